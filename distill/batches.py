@@ -1,0 +1,78 @@
+"""Batches of examples of like length, the same for any number of processes, that can go on where they stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+
+class LengthGrouped:
+    """Batches of row numbers: a permutation from (seed, epoch), sorted by length inside stretches of 50 batches.
+
+    A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So the global
+    batches do not depend on how many processes share them. A last global batch too small for all ranks is left out.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int = 0, world: int = 1, rank: int = 0):
+        self.lengths, self.size, self.seed, self.world, self.rank = torch.tensor(lengths), batch_size * world, seed, world, rank
+        self.epoch, self.position = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def order(self) -> list[list[int]]:
+        """The global batches of this epoch."""
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        rows = torch.randperm(len(self.lengths), generator=draw)
+        stretches = [part[self.lengths[part].argsort(stable=True)] for part in rows.split(50 * self.size)]
+        groups = [group.tolist() for stretch in stretches for group in stretch.split(self.size)]
+        whole = [group for group in groups if len(group) == self.size]
+        rest = [group for group in groups if self.world <= len(group) < self.size]
+        return [whole[i] for i in torch.randperm(len(whole), generator=draw).tolist()] + rest
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self.position = self.position, 0
+        return iter([group[self.rank :: self.world] for group in self.order()[start:]])
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.lengths), self.size)
+        return whole + (rest >= self.world)
+
+
+class Loader(DataLoader):
+    """The training batches: knows its position, and tells each batch the counts of the whole accumulation window it is part of.
+
+    Args:
+        rows: the examples.
+        batches: their order.
+        collate: makes one batch of examples.
+        window: batches in one optimizer step.
+        count: the counts [L] of a batch, one for each loss; ``batch["window"]`` is their sum over the window.
+    """
+
+    def __init__(self, rows: Dataset, batches: LengthGrouped, collate: Callable, window: int, count: Callable[[dict], Tensor]):
+        # A generator of its own: otherwise each pass would draw from the global one, and dropout would differ after resuming.
+        super().__init__(rows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator().manual_seed(0))
+        self.window, self.count, self.position = window, count, 0
+
+    def __iter__(self) -> Iterator[dict]:
+        self.position = self.batch_sampler.position
+        batches = super().__iter__()
+        while group := list(islice(batches, self.window)):
+            total = sum(self.count(batch) for batch in group)
+            for batch in group:
+                self.position += 1
+                yield batch | {"window": total}
+
+    def state_dict(self) -> dict[str, int]:
+        """The number of batches of this epoch that were given out."""
+        return {"position": self.position % max(len(self), 1)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass starts there."""
+        self.batch_sampler.position = state["position"]

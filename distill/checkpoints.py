@@ -1,0 +1,71 @@
+"""What is kept while a run goes on: the last state, to continue from, and the best one, to deploy."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Best(ModelCheckpoint):
+    """``best.ckpt``: the weights with the best metric among states that have the final sparsity, bits and shape.
+
+    Args:
+        folder: where.
+        metric: the curve to watch; higher is better.
+        settled: the optimizer step from which the student has its final form.
+    """
+
+    def __init__(self, folder: Path, metric: str, settled: int):
+        super().__init__(folder, "best", metric, mode="max", save_weights_only=True,
+                         save_on_train_epoch_end=False, enable_version_counter=False)
+        self.settled = settled
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Looks at the metric, if the student is settled."""
+        if trainer.global_step >= self.settled:
+            super().on_validation_end(trainer, module)
+
+
+class Last(Callback):
+    """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
+
+    The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where Lightning's
+    own are written, and the run ends in good order; a handler that saved by itself would do so in the middle of a step.
+
+    Args:
+        folder: where.
+        every: optimizer steps between two checkpoints.
+        total: the last step, at which one is written too.
+    """
+
+    def __init__(self, folder: Path, every: int, total: int):
+        self.path, self.every, self.total, self.stopped, self.saved = folder / "last.ckpt", every, total, False, -1
+        self.before: dict[int, object] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Takes over SIGINT and SIGTERM; a second one ends the process as usual."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopped = True
+        signal.signal(number, self.before[number])
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int) -> None:
+        """Saves when it is time; only at the end of an accumulation window, since gradients are not saved."""
+        if trainer.global_step == self.saved or trainer.fit_loop._should_accumulate():
+            return
+        stop = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
+        if stop or trainer.global_step % self.every == 0 or trainer.global_step == self.total:
+            trainer.save_checkpoint(self.path)
+            self.saved = trainer.global_step
+        if stop:
+            self.stopped = trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

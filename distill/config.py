@@ -1,0 +1,195 @@
+"""YAML and overrides into objects, or one line that says what is wrong and where.
+
+The signatures of the classes are the only schema: a key is a field, ``kind`` names a subclass of the class annotated
+there, and a plain value where an object belongs is the field of the class that has just one (``weight: 0.5`` is
+``Constant(to=0.5)``). Values are checked and converted by pydantic.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from distill.nodes import ConfigError, compose, did_you_mean, keys_of, override, place_of, value_of
+from distill.schema import describe, is_plain, members_of, schema_of, selector, spelling, subclasses
+
+T = TypeVar("T")
+
+
+@dataclass
+class Config(Generic[T]):
+    """What was read: the object, and the place (``file:line`` or ``--override``) of every key that was given."""
+
+    value: T
+    places: dict[str, str] = field(default_factory=dict)
+
+    def error(self, path: str, message: str) -> ConfigError:
+        """The error at a dotted key; a message that starts with ``field:`` points at that field of the key."""
+        inner = re.match(r"(\w+): (.*)", message, re.S)
+        if inner and (f"{path}.{inner[1]}".strip(".") in self.places or inner[1] in _names_at(self.value, path)):
+            path, message = f"{path}.{inner[1]}".strip("."), inner[2]
+        known = path
+        while known and known not in self.places:
+            known = known.rpartition(".")[0]
+        place = self.places.get(known, "")
+        return ConfigError(": ".join(p for p in (place, "" if place == f"--{path}" else path, " ".join(message.split())) if p))
+
+    @contextmanager
+    def blame(self, path: str) -> Iterator[None]:
+        """Turns a ``ValueError`` inside the block into the error at a dotted key."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.error(path, str(error)) from error
+
+
+def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> Config[T]:
+    """Reads a YAML file, sought as given and then in ``configs/``, with dotted overrides, into an object of ``schema``.
+
+    Args:
+        file: the name of the file.
+        schema: the dataclass of the whole.
+        overrides: {dotted key: value}; a text is read as YAML.
+
+    Raises:
+        ConfigError: at the first mistake.
+    """
+    shipped = Path(__file__).parents[1] / "configs"
+    found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
+    if found is None:
+        raise ConfigError(f"{file}: there is no such file{did_you_mean(str(file), [p.name for p in shipped.glob('*.yaml')])}")
+    root = compose(found.read_text(), str(file))
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{file}:1: the file is not a mapping of keys to values")
+    for key, value in (overrides or {}).items():
+        text = value if isinstance(value, str) else yaml.safe_dump(value)
+        override(root, key, compose(text, f"--{key}"))
+    config = Config(None)
+    config.value = _Reader(config).read(root, schema, "")
+    return config
+
+
+def dump(value: Any) -> Any:
+    """The plain data (mappings, lists, numbers, texts) that reads back to an equal object."""
+    if is_dataclass(value):
+        own = {f.name: dump(getattr(value, f.name)) for f in fields(value) if f.init}
+        if len(own) == 1:
+            return next(iter(own.values()))
+        chosen = [base for base in type(value).__mro__ if inspect.isabstract(base) and is_dataclass(base)]
+        return ({selector(chosen[-1]): spelling(type(value))} if chosen else {}) | own
+    if isinstance(value, dict):
+        return {key: dump(item) for key, item in value.items()}
+    return [dump(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def to_yaml(value: Any) -> str:
+    """The complete config as YAML, which reads back to an equal object."""
+    return yaml.safe_dump(dump(value), sort_keys=False, width=110)
+
+
+class _Reader:
+    """One walk over the nodes of a file; notes the place of each key on the way."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def read(self, node: yaml.Node, hint: Any, path: str) -> Any:
+        self.config.places[path] = place_of(node)
+        if get_origin(hint) is Annotated:
+            return self.read_arguments(node, hint.__metadata__[0], path)
+        members = members_of(hint)
+        classes = [m for m in members if is_dataclass(m)]
+        if isinstance(node, yaml.MappingNode):
+            dicts = [m for m in members if get_origin(m) is dict]
+            if dicts and not (classes and selector(classes[0]) in keys_of(node)):
+                return self.read_dict(node, *get_args(dicts[0]), path)
+            if classes:
+                return self.read_object(node, classes[0], path)
+        elif isinstance(node, yaml.SequenceNode):
+            lists = [m for m in members if get_origin(m) is list]
+            if lists:
+                return [self.read(item, get_args(lists[0])[0], f"{path}.{i}") for i, item in enumerate(node.value)]
+        elif not (value_of(node) is None and types.NoneType in members):
+            single = [cls for member in classes for cls in subclasses(member).values() if len(schema_of(cls)) == 1]
+            if single:
+                (name, inner), = schema_of(single[0]).items()
+                return self.construct(single[0], {name: self.read(node, inner, path)}, path)
+        return self.read_plain(node, members, path)
+
+    def read_plain(self, node: yaml.Node, members: list[Any], path: str) -> Any:
+        value = value_of(node)
+        plain = [m for m in members if is_plain(m)]
+        try:
+            if isinstance(value, bool) and bool not in plain and not any(value in get_args(m) for m in plain):
+                raise ValueError
+            return TypeAdapter(Union[tuple(plain)] if plain else types.NoneType).validate_python(value)  # noqa: UP007
+        except (ValidationError, ValueError):
+            choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
+            wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
+            raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(str(value), choices)}") from None
+
+    def read_object(self, node: yaml.MappingNode, base: type, path: str) -> Any:
+        key, cls = selector(base), base
+        keys = keys_of(node)
+        if inspect.isabstract(base):
+            known = subclasses(base)
+            if key not in keys:
+                raise self.config.error(path, f"no '{key}'; expected one of {', '.join(known)}")
+            name_node = keys.pop(key)[1]
+            self.config.places[f"{path}.{key}".strip(".")] = place_of(name_node)
+            name = str(value_of(name_node))
+            if name not in known:
+                raise self.config.error(f"{path}.{key}".strip("."), f"no {base.__name__} {name!r}{did_you_mean(name, known) or '; there are ' + ', '.join(known)}")
+            cls = known[name]
+        schema, given = schema_of(cls), {}
+        for name, (key_node, value_node) in keys.items():
+            inner = f"{path}.{name}".strip(".")
+            if name not in schema:
+                self.config.places[inner] = place_of(key_node)
+                raise self.config.error(inner, f"{spelling(cls)} has no {name!r}{did_you_mean(name, schema) or '; it has ' + ', '.join(schema)}")
+            given[name] = self.read(value_node, schema[name], inner)
+        missing = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given]
+        if missing:
+            raise self.config.error(path, f"{spelling(cls)} needs {', '.join(repr(name) for name in missing)}")
+        return self.construct(cls, given, path)
+
+    def construct(self, cls: type, given: dict[str, Any], path: str) -> Any:
+        try:
+            return cls(**given)
+        except ValueError as error:
+            raise self.config.error(path, str(error)) from error
+
+    def read_dict(self, node: yaml.MappingNode, key_hint: Any, hint: Any, path: str) -> dict:
+        found = {}
+        for name, (key_node, value_node) in keys_of(node).items():
+            inner = f"{path}.{name}"
+            if is_dataclass(hint) and key_node.start_mark.name.startswith(f"--{path}."):
+                known = [k for k, (n, _) in keys_of(node).items() if n is not key_node]
+                raise ConfigError(f"--{inner}: {path} has no {name!r}{did_you_mean(str(name), known) or '; it has ' + ', '.join(known)}")
+            self.config.places[inner] = place_of(key_node)
+            found[self.read_plain(key_node, [key_hint], inner)] = self.read(value_node, hint, inner)
+        return found
+
+    def read_arguments(self, node: yaml.Node, allowed: dict[str, Any], path: str) -> dict:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.config.error(path, "expected a mapping")
+        for name, (key_node, _) in keys_of(node).items():
+            if name not in allowed:
+                self.config.places[f"{path}.{name}"] = place_of(key_node)
+                raise self.config.error(f"{path}.{name}", f"there is no {name!r}{did_you_mean(str(name), allowed)}")
+        return {name: self.read(value, allowed[name], f"{path}.{name}") for name, (_, value) in keys_of(node).items()}
+
+
+def _names_at(value: Any, path: str) -> list[str]:
+    for name in path.split(".") if path else []:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return [f.name for f in fields(value)] if is_dataclass(value) else []

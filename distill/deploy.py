@@ -1,0 +1,100 @@
+"""From the trained module to the folder one deploys: best state, folded, cut, saved, exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.experiment import Experiment
+from distill.measure import logits_of, torch_predict
+from distill.module import Distillation
+from prune_schedules import cut
+from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from students.weights import fold
+
+
+@dataclass
+class Deployed:
+    """The student as it will be served."""
+
+    model: PreTrainedModel
+    """With plain weights, as it is saved."""
+    export: OnnxModel | None
+    """``student.onnx``, opened."""
+    logits: Tensor
+    """Of all validation rows, in torch with the numerics it was trained for, [N, C]."""
+    parity: dict[str, float]
+    """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was trained."""
+    layers: list[dict]
+    """Of each matrix: name, sparsity, bits, parameters, and how many it had before it was cut."""
+    notes: list[str]
+    precision: str
+    """Of the export."""
+
+
+def deploy(experiment: Experiment, module: Distillation, folder: Path, tokenizer: PreTrainedTokenizerBase,
+           batches: list[dict[str, Tensor]]) -> Deployed:
+    """Writes ``student/`` and, if asked for, ``student.onnx``.
+
+    Args:
+        experiment: what was asked for.
+        module: after ``fit``.
+        folder: of the run.
+        tokenizer: saved with the student.
+        batches: validation; trained, folded, cut and exported student are compared on the first.
+    """
+    module.cpu()
+    load_best(module, folder / "checkpoints" / "best.ckpt")
+    student, quantize, fixed = module.student, experiment.quantize, batches[0]
+    trained = torch_predict(student)(fixed)
+    module.recorder.close()
+    fold(student)
+    before = matrices(student)
+    parity = {"folded": difference(trained, torch_predict(student)(fixed))}
+    cuts = cut(student)
+    parity["cut"] = difference(trained, torch_predict(student)(fixed))
+    logits, _ = logits_of(torch_predict(student), batches)
+    if quantize:
+        quantize.detach_inputs()
+    student.save_pretrained(folder / "student")
+    tokenizer.save_pretrained(folder / "student")
+    export = None
+    if quantize or experiment.export:
+        export = write_onnx(student, fixed, folder / "student.onnx", int8=quantize is not None)
+        parity["exported"] = difference(trained, export(fixed))
+    notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
+    if not cuts.stock:
+        notes.append("the blocks have unequal sizes: the student loads after `import students`, not with plain transformers")
+    layers = [{"name": name, "sparsity": float((weight == 0).float().mean()), "bits": quantize.weights if quantize else 32,
+               "parameters": weight.numel(), "parameters_before": before[name].numel()} for name, weight in matrices(student).items()]
+    return Deployed(student, export, logits, parity, layers, notes, f"int{quantize.weights}" if quantize else "float32")
+
+
+def load_best(module: Distillation, path: Path) -> None:
+    """Loads the weights, masks included, of the best settled state; the last state is kept if none was validated."""
+    if path.exists():
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, int8: bool) -> OnnxModel:
+    """Writes the ONNX file and opens it."""
+    whole = path.with_suffix(".fp32.onnx") if int8 else path
+    export_onnx(student, batch, whole)
+    if int8:
+        quantize_onnx(whole, path)
+        whole.unlink()
+    return OnnxModel(path)
+
+
+def matrices(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of two dimensions by the name of their module."""
+    return {name.removesuffix(".weight"): p.detach() for name, p in model.named_parameters() if p.ndim == 2}
+
+
+def difference(left: Tensor, right: Tensor) -> float:
+    """The largest absolute difference."""
+    return float((left - right).abs().max())

@@ -1,0 +1,82 @@
+"""Everything a run can be told: the keys of the YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from lightning import Trainer
+
+from distill.optimizer import Optimizer
+from distill.schema import arguments
+from distill.tasks import Task
+from distill.teacher import Teacher
+from losses import Loss
+from prune_schedules import Pruner
+from quant_aware.quantize import Quantize
+from students import Student
+
+_OURS = {"logger", "callbacks", "enable_checkpointing", "default_root_dir", "plugins", "use_distributed_sampler",
+         "reload_dataloaders_every_n_epochs", "inference_mode", "barebones", "model_registry", "enable_autolog_hparams",
+         "fast_dev_run", "num_sanity_val_steps", "limit_test_batches", "limit_predict_batches", "max_time", "overfit_batches"}
+"""Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
+
+
+@dataclass(kw_only=True)
+class Tracking:
+    """Where curves go besides metrics.csv.
+
+    Args:
+        wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps it on this machine.
+        tensorboard: write TensorBoard files into the run folder.
+    """
+
+    wandb: str | None = None
+    tensorboard: bool = False
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """One run: a student, trained by losses on a task, pruned and quantized on the way.
+
+    Args:
+        task: what the model is for, and its data.
+        teacher: the model that is imitated: a hub name, a folder, or an earlier run.
+        student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
+        losses: the terms of the loss by name.
+        prune: one pruner, or several by name.
+        quantize: quantization-aware training.
+        export: write student.onnx (with ``quantize`` it is written anyhow).
+        optimizer: AdamW and its learning rate.
+        trainer: arguments of Lightning's Trainer, by its own names.
+        tracking: where curves go besides metrics.csv.
+        name: the run's folder in ``output``; the config's file name if not given.
+        output: the folder of runs.
+        seed: of initial weights, the order of the data and dropout.
+    """
+
+    task: Task
+    teacher: Teacher | None = None
+    student: Student
+    losses: dict[str, Loss]
+    prune: Pruner | dict[str, Pruner] | None = None
+    quantize: Quantize | None = None
+    export: Literal["onnx"] | None = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
+    name: str | None = None
+    output: str = "runs"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.losses:
+            raise ValueError("losses: name at least one loss")
+        self.trainer = {"max_epochs": 3, "accelerator": "auto", "devices": "auto", "precision": "32-true",
+                        "accumulate_grad_batches": 1, "log_every_n_steps": 20, "gradient_clip_val": 1.0} | self.trainer
+        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
+            raise ValueError(f"name: {self.name!r} is not the name of a folder")
+
+    def pruners(self) -> dict[str, Pruner]:
+        """The pruners by name; a single one is called ``prune``."""
+        return self.prune if isinstance(self.prune, dict) else {"prune": self.prune} if self.prune else {}

@@ -1,0 +1,97 @@
+"""What a model is worth and what it costs: metrics, size, arithmetic, latency, and how far two models agree."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from distill.tasks import Task
+from students.trace import inputs
+
+Predict = Callable[[dict[str, Tensor]], Tensor]
+"""From a batch to logits [B, C]."""
+
+
+@dataclass
+class Measured:
+    """What the report says of one model."""
+
+    metrics: dict[str, float]
+    parameters: int
+    nonzero_parameters: int
+    bytes: int
+    flops_per_example: int
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    runtime: str = "torch"
+    precision: str = "float32"
+
+
+def torch_predict(model: PreTrainedModel) -> Predict:
+    """Runs a model in eval mode without gradients."""
+
+    def predict(batch: dict[str, Tensor]) -> Tensor:
+        with torch.inference_mode():
+            return model(**inputs(model, batch)).logits.float()
+
+    model.eval()
+    return predict
+
+
+def logits_of(predict: Predict, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    """All logits [N, C] and labels [N] of the batches, in their order."""
+    found = [(predict(batch), batch["labels"]) for batch in batches]
+    return torch.cat([logits for logits, _ in found]), torch.cat([labels for _, labels in found])
+
+
+def metrics_of(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The task's metrics."""
+    metrics = task.metrics(logits.shape[-1])
+    metrics.update(task.predictions(logits), labels)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def sizes(model: nn.Module) -> tuple[int, int]:
+    """Parameters, and those that are not zero; tied ones once."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(int(torch.count_nonzero(p)) for p in parameters)
+
+
+def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
+    """Floating-point operations of the matrix products of one forward pass (a multiply and an add are two)."""
+    # On a copy with plain attention: the counter does not know the fused kernels of the CPU.
+    copy = deepcopy(model).eval()
+    copy.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy(**inputs(copy, example))
+    return counter.get_total_flops()
+
+
+def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: float = 6.0) -> dict[str, float]:
+    """Median milliseconds of each model on the same batch, run in turn, so that a change of the machine's speed hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for predict in models.values():
+        predict(batch)
+    until, rounds = time.perf_counter() + seconds, 0
+    while rounds < 5 or (time.perf_counter() < until and rounds < 200):
+        for name, predict in models.items():
+            start = time.perf_counter()
+            predict(batch)
+            times[name].append(1000 * (time.perf_counter() - start))
+        rounds += 1
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def agreement(task: Task, left: Tensor, right: Tensor) -> float:
+    """The share of equal predictions, of logits [N, C] each; for regression, of predictions less than 1 % of their spread apart."""
+    one, other = task.predictions(left), task.predictions(right)
+    if one.is_floating_point():
+        return float(((one - other).abs() <= 0.01 * (one.max() - one.min())).float().mean())
+    return float((one == other).float().mean())

@@ -1,0 +1,129 @@
+"""The loop, once: two traces, a weighted sum of losses, one optimizer step.
+
+::
+
+    for every batch:
+        set the learning rate, the loss weights and the temperatures     pure functions of the step
+        callbacks move masks and switch fake quantization on             prune_schedules/prune.py, quant_aware/quantize.py
+        teacher trace                                                    no gradient, only what a loss with a weight looks at
+        student trace                                                    the same
+        loss = Σ weight · Σ sum / Σ count                                over the accumulation window and all ranks
+        backward, and at the end of the window an optimizer step
+    after every epoch: the metrics of the student on validation
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distill.optimizer import Optimizer
+from distill.tasks import Task
+from distill.teacher import FrozenTeacher
+from losses import Loss
+from prune_schedules.schedule import Timeline
+from students.trace import Recorder, Signals
+
+
+class Distillation(LightningModule):
+    """A student, the losses that train it, and the teacher they may look at.
+
+    Args:
+        student: the model to train, in float32.
+        teacher: the model to imitate; none when only labels are learnt.
+        losses: the terms by name, set up already.
+        task: gives the metrics.
+        optimizer: the learning rate and its schedule.
+        timeline: the length of the run.
+        seed: of dropout; every batch has its own from (seed, batch, rank).
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: FrozenTeacher | None, losses: dict[str, Loss], task: Task,
+                 optimizer: Optimizer, timeline: Timeline, seed: int = 0):
+        super().__init__()
+        self.student, self.losses = student, nn.ModuleDict(losses)
+        self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
+        self.recorder = Recorder(student)
+        self.metrics = task.metrics(student.config.num_labels)
+        self.status: dict[str, float] = {}
+        self.totals: dict[str, Tensor] = {}
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The counts of all losses on a batch, [L] in the order of the losses."""
+        return torch.stack([loss.count(batch).float() for loss in self.losses.values()])
+
+    def on_fit_start(self) -> None:
+        """Moves the teacher, which no hook of Lightning sees."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Notes the step at which the run starts or goes on."""
+        self.stepped = self.global_step
+
+    def on_train_epoch_start(self) -> None:
+        """Puts the student in train mode: ``from_pretrained`` returned it in eval mode, and ``fit`` leaves it so."""
+        self.student.train()
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
+        """Sets everything that is a function of the step."""
+        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed((self.seed + 1009 * batches + 7919 * self.global_rank) % 2**63)
+        for loss in self.losses.values():
+            loss.at(self.global_step, self.timeline)
+        rate = self.optimizer.rate(self.global_step, self.timeline)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        self.status["lr"] = rate
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """The loss of one batch, scaled so that the sum over the window and the mean over the ranks is normalised once."""
+        active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
+        wanted = [reduce(or_, (needs(loss) for loss in active.values()), Signals())
+                  for needs in (lambda loss: loss.student_needs, lambda loss: loss.teacher_needs)]
+        student = self.recorder.trace(batch, wanted[0] | Signals(logits=True))
+        teacher = self.teacher.trace(batch, wanted[1]) if wanted[1] else None
+        counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
+        total = student.logits.float().sum() * 0.0
+        with torch.autocast(self.device.type, enabled=False):
+            for name, loss in active.items():
+                term = loss(student, teacher, batch)[0] / counts[name].clamp(min=1).float()
+                self.totals[name] = self.totals.get(name, 0.0) + term.detach()
+                total = total + loss.now["weight"] * term
+        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def on_train_batch_end(self, outputs: object, batch: dict[str, Tensor], index: int) -> None:
+        """Logs the step that was done, at the end of its window."""
+        if self.global_step == self.stepped:
+            return
+        self.stepped, step, totals, self.totals = self.global_step, self.global_step - 1, self.totals, {}
+        if step % self.trainer.log_every_n_steps == 0 or self.global_step == self.timeline.total_steps:
+            row = {f"train/{name}": float(self.trainer.strategy.reduce(value, reduce_op="sum")) for name, value in totals.items()}
+            row |= {f"train/{name}_weight": loss.now["weight"] for name, loss in self.losses.items()}
+            self.write(row | self.status, step)
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Adds a batch to the metrics."""
+        self.metrics.update(self.task.predictions(self.recorder.trace(batch, Signals(logits=True)).logits), batch["labels"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics."""
+        values = {f"val/{name}": float(value) for name, value in self.metrics.compute().items()}
+        self.metrics.reset()
+        self.log(f"val/{self.task.main_metric}", values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False)
+        if not self.trainer.sanity_checking:
+            self.write(values, self.global_step)
+
+    def write(self, row: dict[str, float], step: int) -> None:
+        """Adds a row to every logger."""
+        for logger in self.loggers:
+            logger.log_metrics({"progress": step / self.timeline.total_steps} | row, step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over what is trained: the student and the projections of the losses."""
+        return self.optimizer.build(self)

@@ -1,0 +1,80 @@
+"""YAML as nodes that know their place: reading a text, overriding a key, the word that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+
+class ConfigError(Exception):
+    """The user's input is wrong; the message is the one line to print."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but ``3e-5`` is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def compose(text: str, name: str) -> yaml.Node:
+    """The root node of a YAML text that stands in file ``name``, or was given as override ``--key``."""
+    try:
+        loader = _Loader(text)
+        loader.name = name
+        return loader.get_single_node() or yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark and not name.startswith("--") else ""
+        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:
+    """Sets a dotted key below ``root``, making the mappings on the way."""
+    node, (*parents, last) = root, dotted.split(".")
+    for name in parents:
+        if name not in keys_of(node):
+            node.value.append((_text(name, value), yaml.MappingNode("tag:yaml.org,2002:map", [], value.start_mark)))
+        node = keys_of(node)[name][1]
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"--{dotted}: '{name}' is a plain value in the file; give it as a mapping first")
+    old = keys_of(node).get(last)
+    node.value = [(k, v) for k, v in node.value if old is None or k is not old[0]] + [(old[0] if old else _text(last, value), value)]
+
+
+def _text(text: str, like: yaml.Node) -> yaml.ScalarNode:
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, like.start_mark)
+
+
+def keys_of(node: yaml.MappingNode) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
+    """The keys of a mapping with their (key node, value node); a key that stands twice is an error."""
+    found: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in node.value:
+        name = value_of(key)
+        if name in found:
+            raise ConfigError(f"{place_of(key)}: {name!r} is given twice")
+        found[name] = (key, value)
+    return found
+
+
+def value_of(node: yaml.Node) -> Any:
+    """The Python value of a node."""
+    return _Loader("").construct_object(node, deep=True)
+
+
+def place_of(node: yaml.Node) -> str:
+    """Where a node was written: ``file:line`` or ``--key``."""
+    mark = node.start_mark
+    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
+
+
+def did_you_mean(word: str, known: Iterable) -> str:
+    """``; did you mean '…'?`` with the nearest of the known words, or nothing if none is near."""
+    near = difflib.get_close_matches(word, [str(k) for k in known], 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,101 @@
+"""report.json: what was kept, what was saved, and how it was measured."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from distill.measure import Measured
+
+
+@dataclass
+class Export:
+    """One exported file."""
+
+    format: str
+    path: str
+    bytes: int
+    metrics: dict[str, float]
+    latency_ms: dict[str, float]
+    agreement: float
+    """Share of equal predictions with the folded student."""
+    largest_difference: float
+    """Of the logits of a fixed batch, from the student as it was trained."""
+    precision: str
+
+
+@dataclass
+class Report:
+    """The result of a run; ``to_json`` is report.json."""
+
+    name: str
+    task: str
+    main_metric: str
+    started: str
+    seconds: float
+    command: str
+    seed: int
+    models: dict[str, Measured]
+    timeline: list[dict]
+    exports: list[Export] = field(default_factory=list)
+    parity: dict[str, float] = field(default_factory=dict)
+    """Largest difference of logits on a fixed batch: folding and cutting against the student as trained."""
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """How it was measured, beyond the hardware."""
+    folder: Path = Path()
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Student against teacher; empty without a teacher."""
+        if "teacher" not in self.models:
+            return {}
+        teacher, student = self.models["teacher"], self.models["student"]
+        found = {
+            "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric] if teacher.metrics[self.main_metric] else 0.0,
+            "smaller": teacher.bytes / student.bytes,
+        }
+        for key in teacher.latency_ms:
+            found[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
+        return found
+
+    def to_json(self) -> dict:
+        """The data of report.json."""
+        return {
+            "schema": 1, "name": self.name, "task": self.task, "main_metric": self.main_metric, "started": self.started,
+            "seconds": self.seconds, "command": self.command, "seed": self.seed, "versions": versions(), "hardware": hardware(), "notes": self.notes,
+            "models": {name: asdict(model) for name, model in self.models.items()}, "ratios": self.ratios,
+            "timeline": self.timeline, "exports": [asdict(export) for export in self.exports], "parity": self.parity,
+            "warnings": self.warnings,
+        }
+
+    def write(self) -> None:
+        """Writes report.json into the folder of the run."""
+        (self.folder / "report.json").write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that the numbers depend on."""
+    libraries = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "onnxruntime")
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+
+
+def hardware() -> dict[str, str | int]:
+    """The machine on which the latencies were measured."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"cpu": cpu, "threads": torch.get_num_threads(), "accelerator": accelerator}
+
+
+def command_line() -> str:
+    """The command that made this process, from the program's name on."""
+    return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,65 @@
+"""What a class says of its configuration: fields, hints, subclasses and how they are spelt in YAML."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+def selector(base: type) -> str:
+    """The key that names a subclass of ``base``: ``kind``, unless the class says otherwise."""
+    return getattr(base, "selector", "kind")
+
+
+def spelling(cls: type) -> str:
+    """A class as it is written in YAML: its name; in snake case where it is chosen by ``name`` (tasks, as the hub does)."""
+    return cls.__name__ if selector(cls) == "kind" else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def subclasses(base: type) -> dict[str, type]:
+    """The concrete subclasses of a class in depth, and itself, by spelling; private ones (``_Name``) are not offered."""
+    found = {} if inspect.isabstract(base) or base.__name__.startswith("_") else {spelling(base): base}
+    for child in base.__subclasses__():
+        for name, cls in subclasses(child).items():
+            if found.setdefault(name, cls) is not cls:
+                raise TypeError(f"two classes are called {name}: {cls} and {found[name]}")
+    return found
+
+
+def arguments(function: Callable, without: set[str]) -> dict[str, Any]:
+    """The plain parameters of a library's function: {name: hint}, those of other types and ``without`` left out."""
+    hints = get_type_hints(function)
+    plain = {name: [m for m in members_of(hint) if is_plain(m)] for name, hint in hints.items() if name not in without | {"return"}}
+    return {name: Union[tuple(members)] for name, members in plain.items() if set(members) - {types.NoneType}}  # noqa: UP007
+
+
+def members_of(hint: Any) -> list[Any]:
+    """The alternatives of a union, or the hint alone."""
+    return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
+
+
+def schema_of(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that its constructor takes: {name: hint}."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in fields(cls) if f.init}
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether a hint is made of numbers, texts, truth values, literals, lists and mappings alone."""
+    if get_origin(hint) in (list, dict):
+        return all(is_plain(m) for arg in get_args(hint) for m in members_of(arg))
+    return hint in (int, float, str, bool, types.NoneType) or get_origin(hint) is Literal
+
+
+def describe(hint: Any) -> str:
+    """A hint in plain words."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if is_dataclass(hint):
+        return f"a {hint.__name__}"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return words.get(hint) or {list: "a list", dict: "a mapping"}.get(get_origin(hint), str(hint))

@@ -1,0 +1,51 @@
+"""The teacher: frozen, in eval mode, in float32, and no part of the module that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from students.student import resolve
+from students.trace import Recorder, Signals, Trace
+
+
+@dataclass(kw_only=True)
+class Teacher:
+    """The model that is imitated.
+
+    Args:
+        model: a hub name, a folder, or an earlier run.
+    """
+
+    model: str
+
+    def config(self) -> PretrainedConfig:
+        """Its config, without its weights."""
+        return AutoConfig.from_pretrained(resolve(self.model))
+
+    def load(self) -> PreTrainedModel:
+        """Its weights in float32, whatever they are stored in."""
+        return AutoModelForSequenceClassification.from_pretrained(resolve(self.model), dtype=torch.float32)
+
+
+class FrozenTeacher:
+    """Runs a model without gradients, only as far as the signals ask.
+
+    Not a ``Module``: so it is outside state dicts, optimizers, gradient norms and DDP buckets, whatever holds it.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model.eval().requires_grad_(False)
+        self.recorder = Recorder(model)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the weights."""
+        self.model.to(device)
+
+    @torch.no_grad()
+    def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """The signals of one batch."""
+        return self.recorder.trace(batch, signals, stop_early=True)

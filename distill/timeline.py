@@ -1,0 +1,84 @@
+"""What starts and stops when, in steps: checked before the run, printed, and kept in the report."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from distill.config import Config
+from distill.experiment import Experiment
+from prune_schedules.schedule import Schedule, Timeline
+
+
+def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
+    """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
+
+    Raises:
+        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some step.
+    """
+    experiment, found = config.value, []
+
+    def add(path: str, what: str, start: int, stop: int) -> None:
+        if stop < start or (stop == start and start != timeline.total_steps and not what.startswith("sparsity")):
+            raise config.error(path, f"stop: the window ends at step {stop}, and starts at step {start}")
+        found.append({"what": what, "start_step": start, "stop_step": stop})
+
+    def scheduled(path: str, what: str, schedule: Schedule) -> None:
+        steps = {}
+        for name, moment in schedule.moments().items():
+            with config.blame(f"{path}.{name}"):
+                steps[name] = moment.step(timeline)
+        if steps:
+            add(path, f"{what} ({type(schedule).__name__.lower()})", steps["start"], steps["stop"])
+
+    for name, loss in experiment.losses.items():
+        path, steps = f"losses.{name}", {}
+        for end in ("start", "stop"):
+            with config.blame(f"{path}.{end}"):
+                steps[end] = getattr(loss, end).step(timeline)
+        add(path, f"loss {name}", steps["start"], steps["stop"])
+        for field in fields(loss):
+            if isinstance(getattr(loss, field.name), Schedule):
+                scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
+    for name, pruner in experiment.pruners().items():
+        path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        scheduled(f"{path}.sparsity", f"sparsity {name}" if name != "prune" else "sparsity", pruner.sparsity)
+        with config.blame(path):
+            pruner.check(timeline)
+    if experiment.quantize:
+        with config.blame("quantize.start"):
+            add("quantize.start", f"int{experiment.quantize.weights} training", experiment.quantize.start.step(timeline), timeline.total_steps)
+    with config.blame("optimizer.warmup"):
+        add("optimizer.warmup", "learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
+    scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
+    _some_loss_counts(config, timeline)
+    return found
+
+
+def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
+    silent = []
+    for step in range(timeline.total_steps):
+        for loss in config.value.losses.values():
+            loss.at(step, timeline)
+        if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
+            silent.append(step)
+    # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
+    if len(silent) > 1 + timeline.total_steps // 100:
+        raise config.error("losses", f"no loss has a weight at {len(silent)} of {timeline.total_steps} steps, first at step {silent[0]}")
+
+
+def settled(experiment: Experiment, timeline: Timeline) -> int:
+    """The step from which the student has its final sparsity and bits."""
+    ends = [moment.step(timeline) for pruner in experiment.pruners().values() for moment in pruner.sparsity.moments().values()]
+    return max([0, *ends, *([experiment.quantize.start.step(timeline)] if experiment.quantize else [])])
+
+
+def table(found: list[dict], timeline: Timeline) -> str:
+    """The timeline as text, a row each with a bar."""
+    width, span = max(len(row["what"]) for row in found), max(1, timeline.total_steps)
+    lines = [f"{timeline.total_steps} steps, {timeline.epoch_steps} in an epoch"]
+    for row in found:
+        start, stop = (round(30 * row[key] / span) for key in ("start_step", "stop_step"))
+        stop = max(stop, start + 1)
+        bar = " " * min(start, 29) + "█" * (stop - start if start < 30 else 1)
+        lines.append(f"  {row['what']:<{width}}  {row['start_step']:>7} – {row['stop_step']:<7} {bar}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""What a loss is: it says what it looks at, and returns a sum and a count."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
+from students.trace import Signals, Trace
+
+
+@dataclass(kw_only=True, eq=False)
+class Loss(nn.Module, ABC):
+    """A term of the training loss; its key in YAML is the name of its curve.
+
+    Args:
+        weight: the factor of the term, a number or a schedule.
+        start: the moment from which the term counts.
+        stop: the moment from which it no longer counts.
+    """
+
+    weight: Schedule = Constant(1.0)
+    start: Moment = START
+    stop: Moment = STOP
+
+    def __post_init__(self):
+        super().__init__()
+        self.student_needs, self.teacher_needs = Signals(), Signals()
+        self.at(0, Timeline(1, 1))
+
+    def at(self, step: int, timeline: Timeline) -> None:
+        """Sets ``now``, the value of each scheduled field at this step; the weight is 0 outside the window."""
+        self.now = {f.name: getattr(self, f.name).value(step, timeline)
+                    for f in fields(self) if isinstance(getattr(self, f.name), Schedule)}
+        if not self.start.step(timeline) <= step < max(self.stop.step(timeline), 1):
+            self.now["weight"] = 0.0
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Sets ``student_needs`` and ``teacher_needs`` and makes projections, from the two models' configs.
+
+        Raises:
+            ValueError: if the models cannot give what the loss looks at.
+        """
+
+    @abstractmethod
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of positions the loss is a mean over, from the batch alone, so that a window can be counted before it is run."""
+
+    @abstractmethod
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The sum over valid positions (float32 scalar) and their count; the loss is Σ sum / Σ count over batches and ranks."""
+
+
+class PerExample(Loss):
+    """A loss with one value per example."""
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of examples."""
+        return batch["input_ids"].new_tensor(len(batch["input_ids"]))
+
+
+class PerToken(Loss):
+    """A loss with one value per token that is not padding."""
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of tokens that are not padding."""
+        return valid_tokens(batch).sum()
+
+
+def valid_tokens(batch: dict[str, Tensor]) -> Tensor:
+    """True where a token is not padding, [B, S]."""
+    mask = batch.get("attention_mask")
+    return batch["input_ids"].new_ones(batch["input_ids"].shape).bool() if mask is None else mask.bool()

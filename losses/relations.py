@@ -1,0 +1,68 @@
+"""Relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.attention import OnAttention, attention_kl
+from losses.loss import valid_tokens
+from students.layers import Rule
+from students.trace import Attention, Trace
+
+Relation = Literal["qk", "qq", "kk", "vv"]
+
+
+def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
+    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] whose heads were joined and split again in R relation heads."""
+    x, y = (z.float().transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
+    return x @ y.mT / x.shape[-1] ** 0.5
+
+
+@dataclass(kw_only=True, eq=False)
+class Relations(OnAttention):
+    """KL of the relations between tokens, teacher to student, averaged over tokens and relation heads.
+
+    ``[qq, kk, vv]`` is MiniLMv2 (Wang et al. 2020, arXiv 2012.15828); ``[qk, vv]`` with as many relation heads as heads
+    is MiniLM (arXiv 2002.10957). Student and teacher may differ in width and in heads.
+
+    Args:
+        relations: which of the vectors are related; each is one term of the sum.
+        heads: number of relation heads; the student's number of heads if not given.
+    """
+
+    layers: Rule | dict[int, int] = "top"
+    relations: list[Relation] = field(default_factory=lambda: ["qq", "kk", "vv"])
+    heads: int | None = None
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the attention of the mapped blocks.
+
+        Raises:
+            ValueError: if the relation heads do not divide a model's width.
+        """
+        super().setup(student, teacher)
+        self.relation_heads = self.heads or student.num_attention_heads
+        for name, config in (("student", student), ("teacher", teacher)):
+            width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+            if width % self.relation_heads:
+                raise ValueError(f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}")
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the tokens, the layer pairs and the relations, number of tokens."""
+        valid, terms = valid_tokens(batch), []
+        for s, t in self.sites:
+            mine, other = student.attention[s], teacher.attention[t]
+            for relation in self.relations:
+                scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (mine, other)]
+                terms.append(torch.where(valid, attention_kl(*scores, mine.visible()), 0.0).sum())
+        return torch.stack(terms).sum(), valid.sum()
+
+
+def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:
+    named = {"q": attention.query, "k": attention.key, "v": attention.value}
+    return named[relation[0]], named[relation[1]]

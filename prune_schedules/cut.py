@@ -1,0 +1,60 @@
+"""Cutting for good: neurons and heads that are zero leave the tensors; the model gets smaller and faster."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from students.families import RESIZED, family
+from students.resized import record_sizes
+from students.units import Units, heads, neurons, shrink
+
+
+@dataclass
+class CutReport:
+    """What was cut: of each set of units, as ``encoder.0.ffn``, how many there were and how many are left."""
+
+    units: dict[str, tuple[int, int]]
+    skipped: dict[str, str]
+    """Units that are zero and stay, with the reason."""
+    parameters: tuple[int, int]
+    """Before and after, tied ones counted once."""
+    stock: bool
+    """Whether plain transformers can load the result; otherwise ``import students`` is needed first."""
+
+
+def alive(units: Units) -> Tensor:
+    """Which units do something (bool [count]): those with any parameter that is not zero."""
+    parts = [part.rows(getattr(part.module, part.name).detach() != 0, units.count) for part in units.slices]
+    return torch.stack([part.any(dim=1) for part in parts]).any(dim=0)
+
+
+def cut(model: PreTrainedModel) -> CutReport:
+    """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``.
+
+    The outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu and tanh have. At least
+    one unit of each set stays. Parameters are new tensors: an optimizer has to be made afterwards.
+
+    Raises:
+        ValueError: if the model still has steps on its weights.
+    """
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise ValueError("the model still has steps on its weights: fold it before it is cut")
+    before, report, skipped = model.num_parameters(), {}, {}
+    biased = family(model.config).biased_scores
+    for units in neurons(model) + heads(model):
+        stay = biased and not units.name.endswith(".ffn")
+        keep = alive(units)
+        if not keep.any():
+            keep[0] = True
+        gone = int((~keep).sum())
+        report[units.name] = (units.count, units.count if stay else units.count - gone)
+        if gone and stay:
+            skipped[units.name] = f"{gone} heads are zero but stay: the layers share a position bias"
+        elif gone:
+            shrink(units, keep)
+    record_sizes(model)
+    stock = not model.config.model_type.startswith(RESIZED)
+    return CutReport(report, skipped, (before, model.num_parameters()), stock)

@@ -1,0 +1,192 @@
+"""The one timeline: moments, windows and schedules, all pure functions of the optimizer step."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+_UNITS = {"%": "share", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How long a run is: ``total_steps`` optimizer steps, ``epoch_steps`` of them in one pass over the data."""
+
+    total_steps: int
+    epoch_steps: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of the run, written ``10%``, ``2 epochs`` or ``500 steps``.
+
+    Raises:
+        ValueError: if the text is none of these, or lies before the start or after 100 %.
+    """
+
+    text: str
+
+    def __post_init__(self):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*", str(self.text))
+        if not match:
+            raise ValueError(f"{self.text!r} is not a moment of the run; write '10%', '2 epochs' or '500 steps'")
+        if self.unit == "share" and self.amount > 100:
+            raise ValueError(f"{self.text!r} lies after the end of the run")
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def amount(self) -> float:
+        """The number in front of the unit."""
+        return float(re.match(r"\s*([\d.]+)", self.text)[1])
+
+    @property
+    def unit(self) -> str:
+        """One of ``share``, ``epochs``, ``steps``."""
+        return _UNITS[re.search(r"[%a-z]+", self.text)[0]]
+
+    def step(self, timeline: Timeline) -> int:
+        """The optimizer step (0 to ``total_steps``) at which the moment comes.
+
+        Raises:
+            ValueError: if it comes after the last step.
+        """
+        scale = {"share": timeline.total_steps / 100, "epochs": timeline.epoch_steps, "steps": 1}[self.unit]
+        step = round(self.amount * scale)
+        if step > timeline.total_steps:
+            raise ValueError(f"{self.text!r} is step {step}, but the run ends at step {timeline.total_steps}")
+        return step
+
+
+START, STOP = Moment("0%"), Moment("100%")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(ABC):
+    """A number that changes over the run; a plain number in YAML is ``Constant``."""
+
+    @abstractmethod
+    def value(self, step: int, timeline: Timeline) -> float:
+        """The value at optimizer step ``step``."""
+
+    def moments(self) -> dict[str, Moment]:
+        """The moments at which the schedule begins and ceases to change, by field name."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same number throughout."""
+
+    to: float
+
+    def value(self, step: int, timeline: Timeline) -> float:
+        """``to``."""
+        return self.to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Schedule):
+    """From ``initial`` to ``to`` between ``start`` and ``stop``; constant before and after."""
+
+    to: float
+    initial: float = 0.0
+    start: Moment = START
+    stop: Moment = STOP
+
+    @abstractmethod
+    def shape(self, x: float) -> float:
+        """The share of the way that is done at share ``x`` of the window; 0 at 0 and 1 at 1."""
+
+    def value(self, step: int, timeline: Timeline) -> float:
+        """``initial + (to - initial) * shape(x)``, x the share of the window that has passed."""
+        start, stop = self.start.step(timeline), self.stop.step(timeline)
+        if stop < start:
+            raise ValueError(f"stop: the window ends at step {stop}, before it starts at step {start}")
+        x = 1.0 if step >= stop else max(0, step - start) / (stop - start)
+        return self.initial + (self.to - self.initial) * self.shape(x)
+
+    def moments(self) -> dict[str, Moment]:
+        """The two ends of the window."""
+        return {"start": self.start, "stop": self.stop}
+
+
+class Linear(Ramp):
+    """A straight ramp."""
+
+    def shape(self, x: float) -> float:
+        """``x``."""
+        return x
+
+
+class Cosine(Ramp):
+    """Half a cosine: slow, fast, slow (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+
+    def shape(self, x: float) -> float:
+        """``(1 - cos(pi x)) / 2``."""
+        return (1 - math.cos(math.pi * x)) / 2
+
+
+class Cubic(Ramp):
+    """Fast at first and flat at the end, for sparsity (Zhu and Gupta 2017, arXiv 1710.01878).
+
+    ``s(t) = s_f + (s_0 - s_f) (1 - x)^3``
+    """
+
+    def shape(self, x: float) -> float:
+        """``1 - (1 - x)^3``."""
+        return 1 - (1 - x) ** 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps(Schedule):
+    """A staircase: ``initial``, then the value of the last moment that has come, as in ``at: {30%: 0.5, 60%: 0.8}``."""
+
+    at: dict[str, float]
+    initial: float = 0.0
+
+    def __post_init__(self):
+        if not self.at:
+            raise ValueError("at: needs at least one moment")
+        for text in self.at:
+            Moment(text)
+
+    def value(self, step: int, timeline: Timeline) -> float:
+        """The value of the last moment at or before ``step``."""
+        passed = [(Moment(text).step(timeline), number) for text, number in self.at.items()]
+        return max(((when, number) for when, number in passed if when <= step), default=(0, self.initial))[1]
+
+    def moments(self) -> dict[str, Moment]:
+        """The first and the last stair."""
+        whens = [Moment(text) for text in self.at]
+        return {"start": whens[0], "stop": whens[-1]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cyclic(Schedule):
+    """Up and down between ``initial`` and ``to`` in ``cycles`` equal triangles (Smith 2017, arXiv 1506.01186)."""
+
+    to: float
+    initial: float = 0.0
+    cycles: int = 1
+    start: Moment = field(default=START)
+    stop: Moment = field(default=STOP)
+
+    def __post_init__(self):
+        if self.cycles < 1:
+            raise ValueError(f"cycles: must be at least 1, not {self.cycles}")
+
+    def value(self, step: int, timeline: Timeline) -> float:
+        """``initial + (to - initial) (1 - |2 frac(cycles x) - 1|)``; ``initial`` outside the window."""
+        start, stop = self.start.step(timeline), self.stop.step(timeline)
+        if not start < step < stop:
+            return self.initial
+        phase = self.cycles * (step - start) / (stop - start) % 1
+        return self.initial + (self.to - self.initial) * (1 - abs(2 * phase - 1))
+
+    def moments(self) -> dict[str, Moment]:
+        """The two ends of the window."""
+        return {"start": self.start, "stop": self.stop}

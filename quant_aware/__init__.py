@@ -1,0 +1,1 @@
+"""Quantization-aware training and real low-bit export, with the numerics of ONNX Runtime's dynamic int8."""

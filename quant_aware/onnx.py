@@ -1,0 +1,191 @@
+"""Export to ONNX, real int8 with the numerics of ``fake_quant``, and running the file.
+
+What becomes int8 is every product with a constant matrix (all linear layers, pooler and classifier included)
+and every embedding table. Products of two activations (attention), biases, norms and softmax stay float32.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quant_aware.fake_quant import quantize_weight
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
+
+
+def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Path) -> None:
+    """Writes a sequence classifier with plain (folded) weights as float32 ONNX, for any batch and length.
+
+    The inputs are those of ``INPUTS`` that are in ``batch``, [batch, length]; the output is ``logits``.
+    The model is left in eval mode. The file must stay below 2 GB, the limit of its format. Attention is
+    written out plainly ("eager"), whatever the model uses: the fused one comes out slower, NaN guards in it.
+
+    Raises:
+        ValueError: if the batch has no input_ids, or only one token per row (a size of 1 would be built in).
+    """
+    names = [name for name in INPUTS if name in batch]
+    if "input_ids" not in names:
+        raise ValueError(f"the sample batch has no input_ids; it has {', '.join(batch) or 'nothing'}")
+    if batch["input_ids"].shape[1] < 2:
+        raise ValueError("the sample batch needs at least 2 tokens per row")
+    # Two rows, since a batch of one would be taken for a constant.
+    inputs = tuple(batch[name][:1].repeat(2, 1).to(model.device) for name in names)
+    shapes = tuple({0: "batch", 1: "length"} for _ in names)
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Logits(model, names).eval(), inputs, dynamo=True, verbose=False,
+                input_names=names, output_names=["logits"], dynamic_shapes={"tensors": shapes},
+            )
+    finally:
+        model.set_attn_implementation(attention)
+    file = program.model_proto
+    _strip(file.graph)
+    onnx.save(file, path)
+
+
+def quantize_onnx(fp32_path: str | Path, int8_path: str | Path) -> None:
+    """Writes the int8 form of a float32 file: weights int8 per output channel, activations uint8 per tensor.
+
+    Weights that are on their grid of 8 bits are kept exactly. An embedding table becomes int8 rows with a
+    float32 scale each: ONNX Runtime's own form, one uint8 range for the whole table, is a coarser grid.
+    """
+    model = onnx.load(fp32_path)
+    _quantize_embeddings(model.graph)
+    with _quiet():
+        # It rewrites Gemm as MatMul and Add first, and drops the float32 tables that nothing reads any more.
+        quantize_dynamic(
+            model, int8_path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+        )
+
+
+def file_bytes(path: str | Path) -> int:
+    """The size of a file in bytes."""
+    return Path(path).stat().st_size
+
+
+class OnnxModel:
+    """A classifier in ONNX Runtime on the CPU, with as many threads as torch has.
+
+    On x86 CPUs without VNNI (AVX2, early AVX-512), ONNX Runtime's product of uint8 and int8 adds pairs in 16
+    bits and saturates, which can ruin the answers. There (only), ``session.x64quantprecision`` is set: an
+    exact kernel, but slower. Who runs the file on such a CPU with code of his own must set it too.
+    """
+
+    def __init__(self, path: str | Path):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.x64quantprecision", "1" if saturates() else "0")
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [node.name for node in self.session.get_inputs()]
+
+    def __call__(self, batch: dict[str, Tensor]) -> Tensor:
+        """The logits [batch, classes], float32; other keys than the file's inputs are ignored.
+
+        Raises:
+            ValueError: if the batch lacks an input.
+        """
+        missing = [name for name in self.inputs if name not in batch]
+        if missing:
+            raise ValueError(f"the batch lacks {', '.join(missing)}")
+        feed = {name: batch[name].cpu().numpy() for name in self.inputs}
+        return torch.from_numpy(self.session.run(["logits"], feed)[0])
+
+
+@cache
+def saturates() -> bool:
+    """Whether ONNX Runtime's product of uint8 and int8 overflows on this CPU, tried on the largest codes."""
+    size = 64
+    ones = np.ones((size, size))
+    inputs = [helper.make_tensor_value_info("a", TensorProto.UINT8, [size, size])]
+    outputs = [helper.make_tensor_value_info("c", TensorProto.INT32, [size, size])]
+    weight = numpy_helper.from_array((127 * ones).astype(np.int8), "b")
+    node = helper.make_node("MatMulInteger", ["a", "b"], ["c"])
+    graph = helper.make_graph([node], "probe", inputs, outputs, [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    product = session.run(None, {"a": (255 * ones).astype(np.uint8)})[0]
+    return bool((product != 255 * 127 * size).any())
+
+
+class _Logits(nn.Module):
+    """A model with positional inputs and one output; a decoder's key-value cache would be an output too."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, tensors))).logits
+
+
+def _strip(graph: GraphProto) -> None:
+    """Takes out the stack trace of each node, which names folders of this machine, and the shapes of inner values.
+
+    The shapes contradict the ones that ONNX Runtime infers when it quantises, which makes it fail.
+    """
+    del graph.value_info[:]
+    for part in (graph, *graph.node, *graph.input, *graph.output):
+        del part.metadata_props[:]
+
+
+def _quantize_embeddings(graph: GraphProto) -> None:
+    """Replaces each lookup in a constant float32 table by one in its int8 rows and one in their scales."""
+    tables = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2}
+    nodes, done = [], set()
+    for node in graph.node:
+        if not (node.op_type == "Gather" and node.input[0] in tables and _axis(node) == 0):
+            nodes.append(node)
+            continue
+        table = node.input[0]
+        if table not in done:
+            values = torch.from_numpy(numpy_helper.to_array(tables[table]).copy())
+            codes, scale = quantize_weight(values, axis=0)
+            graph.initializer.append(numpy_helper.from_array(codes.numpy(), f"{table}_codes"))
+            graph.initializer.append(numpy_helper.from_array(scale.numpy(), f"{table}_scale"))
+            done.add(table)
+        nodes += _lookup(table, node.input[1], node.output[0])
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _lookup(table: str, ids: str, output: str) -> list[NodeProto]:
+    """``output = float(codes[ids]) * scale[ids]``."""
+    return [
+        helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}_codes"], axis=0),
+        helper.make_node("Cast", [f"{output}_codes"], [f"{output}_float"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}_scale"], axis=0),
+        helper.make_node("Mul", [f"{output}_float", f"{output}_scale"], [output]),
+    ]
+
+
+def _axis(gather: NodeProto) -> int:
+    return next((a.i for a in gather.attribute if a.name == "axis"), 0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of the two exporters, which say nothing about the model; errors come through."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,183 @@
+"""What we know of model families: where each keeps its blocks, its attention and its feed-forward parts.
+
+The only place of the project that names a family. To add one, add one entry to ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` equal slices of its outputs."""
+
+    path: str
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class AttentionParts:
+    """One attention of a block: the module that calls the attention function, and its linear layers."""
+
+    module: str
+    query: Projection
+    key: Projection
+    value: Projection
+    output: str
+    size: str
+    """Attribute of the module that holds the size of one head."""
+    heads: tuple[str, ...]
+    """Attributes of the module that hold its number of heads."""
+    width: tuple[str, ...] = ()
+    """Attributes of the module that hold heads times head size."""
+
+
+@dataclass(frozen=True)
+class FeedForwardParts:
+    """The feed-forward of a block: ``inner`` layers make the intermediate units (two if gated), ``outer`` reads them."""
+
+    inner: tuple[str, ...]
+    outer: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A pile of equal blocks: its path in the base model, and what one block holds."""
+
+    blocks: str
+    attention: dict[str, AttentionParts]
+    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder."""
+    ffn: FeedForwardParts
+    depth: str = "num_hidden_layers"
+    """The key of the config that holds the number of blocks."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The facts of one ``config.model_type``."""
+
+    stacks: dict[str, Stack]
+    """``encoder`` or ``decoder``, or both; the first is meant where no stack is named."""
+    intermediate: str = "intermediate_size"
+    """The key of the config that holds the number of feed-forward units."""
+    own_keys: dict[str, str] = field(default_factory=dict)
+    """Further keys of the config that follow a size, as {key: name of the size}."""
+    biased_scores: bool = False
+    """Whether a position bias, shared by the layers, is added to the scores: heads cannot be cut then."""
+
+
+def _bert(prefix: str = "attention") -> Stack:
+    attention = AttentionParts(
+        "attention.self", Projection("attention.self.query"), Projection("attention.self.key"),
+        Projection("attention.self.value"), "attention.output.dense",
+        "attention_head_size", ("num_attention_heads",), ("all_head_size",),
+    )
+    return Stack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
+
+
+def _plain(
+    module: str, names: tuple[str, str, str, str], size: str, heads: tuple[str, ...], width: tuple[str, ...]
+) -> AttentionParts:
+    q, k, v, o = (f"{module}.{name}" for name in names)
+    return AttentionParts(module, Projection(q), Projection(k), Projection(v), o, size, heads, width)
+
+
+_DISTILBERT = Stack(
+    "transformer.layer",
+    {"self": _plain("attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",))},
+    FeedForwardParts(("ffn.lin1",), "ffn.lin2"),
+)
+_ALBERT = Stack(
+    "encoder.albert_layer_groups",
+    {"self": _plain("albert_layers.0.attention", ("query", "key", "value", "dense"), "attention_head_size",
+                    ("num_attention_heads",), ("all_head_size",))},
+    FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
+)
+_GPT2 = Stack(
+    "h",
+    {"self": AttentionParts("attn", Projection("attn.c_attn", 0, 3), Projection("attn.c_attn", 1, 3),
+                            Projection("attn.c_attn", 2, 3), "attn.c_proj", "head_dim",
+                            ("num_heads",), ("split_size", "embed_dim"))},
+    FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),
+)
+_LLAMA = Stack(
+    "layers",
+    {"self": _plain("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ())},
+    FeedForwardParts(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
+)
+_T5_SELF = _plain("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
+_T5_CROSS = _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
+_T5_INNER = ("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1")
+_T5 = {
+    "encoder": Stack("encoder.block", {"self": _T5_SELF},
+                     FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"), "num_layers"),
+    "decoder": Stack("decoder.block", {"self": _T5_SELF, "cross": _T5_CROSS},
+                     FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
+                     "num_decoder_layers"),
+}
+
+RESIZED = "resized-"
+"""What stands before the family in the ``model_type`` of a model whose blocks have sizes of their own."""
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family({"encoder": _bert()}),
+    "roberta": Family({"encoder": _bert()}),
+    "electra": Family({"encoder": _bert()}),
+    "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
+    "albert": Family({"encoder": _ALBERT}),
+    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner"),
+    "llama": Family({"decoder": _LLAMA}),
+    "t5": Family(_T5, intermediate="d_ff", biased_scores=True),
+}
+
+
+def family(config: PretrainedConfig) -> Family:
+    """The facts of a model's family; those of the stock family for one of our resized models.
+
+    Raises:
+        ValueError: if the family is not known, naming those that are.
+    """
+    name = config.model_type.removeprefix(RESIZED)
+    if name not in FAMILIES:
+        raise ValueError(f"model family {name!r} is not known; known are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def depth(config: PretrainedConfig, stack: str | None = None) -> int:
+    """The number of blocks of a stack (of the first one if none is named).
+
+    Raises:
+        ValueError: if the family has no such stack.
+    """
+    return getattr(config, find_stack(config, stack)[1].depth)
+
+
+def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str, Stack]:
+    """The name and the facts of a stack (of the first one if none is named).
+
+    Raises:
+        ValueError: if the family has no such stack.
+    """
+    stacks = family(config).stacks
+    name = next(iter(stacks)) if stack is None else stack
+    if name not in stacks:
+        raise ValueError(f"stack: {config.model_type} has no {name!r}; it has {', '.join(stacks)}")
+    return name, stacks[name]
+
+
+def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
+    """The blocks in the order in which they run; a block that runs several times (ALBERT) stands there as often."""
+    modules = model.base_model.get_submodule(find_stack(model.config, stack)[1].blocks)
+    count = depth(model.config, stack)
+    return [modules[i * len(modules) // count] for i in range(count)]
+
+
+def intermediate_size(config: PretrainedConfig) -> int:
+    """The number of feed-forward units of a block."""
+    size = getattr(config, family(config).intermediate)
+    return 4 * config.hidden_size if size is None else size

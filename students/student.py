@@ -1,0 +1,89 @@
+"""What a student is, a way to build the model that is trained; and one that exists already."""
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+
+@dataclass(kw_only=True)
+class Student(ABC):
+    """How the student is built; a subclass is one way, and its fields are what the user sets."""
+
+    def check(self, teacher: PretrainedConfig | None) -> None:  # noqa: B027 (not every way has something to check)
+        """Raise ValueError if no student can be built for such a teacher; needs no weights."""
+
+    @abstractmethod
+    def build(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+    ) -> PreTrainedModel:
+        """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
+
+        ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
+        keeps what the model has, but a regression has one label. The teacher stays as it is.
+
+        Raises:
+            ValueError: if the student cannot be built, naming the field at fault.
+        """
+
+
+@dataclass(kw_only=True)
+class Pretrained(Student):
+    """A sequence classifier that exists: a hub name, a folder, or the folder of an earlier run."""
+
+    model: str
+
+    def check(self, teacher: PretrainedConfig | None) -> None:
+        resolve(self.model)
+
+    def build(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+    ) -> PreTrainedModel:
+        source = resolve(self.model)
+        config = AutoConfig.from_pretrained(source)
+        saved_labels = config.num_labels
+        set_task(config, labels, problem)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True,
+            ignore_mismatched_sizes=config.num_labels != saved_labels,
+        )
+        warn_fresh(self.model, [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])])
+        return model.train()
+
+
+def resolve(model: str) -> str:
+    """Where a model is loaded from: a run folder's ``student/``, else the folder or hub name as it stands.
+
+    Raises:
+        ValueError: if it is a path, and no folder that holds a model.
+    """
+    path = Path(model).expanduser()
+    for folder in (path / "student", path):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    if path.exists():
+        raise ValueError(f"model: {model!r} holds no model: it has no config.json and no student/config.json")
+    # "runs/x" could be a hub name too; a folder "runs" tells what is meant.
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1 or ("/" in model and path.parent.is_dir()):
+        raise ValueError(f"model: there is no folder {model!r}")
+    return model
+
+
+def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: str | None) -> None:
+    """Write the labels' names and the ``problem_type`` into a configuration; ``None`` keeps what it has."""
+    if problem is not None:
+        config.problem_type = problem
+    if labels is None and problem == "regression":
+        labels = {0: "LABEL_0"}
+    if labels is not None:
+        config.id2label = dict(labels)
+        config.label2id = {name: index for index, name in labels.items()}
+
+
+def warn_fresh(source: str, names: list[str]) -> None:
+    """Warn that these weights of a student could not be had from its source and start at random."""
+    if names:
+        warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(names))}", stacklevel=3)

@@ -1,0 +1,132 @@
+"""A student of the teacher's own family: fewer blocks, narrower ones, started from the teacher's weights."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from students.families import RESIZED, depth, family, intermediate_size
+from students.inherit import head_shape, inherit, repeats
+from students.layers import evenly
+from students.student import Student, set_task, warn_fresh
+
+
+@dataclass(kw_only=True)
+class Transformer(Student):
+    """A model of the teacher's family and task head, smaller; a size that is not set is the teacher's.
+
+    With ``weights: teacher`` it starts from evenly spaced blocks, or from ``teacher_layers`` (from 1, one for
+    each of its blocks, the same in both stacks of T5), and keeps the hidden dimensions (one set throughout),
+    the neurons and the heads of the largest L2 norm. Heads that get narrower keep their leading part; Llama
+    and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
+    deeper or wider than the teacher.
+
+    Raises:
+        ValueError: if a field is wrong for every teacher.
+    """
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+    weights: Literal["teacher", "random"] = "teacher"
+    teacher_layers: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden", "heads", "intermediate"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
+        if self.weights not in ("teacher", "random"):
+            raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
+        if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
+            raise ValueError(f"heads: {self.heads} heads do not divide a hidden size of {self.hidden}")
+        if self.teacher_layers is not None:
+            if self.weights == "random":
+                raise ValueError("teacher_layers: no block of the teacher is used with weights: random")
+            count = len(self.teacher_layers)
+            if count == 0 or self.layers not in (None, count):
+                raise ValueError(f"teacher_layers: names {count} blocks, not {self.layers or 'one or more'}")
+
+    def check(self, teacher: PretrainedConfig | None) -> None:
+        if teacher is None:
+            raise ValueError("a Transformer student is cut from a teacher: name one, or name a model")
+        if teacher.model_type.startswith(RESIZED):
+            raise ValueError("a teacher whose blocks have sizes of their own gives no Transformer student; "
+                             "name the model it was made from")
+        student = self._config(teacher)
+        hidden, heads = student.hidden_size, student.num_attention_heads
+        # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
+        if hidden % heads and teacher.hidden_size % teacher.num_attention_heads == 0:
+            raise ValueError(f"heads: {heads} heads do not divide a hidden size of {hidden}")
+        shared = head_shape(teacher)[1]
+        if heads % shared:
+            raise ValueError(f"heads: {heads} is no multiple of {shared}, the heads that share a key")
+        if self.weights == "teacher":
+            self._check_blocks(teacher)
+            self._check_widths(teacher, student)
+
+    def build(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+    ) -> PreTrainedModel:
+        self.check(None if teacher is None else teacher.config)
+        config = self._config(teacher.config)
+        set_task(config, labels, problem)
+        student = type(teacher)(config)
+        if self.weights == "teacher":
+            if self.teacher_layers and repeats(teacher):
+                raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
+            warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
+        return student.train()
+
+    def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
+        """The student's configuration, with the teacher's labels."""
+        config, facts = copy.deepcopy(teacher), family(teacher)
+        for name, stack in facts.stacks.items():
+            count = self.layers or len(self.teacher_layers or []) or depth(teacher, name)
+            setattr(config, stack.depth, count)
+        setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
+        config.hidden_size = self.hidden or teacher.hidden_size
+        config.num_attention_heads = self.heads or teacher.num_attention_heads
+        if getattr(teacher, "num_key_value_heads", None):
+            config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
+        if getattr(teacher, "embedding_size", None) == teacher.hidden_size:
+            # ELECTRA projects its embeddings only if the two differ, and the teacher has no such projection.
+            config.embedding_size = config.hidden_size
+        config.dtype = torch.float32
+        return config
+
+    def _taken(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
+        """The blocks that are taken of each stack, from 1."""
+        if self.teacher_layers:
+            return dict.fromkeys(family(teacher).stacks, self.teacher_layers)
+        depths = {name: depth(teacher, name) for name in family(teacher).stacks}
+        return {name: [evenly(i, self.layers or count, count) for i in range(1, (self.layers or count) + 1)]
+                for name, count in depths.items()}
+
+    def _check_blocks(self, teacher: PretrainedConfig) -> None:
+        for name in family(teacher).stacks:
+            count = depth(teacher, name)
+            if self.teacher_layers and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
+                raise ValueError(f"teacher_layers: the teacher has blocks 1 to {count}, "
+                                 f"not {', '.join(map(str, self.teacher_layers))}")
+            if self.teacher_layers is None and self.layers is not None and self.layers > count:
+                raise ValueError(f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
+                                 "weights: random, or teacher_layers that name a block twice")
+
+    def _check_widths(self, teacher: PretrainedConfig, student: PretrainedConfig) -> None:
+        sizes = {"hidden": (teacher.hidden_size, student.hidden_size),
+                 "heads": (teacher.num_attention_heads, student.num_attention_heads),
+                 "intermediate": (intermediate_size(teacher), intermediate_size(student))}
+        for name, (before, after) in sizes.items():
+            if after > before:
+                raise ValueError(f"{name}: the teacher has {before}, not {after}; "
+                                 "a wider student needs weights: random")
+        before, after = head_shape(teacher)[2], head_shape(student)[2]
+        if after > before:
+            raise ValueError(f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
+                             f"{after} wide, the teacher's {before}; keep more heads, or set weights: random")
+        if family(teacher).biased_scores and sizes["heads"][0] != sizes["heads"][1]:
+            raise ValueError(f"heads: the blocks of a {teacher.model_type} share one position bias, so its "
+                             f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random")

@@ -1,0 +1,113 @@
+"""The units a block is made of, neurons and heads: where each has its numbers, and how it is cut out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from students.families import Projection, blocks, family
+from students.weights import ffn_layers, latent, out_axis, set_parameter
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Along ``axis`` of one tensor, from ``start`` on, each unit has ``size`` consecutive entries."""
+
+    module: nn.Module
+    name: str
+    axis: int
+    size: int
+    start: int = 0
+
+    def rows(self, tensor: Tensor, count: int) -> Tensor:
+        """What belongs to each of the ``count`` units, in a tensor like the parameter: [count, numbers]."""
+        return tensor.movedim(self.axis, 0)[self.start : self.start + count * self.size].reshape(count, -1)
+
+
+@dataclass(frozen=True)
+class Units:
+    """The ``count`` neurons of a feed-forward, or heads of an attention, and all slices that belong to them.
+
+    Those are its rows and biases in the layers that make it and its columns in the layer that reads it. Where
+    query heads share a key and value head, the group of them is one unit.
+    """
+
+    name: str
+    count: int
+    slices: tuple[Slice, ...]
+    attributes: dict[str, int]
+    """Attributes of ``owner`` that follow the count, with what they hold per unit."""
+    owner: nn.Module
+
+    def entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
+        """Which entries stay if the units in ``keep`` (bool [count]) do.
+
+        By module and parameter name: the axis of the tensor, and a bool for each entry along it.
+        """
+        found: dict[tuple[nn.Module, str], tuple[int, Tensor]] = {}
+        for part in self.slices:
+            length = latent(part.module, part.name).shape[part.axis]
+            # On the CPU by name: a model under construction on the meta device has no values.
+            everything = torch.ones(length, dtype=torch.bool, device="cpu")
+            _, stay = found.setdefault((part.module, part.name), (part.axis, everything))
+            stay[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
+        return found
+
+
+def stacks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
+    """The blocks of each stack, each block once however often it runs (ALBERT has one)."""
+    return {name: list(dict.fromkeys(blocks(model, name))) for name in family(model.config).stacks}
+
+
+def neurons(model: PreTrainedModel) -> list[Units]:
+    """The feed-forward units of every block, named as in ``encoder.0.ffn``."""
+    found = []
+    for name, stack in family(model.config).stacks.items():
+        for i, block in enumerate(stacks(model)[name]):
+            inner, outer = ffn_layers(stack, block)
+            slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
+            slices += [Slice(layer, "bias", 0, 1) for layer in inner if latent(layer, "bias") is not None]
+            slices.append(Slice(outer, "weight", 1 - out_axis(outer), 1))
+            count = latent(inner[0]).shape[out_axis(inner[0])]
+            found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
+    return found
+
+
+def heads(model: PreTrainedModel) -> list[Units]:
+    """The heads of every attention, named as in ``encoder.0.self``."""
+    found = []
+    for name, stack in family(model.config).stacks.items():
+        for i, block in enumerate(stacks(model)[name]):
+            for kind, parts in stack.attention.items():
+                owner, output = block.get_submodule(parts.module), block.get_submodule(parts.output)
+                size = getattr(owner, parts.size)
+                count = _width(block, parts.value) // size
+                slices = [part for projection in (parts.query, parts.key, parts.value)
+                          for part in _projected(block, projection, count)]
+                axis = 1 - out_axis(output)
+                slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // count))
+                attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
+                found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner))
+    return found
+
+
+def _width(block: nn.Module, projection: Projection) -> int:
+    layer = block.get_submodule(projection.path)
+    return latent(layer).shape[out_axis(layer)] // projection.parts
+
+
+def _projected(block: nn.Module, projection: Projection, count: int) -> list[Slice]:
+    layer, width = block.get_submodule(projection.path), _width(block, projection)
+    size, start = width // count, projection.part * width
+    found = [Slice(layer, "weight", out_axis(layer), size, start)]
+    return found + ([Slice(layer, "bias", 0, size, start)] if latent(layer, "bias") is not None else [])
+
+
+def shrink(units: Units, keep: Tensor) -> None:
+    """Cut out, in place, the units that ``keep`` (bool [count]) leaves out; make the optimizer afterwards."""
+    for (module, name), (axis, stay) in units.entries(keep).items():
+        old = getattr(module, name).detach()
+        set_parameter(module, name, old.index_select(axis, stay.nonzero().flatten().to(old.device)).clone())
+    for key, each in units.attributes.items():
+        setattr(units.owner, key, each * int(keep.sum()))

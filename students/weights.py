@@ -1,0 +1,150 @@
+"""Which weights of a model are meant, and the steps (mask, fake quantization) put on them."""
+
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from students.families import Stack, blocks, family
+
+Where = Literal["attention", "ffn", "embeddings", "head"]
+LINEAR = (nn.Linear, Conv1D)
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The modules whose ``weight`` is meant by ``where``, by name, and those left out, with the reason.
+
+    ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``embeddings``
+    the tables of words, positions and types, ``head`` all linear layers outside the blocks. A weight used by
+    two modules is left out: a step would have to give the same values in both.
+
+    Raises:
+        ValueError: if the family of the model is not known.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    groups, unknown = _groups(model)
+    users, chosen, skipped = uses(model), {}, {}
+    for module in dict.fromkeys(module for group in where for module in groups[group]):
+        name = names[id(module)]
+        others = [other for other in users[id(latent(module))] if other != f"{name}.weight"]
+        if others:
+            skipped[name] = f"tied to {', '.join(others)}"
+        else:
+            chosen[name] = module
+    if {"attention", "ffn"} & set(where):
+        skipped |= {names[id(module)]: "its place in the block is not known" for module in unknown}
+    return chosen, skipped
+
+
+def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn.Module]]:
+    """The modules of each ``Where``, and the linear layers inside blocks that are in none."""
+    inside = {}
+    groups: dict[str, list[nn.Module]] = {"attention": [], "ffn": []}
+    for name, stack in family(model.config).stacks.items():
+        for block in dict.fromkeys(blocks(model, name)):
+            inner, outer = ffn_layers(stack, block)
+            groups["attention"] += attention_layers(stack, block)
+            groups["ffn"] += [*inner, outer]
+            inside |= dict.fromkeys(block.modules())
+    outside = [module for module in model.modules() if module not in inside]
+    groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
+    groups["head"] = [module for module in outside if isinstance(module, LINEAR)]
+    named = {*groups["attention"], *groups["ffn"]}
+    return groups, [module for module in inside if isinstance(module, LINEAR) and module not in named]
+
+
+def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
+    """The linear layers of all attentions of a block, each once (a fused one holds three projections)."""
+    paths = [path for parts in stack.attention.values()
+             for path in (parts.query.path, parts.key.path, parts.value.path, parts.output)]
+    return [block.get_submodule(path) for path in dict.fromkeys(paths)]
+
+
+def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
+    """The inner layers of the feed-forward that this block has, and the outer one."""
+    modules = dict(block.named_modules())
+    return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
+
+
+def out_axis(module: nn.Module) -> int:
+    """The axis of ``weight`` along which the outputs lie: 0, but 1 in GPT-2's ``Conv1D``."""
+    return 1 if isinstance(module, Conv1D) else 0
+
+
+def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
+    """The parameter itself, under whatever steps act on it; None where a layer has no bias."""
+    if parametrize.is_parametrized(module, name):
+        return module.parametrizations[name].original
+    return getattr(module, name)
+
+
+def uses(model: nn.Module) -> dict[int, list[str]]:
+    """By the id of each parameter the names under which different modules use it; a tied one has several."""
+    found: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            found.setdefault(id(parameter), []).append(_plain(f"{path}.{key}"))
+    return found
+
+
+def _plain(name: str) -> str:
+    """The name of a weight or step as if there were no parametrization."""
+    return name.replace("parametrizations.", "").removesuffix(".original").removeprefix(".")
+
+
+def add_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
+    """Let ``step`` act on a weight (or bias) from now on, after the steps that are there already.
+
+    A step is a module that takes a weight and returns one of the same shape. Its class says its place by
+    ``order`` (a mask 0, fake quantization 1); several of one order may follow each other. Steps stand in the
+    state dict: add them before a checkpoint is read and before the model is wrapped or sharded.
+
+    Raises:
+        ValueError: if a step that belongs behind this one is there already.
+    """
+    present = list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
+    for other in present:
+        if other.order > step.order:
+            raise ValueError(f"{type(step).__name__} must come before {type(other).__name__}: add it first")
+    parametrize.register_parametrization(module, name, step)
+
+
+def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
+    """All steps of a class, by weight name and place in the chain, as in ``classifier.weight.0``."""
+    return {_plain(name): step for name, step in model.named_modules() if isinstance(step, kind)}
+
+
+def fold(model: nn.Module) -> None:
+    """Write what the steps make of the weights into plain weights, and take the steps away; ties stay.
+
+    Raises:
+        ValueError: if steps give the uses of a tied weight different values, so that one tensor cannot hold
+        them.
+    """
+    found = {_plain(f"{path}.{name}"): (module, name) for path, module in model.named_modules()
+             if parametrize.is_parametrized(module) for name in module.parametrizations}
+    users = uses(model)
+    with torch.no_grad():
+        results = {key: getattr(module, name).detach().clone() for key, (module, name) in found.items()}
+        for key, (module, name) in found.items():
+            parameter = latent(module, name)
+            for other in users[id(parameter)]:
+                if not torch.equal(results.get(other, parameter), results[key]):
+                    raise ValueError(f"{key} and {other} are one weight, but steps give two values")
+        for key, (module, name) in found.items():
+            parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+            getattr(module, name).copy_(results[key])
+
+
+def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor of another size in the place of a parameter, and the sizes of a linear layer right."""
+    old = getattr(module, name)
+    setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad))
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    if isinstance(module, Conv1D):
+        module.nx, module.nf = module.weight.shape

@@ -1,0 +1,246 @@
+import copy
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+from prune_schedules.mask import Mask
+from prune_schedules.prune import Magnitude, Prune, Pruner
+from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from students.weights import latent, select, steps
+from tests.families import FAMILIES, batch, tiny
+
+TIMELINE = Timeline(total_steps=100, epoch_steps=10)
+
+
+def attached(name: str, **fields) -> tuple[nn.Module, Magnitude]:
+    model, pruner = tiny(name), Magnitude(**fields)
+    pruner.attach(model)
+    return model, pruner
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_share_is_met_exactly(name, scope):
+    model, pruner = attached(name, sparsity=Constant(0.37), scope=scope)
+    pruner.update(0, TIMELINE)
+    weights = [module.weight for module in select(model, ["attention", "ffn"])[0].values()]
+    zeros = [int((weight == 0).sum()) for weight in weights]
+    sizes = [weight.numel() for weight in weights]
+    if scope == "global":
+        assert sum(zeros) == round(0.37 * sum(sizes))
+    else:
+        assert zeros == [round(0.37 * size) for size in sizes]
+    assert pruner.sparsity_now() == sum(zeros) / sum(sizes) == Prune({"a": pruner}).sparsity
+
+
+def test_the_smallest_go():
+    model, pruner = attached("gpt2", sparsity=Constant(0.5))
+    pruner.update(0, TIMELINE)
+    layer = model.transformer.h[1].mlp.c_fc
+    assert latent(layer)[layer.weight == 0].abs().max() <= layer.weight[layer.weight != 0].abs().min()
+
+
+def test_the_schedule_is_followed_and_its_end_is_met():
+    cubic = Cubic(to=0.8, start=Moment("15 steps"), stop=Moment("48 steps"))
+    model, pruner = attached("bert", sparsity=cubic, every=Moment("10%"))
+    seen = {}
+    for step in range(101):
+        before = pruner.sparsity_now()
+        pruner.update(step, TIMELINE)
+        if pruner.sparsity_now() != before:
+            seen[step] = pruner.sparsity_now()
+    weights = [module.weight for module in pruner.weights.values()]
+    assert list(seen) == [25, 35, 45, 48]
+    for step, sparsity in seen.items():
+        share = 0.8 - 0.8 * (1 - (step - 15) / 33) ** 3
+        sizes = [weight.numel() for weight in weights]
+        assert sparsity == sum(round(share * size) for size in sizes) / sum(sizes)
+
+
+def test_nothing_is_computed_when_nothing_is_due():
+    class Silent(Pruner):
+        def score(self, weight):
+            raise AssertionError("asked for scores")
+
+    cubic = Cubic(to=0.8, start=Moment("20%"), stop=Moment("60%"))
+    model, pruner = tiny("bert"), Silent(sparsity=cubic, every=Moment("5%"))
+    pruner.attach(model)
+    for step in [*range(20), 21, 24, 59, *range(61, 101)]:
+        pruner.update(step, TIMELINE)
+    with pytest.raises(AssertionError):
+        pruner.update(25, TIMELINE)
+    assert pruner.due(60, TIMELINE)
+
+
+def test_stairs_and_short_runs_are_met_too():
+    timeline = Timeline(total_steps=8, epoch_steps=4)
+    model, pruner = attached("bert", sparsity=Steps(at={"25%": 0.25, "50%": 0.5}))
+    seen = []
+    for step in range(9):
+        pruner.update(step, timeline)
+        seen.append(pruner.sparsity_now())
+    assert seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_weights_come_back_when_they_have_grown():
+    model, pruner = attached("bert", sparsity=Cubic(to=0.5, initial=0.5), every=Moment("1 steps"))
+    pruner.update(0, TIMELINE)
+    layer = model.bert.encoder.layer[0].attention.self.query
+    gone = (layer.weight == 0).nonzero()[0]
+    with torch.no_grad():
+        latent(layer)[tuple(gone)] = 9.0
+    pruner.update(1, TIMELINE)
+    assert layer.weight[tuple(gone)] == 9.0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("shape", ["neurons", "heads"])
+def test_a_masked_unit_is_absent(name, shape):
+    """Whatever is put into the weights of a masked unit, the outputs stay."""
+    model, pruner = attached(name, sparsity=Constant(0.5), shape=shape)
+    pruner.update(0, TIMELINE)
+    assert pruner.sparsity_now() == 0.5
+    inputs, before = batch(name), model(**batch(name)).logits
+    masks = steps(model, Mask)
+    assert masks and all(mask.enabled for mask in masks.values())
+    with torch.no_grad():
+        for path, mask in masks.items():
+            weight = latent(model.get_submodule(path.rsplit(".", 2)[0]), path.rsplit(".", 2)[1])
+            weight.masked_fill_(~mask.mask, 7.0)
+    assert torch.equal(model(**inputs).logits, before)
+
+
+def test_the_weakest_head_goes():
+    model = tiny("bert")
+    block = model.bert.encoder.layer[0].attention
+    with torch.no_grad():
+        for layer in (block.self.query, block.self.key, block.self.value):
+            layer.weight[8:16] *= 0.1
+            layer.bias[8:16] *= 0.1
+        block.output.dense.weight[:, 8:16] *= 0.1
+    pruner = Magnitude(sparsity=Constant(0.25), shape="heads")
+    pruner.attach(model)
+    pruner.update(0, TIMELINE)
+    assert (block.self.value.weight[8:16] == 0).all() and (block.self.value.bias[8:16] == 0).all()
+    assert int((block.self.value.weight == 0).all(dim=1).sum()) == 8
+    assert (block.output.dense.weight[:, 8:16] == 0).all()
+
+
+def test_at_least_one_unit_of_each_block_stays():
+    model, pruner = attached("bert", sparsity=Constant(1.0), shape="heads", scope="global")
+    pruner.update(0, TIMELINE)
+    assert pruner.sparsity_now() == 6 / 8
+
+
+def test_masks_of_two_pruners_chain():
+    model = tiny("bert")
+    pruners = {"units": Magnitude(sparsity=Constant(0.5), shape="neurons"),
+               "entries": Magnitude(sparsity=Constant(0.5))}
+    for pruner in pruners.values():
+        pruner.attach(model)
+        pruner.update(0, TIMELINE)
+    assert len(list(model.bert.encoder.layer[0].intermediate.dense.parametrizations.weight)) == 2
+    assert all(pruner.sparsity_now() == 0.5 for pruner in pruners.values())
+    assert 0.5 < Prune(pruners).sparsity < 0.75
+
+
+def test_skipped_and_tied_units_are_listed():
+    model = tiny("bert")
+    model.bert.encoder.layer[1].output.dense.weight = model.bert.encoder.layer[0].output.dense.weight
+    entries, units = Magnitude(sparsity=Constant(0.5)), Magnitude(sparsity=Constant(0.5), shape="neurons")
+    entries.attach(copy.deepcopy(model))
+    assert list(entries.skipped) == ["bert.encoder.layer.0.output.dense", "bert.encoder.layer.1.output.dense"]
+    with pytest.raises(ValueError, match="where: there is nothing to prune"):
+        units.attach(model)
+    assert list(units.skipped) == ["encoder.0.ffn", "encoder.1.ffn"]
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"shape": "heads", "where": ["ffn"]}, "where: heads are in attention only"),
+    ({"shape": "neurons", "where": ["ffn", "head"]}, "where: neurons are in ffn only"),
+    ({"where": []}, "where: "), ({"where": ["pooler"]}, "where: "),
+    ({"shape": "rows"}, "shape: "), ({"scope": "block"}, "scope: "),
+])
+def test_mistakes_name_their_field(fields, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Magnitude(sparsity=Constant(0.5), **fields)
+
+
+def test_the_schedule_is_checked_before_the_first_step():
+    with pytest.raises(ValueError, match="^sparsity: "):
+        Magnitude(sparsity=Cubic(to=80)).check(TIMELINE)
+    with pytest.raises(ValueError, match="500 steps"):
+        Magnitude(sparsity=Cubic(to=0.8, stop=Moment("500 steps"))).check(TIMELINE)
+    Magnitude(sparsity=Cubic(to=1.0)).check(TIMELINE)
+
+
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.student, self.timeline = tiny("bert"), Timeline(total_steps=12, epoch_steps=4)
+        self.seen: list[float] = []
+
+    def training_step(self, rows, index):
+        loss = self.student.train()(**rows).loss
+        self.seen.append(float(loss.detach()))
+        return loss
+
+    def on_train_batch_start(self, rows, index):
+        torch.manual_seed(self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def fit(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
+    window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
+    prune = Prune({
+        "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
+        "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
+    })
+    module = Module()
+    saver = ModelCheckpoint(folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1)
+    # The same rows at every step: Lightning starts a plain loader anew when it resumes within an epoch.
+    data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
+    trainer = lightning.Trainer(
+        max_steps=stop, accelerator="cpu", logger=False, callbacks=[prune, saver], enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )
+    checkpoint = f"{folder}/at-step={start}.ckpt" if start else None
+    trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=checkpoint)
+    return module, prune
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, *fit(folder, 12)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("start", [2, 4, 5, 8, 9, 11])
+def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
+    folder, whole, _ = uninterrupted
+    checkpoint = f"at-step={start}.ckpt"
+    (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
+    resumed, _ = fit(tmp_path, 12, start)
+    assert resumed.seen == whole.seen[start:]
+    for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert [mask.enabled for mask in steps(resumed, Mask).values()] == [True] * len(steps(whole, Mask))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_hold_the_sparsity_of_their_step(uninterrupted):
+    folder, module, prune = uninterrupted
+    expected = {2: 0, 3: 0, 5: 0.6 * (1 - (4 / 6) ** 3), 6: 0.6 * (1 - (4 / 6) ** 3), 9: 0.6, 12: 0.6}
+    path = "student.bert.encoder.layer.0.attention.self.query.parametrizations.weight.0.mask"
+    for step, share in expected.items():
+        mask = torch.load(folder / f"at-step={step}.ckpt")["state_dict"][path]
+        assert int((~mask).sum()) == round(share * mask.numel())
+    assert prune.pruners["entries"].sparsity_now() == pytest.approx(0.6, abs=1e-3)
+    assert prune.pruners["neurons"].sparsity_now() == 0.5

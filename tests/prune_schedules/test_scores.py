@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prune_schedules.scores import lowest, magnitude, unit_magnitude
+
+# Few distinct values, so that there are many ties.
+TENSORS = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=12), min_size=1, max_size=4)
+
+
+def test_magnitude():
+    assert torch.equal(magnitude(torch.tensor([-2.0, 1.0])), torch.tensor([2.0, 1.0]))
+
+
+def test_unit_magnitude_is_the_norm_of_all_that_belongs_to_a_unit():
+    torch.manual_seed(0)
+    rows, columns, bias = torch.randn(5, 7), torch.randn(3, 5), torch.randn(5)
+    together = np.concatenate([part.double().numpy() for part in (rows, columns.T, bias[:, None])], axis=1)
+    found = unit_magnitude([rows, columns.T, bias[:, None]])
+    np.testing.assert_allclose(found.numpy(), np.linalg.norm(together, axis=1), rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(TENSORS, st.floats(0, 1))
+def test_by_layer_exactly_the_lowest_share_of_each_goes(values, share):
+    scores = [torch.tensor(row, dtype=torch.float32) for row in values]
+    for score, keep in zip(scores, lowest(scores, share, "layer"), strict=True):
+        assert int((~keep).sum()) == round(share * len(score))
+        assert not keep.any() or keep.all() or score[~keep].max() <= score[keep].min()
+
+
+@settings(deadline=None)
+@given(TENSORS, st.floats(0, 1), st.integers(0, 1))
+def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
+    scores = [torch.tensor(row, dtype=torch.float32) for row in values]
+    kept = lowest(scores, share, "global", at_least)
+    everything = [(value, tensor, place)
+                  for tensor, row in enumerate(values) for place, value in enumerate(row)]
+    for tensor, row in enumerate(values):
+        if at_least:
+            everything.remove((max(row), tensor, row.index(max(row))))
+    total = sum(map(len, values))
+    gone = sorted(everything)[: min(round(share * total), total - at_least * len(values))]
+    assert {(tensor, place) for _, tensor, place in gone} == {
+        (tensor, place) for tensor, keep in enumerate(kept) for place in (~keep).nonzero().flatten().tolist()}
+
+
+@settings(deadline=None)
+@given(TENSORS, st.floats(0, 1), st.sampled_from(["layer", "global"]))
+def test_at_least_one_of_each_stays(values, share, scope):
+    scores = [torch.tensor(row, dtype=torch.float32) for row in values]
+    assert all(keep.any() for keep in lowest(scores, share, scope, at_least=1))
+
+
+def test_the_shape_is_that_of_the_scores_and_the_first_of_equals_goes_first():
+    keep, = lowest([torch.ones(2, 3)], 0.5, "layer")
+    assert torch.equal(keep, torch.tensor([[False, False, False], [True, True, True]]))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, 80])
+def test_a_share_outside_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match="share: "):
+        lowest([torch.ones(3)], share, "layer")

@@ -1,0 +1,325 @@
+"""Fake quantization against the ONNX specification, against ONNX Runtime itself, and as a part of a model."""
+
+import copy
+import pickle
+import weakref
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from torch import nn
+from torch.nn.utils import parametrize
+from transformers.pytorch_utils import Conv1D
+
+from quant_aware.fake_quant import (
+    FakeQuant,
+    FakeQuantInput,
+    InputMemo,
+    fake_quantize_activation,
+    fake_quantize_weight,
+    quantize_weight,
+    weight_axis,
+)
+
+
+@pytest.fixture(scope="module")
+def dynamic_quantize():
+    """ONNX Runtime's DynamicQuantizeLinear: float32 array -> (codes, scale, zero point)."""
+    types = {"y": TensorProto.UINT8, "scale": TensorProto.FLOAT, "zero": TensorProto.UINT8}
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], list(types))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)]
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x})
+
+
+def specification(x: np.ndarray) -> tuple[np.ndarray, np.float32, np.float32]:
+    """The text of the ONNX operator, in float32 as it says; np.rint rounds halves to even."""
+    low, high = np.minimum(x.min(), np.float32(0)), np.maximum(x.max(), np.float32(0))
+    scale = (high - low) / np.float32(255) if high > low else np.float32(1)
+    zero = np.rint(np.clip(-low / scale, 0, 255))
+    return np.clip(np.rint(x / scale) + zero, 0, 255), scale, zero
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+ACTIVATIONS = {
+    "normal": random(4, 33, 32),
+    "shifted": random(7, 5) * 3 + 1,
+    "positive": random(64).abs() + 2,
+    "negative": -random(64).abs() - 2,
+    "zero": torch.zeros(3, 5),
+    "constant": torch.full((9,), 0.3),
+    "negative constant": torch.full((9,), -0.3),
+    "outlier": torch.cat([random(500), torch.tensor([1e4])]),
+    "halves": torch.arange(-127.5, 128.0, 0.5),
+    "both ends round up": torch.tensor([-1.5, 253.5, 0.5, 1.5, 2.5]),
+}
+
+
+@pytest.mark.parametrize("x", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
+def test_activation_equals_onnxruntime_bit_for_bit(x, dynamic_quantize):
+    codes, scale, zero = dynamic_quantize(x.numpy())
+    expected = (codes.astype(np.float32) - np.float32(zero)) * scale
+    assert np.array_equal(fake_quantize_activation(x).numpy(), expected)
+
+
+def test_activation_equals_onnxruntime_on_many_ranges(dynamic_quantize):
+    for seed in range(200):
+        x = random(257, seed=seed) * 10 ** (seed % 9 - 4) + seed % 5 - 2
+        codes, scale, zero = dynamic_quantize(x.numpy())
+        expected = (codes.astype(np.float32) - np.float32(zero)) * scale
+        assert np.array_equal(fake_quantize_activation(x).numpy(), expected), seed
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.floats(-1e6, 1e6, width=32, allow_subnormal=False), min_size=1, max_size=20))
+def test_activation_follows_the_specification(values):
+    x = np.array(values, dtype=np.float32)
+    if 0 < np.ptp(np.append(x, 0)) < 1e-30:  # the scale would be subnormal: the specification divides by zero
+        return
+    codes, scale, zero = specification(x)
+    assert np.array_equal(fake_quantize_activation(torch.from_numpy(x)).numpy(), (codes - zero) * scale)
+
+
+def test_activation_error_is_at_most_half_a_step_and_zeros_stay():
+    x = random(1000) * 2 + 0.7
+    x[::10] = 0
+    y = fake_quantize_activation(x)
+    step = (x.max().double() - x.min().double()) / 255
+    assert (y.double() - x.double()).abs().max() <= step / 2 * (1 + 1e-4)
+    assert (y[::10] == 0).all()
+    assert y.unique().numel() <= 256
+
+
+def weight_reference(w: torch.Tensor, axis: int | None) -> np.ndarray:
+    """Codes in float64: symmetric, amax / 127, halves to even; random weights lie on no tie."""
+    values = w.numpy().astype(np.float64)
+    others = tuple(i for i in range(w.dim()) if i != axis)
+    amax = np.abs(values).max(axis=others, keepdims=True)
+    return np.rint(values / np.where(amax == 0, 1, amax / 127))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, None])
+def test_weight_codes_and_scale(axis):
+    w = random(24, 40)
+    codes, scale = quantize_weight(w, axis=axis)
+    assert codes.dtype == torch.int8
+    assert scale.shape == {0: (24, 1), 1: (1, 40), -1: (1, 40), None: (1, 1)}[axis]
+    assert np.array_equal(codes.numpy(), weight_reference(w, None if axis is None else axis % 2))
+    assert codes.abs().max() == 127
+    assert torch.equal(fake_quantize_weight(w, axis=axis), codes * scale)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_weight_has_as_many_levels_as_its_bits_allow(bits):
+    codes, _ = quantize_weight(torch.linspace(-1, 1, 4000)[None], bits=bits)
+    assert codes.unique().numel() == 2**bits - 1
+    assert codes.abs().max() == 2 ** (bits - 1) - 1
+
+
+def test_rows_of_zeros_and_of_almost_zeros_are_zero():
+    w = torch.stack([torch.zeros(5), torch.full((5,), 1e-42), random(5)])
+    codes, scale = quantize_weight(w)
+    assert scale[:2].flatten().tolist() == [1, 1]
+    assert (codes[:2] == 0).all()
+    assert fake_quantize_weight(w).isfinite().all()
+
+
+def test_pruned_weights_stay_zero():
+    w = random(16, 16)
+    w[w.abs() < 0.5] = 0
+    assert torch.equal(fake_quantize_weight(w) == 0, quantize_weight(w)[0] == 0)
+    assert (fake_quantize_weight(w)[w == 0] == 0).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_weights_on_their_grid_come_back_unchanged(axis):
+    for seed in range(20):
+        once = fake_quantize_weight(random(64, 48, seed=seed) * 10 ** (seed % 7 - 3), axis=axis)
+        assert torch.equal(fake_quantize_weight(once, axis=axis), once)
+        assert torch.equal(quantize_weight(once, axis=axis)[1] * quantize_weight(once, axis=axis)[0], once)
+
+
+def test_every_scale_survives_a_second_quantization():
+    """fl(fl(127 s) / 127) = s for s = fl(a / 127), for all significands a: why the fold is exact."""
+    amax = torch.arange(2**23, 2**24, 37, dtype=torch.int64).float()
+    scale = amax / 127
+    assert torch.equal(scale * 127 / 127, scale)
+
+
+@pytest.mark.parametrize("function", [fake_quantize_weight, fake_quantize_activation])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_passes_straight_through(function, dtype):
+    x = random(6, 10).to(dtype).requires_grad_()
+    y, grad = function(x), random(6, 10, seed=1).to(dtype)
+    assert y.dtype == dtype
+    y.backward(grad)
+    assert torch.equal(x.grad, grad)
+
+
+@pytest.mark.parametrize("bits", [1, 9])
+def test_bits_out_of_range_are_refused(bits):
+    users = (FakeQuant, InputMemo, lambda bits: quantize_weight(random(2, 2), bits),
+             lambda bits: fake_quantize_activation(random(2, 2), bits))
+    for user in users:
+        with pytest.raises(ValueError, match="^bits: must be 2 to 8"):
+            user(bits)
+
+
+def test_weight_axis_by_kind():
+    assert weight_axis(nn.Linear(2, 3)) == weight_axis(nn.Embedding(2, 3)) == 0
+    assert weight_axis(Conv1D(3, 2)) == 1
+    with pytest.raises(ValueError, match="LayerNorm"):
+        weight_axis(nn.LayerNorm(2))
+
+
+class Block(nn.Module):
+    """An embedding, a norm, and three layers that read the very same tensor."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.norm = nn.Embedding(50, 16), nn.LayerNorm(16)
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.embedding(ids))
+        return self.q(x) + self.k(x) * self.v(x)
+
+
+IDS = torch.arange(10).view(2, 5)
+
+
+def quantised(model: nn.Module) -> nn.Module:
+    memo = InputMemo()
+    for module in list(model.modules()):
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            parametrize.register_parametrization(module, "weight", FakeQuant(axis=weight_axis(module)))
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(FakeQuantInput(memo))
+    return model
+
+
+def switch(model: nn.Module, on: bool) -> nn.Module:
+    for module in model.modules():
+        for part in [module, *module._forward_pre_hooks.values()]:
+            if isinstance(part, (FakeQuant, FakeQuantInput)):
+                part.enabled = on
+    return model
+
+
+def hook(module: nn.Module) -> FakeQuantInput:
+    return next(iter(module._forward_pre_hooks.values()))
+
+
+def by_hand(plain: Block) -> torch.Tensor:
+    for module in (plain.embedding, plain.q, plain.k, plain.v):
+        module.weight.data = fake_quantize_weight(module.weight.data)
+    x = fake_quantize_activation(plain.norm(plain.embedding(IDS)))
+    return plain.q(x) + plain.k(x) * plain.v(x)
+
+
+def test_switched_off_nothing_changes_and_switched_on_everything_is_quantised():
+    plain, model = Block(), quantised(Block())
+    assert torch.equal(model(IDS), plain(IDS))
+    on = switch(model, True)(IDS)
+    assert not torch.equal(on, plain(IDS))
+    assert torch.equal(on, by_hand(plain))
+
+
+def test_three_readers_share_one_computation(monkeypatch):
+    calls = []
+    monkeypatch.setattr("quant_aware.fake_quant.fake_quantize_activation",
+                        lambda x, bits: calls.append(x) or fake_quantize_activation(x, bits))
+    switch(quantised(Block()), True)(IDS).sum().backward()
+    assert len(calls) == 1
+
+
+def test_shared_computation_has_the_right_gradients():
+    model, separate = switch(quantised(Block()), True), switch(quantised(Block()), True)
+    for module in (separate.q, separate.k, separate.v):
+        module._forward_pre_hooks.clear()
+        own = FakeQuantInput(InputMemo())
+        own.enabled = True
+        module.register_forward_pre_hook(own)
+    for m in (model, separate):
+        m(IDS).square().sum().backward()
+    for (name, a), (_, b) in zip(model.named_parameters(), separate.named_parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=name)
+        assert a.grad.abs().sum() > 0
+
+
+def test_memo_forgets_changed_content_and_another_gradient_mode():
+    memo, x = InputMemo(), random(4, 4).requires_grad_()
+    with torch.no_grad():
+        assert not memo(x).requires_grad
+        kept = memo(x)
+        assert memo(x) is kept
+    assert memo(x).requires_grad
+    with torch.no_grad():
+        x.mul_(2)
+    assert torch.equal(memo(x), fake_quantize_activation(x))
+
+
+def test_memo_keeps_nothing_alive():
+    memo, x = InputMemo(), random(4, 4)
+    result = weakref.ref(memo(x))
+    assert result() is not None
+    del x
+    assert result() is None
+    model = switch(quantised(Block()), True)
+    loss = model(IDS).sum()
+    loss.backward()
+    assert hook(model.q).memo._result is None  # although the graph still stands
+
+
+def test_copies_work_and_share_a_memo_of_their_own():
+    model = switch(quantised(Block()), True)
+    x = random(2, 16).requires_grad_() * 1  # no leaf: deepcopy of the memo's content would raise
+    model.q(x)
+    clone, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(hook(model.q)))
+    assert torch.equal(clone(IDS), model(IDS))
+    assert hook(clone.q).memo is hook(clone.k).memo is not hook(model.q).memo
+    assert pickled.enabled and pickled.memo.bits == 8
+
+
+def test_inference_mode_and_autocast():
+    model = switch(quantised(Block()), True)
+    expected = model(IDS)
+    with torch.inference_mode():
+        assert torch.equal(model(IDS), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(IDS)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_compiled_without_graph_breaks_and_switched_while_compiled():
+    model = quantised(Block())
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for on in (False, True, False):
+        switch(model, on)
+        expected = model(IDS)
+        expected.sum().backward()
+        grads = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad()
+        y = compiled(IDS)
+        assert torch.equal(y, expected)
+        y.sum().backward()
+        for p, g in zip(model.parameters(), grads, strict=True):
+            torch.testing.assert_close(p.grad, g)
+        model.zero_grad()
+
+
+def test_state_dict_has_nothing_but_the_weights():
+    counts = [sum(t.numel() for t in m.state_dict().values()) for m in (Block(), quantised(Block()))]
+    assert counts[0] == counts[1]
