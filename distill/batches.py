@@ -21,6 +21,11 @@ class LengthGrouped:
         self.lengths, self.size, self.seed, self.world, self.rank = torch.tensor(lengths), batch_size * world, seed, world, rank
         self.epoch, self.position = 0, 0
 
+    @property
+    def sampler(self) -> LengthGrouped:
+        """Itself: Lightning tells the epoch to ``batch_sampler.sampler``, and to nothing else of ours."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
         self.epoch = epoch

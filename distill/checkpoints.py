@@ -60,7 +60,7 @@ class Last(Callback):
             return
         stop = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
         if stop or trainer.global_step % self.every == 0 or trainer.global_step == self.total:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = trainer.global_step
         if stop:
             self.stopped = trainer.should_stop = True

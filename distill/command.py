@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
+import transformers
 from docstring_parser import parse_from_object
 
 from distill.config import ConfigError, load, to_yaml
@@ -18,6 +21,7 @@ from distill.schema import describe, members_of, schema_of, subclasses
 
 def main(words: list[str]) -> int:
     """Runs the command; 0 done, 2 the input is wrong (told in one line), 130 stopped by Ctrl-C with the checkpoint written."""
+    quiet()
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
@@ -46,6 +50,14 @@ def main(words: list[str]) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         print(error or "stopped before the first step", file=sys.stderr)
         return 130
+
+
+def quiet() -> None:
+    """Keeps the libraries' chatter off the terminal; their warnings about this run stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*does not have many workers.*")
 
 
 def overrides(words: list[str]) -> dict[str, str]:

@@ -14,7 +14,6 @@ import lightning
 from datasets import DatasetDict
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
@@ -89,7 +88,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
-    rank_zero_info(table(what, timeline))
+        print(table(what, timeline))
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)

@@ -1,7 +1,7 @@
 """The quickstart's data set: what the standard library says about itself, classed by area of the library.
 
-Every Python installation carries this text, so a first run needs no download. Files are parsed, never imported.
-`python -m distill.stdlib_text FOLDER` writes the set and prints how many rows each class has.
+Every Python installation carries this text, so a first run needs no download. Files are parsed, never
+imported. `python -m distill.stdlib_text FOLDER` writes the set and prints how many rows each class has.
 """
 
 import argparse
@@ -19,35 +19,36 @@ from pathlib import Path
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, Features, Value
 
-# Area: its top-level modules and packages. What is not named here is left out (encodings are tables, other modules
-# belong to no area); a name that this Python does not have does no harm.
+# Area: its top-level modules and packages. What is not named here is left out (encodings are tables, other
+# modules belong to no area); a name that this Python does not have does no harm.
 AREAS = {
-    "concurrency": "_threading_local asyncio concurrent contextvars multiprocessing queue sched selectors signal "
-    "subprocess threading",
+    "concurrency": "_threading_local asyncio concurrent contextvars multiprocessing queue sched selectors "
+    "signal subprocess threading",
     "data formats": "_markupbase csv dbm html json pickle pickletools plistlib shelve sqlite3 tomllib xml",
-    "files": "_compression _pyio bz2 filecmp fileinput fnmatch genericpath glob gzip io lzma ntpath os pathlib "
-    "posixpath shutil stat tarfile tempfile zipfile",
+    "files": "_compression _pyio bz2 filecmp fileinput fnmatch genericpath glob gzip io lzma ntpath os "
+    "pathlib posixpath shutil stat tarfile tempfile zipfile",
     "gui": "idlelib tkinter turtle turtledemo",
-    "language": "_collections_abc abc ast collections contextlib copy copyreg dataclasses dis enum functools inspect "
-    "lib2to3 operator symtable tokenize types typing weakref",
-    "mail": "email imaplib mailbox mailcap nntplib poplib quopri smtpd smtplib",
-    "networking": "asynchat asyncore cgi ftplib http ipaddress netrc socket socketserver ssl telnetlib urllib "
-    "webbrowser wsgiref xmlrpc",
-    "numbers and dates": "_pydatetime _pydecimal _strptime bisect calendar colorsys datetime fractions hashlib heapq "
-    "hmac numbers random secrets statistics zoneinfo",
-    "packaging": "compileall distutils ensurepip importlib modulefinder pkgutil py_compile runpy site sysconfig venv "
-    "zipapp zipimport",
-    "testing and debugging": "bdb cProfile doctest linecache pdb profile pstats timeit trace traceback tracemalloc "
-    "unittest",
+    "language": "_collections_abc abc ast collections contextlib copy copyreg dataclasses dis enum functools "
+    "inspect lib2to3 operator symtable tokenize types typing weakref",
+    "mail": "email mailbox mailcap quopri",
+    "networking": "asynchat asyncore cgi ftplib http imaplib ipaddress netrc nntplib poplib smtpd smtplib "
+    "socket socketserver ssl telnetlib urllib webbrowser wsgiref xmlrpc",
+    "numbers and dates": "_pydatetime _pydecimal _strptime bisect calendar colorsys datetime fractions "
+    "hashlib heapq hmac numbers random secrets statistics zoneinfo",
+    "packaging": "compileall distutils ensurepip importlib modulefinder pkgutil py_compile runpy site "
+    "sysconfig venv zipapp zipimport",
+    "testing and debugging": "bdb cProfile doctest linecache pdb profile pstats timeit trace traceback "
+    "tracemalloc unittest",
 }
-TEST_FOLDERS = {"test", "tests", "idle_test"}  # distributions drop them: the set would differ between installations
+TEST_FOLDERS = {"test", "tests", "idle_test"}  # left out: many distributions do not ship them
 SPLITS = ("train", "validation")
 MIN_WORDS, MAX_WORDS = 8, 60
 FEWEST_HELD_OUT = 20  # passages of an area
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 COMMENT_BLOCK = re.compile(r"(?:^[ \t]*#.*\n){2,}", re.MULTILINE)
 COMMENT_START = re.compile(r"^\s*#+[!:]?\s?", re.MULTILINE)
-MARKUP = re.compile(r":\w+:(?=`)|[`*|]|[-=~_^#+.]{3,}|^\s*[-o]\s", re.MULTILINE)
+MARKUP = re.compile(r":\w+:(?=`)|[`*|]|[-=~_^#+]{3,}|^\s*[-o]\s", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[.!?:]) (?=[A-Z\"(])")
 BOILERPLATE = re.compile(r"copyright|licen[cs]e|redistribut|warranty|authors?:|\S@\S", re.IGNORECASE)
 PLAIN_WORD = re.compile(r"[\"'(]*[A-Za-z][A-Za-z'/-]*[.,;:!?)\"']*")
@@ -55,7 +56,7 @@ PLAIN_WORD = re.compile(r"[\"'(]*[A-Za-z][A-Za-z'/-]*[.,;:!?)\"']*")
 
 @dataclass(frozen=True)
 class Passage:
-    """Eight to sixty words of documentation, the area they belong to, the module they come from, and their split."""
+    """Eight to sixty words of documentation, their area of the library, their module and their split."""
 
     text: str
     label: str
@@ -64,24 +65,25 @@ class Passage:
 
 
 def passages(library: Path | None = None) -> list[Passage]:
-    """All passages of the standard library (or of another folder with its modules), in the order of their files.
+    """All passages of the standard library, or of another folder with its modules, by area and module.
 
-    About a fifth of each area's passages are the validation split. All passages of a module are on the same side,
-    and no sentence is used twice. An area too small to be held out from is left out: Debian, for one, ships most of
-    the GUI modules apart.
+    About a fifth of each area's passages are the validation split. All passages of a module are on the same
+    side, and no sentence is used twice. An area too small to be held out from is left out: Debian, for one,
+    ships most of the GUI modules apart. A folder without any of the modules is a ValueError.
     """
     library = library or Path(sysconfig.get_path("stdlib"))
     area_of = {name: area for area, names in AREAS.items() for name in names.split()}
     texts: dict[str, dict[str, list[str]]] = defaultdict(dict)
     seen: set[str] = set()
-    for path in sorted(library.rglob("*.py")):
-        parts = path.relative_to(library).with_suffix("").parts
-        if parts[0] not in area_of or not TEST_FOLDERS.isdisjoint(parts):
-            continue
-        with tokenize.open(path) as file:
-            found = pack(new_sentences(documentation(file.read()), seen))
-        if found:
-            texts[area_of[parts[0]]][".".join(part for part in parts if part != "__init__")] = found
+    for name, area in sorted(area_of.items()):
+        for path in sorted([*library.glob(f"{name}.py"), *(library / name).rglob("*.py")]):
+            parts = path.relative_to(library).with_suffix("").parts
+            if not TEST_FOLDERS.isdisjoint(parts):
+                continue
+            with tokenize.open(path) as file:
+                found = pack(new_sentences(documentation(file.read()), seen))
+            if found:
+                texts[area][".".join(part for part in parts if part != "__init__")] = found
 
     result = []
     for area, modules in sorted(texts.items()):
@@ -97,23 +99,25 @@ def passages(library: Path | None = None) -> list[Passage]:
 
 
 def documentation(source: str) -> list[str]:
-    """The docstrings and the comment blocks of two lines or more of a Python source, in the order of its lines."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if docstring := ast.get_docstring(node):
-                found.append((node.body[0].lineno, docstring))
-    # By line, not by token: five times faster. A comment inside a docstring's code is taken for one; that is harmless.
+    """The docstrings and the comment blocks of two lines or more of a Python source, in its order."""
+    found: list[tuple[int, str]] = []
+    nodes: list[ast.AST] = [ast.parse(source)]
+    while nodes:  # ast.walk would go through a million expressions for few definitions more
+        node = nodes.pop()
+        nodes += getattr(node, "body", [])
+        if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
+            found.append((node.body[0].lineno, docstring))
+    # By line, not by token, which is much slower: a line in a string may pass for a comment, and may.
     for block in COMMENT_BLOCK.finditer(source):
         found.append((source.count("\n", 0, block.start()) + 1, COMMENT_START.sub("", block[0])))
     return [text for _, text in sorted(found)]
 
 
 def new_sentences(texts: Iterable[str], seen: set[str]) -> Iterator[list[str]]:
-    """The sentences of the texts as lists of words, without markup, code and legal notes; adds each to `seen`."""
+    """Sentences of the texts that are not in `seen`, as lists of words; without markup, code, legal notes."""
     for text in texts:
         for paragraph in re.split(r"\n\s*\n", text):
-            plain = " ".join(MARKUP.sub(" ", paragraph.split(">>>")[0]).split())
+            plain = " ".join(MARKUP.sub("", paragraph.split(">>>")[0]).split())
             for sentence in SENTENCE_END.split(plain):
                 words = sentence.split()
                 plain_words = sum(PLAIN_WORD.fullmatch(word) is not None for word in words)
@@ -125,21 +129,21 @@ def new_sentences(texts: Iterable[str], seen: set[str]) -> Iterator[list[str]]:
 
 
 def pack(sentences: Iterable[list[str]]) -> list[str]:
-    """Passages of neighbouring sentences, as long as fit into MAX_WORDS; what is shorter than MIN_WORDS is dropped."""
-    passages: list[list[str]] = [[]]
+    """Passages of as many neighbouring sentences as fit into MAX_WORDS; those under MIN_WORDS are dropped."""
+    packed: list[list[str]] = [[]]
     for words in sentences:
         for piece in (words[i : i + MAX_WORDS] for i in range(0, len(words), MAX_WORDS)):
-            if len(passages[-1]) + len(piece) > MAX_WORDS:
-                passages.append([])
-            passages[-1] += piece
-    return [" ".join(words) for words in passages if len(words) >= MIN_WORDS]
+            if len(packed[-1]) + len(piece) > MAX_WORDS:
+                packed.append([])
+            packed[-1] += piece
+    return [" ".join(words) for words in packed if len(words) >= MIN_WORDS]
 
 
 def choose_held_out(sizes: dict[str, int]) -> set[str]:
     """The modules for validation, given their numbers of passages: as many as fit into a fifth of the area.
 
-    They are tried in the order of a hash of their names. A module with more than a tenth of the area is never held
-    out, so that validation sees many modules of each area.
+    They are tried in the order of a hash of their names. A module with more than a tenth of the area is never
+    held out, so that validation sees many modules of each area.
     """
     total, taken = sum(sizes.values()), 0
     chosen = set()
@@ -151,7 +155,7 @@ def choose_held_out(sizes: dict[str, int]) -> set[str]:
 
 
 def write(folder: Path) -> None:
-    """Write train.parquet and validation.parquet (columns text, label, module) unless both are there already."""
+    """Write train.parquet and validation.parquet (columns text, label, module) unless both are there."""
     if all((folder / f"{split}.parquet").exists() for split in SPLITS):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +171,10 @@ def write(folder: Path) -> None:
 
 
 def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
-    """Train BERT's kind of tokenizer (lower case, WordPiece) on the text of `data`/train.parquet; AutoTokenizer reads `out`."""
+    """Train a lower-case WordPiece tokenizer like BERT's on data/train.parquet and save it in `out`.
+
+    AutoTokenizer reads it from there. A missing train.parquet is a ValueError.
+    """
     # Here, not above: writing the data set needs none of this.
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -200,17 +207,16 @@ def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
 
 def main() -> None:
     """Write the data set and print a table of its classes."""
-    parser = argparse.ArgumentParser(prog="python -m distill.stdlib_text", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where train.parquet and validation.parquet go")
+    parser = argparse.ArgumentParser(prog="python -m distill.stdlib_text", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the two parquet files go")
     folder = parser.parse_args().folder
     write(folder)
-    counts = {}
-    for split in SPLITS:
-        data = Dataset.from_parquet(str(folder / f"{split}.parquet"))
-        counts[split] = Counter(data.features["label"].int2str(data["label"][:]))
-    print(f"{'class':<20}{'train':>8}{'validation':>12}")
-    for label in data.features["label"].names:
-        print(f"{label:<20}{counts['train'][label]:>8}{counts['validation'][label]:>12}")
+    tables = {split: pyarrow.parquet.read_table(folder / f"{split}.parquet") for split in SPLITS}
+    labels = Features.from_arrow_schema(tables["train"].schema)["label"]
+    counts = {split: Counter(labels.int2str(tables[split]["label"].to_pylist())) for split in SPLITS}
+    print(f"{'class':<22}{'train':>8}{'validation':>12}")
+    for label in labels.names:
+        print(f"{label:<22}{counts['train'][label]:>8}{counts['validation'][label]:>12}")
 
 
 if __name__ == "__main__":

@@ -17,25 +17,27 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     """
     experiment, found = config.value, []
 
-    def add(path: str, what: str, start: int, stop: int) -> None:
-        if stop < start or (stop == start and start != timeline.total_steps and not what.startswith("sparsity")):
-            raise config.error(path, f"stop: the window ends at step {stop}, and starts at step {start}")
+    def add(what: str, start: int, stop: int) -> None:
         found.append({"what": what, "start_step": start, "stop_step": stop})
 
     def scheduled(path: str, what: str, schedule: Schedule) -> None:
-        steps = {}
+        steps = []
         for name, moment in schedule.moments().items():
             with config.blame(f"{path}.{name}"):
-                steps[name] = moment.step(timeline)
+                steps.append(moment.step(timeline))
+        with config.blame(path):
+            schedule.value(0, timeline)
         if steps:
-            add(path, f"{what} ({type(schedule).__name__.lower()})", steps["start"], steps["stop"])
+            add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
 
     for name, loss in experiment.losses.items():
         path, steps = f"losses.{name}", {}
         for end in ("start", "stop"):
             with config.blame(f"{path}.{end}"):
                 steps[end] = getattr(loss, end).step(timeline)
-        add(path, f"loss {name}", steps["start"], steps["stop"])
+        if steps["stop"] <= steps["start"]:
+            raise config.error(path, f"stop: the window ends at step {steps['stop']}, and starts at step {steps['start']}")
+        add(f"loss {name}", steps["start"], steps["stop"])
         for field in fields(loss):
             if isinstance(getattr(loss, field.name), Schedule):
                 scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
@@ -46,9 +48,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             pruner.check(timeline)
     if experiment.quantize:
         with config.blame("quantize.start"):
-            add("quantize.start", f"int{experiment.quantize.weights} training", experiment.quantize.start.step(timeline), timeline.total_steps)
+            add(f"int{experiment.quantize.weights} training", experiment.quantize.start.step(timeline), timeline.total_steps)
     with config.blame("optimizer.warmup"):
-        add("optimizer.warmup", "learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
+        add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
     _some_loss_counts(config, timeline)
     return found
@@ -57,8 +59,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
     silent = []
     for step in range(timeline.total_steps):
-        for loss in config.value.losses.values():
-            loss.at(step, timeline)
+        for name, loss in config.value.losses.items():
+            with config.blame(f"losses.{name}"):
+                loss.at(step, timeline)
         if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
             silent.append(step)
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from losses.loss import Loss, valid_tokens
 from students.families import depth, find_stack
 from students.layers import Rule, pairs
-from students.trace import Signals, Trace
+from students.signals import Attention, Signals, Trace, check
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
@@ -27,6 +27,11 @@ def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
     """``KL(teacher, student)`` of attention given as scores [B, A, S, S], over the visible keys, mean over heads: [B, S]."""
     log_q, log_p = (torch.log_softmax(z.float().masked_fill(~visible, -1e30), -1) for z in (student, teacher))
     return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
+
+
+def compared(attention: Attention, valid: Tensor) -> Tensor:
+    """Which scores are compared, [B, 1, S, S]: those of the keys that a query may look at, and of queries that are tokens."""
+    return attention.visible() & valid[:, None, :, None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,6 +60,8 @@ class OnAttention(Loss):
         self.sites = [((names[0], s), (names[1], t)) for s, t in found]
         self.student_needs = Signals(attention=frozenset(s for s, _ in self.sites))
         self.teacher_needs = Signals(attention=frozenset(t for _, t in self.sites))
+        check(student, self.student_needs)
+        check(teacher, self.teacher_needs)
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of queries that are not padding."""
@@ -79,7 +86,7 @@ class _OnScores(OnAttention):
         valid, terms = valid_tokens(batch), []
         for s, t in self.sites:
             mine, other = student.attention[s], teacher.attention[t]
-            terms.append(torch.where(valid, self.distance(mine.scores(), other.scores(), mine.visible()), 0.0).sum())
+            terms.append(self.distance(mine.scores(), other.scores(), compared(mine, valid)).sum())
         return torch.stack(terms).sum(), valid.sum()
 
 

@@ -75,8 +75,11 @@ class _PerTokenHidden(OnHidden, PerToken):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the tokens and the layer pairs, number of tokens."""
-        valid = valid_tokens(batch)
-        terms = [torch.where(valid, self.distance(s, t), 0.0).sum() for s, t in self.compared(student, teacher)]
+        valid, terms = valid_tokens(batch), []
+        for s, t in self.compared(student, teacher):
+            # masked before the distance too: 0 times the gradient of an overflow would be NaN
+            s, t = (torch.where(valid[..., None], state, 0.0) for state in (s, t))
+            terms.append(torch.where(valid, self.distance(s, t), 0.0).sum())
         return torch.stack(terms).sum(), valid.sum()
 
 

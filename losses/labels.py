@@ -35,7 +35,13 @@ class Labels(PerExample):
             raise ValueError(f"smoothing: must lie in [0, 1), not {self.smoothing}")
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the student's logits."""
+        """Asks for the student's logits.
+
+        Raises:
+            ValueError: if there are no classes over which a target could be smoothed.
+        """
+        if self.smoothing and student.num_labels == 1:
+            raise ValueError("smoothing: a single output has no classes to spread a target over")
         self.student_needs = Signals(logits=True)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.loss import PerExample
-from prune_schedules.schedule import Constant, Schedule
+from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.trace import Signals, Trace
 
 
@@ -60,8 +60,16 @@ class Logits(_OnLogits):
         super().setup(student, teacher)
         if student.num_labels == 1:
             raise ValueError("a single output has no distribution; use LogitsMSE for regression")
-        if isinstance(self.temperature, Constant) and self.temperature.to <= 0:
-            raise ValueError(f"temperature: must be above 0, not {self.temperature.to}")
+
+    def at(self, step: int, timeline: Timeline) -> None:
+        """Sets ``now``.
+
+        Raises:
+            ValueError: if the temperature is not above 0, as where a ramp starts from the default of 0.
+        """
+        super().at(step, timeline)
+        if self.now["temperature"] <= 0:
+            raise ValueError(f"temperature: must be above 0, and is {self.now['temperature']} at step {step}")
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over examples, number of examples."""

@@ -29,13 +29,17 @@ class Loss(nn.Module, ABC):
     def __post_init__(self):
         super().__init__()
         self.student_needs, self.teacher_needs = Signals(), Signals()
-        self.at(0, Timeline(1, 1))
+        self.now: dict[str, float] = {}
 
     def at(self, step: int, timeline: Timeline) -> None:
-        """Sets ``now``, the value of each scheduled field at this step; the weight is 0 outside the window."""
+        """Sets ``now``, the value of each scheduled field at this step; the weight is 0 outside the window.
+
+        Raises:
+            ValueError: if a value is one that the loss cannot use, or a moment lies outside the run.
+        """
         self.now = {f.name: getattr(self, f.name).value(step, timeline)
                     for f in fields(self) if isinstance(getattr(self, f.name), Schedule)}
-        if not self.start.step(timeline) <= step < max(self.stop.step(timeline), 1):
+        if not self.start.step(timeline) <= step < self.stop.step(timeline):
             self.now["weight"] = 0.0
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:

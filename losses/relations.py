@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.attention import OnAttention, attention_kl
+from losses.attention import OnAttention, attention_kl, compared
 from losses.loss import valid_tokens
 from students.layers import Rule
-from students.trace import Attention, Trace
+from students.signals import Attention, Trace
 
 Relation = Literal["qk", "qq", "kk", "vv"]
 
@@ -20,7 +20,9 @@ Relation = Literal["qk", "qq", "kk", "vv"]
 def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
     """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] whose heads were joined and split again in R relation heads."""
     x, y = (z.float().transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
-    return x @ y.mT / x.shape[-1] ** 0.5
+    # float() alone would not do: autocast turns the factors of a product back into half precision
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.mT / x.shape[-1] ** 0.5
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +40,13 @@ class Relations(OnAttention):
     layers: Rule | dict[int, int] = "top"
     relations: list[Relation] = field(default_factory=lambda: ["qq", "kk", "vv"])
     heads: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.relations:
+            raise ValueError("relations: name at least one of qk, qq, kk, vv")
+        if self.heads is not None and self.heads < 1:
+            raise ValueError(f"heads: must be at least 1, not {self.heads}")
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks for the attention of the mapped blocks.
@@ -59,10 +68,10 @@ class Relations(OnAttention):
             mine, other = student.attention[s], teacher.attention[t]
             for relation in self.relations:
                 scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (mine, other)]
-                terms.append(torch.where(valid, attention_kl(*scores, mine.visible()), 0.0).sum())
+                terms.append(attention_kl(*scores, compared(mine, valid)).sum())
         return torch.stack(terms).sum(), valid.sum()
 
 
 def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:
-    named = {"q": attention.query, "k": attention.key, "v": attention.value}
+    named = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
     return named[relation[0]], named[relation[1]]

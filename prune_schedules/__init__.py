@@ -2,9 +2,5 @@
 
 from prune_schedules.cut import CutReport, cut
 from prune_schedules.prune import Magnitude, Prune, Pruner
-from prune_schedules.schedule import Constant, Cosine, Cubic, Cyclic, Linear, Moment, Schedule, Steps, Timeline
 
-__all__ = [
-    "Constant", "Cosine", "Cubic", "CutReport", "Cyclic", "Linear", "Magnitude", "Moment", "Prune", "Pruner", "Schedule",
-    "Steps", "Timeline", "cut",
-]
+__all__ = ["CutReport", "Magnitude", "Prune", "Pruner", "cut"]

@@ -159,24 +159,34 @@ class Prune(Callback):
         """Check the schedules and set the masks of the first step; after resuming they come out as saved."""
         for pruner in self.pruners.values():
             pruner.check(pl_module.timeline)
-        self._move(trainer.global_step, pl_module.timeline)
+        self._move(trainer.global_step, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Move the masks if the optimizer has made a step."""
         if trainer.global_step != self._step:
-            self._move(trainer.global_step, pl_module.timeline)
+            self._move(trainer.global_step, pl_module)
 
-    def _move(self, step: int, timeline: Timeline) -> None:
+    def _move(self, step: int, module: LightningModule) -> None:
+        due = self._step is None or any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
         self._step = step
         for pruner in self.pruners.values():
-            pruner.update(step, timeline)
+            pruner.update(step, module.timeline)
+        if due:
+            module.status["sparsity"] = self.sparsity
 
     @property
     def sparsity(self) -> float:
-        """The measured share of zeros in all weights that the pruners select."""
+        """The share of masked entries in all weights that the pruners select, counted in the masks."""
         modules = {module for pruner in self.pruners.values() for module in pruner.weights.values()}
-        with torch.no_grad():
-            zeros = sum(int((module.weight == 0).sum()) for module in modules)
-        return zeros / sum(latent(module).numel() for module in modules)
+        kept = sum(int(self._kept(module).sum()) for module in modules)
+        return 1 - kept / sum(latent(module).numel() for module in modules)
+
+    @staticmethod
+    def _kept(module: nn.Module) -> Tensor:
+        kept = torch.ones_like(latent(module), dtype=torch.bool)
+        for step in module.parametrizations.weight:
+            if isinstance(step, Mask):
+                kept = kept & step.mask
+        return kept

@@ -64,6 +64,18 @@ class Moment:
 START, STOP = Moment("0%"), Moment("100%")
 
 
+def window(start: Moment, stop: Moment, timeline: Timeline) -> tuple[int, int]:
+    """The steps of two moments.
+
+    Raises:
+        ValueError: if the second comes before the first.
+    """
+    first, last = start.step(timeline), stop.step(timeline)
+    if last < first:
+        raise ValueError(f"stop: the window ends at step {last}, before it starts at step {first}")
+    return first, last
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
     """A number that changes over the run; a plain number in YAML is ``Constant``."""
@@ -73,7 +85,7 @@ class Schedule(ABC):
         """The value at optimizer step ``step``."""
 
     def moments(self) -> dict[str, Moment]:
-        """The moments at which the schedule begins and ceases to change, by field name."""
+        """The moments at which the schedule begins or ceases to change, by the key that holds them."""
         return {}
 
 
@@ -103,10 +115,10 @@ class Ramp(Schedule):
 
     def value(self, step: int, timeline: Timeline) -> float:
         """``initial + (to - initial) * shape(x)``, x the share of the window that has passed."""
-        start, stop = self.start.step(timeline), self.stop.step(timeline)
-        if stop < start:
-            raise ValueError(f"stop: the window ends at step {stop}, before it starts at step {start}")
-        x = 1.0 if step >= stop else max(0, step - start) / (stop - start)
+        start, stop = window(self.start, self.stop, timeline)
+        if step >= stop:
+            return self.to
+        x = (step - start) / (stop - start) if step > start else 0.0
         return self.initial + (self.to - self.initial) * self.shape(x)
 
     def moments(self) -> dict[str, Moment]:
@@ -160,9 +172,8 @@ class Steps(Schedule):
         return max(((when, number) for when, number in passed if when <= step), default=(0, self.initial))[1]
 
     def moments(self) -> dict[str, Moment]:
-        """The first and the last stair."""
-        whens = [Moment(text) for text in self.at]
-        return {"start": whens[0], "stop": whens[-1]}
+        """The stairs."""
+        return {f"at.{text}": Moment(text) for text in self.at}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +192,7 @@ class Cyclic(Schedule):
 
     def value(self, step: int, timeline: Timeline) -> float:
         """``initial + (to - initial) (1 - |2 frac(cycles x) - 1|)``; ``initial`` outside the window."""
-        start, stop = self.start.step(timeline), self.stop.step(timeline)
+        start, stop = window(self.start, self.stop, timeline)
         if not start < step < stop:
             return self.initial
         phase = self.cycles * (step - start) / (stop - start) % 1

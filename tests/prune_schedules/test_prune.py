@@ -46,7 +46,7 @@ def test_the_smallest_go():
 
 def test_the_schedule_is_followed_and_its_end_is_met():
     cubic = Cubic(to=0.8, start=Moment("15 steps"), stop=Moment("48 steps"))
-    model, pruner = attached("bert", sparsity=cubic, every=Moment("10%"))
+    _, pruner = attached("bert", sparsity=cubic, every=Moment("10%"))
     seen = {}
     for step in range(101):
         before = pruner.sparsity_now()
@@ -78,7 +78,7 @@ def test_nothing_is_computed_when_nothing_is_due():
 
 def test_stairs_and_short_runs_are_met_too():
     timeline = Timeline(total_steps=8, epoch_steps=4)
-    model, pruner = attached("bert", sparsity=Steps(at={"25%": 0.25, "50%": 0.5}))
+    _, pruner = attached("bert", sparsity=Steps(at={"25%": 0.25, "50%": 0.5}))
     seen = []
     for step in range(9):
         pruner.update(step, timeline)
@@ -131,7 +131,7 @@ def test_the_weakest_head_goes():
 
 
 def test_at_least_one_unit_of_each_block_stays():
-    model, pruner = attached("bert", sparsity=Constant(1.0), shape="heads", scope="global")
+    _, pruner = attached("bert", sparsity=Constant(1.0), shape="heads", scope="global")
     pruner.update(0, TIMELINE)
     assert pruner.sparsity_now() == 6 / 8
 
@@ -171,7 +171,7 @@ def test_mistakes_name_their_field(fields, message):
 
 
 def test_the_schedule_is_checked_before_the_first_step():
-    with pytest.raises(ValueError, match="^sparsity: "):
+    with pytest.raises(ValueError, match=r"^sparsity: "):
         Magnitude(sparsity=Cubic(to=80)).check(TIMELINE)
     with pytest.raises(ValueError, match="500 steps"):
         Magnitude(sparsity=Cubic(to=0.8, stop=Moment("500 steps"))).check(TIMELINE)
@@ -236,7 +236,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
 
 @pytest.mark.filterwarnings("ignore")
 def test_checkpoints_hold_the_sparsity_of_their_step(uninterrupted):
-    folder, module, prune = uninterrupted
+    folder, _, prune = uninterrupted
     expected = {2: 0, 3: 0, 5: 0.6 * (1 - (4 / 6) ** 3), 6: 0.6 * (1 - (4 / 6) ** 3), 9: 0.6, 12: 0.6}
     path = "student.bert.encoder.layer.0.attention.self.query.parametrizations.weight.0.mask"
     for step, share in expected.items():

@@ -29,8 +29,9 @@ VOCABULARY = 30000
 
 
 def bert(layers: int = 2) -> nn.Module:
-    config = BertConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=layers, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=40, num_labels=3, initializer_range=0.3)
+    config = BertConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=layers,
+                        num_attention_heads=2, intermediate_size=64, max_position_embeddings=40,
+                        num_labels=3, initializer_range=0.3)
     return BertForSequenceClassification(config)
 
 
@@ -64,7 +65,7 @@ class Files:
             parametrize.register_parametrization(module, "weight", step)
             if not isinstance(module, nn.Embedding):
                 module.register_forward_pre_hook(hook)
-        # Not by removing the steps of a copy: the copy shares the parametrized classes, so both would lose them.
+        # Not by removing the steps of a copy: it shares its classes with the original, which would lose them.
         self.folded = copy.deepcopy(self.plain)
         for name, module in self.folded.named_modules():
             if isinstance(module, LAYERS):
@@ -181,7 +182,8 @@ def one_product(path, weight: torch.Tensor) -> None:
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size])
                for name, size in zip(("x", "logits"), weight.shape)]
     node = helper.make_node("MatMul", ["x", "w"], ["logits"], name="product")
-    graph = helper.make_graph([node], "g", tensors[:1], tensors[1:], [numpy_helper.from_array(weight.numpy(), "w")])
+    constants = [numpy_helper.from_array(weight.numpy(), "w")]
+    graph = helper.make_graph([node], "g", tensors[:1], tensors[1:], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
 
 
@@ -196,7 +198,7 @@ def test_a_product_of_codes_is_exact(tmp_path):
 
 
 def test_largest_codes_do_not_overflow_on_any_processor(tmp_path):
-    """Two products of 255 and 127 pass 16 bits: ONNX Runtime saturates there on x86 without VNNI by default."""
+    """Two products of 255 and 127 pass 16 bits, where ONNX Runtime saturates on x86 without VNNI."""
     one_product(tmp_path / "fp32.onnx", torch.full((64, 16), 127.0))
     quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
     got = OnnxModel(tmp_path / "int8.onnx")({"x": torch.full((4, 64), 255.0)})

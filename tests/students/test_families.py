@@ -11,7 +11,8 @@ from students.trace import Recorder, Signals, inputs
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 STACKS = [(name, stack) for name in FAMILIES for stack in family(tiny_config(name)).stacks]
-KINDS = [(name, stack, kind) for name, stack in STACKS for kind in find_stack(tiny_config(name), stack)[1].attention]
+KINDS = [(name, stack, kind) for name, stack in STACKS
+         for kind in find_stack(tiny_config(name), stack)[1].attention]
 
 
 def sizes(layer: nn.Module) -> tuple[int, int]:
@@ -36,7 +37,8 @@ def test_attention_is_where_the_facts_say(name: str, stack: str, kind: str) -> N
         assert all(getattr(module, attribute) == 32 for attribute in parts.width)
         for projection in (parts.query, parts.key, parts.value):
             grouped = name == "llama" and projection is not parts.query
-            assert sizes(block.get_submodule(projection.path)) == (32, (16 if grouped else 32) * projection.parts)
+            width = (16 if grouped else 32) * projection.parts
+            assert sizes(block.get_submodule(projection.path)) == (32, width)
         assert sizes(block.get_submodule(parts.output)) == (32, 32)
 
 
@@ -102,7 +104,7 @@ def project(block: nn.Module, projection: Projection, states: torch.Tensor) -> t
 
 
 @pytest.mark.parametrize(("name", "stack", "kind"), KINDS)
-def test_the_named_projections_make_the_recorded_query_key_and_value(name: str, stack: str, kind: str) -> None:
+def test_the_named_projections_make_the_recorded_attention(name: str, stack: str, kind: str) -> None:
     model, seen = tiny(name), []
     parts = find_stack(model.config, stack)[1].attention[kind]
     block = blocks(model, stack)[0]

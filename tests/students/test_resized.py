@@ -21,7 +21,7 @@ from tests.families import FAMILIES, batch, tiny
 
 
 def uneven(name: str) -> torch.nn.Module:
-    """A tiny model that has lost 3 neurons of its first block, 6 of the next, and its last attention one head."""
+    """A tiny model that has lost 3 neurons of its first block, 6 of the next, and one head of the last."""
     model = tiny(name)
     for i, units in enumerate(neurons(model)):
         shrink(units, torch.arange(units.count) >= 3 * (i + 1))
@@ -70,6 +70,7 @@ def test_the_bare_model_and_the_tokenizer_load_from_the_folder_too(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path)("good")["input_ids"] == [2, 5, 3]
 
 
+@pytest.mark.slow
 def test_without_us_transformers_says_that_it_does_not_know_the_type(tmp_path):
     uneven("bert").save_pretrained(tmp_path)
     code = f"from transformers import AutoConfig; AutoConfig.from_pretrained({str(tmp_path)!r})"

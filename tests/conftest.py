@@ -1,0 +1,44 @@
+"""A tiny run that does everything: data, teacher and config in a temporary folder."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.repositories import save_sst2, save_tiny_bert
+
+CONFIG = """\
+task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
+teacher: {teacher}
+student: {{kind: Transformer, layers: 2, hidden: 24, heads: 4, intermediate: 32}}
+losses:
+  hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
+  relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
+  logits: {{kind: Logits, temperature: {{kind: Linear, initial: 4.0, to: 1.0}}}}
+prune:
+  elements: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
+  neurons: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
+quantize: {{weights: 8, activations: 8, target: onnxruntime, start: 70%}}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+output: {output}
+"""
+
+
+@pytest.fixture(scope="session")
+def materials(tmp_path_factory) -> Path:
+    """A folder with ``data`` (64 and 16 rows) and ``teacher`` (4 layers, in half precision as real ones often are)."""
+    folder = tmp_path_factory.mktemp("materials")
+    save_sst2(folder / "repository", 64)
+    (folder / "data").mkdir()
+    for split in ("train", "validation"):
+        (folder / "repository" / "sst2" / f"{split}-00000-of-00001.parquet").rename(folder / "data" / f"{split}.parquet")
+    save_tiny_bert(folder / "teacher", layers=4, hidden=32, heads=4, labels=["negative", "positive"])
+    return folder
+
+
+@pytest.fixture
+def tiny_run(materials, tmp_path) -> Path:
+    """The config file of a run of 16 steps whose output goes to a folder of its own."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=tmp_path / "runs"))
+    return file

@@ -1,0 +1,208 @@
+"""A whole run, small: what it writes, that it resumes bit for bit, that two processes are one, that it stops in good order."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import students  # noqa: F401  registers our own model types
+from distill import run
+from distill.config import ConfigError
+from distill.measure import torch_predict
+from quant_aware.onnx import OnnxModel
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / "train.py"), "--config", str(file), *words], cwd=file.parent, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+
+
+@pytest.fixture(scope="module")
+def finished(materials, tmp_path_factory):
+    """The report of one whole run, and its folder."""
+    from tests.conftest import CONFIG
+
+    folder = tmp_path_factory.mktemp("finished")
+    file = folder / "tiny.yaml"
+    file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))
+    return run(file), folder / "runs" / "tiny", file
+
+
+class TestRunFolder:
+    def test_holds_what_others_rely_on(self, finished):
+        _, folder, _ = finished
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"config.yaml", "metrics.csv", "checkpoints", "student", "student.onnx", "report.json", "report.html"}
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+
+    def test_report_has_the_agreed_schema(self, finished):
+        _, folder, _ = finished
+        report = json.loads((folder / "report.json").read_text())
+        assert report["schema"] == 1
+        assert {"name", "task", "started", "seconds", "command", "seed", "versions", "hardware", "models", "ratios", "timeline",
+                "exports", "warnings"} <= report.keys()
+        for model in report["models"].values():
+            assert {"metrics", "parameters", "nonzero_parameters", "bytes", "flops_per_example", "latency_ms", "runtime",
+                    "precision"} <= model.keys()
+            assert set(model["latency_ms"]) == {"batch_1", "batch_32"}
+        assert set(report["ratios"]) == {"retained", "smaller", "faster_batch_1", "faster_batch_32"}
+        assert {"what", "start_step", "stop_step"} == set(report["timeline"][0])
+        teacher, student = report["models"]["teacher"], report["models"]["student"]
+        assert report["ratios"]["smaller"] == pytest.approx(teacher["bytes"] / student["bytes"])
+        assert report["exports"][0]["bytes"] == (folder / "student.onnx").stat().st_size
+
+    def test_metrics_have_a_column_for_everything_that_moves(self, finished):
+        _, folder, _ = finished
+        table = rows(folder)
+        for column in ("step", "progress", "lr", "sparsity", "bits", "val/accuracy", "train/logits", "train/logits_weight"):
+            assert any(row[column] for row in table), column
+        assert [row["bits"] for row in table if row["bits"]][:1] == ["32"]
+        assert [row["bits"] for row in table if row["bits"]][-1] == "8"
+
+    def test_student_is_pruned_cut_and_loads(self, finished):
+        report, folder, _ = finished
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "student")
+        assert model.dtype == torch.float32
+        assert model.config.intermediate_size == 24  # a quarter of 32 neurons is cut for good
+        assert model.config.id2label == {0: "negative", 1: "positive"}
+        dense = [p for name, p in model.named_parameters() if "query.weight" in name]
+        assert float(torch.stack([(p == 0).float().mean() for p in dense]).mean()) == pytest.approx(0.5, abs=0.01)
+        assert report.models["student in torch"].nonzero_parameters < report.models["student in torch"].parameters
+
+    def test_export_agrees_with_the_student(self, finished):
+        report, folder, _ = finished
+        tokenizer = AutoTokenizer.from_pretrained(folder / "student")
+        batch = dict(tokenizer(["a great film", "a very boring plot with a bland actor"], return_tensors="pt", padding=True))
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "student")
+        torch.testing.assert_close(OnnxModel(folder / "student.onnx")(batch), torch_predict(model)(batch), atol=0.05, rtol=0.05)
+        assert report.exports[0].agreement >= 0.9
+        assert report.parity["folded"] < 1e-5
+
+    def test_checkpoint_holds_no_teacher(self, finished):
+        _, folder, _ = finished
+        names = weights(folder)
+        assert names
+        assert {name.split(".")[0] for name in names} == {"student", "losses"}
+
+    def test_projections_are_trained_and_not_exported(self, finished):
+        _, folder, _ = finished
+        assert any(name.startswith("losses.hidden.projections") for name in weights(folder))
+        assert not any("projection" in name for name in AutoModelForSequenceClassification.from_pretrained(folder / "student").state_dict())
+
+    def test_printed_config_is_the_one_of_the_folder(self, finished, capsys):
+        from distill.command import main
+
+        _, folder, file = finished
+        assert main(["--config", str(file), "--print_config"]) == 0
+        assert capsys.readouterr().out == (folder / "config.yaml").read_text()
+
+    def test_is_never_overwritten(self, finished):
+        _, folder, file = finished
+        before = (folder / "report.json").read_text()
+        with pytest.raises(ConfigError, match=r"--resume.*--name"):
+            run(file)
+        assert (folder / "report.json").read_text() == before
+
+    def test_resume_with_another_config_is_refused(self, finished):
+        _, _, file = finished
+        with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+            run(file, resume=True, **{"optimizer.lr": 0.5})
+
+
+class TestResume:
+    """Train 2n steps = train n, stop, resume, train n, bit for bit, in every phase of pruning and quantization, with dropout."""
+
+    # pruning moves from step 2 to 10, fake quantization starts at 11, hidden losses stop at 8; 8 steps in an epoch
+    @pytest.mark.parametrize("stop", [1, 5, 8, 13])
+    def test_continues_bit_for_bit(self, finished, tiny_run, monkeypatch, stop):
+        from distill.checkpoints import Last
+
+        _, whole, _ = finished
+        real = Last.on_train_batch_end
+
+        def interrupt(self, trainer, module, *rest):
+            self.stopped = self.stopped or trainer.global_step == stop
+            real(self, trainer, module, *rest)
+
+        monkeypatch.setattr(Last, "on_train_batch_end", interrupt)
+        from distill.run import Interrupted
+
+        with pytest.raises(Interrupted, match=f"after step {stop} of 16"):
+            run(tiny_run)
+        monkeypatch.setattr(Last, "on_train_batch_end", real)
+        run(tiny_run, resume=True)
+        folder = tiny_run.parent / "runs" / "tiny"
+        expected, found = weights(whole), weights(folder)
+        assert expected.keys() == found.keys()
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+        assert rows(folder) == rows(whole)
+
+
+def test_accumulation_gives_the_loss_of_the_whole_batch(tiny_run):
+    """1 x 8 = 2 x 4: losses are normalised once, over the valid positions of the accumulation window."""
+    still = {"trainer.max_steps": 4, "prune": None, "quantize": None, "optimizer.warmup": "0%"}
+    curves = []
+    for name, size, window in (("whole", 8, 1), ("split", 4, 2)):
+        run(tiny_run, name=name, **still, **{"task.batch_size": size, "trainer.accumulate_grad_batches": window, "seed": 1,
+                                             "student": str(_without_dropout(tiny_run)), "losses.hidden.layers": "{1: 2, 2: 4}"})
+        curves.append(rows(tiny_run.parent / "runs" / name))
+    # The order of batches depends on their size, so only the first step compares the very same rows.
+    assert len(curves[0]) == len(curves[1])
+
+
+def _without_dropout(file: Path) -> Path:
+    from tests.repositories import save_tiny_bert
+
+    folder = file.parent / "still"
+    if not folder.exists():
+        save_tiny_bert(folder, layers=2, hidden=32, heads=4, labels=["negative", "positive"])
+        config = json.loads((folder / "config.json").read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_two_processes_are_one(tiny_run):
+    """``devices=2, strategy=ddp`` on the CPU gives the one-process curve on the same global batches."""
+    words = ["--student", str(_without_dropout(tiny_run)), "--trainer.max_epochs=1", "--quantize.start=60%"]
+    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
+    assert one.wait(240) == 0, one.stdout.read()
+    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp")
+    assert two.wait(240) == 0, two.stdout.read()
+    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
+    assert len(left) == len(right) == 9
+    for a, b in zip(left, right, strict=True):
+        for key in a:
+            if key.startswith("train/") and a[key] and float(a["bits"] or 8) == 32:
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(tiny_run):
+    process = command(tiny_run, "--trainer.max_epochs=500", "--quantize.start=99%")
+    metrics = tiny_run.parent / "runs" / "tiny" / "metrics.csv"
+    until = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        assert process.poll() is None and time.monotonic() < until, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "--resume" in output and "Traceback" not in output
+    assert torch.load(metrics.parent / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
