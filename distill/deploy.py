@@ -52,6 +52,8 @@ def deploy(experiment: Experiment, module: Distillation, folder: Path, tokenizer
     student, quantize, fixed = module.student, experiment.quantize, batches[0]
     trained = torch_predict(student)(fixed)
     module.recorder.close()
+    if quantize:
+        quantize.settle()
     fold(student)
     before = matrices(student)
     parity = {"folded": difference(trained, torch_predict(student)(fixed))}
@@ -83,7 +85,10 @@ def load_best(module: Distillation, path: Path) -> None:
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, int8: bool) -> OnnxModel:
     """Writes the ONNX file and opens it."""
     whole = path.with_suffix(".fp32.onnx") if int8 else path
+    # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
+    student.set_attn_implementation("eager")
     export_onnx(student, batch, whole)
+    student.set_attn_implementation("sdpa")
     if int8:
         quantize_onnx(whole, path)
         whole.unlink()

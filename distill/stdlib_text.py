@@ -181,14 +181,21 @@ def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
 
     if not (data / "train.parquet").exists():
         raise ValueError(f"data: no train.parquet in {data}")
-    text = pyarrow.parquet.read_table(data / "train.parquet", columns=["text"])["text"].to_pylist()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = pyarrow.parquet.read_table(data / "train.parquet", columns=["text"])["text"].to_pylist()
+    normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.normalizer, learner.pre_tokenizer = normalizer, words
+    # The trainer numbers ##a, ##b, ... in the random order of a hash map and breaks ties by these numbers
+    # (tokenizers issue 1794). What it is told to begin with it numbers in our order.
+    letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text)} - {" "})
+    begin = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"##{letter}" for letter in letters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=begin, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+
+    # A new one, as for the learner all of them are special tokens.
+    tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(text, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

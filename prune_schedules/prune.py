@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prune_schedules.prunable import Entries, Whole
+from prune_schedules.mask import Mask
 from prune_schedules.schedule import Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest, magnitude
 from students.units import Units, heads, neurons

@@ -122,6 +122,18 @@ class FakeQuant(nn.Module):
         return f"bits={self.bits}, axis={self.axis}, enabled={self.enabled}"
 
 
+class FakeQuantRows:
+    """A forward hook for an embedding: fake-quantises each row that was looked up, [..., H], while ``enabled``."""
+
+    def __init__(self, bits: int = 8):
+        self.bits = bits
+        self.enabled = False
+
+    def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        """The rows as they stand in the quantised table."""
+        return fake_quantize_weight(output.flatten(0, -2), self.bits, 0).view_as(output) if self.enabled else output
+
+
 class InputMemo:
     """The last fake-quantised activation of a model: q, k and v read the very same tensor.
 

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from prune_schedules.schedule import START, Moment, Timeline
-from quant_aware.fake_quant import FakeQuant, FakeQuantInput, InputMemo, weight_axis
+from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
 from students.weights import add_step, select, steps
 
 
@@ -35,21 +35,33 @@ class Quantize:
     def attach(self, model: nn.Module) -> dict[str, str]:
         """Puts the steps on, switched off; returns what was skipped and why."""
         chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
-        memo = InputMemo(self.activations)
-        self._inputs = []
+        memo, self._rows, self._inputs = InputMemo(self.activations), [], []
         for module in chosen.values():
-            add_step(module, FakeQuant(self.weights, weight_axis(module)))
-            if not isinstance(module, nn.Embedding):
+            step = FakeQuant(self.weights, weight_axis(module))
+            add_step(module, step)
+            if isinstance(module, nn.Embedding):
+                # In training only the rows that are looked up are quantized: each has its own scale, so it is the same,
+                # and a table of a vocabulary is far larger than a batch.
+                rows = FakeQuantRows(self.weights)
+                self._rows.append((rows, module.register_forward_hook(rows), step))
+            else:
                 hook = FakeQuantInput(memo)
                 self._inputs.append((hook, module.register_forward_pre_hook(hook)))
-        self._steps = list(steps(model, FakeQuant).values())
+        tables = {id(step) for _, _, step in self._rows}
+        self._steps = [step for step in steps(model, FakeQuant).values() if id(step) not in tables]
         return skipped
 
     def update(self, step: int, timeline: Timeline) -> None:
         """Switches on from ``start``, a pure function of the step."""
         self.on = step >= self.start.step(timeline)
-        for part in [*self._steps, *(hook for hook, _ in self._inputs)]:
+        for part in [*self._steps, *(hook for hook, _ in self._inputs), *(rows for rows, _, _ in self._rows)]:
             part.enabled = self.on
+
+    def settle(self) -> None:
+        """Moves the quantization of looked-up rows to the whole tables, so that they can be folded; training is over."""
+        for rows, handle, step in self._rows:
+            handle.remove()
+            step.enabled = rows.enabled
 
     def detach_inputs(self) -> None:
         """Takes the hooks on the inputs off; the weights are folded elsewhere."""

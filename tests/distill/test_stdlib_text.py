@@ -158,6 +158,7 @@ def test_the_tokenizer_loads_and_is_like_berts(written, rows, tmp_path):
     train_tokenizer(written, tmp_path, vocab_size=1000)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) == 1000
+    assert set(tokenizer.get_added_vocab()) == {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
     assert tokenizer.convert_ids_to_tokens(range(5)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     batch = tokenizer(["Open the file.", "a"], ["Close it.", "b"], padding=True)
     assert list(batch) == ["input_ids", "token_type_ids", "attention_mask"]
@@ -170,6 +171,13 @@ def test_the_tokenizer_loads_and_is_like_berts(written, rows, tmp_path):
     ids = tokenizer([row.text for row in rows])["input_ids"]
     unknown = sum(row.count(tokenizer.unk_token_id) for row in ids)
     assert unknown < len(rows) / 100
+
+
+def test_the_tokenizer_is_the_same_every_time(written, tmp_path):
+    for name in ("one", "two"):
+        train_tokenizer(written, tmp_path / name, vocab_size=1000)
+    one, two = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two"))
+    assert one == two
 
 
 def test_the_tokenizer_needs_the_data(tmp_path):

@@ -183,6 +183,7 @@ class Module(lightning.LightningModule):
         super().__init__()
         self.student, self.timeline = tiny("bert"), Timeline(total_steps=12, epoch_steps=4)
         self.seen: list[float] = []
+        self.status: dict[str, float] = {}
 
     def training_step(self, rows, index):
         loss = self.student.train()(**rows).loss
