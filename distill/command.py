@@ -6,17 +6,16 @@ import argparse
 import logging
 import sys
 import warnings
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
+import datasets
 import transformers
-from docstring_parser import parse_from_object
 
 from distill.config import ConfigError, load, to_yaml
 from distill.experiment import Experiment
+from distill.help import help_text
 from distill.publish import summary
 from distill.run import Interrupted, carry_out
-from distill.schema import describe, members_of, schema_of, subclasses
 
 
 def main(words: list[str]) -> int:
@@ -56,6 +55,8 @@ def quiet() -> None:
     """Keeps the libraries' chatter off the terminal; their warnings about this run stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*does not have many workers.*")
 
@@ -78,42 +79,3 @@ def overrides(words: list[str]) -> dict[str, str]:
             value = words.pop(0)
         found[key] = value
     return found
-
-
-def help_text() -> str:
-    """Every key with its type, its default and the sentence from its docstring."""
-    lines = ["python train.py --config NAME.yaml [--dotted.key=value ...] [--resume] [--print_config]", "",
-             "NAME is looked up as given, then in configs/. The keys of the file:", ""]
-    _describe_keys(Experiment, "", lines)
-    return "\n".join(lines)
-
-
-def _describe_keys(cls: type, indent: str, lines: list[str]) -> None:
-    told = {p.arg_name: " ".join(p.description.split()) for p in parse_from_object(cls).params if p.description}
-    for base in cls.__mro__[1:]:
-        if is_dataclass(base):
-            told = {p.arg_name: " ".join(p.description.split()) for p in parse_from_object(base).params if p.description} | told
-    for f in (f for f in fields(cls) if f.init):
-        members = members_of(schema_of(cls)[f.name])
-        kinds = " or ".join(describe(m) for m in members if m is not type(None))
-        default = "" if f.default is MISSING or is_dataclass(f.default) else f" [{f.default}]"
-        lines.append(f"{indent}{f.name}: {kinds}{default}" + (f": {told[f.name]}" if f.name in told else ""))
-        for member in members:
-            _describe_classes(member, indent + "  ", lines)
-
-
-def _describe_classes(hint: object, indent: str, lines: list[str]) -> None:
-    from typing import get_args, get_origin
-
-    cls = get_args(hint)[1] if get_origin(hint) is dict else hint
-    if not is_dataclass(cls) or indent.count("  ") > 2:
-        return
-    known = subclasses(cls)
-    for name, concrete in known.items():
-        inner = indent
-        if len(known) > 1 or concrete is not cls:
-            doc = (concrete.__doc__ or "").strip().splitlines()
-            lines.append(f"{indent}{name}: {doc[0] if doc else ''}")
-            inner += "  "
-        if cls.__module__ != "prune_schedules.schedule":
-            _describe_keys(concrete, inner, lines)

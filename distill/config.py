@@ -34,14 +34,16 @@ class Config(Generic[T]):
 
     def error(self, path: str, message: str) -> ConfigError:
         """The error at a dotted key; a message that starts with ``field:`` points at that field of the key."""
-        inner = re.match(r"(\w+): (.*)", message, re.S)
-        if inner and (f"{path}.{inner[1]}".strip(".") in self.places or inner[1] in _names_at(self.value, path)):
+        while inner := re.match(r"(\w+): (.*)", message, re.S):
+            if f"{path}.{inner[1]}".strip(".") not in self.places and inner[1] not in _names_at(self.value, path):
+                break
             path, message = f"{path}.{inner[1]}".strip("."), inner[2]
         known = path
         while known and known not in self.places:
             known = known.rpartition(".")[0]
         place = self.places.get(known, "")
-        return ConfigError(": ".join(p for p in (place, "" if place == f"--{path}" else path, " ".join(message.split())) if p))
+        shown = "" if f"{place}.".startswith(f"--{path}.") else path
+        return ConfigError(": ".join(part for part in (place, shown, " ".join(message.split())) if part))
 
     @contextmanager
     def blame(self, path: str) -> Iterator[None]:
@@ -66,8 +68,12 @@ def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = N
     shipped = Path(__file__).parents[1] / "configs"
     found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
     if found is None:
-        raise ConfigError(f"{file}: there is no such file{did_you_mean(str(file), [p.name for p in shipped.glob('*.yaml')])}")
-    root = compose(found.read_text(), str(file))
+        near = did_you_mean(Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]])
+        raise ConfigError(f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}")
+    try:
+        root = compose(found.read_text("utf-8"), str(file))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not a text in UTF-8") from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{file}:1: the file is not a mapping of keys to values")
     for key, value in (overrides or {}).items():
@@ -128,11 +134,11 @@ class _Reader:
     def read_plain(self, node: yaml.Node, members: list[Any], path: str) -> Any:
         value = value_of(node)
         plain = [m for m in members if is_plain(m)]
+        if str in plain and not {int, float, bool} & set(plain) and isinstance(node, yaml.ScalarNode) and value is not None:
+            value = node.value  # a text needs no quotes, even if it looks like a number
         try:
-            if isinstance(value, bool) and bool not in plain and not any(value in get_args(m) for m in plain):
-                raise ValueError
-            return TypeAdapter(Union[tuple(plain)] if plain else types.NoneType).validate_python(value)  # noqa: UP007
-        except (ValidationError, ValueError):
+            return TypeAdapter(Union[tuple(plain)] if plain else types.NoneType).validate_python(value, strict=True)  # noqa: UP007
+        except ValidationError:
             choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
             wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
             raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(str(value), choices)}") from None
@@ -185,7 +191,7 @@ class _Reader:
         for name, (key_node, _) in keys_of(node).items():
             if name not in allowed:
                 self.config.places[f"{path}.{name}"] = place_of(key_node)
-                raise self.config.error(f"{path}.{name}", f"there is no {name!r}{did_you_mean(str(name), allowed)}")
+                raise self.config.error(f"{path}.{name}", f"no argument of Lightning's Trainer that a run leaves open{did_you_mean(str(name), allowed)}")
         return {name: self.read(value, allowed[name], f"{path}.{name}") for name, (_, value) in keys_of(node).items()}
 
 

@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_d
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
+from distill.hub import loading
 from distill.tasks import Task
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
@@ -16,7 +17,7 @@ _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "ev
 
 
 def read(name: str) -> DatasetDict:
-    """The ``train`` and ``validation`` rows of a hub name, a folder or a file; one split alone gives up a tenth of its rows.
+    """The ``train`` and, where they stand apart, ``validation`` rows of a hub name, a folder or a file.
 
     Raises:
         ValueError: if there is no such thing here, or it holds no rows to train on.
@@ -26,18 +27,22 @@ def read(name: str) -> DatasetDict:
         found = DatasetDict(train=_read_file(path))
     elif path.is_dir():
         found = _read_folder(path)
-    elif name.startswith((".", "/", "~")) or path.suffix in _READERS or name.count("/") not in (1, 2):
+    elif name.startswith((".", "/", "~")) or path.suffix in _READERS or name.count("/") not in (1, 2) or path.parent.is_dir():
         raise ValueError(f"data: there is no file or folder {name!r}; a hub name is 'namespace/name' or 'namespace/name/config'")
     else:
         repository, config = "/".join(name.split("/")[:2]), (name.split("/") + [None])[2]
-        found = load_dataset(repository, config)
-    splits = {split: found[key] for split, keys in _SPLITS.items() for key in [next((k for k in found if k.startswith(keys)), None)] if key}
-    if not splits.get("train"):
-        raise ValueError(f"data: {name!r} has no training rows (splits: {', '.join(found) or 'none'})")
-    if not splits.get("validation"):
-        halves = splits["train"].train_test_split(test_size=0.1, seed=0)
-        splits = {"train": halves["train"], "validation": halves["test"]}
-    return DatasetDict(splits)
+        try:
+            with loading(repository):
+                found = load_dataset(repository, config)
+        except ValueError as error:
+            raise ValueError(f"data: {error}") from error
+    chosen = {split: next((key for key in found if key.startswith(keys)), None) for split, keys in _SPLITS.items()}
+    splits = DatasetDict({split: found[key] for split, key in chosen.items() if key and len(found[key])})
+    if "train" not in splits:
+        raise ValueError(f"data: {name!r} has no training rows (splits: {', '.join(found)})")
+    if len(splits["train"]) < 2:
+        raise ValueError(f"data: {name!r} has one training row; there must be more")
+    return splits
 
 
 def _read_file(path: Path) -> Dataset:
@@ -54,6 +59,8 @@ def _read_file(path: Path) -> Dataset:
 def _read_folder(path: Path) -> DatasetDict:
     if (path / "dataset_dict.json").exists():
         return load_from_disk(str(path))
+    if (path / "state.json").exists():
+        return DatasetDict(train=load_from_disk(str(path)))
     files = {split: next((f for f in sorted(path.iterdir()) if f.suffix in _READERS and f.stem.startswith(names)), None)
              for split, names in _SPLITS.items()}
     if files["train"] is None:
@@ -100,16 +107,42 @@ def bad_rows(task: Task, table: Dataset, texts: list[str], labels: list[str]) ->
         for row, text in enumerate(table[column], 1):
             if not isinstance(text, str) or not text.strip():
                 yield row, f"{column!r} is {'empty' if text is None or isinstance(text, str) else f'{text!r}, not a text'}"
-    for row, label in enumerate(table[task.label], 1):
-        if label is None or label == "":
-            yield row, f"{task.label!r} is missing"
-        elif task.problem == "regression":
+    missing = [row for row, label in enumerate(table[task.label], 1) if label is None or label == ""]
+    yield from ((row, f"{task.label!r} is missing") for row in missing)
+    # A gap makes real numbers of a column of classes; then the other rows are not at fault.
+    for row, label in enumerate([] if missing else table[task.label], 1):
+        if task.problem == "regression":
             try:
                 float(label)
             except (TypeError, ValueError):
                 yield row, f"{task.label!r} is {label!r}, not a number"
-        elif isinstance(label, bool | float) or (not 0 <= label < len(labels) if isinstance(label, int) else label not in labels):
+        elif isinstance(label, float):
+            yield row, f"{task.label!r} is {label!r}; a class is a whole number or a text, and real numbers are for regression"
+        elif not 0 <= label < len(labels) if isinstance(label, int) else label not in labels:
             yield row, f"{task.label!r} is {label!r}, not one of {', '.join(labels)}"
+
+
+def check(task: Task, tables: DatasetDict, texts: list[str], labels: list[str]) -> None:
+    """Looks through all rows, as they stand in the files.
+
+    Raises:
+        ValueError: naming the file, and the row (counted from 1) if one cannot be used.
+    """
+    kinds = {}
+    for split, table in tables.items():
+        file = _file(task.data, split)
+        for name in [*texts, task.label]:
+            if name not in table.column_names:
+                raise ValueError(f"data: {file} has no column {name!r}; there are {', '.join(table.column_names)}")
+        feature = table.features[task.label]
+        kinds[split] = getattr(feature, "names", None) or ("texts" if "string" in str(feature.dtype) else "numbers")
+        bad = list(bad_rows(task, table, texts, labels))
+        if bad:
+            more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+            raise ValueError(f"data: {file} row {bad[0][0]}: {bad[0][1]}{more}")
+    # Class 0 of one file must not be class 1 of the other.
+    if task.problem != "regression" and kinds.get("validation", kinds["train"]) != kinds["train"]:
+        raise ValueError(f"data: the labels are {kinds['train']} for training, {kinds['validation']} for validation")
 
 
 def encode(task: Task, table: Dataset, tokenizer: PreTrainedTokenizerBase, texts: list[str], labels: list[str]) -> Dataset:
@@ -139,14 +172,16 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str]
         ValueError: naming the file and the row, if a row cannot be used.
     """
     tables = read(task.data)
+    texts, labels = columns(task, tables["train"]), label_names(task, tables["train"])
+    special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
+    if task.max_length <= special:
+        raise ValueError(f"max_length: {task.max_length} leaves no room for text beside {special} special tokens")
+    check(task, tables, texts, labels)
+    if "validation" not in tables:
+        parts = tables["train"].train_test_split(test_size=0.1, seed=0)
+        tables = DatasetDict(train=parts["train"], validation=parts["test"])
     if task.train_rows is not None:
         tables["train"] = tables["train"].shuffle(seed=0).select(range(min(task.train_rows, len(tables["train"]))))
-    texts, labels = columns(task, tables["train"]), label_names(task, tables["train"])
-    for split, table in tables.items():
-        bad = list(bad_rows(task, table, texts, labels))
-        if bad:
-            more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
-            raise ValueError(f"data: {_file(task.data, split)} row {bad[0][0]}: {bad[0][1]}{more}")
     if head and sorted(head.values()) == sorted(labels) and list(head.values()) != labels:
         order = ClassLabel(names=[head[i] for i in range(len(head))])
         tables = DatasetDict({split: _renumber(table, task.label, labels, order) for split, table in tables.items()})

@@ -18,7 +18,7 @@ from students import Student
 
 _OURS = {"logger", "callbacks", "enable_checkpointing", "default_root_dir", "plugins", "use_distributed_sampler",
          "reload_dataloaders_every_n_epochs", "inference_mode", "barebones", "model_registry", "enable_autolog_hparams",
-         "fast_dev_run", "num_sanity_val_steps", "limit_test_batches", "limit_predict_batches", "max_time", "overfit_batches"}
+         "fast_dev_run", "num_sanity_val_steps", "enable_model_summary", "limit_test_batches", "limit_predict_batches", "max_time", "overfit_batches"}
 """Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
 
 
@@ -72,8 +72,13 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses: name at least one loss")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {"max_epochs": 3, "accelerator": "auto", "devices": "auto", "precision": "32-true",
                         "accumulate_grad_batches": 1, "log_every_n_steps": 20, "gradient_clip_val": 1.0} | self.trainer
+        for name in ("accumulate_grad_batches", "log_every_n_steps"):
+            if (self.trainer[name] or 0) < 1:
+                raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
         if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 

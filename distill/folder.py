@@ -20,6 +20,8 @@ def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool)
     """
     begun, checkpoint = folder / "config.yaml", folder / "checkpoints" / "last.ckpt"
     if getattr(rank_zero_only, "rank", 0) == 0:
+        if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+            raise config.error("output", f"{file} is a file, not a folder")
         if resume and not begun.exists():
             raise config.error("name", f"there is no run in {folder} to resume")
         if resume and (different := _first_difference(yaml.safe_load(begun.read_text()), yaml.safe_load(resolved))):

@@ -56,16 +56,21 @@ def keys_of(node: yaml.MappingNode) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
     """The keys of a mapping with their (key node, value node); a key that stands twice is an error."""
     found: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{place_of(key)}: a key must be a word or a number")
         name = value_of(key)
         if name in found:
-            raise ConfigError(f"{place_of(key)}: {name!r} is given twice")
+            raise ConfigError(f"{place_of(key)}: {name}: is given twice")
         found[name] = (key, value)
     return found
 
 
 def value_of(node: yaml.Node) -> Any:
     """The Python value of a node."""
-    return _Loader("").construct_object(node, deep=True)
+    try:
+        return _Loader("").construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{place_of(node)}: cannot be read as YAML: {getattr(error, 'problem', error)}") from None
 
 
 def place_of(node: yaml.Node) -> str:

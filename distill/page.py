@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from distill.pictures import NARROW, WIDE, agreement_matrix, layer_bars, loss_curves, svg
 
 LOWER_IS_BETTER = {"loss", "perplexity", "mse", "rmse", "mae"}
+TEMPLATE = Path(__file__).with_name("page.html")
 PREFIXES = {"B": [" B", " kB", " MB", " GB", " TB"], "n": ["", " k", " M", " bn", " tn"]}
 
 
@@ -181,9 +183,8 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["show"] = show
     columns, models = table(report)
-    return environment.from_string(PAGE).render(
+    return environment.from_string(TEMPLATE.read_text()).render(
         report=report,
-        style=Markup(STYLE),
         sentence=result(report),
         measured_on=measured_on(report),
         columns=columns,
@@ -199,209 +200,3 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
         agreed=sum(row[i] for i, row in enumerate(counts)),
         examples=details.get("examples") or [],
     )
-
-
-STYLE = """
-:root { --ink: #1c2430; --muted: #67707e; --rule: #e1e5ea; --accent: #0b7a6f; --paper: #fefefe;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
-  --serif: Charter, "Bitstream Charter", "Sitka Text", Cambria, Georgia, "Liberation Serif", serif;
-  --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ec; --muted: #98a2af; --rule: #2b323b; --accent: #52c0b0; --paper: #14181d; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 50rem; padding: 3rem 1.25rem 5rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.55 var(--sans); font-variant-numeric: tabular-nums;
-  overflow-wrap: break-word; }
-h1, h2, .lead, blockquote { font-family: var(--serif); text-wrap: balance; }
-h1 { margin: 0; font-size: 1.1rem; font-weight: 600; color: var(--accent); }
-h2 { margin: 3.5rem 0 1rem; padding-top: .8rem; border-top: 1px solid var(--rule); font-size: 1.35rem;
-  font-weight: 600; }
-.lead { margin: .4rem 0 .8rem; font-size: clamp(1.5rem, 1.1rem + 2vw, 2.1rem); line-height: 1.25; }
-.none { color: var(--muted); }
-.note, figcaption, th, dt, summary, td small { color: var(--muted); font-size: .85rem; font-weight: 400; }
-a { color: var(--accent); white-space: nowrap; }
-.scroll { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .55rem 0 .55rem .6rem; text-align: right; vertical-align: top; white-space: nowrap; }
-th:first-child, td:first-child { padding-left: 0; min-width: 9rem; text-align: left; white-space: normal;
-  overflow-wrap: anywhere; }
-tbody tr { border-top: 1px solid var(--rule); }
-td small { display: block; }
-.student td { color: var(--accent); font-weight: 600; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: 1.5rem 1.25rem;
-  margin: 0; }
-.tiles dt { color: var(--ink); font-size: 1rem; }
-.tiles b { display: block; color: var(--accent); font: 2rem/1.15 var(--serif); }
-.tiles dd { margin: 0; color: var(--muted); font-size: .85rem; }
-figure { margin: 0; }
-figcaption { margin-bottom: 1rem; max-width: 40rem; }
-svg { display: block; width: 100%; height: auto; }
-svg * { stroke-linejoin: round; }
-.narrow { display: none; }
-summary { cursor: pointer; margin-bottom: 1rem; }
-.examples { margin: 0; padding: 0; list-style: none; }
-.examples li { padding: 1rem 0; border-top: 1px solid var(--rule); }
-.examples li:first-child { border: 0; padding-top: 0; }
-blockquote { margin: 0 0 .4rem; font-size: 1.1rem; line-height: 1.45; text-wrap: pretty; }
-.said { display: flex; flex-wrap: wrap; gap: .1rem 1.6rem; margin: 0; }
-.said div { display: flex; gap: .45rem; align-items: baseline; }
-.said dd { margin: 0; }
-.wrong { color: var(--accent); font-weight: 600; }
-.warnings { margin: 0; padding: 0; list-style: none; }
-.warnings li { margin-bottom: .8rem; padding-left: 1rem; border-left: 3px solid var(--accent); }
-pre span { display: inline-block; }
-pre { margin: 0 0 1.2rem; font: .85rem/1.5 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere; }
-.facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; margin: 0; }
-.facts dd { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
-@media (max-width: 52rem) {
-  thead { display: none; } table { font-size: 1rem; }
-  tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.8rem, 1fr)); gap: .5rem .75rem;
-    padding: .9rem 0; }
-  tbody tr:first-child { border: 0; padding-top: 0; }
-  td, td:first-child { padding: 0; text-align: left; }
-  td:first-child { grid-column: 1 / -1; font-weight: 600; }
-  td[data-label]::before { content: attr(data-label); display: block; color: var(--muted);
-    font: .8rem/1.4 var(--sans); }
-  .none { display: none; } }
-@media (max-width: 40rem) {
-  body { padding-top: 1.75rem; }
-  h2 { margin-top: 2.5rem; }
-  .wide { display: none; } .narrow { display: block; }
-  .tiles { grid-template-columns: 1fr 1fr; } }
-"""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{ report.name }}</title>
-<style>{{ style }}</style>
-</head>
-<body>
-<header>
-<h1>{{ report.name }}</h1>
-<p class="lead">{{ sentence }}</p>
-<p class="note">{{ [report.task, report.started] | select | join(" · ") }}
-{% if report.seconds %} · {{ report.seconds | show("s") }}{% endif %}
-{% if report.warnings %} · <a href="#warnings">{{ report.warnings | length }}
-warning{{ "s" if report.warnings | length > 1 }}</a>{% endif %}</p>
-</header>
-
-{% if columns %}
-<h2>Models</h2>
-<div class="scroll"><table>
-<thead><tr><th></th>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for model in models %}
-<tr{% if model.name == "student" %} class="student"{% endif %}>
-<td>{{ model.name }}<small>{{ model.note }}</small></td>
-{% for label, text in model.cells %}
-<td data-label="{{ label }}"{% if text == "–" %} class="none"{% endif %}>{{ text }}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table></div>
-<p class="note">Size is that of the file to deploy;
-latency is the median of one call{{ ", the student's with " ~ measured_on if measured_on }}.</p>
-{% endif %}
-
-{% if tiles %}
-<h2>What was saved</h2>
-<dl class="tiles">
-{% for number, what, change in tiles %}
-<div><dt><b>{{ number }}</b>{{ what }}</dt><dd>{{ change }}</dd></div>
-{% endfor %}
-</dl>
-{% endif %}
-
-{% if curves %}
-<h2>How it went</h2>
-<figure>
-<figcaption>
-{% if logged %}
-Metrics on validation data, then each loss before its weight, grey while that weight is 0;
-the number at the right is the last one.
-{% endif %}
-{% if report.timeline %}
-The bars say what was at work when.
-{% endif %}
-</figcaption>
-{{ curves }}
-</figure>
-{% endif %}
-
-{% if layers or skipped %}
-<h2>Layer by layer</h2>
-{% endif %}
-{% if layers %}
-<figure>
-<figcaption>Solid: cut out for good, which makes a model smaller and faster.
-Faint: zeros that still take their place.</figcaption>
-{% if layers > 40 %}
-<details><summary>{{ layers }} layers</summary>{{ bars }}</details>
-{% else %}
-{{ bars }}
-{% endif %}
-</figure>
-{% endif %}
-{% if skipped %}
-<details><summary>{{ skipped | length }} left as they were</summary>
-<pre>{{ skipped | join("\n") }}</pre></details>
-{% endif %}
-
-{% if agreement %}
-<h2>Agreement</h2>
-<figure>
-<figcaption>Teacher and student give the same answer to {{ agreed }} of {{ answers }} examples
-({{ (agreed / answers if answers else None) | show("%") }}).</figcaption>
-{{ agreement }}
-</figure>
-{% endif %}
-
-{% if examples %}
-<h2>Where they differ most</h2>
-<ol class="examples">
-{% for example in examples %}
-<li><blockquote>{{ example.text | truncate(400, false, "…") }}</blockquote>
-<dl class="said">
-{% for who in ("label", "teacher", "student") if example[who] is defined and example[who] is not none %}
-{% set said, probability = example[who], example[who ~ "_probability"] %}
-{% set wrong = who == "student" and said is string and example.label and said != example.label %}
-<div><dt>{{ who }}</dt><dd{% if wrong %} class="wrong"{% endif %}>
-{{- said | show if said is float else said }}
-{%- if probability is number %} {{ probability | show("%") }}{% endif %}</dd></div>
-{% endfor %}
-</dl></li>
-{% endfor %}
-</ol>
-{% endif %}
-
-{% if report.warnings %}
-<h2 id="warnings">Warnings</h2>
-<ul class="warnings">{% for warning in report.warnings %}<li>{{ warning }}</li>{% endfor %}</ul>
-{% endif %}
-
-{% if report.command or report.seed is number or report.hardware or report.versions %}
-<h2>How it was made</h2>
-{% if report.command %}
-<pre>{% for word in report.command.split() %}<span>{{ word }}</span> {% endfor %}</pre>
-{% endif %}
-<dl class="facts">
-{% if report.seed is number %}<dt>seed</dt><dd>{{ report.seed }}</dd>{% endif %}
-{% for name, value in (report.hardware or {}).items() if value %}
-<dt>{{ name }}</dt><dd>{{ value }}</dd>
-{% endfor %}
-{% for name, value in (report.versions or {}).items() %}
-<dt>{{ name }}</dt><dd>{{ value }}</dd>
-{% endfor %}
-{% for name, value in (report.parity or {}).items() %}
-<dt>{{ name }}</dt><dd>moved a logit by at most {{ value | show }}</dd>
-{% endfor %}
-</dl>
-{% endif %}
-</body>
-</html>
-"""

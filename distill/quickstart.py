@@ -30,7 +30,7 @@ def main() -> int:
     write(data)
     untrained(data, blank)
     print("2 of 4: a teacher, trained on the labels", flush=True)
-    run("finetune.yaml", name="quickstart-teacher", task={"name": "classification", "data": str(data), "max_length": 64},
+    run("finetune.yaml", name="quickstart-teacher", task={"name": "classification", "data": str(data), "max_length": 96},
         student=str(blank), optimizer={"lr": 1e-3}, trainer={"max_epochs": 6})
     print("3 of 4: the student, from labels alone", flush=True)
     labels = run("quickstart.yaml", name="quickstart-labels", losses={"labels": {"kind": "Labels"}})

@@ -7,7 +7,7 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def selector(base: type) -> str:
@@ -58,8 +58,10 @@ def is_plain(hint: Any) -> bool:
 def describe(hint: Any) -> str:
     """A hint in plain words."""
     if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
+        return "one of " * (len(get_args(hint)) > 1) + ", ".join(map(str, get_args(hint)))
     if is_dataclass(hint):
-        return f"a {hint.__name__}"
+        return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
+    if get_origin(hint) is dict and is_dataclass(get_args(hint)[1]):
+        return f"a mapping of names to {get_args(hint)[1].__name__}"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return words.get(hint) or {list: "a list", dict: "a mapping"}.get(get_origin(hint), str(hint))
+    return {list: "a list", dict: "a mapping", Annotated: "a mapping"}.get(get_origin(hint)) or words[hint]

@@ -107,7 +107,7 @@ def documentation(source: str) -> list[str]:
         nodes += getattr(node, "body", [])
         if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
             found.append((node.body[0].lineno, docstring))
-    # By line, not by token, which is much slower: a line in a string may pass for a comment, and may.
+    # By line, not by token, which is slow; that a line in a string may pass for a comment does no harm.
     for block in COMMENT_BLOCK.finditer(source):
         found.append((source.count("\n", 0, block.start()) + 1, COMMENT_START.sub("", block[0])))
     return [text for _, text in sorted(found)]

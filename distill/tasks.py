@@ -39,8 +39,8 @@ class Task(ABC):
     train_rows: int | None = None
 
     def __post_init__(self):
-        for name in ("max_length", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("max_length", "batch_size", "train_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
         if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
             raise ValueError(f"text: one column or two, not {len(self.text)}")

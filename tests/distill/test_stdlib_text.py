@@ -84,7 +84,8 @@ def test_a_folder_without_sources_is_refused(tmp_path):
 def test_documentation_is_docstrings_and_comment_blocks_in_the_order_of_the_file():
     source = (
         '"""The module."""\n\n# A block\n# of two lines.\n\nx = 1  # not this one\n# nor a single line\n\n'
-        'if x:\n    class A:\n        """The class."""\n\n        async def f(self):\n            """The method."""\n'
+        'if x:\n    class A:\n        """The class."""\n\n'
+        '        async def f(self):\n            """The method."""\n'
     )
     assert documentation(source) == ["The module.", "A block\nof two lines.\n", "The class.", "The method."]
 

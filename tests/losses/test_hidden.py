@@ -1,0 +1,124 @@
+"""The losses on hidden states: distances against loops in float64, projections, layers."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from losses import HiddenCosine, HiddenMSE, PatientHidden
+from losses.hidden import hidden_cosine, hidden_mse, patient
+from tests.families import batch, tiny
+from tests.losses.traces import look, pair, set_up
+
+KINDS = {HiddenMSE: hidden_mse, HiddenCosine: hidden_cosine, PatientHidden: patient}
+
+
+def reference(kind: type, s: list[float], t: list[float]) -> float:
+    """The distance of two vectors."""
+    norms = [math.sqrt(sum(x * x for x in v)) for v in (s, t)]
+    if kind is HiddenMSE:
+        return sum((x - y) ** 2 for x, y in zip(s, t, strict=True)) / len(s)
+    if kind is HiddenCosine:
+        return 1 - sum(x * y for x, y in zip(s, t, strict=True)) / (norms[0] * norms[1])
+    return sum((x / norms[0] - y / norms[1]) ** 2 for x, y in zip(s, t, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("width", [24, 32])
+def test_sum_over_tokens_and_layers(kind, family, width):
+    student, teacher = pair(family, width)
+    data = batch(family)
+    loss = set_up(kind(layers={0: 1, 2: 3}), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    stack = next(iter(seen.hidden))[0]
+    expected = 0.0
+    for projection, (s, t) in zip(loss.projections, ((0, 1), (2, 3)), strict=True):
+        states, targets = seen.hidden[stack, s].double(), taught.hidden[stack, t].double()
+        if width == 24:
+            states = states @ projection.weight.double().T + projection.bias.double()
+        for row in range(3):
+            tokens = 1 if kind is PatientHidden else int(data["attention_mask"][row].sum())
+            for token in range(tokens):
+                expected += reference(kind, states[row, token].tolist(), targets[row, token].tolist())
+    value, count = loss(seen, taught, data)
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
+    assert count == (3 if kind is PatientHidden else data["attention_mask"].sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients(kind):
+    s, t = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    s.requires_grad_()
+    KINDS[kind](s, t).sum().backward()
+    for row in range(4):
+        for i in range(6):
+            up, down = s[row].tolist(), s[row].tolist()
+            up[i], down[i] = up[i] + 1e-5, down[i] - 1e-5
+            slope = (reference(kind, up, t[row].tolist()) - reference(kind, down, t[row].tolist())) / 2e-5
+            assert float(s.grad[row, i]) == pytest.approx(slope, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [HiddenCosine, PatientHidden])
+def test_the_length_of_a_state_does_not_count(kind):
+    s, t = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(KINDS[kind](7 * s, 0.1 * t), KINDS[kind](s, t))
+    torch.testing.assert_close(KINDS[kind](3 * s, s), torch.zeros(4), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [HiddenMSE, HiddenCosine])
+@pytest.mark.parametrize("wrong", [1e30, math.inf, math.nan])
+def test_what_stands_at_padding_is_not_even_squared(kind, wrong):
+    student, teacher = pair("bert")
+    data = batch("bert")
+    loss = set_up(kind(layers="top"), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    expected = loss(seen, taught, data)[0]
+    (state,) = seen.hidden.values()
+    with torch.no_grad():
+        state[data["attention_mask"] == 0] = wrong
+    value = loss(seen, taught, data)[0]
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    padded = state.grad[data["attention_mask"] == 0]
+    assert state.grad.isfinite().all() and not padded.any()
+
+
+@pytest.mark.parametrize("width, project, learnt", [(24, False, True), (32, False, False), (32, True, True)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_projections_where_widths_differ_or_are_wished(kind, width, project, learnt):
+    student, teacher = pair("bert", width)
+    data = batch("bert")
+    loss = set_up(kind(layers={1: 2, 2: 4}, project=project), student, teacher)
+    shapes = [tuple(parameter.shape) for parameter in loss.parameters()]
+    assert shapes == ([(32, width), (32,)] * 2 if learnt else [])
+    loss(*look(loss, student, teacher, data), data)[0].backward()
+    assert all(parameter.grad.any() for parameter in loss.parameters())
+    assert nn.ModuleDict({"hidden": loss}).state_dict().keys() == {
+        f"hidden.projections.{i}.{part}" for i in range(2 if learnt else 0) for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("kind, layers", [
+    (HiddenMSE, [(0, 0), (1, 2), (2, 4)]), (HiddenCosine, [(2, 4)]), (PatientHidden, [(1, 2)]),
+])
+def test_the_layers_of_the_papers(kind, layers):
+    loss = set_up(kind(), *pair("bert"))
+    assert loss.sites == [(("encoder", s), ("encoder", t)) for s, t in layers]
+    assert loss.student_needs.hidden == {("encoder", s) for s, _ in layers}
+    assert loss.teacher_needs.hidden == {("encoder", t) for _, t in layers}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [{3: 1}, {1: 5}])
+def test_a_layer_outside_is_refused_with_both_depths(kind, layers):
+    with pytest.raises(ValueError, match=r"^layers: .*student 2 blocks, teacher 4 blocks"):
+        set_up(kind(layers=layers), *pair("bert"))
+
+
+def test_the_stack_of_an_encoder_decoder_is_chosen():
+    model = tiny("t5")
+    assert set_up(HiddenMSE(layers="top"), model, model).sites == [(("encoder", 2), ("encoder", 2))]
+    assert set_up(HiddenMSE(layers="top", stack="decoder"), model, model).sites == [(("decoder", 2), ("decoder", 2))]
+    with pytest.raises(ValueError, match=r"^stack: bert has no 'decoder'"):
+        set_up(HiddenMSE(stack="decoder"), *pair("bert"))

@@ -1,0 +1,88 @@
+"""Every loss, and real traces of tiny models for them to look at; shared by the tests of the losses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from losses import (
+    AttentionKL,
+    AttentionScores,
+    HiddenCosine,
+    HiddenMSE,
+    Labels,
+    Logits,
+    LogitsMSE,
+    Loss,
+    PatientHidden,
+    Relations,
+)
+from prune_schedules.schedule import Constant, Timeline
+from students.trace import Recorder, Signals, Trace
+from tests.families import PAD, tiny
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "Labels": Labels,
+    "Logits": lambda: Logits(temperature=Constant(2.0)),
+    "LogitsMSE": LogitsMSE,
+    "HiddenMSE": HiddenMSE,
+    "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
+    "PatientHidden": PatientHidden,
+    "AttentionScores": AttentionScores,
+    "AttentionKL": lambda: AttentionKL(layers="uniform"),
+    "Relations": lambda: Relations(layers="uniform", heads=8),
+    "MiniLM": lambda: Relations(relations=["qk", "vv"]),
+}
+
+
+def set_up(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module) -> Loss:
+    """The loss, ready for two models and at the first step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        loss.setup(student.config, teacher.config)
+    loss.at(0, Timeline(10, 5))
+    return loss
+
+
+def traced(model: torch.nn.Module, needs: Signals, data: dict[str, Tensor]) -> Trace:
+    """The trace of a forward pass, its tensors leaves that want a gradient."""
+    recorder = Recorder(model)
+    with torch.no_grad():
+        trace = recorder.trace(data, needs)
+    recorder.close()
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().clone().requires_grad_()
+
+    return Trace(
+        None if trace.logits is None else leaf(trace.logits),
+        {site: leaf(state) for site, state in trace.hidden.items()},
+        {site: replace(a, query=leaf(a.query), key=leaf(a.key), value=leaf(a.value))
+         for site, a in trace.attention.items()},
+        trace.valid,
+    )
+
+
+def look(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module, data: dict) -> tuple[Trace, Trace]:
+    """Both traces of what the loss, set up already, needs."""
+    return traced(student, loss.student_needs, data), traced(teacher, loss.teacher_needs, data)
+
+
+def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A student of 2 blocks and a teacher of 4 and width 32, both with 4 heads."""
+    return tiny(name, layers=2, hidden=width), tiny(name, layers=4, hidden=32)
+
+
+def leaves(trace: Trace) -> list[Tensor]:
+    """Every tensor of a trace that may get a gradient."""
+    attention = [tensor for a in trace.attention.values() for tensor in (a.query, a.key, a.value)]
+    return [tensor for tensor in (trace.logits, *trace.hidden.values(), *attention) if tensor is not None]
+
+
+def widened(name: str, data: dict[str, Tensor], columns: int = 3) -> dict[str, Tensor]:
+    """The batch with more columns of padding."""
+    fill = {"input_ids": PAD.get(name, 0)}
+    return {key: F.pad(value, (0, columns), value=fill.get(key, 0)) if value.ndim == 2 else value
+            for key, value in data.items()}
