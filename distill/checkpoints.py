@@ -9,6 +9,10 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
+class Interrupted(Exception):
+    """The run was told to stop; its last checkpoint is written."""
+
+
 class Best(ModelCheckpoint):
     """``best.ckpt``: the weights with the best metric among states that have the final sparsity, bits and shape.
 
@@ -33,7 +37,7 @@ class Last(Callback):
     """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
 
     The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where Lightning's
-    own are written, and the run ends in good order; a handler that saved by itself would do so in the middle of a step.
+    own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so in the middle of a step.
 
     Args:
         folder: where.
@@ -42,11 +46,12 @@ class Last(Callback):
     """
 
     def __init__(self, folder: Path, every: int, total: int):
-        self.path, self.every, self.total, self.stopped, self.saved = folder / "last.ckpt", every, total, False, -1
+        self.path, self.every, self.total, self.stopped, self.saved = folder / "last.ckpt", every, total, False, 0
         self.before: dict[int, object] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Takes over SIGINT and SIGTERM; a second one ends the process as usual."""
+        self.saved = trainer.global_step
         for number in (signal.SIGINT, signal.SIGTERM):
             self.before[number] = signal.signal(number, self._stop)
 
@@ -55,15 +60,28 @@ class Last(Callback):
         signal.signal(number, self.before[number])
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int) -> None:
-        """Saves when it is time; only at the end of an accumulation window, since gradients are not saved."""
-        if trainer.global_step == self.saved or trainer.fit_loop._should_accumulate():
-            return
+        """Saves at the end of an accumulation window, since gradients are not saved, and after validation where that follows."""
+        loop = trainer.fit_loop
+        if not loop._should_accumulate() and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Saves after validation, or a resumed run would leave it out."""
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Writes the checkpoint if it is time, or if any rank was told to stop.
+
+        Raises:
+            Interrupted: after a checkpoint that was written in order to stop.
+        """
         stop = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
-        if stop or trainer.global_step % self.every == 0 or trainer.global_step == self.total:
+        if stop or trainer.global_step >= self.saved + self.every or trainer.global_step == self.total:
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = trainer.global_step
         if stop:
-            self.stopped = trainer.should_stop = True
+            # Not trainer.should_stop: that would validate first, which an uninterrupted run does not do here.
+            raise Interrupted(f"stopped after step {trainer.global_step} of {self.total}; go on with --resume")
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Gives the signals back."""

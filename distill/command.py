@@ -15,7 +15,8 @@ from distill.config import ConfigError, load, to_yaml
 from distill.experiment import Experiment
 from distill.help import help_text
 from distill.publish import summary
-from distill.run import Interrupted, carry_out
+from distill.checkpoints import Interrupted
+from distill.run import carry_out
 
 
 def main(words: list[str]) -> int:
@@ -58,7 +59,7 @@ def quiet() -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*")
 
 
 def overrides(words: list[str]) -> dict[str, str]:

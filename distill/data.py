@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,11 +50,12 @@ def _read_file(path: Path) -> Dataset:
     kind = _READERS.get(path.suffix)
     if kind is None:
         raise ValueError(f"data: {path} is not one of {', '.join(_READERS)}")
-    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+    # A text may be "null" or "NA", and a class may be called so.
+    options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False} if kind == "csv" else {}
     try:
         return load_dataset(kind, data_files=str(path), split="train", **options)
-    except DatasetGenerationError as error:
-        raise ValueError(f"data: {path} cannot be read: {error.__cause__ or error}") from error
+    except (DatasetGenerationError, ValueError, StopIteration) as error:
+        raise ValueError(f"data: {path} cannot be read: {error.__cause__ or error or 'it is empty'}") from error
 
 
 def _read_folder(path: Path) -> DatasetDict:
@@ -112,14 +114,19 @@ def bad_rows(task: Task, table: Dataset, texts: list[str], labels: list[str]) ->
     # A gap makes real numbers of a column of classes; then the other rows are not at fault.
     for row, label in enumerate([] if missing else table[task.label], 1):
         if task.problem == "regression":
-            try:
-                float(label)
-            except (TypeError, ValueError):
+            if not _is_number(label):
                 yield row, f"{task.label!r} is {label!r}, not a number"
         elif isinstance(label, float):
             yield row, f"{task.label!r} is {label!r}; a class is a whole number or a text, and real numbers are for regression"
         elif not 0 <= label < len(labels) if isinstance(label, int) else label not in labels:
             yield row, f"{task.label!r} is {label!r}, not one of {', '.join(labels)}"
+
+
+def _is_number(label: object) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except (TypeError, ValueError):
+        return False
 
 
 def check(task: Task, tables: DatasetDict, texts: list[str], labels: list[str]) -> None:

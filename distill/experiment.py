@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from lightning import Trainer
@@ -33,6 +34,10 @@ class Tracking:
 
     wandb: str | None = None
     tensorboard: bool = False
+
+    def __post_init__(self):
+        if self.tensorboard and not (find_spec("tensorboard") or find_spec("tensorboardX")):
+            raise ValueError("tensorboard: is not installed here; it is a package of that name")
 
 
 @dataclass(kw_only=True)

@@ -74,7 +74,7 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     return counter.get_total_flops()
 
 
-def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: float = 6.0) -> dict[str, float]:
+def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: float = 3.0) -> dict[str, float]:
     """Median milliseconds of each model on the same batch, run in turn, so that a change of the machine's speed hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in models}
     for predict in models.values():

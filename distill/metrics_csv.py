@@ -38,7 +38,10 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def start(self, step: int) -> None:
         """Begins the file anew, with the rows up to ``step`` of the one that is there."""
-        kept = [row for row in read_rows(self.path) if row["step"] <= step] if step else []
+        kept = []
+        if step and self.path.exists():
+            with self.path.open(newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()

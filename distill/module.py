@@ -62,10 +62,6 @@ class Distillation(LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device)
 
-    def on_train_start(self) -> None:
-        """Notes the step at which the run starts or goes on."""
-        self.stepped = self.global_step
-
     def on_train_epoch_start(self) -> None:
         """Puts the student in train mode: ``from_pretrained`` returned it in eval mode, and ``fit`` leaves it so."""
         self.student.train()
@@ -97,32 +93,16 @@ class Distillation(LightningModule):
                 total = total + loss.now["weight"] * term
         return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
-    def on_train_batch_end(self, outputs: object, batch: dict[str, Tensor], index: int) -> None:
-        """Logs the step that was done, at the end of its window."""
-        if self.global_step == self.stepped:
-            return
-        self.stepped, step, totals, self.totals = self.global_step, self.global_step - 1, self.totals, {}
-        if step % self.trainer.log_every_n_steps == 0 or self.global_step == self.timeline.total_steps:
-            row = {f"train/{name}": float(self.trainer.strategy.reduce(value, reduce_op="sum")) for name, value in totals.items()}
-            row |= {f"train/{name}_weight": loss.now["weight"] for name, loss in self.losses.items()}
-            self.write(row | self.status, step)
-
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
         self.metrics.update(self.task.predictions(self.recorder.trace(batch, Signals(logits=True)).logits), batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics."""
-        values = {f"val/{name}": float(value) for name, value in self.metrics.compute().items()}
+        """Hands the metrics to the progress bar, the checkpoints and the curves."""
+        values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
-        self.log(f"val/{self.task.main_metric}", values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False)
-        if not self.trainer.sanity_checking:
-            self.write(values, self.global_step)
-
-    def write(self, row: dict[str, float], step: int) -> None:
-        """Adds a row to every logger."""
-        for logger in self.loggers:
-            logger.log_metrics({"progress": step / self.timeline.total_steps} | row, step)
+        self.log_dict(values, logger=False)
+        self.log(self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trained: the student and the projections of the losses."""

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
 from distill.batches import LengthGrouped, Loader
 from distill.checkpoints import Best, Last
 from distill.config import Config, load, to_yaml
+from distill.curves import Curves
 from distill.data import prepare
 from distill.deploy import deploy
 from distill.experiment import Experiment
@@ -39,10 +40,6 @@ from prune_schedules import Prune
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import QuantizeAware
 from students.student import resolve
-
-
-class Interrupted(Exception):
-    """The run was told to stop; its last checkpoint is written."""
 
 
 def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
@@ -92,8 +89,6 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
-    if any(isinstance(callback, Last) and callback.stopped for callback in trainer.callbacks):
-        raise Interrupted(f"stopped after step {trainer.global_step} of {timeline.total_steps}; go on with --resume")
     if not trainer.is_global_zero:
         return None
 
@@ -197,10 +192,12 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
 
 
 def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
-    """Pruning before quantization, since that is the order in which they act on a weight; checkpoints last, so that they see both."""
+    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which they act on a weight;
+    checkpoints last, so that they hold it all."""
     pruners = experiment.pruners()
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
+        Curves(),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", settled(experiment, timeline)),

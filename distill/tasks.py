@@ -81,7 +81,7 @@ class Classification(Task):
         return MetricCollection({
             "accuracy": MulticlassAccuracy(labels, average="micro"),
             "f1": _F1OfClassOne(labels, average="none") if labels == 2 else MulticlassF1Score(labels, average="macro"),
-            "matthews": MulticlassMatthewsCorrCoef(labels),
+            "matthews": _Matthews(labels),
         })
 
     def predictions(self, logits: Tensor) -> Tensor:
@@ -94,6 +94,16 @@ class _F1OfClassOne(MulticlassF1Score):
 
     def compute(self) -> Tensor:
         return super().compute()[1]
+
+
+class _Matthews(MulticlassMatthewsCorrCoef):
+    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says the same class, where torchmetrics has more."""
+
+    def compute(self) -> Tensor:
+        counts = self.confmat.cpu().double()
+        true, guessed, rows = counts.sum(1), counts.sum(0), counts.sum()
+        spread = (rows**2 - true.square().sum()) * (rows**2 - guessed.square().sum())
+        return ((counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()).float()
 
 
 @dataclass(kw_only=True)

@@ -136,18 +136,18 @@ class TestResume:
         from distill.checkpoints import Last
 
         _, whole, _ = finished
-        real = Last.on_train_batch_end
+        real = Last.save
 
-        def interrupt(self, trainer, module, *rest):
+        def interrupt(self, trainer):
             self.stopped = self.stopped or trainer.global_step == stop
-            real(self, trainer, module, *rest)
+            real(self, trainer)
 
-        monkeypatch.setattr(Last, "on_train_batch_end", interrupt)
-        from distill.run import Interrupted
+        monkeypatch.setattr(Last, "save", interrupt)
+        from distill.checkpoints import Interrupted
 
         with pytest.raises(Interrupted, match=f"after step {stop} of 16"):
             run(tiny_run)
-        monkeypatch.setattr(Last, "on_train_batch_end", real)
+        monkeypatch.setattr(Last, "save", real)
         run(tiny_run, resume=True)
         folder = tiny_run.parent / "runs" / "tiny"
         expected, found = weights(whole), weights(folder)

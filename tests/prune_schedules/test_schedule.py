@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import FrozenInstanceError
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,7 @@ def test_what_is_no_moment_is_refused(text):
 
 
 def test_more_than_all_of_the_run_is_refused():
-    with pytest.raises(ValueError, match="'100.5%' lies after the end of the run"):
+    with pytest.raises(ValueError, match=r"'100\.5%' lies after the end of the run"):
         Moment("100.5%")
 
 
@@ -82,7 +83,7 @@ def test_a_ramp_goes_from_one_end_to_the_other_and_never_back(kind, found, initi
     assert all(value == to for value in values[stop:])
     assert start == stop or values[start] == initial
     direction = math.copysign(1, to - initial)
-    assert all((after - before) * direction >= -1e-12 for before, after in zip(values, values[1:], strict=False))
+    assert all((after - before) * direction >= -1e-12 for before, after in pairwise(values))
 
 
 @pytest.mark.parametrize("kind", RAMPS)

@@ -1,0 +1,104 @@
+"""Every shipped config is read and printed; those that name the hub are run, whole, against a stand-in of it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.command import main
+from tests.hub import Hub
+from tests.repositories import save_sst2, save_tiny_bert
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+TEACHER, GENERAL, BLANK = "textattack/bert-base-uncased-SST-2", "huawei-noah/TinyBERT_General_4L_312D", "google-bert/bert-base-uncased"
+OVERRIDES = {
+    "finetune.yaml": [], "tinybert.yaml": [], "distilbert.yaml": [],
+    "minilm.yaml": ["--student.hidden=48", "--student.intermediate=96"],  # the stand-in of the teacher is no wider than 96
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    """The names that the configs use, with the depths of the real ones and 64 rows: two steps in an epoch."""
+    root = tmp_path_factory.mktemp("hub")
+    save_tiny_bert(root / "models" / TEACHER, layers=12, hidden=96, heads=12, labels=["LABEL_0", "LABEL_1"])
+    save_tiny_bert(root / "models" / GENERAL, layers=4, hidden=24, heads=12)
+    save_tiny_bert(root / "models" / BLANK, layers=2, hidden=24, heads=4)
+    save_sst2(root / "datasets" / "nyu-mll" / "glue", rows=64)
+    with Hub(root) as hub:
+        yield hub
+
+
+def printed(capsys: pytest.CaptureFixture, config: str) -> str:
+    """The output of ``--print_config``."""
+    assert main(["--config", config, "--print_config"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_is_read_and_prints_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = printed(capsys, name)
+    assert printed(capsys, name.removesuffix(".yaml")) == text, "the ending may be left out"
+    Path("again.yaml").write_text(text)
+    assert printed(capsys, "again.yaml") == text
+    full, short = yaml.safe_load(text), yaml.safe_load((ROOT / "configs" / name).read_text())
+    assert full["name"] == name.removesuffix(".yaml")
+    assert full["losses"].keys() == short["losses"].keys()
+    assert full["trainer"].items() >= short["trainer"].items()
+    assert len(text.splitlines()) > 2 * len(short)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_says_what_it_is(name: str) -> None:
+    lines = (ROOT / "configs" / name).read_text().splitlines()
+    assert lines[0].startswith("# "), "the first line says what the run is"
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 130
+
+
+def test_every_config_of_the_hub_is_run() -> None:
+    naming = [name for name in SHIPPED if "nyu-mll/" in (ROOT / "configs" / name).read_text()]
+    assert sorted(OVERRIDES) == naming
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "--config", name, f"--output={tmp_path}", "--trainer.accelerator=cpu", *OVERRIDES[name]]
+    done = subprocess.run(command, cwd=ROOT, env=hub.environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    folder, stem = tmp_path / name.removesuffix(".yaml"), name.removesuffix(".yaml")
+    report = json.loads((folder / "report.json").read_text())
+    promised = {"schema", "name", "task", "started", "seconds", "command", "seed", "versions", "hardware", "models", "ratios", "timeline",
+                "exports", "warnings"}
+    assert promised <= report.keys()
+    assert (report["schema"], report["name"], report["task"], report["exports"]) == (1, stem, "classification", [])
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for entry in report["timeline"]:
+        assert entry.keys() == {"what", "start_step", "stop_step"}
+        assert 0 <= entry["start_step"] <= entry["stop_step"] <= 2 * config["trainer"]["max_epochs"]
+    models = ["student"] if name == "finetune.yaml" else ["teacher", "student"]
+    assert list(report["models"]) == models
+    for model in report["models"].values():
+        assert {"metrics", "parameters", "nonzero_parameters", "bytes", "flops_per_example", "latency_ms", "runtime", "precision"} <= model.keys()
+        assert model["latency_ms"].keys() == {"batch_1", "batch_32"}
+        assert 0 <= model["metrics"]["accuracy"] <= 1
+    wanted = {"retained", "smaller", "faster_batch_1", "faster_batch_32"} if len(models) == 2 else set()
+    assert report["ratios"].keys() == wanted
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for loss in config["losses"]:
+        assert any(row[f"train/{loss}"] for row in rows), f"no value of {loss} in metrics.csv"
+    assert (folder / "report.html").stat().st_size > 1000
+    assert (folder / "student" / "model.safetensors").exists() and (folder / "student" / "tokenizer.json").exists()
+    assert (folder / "checkpoints" / "best.ckpt").exists()

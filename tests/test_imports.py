@@ -1,0 +1,85 @@
+"""Imports go one way, and what is known of a model family stands in one file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from students.families import FAMILIES
+
+ROOT = Path(__file__).parents[1]
+SCHEDULE = "prune_schedules.schedule"
+MAY_USE = {
+    "train": {"distill"},
+    "distill": {"distill", "losses", "prune_schedules", "quant_aware", "students", "configs"},
+    "losses": {"losses", "students"},
+    "prune_schedules": {"prune_schedules", "students"},
+    "quant_aware": {"quant_aware", "students"},
+    "students": {"students"},
+    "configs": set(),
+}
+FILES = [ROOT / "train.py", *(file for room in MAY_USE for file in sorted((ROOT / room).glob("**/*.py")))]
+
+
+EXEMPT = {"students/families.py", "distill/quickstart.py"}
+"""The one file that knows the families, and the demonstration, which makes a small teacher of one of them."""
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def modules(file: Path, tree: ast.AST) -> set[str]:
+    """Every module that a file imports, inside functions too, by its full name."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.relative_to(ROOT)}:{node.lineno}: a relative import"
+            base = node.module.replace(".", "/")
+            found |= {f"{node.module}.{alias.name}" if (ROOT / base / f"{alias.name}.py").exists() else node.module
+                      for alias in node.names}
+    return found
+
+
+def docstrings(tree: ast.AST) -> set[int]:
+    """The ids of the strings that stand alone as a statement: docstrings, of attributes too."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+@pytest.fixture(scope="module", params=FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def parsed(request):
+    return request.param, ast.parse(request.param.read_text())
+
+
+def test_imports_go_one_way(parsed):
+    file, tree = parsed
+    own = file.stem if file.parent == ROOT else room(file.relative_to(ROOT).parts[0])
+    ours = {module for module in modules(file, tree) if room(module) in MAY_USE}
+    if file == ROOT / "prune_schedules" / "schedule.py":
+        assert not ours
+    assert {module for module in ours - {SCHEDULE} if room(module) not in MAY_USE[own]} == set()
+
+
+def test_nothing_of_ours_imports_the_tests(parsed):
+    assert "tests" not in {room(module) for module in modules(*parsed)}
+
+
+def test_a_family_is_named_where_it_is_known_and_nowhere_else(parsed):
+    file, tree = parsed
+    if str(file.relative_to(ROOT)) in EXEMPT:
+        return
+    prose = docstrings(tree)
+    strings = {node.value for node in ast.walk(tree)
+               if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose}
+    assert strings & FAMILIES.keys() == set()
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and room(node.module) == "transformers"
+             for alias in node.names}
+    assert {name for name in names if name.lower().startswith(tuple(FAMILIES))} == set()
+    inner = {module for module in modules(file, tree) if module.startswith("transformers.models.")}
+    assert {module for module in inner if not module.startswith("transformers.models.auto.")} == set()
+
+
+def test_the_rooms_are_all_of_ours():
+    assert {file.parent.name for file in ROOT.glob("*/__init__.py")} == MAY_USE.keys() - {"train"}

@@ -1,0 +1,98 @@
+"""docs/methods.md and the code say the same: every row can be read, every class has a row."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+import losses
+import prune_schedules
+import quant_aware
+import students
+from distill.config import load
+from losses import Loss
+from prune_schedules.prune import Pruner, Shape
+from prune_schedules.schedule import Schedule
+from quant_aware.quantize import Quantize
+from students import Student
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "methods.md").read_text()
+ROOMS = (losses, prune_schedules, quant_aware, students)
+HEADINGS = {"Losses": "loss", "Pruning": "prune", "Quantization": "quantize", "Students": "student", "Schedules": "schedule"}
+
+
+@dataclass(kw_only=True)
+class Fragment:
+    """One thing that a row of the tables configures."""
+
+    loss: Loss | None = None
+    prune: Pruner | None = None
+    quantize: Quantize | None = None
+    student: Student | None = None
+    schedule: Schedule | None = None
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows of a section's table, without its head."""
+    section = re.search(rf"^## {heading}.*?(?=^## |\Z)", TEXT, re.M | re.S)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+ROWS = [(heading, row) for heading in HEADINGS for row in table(heading)]
+
+
+def offered(base: type) -> set[str]:
+    """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
+    rooms = {room.__name__ for room in ROOMS}
+    own = base.__module__.partition(".")[0] in rooms and not base.__name__.startswith("_") and not inspect.isabstract(base)
+    return ({base.__name__} if own else set()) | {name for child in base.__subclasses__() for name in offered(child)}
+
+
+@pytest.mark.parametrize("heading, row", ROWS, ids=lambda value: value if isinstance(value, str) else value[1].strip("`"))
+def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
+    assert len(row) == 5 and row[2] and row[4]
+    fragment = yaml.safe_load(row[1].strip("`"))
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: fragment}))
+    value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
+    assert type(value).__name__ == fragment.get("kind", "Quantize")
+
+
+@pytest.mark.parametrize("heading, base", [("Losses", Loss), ("Pruning", Pruner), ("Students", Student), ("Schedules", Schedule)])
+def test_every_class_has_a_row(heading, base):
+    for room in ROOMS:
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    assert {yaml.safe_load(row[1].strip("`"))["kind"] for row in table(heading)} == offered(base)
+
+
+def test_every_shape_is_named():
+    shapes = re.search(r"^The shapes,.*?$", TEXT, re.M)[0]
+    assert set(re.findall(r"`(\w+)`", shapes)) == {"shape", *get_args(Shape)}
+    named = {yaml.safe_load(row[1].strip("`")).get("shape", "elements") for row in table("Pruning")}
+    assert named == set(get_args(Shape))
+
+
+@pytest.mark.skipif(not (ROOT / "../shared").exists(), reason="the catalogue is not here")
+def test_ids_are_of_the_catalogue():
+    catalogue = (ROOT / "../shared/reference/methods.md").read_text()
+    known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
+    used = {name for _, row in ROWS for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", row[0])}
+    assert used <= known
+
+
+def test_papers_are_arxiv_ids():
+    for _, row in ROWS:
+        assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b", row[3]), row[3]
+
+
+def test_every_recipe_is_there():
+    for row in table("Recipes that ship"):
+        assert (ROOT / "configs" / row[1].strip("`")).is_file()
