@@ -11,11 +11,11 @@ from pathlib import Path
 import datasets
 import transformers
 
+from distill.checkpoints import Interrupted
 from distill.config import ConfigError, load, to_yaml
 from distill.experiment import Experiment
 from distill.help import help_text
 from distill.publish import summary
-from distill.checkpoints import Interrupted
 from distill.run import carry_out
 
 

@@ -2,7 +2,7 @@
 
 The signatures of the classes are the only schema: a key is a field, ``kind`` names a subclass of the class annotated
 there, and a plain value where an object belongs is the field of the class that has just one (``weight: 0.5`` is
-``Constant(to=0.5)``). Values are checked and converted by pydantic.
+``Constant(to=0.5)``). Values are checked by pydantic, strictly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from distill.nodes import ConfigError, compose, did_you_mean, keys_of, override, place_of, value_of
+from distill.nodes import ConfigError, compose, did_you_mean, keys_of, meant, override, place_of, value_of
 from distill.schema import describe, is_plain, members_of, schema_of, selector, spelling, subclasses
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class _Reader:
         except ValidationError:
             choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
             wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
-            raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(str(value), choices)}") from None
+            raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(value, choices)}") from None
 
     def read_object(self, node: yaml.MappingNode, base: type, path: str) -> Any:
         key, cls = selector(base), base
@@ -154,16 +154,18 @@ class _Reader:
             self.config.places[f"{path}.{key}".strip(".")] = place_of(name_node)
             name = str(value_of(name_node))
             if name not in known:
-                raise self.config.error(f"{path}.{key}".strip("."), f"no {base.__name__} {name!r}{did_you_mean(name, known) or '; there are ' + ', '.join(known)}")
+                why = f"no {base.__name__} {name!r}{meant(name, known, 'there are')}"
+                raise self.config.error(f"{path}.{key}".strip("."), why)
             cls = known[name]
         schema, given = schema_of(cls), {}
         for name, (key_node, value_node) in keys.items():
             inner = f"{path}.{name}".strip(".")
             if name not in schema:
                 self.config.places[inner] = place_of(key_node)
-                raise self.config.error(inner, f"{spelling(cls)} has no {name!r}{did_you_mean(name, schema) or '; it has ' + ', '.join(schema)}")
+                raise self.config.error(inner, f"{spelling(cls)} has no {name!r}{meant(name, schema)}")
             given[name] = self.read(value_node, schema[name], inner)
-        missing = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in given]
+        needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
+        missing = [name for name in needed if name not in given]
         if missing:
             raise self.config.error(path, f"{spelling(cls)} needs {', '.join(repr(name) for name in missing)}")
         return self.construct(cls, given, path)
@@ -180,7 +182,7 @@ class _Reader:
             inner = f"{path}.{name}"
             if is_dataclass(hint) and key_node.start_mark.name.startswith(f"--{path}."):
                 known = [k for k, (n, _) in keys_of(node).items() if n is not key_node]
-                raise ConfigError(f"--{inner}: {path} has no {name!r}{did_you_mean(str(name), known) or '; it has ' + ', '.join(known)}")
+                raise ConfigError(f"--{inner}: {path} has no {name!r}{meant(name, known)}")
             self.config.places[inner] = place_of(key_node)
             found[self.read_plain(key_node, [key_hint], inner)] = self.read(value_node, hint, inner)
         return found
@@ -191,7 +193,8 @@ class _Reader:
         for name, (key_node, _) in keys_of(node).items():
             if name not in allowed:
                 self.config.places[f"{path}.{name}"] = place_of(key_node)
-                raise self.config.error(f"{path}.{name}", f"no argument of Lightning's Trainer that a run leaves open{did_you_mean(str(name), allowed)}")
+                why = f"no argument of Lightning's Trainer that a run leaves open{did_you_mean(name, allowed)}"
+                raise self.config.error(f"{path}.{name}", why)
         return {name: self.read(value, allowed[name], f"{path}.{name}") for name, (_, value) in keys_of(node).items()}
 
 

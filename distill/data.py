@@ -31,7 +31,7 @@ def read(name: str) -> DatasetDict:
     elif name.startswith((".", "/", "~")) or path.suffix in _READERS or name.count("/") not in (1, 2) or path.parent.is_dir():
         raise ValueError(f"data: there is no file or folder {name!r}; a hub name is 'namespace/name' or 'namespace/name/config'")
     else:
-        repository, config = "/".join(name.split("/")[:2]), (name.split("/") + [None])[2]
+        repository, config = "/".join(name.split("/")[:2]), [*name.split("/"), None][2]
         try:
             with loading(repository):
                 found = load_dataset(repository, config)
@@ -66,7 +66,8 @@ def _read_folder(path: Path) -> DatasetDict:
     files = {split: next((f for f in sorted(path.iterdir()) if f.suffix in _READERS and f.stem.startswith(names)), None)
              for split, names in _SPLITS.items()}
     if files["train"] is None:
-        raise ValueError(f"data: the folder {str(path)!r} has no train file ({', '.join('train' + suffix for suffix in _READERS)})")
+        wanted = ", ".join(f"train{suffix}" for suffix in _READERS)
+        raise ValueError(f"data: the folder {str(path)!r} has no train file ({wanted})")
     return DatasetDict({split: _read_file(file) for split, file in files.items() if file})
 
 
@@ -167,7 +168,9 @@ def encode(task: Task, table: Dataset, tokenizer: PreTrainedTokenizerBase, texts
                      desc="reading")
 
 
-def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> tuple[DatasetDict, DatasetDict, list[str], list[str]]:
+def prepare(
+    task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None
+) -> tuple[DatasetDict, DatasetDict, list[str], list[str]]:
     """The rows as they are, the rows as tokens, the columns of texts, and the names of the classes.
 
     Args:

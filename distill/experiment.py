@@ -19,7 +19,8 @@ from students import Student
 
 _OURS = {"logger", "callbacks", "enable_checkpointing", "default_root_dir", "plugins", "use_distributed_sampler",
          "reload_dataloaders_every_n_epochs", "inference_mode", "barebones", "model_registry", "enable_autolog_hparams",
-         "fast_dev_run", "num_sanity_val_steps", "enable_model_summary", "limit_test_batches", "limit_predict_batches", "max_time", "overfit_batches"}
+         "fast_dev_run", "num_sanity_val_steps", "enable_model_summary", "limit_test_batches", "limit_predict_batches",
+         "max_time", "overfit_batches"}
 """Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
 
 

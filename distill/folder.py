@@ -25,9 +25,11 @@ def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool)
         if resume and not begun.exists():
             raise config.error("name", f"there is no run in {folder} to resume")
         if resume and (different := _first_difference(yaml.safe_load(begun.read_text()), yaml.safe_load(resolved))):
-            raise config.error(different, f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name")
+            why = f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
+            raise config.error(different, why)
         if not resume and folder.exists() and any(folder.iterdir()):
-            raise config.error("name", f"the folder {folder} already holds a run; continue it with --resume, or give this one another --name")
+            why = f"the folder {folder} already holds a run; continue it with --resume, or give this one another --name"
+            raise config.error("name", why)
     if not resume or not checkpoint.exists():
         return None, 0
     return checkpoint, torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
@@ -36,7 +38,8 @@ def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool)
 def _first_difference(old: object, new: object, path: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*new, *(key for key in old if key not in new)]:
-            found = _first_difference(old.get(key), new.get(key), f"{path}.{key}".strip(".")) if key in old and key in new else f"{path}.{key}".strip(".")
+            inner = f"{path}.{key}".strip(".")
+            found = _first_difference(old[key], new[key], inner) if key in old and key in new else inner
             if found:
                 return found
         return ""

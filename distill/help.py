@@ -12,7 +12,7 @@ from lightning import Trainer
 
 from distill.config import dump
 from distill.experiment import Experiment
-from distill.schema import describe, members_of, schema_of, selector, spelling, subclasses
+from distill.schema import describe, members_of, schema_of, selector, subclasses
 
 _HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--resume] [--print_config] [--help]
 
@@ -78,10 +78,11 @@ def _sentence(cls: type) -> str:
 def _trainer_arguments() -> list[str]:
     hint = schema_of(Experiment)["trainer"]
     assert get_origin(hint) is Annotated
-    sentences = {p.arg_name: " ".join((p.description or "").split()).partition(". ")[0] for p in parse(Trainer.__init__.__doc__).params}
+    params = parse(Trainer.__init__.__doc__).params
+    sentences = {p.arg_name: " ".join((p.description or "").split()).partition(". ")[0] for p in params}
     return [line for name in hint.__metadata__[0] for line in _wrapped(name, sentences.get(name, ""), "  ")]
 
 
 def _wrapped(name: str, text: str, indent: str) -> list[str]:
     plain = text.replace("``", "").strip()
-    return textwrap.wrap(f"{name}: {plain}", 110, initial_indent=indent, subsequent_indent=f"{indent}    ", break_long_words=False)
+    return textwrap.wrap(f"{name}: {plain}", 110, initial_indent=indent, subsequent_indent=f"{indent}    ")

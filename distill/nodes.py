@@ -45,7 +45,8 @@ def override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"--{dotted}: '{name}' is a plain value in the file; give it as a mapping first")
     old = keys_of(node).get(last)
-    node.value = [(k, v) for k, v in node.value if old is None or k is not old[0]] + [(old[0] if old else _text(last, value), value)]
+    others = [(k, v) for k, v in node.value if old is None or k is not old[0]]
+    node.value = [*others, (old[0] if old else _text(last, value), value)]
 
 
 def _text(text: str, like: yaml.Node) -> yaml.ScalarNode:
@@ -79,7 +80,13 @@ def place_of(node: yaml.Node) -> str:
     return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
 
 
-def did_you_mean(word: str, known: Iterable) -> str:
+def did_you_mean(word: object, known: Iterable) -> str:
     """``; did you mean '…'?`` with the nearest of the known words, or nothing if none is near."""
-    near = difflib.get_close_matches(word, [str(k) for k in known], 1, 0.5)
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def meant(word: object, known: Iterable, there: str = "it has") -> str:
+    """``did_you_mean``, or all the known words if none is near."""
+    known = [str(k) for k in known]
+    return did_you_mean(word, known) or f"; {there} {', '.join(known)}"

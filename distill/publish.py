@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -58,11 +59,9 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
 
 def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
     """The run's own entry in the project, found again when it is resumed."""
-    from wandb.util import generate_id
-
     mark = folder / "wandb_id"
     if not mark.exists():
-        mark.write_text(generate_id())
+        mark.write_text(secrets.token_hex(4))
     return WandbLogger(name=experiment.name, save_dir=folder, project=experiment.tracking.wandb, id=mark.read_text(), resume="allow",
                        config=dump(experiment))
 

@@ -33,7 +33,8 @@ def subclasses(base: type) -> dict[str, type]:
 def arguments(function: Callable, without: set[str]) -> dict[str, Any]:
     """The plain parameters of a library's function: {name: hint}, those of other types and ``without`` left out."""
     hints = get_type_hints(function)
-    plain = {name: [m for m in members_of(hint) if is_plain(m)] for name, hint in hints.items() if name not in without | {"return"}}
+    open_ = {name: hint for name, hint in hints.items() if name not in without | {"return"}}
+    plain = {name: [m for m in members_of(hint) if is_plain(m)] for name, hint in open_.items()}
     return {name: Union[tuple(members)] for name, members in plain.items() if set(members) - {types.NoneType}}  # noqa: UP007
 
 

@@ -97,7 +97,7 @@ class _F1OfClassOne(MulticlassF1Score):
 
 
 class _Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says the same class, where torchmetrics has more."""
+    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says one class, where torchmetrics has more."""
 
     def compute(self) -> Tensor:
         counts = self.confmat.cpu().double()

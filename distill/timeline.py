@@ -66,7 +66,8 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
             silent.append(step)
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
     if len(silent) > 1 + timeline.total_steps // 100:
-        raise config.error("losses", f"no loss has a weight at {len(silent)} of {timeline.total_steps} steps, first at step {silent[0]}")
+        message = f"no loss has a weight at {len(silent)} of {timeline.total_steps} steps, first at step {silent[0]}"
+        raise config.error("losses", message)
 
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:

@@ -40,7 +40,7 @@ class OnAttention(Loss):
 
     Args:
         layers: which block teaches which: a rule, or {student block: teacher block}.
-        stack: ``encoder``, ``decoder`` or ``cross`` of an encoder-decoder; the self attention of the model's first stack if not given.
+        stack: ``encoder``, ``decoder`` or ``cross`` of an encoder-decoder; the self attention of the first stack if not given.
     """
 
     layers: Rule | dict[int, int] = "uniform"

@@ -39,7 +39,7 @@ class OnHidden(Loss):
     Args:
         layers: which layer teaches which: a rule, or {student layer: teacher layer}; 0 is the input of the first block.
         stack: ``encoder`` or ``decoder`` of an encoder-decoder; the model's first if not given.
-        project: always learn a linear map from the student's states to the teacher's width; without it, only where the widths differ.
+        project: always learn a linear map from the student's states to the teacher's; else only where the widths differ.
     """
 
     layers: Rule | dict[int, int] = "uniform"

@@ -51,7 +51,7 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """The number of positions the loss is a mean over, from the batch alone, so that a window can be counted before it is run."""
+        """The number of positions the loss is a mean over, from the batch alone: a window is counted before it is run."""
 
     @abstractmethod
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ Relation = Literal["qk", "qq", "kk", "vv"]
 
 
 def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
-    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] whose heads were joined and split again in R relation heads."""
+    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] with its heads joined and split again in R."""
     x, y = (z.float().transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
     # float() alone would not do: autocast turns the factors of a product back into half precision
     with torch.autocast(x.device.type, enabled=False):
@@ -57,7 +57,8 @@ class Relations(OnAttention):
         super().setup(student, teacher)
         self.relation_heads = self.heads or student.num_attention_heads
         for name, config in (("student", student), ("teacher", teacher)):
-            width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+            count = config.num_attention_heads
+            width = count * (getattr(config, "head_dim", None) or config.hidden_size // count)
             if width % self.relation_heads:
                 raise ValueError(f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}")
 

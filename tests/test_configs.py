@@ -15,10 +15,19 @@ from tests.repositories import save_sst2, save_tiny_bert
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
-TEACHER, GENERAL, BLANK = "textattack/bert-base-uncased-SST-2", "huawei-noah/TinyBERT_General_4L_312D", "google-bert/bert-base-uncased"
+TEACHER, GENERAL, BLANK = (
+    "textattack/bert-base-uncased-SST-2",
+    "huawei-noah/TinyBERT_General_4L_312D",
+    "google-bert/bert-base-uncased",
+)
 OVERRIDES = {
-    "finetune.yaml": [], "tinybert.yaml": [], "distilbert.yaml": [],
-    "minilm.yaml": ["--student.hidden=48", "--student.intermediate=96"],  # the stand-in of the teacher is no wider than 96
+    "finetune.yaml": [],
+    "tinybert.yaml": [],
+    "distilbert.yaml": [],
+    "minilm.yaml": [
+        "--student.hidden=48",
+        "--student.intermediate=96",
+    ],  # the stand-in of the teacher is no wider than 96
 }
 
 
@@ -73,16 +82,50 @@ def test_every_config_of_the_hub_is_run() -> None:
 
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "--config", name, f"--output={tmp_path}", "--trainer.accelerator=cpu", *OVERRIDES[name]]
-    done = subprocess.run(command, cwd=ROOT, env=hub.environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "train.py",
+        "--config",
+        name,
+        f"--output={tmp_path}",
+        "--trainer.accelerator=cpu",
+        *OVERRIDES[name],
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=hub.environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     folder, stem = tmp_path / name.removesuffix(".yaml"), name.removesuffix(".yaml")
     report = json.loads((folder / "report.json").read_text())
-    promised = {"schema", "name", "task", "started", "seconds", "command", "seed", "versions", "hardware", "models", "ratios", "timeline",
-                "exports", "warnings"}
+    promised = {
+        "schema",
+        "name",
+        "task",
+        "started",
+        "seconds",
+        "command",
+        "seed",
+        "versions",
+        "hardware",
+        "models",
+        "ratios",
+        "timeline",
+        "exports",
+        "warnings",
+    }
     assert promised <= report.keys()
-    assert (report["schema"], report["name"], report["task"], report["exports"]) == (1, stem, "classification", [])
+    assert (report["schema"], report["name"], report["task"], report["exports"]) == (
+        1,
+        stem,
+        "classification",
+        [],
+    )
     config = yaml.safe_load((folder / "config.yaml").read_text())
     for entry in report["timeline"]:
         assert entry.keys() == {"what", "start_step", "stop_step"}
@@ -90,7 +133,16 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     models = ["student"] if name == "finetune.yaml" else ["teacher", "student"]
     assert list(report["models"]) == models
     for model in report["models"].values():
-        assert {"metrics", "parameters", "nonzero_parameters", "bytes", "flops_per_example", "latency_ms", "runtime", "precision"} <= model.keys()
+        assert {
+            "metrics",
+            "parameters",
+            "nonzero_parameters",
+            "bytes",
+            "flops_per_example",
+            "latency_ms",
+            "runtime",
+            "precision",
+        } <= model.keys()
         assert model["latency_ms"].keys() == {"batch_1", "batch_32"}
         assert 0 <= model["metrics"]["accuracy"] <= 1
     wanted = {"retained", "smaller", "faster_batch_1", "faster_batch_32"} if len(models) == 2 else set()
@@ -100,5 +152,7 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     for loss in config["losses"]:
         assert any(row[f"train/{loss}"] for row in rows), f"no value of {loss} in metrics.csv"
     assert (folder / "report.html").stat().st_size > 1000
-    assert (folder / "student" / "model.safetensors").exists() and (folder / "student" / "tokenizer.json").exists()
+    assert (folder / "student" / "model.safetensors").exists() and (
+        folder / "student" / "tokenizer.json"
+    ).exists()
     assert (folder / "checkpoints" / "best.ckpt").exists()

@@ -74,8 +74,8 @@ def test_a_family_is_named_where_it_is_known_and_nowhere_else(parsed):
     strings = {node.value for node in ast.walk(tree)
                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose}
     assert strings & FAMILIES.keys() == set()
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and room(node.module) == "transformers"
-             for alias in node.names}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+             and room(node.module) == "transformers" for alias in node.names}
     assert {name for name in names if name.lower().startswith(tuple(FAMILIES))} == set()
     inner = {module for module in modules(file, tree) if module.startswith("transformers.models.")}
     assert {module for module in inner if not module.startswith("transformers.models.auto.")} == set()

@@ -25,7 +25,8 @@ from students import Student
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
 ROOMS = (losses, prune_schedules, quant_aware, students)
-HEADINGS = {"Losses": "loss", "Pruning": "prune", "Quantization": "quantize", "Students": "student", "Schedules": "schedule"}
+HEADINGS = {"Losses": "loss", "Pruning": "prune", "Quantization": "quantize", "Students": "student",
+            "Schedules": "schedule"}
 
 
 @dataclass(kw_only=True)
@@ -51,12 +52,13 @@ ROWS = [(heading, row) for heading in HEADINGS for row in table(heading)]
 
 def offered(base: type) -> set[str]:
     """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
-    rooms = {room.__name__ for room in ROOMS}
-    own = base.__module__.partition(".")[0] in rooms and not base.__name__.startswith("_") and not inspect.isabstract(base)
-    return ({base.__name__} if own else set()) | {name for child in base.__subclasses__() for name in offered(child)}
+    ours = base.__module__.partition(".")[0] in {room.__name__ for room in ROOMS}
+    public = ours and not base.__name__.startswith("_") and not inspect.isabstract(base)
+    found = {base.__name__} if public else set()
+    return found.union(*(offered(child) for child in base.__subclasses__()))
 
 
-@pytest.mark.parametrize("heading, row", ROWS, ids=lambda value: value if isinstance(value, str) else value[1].strip("`"))
+@pytest.mark.parametrize("heading, row", ROWS, ids=[row[1].strip("`") for _, row in ROWS])
 def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     assert len(row) == 5 and row[2] and row[4]
     fragment = yaml.safe_load(row[1].strip("`"))
@@ -65,7 +67,9 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     assert type(value).__name__ == fragment.get("kind", "Quantize")
 
 
-@pytest.mark.parametrize("heading, base", [("Losses", Loss), ("Pruning", Pruner), ("Students", Student), ("Schedules", Schedule)])
+@pytest.mark.parametrize("heading, base", [
+    ("Losses", Loss), ("Pruning", Pruner), ("Students", Student), ("Schedules", Schedule),
+])
 def test_every_class_has_a_row(heading, base):
     for room in ROOMS:
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):

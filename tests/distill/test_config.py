@@ -36,6 +36,7 @@ tracking: {wandb: project}
 
 # The schema
 
+
 def reachable() -> list[type]:
     """Every class that a file can name or holds in a field."""
     found = [Experiment]
@@ -59,10 +60,16 @@ def test_a_class_of_the_schema(cls: type) -> None:
     for name, hint in schema_of(cls).items():
         assert alien(hint) == [], f"{cls.__name__}.{name} is annotated with what no file can say"
         members = members_of(hint)
-        assert sum(get_origin(m) is dict for m in members) <= 1 and sum(get_origin(m) is list for m in members) <= 1, (
-            f"{cls.__name__}.{name}: the shape of the node does not decide the union")
-        assert len([m for m in members if is_dataclass(m)]) <= 1, f"{cls.__name__}.{name}: two classes for one node"
-    assert [name for name in schema_of(cls) if not told(cls).get(name)] == [], f"fields of {cls.__name__} without a sentence"
+        assert (
+            sum(get_origin(m) is dict for m in members) <= 1
+            and sum(get_origin(m) is list for m in members) <= 1
+        ), f"{cls.__name__}.{name}: the shape of the node does not decide the union"
+        assert len([m for m in members if is_dataclass(m)]) <= 1, (
+            f"{cls.__name__}.{name}: two classes for one node"
+        )
+    assert [name for name in schema_of(cls) if not told(cls).get(name)] == [], (
+        f"fields of {cls.__name__} without a sentence"
+    )
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}("), f"{cls.__name__} has no docstring"
 
 
@@ -73,8 +80,21 @@ def test_a_plain_value_stands_for_one_class_at_most(cls: type) -> None:
 
 def test_the_walk_reaches_what_files_name() -> None:
     names = {cls.__name__ for cls in reachable()}
-    assert {"Classification", "Teacher", "Pretrained", "Transformer", "Logits", "Relations", "Magnitude", "Quantize", "Optimizer",
-            "Constant", "Cubic", "Moment", "Tracking"} <= names
+    assert {
+        "Classification",
+        "Teacher",
+        "Pretrained",
+        "Transformer",
+        "Logits",
+        "Relations",
+        "Magnitude",
+        "Quantize",
+        "Optimizer",
+        "Constant",
+        "Cubic",
+        "Moment",
+        "Tracking",
+    } <= names
 
 
 def test_alien_annotations_are_seen() -> None:
@@ -84,6 +104,7 @@ def test_alien_annotations_are_seen() -> None:
 
 
 # Round trips
+
 
 def read(folder: Path, text: str, **overrides: Any) -> Experiment:
     (folder / "x.yaml").write_text(text, "utf-8")
@@ -98,7 +119,9 @@ def same(one: Experiment, other: Experiment) -> None:
     assert one.losses.keys() == other.losses.keys()
     for name, loss in one.losses.items():
         assert type(loss) is type(other.losses[name])
-        assert [getattr(loss, f.name) for f in fields(loss)] == [getattr(other.losses[name], f.name) for f in fields(loss)]
+        assert [getattr(loss, f.name) for f in fields(loss)] == [
+            getattr(other.losses[name], f.name) for f in fields(loss)
+        ]
 
 
 def test_what_is_printed_reads_back_to_the_same(tmp_path: Path) -> None:
@@ -116,28 +139,60 @@ def test_what_is_printed_is_complete(tmp_path: Path) -> None:
     assert printed["task"]["name"] == "classification" and printed["task"]["batch_size"] == 32
     assert printed["teacher"] == "teacher"
     assert printed["losses"]["logits"]["weight"] == 1.0
-    assert printed["losses"]["hidden"]["weight"] == {"kind": "Linear", "to": 0.1, "initial": 0.0, "start": "0%", "stop": "100%"}
+    assert printed["losses"]["hidden"]["weight"] == {
+        "kind": "Linear",
+        "to": 0.1,
+        "initial": 0.0,
+        "start": "0%",
+        "stop": "100%",
+    }
     assert printed["losses"]["hidden"]["layers"] == {1: 2}
     assert printed["trainer"]["accumulate_grad_batches"] == 1
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1).filter(lambda name: name not in (".", "..")),
-       st.floats(1e-12, 1e12), st.integers(0, 2**32 - 1), st.integers(0, 100), st.lists(st.floats(0, 1), min_size=2, max_size=2), st.booleans())
-def test_any_value_reads_back(tmp_path: Path, name: str, rate: float, seed: int, percent: int, betas: list[float], project: bool) -> None:
-    values = {"name": name, "seed": seed, "optimizer.lr": rate, "optimizer.betas": betas, "losses.hidden.start": f"{percent}%",
-              "losses.hidden.project": project, "losses.logits.weight": rate}
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1).filter(
+        lambda name: name not in (".", "..")
+    ),
+    st.floats(1e-12, 1e12),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 100),
+    st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    st.booleans(),
+)
+def test_any_value_reads_back(
+    tmp_path: Path, name: str, rate: float, seed: int, percent: int, betas: list[float], project: bool
+) -> None:
+    values = {
+        "name": name,
+        "seed": seed,
+        "optimizer.lr": rate,
+        "optimizer.betas": betas,
+        "losses.hidden.start": f"{percent}%",
+        "losses.hidden.project": project,
+        "losses.logits.weight": rate,
+    }
     experiment = read(tmp_path, FILE)
-    experiment.name, experiment.seed, experiment.optimizer.lr, experiment.optimizer.betas = name, seed, rate, betas
+    experiment.name, experiment.seed, experiment.optimizer.lr, experiment.optimizer.betas = (
+        name,
+        seed,
+        rate,
+        betas,
+    )
     text = to_yaml(experiment)
     same(experiment, read(tmp_path, text))
     given_here = read(tmp_path, FILE, **{key: value for key, value in values.items() if key != "name"})
     assert (given_here.seed, given_here.optimizer.lr, given_here.optimizer.betas) == (seed, rate, betas)
-    assert (str(given_here.losses["hidden"].start), given_here.losses["hidden"].project) == (f"{percent}%", project)
+    assert (str(given_here.losses["hidden"].start), given_here.losses["hidden"].project) == (
+        f"{percent}%",
+        project,
+    )
     assert given_here.losses["logits"].weight.to == rate
 
 
 # The reader on a schema of its own
+
 
 class Shape(ABC):
     @abstractmethod
@@ -192,7 +247,10 @@ def drawing(folder: Path, text: str, overrides: dict[str, Any] | None = None) ->
 
 def test_the_shape_of_the_node_decides_a_union(tmp_path: Path) -> None:
     assert drawing(tmp_path, "shape: {kind: Square, side: 2}").shape == Square(side=2.0)
-    assert drawing(tmp_path, "shape: {a: {kind: Disc}, b: {kind: Square, side: 1}}").shape == {"a": Disc(), "b": Square(side=1.0)}
+    assert drawing(tmp_path, "shape: {a: {kind: Disc}, b: {kind: Square, side: 1}}").shape == {
+        "a": Disc(),
+        "b": Square(side=1.0),
+    }
     assert drawing(tmp_path, "shape:").shape is None
     assert drawing(tmp_path, "size: [1, 2.5]").size == [1.0, 2.5]
     assert drawing(tmp_path, "length: 3").length == Length(3.0)
@@ -200,8 +258,19 @@ def test_the_shape_of_the_node_decides_a_union(tmp_path: Path) -> None:
         drawing(tmp_path, "shape: {kind: Sqare, side: 2}")
 
 
-@pytest.mark.parametrize(("text", "value"), [("count: 7", 7), ("count: '7'", "7"), ("count: seven", "seven"), ("flag: yes", True),
-                                             ("size: 3e-5", 3e-5), ("size: -1E+3", -1000.0), ("size: .5e1", 5.0), ("size: 2", 2.0)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("count: 7", 7),
+        ("count: '7'", "7"),
+        ("count: seven", "seven"),
+        ("flag: yes", True),
+        ("size: 3e-5", 3e-5),
+        ("size: -1E+3", -1000.0),
+        ("size: .5e1", 5.0),
+        ("size: 2", 2.0),
+    ],
+)
 def test_plain_values(tmp_path: Path, text: str, value: object) -> None:
     found = getattr(drawing(tmp_path, text), text.partition(":")[0])
     assert found == value and type(found) is type(value)
@@ -209,17 +278,30 @@ def test_plain_values(tmp_path: Path, text: str, value: object) -> None:
 
 def test_a_text_needs_no_quotes(tmp_path: Path) -> None:
     assert drawing(tmp_path, "words: {7: 2, on: 2001-01-01, a: 3e-5, b: '', c: null x}").words == {
-        "7": "2", "on": "2001-01-01", "a": "3e-5", "b": "", "c": "null x"}
+        "7": "2",
+        "on": "2001-01-01",
+        "a": "3e-5",
+        "b": "",
+        "c": "null x",
+    }
 
 
 def test_overrides_change_add_and_replace(tmp_path: Path) -> None:
     text = "shape: {kind: Disc, radius: 2}\nwords: {a: x}"
     assert drawing(tmp_path, text, {"shape.radius": "5"}).shape == Disc(radius=5.0)
-    assert drawing(tmp_path, text, {"shape.colour": "blue", "flag": "true"}) == Drawing(shape=Disc(radius=2.0, colour="blue"), flag=True, words={"a": "x"})
+    assert drawing(tmp_path, text, {"shape.colour": "blue", "flag": "true"}) == Drawing(
+        shape=Disc(radius=2.0, colour="blue"), flag=True, words={"a": "x"}
+    )
     assert drawing(tmp_path, text, {"shape": "{kind: Square, side: 1}"}).shape == Square(side=1.0)
-    assert drawing(tmp_path, text, {"words.b": "y"}).words == {"a": "x", "b": "y"}, "a mapping of plain values may grow"
-    assert drawing(tmp_path, text, {"length.metres": 2}).length == Length(2.0), "a section that the file lacks is made"
-    assert drawing(tmp_path, text, {"shape": {"kind": "Disc"}, "size": [1, 2]}).size == [1.0, 2.0], "from Python, values are values"
+    assert drawing(tmp_path, text, {"words.b": "y"}).words == {"a": "x", "b": "y"}, (
+        "a mapping of plain values may grow"
+    )
+    assert drawing(tmp_path, text, {"length.metres": 2}).length == Length(2.0), (
+        "a section that the file lacks is made"
+    )
+    assert drawing(tmp_path, text, {"shape": {"kind": "Disc"}, "size": [1, 2]}).size == [1.0, 2.0], (
+        "from Python, values are values"
+    )
 
 
 def test_an_override_may_not_invent_an_object(tmp_path: Path) -> None:
@@ -234,7 +316,9 @@ def test_an_error_after_reading_knows_the_place(tmp_path: Path) -> None:
     config = load(tmp_path / "d.yaml", Drawing, {"shape.centre": "[1, 2]"})
     file = tmp_path / "d.yaml"
     assert str(config.error("shape", "radius: too big")) == f"{file}:4: shape.radius: too big"
-    assert str(config.error("shape", "colour: too red")) == f"{file}:3: shape.colour: too red", "a field that was not given: the place of its object"
+    assert str(config.error("shape", "colour: too red")) == f"{file}:3: shape.colour: too red", (
+        "a field that was not given: the place of its object"
+    )
     assert str(config.error("shape", "somehow: wrong")) == f"{file}:3: shape: somehow: wrong"
     assert str(config.error("shape.centre.1", "too far")) == "--shape.centre: shape.centre.1: too far"
     assert str(config.error("shape.centre", "too\n  far")) == "--shape.centre: too far"
@@ -249,15 +333,25 @@ def test_a_constructors_error_stands_at_its_mapping(tmp_path: Path) -> None:
 
 def test_dump_is_plain_data() -> None:
     value = Drawing(shape={"a": Square(side=2.0)}, size=[1.0], length=Length(3.0))
-    assert dump(value) == {"shape": {"a": {"kind": "Square", "colour": "red", "side": 2.0}}, "size": [1.0], "flag": False, "count": 1,
-                           "words": {}, "length": 3.0}
+    assert dump(value) == {
+        "shape": {"a": {"kind": "Square", "colour": "red", "side": 2.0}},
+        "size": [1.0],
+        "flag": False,
+        "count": 1,
+        "words": {},
+        "length": 3.0,
+    }
 
 
 def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
     assert spelling(Square) == "Square"
-    assert describe(Length) == "a Length" and describe(Literal["a"]) == "a" and describe(dict[str, Base]) == "a mapping of names to Base"
+    assert (
+        describe(Length) == "a Length"
+        and describe(Literal["a"]) == "a"
+        and describe(dict[str, Base]) == "a mapping of names to Base"
+    )
     assert is_plain(dict[str, list[int]]) and not is_plain(dict[str, Base])
 
 
@@ -269,6 +363,7 @@ def test_two_classes_of_one_name_are_refused() -> None:
     def make(parent: type) -> type:
         class Same(parent):
             def f(self) -> None: ...
+
         return Same
 
     kept = [make(Twin), make(Twin)]

@@ -11,7 +11,10 @@ from distill.data import columns, prepare, read
 from distill.tasks import Classification, Regression, Task
 from tests.repositories import save_tokenizer
 
-ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
+ROWS = [
+    {"text": f"a {word} film", "label": number % 2}
+    for number, word in enumerate(["good", "bad", "warm", "dull"])
+]
 NAMES = ["negative", "positive"]
 
 
@@ -39,14 +42,21 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> str
     return str(path)
 
 
-def ready(name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object) -> tuple:
+def ready(
+    name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
+) -> tuple:
     """What ``prepare`` makes of data for classification."""
-    return prepare(Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None)
+    return prepare(
+        Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None
+    )
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:
     """{text as the model reads it: label}."""
-    return {tokenizer.decode(ids, skip_special_tokens=True): label for ids, label in zip(rows["input_ids"], rows["labels"], strict=True)}
+    return {
+        tokenizer.decode(ids, skip_special_tokens=True): label
+        for ids, label in zip(rows["input_ids"], rows["labels"], strict=True)
+    }
 
 
 def refused(task: Task, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -57,13 +67,19 @@ def refused(task: Task, tokenizer: PreTrainedTokenizerBase) -> str:
 
 # Where the rows come from
 
+
 @pytest.mark.parametrize("kind", ["parquet", "csv", "tsv", "json", "jsonl", "arrow"])
 def test_a_folder_of_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
     write(tmp_path / f"train.{kind}", ROWS)
     write(tmp_path / f"validation.{kind}", ROWS[:2])
     tables, rows, texts, labels = ready(tmp_path, tokenizer)
     assert (texts, labels) == (["text"], ["LABEL_0", "LABEL_1"])
-    assert texts_of(rows["train"], tokenizer) == {"a good film": 0, "a bad film": 1, "a warm film": 0, "a dull film": 1}
+    assert texts_of(rows["train"], tokenizer) == {
+        "a good film": 0,
+        "a bad film": 1,
+        "a warm film": 0,
+        "a dull film": 1,
+    }
     assert texts_of(rows["validation"], tokenizer) == {"a good film": 0, "a bad film": 1}
     assert rows["train"].column_names == ["input_ids", "token_type_ids", "attention_mask", "labels", "length"]
     assert tables["train"]["text"][0] == "a good film"
@@ -73,11 +89,16 @@ def test_a_folder_of_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, k
 def test_names_of_validation_files(tmp_path: Path, name: str) -> None:
     write(tmp_path / "train.csv", ROWS)
     write(tmp_path / f"{name}.csv", ROWS[:3])
-    assert {split: len(table) for split, table in read(str(tmp_path)).items()} == {"train": 4, "validation": 3}
+    assert {split: len(table) for split, table in read(str(tmp_path)).items()} == {
+        "train": 4,
+        "validation": 3,
+    }
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_of_a_single_file_a_tenth_is_kept_for_validation(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
+def test_of_a_single_file_a_tenth_is_kept_for_validation(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(50)]
     file = write(tmp_path / f"all.{kind}", rows)
     found = ready(file, tokenizer)[1]
@@ -85,12 +106,17 @@ def test_of_a_single_file_a_tenth_is_kept_for_validation(tmp_path: Path, tokeniz
     train, validation = (set(texts_of(found[split], tokenizer)) for split in ("train", "validation"))
     assert len(train | validation) == 50, "no row is lost, none is in both"
     again = ready(file, tokenizer)[1]
-    assert again["validation"]["input_ids"][:] == found["validation"]["input_ids"][:], "the same tenth every time"
+    assert again["validation"]["input_ids"][:] == found["validation"]["input_ids"][:], (
+        "the same tenth every time"
+    )
 
 
 def test_a_folder_of_save_to_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=NAMES)})
-    both = DatasetDict(train=Dataset.from_list(ROWS, features=features), validation=Dataset.from_list(ROWS[:2], features=features))
+    both = DatasetDict(
+        train=Dataset.from_list(ROWS, features=features),
+        validation=Dataset.from_list(ROWS[:2], features=features),
+    )
     both.save_to_disk(tmp_path / "both")
     _, rows, _, labels = ready(tmp_path / "both", tokenizer)
     assert labels == NAMES and (len(rows["train"]), len(rows["validation"])) == (4, 2)
@@ -115,36 +141,58 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
     assert [len(part["validation"]) for part in (few, more, all_)] == [4, 4, 4]
 
 
-@pytest.mark.parametrize(("file", "content", "said"), [
-    ("x.csv", "", "data: {} cannot be read: "), ("x.csv", "text,label\n", "data: {} cannot be read: "), ("x.jsonl", "", "data: {} cannot be read: "),
-    ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"), ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} cannot be read: "),
-    ("x.jsonl", "{", "data: {} cannot be read: "), ("x.parquet", "PAR", "data: {} cannot be read: "), ("x.arrow", "ARROW", "data: {} cannot be read: "),
-    ("x.txt", "good", "data: {} is not one of .parquet, .csv, .tsv, .json, .jsonl, .arrow"),
-])
-def test_files_that_are_no_data(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, file: str, content: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("x.csv", "", "data: {} cannot be read: "),
+        ("x.csv", "text,label\n", "data: {} cannot be read: "),
+        ("x.jsonl", "", "data: {} cannot be read: "),
+        ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"),
+        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} cannot be read: "),
+        ("x.jsonl", "{", "data: {} cannot be read: "),
+        ("x.parquet", "PAR", "data: {} cannot be read: "),
+        ("x.arrow", "ARROW", "data: {} cannot be read: "),
+        ("x.txt", "good", "data: {} is not one of .parquet, .csv, .tsv, .json, .jsonl, .arrow"),
+    ],
+)
+def test_files_that_are_no_data(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, file: str, content: str, said: str
+) -> None:
     path = tmp_path / file
     path.write_text(content)
     assert refused(Classification(data=str(path)), tokenizer).startswith(said.format(path))
 
 
 @pytest.mark.parametrize("name", ["data.csv", "./data", "folder/data", "word", "a/b/c/d"])
-def test_names_of_nothing(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_nothing(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    assert refused(Classification(data=name), tokenizer).startswith(f"data: there is no file or folder '{name}'")
+    assert refused(Classification(data=name), tokenizer).startswith(
+        f"data: there is no file or folder '{name}'"
+    )
 
 
 def test_a_folder_without_training_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "validation.csv", ROWS)
-    assert "has no train file (train.parquet, train.csv," in refused(Classification(data=str(tmp_path)), tokenizer)
+    assert "has no train file (train.parquet, train.csv," in refused(
+        Classification(data=str(tmp_path)), tokenizer
+    )
     DatasetDict(test=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "saved")
-    assert "has no training rows (splits: test)" in refused(Classification(data=str(tmp_path / "saved")), tokenizer)
+    assert "has no training rows (splits: test)" in refused(
+        Classification(data=str(tmp_path / "saved")), tokenizer
+    )
 
 
 # Columns
 
+
 def test_pairs(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    file = write(tmp_path / "train.jsonl", [{"id": i, "first": "great film", "label": i % 2, "second": "a drama"} for i in range(10)])
+    file = write(
+        tmp_path / "train.jsonl",
+        [{"id": i, "first": "great film", "label": i % 2, "second": "a drama"} for i in range(10)],
+    )
     _, rows, texts, _ = ready(file, tokenizer)
     assert texts == ["first", "second"], "the columns of texts in their order"
     assert tokenizer.decode(rows["train"][0]["input_ids"]) == "[CLS] great film [SEP] a drama [SEP]"
@@ -159,12 +207,19 @@ def test_texts_are_cut_to_length(tmp_path: Path, tokenizer: PreTrainedTokenizerB
     file = write(tmp_path / "train.csv", [{"text": "film " * 30, "label": i % 2} for i in range(4)])
     rows = ready(file, tokenizer, max_length=8)[1]
     assert set(rows["train"]["length"]) == {8}
-    assert refused(Classification(data=file, max_length=2), tokenizer) == "max_length: 2 leaves no room for text beside 2 special tokens"
+    assert (
+        refused(Classification(data=file, max_length=2), tokenizer)
+        == "max_length: 2 leaves no room for text beside 2 special tokens"
+    )
 
 
-def test_columns_must_be_named_where_there_is_a_choice(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_columns_must_be_named_where_there_is_a_choice(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     three = Dataset.from_list([{"a": "x", "b": "y", "c": "z", "label": 0}])
-    with pytest.raises(ValueError, match="text: name the column of the text, or the two of a pair; there are a, b, c, label"):
+    with pytest.raises(
+        ValueError, match="text: name the column of the text, or the two of a pair; there are a, b, c, label"
+    ):
         columns(Classification(data="x"), three)
     assert columns(Classification(data="x", text=["c", "a"]), three) == ["c", "a"]
     with pytest.raises(ValueError, match="text: there is no column 'd'; there are a, b, c, label"):
@@ -176,37 +231,55 @@ def test_columns_must_be_named_where_there_is_a_choice(tmp_path: Path, tokenizer
 def test_both_files_have_the_columns(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "train.csv", ROWS)
     write(tmp_path / "dev.csv", [{"sentence": "good", "label": 1}, {"sentence": "bad", "label": 0}])
-    assert refused(Classification(data=str(tmp_path)), tokenizer) == f"data: {tmp_path}/dev.csv has no column 'text'; there are sentence, label"
+    assert (
+        refused(Classification(data=str(tmp_path)), tokenizer)
+        == f"data: {tmp_path}/dev.csv has no column 'text'; there are sentence, label"
+    )
 
 
 # Labels
 
+
 def labelled(tmp_path: Path, values: list, kind: str = "jsonl", names: list[str] | None = None) -> str:
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)}) if names else None
     for split in ("train", "validation"):
-        write(tmp_path / f"{split}.{kind}", [{"text": f"film {i}", "label": value} for i, value in enumerate(values)], features)
+        write(
+            tmp_path / f"{split}.{kind}",
+            [{"text": f"film {i}", "label": value} for i, value in enumerate(values)],
+            features,
+        )
     return str(tmp_path)
 
 
-@pytest.mark.parametrize(("values", "labels", "numbers"), [
-    ([0, 2, 1, 0], ["LABEL_0", "LABEL_1", "LABEL_2"], [0, 2, 1, 0]),
-    (["spam", "ham", "spam", "eggs"], ["eggs", "ham", "spam"], [2, 1, 2, 0]),
-    (["1", "0", "10", "1"], ["0", "1", "10"], [1, 0, 2, 1]),
-    ([True, False, True, True], ["LABEL_0", "LABEL_1"], [1, 0, 1, 1]),
-])
-def test_labels_as_numbers_words_or_truth_values(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, labels: list, numbers: list) -> None:
+@pytest.mark.parametrize(
+    ("values", "labels", "numbers"),
+    [
+        ([0, 2, 1, 0], ["LABEL_0", "LABEL_1", "LABEL_2"], [0, 2, 1, 0]),
+        (["spam", "ham", "spam", "eggs"], ["eggs", "ham", "spam"], [2, 1, 2, 0]),
+        (["1", "0", "10", "1"], ["0", "1", "10"], [1, 0, 2, 1]),
+        ([True, False, True, True], ["LABEL_0", "LABEL_1"], [1, 0, 1, 1]),
+    ],
+)
+def test_labels_as_numbers_words_or_truth_values(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, labels: list, numbers: list
+) -> None:
     _, rows, _, found = ready(labelled(tmp_path, values), tokenizer)
     assert found == labels
     assert texts_of(rows["train"], tokenizer) == {f"film {i}": number for i, number in enumerate(numbers)}
 
 
 def test_named_classes_keep_their_order(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    _, rows, _, labels = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer)
+    _, rows, _, labels = ready(
+        labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer
+    )
     assert labels == ["positive", "negative"]
     assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize(("values", "names", "kind"), [([0, 1, 2, 1], ["a", "b", "c"], "parquet"), (["a", "b", "c", "b"], None, "csv")])
+@pytest.mark.parametrize(
+    ("values", "names", "kind"),
+    [([0, 1, 2, 1], ["a", "b", "c"], "parquet"), (["a", "b", "c", "b"], None, "csv")],
+)
 def test_the_order_of_the_teachers_classes_is_taken(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, names: list[str] | None, kind: str
 ) -> None:
@@ -214,11 +287,20 @@ def test_the_order_of_the_teachers_classes_is_taken(
     assert labels == ["c", "a", "b"]
     for split in ("train", "validation"):
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-        assert [tables[split].features["label"].int2str(number) for number in tables[split]["label"]] == ["a", "b", "c", "b"]
+        assert [tables[split].features["label"].int2str(number) for number in tables[split]["label"]] == [
+            "a",
+            "b",
+            "c",
+            "b",
+        ]
 
 
-@pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
-def test_other_names_of_the_teacher_change_nothing(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None) -> None:
+@pytest.mark.parametrize(
+    "head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None]
+)
+def test_other_names_of_the_teacher_change_nothing(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None
+) -> None:
     _, rows, _, labels = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", NAMES), tokenizer, head)
     assert labels == NAMES
     assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
@@ -238,7 +320,9 @@ def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrai
     write(tmp_path / "validation.csv", rows)
     tables, found, _, _ = ready(tmp_path, tokenizer)
     assert found["validation"]["length"][:] == [3, 5, 7, 11]
-    assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], "texts and tokens go together"
+    assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], (
+        "texts and tokens go together"
+    )
     assert found["train"]["length"][:] == [7, 3, 11, 5]
 
 
@@ -256,40 +340,65 @@ BAD = {
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 @pytest.mark.parametrize(("row", "said"), BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_bad_row_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str, row: dict, said: str, split: str) -> None:
+def test_a_bad_row_is_named(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str, row: dict, said: str, split: str
+) -> None:
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.{kind}", [*ROWS[:2], row, ROWS[2]] if name == split else ROWS)
     task = Classification(data=str(tmp_path), train_rows=2)
-    assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} row 3: ") in (said, said.replace("-1", "'-1'"))
+    assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} row 3: ") in (
+        said,
+        said.replace("-1", "'-1'"),
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_a_class_that_was_not_trained_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
+def test_a_class_that_was_not_trained_is_named(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
     write(tmp_path / f"train.{kind}", [{"text": "one", "label": label} for label in ("ham", "spam", "ham")])
-    write(tmp_path / f"validation.{kind}", [{"text": "one", "label": label} for label in ("ham", "span", "spam", "eggs")])
+    write(
+        tmp_path / f"validation.{kind}",
+        [{"text": "one", "label": label} for label in ("ham", "span", "spam", "eggs")],
+    )
     said = f"data: {tmp_path}/validation.{kind} row 2: 'label' is 'span', not one of ham, spam (and 1 more such rows)"
     assert refused(Classification(data=str(tmp_path)), tokenizer) == said
 
 
-def test_rows_of_a_single_file_are_counted_as_they_stand_there(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_rows_of_a_single_file_are_counted_as_they_stand_there(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     rows[41]["text"] = ""
     file = write(tmp_path / "all.csv", rows)
-    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
+    assert (
+        refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
+    )
 
 
 def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     numbers = write(tmp_path / "numbers.csv", [{"text": 3, "label": 0}, {"text": 4, "label": 1}])
-    assert refused(Classification(data=numbers, text="text"), tokenizer).startswith(f"data: {numbers} row 1: 'text' is 3, not a text")
+    assert refused(Classification(data=numbers, text="text"), tokenizer).startswith(
+        f"data: {numbers} row 1: 'text' is 3, not a text"
+    )
     real = write(tmp_path / "real.parquet", [{"text": "one", "label": 0.5}, {"text": "this", "label": 1.5}])
-    assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(Classification(data=real), tokenizer)
-    words = write(tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}])
+    assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(
+        Classification(data=real), tokenizer
+    )
+    words = write(
+        tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}]
+    )
     assert refused(Regression(data=words), tokenizer).endswith("row 2: 'label' is 'much', not a number")
-    infinite = write(tmp_path / "infinite.parquet", [{"text": "one", "label": 1.5}, {"text": "this", "label": float("inf")}])
+    infinite = write(
+        tmp_path / "infinite.parquet",
+        [{"text": "one", "label": 1.5}, {"text": "this", "label": float("inf")}],
+    )
     assert refused(Regression(data=infinite), tokenizer).endswith("row 2: 'label' is inf, not a number")
 
 
-def test_words_that_csv_readers_take_for_nothing_are_words(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_words_that_csv_readers_take_for_nothing_are_words(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     (tmp_path / "x.csv").write_text("text,label\nnull,None\nNA,other\nnan,None\n")
     tables, _, _, labels = ready(tmp_path / "x.csv", tokenizer)
     assert labels == ["None", "other"]
@@ -297,10 +406,22 @@ def test_words_that_csv_readers_take_for_nothing_are_words(tmp_path: Path, token
 
 
 def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    write(tmp_path / "train.parquet", ROWS, Features({"text": Value("string"), "label": ClassLabel(names=NAMES)}))
-    write(tmp_path / "validation.parquet", ROWS, Features({"text": Value("string"), "label": ClassLabel(names=NAMES[::-1])}))
-    assert "the labels are ['negative', 'positive'] for training, ['positive', 'negative'] for validation" in refused(
-        Classification(data=str(tmp_path)), tokenizer)
+    write(
+        tmp_path / "train.parquet",
+        ROWS,
+        Features({"text": Value("string"), "label": ClassLabel(names=NAMES)}),
+    )
+    write(
+        tmp_path / "validation.parquet",
+        ROWS,
+        Features({"text": Value("string"), "label": ClassLabel(names=NAMES[::-1])}),
+    )
+    assert (
+        "the labels are ['negative', 'positive'] for training, ['positive', 'negative'] for validation"
+        in refused(Classification(data=str(tmp_path)), tokenizer)
+    )
     write(tmp_path / "train.parquet", [{"text": "one", "label": word} for word in NAMES])
     write(tmp_path / "validation.parquet", ROWS)
-    assert "the labels are texts for training, numbers for validation" in refused(Classification(data=str(tmp_path)), tokenizer)
+    assert "the labels are texts for training, numbers for validation" in refused(
+        Classification(data=str(tmp_path)), tokenizer
+    )

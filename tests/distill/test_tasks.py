@@ -22,7 +22,11 @@ def test_classification_as_sklearn_has_it(classes: int) -> None:
     draw = torch.Generator().manual_seed(classes)
     labels = torch.randint(classes, (100,), generator=draw)
     logits = torch.randn(100, classes, generator=draw) + torch.nn.functional.one_hot(labels, classes)
-    found, true, guess = measured(Classification(data="x"), logits, labels), labels.numpy(), logits.numpy().argmax(-1)
+    found, true, guess = (
+        measured(Classification(data="x"), logits, labels),
+        labels.numpy(),
+        logits.numpy().argmax(-1),
+    )
     assert found["accuracy"] == pytest.approx(accuracy_score(true, guess), abs=1e-6)
     assert found["matthews"] == pytest.approx(matthews_corrcoef(true, guess), abs=1e-6)
     wanted = f1_score(true, guess) if classes == 2 else f1_score(true, guess, average="macro")
@@ -32,7 +36,9 @@ def test_classification_as_sklearn_has_it(classes: int) -> None:
 def test_f1_of_two_classes_is_that_of_class_one() -> None:
     labels, guess = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
     found = measured(Classification(data="x"), torch.nn.functional.one_hot(guess, 2).float(), labels)
-    assert found["f1"] == pytest.approx(0.5), "not 0.75, the share of right ones, nor the mean over both classes"
+    assert found["f1"] == pytest.approx(0.5), (
+        "not 0.75, the share of right ones, nor the mean over both classes"
+    )
 
 
 def test_always_the_same_class_is_worth_nothing_by_matthews() -> None:
@@ -57,16 +63,27 @@ def test_half_precision_is_ranked_in_single() -> None:
 
 
 def test_the_main_metric_is_the_one_that_was_chosen() -> None:
-    assert Classification(data="x").main_metric == "accuracy" and Classification(data="x", metric="matthews").main_metric == "matthews"
-    assert Regression(data="x").main_metric == "spearman" and Regression(data="x", metric="pearson").main_metric == "pearson"
+    assert (
+        Classification(data="x").main_metric == "accuracy"
+        and Classification(data="x", metric="matthews").main_metric == "matthews"
+    )
+    assert (
+        Regression(data="x").main_metric == "spearman"
+        and Regression(data="x", metric="pearson").main_metric == "pearson"
+    )
     for task, labels in ((Classification(data="x"), 3), (Regression(data="x"), 1)):
         assert task.main_metric in task.metrics(labels)
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ({"batch_size": 0}, "batch_size: must be at least 1, not 0"), ({"max_length": -1}, "max_length: must be at least 1"),
-    ({"train_rows": 0}, "train_rows: must be at least 1"), ({"text": []}, "text: one column or two, not 0"),
-])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
+        ({"max_length": -1}, "max_length: must be at least 1"),
+        ({"train_rows": 0}, "train_rows: must be at least 1"),
+        ({"text": []}, "text: one column or two, not 0"),
+    ],
+)
 def test_what_no_task_can_be(given: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Classification(data="x", **given)

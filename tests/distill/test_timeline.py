@@ -1,4 +1,4 @@
-"""The timeline of a config: its entries, the step from which all is final, the text, and errors that name the key."""
+"""The timeline of a config: its entries, the step from which all is final, and errors that name the key."""
 
 import pytest
 
@@ -15,7 +15,8 @@ teacher: teacher
 student: {kind: Transformer, layers: 2}
 losses:
   hidden: {kind: HiddenMSE, stop: 2 epochs}
-  logits: {kind: Logits, start: 50%, temperature: {kind: Linear, initial: 4.0, to: 1.0, start: 120 steps, stop: 3 epochs}}
+  logits:
+    {kind: Logits, start: 50%, temperature: {kind: Linear, initial: 4.0, to: 1.0, start: 120 steps, stop: 3 epochs}}
 prune: {kind: Magnitude, sparsity: {kind: Cubic, to: 0.8, start: 10%, stop: 120 steps}}
 quantize: {start: 75%}
 optimizer: {warmup: 5%}
@@ -24,7 +25,7 @@ optimizer: {warmup: 5%}
 
 def read(tmp_path, text=CONFIG, **overrides):
     (tmp_path / "run.yaml").write_text(text)
-    return load(tmp_path / "run.yaml", Experiment, {key.replace("__", "."): value for key, value in overrides.items()})
+    return load(tmp_path / "run.yaml", Experiment, overrides)
 
 
 def rows(config, run=RUN):
@@ -44,13 +45,14 @@ def test_everything_that_changes_in_the_order_of_the_config(tmp_path):
 
 
 def test_several_pruners_are_told_apart_and_stairs_have_no_order(tmp_path):
-    stairs = "{a: {kind: Magnitude, sparsity: 0.5}, b: {kind: Magnitude, sparsity: {kind: Steps, at: {60%: 0.8, 20%: 0.5}}}}"
-    found = rows(read(tmp_path, prune=stairs))
+    stairs = "{kind: Steps, at: {60%: 0.8, 20%: 0.5}}"
+    pruners = f"{{a: {{kind: Magnitude, sparsity: 0.5}}, b: {{kind: Magnitude, sparsity: {stairs}}}}}"
+    found = rows(read(tmp_path, prune=pruners))
     assert ("sparsity b (steps)", 40, 120) in found and not any(what.startswith("sparsity a") for what, *_ in found)
 
 
 def test_one_stair_is_a_jump(tmp_path):
-    found = rows(read(tmp_path, losses__logits__weight="{kind: Steps, at: {30%: 2.0}, initial: 1.0}"))
+    found = rows(read(tmp_path, **{"losses.logits.weight": "{kind: Steps, at: {30%: 2.0}, initial: 1.0}"}))
     assert ("weight of logits (steps)", 60, 60) in found
 
 
@@ -73,7 +75,8 @@ def test_the_step_from_which_sparsity_and_bits_are_final(tmp_path, overrides, st
     ("losses.logits.temperature.stop", "10%", "losses.logits.temperature.stop: the window ends at step 20"),
     ("losses.logits.temperature", "0.0", "losses.logits.temperature: must be above 0, and is 0.0 at step 0"),
     ("losses.logits.temperature", "{kind: Linear, to: 4}", "losses.logits.temperature: must be above 0"),
-    ("losses.logits.weight", "{kind: Steps, at: {10%: 1, 999 steps: 2, 20%: 3}}", "losses.logits.weight.at.999 steps: '999"),
+    ("losses.logits.weight", "{kind: Steps, at: {10%: 1, 999 steps: 2, 20%: 3}}",
+     "losses.logits.weight.at.999 steps: '999 steps' is step 999"),
     ("prune.sparsity.stop", "300 steps", "prune.sparsity.stop: '300 steps' is step 300"),
     ("prune.sparsity.to", "1.5", "prune.sparsity: is "),
     ("prune.every", "300 steps", "prune: '300 steps' is step 300"),
@@ -94,7 +97,8 @@ def test_an_error_names_the_line(tmp_path):
 
 @pytest.mark.parametrize("overrides, first", [
     ({"losses.hidden.stop": "40%"}, 80), ({"losses.hidden.start": "10%"}, 0),
-    ({"losses.hidden.weight": "0"}, 0), ({"losses.logits.weight": "{kind: Linear, to: 0, initial: 1, stop: 80%}"}, 160),
+    ({"losses.hidden.weight": "0"}, 0),
+    ({"losses.logits.weight": "{kind: Linear, to: 0, initial: 1, stop: 80%}"}, 160),
 ])
 def test_at_every_step_some_loss_counts(tmp_path, overrides, first):
     with pytest.raises(ConfigError, match=rf"losses: no loss has a weight at \d+ of 200 steps, first at step {first}$"):

@@ -28,7 +28,8 @@ def test_classes(smoothing):
 
 
 def test_real_numbers():
-    found = label_loss(torch.tensor([[1.5], [-2.0]], dtype=torch.bfloat16), torch.tensor([1.0, 0.5], dtype=torch.float64))
+    logits, labels = torch.tensor([[1.5], [-2.0]], dtype=torch.bfloat16), torch.tensor([1.0, 0.5]).double()
+    found = label_loss(logits, labels)
     assert found.tolist() == [0.25, 6.25] and found.dtype == torch.float32
 
 

@@ -25,7 +25,8 @@ def reference_kl(student: np.ndarray, teacher: np.ndarray, t: float) -> np.ndarr
 
 def reference_mse(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     """``1/2 |z_S - z_T|^2`` per row."""
-    return np.array([sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2 for a, b in zip(student, teacher, strict=True)])
+    return np.array([sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2
+                     for a, b in zip(student, teacher, strict=True)])
 
 
 def gradient(function, point: np.ndarray, step: float = 1e-5) -> np.ndarray:
@@ -99,7 +100,8 @@ def test_one_output_is_no_distribution():
 
 
 @pytest.mark.parametrize("temperature, step", [
-    (Constant(0.0), 0), (Constant(-1.0), 0), (Linear(to=4.0), 0), (Steps(at={"10%": 2.0, "50%": -2.0}, initial=1.0), 5),
+    (Constant(0.0), 0), (Constant(-1.0), 0), (Linear(to=4.0), 0),
+    (Steps(at={"10%": 2.0, "50%": -2.0}, initial=1.0), 5),
 ])
 def test_a_temperature_is_above_0_at_every_step(temperature, step):
     with pytest.raises(ValueError, match=rf"^temperature: .* at step {step}"):

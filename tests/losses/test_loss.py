@@ -171,7 +171,8 @@ def test_a_window_may_be_given_before_the_length_of_the_run_is_known(text, step)
 
 
 def test_scheduled_fields_follow_the_step():
-    loss = Logits(weight=Linear(to=1.0), temperature=Linear(initial=4.0, to=2.0, stop=Moment("50%")), stop=Moment("60%"))
+    loss = Logits(weight=Linear(to=1.0), stop=Moment("60%"),
+                  temperature=Linear(initial=4.0, to=2.0, stop=Moment("50%")))
     found = []
     for step in (0, 25, 50, 60):
         loss.at(step, TIMELINE)

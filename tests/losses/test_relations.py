@@ -1,4 +1,4 @@
-"""Relations between tokens, against loops in float64 over real traces, and against the attention they generalise."""
+"""Relations between tokens, against loops in float64 over real traces, and against attention itself."""
 
 import math
 
@@ -23,7 +23,8 @@ def distribution(left: list[list[float]], right: list[list[float]], query: int, 
 def vectors(attention: Attention, letter: str, row: int, head: int, heads: int) -> list[list[float]]:
     """By token, the part of the joined heads that belongs to a relation head."""
     tensor = {"q": attention.query, "k": attention.key, "v": attention.value}[letter].detach().double()
-    joined = [[x for a in range(tensor.shape[1]) for x in tensor[row, a, token].tolist()] for token in range(tensor.shape[2])]
+    joined = [[x for a in range(tensor.shape[1]) for x in tensor[row, a, token].tolist()]
+              for token in range(tensor.shape[2])]
     size = len(joined[0]) // heads
     return [vector[head * size : (head + 1) * size] for vector in joined]
 
