@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path
-
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from distill.config import dump
 from distill.deploy import Deployed
-from distill.experiment import Experiment
 from distill.measure import Measured
 from distill.metrics_csv import read_rows
 from distill.page import render
 from distill.pictures import agreement_matrix, layer_bars, loss_curves
 from distill.report import Export, Report
+
 
 def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deployed) -> list[str]:
     """What a reader of the figures should know."""
@@ -55,15 +51,6 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
     logger.experiment.log({f"pictures/{name}": wandb.Image(figure) for name, figure in figures.items()})
     logger.experiment.summary.update(report.ratios | {"timeline": report.timeline})
     wandb.finish()
-
-
-def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
-    """The run's own entry in the project, found again when it is resumed."""
-    mark = folder / "wandb_id"
-    if not mark.exists():
-        mark.write_text(secrets.token_hex(4))
-    return WandbLogger(name=experiment.name, save_dir=folder, project=experiment.tracking.wandb, id=mark.read_text(), resume="allow",
-                       config=dump(experiment))
 
 
 def summary(report: Report) -> str:

@@ -178,6 +178,11 @@ class Prune(Callback):
             module.status["sparsity"] = self.sparsity
 
     @property
+    def skipped(self) -> dict[str, str]:
+        """What the pruners left out, by name, and why."""
+        return {name: why for pruner in self.pruners.values() for name, why in pruner.skipped.items()}
+
+    @property
     def sparsity(self) -> float:
         """The share of masked entries in all weights that the pruners select, counted in the masks."""
         modules = {module for pruner in self.pruners.values() for module in pruner.weights.values()}

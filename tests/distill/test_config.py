@@ -150,7 +150,7 @@ def test_what_is_printed_is_complete(tmp_path: Path) -> None:
     assert printed["trainer"]["accumulate_grad_batches"] == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1).filter(
         lambda name: name not in (".", "..")

@@ -1,0 +1,88 @@
+"""Lightning's Trainer and what hangs on it: how long it runs, the callbacks in their order, the loggers."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from distill.checkpoints import Best, Last
+from distill.config import Config, dump
+from distill.curves import Curves
+from distill.experiment import Experiment
+from distill.metrics_csv import MetricsCSV
+from distill.module import Distillation
+from distill.timeline import settled
+from prune_schedules import Prune
+from prune_schedules.schedule import Timeline
+from quant_aware.quantize import QuantizeAware
+
+
+def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
+    """Lightning's Trainer, with what the run sets itself."""
+    given = dict(config.value.trainer)
+    if given.get("strategy") == "ddp":
+        # Outside their windows, losses leave their projections (and a head that only logits train) without a gradient.
+        given["strategy"] = "ddp_find_unused_parameters_true"
+    with config.blame("trainer"):
+        try:
+            return Trainer(**given, logger=False, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
+                           use_distributed_sampler=False, default_root_dir=folder)
+        except (MisconfigurationException, RuntimeError) as error:
+            raise ValueError(str(error)) from error
+
+
+def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
+    """How many optimizer steps the run has.
+
+    Raises:
+        ConfigError: if the run would never end, or never begin.
+    """
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    in_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    ends = [trainer.max_steps] * (trainer.max_steps > 0) + [trainer.max_epochs * in_epoch] * ((trainer.max_epochs or -1) > 0)
+    if not ends or min(ends) < 1:
+        raise config.error("trainer", f"max_epochs: the run has no steps ({batches} batches, max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps})")
+    return Timeline(min(ends), in_epoch)
+
+
+def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
+    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which they act on a weight;
+    checkpoints last, so that they hold it all."""
+    pruners = experiment.pruners()
+    every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
+    return [
+        Curves(),
+        *([Prune(pruners)] if pruners else []),
+        *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
+        Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", settled(experiment, timeline)),
+        Last(folder / "checkpoints", every, timeline.total_steps),
+    ]
+
+
+def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:
+    """metrics.csv always; Weights & Biases and TensorBoard where they were asked for."""
+    columns = ["progress", *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")), "lr",
+               *["sparsity"] * bool(experiment.prune), *["bits"] * bool(experiment.quantize), *(f"val/{name}" for name in module.metrics)]
+    table = MetricsCSV(folder / "metrics.csv", columns)
+    table.start(at_step)
+    loggers: list[Logger] = [table]
+    if experiment.tracking.wandb:
+        loggers.append(wandb_logger(experiment, folder))
+    if experiment.tracking.tensorboard:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return loggers
+
+
+def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
+    """The run's own entry in the project, found again when it is resumed."""
+    mark = folder / "wandb_id"
+    if not mark.exists():
+        mark.write_text(secrets.token_hex(4))
+    return WandbLogger(name=experiment.name, save_dir=folder, project=experiment.tracking.wandb, id=mark.read_text(), resume="allow",
+                       config=dump(experiment))
