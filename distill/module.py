@@ -101,8 +101,8 @@ class Distillation(LightningModule):
         """Hands the metrics to the progress bar, the checkpoints and the curves."""
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
-        self.log_dict(values, logger=False)
-        self.log(self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False)
+        self.log_dict(values, logger=False, sync_dist=True)
+        self.log(self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trained: the student and the projections of the losses."""

@@ -100,10 +100,11 @@ class _Matthews(MulticlassMatthewsCorrCoef):
     """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says one class, where torchmetrics has more."""
 
     def compute(self) -> Tensor:
-        counts = self.confmat.cpu().double()
+        counts = self.confmat.cpu().double()  # not every accelerator has float64
         true, guessed, rows = counts.sum(1), counts.sum(0), counts.sum()
         spread = (rows**2 - true.square().sum()) * (rows**2 - guessed.square().sum())
-        return ((counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()).float()
+        found = (counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()
+        return found.to(self.confmat.device, torch.float32)
 
 
 @dataclass(kw_only=True)

@@ -18,15 +18,14 @@ from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.timeline import settled
 from prune_schedules import Prune
-from prune_schedules.schedule import Timeline
+from prune_schedules.schedule import START, STOP, Timeline
 from quant_aware.quantize import QuantizeAware
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
     given = dict(config.value.trainer)
-    if given.get("strategy") == "ddp":
-        # Outside their windows, losses leave their projections (and a head that only logits train) without a gradient.
+    if given.get("strategy") == "ddp" and _leaves_parameters_idle(config.value):
         given["strategy"] = "ddp_find_unused_parameters_true"
     with config.blame("trainer"):
         try:
@@ -34,6 +33,12 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
                            use_distributed_sampler=False, default_root_dir=folder)
         except (MisconfigurationException, RuntimeError) as error:
             raise ValueError(str(error)) from error
+
+
+def _leaves_parameters_idle(experiment: Experiment) -> bool:
+    """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
+    losses = experiment.losses.values()
+    return any(loss.start != START or loss.stop != STOP for loss in losses) or not any(loss.student_needs.logits for loss in losses)
 
 
 def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
