@@ -8,7 +8,7 @@ quickstart: $(VENV)/ready
 	$(BIN)/python -m distill.quickstart
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

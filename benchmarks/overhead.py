@@ -34,7 +34,13 @@ from tests.repositories import save_tokenizer
 def models() -> tuple[BertForSequenceClassification, BertForSequenceClassification]:
     """A teacher of 6 layers and a student of 3, 384 wide, as small as anybody would distil: the overhead shows most."""
     torch.manual_seed(0)
-    shape = {"vocab_size": 8000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_labels": 2}
+    shape = {
+        "vocab_size": 8000,
+        "hidden_size": 384,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "num_labels": 2,
+    }
     return tuple(BertForSequenceClassification(BertConfig(num_hidden_layers=layers, **shape)) for layers in (6, 3))
 
 
@@ -42,7 +48,9 @@ def rows(count: int) -> Dataset:
     """Made-up token ids of 32 tokens."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 8000, (count, 32), generator=draw).tolist()
-    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 32] * count, "labels": [i % 2 for i in range(count)]})
+    return Dataset.from_dict(
+        {"input_ids": ids, "attention_mask": [[1] * 32] * count, "labels": [i % 2 for i in range(count)]}
+    )
 
 
 def by_hand(data: Dataset, collate: DataCollatorWithPadding, steps: int) -> float:
@@ -61,8 +69,17 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding, steps: int) -> floa
             told = teacher(**batch, output_hidden_states=True)
         said = student(**batch, output_hidden_states=True)
         mask = batch["attention_mask"].bool()
-        loss = 4.0 * F.kl_div(F.log_softmax(said.logits / 2, -1), F.log_softmax(told.logits / 2, -1), log_target=True,
-                              reduction="none").sum(-1).mean()
+        loss = (
+            4.0
+            * F.kl_div(
+                F.log_softmax(said.logits / 2, -1),
+                F.log_softmax(told.logits / 2, -1),
+                log_target=True,
+                reduction="none",
+            )
+            .sum(-1)
+            .mean()
+        )
         for layer in range(4):
             error = (said.hidden_states[layer] - told.hidden_states[2 * layer]).square().mean(-1)
             loss = loss + torch.where(mask, error, 0.0).sum() / mask.sum()
@@ -97,12 +114,23 @@ def by_loop(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
     task = Classification(data="none")
     module = Distillation(student, FrozenTeacher(teacher), losses, task, Optimizer(lr=1e-4), timeline)
     loader = Loader(data, LengthGrouped([32] * len(data), 32), collate, 1, module.count)
-    table = MetricsCSV(folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"])
+    table = MetricsCSV(
+        folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
+    )
     table.start(0)
     clock = Clock()
-    trainer = Trainer(max_steps=steps + 3, accelerator="cpu", logger=[table], callbacks=[Curves(), clock], enable_checkpointing=False,
-                      enable_model_summary=False, enable_progress_bar=True, gradient_clip_val=1.0, log_every_n_steps=20,
-                      default_root_dir=folder)
+    trainer = Trainer(
+        max_steps=steps + 3,
+        accelerator="cpu",
+        logger=[table],
+        callbacks=[Curves(), clock],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=True,
+        gradient_clip_val=1.0,
+        log_every_n_steps=20,
+        default_root_dir=folder,
+    )
     trainer.fit(module, loader)
     return (clock.end - clock.begin) / steps
 
@@ -125,10 +153,20 @@ def main() -> None:
             # In turn, and in the other order every second time: whoever is first pays for a cold cache.
             both = {}
             for which in ("hand", "loop") if number % 2 else ("loop", "hand"):
-                both[which] = by_hand(data, collate, words.steps) if which == "hand" else by_loop(data, collate, words.steps, Path(name))
+                both[which] = (
+                    by_hand(data, collate, words.steps)
+                    if which == "hand"
+                    else by_loop(data, collate, words.steps, Path(name))
+                )
             ratios.append(both["loop"] / both["hand"])
-            print(f"round {number + 1}: by hand {1000 * both['hand']:.1f} ms, loop {1000 * both['loop']:.1f} ms, ratio {ratios[-1]:.3f}")
-    print(f"ratio: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, {torch.get_num_threads()} threads")
+            print(
+                f"round {number + 1}: by hand {1000 * both['hand']:.1f} ms, loop {1000 * both['loop']:.1f} ms, ratio "
+                f"{ratios[-1]:.3f}"
+            )
+    print(
+        f"ratio: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, "
+        f"{torch.get_num_threads()} threads"
+    )
 
 
 if __name__ == "__main__":

@@ -43,25 +43,51 @@ def assemble(config: Config[Experiment]) -> Parts:
         tokenizer = AutoTokenizer.from_pretrained(resolve(named))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    with config.blame("student" if getattr(experiment.student, "model", None) else "teacher"):
+        if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
+            raise ValueError(
+                f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
+                f"there"
+            )
     with config.blame("teacher"):
         _same_tokens(tokenizer, experiment, named)
     with config.blame("task"):
-        tables, rows, texts, labels = prepare(experiment.task, tokenizer, teacher_config.id2label if teacher_config else None)
+        tables, rows, texts, labels = prepare(
+            experiment.task, tokenizer, teacher_config.id2label if teacher_config else None
+        )
+        longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
+        if longest > limit:
+            raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
     teacher = None
     if experiment.teacher:
-        with config.blame("teacher"), loading(resolve(experiment.teacher.model)):
+        with config.blame("teacher"):
             if teacher_config.num_labels != len(labels):
-                raise ValueError(f"model: the teacher has {teacher_config.num_labels} outputs, the data {len(labels)} ({', '.join(labels)})")
-            teacher = FrozenTeacher(experiment.teacher.load())
+                raise ValueError(
+                    f"model: the teacher has {teacher_config.num_labels} outputs, the data {len(labels)} ("
+                    f"{', '.join(labels)})"
+                )
+            with loading(resolve(experiment.teacher.model)):
+                teacher = FrozenTeacher(experiment.teacher.load())
     with config.blame("student"), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        student = experiment.student.build(teacher.model if teacher else None, dict(enumerate(labels)), experiment.task.problem)
+        student = experiment.student.build(
+            teacher.model if teacher else None, dict(enumerate(labels)), experiment.task.problem
+        )
     for model in (student, teacher.model if teacher else student):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():
         with config.blame(f"losses.{name}"):
             loss.setup(student.config, teacher.model.config if teacher else None)
-    return Parts(tokenizer, tables, rows, texts, labels, teacher, student, [str(w.message) for w in warned if w.category is UserWarning])
+    return Parts(
+        tokenizer,
+        tables,
+        rows,
+        texts,
+        labels,
+        teacher,
+        student,
+        [str(w.message) for w in warned if w.category is UserWarning],
+    )
 
 
 def _same_tokens(tokenizer: PreTrainedTokenizerBase, experiment: Experiment, named: str) -> None:
@@ -69,4 +95,7 @@ def _same_tokens(tokenizer: PreTrainedTokenizerBase, experiment: Experiment, nam
         with loading(resolve(experiment.teacher.model)):
             other = AutoTokenizer.from_pretrained(resolve(experiment.teacher.model))
         if other.get_vocab() != tokenizer.get_vocab():
-            raise ValueError(f"model: {experiment.teacher.model} and {named} have different vocabularies; a teacher and a student read the same tokens")
+            raise ValueError(
+                f"model: {experiment.teacher.model} and {named} have different vocabularies; a teacher and a student "
+                f"read the same tokens"
+            )

@@ -13,12 +13,19 @@ from torch.utils.data import DataLoader, Dataset
 class LengthGrouped:
     """Batches of row numbers: a permutation from (seed, epoch), sorted by length inside stretches of 50 batches.
 
-    A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So the global
+    A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So
+    the global
     batches do not depend on how many processes share them. A last global batch too small for all ranks is left out.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int = 0, world: int = 1, rank: int = 0):
-        self.lengths, self.size, self.seed, self.world, self.rank = torch.tensor(lengths), batch_size * world, seed, world, rank
+        self.lengths, self.size, self.seed, self.world, self.rank = (
+            torch.tensor(lengths),
+            batch_size * world,
+            seed,
+            world,
+            rank,
+        )
         self.epoch, self.position = 0, 0
 
     @property
@@ -50,7 +57,8 @@ class LengthGrouped:
 
 
 class Loader(DataLoader):
-    """The training batches: knows its position, and tells each batch the counts of the whole accumulation window it is part of.
+    """The training batches: knows its position, and tells each batch the counts of the whole accumulation window it
+    is part of.
 
     Args:
         rows: the examples.
@@ -60,8 +68,11 @@ class Loader(DataLoader):
         count: the counts [L] of a batch, one for each loss; ``batch["window"]`` is their sum over the window.
     """
 
-    def __init__(self, rows: Dataset, batches: LengthGrouped, collate: Callable, window: int, count: Callable[[dict], Tensor]):
-        # A generator of its own: otherwise each pass would draw from the global one, and dropout would differ after resuming.
+    def __init__(
+        self, rows: Dataset, batches: LengthGrouped, collate: Callable, window: int, count: Callable[[dict], Tensor]
+    ):
+        # A generator of its own: otherwise each pass would draw from the global one, and dropout would differ after
+        # resuming.
         super().__init__(rows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator().manual_seed(0))
         self.window, self.count, self.position = window, count, 0
 

@@ -23,8 +23,15 @@ class Best(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, metric: str, settled: int):
-        super().__init__(folder, "best", metric, mode="max", save_weights_only=True,
-                         save_on_train_epoch_end=False, enable_version_counter=False)
+        super().__init__(
+            folder,
+            "best",
+            metric,
+            mode="max",
+            save_weights_only=True,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
         self.settled = settled
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -36,8 +43,10 @@ class Best(ModelCheckpoint):
 class Last(Callback):
     """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
 
-    The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where Lightning's
-    own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so in the middle of a step.
+    The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where
+    Lightning's
+    own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so in the middle
+    of a step.
 
     Args:
         folder: where.
@@ -59,8 +68,12 @@ class Last(Callback):
         self.stopped = True
         signal.signal(number, self.before[number])
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int) -> None:
-        """Saves at the end of an accumulation window, since gradients are not saved, and after validation where that follows."""
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
+        """Saves at the end of an accumulation window, since gradients are not saved, and after validation where
+        that follows.
+        """
         loop = trainer.fit_loop
         if not loop._should_accumulate() and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             self.save(trainer)

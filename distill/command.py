@@ -20,7 +20,9 @@ from distill.run import carry_out
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; 0 done, 2 the input is wrong (told in one line), 130 stopped by Ctrl-C with the checkpoint written."""
+    """Runs the command; 0 done, 2 the input is wrong (told in one line), 130 stopped by Ctrl-C with the checkpoint
+    written.
+    """
     quiet()
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
@@ -48,7 +50,7 @@ def main(words: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(error or "stopped before the first step", file=sys.stderr)
+        print(str(error) or "stopped", file=sys.stderr)
         return 130
 
 
@@ -59,7 +61,9 @@ def quiet() -> None:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*")
+    warnings.filterwarnings(
+        "ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*"
+    )
 
 
 def overrides(words: list[str]) -> dict[str, str]:

@@ -68,8 +68,12 @@ def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = N
     shipped = Path(__file__).parents[1] / "configs"
     found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
     if found is None:
-        near = did_you_mean(Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]])
-        raise ConfigError(f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}")
+        near = did_you_mean(
+            Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]]
+        )
+        raise ConfigError(
+            f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}"
+        )
     try:
         root = compose(found.read_text("utf-8"), str(file))
     except UnicodeDecodeError:
@@ -127,14 +131,19 @@ class _Reader:
         elif not (value_of(node) is None and types.NoneType in members):
             single = [cls for member in classes for cls in subclasses(member).values() if len(schema_of(cls)) == 1]
             if single:
-                (name, inner), = schema_of(single[0]).items()
+                ((name, inner),) = schema_of(single[0]).items()
                 return self.construct(single[0], {name: self.read(node, inner, path)}, path)
         return self.read_plain(node, members, path)
 
     def read_plain(self, node: yaml.Node, members: list[Any], path: str) -> Any:
         value = value_of(node)
         plain = [m for m in members if is_plain(m)]
-        if str in plain and not {int, float, bool} & set(plain) and isinstance(node, yaml.ScalarNode) and value is not None:
+        if (
+            str in plain
+            and not {int, float, bool} & set(plain)
+            and isinstance(node, yaml.ScalarNode)
+            and value is not None
+        ):
             value = node.value  # a text needs no quotes, even if it looks like a number
         try:
             return TypeAdapter(Union[tuple(plain)] if plain else types.NoneType).validate_python(value, strict=True)  # noqa: UP007

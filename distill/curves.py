@@ -6,20 +6,27 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Curves(Callback):
-    """Writes what the module found out. First among the callbacks, so that a row tells the state in which the step was done."""
+    """Writes what the module found out. First among the callbacks, so that a row tells the state in which the step
+    was done.
+    """
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Notes the step at which the run begins or goes on."""
         self.step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
         """A row for the step that was done, at the end of its accumulation window."""
         if trainer.global_step == self.step:
             return
         step, self.step = self.step, trainer.global_step
         totals, module.totals = module.totals, {}
         if step % trainer.log_every_n_steps == 0 or trainer.global_step == module.timeline.total_steps:
-            row = {f"train/{name}": float(trainer.strategy.reduce(value, reduce_op="sum")) for name, value in totals.items()}
+            row = {
+                f"train/{name}": float(trainer.strategy.reduce(value, reduce_op="sum"))
+                for name, value in totals.items()
+            }
             row |= {f"train/{name}_weight": loss.now["weight"] for name, loss in module.losses.items()}
             self.write(trainer, module, row | module.status, step)
 

@@ -28,8 +28,15 @@ def read(name: str) -> DatasetDict:
         found = DatasetDict(train=_read_file(path))
     elif path.is_dir():
         found = _read_folder(path)
-    elif name.startswith((".", "/", "~")) or path.suffix in _READERS or name.count("/") not in (1, 2) or path.parent.is_dir():
-        raise ValueError(f"data: there is no file or folder {name!r}; a hub name is 'namespace/name' or 'namespace/name/config'")
+    elif (
+        name.startswith((".", "/", "~"))
+        or path.suffix in _READERS
+        or name.count("/") not in (1, 2)
+        or path.parent.is_dir()
+    ):
+        raise ValueError(
+            f"data: there is no file or folder {name!r}; a hub name is 'namespace/name' or 'namespace/name/config'"
+        )
     else:
         repository, config = "/".join(name.split("/")[:2]), [*name.split("/"), None][2]
         try:
@@ -63,8 +70,10 @@ def _read_folder(path: Path) -> DatasetDict:
         return load_from_disk(str(path))
     if (path / "state.json").exists():
         return DatasetDict(train=load_from_disk(str(path)))
-    files = {split: next((f for f in sorted(path.iterdir()) if f.suffix in _READERS and f.stem.startswith(names)), None)
-             for split, names in _SPLITS.items()}
+    files = {
+        split: next((f for f in sorted(path.iterdir()) if f.suffix in _READERS and f.stem.startswith(names)), None)
+        for split, names in _SPLITS.items()
+    }
     if files["train"] is None:
         wanted = ", ".join(f"train{suffix}" for suffix in _READERS)
         raise ValueError(f"data: the folder {str(path)!r} has no train file ({wanted})")
@@ -81,8 +90,11 @@ def columns(task: Task, table: Dataset) -> list[str]:
     if task.text is not None:
         named = [task.text] if isinstance(task.text, str) else task.text
     else:
-        named = [name for name, kind in table.features.items()
-                 if name != task.label and getattr(kind, "dtype", "") in ("string", "large_string")]
+        named = [
+            name
+            for name, kind in table.features.items()
+            if name != task.label and getattr(kind, "dtype", "") in ("string", "large_string")
+        ]
         if not 1 <= len(named) <= 2:
             raise ValueError(f"text: name the column of the text, or the two of a pair; there are {there}")
     for key, name in [("text", name) for name in named] + [("label", task.label)]:
@@ -109,7 +121,10 @@ def bad_rows(task: Task, table: Dataset, texts: list[str], labels: list[str]) ->
     for column in texts:
         for row, text in enumerate(table[column], 1):
             if not isinstance(text, str) or not text.strip():
-                yield row, f"{column!r} is {'empty' if text is None or isinstance(text, str) else f'{text!r}, not a text'}"
+                yield (
+                    row,
+                    f"{column!r} is {'empty' if text is None or isinstance(text, str) else f'{text!r}, not a text'}",
+                )
     missing = [row for row, label in enumerate(table[task.label], 1) if label is None or label == ""]
     yield from ((row, f"{task.label!r} is missing") for row in missing)
     # A gap makes real numbers of a column of classes; then the other rows are not at fault.
@@ -118,7 +133,11 @@ def bad_rows(task: Task, table: Dataset, texts: list[str], labels: list[str]) ->
             if not _is_number(label):
                 yield row, f"{task.label!r} is {label!r}, not a number"
         elif isinstance(label, float):
-            yield row, f"{task.label!r} is {label!r}; a class is a whole number or a text, and real numbers are for regression"
+            yield (
+                row,
+                f"{task.label!r} is {label!r}; a class is a whole number or a text, and real numbers are for "
+                f"regression",
+            )
         elif not 0 <= label < len(labels) if isinstance(label, int) else label not in labels:
             yield row, f"{task.label!r} is {label!r}, not one of {', '.join(labels)}"
 
@@ -153,19 +172,29 @@ def check(task: Task, tables: DatasetDict, texts: list[str], labels: list[str]) 
         raise ValueError(f"data: the labels are {kinds['train']} for training, {kinds['validation']} for validation")
 
 
-def encode(task: Task, table: Dataset, tokenizer: PreTrainedTokenizerBase, texts: list[str], labels: list[str]) -> Dataset:
+def encode(
+    task: Task, table: Dataset, tokenizer: PreTrainedTokenizerBase, texts: list[str], labels: list[str]
+) -> Dataset:
     """Rows of ``input_ids``, ``attention_mask`` (and ``token_type_ids``), ``labels``, ``length``."""
     numbers = {name: i for i, name in enumerate(labels)}
 
     def tokens(rows: dict[str, list]) -> dict[str, list]:
         found = tokenizer(*(rows[column] for column in texts), truncation=True, max_length=task.max_length)
         given = rows[task.label]
-        found["labels"] = [float(x) for x in given] if task.problem == "regression" else [numbers.get(x, x) for x in given]
+        found["labels"] = (
+            [float(x) for x in given] if task.problem == "regression" else [numbers.get(x, x) for x in given]
+        )
         found["length"] = [len(ids) for ids in found["input_ids"]]
         return dict(found)
 
-    return table.map(tokens, batched=True, remove_columns=table.column_names, keep_in_memory=True, load_from_cache_file=False,
-                     desc="reading")
+    return table.map(
+        tokens,
+        batched=True,
+        remove_columns=table.column_names,
+        keep_in_memory=True,
+        load_from_cache_file=False,
+        desc="reading",
+    )
 
 
 def prepare(
@@ -176,7 +205,8 @@ def prepare(
     Args:
         task: what to read.
         tokenizer: of the student and the teacher.
-        head: the teacher's class names; where they are the data's own in another order, the data takes the teacher's order.
+        head: the teacher's class names; where they are the data's own in another order, the data takes the teacher's
+            order, and where the data has numbers alone, the teacher's names.
 
     Raises:
         ValueError: naming the file and the row, if a row cannot be used.
@@ -192,6 +222,8 @@ def prepare(
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
     if task.train_rows is not None:
         tables["train"] = tables["train"].shuffle(seed=0).select(range(min(task.train_rows, len(tables["train"]))))
+    if head and len(head) == len(labels) and labels[0].startswith("LABEL_"):
+        labels = list(head.values())  # numbers without names: the teacher has them, or nobody
     if head and sorted(head.values()) == sorted(labels) and list(head.values()) != labels:
         order = ClassLabel(names=[head[i] for i in range(len(head))])
         tables = DatasetDict({split: _renumber(table, task.label, labels, order) for split, table in tables.items()})

@@ -28,7 +28,9 @@ class Deployed:
     logits: Tensor
     """Of all validation rows, in torch with the numerics it was trained for, [N, C]."""
     parity: dict[str, float]
-    """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was trained."""
+    """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was
+    trained.
+    """
     layers: list[dict]
     """Of each matrix: name, sparsity, bits, parameters, and how many it had before it was cut."""
     notes: list[str]
@@ -36,8 +38,13 @@ class Deployed:
     """Of the export."""
 
 
-def deploy(experiment: Experiment, module: Distillation, folder: Path, tokenizer: PreTrainedTokenizerBase,
-           batches: list[dict[str, Tensor]]) -> Deployed:
+def deploy(
+    experiment: Experiment,
+    module: Distillation,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    batches: list[dict[str, Tensor]],
+) -> Deployed:
     """Writes ``student/`` and, if asked for, ``student.onnx``.
 
     Args:
@@ -70,9 +77,19 @@ def deploy(experiment: Experiment, module: Distillation, folder: Path, tokenizer
         parity["exported"] = difference(trained, export(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
-        notes.append("the blocks have unequal sizes: the student loads after `import students`, not with plain transformers")
-    layers = [{"name": name, "sparsity": float((weight == 0).float().mean()), "bits": quantize.weights if quantize else 32,
-               "parameters": weight.numel(), "parameters_before": before[name].numel()} for name, weight in matrices(student).items()]
+        notes.append(
+            "the blocks have unequal sizes: the student loads after `import students`, not with plain transformers"
+        )
+    layers = [
+        {
+            "name": name,
+            "sparsity": float((weight == 0).float().mean()),
+            "bits": quantize.weights if quantize else 32,
+            "parameters": weight.numel(),
+            "parameters_before": before[name].numel(),
+        }
+        for name, weight in matrices(student).items()
+    ]
     return Deployed(student, export, logits, parity, layers, notes, f"int{quantize.weights}" if quantize else "float32")
 
 

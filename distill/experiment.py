@@ -17,10 +17,26 @@ from prune_schedules import Pruner
 from quant_aware.quantize import Quantize
 from students import Student
 
-_OURS = {"logger", "callbacks", "enable_checkpointing", "default_root_dir", "plugins", "use_distributed_sampler",
-         "reload_dataloaders_every_n_epochs", "inference_mode", "barebones", "model_registry", "enable_autolog_hparams",
-         "fast_dev_run", "num_sanity_val_steps", "enable_model_summary", "limit_test_batches", "limit_predict_batches",
-         "max_time", "overfit_batches"}
+_OURS = {
+    "logger",
+    "callbacks",
+    "enable_checkpointing",
+    "default_root_dir",
+    "plugins",
+    "use_distributed_sampler",
+    "reload_dataloaders_every_n_epochs",
+    "inference_mode",
+    "barebones",
+    "model_registry",
+    "enable_autolog_hparams",
+    "fast_dev_run",
+    "num_sanity_val_steps",
+    "enable_model_summary",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "max_time",
+    "overfit_batches",
+}
 """Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
 
 
@@ -80,8 +96,15 @@ class Experiment:
             raise ValueError("losses: name at least one loss")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
-        self.trainer = {"max_epochs": 3, "accelerator": "auto", "devices": "auto", "precision": "32-true",
-                        "accumulate_grad_batches": 1, "log_every_n_steps": 20, "gradient_clip_val": 1.0} | self.trainer
+        self.trainer = {
+            "max_epochs": 3,
+            "accelerator": "auto",
+            "devices": "auto",
+            "precision": "32-true",
+            "accumulate_grad_batches": 1,
+            "log_every_n_steps": 20,
+            "gradient_clip_val": 1.0,
+        } | self.trainer
         for name in ("accumulate_grad_batches", "log_every_n_steps"):
             if (self.trainer[name] or 0) < 1:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -17,8 +18,14 @@ from distill.teacher import FrozenTeacher
 from quant_aware.onnx import file_bytes
 
 
-def measure(task: Task, teacher: FrozenTeacher | None, deployed: Deployed, folder: Path, batches: list[dict[str, Tensor]],
-            samples: dict[str, dict[str, Tensor]]) -> tuple[dict[str, Measured], list[Export], dict[str, Tensor]]:
+def measure(
+    task: Task,
+    teacher: FrozenTeacher | None,
+    deployed: Deployed,
+    folder: Path,
+    batches: list[dict[str, Tensor]],
+    samples: dict[str, dict[str, Tensor]],
+) -> tuple[dict[str, Measured], list[Export], dict[str, Tensor]]:
     """Everything on the CPU, on the same rows, with the same threads, in turn.
 
     Args:
@@ -33,6 +40,8 @@ def measure(task: Task, teacher: FrozenTeacher | None, deployed: Deployed, folde
         The models, the exports, and the logits of each model on all rows.
     """
     torch_models = {"student": deployed.model}
+    if deployed.precision.startswith("int"):
+        torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
     if teacher:
         teacher.recorder.close()
         torch_models = {"teacher": teacher.model.cpu()} | torch_models
@@ -41,25 +50,51 @@ def measure(task: Task, teacher: FrozenTeacher | None, deployed: Deployed, folde
         runners["export"] = deployed.export
     times = {name: latencies(runners, batch) for name, batch in samples.items()}
     labels = torch.cat([batch["labels"] for batch in batches])
-    logits = {name: deployed.logits if name == "student" else logits_of(run, batches)[0] for name, run in runners.items()}
+    logits = {
+        name: deployed.logits if name == "student" else logits_of(run, batches)[0] for name, run in runners.items()
+    }
     models = {}
     for name, model in torch_models.items():
         parameters, nonzero = sizes(model)
-        models[name] = Measured(metrics_of(task, logits[name], labels), parameters, nonzero, 4 * parameters,
-                                flops(model, samples["batch_1"]), {key: times[key][name] for key in samples})
+        models[name] = Measured(
+            metrics_of(task, logits[name], labels),
+            parameters,
+            nonzero,
+            parameters * model.dtype.itemsize,
+            flops(model, samples["batch_1"]),
+            {key: times[key][name] for key in samples},
+            precision=str(model.dtype).removeprefix("torch."),
+        )
     if not deployed.export:
         return models, [], logits
     path = folder / "student.onnx"
+    size, in_half = file_bytes(path), 2 * models["student"].parameters
     export = Export(
-        format="onnx", path=path.name, bytes=file_bytes(path), metrics=metrics_of(task, logits["export"], labels),
-        latency_ms={key: times[key]["export"] for key in samples}, agreement=agreement(task, logits["export"], deployed.logits),
-        largest_difference=deployed.parity["exported"], precision=deployed.precision,
+        format="onnx",
+        path=path.name,
+        bytes=size,
+        metrics=metrics_of(task, logits["export"], labels),
+        latency_ms={key: times[key]["export"] for key in samples},
+        agreement=agreement(task, logits["export"], deployed.logits),
+        largest_difference=deployed.parity["exported"],
+        # A file no smaller than bfloat16 is not called int8, whatever is inside.
+        precision=deployed.precision
+        if size < in_half or deployed.precision == "float32"
+        else f"partly {deployed.precision}",
     )
     folded = models["student"]
     # The file one would deploy counts as the student, as long as it is the smaller one.
     if export.bytes < folded.bytes:
-        models["student"] = Measured(export.metrics, folded.parameters, folded.nonzero_parameters, export.bytes,
-                                     folded.flops_per_example, export.latency_ms, "onnxruntime", export.precision)
+        models["student"] = Measured(
+            export.metrics,
+            folded.parameters,
+            folded.nonzero_parameters,
+            export.bytes,
+            folded.flops_per_example,
+            export.latency_ms,
+            "onnxruntime",
+            export.precision,
+        )
         models["student in torch"] = folded
     return models, [export], logits
 
@@ -68,12 +103,25 @@ def latency_samples(rows: Dataset, collate: Callable) -> dict[str, dict[str, Ten
     """One row of the median length, and the 32 rows nearest to it, as batches."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     middle, half = len(order) // 2, min(16, len(order) // 2)
-    return {"batch_1": collate([rows[order[middle]]]), "batch_32": collate([rows[i] for i in order[middle - half : middle + half]])}
+    return {
+        "batch_1": collate([rows[order[middle]]]),
+        "batch_32": collate([rows[i] for i in order[middle - half : middle + half]]),
+    }
 
 
-def details(task: Task, table: Dataset, texts: list[str], labels: list[str], logits: dict[str, Tensor], deployed: Deployed,
-            skipped: list[str], show: int = 12) -> dict:
-    """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and student differ most."""
+def details(
+    task: Task,
+    table: Dataset,
+    texts: list[str],
+    labels: list[str],
+    logits: dict[str, Tensor],
+    deployed: Deployed,
+    skipped: list[str],
+    show: int = 12,
+) -> dict:
+    """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and
+    student differ most.
+    """
     found = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
     if "teacher" not in logits:
         return found
@@ -88,11 +136,17 @@ def details(task: Task, table: Dataset, texts: list[str], labels: list[str], log
         counts = torch.zeros(len(labels), len(labels), dtype=torch.long)
         counts.index_put_((p.argmax(-1), q.argmax(-1)), torch.ones((), dtype=torch.long), accumulate=True)
         found["agreement"] = {"labels": labels, "counts": counts.tolist()}
-    found["examples"] = [{
-        "text": " · ".join(str(table[i][column]) for column in texts), "label": label_text(table[i][task.label], labels),
-        "teacher": named[0][i], "student": named[1][i],
-        "teacher_probability": sure[0] and sure[0][i], "student_probability": sure[1] and sure[1][i],
-    } for i in apart.argsort(descending=True)[:show].tolist()]
+    found["examples"] = [
+        {
+            "text": " · ".join(str(table[i][column]) for column in texts),
+            "label": label_text(table[i][task.label], labels),
+            "teacher": named[0][i],
+            "student": named[1][i],
+            "teacher_probability": sure[0] and sure[0][i],
+            "student_probability": sure[1] and sure[1][i],
+        }
+        for i in apart.argsort(descending=True)[:show].tolist()
+    ]
     return found
 
 

@@ -25,7 +25,9 @@ def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool)
         if resume and not begun.exists():
             raise config.error("name", f"there is no run in {folder} to resume")
         if resume and (different := _first_difference(yaml.safe_load(begun.read_text()), yaml.safe_load(resolved))):
-            why = f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
+            why = (
+                f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
+            )
             raise config.error(different, why)
         if not resume and folder.exists() and any(folder.iterdir()):
             why = f"the folder {folder} already holds a run; continue it with --resume, or give this one another --name"

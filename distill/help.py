@@ -16,7 +16,8 @@ from distill.schema import describe, members_of, schema_of, selector, subclasses
 
 _HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--resume] [--print_config] [--help]
 
-NAME is looked up as given, then in configs/. --resume continues the run in its folder; --print_config prints the complete
+NAME is looked up as given, then in configs/. --resume continues the run in its folder; --print_config prints the
+complete
 config and runs nothing. Below are the keys of the file; each is also an option, as in --losses.logits.weight=0.5.
 """
 
@@ -34,7 +35,9 @@ def help_text() -> str:
 def held(cls: type) -> list[type]:
     """The classes that the fields of a dataclass hold, also inside mappings and lists."""
     hints = [m for hint in schema_of(cls).values() for m in members_of(hint)]
-    inside = [m for hint in hints if get_origin(hint) in (dict, list) for arg in get_args(hint) for m in members_of(arg)]
+    inside = [
+        m for hint in hints if get_origin(hint) in (dict, list) for arg in get_args(hint) for m in members_of(arg)
+    ]
     return list(dict.fromkeys(m for m in [*hints, *inside] if is_dataclass(m)))
 
 
@@ -68,7 +71,11 @@ def _default(f: Field) -> str:
     if f.default is MISSING and f.default_factory is MISSING:
         return ", needed"
     value: Any = dump(f.default if f.default is not MISSING else f.default_factory())
-    return "" if value is None or isinstance(value, dict) else f" [{str(value).lower() if isinstance(value, bool) else value}]"
+    return (
+        ""
+        if value is None or isinstance(value, dict)
+        else f" [{str(value).lower() if isinstance(value, bool) else value}]"
+    )
 
 
 def _sentence(cls: type) -> str:

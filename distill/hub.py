@@ -18,6 +18,7 @@ import httpx2  # what huggingface_hub speaks HTTP with
 from huggingface_hub import constants, is_offline_mode
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_session, validate_repo_id
+from safetensors import SafetensorError
 
 PATIENCE = 2.5  # seconds; long enough for one lost packet on the way to a far hub
 GATEWAY_ERRORS = (502, 503, 504)  # a proxy or a hub that is down; the client would retry these as well
@@ -83,5 +84,6 @@ def loading(name: str) -> Iterator[None]:
         reach()
     try:
         yield
-    except (OSError, ValueError, httpx2.HTTPError) as error:
+    # RuntimeError: weights of another shape than the config says.
+    except (OSError, ValueError, RuntimeError, SafetensorError, httpx2.HTTPError) as error:
         raise ValueError(explain(name, error)) from error

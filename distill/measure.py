@@ -77,7 +77,9 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
 
 
 def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: float = 3.0) -> dict[str, float]:
-    """Median milliseconds of each model on the same batch, run in turn, so that a change of the machine's speed hits all alike."""
+    """Median milliseconds of each model on the same batch, run in turn, so that a change of the machine's speed
+    hits all alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in models}
     for predict in models.values():
         predict(batch)
@@ -92,7 +94,9 @@ def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: flo
 
 
 def agreement(task: Task, left: Tensor, right: Tensor) -> float:
-    """The share of equal predictions, of logits [N, C] each; for regression, of predictions less than 1 % of their spread apart."""
+    """The share of equal predictions, of logits [N, C] each; for regression, of predictions less than 1 % of their
+    spread apart.
+    """
     one, other = task.predictions(left), task.predictions(right)
     if one.is_floating_point():
         return float(((one - other).abs() <= 0.01 * (one.max() - one.min())).float().mean())

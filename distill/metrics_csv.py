@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class MetricsCSV(Logger):
-    """Lightning's ``CSVLogger`` deletes the file of the run it continues; this one cuts it back to the step and goes on.
+    """Lightning's ``CSVLogger`` deletes the file of the run it continues; this one cuts it back to the step and goes
+    on.
 
     Args:
         path: the file.

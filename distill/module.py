@@ -4,8 +4,10 @@
 
     for every batch:
         set the learning rate, the loss weights and the temperatures     pure functions of the step
-        callbacks move masks and switch fake quantization on             prune_schedules/prune.py, quant_aware/quantize.py
-        teacher trace                                                    no gradient, only what a loss with a weight looks at
+        callbacks move masks and switch fake quantization on             prune_schedules/prune.py,
+        quant_aware/quantize.py
+        teacher trace                                                    no gradient, only what a loss with a weight
+        looks at
         student trace                                                    the same
         loss = Σ weight · Σ sum / Σ count                                over the accumulation window and all ranks
         backward, and at the end of the window an optimizer step
@@ -43,8 +45,16 @@ class Distillation(LightningModule):
         seed: of dropout; every batch has its own from (seed, batch, rank).
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: FrozenTeacher | None, losses: dict[str, Loss], task: Task,
-                 optimizer: Optimizer, timeline: Timeline, seed: int = 0):
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: FrozenTeacher | None,
+        losses: dict[str, Loss],
+        task: Task,
+        optimizer: Optimizer,
+        timeline: Timeline,
+        seed: int = 0,
+    ):
         super().__init__()
         self.student, self.losses = student, nn.ModuleDict(losses)
         self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
@@ -78,12 +88,14 @@ class Distillation(LightningModule):
         self.status["lr"] = rate
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """The loss of one batch, scaled so that the sum over the window and the mean over the ranks is normalised once."""
+        """The loss of one batch, scaled so that the sum over the window and the mean over the ranks is normalised
+        once.
+        """
         active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
-        wanted = [reduce(or_, (needs(loss) for loss in active.values()), Signals())
-                  for needs in (lambda loss: loss.student_needs, lambda loss: loss.teacher_needs)]
-        student = self.recorder.trace(batch, wanted[0] | Signals(logits=True))
-        teacher = self.teacher.trace(batch, wanted[1]) if wanted[1] else None
+        student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
+        teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
+        student = self.recorder.trace(batch, student_needs)
+        teacher = self.teacher.trace(batch, teacher_needs) if teacher_needs else None
         counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
         total = student.logits.float().sum() * 0.0
         with torch.autocast(self.device.type, enabled=False):
@@ -95,15 +107,19 @@ class Distillation(LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
-        self.metrics.update(self.task.predictions(self.recorder.trace(batch, Signals(logits=True)).logits), batch["labels"])
+        self.metrics.update(
+            self.task.predictions(self.recorder.trace(batch, Signals(logits=True)).logits), batch["labels"]
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
         self.log_dict(values, logger=False, sync_dist=True)
-        self.log(self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False, sync_dist=True)
+        self.log(
+            self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False, sync_dist=True
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trained: the student and the projections of the losses."""
-        return self.optimizer.build(self)
+        return self.optimizer.build(self, fused="mixed" not in str(self.trainer.precision))

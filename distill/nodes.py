@@ -28,7 +28,9 @@ def compose(text: str, name: str) -> yaml.Node:
     try:
         loader = _Loader(text)
         loader.name = name
-        return loader.get_single_node() or yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))
+        return loader.get_single_node() or yaml.ScalarNode(
+            "tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0)
+        )
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and not name.startswith("--") else ""

@@ -41,9 +41,15 @@ class Optimizer:
         warm = self.warmup.step(timeline)
         return self.lr * min(1.0, (step + 1) / (warm + 1)) * self.schedule.value(step, timeline)
 
-    def build(self, module: nn.Module) -> torch.optim.AdamW:
-        """AdamW over the parameters of ``module`` that are trained."""
+    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.AdamW:
+        """AdamW over the parameters of ``module`` that are trained; Lightning clips gradients under autocast only
+        if it is not fused.
+        """
         trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
-                  {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=tuple(self.betas), eps=self.eps, fused=True)
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=self.lr, betas=tuple(self.betas), eps=self.eps, fused=fused
+        )

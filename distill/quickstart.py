@@ -1,10 +1,12 @@
-"""``make quickstart``: data that every Python carries, a small teacher, and a student that is distilled, pruned and 8-bit.
+"""``make quickstart``: data that every Python carries, a small teacher, and a student that is distilled, pruned and
+8-bit.
 
 Also the same student trained on labels alone, with the same pruning and quantization, to tell what distillation gave.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -20,8 +22,16 @@ from distill.stdlib_text import train_tokenizer, write
 RUNS = Path("runs")
 
 
-def main() -> int:
-    """Makes the data, trains teacher, student without distillation and student, and prints the table of the three."""
+def main(words: list[str]) -> int:
+    """Makes the data, trains teacher, student without distillation and student, and prints the table of the three.
+
+    ``--steps N`` trains for N steps each, only to see that everything works.
+    """
+    parser = argparse.ArgumentParser(prog="python -m distill.quickstart")
+    parser.add_argument("--steps", type=int, help="train for so many steps each, only to see that everything works")
+    steps = parser.parse_args(words).steps
+    short = {"max_steps": steps} if steps else {}
+    only = {f"trainer.{key}": value for key, value in short.items()}
     quiet()
     for name in ("quickstart-teacher", "quickstart-labels", "quickstart"):
         shutil.rmtree(RUNS / name, ignore_errors=True)
@@ -30,12 +40,18 @@ def main() -> int:
     write(data)
     untrained(data, blank)
     print("2 of 4: a teacher, trained on the labels", flush=True)
-    run("finetune.yaml", name="quickstart-teacher", task={"name": "classification", "data": str(data), "max_length": 96},
-        student=str(blank), optimizer={"lr": 1e-3}, trainer={"max_epochs": 6})
+    run(
+        "finetune.yaml",
+        name="quickstart-teacher",
+        task={"name": "classification", "data": str(data), "text": "text", "max_length": 96},
+        student=str(blank),
+        optimizer={"lr": 1e-3},
+        trainer={"max_epochs": 6} | short,
+    )
     print("3 of 4: the student, from labels alone", flush=True)
-    labels = run("quickstart.yaml", name="quickstart-labels", losses={"labels": {"kind": "Labels"}})
+    labels = run("quickstart.yaml", name="quickstart-labels", losses={"labels": {"kind": "Labels"}}, **only)
     print("4 of 4: the student, from its teacher", flush=True)
-    student = run("quickstart.yaml")
+    student = run("quickstart.yaml", **only)
     print(f"\n{three(labels, student)}\n\nreport: {student.folder / 'report.html'}")
     return 0
 
@@ -45,20 +61,34 @@ def untrained(data: Path, folder: Path) -> None:
     train_tokenizer(data, folder)
     set_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=4, num_attention_heads=6, intermediate_size=768,
-                        max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        intermediate_size=768,
+        max_position_embeddings=128,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     BertForSequenceClassification(config).save_pretrained(folder)
 
 
 def three(labels: Report, student: Report) -> str:
     """The table: teacher, student without distillation, student."""
-    rows = [("teacher", student.models["teacher"]), ("student, labels only", labels.models["student"]), ("student, distilled", student.models["student"])]
+    rows = [
+        ("teacher", student.models["teacher"]),
+        ("student, labels only", labels.models["student"]),
+        ("student, distilled", student.models["student"]),
+    ]
     lines = [f"{'':<22}{'accuracy':>10}{'size':>10}{'batch 1':>12}{'batch 32':>12}  runtime"]
     for name, model in rows:
-        lines.append(f"{name:<22}{show(model.metrics['accuracy'], '%'):>10}{show(model.bytes, 'B'):>10}{show(model.latency_ms['batch_1'], 'ms'):>12}"
-                     f"{show(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}")
+        lines.append(
+            f"{name:<22}{show(model.metrics['accuracy'], '%'):>10}{show(model.bytes, 'B'):>10}"
+            f"{show(model.latency_ms['batch_1'], 'ms'):>12}"
+            f"{show(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}"
+        )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -58,7 +58,9 @@ class Report:
             return {}
         teacher, student = self.models["teacher"], self.models["student"]
         found = {
-            "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric] if teacher.metrics[self.main_metric] else 0.0,
+            "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric]
+            if teacher.metrics[self.main_metric]
+            else 0.0,
             "smaller": teacher.bytes / student.bytes,
         }
         for key in teacher.latency_ms:
@@ -68,10 +70,22 @@ class Report:
     def to_json(self) -> dict:
         """The data of report.json."""
         return {
-            "schema": 1, "name": self.name, "task": self.task, "main_metric": self.main_metric, "started": self.started,
-            "seconds": self.seconds, "command": self.command, "seed": self.seed, "versions": versions(), "hardware": hardware(), "notes": self.notes,
-            "models": {name: asdict(model) for name, model in self.models.items()}, "ratios": self.ratios,
-            "timeline": self.timeline, "exports": [asdict(export) for export in self.exports], "parity": self.parity,
+            "schema": 1,
+            "name": self.name,
+            "task": self.task,
+            "main_metric": self.main_metric,
+            "started": self.started,
+            "seconds": self.seconds,
+            "command": self.command,
+            "seed": self.seed,
+            "versions": versions(),
+            "hardware": hardware(),
+            "notes": self.notes,
+            "models": {name: asdict(model) for name, model in self.models.items()},
+            "ratios": self.ratios,
+            "timeline": self.timeline,
+            "exports": [asdict(export) for export in self.exports],
+            "parity": self.parity,
             "warnings": self.warnings,
         }
 
@@ -91,7 +105,10 @@ def hardware() -> dict[str, str | int]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            cpu,
+        )
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"cpu": cpu, "threads": torch.get_num_threads(), "accelerator": accelerator}
 

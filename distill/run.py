@@ -57,15 +57,33 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
 
     parts = assemble(config)
     trainer = make_trainer(config, folder)
-    order = LengthGrouped(parts.rows["train"]["length"], experiment.task.batch_size, experiment.seed, trainer.world_size, trainer.global_rank)
+    order = LengthGrouped(
+        parts.rows["train"]["length"],
+        experiment.task.batch_size,
+        experiment.seed,
+        trainer.world_size,
+        trainer.global_rank,
+    )
     timeline = time_of(config, trainer, len(order))
     what = entries(config, timeline)
-    module = Distillation(parts.student, parts.teacher, experiment.losses, experiment.task, experiment.optimizer, timeline, experiment.seed)
+    module = Distillation(
+        parts.student,
+        parts.teacher,
+        experiment.losses,
+        experiment.task,
+        experiment.optimizer,
+        timeline,
+        experiment.seed,
+    )
     collate = DataCollatorWithPadding(parts.tokenizer)
     rows = parts.rows.remove_columns("length")
     loader = Loader(rows["train"], order, collate, trainer.accumulate_grad_batches, module.count)
-    validation = DataLoader(rows["validation"], 2 * experiment.task.batch_size, collate_fn=collate,
-                            sampler=range(trainer.global_rank, len(rows["validation"]), trainer.world_size))
+    validation = DataLoader(
+        rows["validation"],
+        2 * experiment.task.batch_size,
+        collate_fn=collate,
+        sampler=range(trainer.global_rank, len(rows["validation"]), trainer.world_size),
+    )
 
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,13 +97,31 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
 
     batches = list(DataLoader(rows["validation"], 2 * experiment.task.batch_size, collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
-    models, exports, logits = measure(experiment.task, parts.teacher, deployed, folder, batches, latency_samples(rows["validation"], collate))
-    report = Report(
-        name=experiment.name, task=spelling(type(experiment.task)), main_metric=experiment.task.main_metric,
-        started=datetime.fromtimestamp(began).isoformat(timespec="seconds"), seconds=round(time.time() - began, 1),
-        command=command_line(), seed=experiment.seed, models=models, timeline=what, exports=exports, parity=deployed.parity,
-        warnings=[*parts.warnings, *doubts(models, exports, deployed)], notes=notes, folder=folder,
+    models, exports, logits = measure(
+        experiment.task, parts.teacher, deployed, folder, batches, latency_samples(rows["validation"], collate)
     )
-    skipped = [f"{name}: {why}" for callback in trainer.callbacks for name, why in getattr(callback, "skipped", {}).items()]
-    publish(report, details(experiment.task, parts.tables["validation"], parts.texts, parts.labels, logits, deployed, skipped), trainer.loggers)
+    report = Report(
+        name=experiment.name,
+        task=spelling(type(experiment.task)),
+        main_metric=experiment.task.main_metric,
+        started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
+        seconds=round(time.time() - began, 1),
+        command=command_line(),
+        seed=experiment.seed,
+        models=models,
+        timeline=what,
+        exports=exports,
+        parity=deployed.parity,
+        warnings=[*parts.warnings, *doubts(models, exports, deployed)],
+        notes=notes,
+        folder=folder,
+    )
+    skipped = [
+        f"{name}: {why}" for callback in trainer.callbacks for name, why in getattr(callback, "skipped", {}).items()
+    ]
+    publish(
+        report,
+        details(experiment.task, parts.tables["validation"], parts.texts, parts.labels, logits, deployed, skipped),
+        trainer.loggers,
+    )
     return report

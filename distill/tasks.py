@@ -78,11 +78,15 @@ class Classification(Task):
 
     def metrics(self, labels: int) -> MetricCollection:
         """Accuracy, F1 (of class 1 if there are two classes, else the mean over the classes), Matthews correlation."""
-        return MetricCollection({
-            "accuracy": MulticlassAccuracy(labels, average="micro"),
-            "f1": _F1OfClassOne(labels, average="none") if labels == 2 else MulticlassF1Score(labels, average="macro"),
-            "matthews": _Matthews(labels),
-        })
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(labels, average="micro"),
+                "f1": _F1OfClassOne(labels, average="none")
+                if labels == 2
+                else MulticlassF1Score(labels, average="macro"),
+                "matthews": _Matthews(labels),
+            }
+        )
 
     def predictions(self, logits: Tensor) -> Tensor:
         """The likeliest class."""
@@ -97,7 +101,9 @@ class _F1OfClassOne(MulticlassF1Score):
 
 
 class _Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says one class, where torchmetrics has more."""
+    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says one class, where torchmetrics
+    has more.
+    """
 
     def compute(self) -> Tensor:
         counts = self.confmat.cpu().double()  # not every accelerator has float64

@@ -27,8 +27,19 @@ class Teacher:
         return AutoConfig.from_pretrained(resolve(self.model))
 
     def load(self) -> PreTrainedModel:
-        """Its weights in float32, whatever they are stored in."""
-        return AutoModelForSequenceClassification.from_pretrained(resolve(self.model), dtype=torch.float32)
+        """Its weights in float32, whatever they are stored in.
+
+        Raises:
+            ValueError: if it is no trained classifier: a head at random teaches nothing.
+        """
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            resolve(self.model), dtype=torch.float32, output_loading_info=True
+        )
+        if loading["missing_keys"]:
+            raise ValueError(
+                f"it has no {', '.join(sorted(loading['missing_keys']))}; fine-tune it first (finetune.yaml)"
+            )
+        return model
 
 
 class FrozenTeacher:

@@ -13,7 +13,8 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
 
     Raises:
-        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some step.
+        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some
+            step.
     """
     experiment, found = config.value, []
 
@@ -36,7 +37,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             with config.blame(f"{path}.{end}"):
                 steps[end] = getattr(loss, end).step(timeline)
         if steps["stop"] <= steps["start"]:
-            raise config.error(path, f"stop: the window ends at step {steps['stop']}, and starts at step {steps['start']}")
+            raise config.error(
+                path, f"stop: the window ends at step {steps['stop']}, and starts at step {steps['start']}"
+            )
         add(f"loss {name}", steps["start"], steps["stop"])
         for field in fields(loss):
             if isinstance(getattr(loss, field.name), Schedule):
@@ -48,7 +51,11 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             pruner.check(timeline)
     if experiment.quantize:
         with config.blame("quantize.start"):
-            add(f"int{experiment.quantize.weights} training", experiment.quantize.start.step(timeline), timeline.total_steps)
+            add(
+                f"int{experiment.quantize.weights} training",
+                experiment.quantize.start.step(timeline),
+                timeline.total_steps,
+            )
     with config.blame("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
@@ -72,7 +79,11 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:
     """The step from which the student has its final sparsity and bits."""
-    ends = [moment.step(timeline) for pruner in experiment.pruners().values() for moment in pruner.sparsity.moments().values()]
+    ends = [
+        moment.step(timeline)
+        for pruner in experiment.pruners().values()
+        for moment in pruner.sparsity.moments().values()
+    ]
     return max([0, *ends, *([experiment.quantize.start.step(timeline)] if experiment.quantize else [])])
 
 

@@ -29,16 +29,25 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
         given["strategy"] = "ddp_find_unused_parameters_true"
     with config.blame("trainer"):
         try:
-            return Trainer(**given, logger=False, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
-                           use_distributed_sampler=False, default_root_dir=folder)
-        except (MisconfigurationException, RuntimeError) as error:
+            return Trainer(
+                **given,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                default_root_dir=folder,
+            )
+        except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
 
 
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
     """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
     losses = experiment.losses.values()
-    return any(loss.start != START or loss.stop != STOP for loss in losses) or not any(loss.student_needs.logits for loss in losses)
+    return any(loss.start != START or loss.stop != STOP for loss in losses) or not any(
+        loss.student_needs.logits for loss in losses
+    )
 
 
 def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
@@ -50,14 +59,29 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     in_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    ends = [trainer.max_steps] * (trainer.max_steps > 0) + [trainer.max_epochs * in_epoch] * ((trainer.max_epochs or -1) > 0)
+    ends = [trainer.max_steps] * (trainer.max_steps > 0) + [trainer.max_epochs * in_epoch] * (
+        (trainer.max_epochs or -1) > 0
+    )
     if not ends or min(ends) < 1:
-        raise config.error("trainer", f"max_epochs: the run has no steps ({batches} batches, max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps})")
+        raise config.error(
+            "trainer",
+            f"max_epochs: the run has no steps ({batches} batches, max_epochs {trainer.max_epochs}, max_steps "
+            f"{trainer.max_steps})",
+        )
+    if (
+        isinstance(trainer.val_check_interval, int)
+        and trainer.check_val_every_n_epoch
+        and trainer.val_check_interval > batches
+    ):
+        raise config.error(
+            "trainer", f"val_check_interval: {trainer.val_check_interval} batches, but an epoch has only {batches}"
+        )
     return Timeline(min(ends), in_epoch)
 
 
 def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
-    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which they act on a weight;
+    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which they
+    act on a weight;
     checkpoints last, so that they hold it all."""
     pruners = experiment.pruners()
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
@@ -72,8 +96,14 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> 
 
 def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:
     """metrics.csv always; Weights & Biases and TensorBoard where they were asked for."""
-    columns = ["progress", *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")), "lr",
-               *["sparsity"] * bool(experiment.prune), *["bits"] * bool(experiment.quantize), *(f"val/{name}" for name in module.metrics)]
+    columns = [
+        "progress",
+        *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
+        "lr",
+        *["sparsity"] * bool(experiment.prune),
+        *["bits"] * bool(experiment.quantize),
+        *(f"val/{name}" for name in module.metrics),
+    ]
     table = MetricsCSV(folder / "metrics.csv", columns)
     table.start(at_step)
     loggers: list[Logger] = [table]
@@ -89,5 +119,11 @@ def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
     mark = folder / "wandb_id"
     if not mark.exists():
         mark.write_text(secrets.token_hex(4))
-    return WandbLogger(name=experiment.name, save_dir=folder, project=experiment.tracking.wandb, id=mark.read_text(), resume="allow",
-                       config=dump(experiment))
+    return WandbLogger(
+        name=experiment.name,
+        save_dir=folder,
+        project=experiment.tracking.wandb,
+        id=mark.read_text(),
+        resume="allow",
+        config=dump(experiment),
+    )

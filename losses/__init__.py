@@ -7,5 +7,15 @@ from losses.logits import Logits, LogitsMSE
 from losses.loss import Loss
 from losses.relations import Relations
 
-__all__ = ["AttentionKL", "AttentionScores", "HiddenCosine", "HiddenMSE", "Labels", "Logits", "LogitsMSE", "Loss",
-           "PatientHidden", "Relations"]
+__all__ = [
+    "AttentionKL",
+    "AttentionScores",
+    "HiddenCosine",
+    "HiddenMSE",
+    "Labels",
+    "Logits",
+    "LogitsMSE",
+    "Loss",
+    "PatientHidden",
+    "Relations",
+]

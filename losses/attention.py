@@ -15,7 +15,8 @@ from students.signals import Attention, Signals, Trace, check
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-    """Squared error of scores [B, A, S, S] over the visible keys, mean over heads, mean over the keys of each query: [B, S].
+    """Squared error of scores [B, A, S, S] over the visible keys, mean over heads, mean over the keys of each query:
+    [B, S].
 
     Masked before the square, so that what no query sees counts nothing.
     """
@@ -24,13 +25,17 @@ def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
 
 
 def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-    """``KL(teacher, student)`` of attention given as scores [B, A, S, S], over the visible keys, mean over heads: [B, S]."""
+    """``KL(teacher, student)`` of attention given as scores [B, A, S, S], over the visible keys, mean over heads:
+    [B, S].
+    """
     log_q, log_p = (torch.log_softmax(z.float().masked_fill(~visible, -1e30), -1) for z in (student, teacher))
     return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
 
 
 def compared(attention: Attention, valid: Tensor) -> Tensor:
-    """Which scores are compared, [B, 1, S, S]: those of the keys that a query may look at, and of queries that are tokens."""
+    """Which scores are compared, [B, 1, S, S]: those of the keys that a query may look at, and of queries that are
+    tokens.
+    """
     return attention.visible() & valid[:, None, :, None]
 
 
@@ -40,7 +45,8 @@ class OnAttention(Loss):
 
     Args:
         layers: which block teaches which: a rule, or {student block: teacher block}.
-        stack: ``encoder``, ``decoder`` or ``cross`` of an encoder-decoder; the self attention of the first stack if not given.
+        stack: ``encoder``, ``decoder`` or ``cross`` of an encoder-decoder; the self attention of the first stack if
+            not given.
     """
 
     layers: Rule | dict[int, int] = "uniform"
@@ -78,8 +84,10 @@ class _OnScores(OnAttention):
         """
         super().setup(student, teacher)
         if student.num_attention_heads != teacher.num_attention_heads:
-            raise ValueError(f"the student has {student.num_attention_heads} heads, the teacher {teacher.num_attention_heads}; "
-                             "use Relations, which does not need equal heads")
+            raise ValueError(
+                f"the student has {student.num_attention_heads} heads, the teacher {teacher.num_attention_heads}; "
+                "use Relations, which does not need equal heads"
+            )
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the queries and the layer pairs, number of queries."""
@@ -99,7 +107,9 @@ class AttentionScores(_OnScores):
 
 @dataclass(kw_only=True, eq=False)
 class AttentionKL(_OnScores):
-    """KL of the attention distributions, teacher to student (MiniLM's first term, Wang et al. 2020, arXiv 2002.10957)."""
+    """KL of the attention distributions, teacher to student (MiniLM's first term, Wang et al. 2020, arXiv
+    2002.10957).
+    """
 
     layers: Rule | dict[int, int] = "top"
     distance = staticmethod(attention_kl)

@@ -39,7 +39,8 @@ class OnHidden(Loss):
     Args:
         layers: which layer teaches which: a rule, or {student layer: teacher layer}; 0 is the input of the first block.
         stack: ``encoder`` or ``decoder`` of an encoder-decoder; the model's first if not given.
-        project: always learn a linear map from the student's states to the teacher's; else only where the widths differ.
+        project: always learn a linear map from the student's states to the teacher's; else only where the widths
+            differ.
     """
 
     layers: Rule | dict[int, int] = "uniform"
@@ -66,8 +67,10 @@ class OnHidden(Loss):
 
     def compared(self, student: Trace, teacher: Trace) -> list[tuple[Tensor, Tensor]]:
         """The pairs (student state, projected; teacher state), [B, S, H of the teacher]."""
-        return [(projection(student.hidden[s].float()), teacher.hidden[t].float())
-                for projection, (s, t) in zip(self.projections, self.sites, strict=True)]
+        return [
+            (projection(student.hidden[s].float()), teacher.hidden[t].float())
+            for projection, (s, t) in zip(self.projections, self.sites, strict=True)
+        ]
 
 
 class _PerTokenHidden(OnHidden, PerToken):

@@ -37,8 +37,11 @@ class Loss(nn.Module, ABC):
         Raises:
             ValueError: if a value is one that the loss cannot use, or a moment lies outside the run.
         """
-        self.now = {f.name: getattr(self, f.name).value(step, timeline)
-                    for f in fields(self) if isinstance(getattr(self, f.name), Schedule)}
+        self.now = {
+            f.name: getattr(self, f.name).value(step, timeline)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Schedule)
+        }
         if not self.start.step(timeline) <= step < self.stop.step(timeline):
             self.now["weight"] = 0.0
 
@@ -51,11 +54,15 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """The number of positions the loss is a mean over, from the batch alone: a window is counted before it is run."""
+        """The number of positions the loss is a mean over, from the batch alone: a window is counted before it is
+        run.
+        """
 
     @abstractmethod
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The sum over valid positions (float32 scalar) and their count; the loss is Σ sum / Σ count over batches and ranks."""
+        """The sum over valid positions (float32 scalar) and their count; the loss is Σ sum / Σ count over batches
+        and ranks.
+        """
 
 
 class PerExample(Loss):

@@ -60,7 +60,9 @@ class Relations(OnAttention):
             count = config.num_attention_heads
             width = count * (getattr(config, "head_dim", None) or config.hidden_size // count)
             if width % self.relation_heads:
-                raise ValueError(f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}")
+                raise ValueError(
+                    f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}"
+                )
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the tokens, the layer pairs and the relations, number of tokens."""

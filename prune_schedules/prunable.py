@@ -56,8 +56,9 @@ class Whole:
 
     def scores(self, score: Score) -> Tensor:
         """One score per unit, [count]: the L2 norm over the scores of its entries."""
-        return unit_magnitude([part.rows(score(latent(part.module, part.name)), self.units.count)
-                               for part in self.units.slices])
+        return unit_magnitude(
+            [part.rows(score(latent(part.module, part.name)), self.units.count) for part in self.units.slices]
+        )
 
     def keep(self, keep: Tensor) -> None:
         """Mask all units but those in ``keep`` (bool [count])."""

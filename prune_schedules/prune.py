@@ -9,8 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prune_schedules.prunable import Entries, Whole
 from prune_schedules.mask import Mask
+from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest, magnitude
 from students.units import Units, heads, neurons
@@ -18,7 +18,9 @@ from students.weights import Where, latent, select, uses
 
 Shape = Literal["elements", "neurons", "heads"]
 _WHERE: dict[Shape, list[Where]] = {
-    "elements": ["attention", "ffn"], "neurons": ["ffn"], "heads": ["attention"],
+    "elements": ["attention", "ffn"],
+    "neurons": ["ffn"],
+    "heads": ["attention"],
 }
 
 
@@ -113,9 +115,7 @@ class Pruner(ABC):
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 
 
-def untied(
-    model: PreTrainedModel, found: list[Units]
-) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
+def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
     """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
     users, chosen, weights, skipped = uses(model), [], {}, {}
     for units in found:
@@ -125,8 +125,9 @@ def untied(
             skipped[units.name] = f"tied: {', '.join(shared)}"
         else:
             chosen.append(units)
-            weights |= {names[part][0].removesuffix(".weight"): part.module
-                        for part in units.slices if part.name == "weight"}
+            weights |= {
+                names[part][0].removesuffix(".weight"): part.module for part in units.slices if part.name == "weight"
+            }
     return chosen, weights, skipped
 
 

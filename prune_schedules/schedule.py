@@ -22,6 +22,9 @@ class Timeline:
 class Moment:
     """A point of the run, written ``10%``, ``2 epochs`` or ``500 steps``.
 
+    Args:
+        text: as it is written.
+
     Raises:
         ValueError: if the text is none of these, or lies before the start or after 100 %.
     """
@@ -91,7 +94,11 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same number throughout."""
+    """The same number throughout.
+
+    Args:
+        to: the number.
+    """
 
     to: float
 
@@ -102,7 +109,14 @@ class Constant(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp(Schedule):
-    """From ``initial`` to ``to`` between ``start`` and ``stop``; constant before and after."""
+    """From ``initial`` to ``to`` between ``start`` and ``stop``; constant before and after.
+
+    Args:
+        to: the value at the end of the window and after.
+        initial: the value before the window.
+        start: the moment at which it begins to change.
+        stop: the moment at which it has changed.
+    """
 
     to: float
     initial: float = 0.0
@@ -155,7 +169,12 @@ class Cubic(Ramp):
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Schedule):
-    """A staircase: ``initial``, then the value of the last moment that has come, as in ``at: {30%: 0.5, 60%: 0.8}``."""
+    """A staircase: ``initial``, then the value of the last moment that has come, as in ``at: {30%: 0.5, 60%: 0.8}``.
+
+    Args:
+        at: the value from each moment on.
+        initial: the value before the first.
+    """
 
     at: dict[str, float]
     initial: float = 0.0
@@ -178,7 +197,15 @@ class Steps(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cyclic(Schedule):
-    """Up and down between ``initial`` and ``to`` in ``cycles`` equal triangles (Smith 2017, arXiv 1506.01186)."""
+    """Up and down between ``initial`` and ``to`` in ``cycles`` equal triangles (Smith 2017, arXiv 1506.01186).
+
+    Args:
+        to: the value at the peaks.
+        initial: the value between them, and outside the window.
+        cycles: number of triangles.
+        start: the moment at which the first begins.
+        stop: the moment at which the last ends.
+    """
 
     to: float
     initial: float = 0.0

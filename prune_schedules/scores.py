@@ -36,8 +36,7 @@ def lowest(scores: list[Tensor], share: float, scope: Scope, at_least: int = 0) 
         raise ValueError(f"share: {share} is not between 0 and 1")
     flat = [score.flatten() for score in scores]
     if scope == "layer":
-        kept = [_without_lowest(score, min(round(share * len(score)), max(0, len(score) - at_least)))
-                for score in flat]
+        kept = [_without_lowest(score, min(round(share * len(score)), max(0, len(score) - at_least))) for score in flat]
     else:
         safe = [_protect(score, at_least) for score in flat]
         total = sum(len(score) for score in flat)

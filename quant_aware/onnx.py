@@ -53,8 +53,13 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
     try:
         with _quiet():
             program = torch.onnx.export(
-                _Logits(model, names).eval(), inputs, dynamo=True, verbose=False,
-                input_names=names, output_names=["logits"], dynamic_shapes={"tensors": shapes},
+                _Logits(model, names).eval(),
+                inputs,
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes={"tensors": shapes},
             )
     finally:
         model.set_attn_implementation(attention)
@@ -135,7 +140,7 @@ class _Logits(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, tensors))).logits
+        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
 
 
 def _strip(graph: GraphProto) -> None:

@@ -58,7 +58,9 @@ class Quantize:
             part.enabled = self.on
 
     def settle(self) -> None:
-        """Moves the quantization of looked-up rows to the whole tables, so that they can be folded; training is over."""
+        """Moves the quantization of looked-up rows to the whole tables, so that they can be folded; training is
+        over.
+        """
         for rows, handle, step in self._rows:
             handle.remove()
             step.enabled = rows.enabled
@@ -84,7 +86,9 @@ class QuantizeAware(Callback):
         """Switches as the first step of this process asks."""
         self._switch(trainer, module)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
         """Switches right after the optimizer step, so that validation of a step sees its numerics."""
         self._switch(trainer, module)
 

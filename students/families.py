@@ -13,7 +13,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` equal slices of its outputs."""
+    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` equal slices of its
+    outputs.
+    """
 
     path: str
     part: int = 0
@@ -39,7 +41,9 @@ class AttentionParts:
 
 @dataclass(frozen=True)
 class FeedForwardParts:
-    """The feed-forward of a block: ``inner`` layers make the intermediate units (two if gated), ``outer`` reads them."""
+    """The feed-forward of a block: ``inner`` layers make the intermediate units (two if gated), ``outer`` reads
+    them.
+    """
 
     inner: tuple[str, ...]
     outer: str
@@ -73,9 +77,14 @@ class Family:
 
 def _bert(prefix: str = "attention") -> Stack:
     attention = AttentionParts(
-        "attention.self", Projection("attention.self.query"), Projection("attention.self.key"),
-        Projection("attention.self.value"), "attention.output.dense",
-        "attention_head_size", ("num_attention_heads",), ("all_head_size",),
+        "attention.self",
+        Projection("attention.self.query"),
+        Projection("attention.self.key"),
+        Projection("attention.self.value"),
+        "attention.output.dense",
+        "attention_head_size",
+        ("num_attention_heads",),
+        ("all_head_size",),
     )
     return Stack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
 
@@ -89,20 +98,40 @@ def _plain(
 
 _DISTILBERT = Stack(
     "transformer.layer",
-    {"self": _plain("attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",))},
+    {
+        "self": _plain(
+            "attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",)
+        )
+    },
     FeedForwardParts(("ffn.lin1",), "ffn.lin2"),
 )
 _ALBERT = Stack(
     "encoder.albert_layer_groups",
-    {"self": _plain("albert_layers.0.attention", ("query", "key", "value", "dense"), "attention_head_size",
-                    ("num_attention_heads",), ("all_head_size",))},
+    {
+        "self": _plain(
+            "albert_layers.0.attention",
+            ("query", "key", "value", "dense"),
+            "attention_head_size",
+            ("num_attention_heads",),
+            ("all_head_size",),
+        )
+    },
     FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
 )
 _GPT2 = Stack(
     "h",
-    {"self": AttentionParts("attn", Projection("attn.c_attn", 0, 3), Projection("attn.c_attn", 1, 3),
-                            Projection("attn.c_attn", 2, 3), "attn.c_proj", "head_dim",
-                            ("num_heads",), ("split_size", "embed_dim"))},
+    {
+        "self": AttentionParts(
+            "attn",
+            Projection("attn.c_attn", 0, 3),
+            Projection("attn.c_attn", 1, 3),
+            Projection("attn.c_attn", 2, 3),
+            "attn.c_proj",
+            "head_dim",
+            ("num_heads",),
+            ("split_size", "embed_dim"),
+        )
+    },
     FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),
 )
 _LLAMA = Stack(
@@ -114,11 +143,18 @@ _T5_SELF = _plain("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj
 _T5_CROSS = _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
 _T5_INNER = ("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1")
 _T5 = {
-    "encoder": Stack("encoder.block", {"self": _T5_SELF},
-                     FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"), "num_layers"),
-    "decoder": Stack("decoder.block", {"self": _T5_SELF, "cross": _T5_CROSS},
-                     FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
-                     "num_decoder_layers"),
+    "encoder": Stack(
+        "encoder.block",
+        {"self": _T5_SELF},
+        FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"),
+        "num_layers",
+    ),
+    "decoder": Stack(
+        "decoder.block",
+        {"self": _T5_SELF, "cross": _T5_CROSS},
+        FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
+        "num_decoder_layers",
+    ),
 }
 
 RESIZED = "resized-"

@@ -22,8 +22,10 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
     piles = tuple(f"{_pile_name(teacher, stack)}." for stack in family(teacher.config).stacks)
     lost = [name for name in source if name not in own and not name.startswith(piles)]
     if lost:
-        raise ValueError(f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
-                         f"has no place for the teacher's {', '.join(lost)}; choose another size")
+        raise ValueError(
+            f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
+            f"has no place for the teacher's {', '.join(lost)}; choose another size"
+        )
     entries, hidden, fresh = unit_entries(teacher, student.config), [], set()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
     for name in own:
@@ -89,9 +91,7 @@ def repeats(model: PreTrainedModel, stack: str | None = None) -> bool:
     return len(set(blocks(model, stack))) < depth(model.config, stack)
 
 
-def _teacher_names(
-    teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]
-) -> dict[str, str]:
+def _teacher_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> dict[str, str]:
     """The name in the teacher of each weight of the student."""
     names = {name: name for name in student.state_dict()}
     known = teacher.state_dict().keys()

@@ -77,10 +77,19 @@ def record_sizes(model: PreTrainedModel) -> None:
 @cache
 def resized_config(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
     """The config of the resized models of a family: the stock one and ``sizes``."""
-    return _publish(type(f"Resized{base.__name__}", (base,), {
-        "__module__": __name__, "__annotations__": {"sizes": dict | None}, "sizes": None,
-        "model_type": RESIZED + base.model_type,
-        "__doc__": f"A {base.__name__} whose blocks have ``sizes`` of their own."}))
+    return _publish(
+        type(
+            f"Resized{base.__name__}",
+            (base,),
+            {
+                "__module__": __name__,
+                "__annotations__": {"sizes": dict | None},
+                "sizes": None,
+                "model_type": RESIZED + base.model_type,
+                "__doc__": f"A {base.__name__} whose blocks have ``sizes`` of their own.",
+            },
+        )
+    )
 
 
 @cache
@@ -91,9 +100,18 @@ def resized_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         base.__init__(self, config)
         resize(self, config.sizes)
 
-    return _publish(type(f"Resized{base.__name__}", (base,), {
-        "__module__": __name__, "__init__": build, "config_class": resized_config(base.config_class),
-        "__doc__": f"A {base.__name__} whose blocks have the sizes that its config names."}))
+    return _publish(
+        type(
+            f"Resized{base.__name__}",
+            (base,),
+            {
+                "__module__": __name__,
+                "__init__": build,
+                "config_class": resized_config(base.config_class),
+                "__doc__": f"A {base.__name__} whose blocks have the sizes that its config names.",
+            },
+        )
+    )
 
 
 def _publish(made: type) -> type:
@@ -108,4 +126,5 @@ for _family in FAMILIES:
     # AutoModel too: Llama's classifier makes its inner model through it.
     AutoModel.register(resized_config(_stock), resized_model(MODEL_MAPPING[_stock]))
     AutoModelForSequenceClassification.register(
-        resized_config(_stock), resized_model(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[_stock]))
+        resized_config(_stock), resized_model(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[_stock])
+    )

@@ -104,7 +104,8 @@ def check(config: PretrainedConfig, signals: Signals) -> None:
         if "cross" in stack.attention:
             attention["cross"] = hidden[name]
     for kind, sites, known, first in (
-        ("hidden", signals.hidden, hidden, 0), ("attention", signals.attention, attention, 1)
+        ("hidden", signals.hidden, hidden, 0),
+        ("attention", signals.attention, attention, 1),
     ):
         for stack, layer in sorted(sites):
             if stack not in known:

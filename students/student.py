@@ -32,7 +32,11 @@ class Student(ABC):
 
 @dataclass(kw_only=True)
 class Pretrained(Student):
-    """A sequence classifier that exists: a hub name, a folder, or the folder of an earlier run."""
+    """A sequence classifier that exists.
+
+    Args:
+        model: a hub name, a folder, or the folder of an earlier run.
+    """
 
     model: str
 
@@ -47,7 +51,10 @@ class Pretrained(Student):
         saved_labels = config.num_labels
         set_task(config, labels, problem)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True,
+            source,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
             ignore_mismatched_sizes=config.num_labels != saved_labels,
         )
         warn_fresh(self.model, [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])])

@@ -16,8 +16,16 @@ from transformers.masking_utils import sdpa_mask
 from students.families import blocks, family
 from students.signals import Attention, Signals, Site, Trace, check, last_site
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds",
-          "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
+INPUTS = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "inputs_embeds",
+    "decoder_input_ids",
+    "decoder_attention_mask",
+    "decoder_inputs_embeds",
+)
 """What a model may be given of a batch. Labels are not among it: the loss is ours."""
 
 
@@ -177,8 +185,14 @@ class _Tape:
 
 
 def _recording_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *,
-    tape: _Tape | None = None, **rest: Any,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    tape: _Tape | None = None,
+    **rest: Any,
 ) -> tuple[Tensor, None]:
     """SDPA that notes what it is given; the signature is the one ``AttentionInterface`` wants."""
     if tape is not None:

@@ -23,6 +23,14 @@ class Transformer(Student):
     and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
     deeper or wider than the teacher.
 
+    Args:
+        layers: number of blocks.
+        hidden: hidden size.
+        heads: number of attention heads.
+        intermediate: neurons of a feed-forward.
+        weights: where they start.
+        teacher_layers: the teacher's blocks to start from, counted from 1, one for each of the student's.
+
     Raises:
         ValueError: if a field is wrong for every teacher.
     """
@@ -53,8 +61,10 @@ class Transformer(Student):
         if teacher is None:
             raise ValueError("a Transformer student is cut from a teacher: name one, or name a model")
         if teacher.model_type.startswith(RESIZED):
-            raise ValueError("a teacher whose blocks have sizes of their own gives no Transformer student; "
-                             "name the model it was made from")
+            raise ValueError(
+                "a teacher whose blocks have sizes of their own gives no Transformer student; "
+                "name the model it was made from"
+            )
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
@@ -102,31 +112,44 @@ class Transformer(Student):
         if self.teacher_layers:
             return dict.fromkeys(family(teacher).stacks, self.teacher_layers)
         depths = {name: depth(teacher, name) for name in family(teacher).stacks}
-        return {name: [evenly(i, self.layers or count, count) for i in range(1, (self.layers or count) + 1)]
-                for name, count in depths.items()}
+        return {
+            name: [evenly(i, self.layers or count, count) for i in range(1, (self.layers or count) + 1)]
+            for name, count in depths.items()
+        }
 
     def _check_blocks(self, teacher: PretrainedConfig) -> None:
         for name in family(teacher).stacks:
             count = depth(teacher, name)
             if self.teacher_layers and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
-                raise ValueError(f"teacher_layers: the teacher has blocks 1 to {count}, "
-                                 f"not {', '.join(map(str, self.teacher_layers))}")
+                raise ValueError(
+                    f"teacher_layers: the teacher has blocks 1 to {count}, "
+                    f"not {', '.join(map(str, self.teacher_layers))}"
+                )
             if self.teacher_layers is None and self.layers is not None and self.layers > count:
-                raise ValueError(f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
-                                 "weights: random, or teacher_layers that name a block twice")
+                raise ValueError(
+                    f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
+                    "weights: random, or teacher_layers that name a block twice"
+                )
 
     def _check_widths(self, teacher: PretrainedConfig, student: PretrainedConfig) -> None:
-        sizes = {"hidden": (teacher.hidden_size, student.hidden_size),
-                 "heads": (teacher.num_attention_heads, student.num_attention_heads),
-                 "intermediate": (intermediate_size(teacher), intermediate_size(student))}
+        sizes = {
+            "hidden": (teacher.hidden_size, student.hidden_size),
+            "heads": (teacher.num_attention_heads, student.num_attention_heads),
+            "intermediate": (intermediate_size(teacher), intermediate_size(student)),
+        }
         for name, (before, after) in sizes.items():
             if after > before:
-                raise ValueError(f"{name}: the teacher has {before}, not {after}; "
-                                 "a wider student needs weights: random")
+                raise ValueError(
+                    f"{name}: the teacher has {before}, not {after}; a wider student needs weights: random"
+                )
         before, after = head_shape(teacher)[2], head_shape(student)[2]
         if after > before:
-            raise ValueError(f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
-                             f"{after} wide, the teacher's {before}; keep more heads, or set weights: random")
+            raise ValueError(
+                f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
+                f"{after} wide, the teacher's {before}; keep more heads, or set weights: random"
+            )
         if family(teacher).biased_scores and sizes["heads"][0] != sizes["heads"][1]:
-            raise ValueError(f"heads: the blocks of a {teacher.model_type} share one position bias, so its "
-                             f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random")
+            raise ValueError(
+                f"heads: the blocks of a {teacher.model_type} share one position bias, so its "
+                f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random"
+            )

@@ -83,8 +83,11 @@ def heads(model: PreTrainedModel) -> list[Units]:
                 owner, output = block.get_submodule(parts.module), block.get_submodule(parts.output)
                 size = getattr(owner, parts.size)
                 count = _width(block, parts.value) // size
-                slices = [part for projection in (parts.query, parts.key, parts.value)
-                          for part in _projected(block, projection, count)]
+                slices = [
+                    part
+                    for projection in (parts.query, parts.key, parts.value)
+                    for part in _projected(block, projection, count)
+                ]
                 axis = 1 - out_axis(output)
                 slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // count))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}

@@ -59,8 +59,11 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
 
 def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
     """The linear layers of all attentions of a block, each once (a fused one holds three projections)."""
-    paths = [path for parts in stack.attention.values()
-             for path in (parts.query.path, parts.key.path, parts.value.path, parts.output)]
+    paths = [
+        path
+        for parts in stack.attention.values()
+        for path in (parts.query.path, parts.key.path, parts.value.path, parts.output)
+    ]
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 
 
@@ -125,8 +128,12 @@ def fold(model: nn.Module) -> None:
         ValueError: if steps give the uses of a tied weight different values, so that one tensor cannot hold
         them.
     """
-    found = {_plain(f"{path}.{name}"): (module, name) for path, module in model.named_modules()
-             if parametrize.is_parametrized(module) for name in module.parametrizations}
+    found = {
+        _plain(f"{path}.{name}"): (module, name)
+        for path, module in model.named_modules()
+        if parametrize.is_parametrized(module)
+        for name in module.parametrizations
+    }
     users = uses(model)
     with torch.no_grad():
         results = {key: getattr(module, name).detach().clone() for key, (module, name) in found.items()}

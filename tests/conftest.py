@@ -31,7 +31,9 @@ def materials(tmp_path_factory) -> Path:
     save_sst2(folder / "repository", 64)
     (folder / "data").mkdir()
     for split in ("train", "validation"):
-        (folder / "repository" / "sst2" / f"{split}-00000-of-00001.parquet").rename(folder / "data" / f"{split}.parquet")
+        (folder / "repository" / "sst2" / f"{split}-00000-of-00001.parquet").rename(
+            folder / "data" / f"{split}.parquet"
+        )
     save_tiny_bert(folder / "teacher", layers=4, hidden=32, heads=4, labels=["negative", "positive"])
     return folder
 

@@ -24,8 +24,14 @@ Head = Literal["classification", "language"]
 
 
 def tiny(
-    model_type: str, layers: int = 2, hidden: int = 32, heads: int = 4, intermediate: int = 64,
-    vocab: int = 100, labels: int = 3, head: Head = "classification",
+    model_type: str,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    intermediate: int = 64,
+    vocab: int = 100,
+    labels: int = 3,
+    head: Head = "classification",
 ) -> PreTrainedModel:
     """A random model in eval mode, the same at every call; Llama has half as many key-value heads.
 
@@ -46,35 +52,66 @@ def tiny(
 
 
 def tiny_config(
-    model_type: str, layers: int = 2, hidden: int = 32, heads: int = 4, intermediate: int = 64,
-    vocab: int = 100, labels: int = 3,
+    model_type: str,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    intermediate: int = 64,
+    vocab: int = 100,
+    labels: int = 3,
 ) -> PretrainedConfig:
     """The configuration of ``tiny``; sequences may have up to 64 tokens."""
-    bert = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
-            "intermediate_size": intermediate, "max_position_embeddings": 66}
+    bert = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": 66,
+    }
     sizes = {
         "bert": bert,
         "roberta": bert | {"type_vocab_size": 1},
         "electra": bert | {"embedding_size": hidden // 2},
-        "albert": bert | {"embedding_size": hidden // 2, "hidden_dropout_prob": 0.1,
-                          "attention_probs_dropout_prob": 0.1},
-        "distilbert": {"dim": hidden, "n_layers": layers, "n_heads": heads, "hidden_dim": intermediate,
-                       "max_position_embeddings": 66},
-        "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_inner": intermediate,
-                 "n_positions": 66},
+        "albert": bert
+        | {"embedding_size": hidden // 2, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+        "distilbert": {
+            "dim": hidden,
+            "n_layers": layers,
+            "n_heads": heads,
+            "hidden_dim": intermediate,
+            "max_position_embeddings": 66,
+        },
+        "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_inner": intermediate, "n_positions": 66},
         "llama": bert | {"num_key_value_heads": max(1, heads // 2)},
-        "t5": {"d_model": hidden, "num_layers": layers, "num_decoder_layers": layers, "num_heads": heads,
-               "d_kv": hidden // heads, "d_ff": intermediate, "decoder_start_token_id": 0},
+        "t5": {
+            "d_model": hidden,
+            "num_layers": layers,
+            "num_decoder_layers": layers,
+            "num_heads": heads,
+            "d_kv": hidden // heads,
+            "d_ff": intermediate,
+            "decoder_start_token_id": 0,
+        },
     }
     return AutoConfig.for_model(
-        model_type, vocab_size=vocab, num_labels=labels, pad_token_id=PAD.get(model_type, 0), bos_token_id=2,
-        eos_token_id=EOS.get(model_type, 3), **sizes[model_type],
+        model_type,
+        vocab_size=vocab,
+        num_labels=labels,
+        pad_token_id=PAD.get(model_type, 0),
+        bos_token_id=2,
+        eos_token_id=EOS.get(model_type, 3),
+        **sizes[model_type],
     )
 
 
 def batch(
-    model_type: str, size: int = 3, length: int = 8, vocab: int = 100, labels: int = 3,
-    head: Head = "classification", seed: int = 0,
+    model_type: str,
+    size: int = 3,
+    length: int = 8,
+    vocab: int = 100,
+    labels: int = 3,
+    head: Head = "classification",
+    seed: int = 0,
 ) -> dict[str, torch.Tensor]:
     """A right-padded batch, the same at every call: the first row is full, each further one 2 tokens shorter.
 

@@ -90,8 +90,7 @@ def entries(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict]
     parents = {"/".join(path.split("/")[:depth]) for path in below for depth in range(1, path.count("/") + 1)}
     found = [{"type": "directory", "path": path, "size": 0, "oid": _oid(path.encode())} for path in parents]
     found += [
-        {"type": "file", "path": path, "size": len(content), "oid": _oid(content)}
-        for path, content in below.items()
+        {"type": "file", "path": path, "size": len(content), "oid": _oid(content)} for path, content in below.items()
     ]
     inside = [entry for entry in found if entry["path"].startswith(prefix)]
     return [entry for entry in inside if recursive or "/" not in entry["path"].removeprefix(prefix)]

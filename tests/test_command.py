@@ -30,7 +30,12 @@ output: out
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of two blocks, the same without its tokenizer, one without a head, and 40 rows."""
     folder = tmp_path_factory.mktemp("command")
-    for name, labels in (("teacher", ["0", "1"]), ("wordless", ["0", "1"]), ("three", ["a", "b", "c"]), ("headless", None)):
+    for name, labels in (
+        ("teacher", ["0", "1"]),
+        ("wordless", ["0", "1"]),
+        ("three", ["a", "b", "c"]),
+        ("headless", None),
+    ):
         save_tiny_bert(folder / name, layers=2, hidden=24, heads=4, labels=labels)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "wordless" / file).unlink()
@@ -69,8 +74,11 @@ def refused(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
 
 IN_FILE = {
     "a misspelt key": ("layers: 1", "layer: 1", "3: student.layer: Transformer has no 'layer'; did you mean 'layers'?"),
-    "a misspelt section": ("optimizer:", "optimiser:",
-        "9: optimiser: Experiment has no 'optimiser'; did you mean 'optimizer'?"),
+    "a misspelt section": (
+        "optimizer:",
+        "optimiser:",
+        "9: optimiser: Experiment has no 'optimiser'; did you mean 'optimizer'?",
+    ),
     "a key like no other": ("lr:", "zzz:", "9: optimizer.zzz: Optimizer has no 'zzz'; it has lr, warmup, schedule,"),
     "a text for a number": ("layers: 1", "layers: four", "3: student.layers: 'four' is not a whole number"),
     "a share for a whole number": ("layers: 1", "layers: 1.5", "3: student.layers: 1.5 is not a whole number"),
@@ -83,29 +91,70 @@ IN_FILE = {
     "a list for a class": ("{kind: Transformer, layers: 1}", "[1]", "3: student: [1] is not a Student"),
     "a number for a class": ("{start: 50%}", "8", "8: quantize: 8 is not a Quantize"),
     "a word that is no choice": ("output: out", "export: onxx", "11: export: 'onxx' is not onnx; did you mean 'onnx'?"),
-    "a word in a list of choices": ("{kind: Magnitude,", "{kind: Magnitude, where: [attn],",
-        "7: prune.where.0: 'attn' is not one of attention, ffn, embeddings, head; did you mean 'attention'?"),
-    "a misspelt rule": ("HiddenMSE,", "HiddenMSE, layers: unifrom,",
-        "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top or a mapping; did you mean"),
-    "an unknown loss": ("kind: Logits,", "kind: LogitKL,", "6: losses.logits.kind: no Loss 'LogitKL'; did you mean 'Logits'?"),
-    "an unknown schedule": ("kind: Cubic", "kind: Cubik", "7: prune.sparsity.kind: no Schedule 'Cubik'; did you mean 'Cubic'?"),
-    "an unknown task": ("name: classification", "name: clasification",
-        "1: task.name: no Task 'clasification'; did you mean 'classification'?"),
+    "a word in a list of choices": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, where: [attn],",
+        "7: prune.where.0: 'attn' is not one of attention, ffn, embeddings, head; did you mean 'attention'?",
+    ),
+    "a misspelt rule": (
+        "HiddenMSE,",
+        "HiddenMSE, layers: unifrom,",
+        "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top or a mapping; did you mean",
+    ),
+    "an unknown loss": (
+        "kind: Logits,",
+        "kind: LogitKL,",
+        "6: losses.logits.kind: no Loss 'LogitKL'; did you mean 'Logits'?",
+    ),
+    "an unknown schedule": (
+        "kind: Cubic",
+        "kind: Cubik",
+        "7: prune.sparsity.kind: no Schedule 'Cubik'; did you mean 'Cubic'?",
+    ),
+    "an unknown task": (
+        "name: classification",
+        "name: clasification",
+        "1: task.name: no Task 'clasification'; did you mean 'classification'?",
+    ),
     "a loss without kind": ("kind: Logits, ", "", "6: losses.logits: no 'kind'; expected one of "),
-    "a task without name": ("name: classification, ", "", "1: task: no 'name'; expected one of classification, regression"),
+    "a task without name": (
+        "name: classification, ",
+        "",
+        "1: task: no 'name'; expected one of classification, regression",
+    ),
     "a schedule without its end": (", to: 0.5", "", "7: prune.sparsity: Cubic needs 'to'"),
     "no student": ("student: {kind: Transformer, layers: 1}\n", "", "1: Experiment needs 'student'"),
-    "a moment without unit": ("stop: 50%", "stop: 0.5",
-        "5: losses.hidden.stop: '0.5' is not a moment of the run; write '10%',"),
-    "a moment after the end": ("stop: 50%", "stop: 150%", "5: losses.hidden.stop: '150%' lies after the end of the run"),
-    "a stair at no moment": ("{kind: Cubic, to: 0.5}", "{kind: Steps, at: {30: 0.5}}",
-        "7: prune.sparsity: '30' is not a moment of the run"),
-    "heads that do not divide": ("layers: 1", "heads: 12, hidden: 310",
-        "3: student.heads: 12 heads do not divide a hidden size of 310"),
+    "a moment without unit": (
+        "stop: 50%",
+        "stop: 0.5",
+        "5: losses.hidden.stop: '0.5' is not a moment of the run; write '10%',",
+    ),
+    "a moment after the end": (
+        "stop: 50%",
+        "stop: 150%",
+        "5: losses.hidden.stop: '150%' lies after the end of the run",
+    ),
+    "a stair at no moment": (
+        "{kind: Cubic, to: 0.5}",
+        "{kind: Steps, at: {30: 0.5}}",
+        "7: prune.sparsity: '30' is not a moment of the run",
+    ),
+    "heads that do not divide": (
+        "layers: 1",
+        "heads: 12, hidden: 310",
+        "3: student.heads: 12 heads do not divide a hidden size of 310",
+    ),
     "a constructor's error": ("lr: 3e-5", "lr: 0", "9: optimizer.lr: must be above 0, not 0"),
-    "an error of two keys": ("{kind: Magnitude,", "{kind: Magnitude, shape: heads, where: [ffn],",
-        "7: prune.where: heads are in attention only, not in ffn"),
-    "no losses": (GOOD[GOOD.index("losses:"):GOOD.index("prune:")], "losses: {}\n", "4: losses: name at least one loss"),
+    "an error of two keys": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, shape: heads, where: [ffn],",
+        "7: prune.where: heads are in attention only, not in ffn",
+    ),
+    "no losses": (
+        GOOD[GOOD.index("losses:") : GOOD.index("prune:")],
+        "losses: {}\n",
+        "4: losses: name at least one loss",
+    ),
     "a negative seed": ("output: out", "seed: -1", "11: seed: must lie in [0, 2^32), not -1"),
     "no rows": ("data.csv}", "data.csv, train_rows: 0}", "1: task.train_rows: must be at least 1, not 0"),
     "three columns of text": ("data.csv}", "data.csv, text: [a, b, c]}", "1: task.text: one column or two, not 3"),
@@ -120,14 +169,26 @@ IN_FILE = {
     "two documents": ("output: out", "---\nseed: 1", "11: not valid YAML: "),
     "an empty file": (GOOD, "", "1: the file is not a mapping of keys to values"),
     "a list for a file": (GOOD, "- task", "1: the file is not a mapping of keys to values"),
-    "an unknown option of the trainer": ("max_epochs", "max_epoch",
-        "10: trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean 'max_epochs'"),
-    "an option that the run sets": ("max_epochs: 1", "logger: true",
-        "10: trainer.logger: no argument of Lightning's Trainer that a run leaves open"),
-    "a text for the trainer's number": ("max_epochs: 1", "max_epochs: many",
-        "10: trainer.max_epochs: 'many' is not a whole number"),
-    "no accumulation": ("max_epochs: 1", "accumulate_grad_batches: 0",
-        "10: trainer.accumulate_grad_batches: must be at least 1, not 0"),
+    "an unknown option of the trainer": (
+        "max_epochs",
+        "max_epoch",
+        "10: trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean 'max_epochs'",
+    ),
+    "an option that the run sets": (
+        "max_epochs: 1",
+        "logger: true",
+        "10: trainer.logger: no argument of Lightning's Trainer that a run leaves open",
+    ),
+    "a text for the trainer's number": (
+        "max_epochs: 1",
+        "max_epochs: many",
+        "10: trainer.max_epochs: 'many' is not a whole number",
+    ),
+    "no accumulation": (
+        "max_epochs: 1",
+        "accumulate_grad_batches: 0",
+        "10: trainer.accumulate_grad_batches: must be at least 1, not 0",
+    ),
     "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
 }
 
@@ -143,54 +204,121 @@ AGAINST_THE_WORLD = {
     "no such data": ("data.csv", "dta.csv", "1: task.data: there is no file or folder 'dta.csv'"),
     "no such folder of data": ("data.csv", "./dta", "1: task.data: there is no file or folder './dta'"),
     "no such data beside others": ("data.csv", "taken/data", "1: task.data: there is no file or folder 'taken/data'"),
-    "no such data on the hub": ("data.csv", "nobody/nothing",
-        "1: task.data: HF_HUB_OFFLINE is set and 'nobody/nothing' is not"),
+    "no such data on the hub": (
+        "data.csv",
+        "nobody/nothing",
+        "1: task.data: HF_HUB_OFFLINE is set and 'nobody/nothing' is not",
+    ),
     "no data in the folder": ("data.csv", "empty", "1: task.data: the folder 'empty' has no train file"),
-    "no such text": ("data.csv", "data.csv, text: sentence",
-        "1: task.text: there is no column 'sentence'; there are text, label"),
-    "no such label": ("data.csv", "data.csv, label: lable", "1: task.label: there is no column 'lable'; there are text, label"),
-    "no room for text": ("data.csv", "data.csv, max_length: 2",
-        "1: task.max_length: 2 leaves no room for text beside 2 special tokens"),
-    "rows longer than the model": ("data.csv", "long.csv, max_length: 200",
-        "1: task.max_length: there are rows of 200 tokens, and teacher reads 128 at most"),
+    "no such text": (
+        "data.csv",
+        "data.csv, text: sentence",
+        "1: task.text: there is no column 'sentence'; there are text, label",
+    ),
+    "no such label": (
+        "data.csv",
+        "data.csv, label: lable",
+        "1: task.label: there is no column 'lable'; there are text, label",
+    ),
+    "no room for text": (
+        "data.csv",
+        "data.csv, max_length: 2",
+        "1: task.max_length: 2 leaves no room for text beside 2 special tokens",
+    ),
+    "rows longer than the model": (
+        "data.csv",
+        "long.csv, max_length: 200",
+        "1: task.max_length: there are rows of 200 tokens, and teacher reads 128 at most",
+    ),
     "no such teacher": ("teacher: teacher", "teacher: ./techer", "2: teacher.model: there is no folder './techer'"),
-    "no such teacher on the hub": ("teacher: teacher", "teacher: nobody/nothing",
-        "2: teacher: HF_HUB_OFFLINE is set and 'nobody/nothing' is not"),
+    "no such teacher on the hub": (
+        "teacher: teacher",
+        "teacher: nobody/nothing",
+        "2: teacher: HF_HUB_OFFLINE is set and 'nobody/nothing' is not",
+    ),
     "no model in the folder": ("teacher: teacher", "teacher: empty", "2: teacher.model: 'empty' holds no model"),
     "broken weights": ("teacher: teacher", "teacher: broken", "2: teacher: 'broken' cannot be loaded: "),
     "no tokenizer": ("teacher: teacher", "teacher: wordless", "2: teacher.model: 'wordless' has no tokenizer files"),
-    "a teacher that was never trained": ("teacher: teacher", "teacher: headless",
-        "2: teacher: 'headless' cannot be loaded: it has no classifier.bias"),
-    "a teacher of other classes": ("teacher: teacher", "teacher: three",
-        "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)"),
+    "a teacher that was never trained": (
+        "teacher: teacher",
+        "teacher: headless",
+        "2: teacher: 'headless' cannot be loaded: it has no classifier.bias",
+    ),
+    "a teacher of other classes": (
+        "teacher: teacher",
+        "teacher: three",
+        "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)",
+    ),
     "no teacher": ("teacher: teacher\n", "", "2: student: a Transformer student is cut from a teacher"),
-    "no such student": ("{kind: Transformer, layers: 1}", "./nowhere", "3: student.model: there is no folder './nowhere'"),
-    "a student deeper than its teacher": ("layers: 1", "layers: 9", "3: student.layers: the teacher has 2 blocks, not 9"),
+    "no such student": (
+        "{kind: Transformer, layers: 1}",
+        "./nowhere",
+        "3: student.model: there is no folder './nowhere'",
+    ),
+    "a student deeper than its teacher": (
+        "layers: 1",
+        "layers: 9",
+        "3: student.layers: the teacher has 2 blocks, not 9",
+    ),
     "a student wider than its teacher": ("layers: 1", "hidden: 48", "3: student.hidden: the teacher has 24, not 48"),
-    "heads that do not divide the teacher's size": ("layers: 1", "heads: 5",
-        "3: student.heads: 5 heads do not divide a hidden size of 24"),
-    "a loss on a layer that is not there": ("kind: HiddenMSE", "kind: HiddenMSE, layers: {1: 7}",
-        "5: losses.hidden.layers: the teacher has layers 0 to 2, not 7"),
+    "heads that do not divide the teacher's size": (
+        "layers: 1",
+        "heads: 5",
+        "3: student.heads: 5 heads do not divide a hidden size of 24",
+    ),
+    "a loss on a layer that is not there": (
+        "kind: HiddenMSE",
+        "kind: HiddenMSE, layers: {1: 7}",
+        "5: losses.hidden.layers: the teacher has layers 0 to 2, not 7",
+    ),
     "a temperature of nothing": ("temperature: 2.0", "temperature: 0", "6: losses.logits.temperature: must be above 0"),
-    "more epochs than there are": ("stop: 50%", "stop: 7 epochs",
-        "5: losses.hidden.stop: '7 epochs' is step 14, but the run ends at step 2"),
-    "more steps than there are": ("start: 50%}", "start: 90 steps}",
-        "8: quantize.start: '90 steps' is step 90, but the run ends at step 2"),
-    "a window that ends before it starts": ("stop: 50%", "start: 90%, stop: 10%",
-        "5: losses.hidden.stop: the window ends at step 0, and starts at step 2"),
-    "more sparsity than there is": ("to: 0.5", "to: 1.5", "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1"),
+    "more epochs than there are": (
+        "stop: 50%",
+        "stop: 7 epochs",
+        "5: losses.hidden.stop: '7 epochs' is step 14, but the run ends at step 2",
+    ),
+    "more steps than there are": (
+        "start: 50%}",
+        "start: 90 steps}",
+        "8: quantize.start: '90 steps' is step 90, but the run ends at step 2",
+    ),
+    "a window that ends before it starts": (
+        "stop: 50%",
+        "start: 90%, stop: 10%",
+        "5: losses.hidden.stop: the window ends at step 0, and starts at step 2",
+    ),
+    "more sparsity than there is": (
+        "to: 0.5",
+        "to: 1.5",
+        "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1",
+    ),
     "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
     "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),
-    "an unknown accelerator": ("accelerator: cpu", "accelerator: gpuu",
-        "10: trainer: You selected an invalid accelerator name"),
-    "an unknown strategy": ("accelerator: cpu", "accelerator: cpu, strategy: foo",
-        "10: trainer: You selected an invalid strategy name"),
-    "devices that are none": ("accelerator: cpu", "accelerator: cpu, devices: many",
-        "10: trainer: `devices` selected with `CPUAccelerator`"),
-    "more than all batches": ("accelerator: cpu", "accelerator: cpu, limit_train_batches: 1.5",
-        "10: trainer: You have passed invalid value 1.5"),
-    "validation less than once an epoch": ("accelerator: cpu", "accelerator: cpu, val_check_interval: 99",
-        "10: trainer.val_check_interval: 99 batches"),
+    "an unknown accelerator": (
+        "accelerator: cpu",
+        "accelerator: gpuu",
+        "10: trainer: You selected an invalid accelerator name",
+    ),
+    "an unknown strategy": (
+        "accelerator: cpu",
+        "accelerator: cpu, strategy: foo",
+        "10: trainer: You selected an invalid strategy name",
+    ),
+    "devices that are none": (
+        "accelerator: cpu",
+        "accelerator: cpu, devices: many",
+        "10: trainer: `devices` selected with `CPUAccelerator`",
+    ),
+    "more than all batches": (
+        "accelerator: cpu",
+        "accelerator: cpu, limit_train_batches: 1.5",
+        "10: trainer: You have passed invalid value 1.5",
+    ),
+    "validation less than once an epoch": (
+        "accelerator: cpu",
+        "accelerator: cpu, val_check_interval: 99",
+        "10: trainer.val_check_interval: 99 batches",
+    ),
 }
 
 
@@ -202,9 +330,9 @@ def test_a_mistake_that_models_and_data_show(capsys: pytest.CaptureFixture, old:
 
 
 IN_WORDS = {
-    "--losses.logits.temprature=3": "--losses.logits.temprature: Logits has no 'temprature'; did you mean 'temperature'?",
+    "--losses.logits.temprature=3": "--losses.logits.temprature: Logits has no 'temprature'; did you mean 'temperature'?",  # noqa: E501
     "--optimiser.lr=3": "--optimiser.lr: Experiment has no 'optimiser'; did you mean 'optimizer'?",
-    "--trainer.max_epoch=3": "--trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean",
+    "--trainer.max_epoch=3": "--trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean",  # noqa: E501
     "--student.layers=four": "--student.layers: 'four' is not a whole number",
     "--optimizer.lr=": "--optimizer.lr: None is not a number",
     "--optimizer={lr: fast}": "--optimizer: optimizer.lr: 'fast' is not a number",
@@ -233,21 +361,29 @@ def test_a_mistake_in_an_override(capsys: pytest.CaptureFixture, word: str, said
 
 def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
     Path("x.yaml").write_text(GOOD)
-    said = "--name: the folder taken/run already holds a run; continue it with --resume, or give this one another --name"
+    said = (
+        "--name: the folder taken/run already holds a run; continue it with --resume, or give this one another --name"
+    )
     refused(capsys, ["--config", "x.yaml", "--output=taken", "--name=run"], said)
     assert Path("taken/run/config.yaml").read_text() == "seed: 1\n"
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ([], "train.py: no --config"),
-    (["--config"], "argument --config: expected one argument"),
-    (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
-    (["--config", "elsewhere/tinybert.yaml"], "elsewhere/tinybert.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
-    (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
-    (["--config", "empty"], "empty: is a folder, not a file"),
-    (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
-    (["--con", "x.yaml"], "train.py: no --config"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "train.py: no --config"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
+        (
+            ["--config", "elsewhere/tinybert.yaml"],
+            "elsewhere/tinybert.yaml: there is no such file; did you mean 'tinybert.yaml'?",
+        ),
+        (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
+        (["--config", "empty"], "empty: is a folder, not a file"),
+        (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
+        (["--con", "x.yaml"], "train.py: no --config"),
+    ],
+)
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
     Path("x.yaml").write_text(GOOD)
     refused(capsys, words, said)

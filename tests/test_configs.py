@@ -152,7 +152,5 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     for loss in config["losses"]:
         assert any(row[f"train/{loss}"] for row in rows), f"no value of {loss} in metrics.csv"
     assert (folder / "report.html").stat().st_size > 1000
-    assert (folder / "student" / "model.safetensors").exists() and (
-        folder / "student" / "tokenizer.json"
-    ).exists()
+    assert (folder / "student" / "model.safetensors").exists() and (folder / "student" / "tokenizer.json").exists()
     assert (folder / "checkpoints" / "best.ckpt").exists()

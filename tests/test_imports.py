@@ -38,8 +38,10 @@ def modules(file: Path, tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file.relative_to(ROOT)}:{node.lineno}: a relative import"
             base = node.module.replace(".", "/")
-            found |= {f"{node.module}.{alias.name}" if (ROOT / base / f"{alias.name}.py").exists() else node.module
-                      for alias in node.names}
+            found |= {
+                f"{node.module}.{alias.name}" if (ROOT / base / f"{alias.name}.py").exists() else node.module
+                for alias in node.names
+            }
     return found
 
 
@@ -71,11 +73,18 @@ def test_a_family_is_named_where_it_is_known_and_nowhere_else(parsed):
     if str(file.relative_to(ROOT)) in EXEMPT:
         return
     prose = docstrings(tree)
-    strings = {node.value for node in ast.walk(tree)
-               if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose}
+    strings = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+    }
     assert strings & FAMILIES.keys() == set()
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-             and room(node.module) == "transformers" for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and room(node.module) == "transformers"
+        for alias in node.names
+    }
     assert {name for name in names if name.lower().startswith(tuple(FAMILIES))} == set()
     inner = {module for module in modules(file, tree) if module.startswith("transformers.models.")}
     assert {module for module in inner if not module.startswith("transformers.models.auto.")} == set()

@@ -25,8 +25,13 @@ from students import Student
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
 ROOMS = (losses, prune_schedules, quant_aware, students)
-HEADINGS = {"Losses": "loss", "Pruning": "prune", "Quantization": "quantize", "Students": "student",
-            "Schedules": "schedule"}
+HEADINGS = {
+    "Losses": "loss",
+    "Pruning": "prune",
+    "Quantization": "quantize",
+    "Students": "student",
+    "Schedules": "schedule",
+}
 
 
 @dataclass(kw_only=True)
@@ -67,9 +72,15 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     assert type(value).__name__ == fragment.get("kind", "Quantize")
 
 
-@pytest.mark.parametrize("heading, base", [
-    ("Losses", Loss), ("Pruning", Pruner), ("Students", Student), ("Schedules", Schedule),
-])
+@pytest.mark.parametrize(
+    "heading, base",
+    [
+        ("Losses", Loss),
+        ("Pruning", Pruner),
+        ("Students", Student),
+        ("Schedules", Schedule),
+    ],
+)
 def test_every_class_has_a_row(heading, base):
     for room in ROOMS:
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):

@@ -29,8 +29,7 @@ def test_the_ranks_together_see_what_one_process_would(world, rows):
 
 
 @fixed
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(1, 5), st.integers(1, 3),
-       st.integers(0, 9))
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(1, 5), st.integers(1, 3), st.integers(0, 9))
 def test_every_row_comes_once_but_for_a_rest_too_small_for_the_ranks(lengths, size, world, epoch):
     ranks = [LengthGrouped(lengths, size, world=world, rank=rank) for rank in range(world)]
     seen = [epoch_of(rank, epoch) for rank in ranks]
@@ -78,8 +77,13 @@ def collate(rows: list[int]) -> dict[str, torch.Tensor]:
 def loader(window: int = 1, rows: int = 103, **options) -> Loader:
     """Counts of a batch: its rows, and the sum of them."""
     batches = LengthGrouped(LENGTHS[:rows], 8, **options)
-    return Loader(list(range(rows)), batches, collate, window,
-                  lambda batch: torch.tensor([len(batch["rows"]), batch["rows"].sum()]))
+    return Loader(
+        list(range(rows)),
+        batches,
+        collate,
+        window,
+        lambda batch: torch.tensor([len(batch["rows"]), batch["rows"].sum()]),
+    )
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 20])
@@ -131,9 +135,17 @@ class Notes(LightningModule):
 def fitted(data: Loader, folder, stop: int, checkpoint: str | None = None) -> list[tuple[int, list[int]]]:
     """The (epoch, rows) of the batches until step ``stop``, where ``last.ckpt`` is written as by every run."""
     module = Notes()
-    trainer = Trainer(max_steps=stop, accelerator="cpu", logger=False, enable_checkpointing=False,
-                      enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-                      default_root_dir=folder, callbacks=[Last(folder, every=100, total=stop)])
+    trainer = Trainer(
+        max_steps=stop,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+        callbacks=[Last(folder, every=100, total=stop)],
+    )
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
     return module.seen
 

@@ -60,13 +60,10 @@ def test_a_class_of_the_schema(cls: type) -> None:
     for name, hint in schema_of(cls).items():
         assert alien(hint) == [], f"{cls.__name__}.{name} is annotated with what no file can say"
         members = members_of(hint)
-        assert (
-            sum(get_origin(m) is dict for m in members) <= 1
-            and sum(get_origin(m) is list for m in members) <= 1
-        ), f"{cls.__name__}.{name}: the shape of the node does not decide the union"
-        assert len([m for m in members if is_dataclass(m)]) <= 1, (
-            f"{cls.__name__}.{name}: two classes for one node"
+        assert sum(get_origin(m) is dict for m in members) <= 1 and sum(get_origin(m) is list for m in members) <= 1, (
+            f"{cls.__name__}.{name}: the shape of the node does not decide the union"
         )
+        assert len([m for m in members if is_dataclass(m)]) <= 1, f"{cls.__name__}.{name}: two classes for one node"
     assert [name for name in schema_of(cls) if not told(cls).get(name)] == [], (
         f"fields of {cls.__name__} without a sentence"
     )
@@ -293,12 +290,8 @@ def test_overrides_change_add_and_replace(tmp_path: Path) -> None:
         shape=Disc(radius=2.0, colour="blue"), flag=True, words={"a": "x"}
     )
     assert drawing(tmp_path, text, {"shape": "{kind: Square, side: 1}"}).shape == Square(side=1.0)
-    assert drawing(tmp_path, text, {"words.b": "y"}).words == {"a": "x", "b": "y"}, (
-        "a mapping of plain values may grow"
-    )
-    assert drawing(tmp_path, text, {"length.metres": 2}).length == Length(2.0), (
-        "a section that the file lacks is made"
-    )
+    assert drawing(tmp_path, text, {"words.b": "y"}).words == {"a": "x", "b": "y"}, "a mapping of plain values may grow"
+    assert drawing(tmp_path, text, {"length.metres": 2}).length == Length(2.0), "a section that the file lacks is made"
     assert drawing(tmp_path, text, {"shape": {"kind": "Disc"}, "size": [1, 2]}).size == [1.0, 2.0], (
         "from Python, values are values"
     )

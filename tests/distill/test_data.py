@@ -1,4 +1,6 @@
-"""Rows out of every kind of file: texts, labels, the order of classes, and the rows that are refused by file and number."""
+"""Rows out of every kind of file: texts, labels, the order of classes, and the rows that are refused by file and
+number.
+"""
 
 import json
 from pathlib import Path
@@ -11,10 +13,7 @@ from distill.data import columns, prepare, read
 from distill.tasks import Classification, Regression, Task
 from tests.repositories import save_tokenizer
 
-ROWS = [
-    {"text": f"a {word} film", "label": number % 2}
-    for number, word in enumerate(["good", "bad", "warm", "dull"])
-]
+ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
 NAMES = ["negative", "positive"]
 
 
@@ -46,9 +45,7 @@ def ready(
     name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
 ) -> tuple:
     """What ``prepare`` makes of data for classification."""
-    return prepare(
-        Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None
-    )
+    return prepare(Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None)
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:
@@ -106,9 +103,7 @@ def test_of_a_single_file_a_tenth_is_kept_for_validation(
     train, validation = (set(texts_of(found[split], tokenizer)) for split in ("train", "validation"))
     assert len(train | validation) == 50, "no row is lost, none is in both"
     again = ready(file, tokenizer)[1]
-    assert again["validation"]["input_ids"][:] == found["validation"]["input_ids"][:], (
-        "the same tenth every time"
-    )
+    assert again["validation"]["input_ids"][:] == found["validation"]["input_ids"][:], "the same tenth every time"
 
 
 def test_a_folder_of_save_to_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -169,20 +164,14 @@ def test_names_of_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    assert refused(Classification(data=name), tokenizer).startswith(
-        f"data: there is no file or folder '{name}'"
-    )
+    assert refused(Classification(data=name), tokenizer).startswith(f"data: there is no file or folder '{name}'")
 
 
 def test_a_folder_without_training_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "validation.csv", ROWS)
-    assert "has no train file (train.parquet, train.csv," in refused(
-        Classification(data=str(tmp_path)), tokenizer
-    )
+    assert "has no train file (train.parquet, train.csv," in refused(Classification(data=str(tmp_path)), tokenizer)
     DatasetDict(test=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "saved")
-    assert "has no training rows (splits: test)" in refused(
-        Classification(data=str(tmp_path / "saved")), tokenizer
-    )
+    assert "has no training rows (splits: test)" in refused(Classification(data=str(tmp_path / "saved")), tokenizer)
 
 
 # Columns
@@ -213,9 +202,7 @@ def test_texts_are_cut_to_length(tmp_path: Path, tokenizer: PreTrainedTokenizerB
     )
 
 
-def test_columns_must_be_named_where_there_is_a_choice(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_columns_must_be_named_where_there_is_a_choice(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     three = Dataset.from_list([{"a": "x", "b": "y", "c": "z", "label": 0}])
     with pytest.raises(
         ValueError, match="text: name the column of the text, or the two of a pair; there are a, b, c, label"
@@ -269,9 +256,7 @@ def test_labels_as_numbers_words_or_truth_values(
 
 
 def test_named_classes_keep_their_order(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    _, rows, _, labels = ready(
-        labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer
-    )
+    _, rows, _, labels = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer)
     assert labels == ["positive", "negative"]
     assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
 
@@ -295,9 +280,7 @@ def test_the_order_of_the_teachers_classes_is_taken(
         ]
 
 
-@pytest.mark.parametrize(
-    "head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None]
-)
+@pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
 def test_other_names_of_the_teacher_change_nothing(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None
 ) -> None:
@@ -320,9 +303,7 @@ def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrai
     write(tmp_path / "validation.csv", rows)
     tables, found, _, _ = ready(tmp_path, tokenizer)
     assert found["validation"]["length"][:] == [3, 5, 7, 11]
-    assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], (
-        "texts and tokens go together"
-    )
+    assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], "texts and tokens go together"
     assert found["train"]["length"][:] == [7, 3, 11, 5]
 
 
@@ -353,9 +334,7 @@ def test_a_bad_row_is_named(
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_a_class_that_was_not_trained_is_named(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str
-) -> None:
+def test_a_class_that_was_not_trained_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
     write(tmp_path / f"train.{kind}", [{"text": "one", "label": label} for label in ("ham", "spam", "ham")])
     write(
         tmp_path / f"validation.{kind}",
@@ -371,9 +350,7 @@ def test_rows_of_a_single_file_are_counted_as_they_stand_there(
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     rows[41]["text"] = ""
     file = write(tmp_path / "all.csv", rows)
-    assert (
-        refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
-    )
+    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
 
 
 def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -382,12 +359,8 @@ def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBas
         f"data: {numbers} row 1: 'text' is 3, not a text"
     )
     real = write(tmp_path / "real.parquet", [{"text": "one", "label": 0.5}, {"text": "this", "label": 1.5}])
-    assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(
-        Classification(data=real), tokenizer
-    )
-    words = write(
-        tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}]
-    )
+    assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(Classification(data=real), tokenizer)
+    words = write(tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}])
     assert refused(Regression(data=words), tokenizer).endswith("row 2: 'label' is 'much', not a number")
     infinite = write(
         tmp_path / "infinite.parquet",
@@ -396,9 +369,7 @@ def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBas
     assert refused(Regression(data=infinite), tokenizer).endswith("row 2: 'label' is inf, not a number")
 
 
-def test_words_that_csv_readers_take_for_nothing_are_words(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_words_that_csv_readers_take_for_nothing_are_words(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     (tmp_path / "x.csv").write_text("text,label\nnull,None\nNA,other\nnan,None\n")
     tables, _, _, labels = ready(tmp_path / "x.csv", tokenizer)
     assert labels == ["None", "other"]
@@ -416,9 +387,8 @@ def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTr
         ROWS,
         Features({"text": Value("string"), "label": ClassLabel(names=NAMES[::-1])}),
     )
-    assert (
-        "the labels are ['negative', 'positive'] for training, ['positive', 'negative'] for validation"
-        in refused(Classification(data=str(tmp_path)), tokenizer)
+    assert "the labels are ['negative', 'positive'] for training, ['positive', 'negative'] for validation" in refused(
+        Classification(data=str(tmp_path)), tokenizer
     )
     write(tmp_path / "train.parquet", [{"text": "one", "label": word} for word in NAMES])
     write(tmp_path / "validation.parquet", ROWS)

@@ -74,9 +74,7 @@ def silent() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "https://hub.invalid", "silent", "no address"])
-def test_without_an_answer_everything_goes_offline(
-    process: pytest.MonkeyPatch, silent: str, endpoint: str
-) -> None:
+def test_without_an_answer_everything_goes_offline(process: pytest.MonkeyPatch, silent: str, endpoint: str) -> None:
     endpoint = silent if endpoint == "silent" else endpoint
     process.setattr(hub, "PATIENCE", 0.3)
     process.setattr(constants, "ENDPOINT", endpoint)
@@ -106,9 +104,7 @@ def test_a_name_look_up_that_hangs_is_not_waited_for(process: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("status", "reached"), [(200, True), (401, True), (404, True), (503, False)])
-def test_any_answer_but_that_of_a_gateway_will_do(
-    process: pytest.MonkeyPatch, status: int, reached: bool
-) -> None:
+def test_any_answer_but_that_of_a_gateway_will_do(process: pytest.MonkeyPatch, status: int, reached: bool) -> None:
     session = SimpleNamespace(head=lambda *arguments, **options: SimpleNamespace(status_code=status))
     process.setattr(hub, "get_session", lambda: session)
     assert (hub.reach() is None) is reached

@@ -1,5 +1,7 @@
 """The loop itself: modes, who is trained, and losses normalised once over the window."""
 
+import itertools
+
 import lightning
 import pytest
 import torch
@@ -20,14 +22,20 @@ LENGTHS = [3, 9, 5, 7, 2, 8, 4, 6]
 
 def rows() -> list[dict]:
     draw = torch.Generator().manual_seed(1)
-    return [{"input_ids": torch.randint(5, 100, (n,), generator=draw), "labels": torch.tensor(i % 3)} for i, n in enumerate(LENGTHS)]
+    return [
+        {"input_ids": torch.randint(5, 100, (n,), generator=draw), "labels": torch.tensor(i % 3)}
+        for i, n in enumerate(LENGTHS)
+    ]
 
 
 def collate(found: list[dict]) -> dict[str, torch.Tensor]:
     pad = torch.nn.utils.rnn.pad_sequence
     ids = [row["input_ids"] for row in found]
-    return {"input_ids": pad(ids, batch_first=True), "attention_mask": pad([torch.ones_like(x) for x in ids], batch_first=True),
-            "labels": torch.stack([row["labels"] for row in found])}
+    return {
+        "input_ids": pad(ids, batch_first=True),
+        "attention_mask": pad([torch.ones_like(x) for x in ids], batch_first=True),
+        "labels": torch.stack([row["labels"] for row in found]),
+    }
 
 
 def module(**losses) -> Distillation:
@@ -40,7 +48,9 @@ def module(**losses) -> Distillation:
             p.mul_(0.9)
     for loss in losses.values():
         loss.setup(student.config, teacher.config)
-    return Distillation(student, FrozenTeacher(teacher), losses, Classification(data="none"), Optimizer(lr=1e-3), Timeline(4, 1))
+    return Distillation(
+        student, FrozenTeacher(teacher), losses, Classification(data="none"), Optimizer(lr=1e-3), Timeline(4, 1)
+    )
 
 
 class Watch(lightning.Callback):
@@ -56,16 +66,29 @@ class Watch(lightning.Callback):
 def fit(built: Distillation, size: int, window: int, folder, epochs: int = 1) -> Watch:
     watch = Watch()
     loader = Loader(rows(), LengthGrouped(LENGTHS, size), collate, window, built.count)
-    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, callbacks=[Curves(), watch], enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=window,
-                                default_root_dir=folder)
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[Curves(), watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accumulate_grad_batches=window,
+        default_root_dir=folder,
+    )
     trainer.fit(built, loader)
     return watch
 
 
 def everything() -> dict:
-    return {"labels": Labels(), "logits": Logits(), "hidden": HiddenMSE(project=True), "attention": AttentionKL(),
-            "relations": Relations(heads=2)}
+    return {
+        "labels": Labels(),
+        "logits": Logits(),
+        "hidden": HiddenMSE(project=True),
+        "attention": AttentionKL(),
+        "relations": Relations(heads=2),
+    }
 
 
 class TestWindow:
@@ -95,8 +118,11 @@ class TestWindow:
         for name, weight in (("logits", 0.5), ("hidden", 1.0)):
             term = other.losses[name]
             term.at(0, other.timeline)
-            total, count = term(other.recorder.trace(batch, Signals(logits=True) | term.student_needs),
-                                other.teacher.trace(batch, term.teacher_needs), batch)
+            total, count = term(
+                other.recorder.trace(batch, Signals(logits=True) | term.student_needs),
+                other.teacher.trace(batch, term.teacher_needs),
+                batch,
+            )
             loss = loss + weight * total / count
         loss.backward()
         for name, p in other.named_parameters():
@@ -114,7 +140,7 @@ class TestTeacher:
         built = module(logits=Logits())
         own = {id(p) for p in built.teacher.model.parameters()}
         assert not own & {id(p) for p in built.parameters()}
-        assert not own & {id(p) for group in built.configure_optimizers().param_groups for p in group["params"]}
+        assert not own & {id(p) for group in built.optimizer.build(built).param_groups for p in group["params"]}
         assert not any("teacher" in name for name in built.state_dict())
         assert not any(p.requires_grad for p in built.teacher.model.parameters())
 
@@ -148,13 +174,15 @@ def test_a_student_equal_to_its_teacher_stays(tmp_path):
     for part in student.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    built = Distillation(student, FrozenTeacher(teacher), losses, Classification(data="none"), Optimizer(lr=1e-3), Timeline(1, 1))
+    built = Distillation(
+        student, FrozenTeacher(teacher), losses, Classification(data="none"), Optimizer(lr=1e-3), Timeline(1, 1)
+    )
     for gradient in fit(built, 8, 1, tmp_path).gradients.values():
         assert float(gradient.abs().max()) < 1e-6
 
 
 def test_optimizer_decays_matrices_alone():
-    groups = module(hidden=HiddenMSE(project=True)).configure_optimizers().param_groups
+    groups = Optimizer().build(module(hidden=HiddenMSE(project=True))).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert all(p.ndim >= 2 for p in groups[0]["params"])
     assert all(p.ndim < 2 for p in groups[1]["params"])
@@ -166,17 +194,30 @@ def test_learning_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(1 / 11)
     assert max(rates) == pytest.approx(rates[10], abs=0.05)
     assert rates[-1] == pytest.approx(0.01)
-    assert all(a < b for a, b in zip(rates[:10], rates[1:10], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(rates))
 
 
 def test_validation_counts_each_row_once(tmp_path):
     built = module(labels=Labels())
     data = DataLoader(rows(), 3, collate_fn=collate)
-    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                                enable_model_summary=False, default_root_dir=tmp_path)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
     trainer.validate(built, data, verbose=False)
     found = trainer.callback_metrics
     with torch.no_grad():
-        right = sum(int((built.student.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits.argmax(-1) == batch["labels"]).sum())
-                    for batch in data)
+        right = sum(
+            int(
+                (
+                    built.student.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits.argmax(-1)
+                    == batch["labels"]
+                ).sum()
+            )
+            for batch in data
+        )
     assert float(found["val/accuracy"]) == pytest.approx(right / len(LENGTHS))

@@ -9,8 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from distill.page import render, result, show
-from distill.pictures import LABELS, agreement_matrix, gather_rare, layer_bars, loss_curves
-from distill.pictures import series, short_name, svg
+from distill.pictures import LABELS, agreement_matrix, gather_rare, layer_bars, loss_curves, series, short_name, svg
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

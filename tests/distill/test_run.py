@@ -1,4 +1,6 @@
-"""A whole run, small: what it writes, that it resumes bit for bit, that two processes are one, that it stops in good order."""
+"""A whole run, small: what it writes, that it resumes bit for bit, that two processes are one, that it stops in
+good order.
+"""
 
 import csv
 import json
@@ -31,8 +33,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / "train.py"), "--config", str(file), *words], cwd=file.parent, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "--config", str(file), *words],
+        cwd=file.parent,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +58,47 @@ class TestRunFolder:
     def test_holds_what_others_rely_on(self, finished):
         _, folder, _ = finished
         names = {path.name for path in folder.iterdir()}
-        assert names == {"config.yaml", "metrics.csv", "checkpoints", "student", "student.onnx", "report.json", "report.html"}
+        assert names == {
+            "config.yaml",
+            "metrics.csv",
+            "checkpoints",
+            "student",
+            "student.onnx",
+            "report.json",
+            "report.html",
+        }
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
 
     def test_report_has_the_agreed_schema(self, finished):
         _, folder, _ = finished
         report = json.loads((folder / "report.json").read_text())
         assert report["schema"] == 1
-        assert {"name", "task", "started", "seconds", "command", "seed", "versions", "hardware", "models", "ratios", "timeline",
-                "exports", "warnings"} <= report.keys()
+        assert {
+            "name",
+            "task",
+            "started",
+            "seconds",
+            "command",
+            "seed",
+            "versions",
+            "hardware",
+            "models",
+            "ratios",
+            "timeline",
+            "exports",
+            "warnings",
+        } <= report.keys()
         for model in report["models"].values():
-            assert {"metrics", "parameters", "nonzero_parameters", "bytes", "flops_per_example", "latency_ms", "runtime",
-                    "precision"} <= model.keys()
+            assert {
+                "metrics",
+                "parameters",
+                "nonzero_parameters",
+                "bytes",
+                "flops_per_example",
+                "latency_ms",
+                "runtime",
+                "precision",
+            } <= model.keys()
             assert set(model["latency_ms"]) == {"batch_1", "batch_32"}
         assert set(report["ratios"]) == {"retained", "smaller", "faster_batch_1", "faster_batch_32"}
         assert {"what", "start_step", "stop_step"} == set(report["timeline"][0])
@@ -72,7 +109,16 @@ class TestRunFolder:
     def test_metrics_have_a_column_for_everything_that_moves(self, finished):
         _, folder, _ = finished
         table = rows(folder)
-        for column in ("step", "progress", "lr", "sparsity", "bits", "val/accuracy", "train/logits", "train/logits_weight"):
+        for column in (
+            "step",
+            "progress",
+            "lr",
+            "sparsity",
+            "bits",
+            "val/accuracy",
+            "train/logits",
+            "train/logits_weight",
+        ):
             assert any(row[column] for row in table), column
         assert [row["bits"] for row in table if row["bits"]][:1] == ["32"]
         assert [row["bits"] for row in table if row["bits"]][-1] == "8"
@@ -90,9 +136,13 @@ class TestRunFolder:
     def test_export_agrees_with_the_student(self, finished):
         report, folder, _ = finished
         tokenizer = AutoTokenizer.from_pretrained(folder / "student")
-        batch = dict(tokenizer(["a great film", "a very boring plot with a bland actor"], return_tensors="pt", padding=True))
+        batch = dict(
+            tokenizer(["a great film", "a very boring plot with a bland actor"], return_tensors="pt", padding=True)
+        )
         model = AutoModelForSequenceClassification.from_pretrained(folder / "student")
-        torch.testing.assert_close(OnnxModel(folder / "student.onnx")(batch), torch_predict(model)(batch), atol=0.05, rtol=0.05)
+        torch.testing.assert_close(
+            OnnxModel(folder / "student.onnx")(batch), torch_predict(model)(batch), atol=0.05, rtol=0.05
+        )
         assert report.exports[0].agreement >= 0.9
         assert report.parity["folded"] < 1e-5
 
@@ -105,7 +155,10 @@ class TestRunFolder:
     def test_projections_are_trained_and_not_exported(self, finished):
         _, folder, _ = finished
         assert any(name.startswith("losses.hidden.projections") for name in weights(folder))
-        assert not any("projection" in name for name in AutoModelForSequenceClassification.from_pretrained(folder / "student").state_dict())
+        assert not any(
+            "projection" in name
+            for name in AutoModelForSequenceClassification.from_pretrained(folder / "student").state_dict()
+        )
 
     def test_printed_config_is_the_one_of_the_folder(self, finished, capsys):
         from distill.command import main
@@ -128,7 +181,9 @@ class TestRunFolder:
 
 
 class TestResume:
-    """Train 2n steps = train n, stop, resume, train n, bit for bit, in every phase of pruning and quantization, with dropout."""
+    """Train 2n steps = train n, stop, resume, train n, bit for bit, in every phase of pruning and quantization,
+    with dropout.
+    """
 
     # pruning moves from step 2 to 10, fake quantization starts at 11, hidden losses stop at 8; 8 steps in an epoch
     @pytest.mark.parametrize("stop", [1, 5, 8, 13])
@@ -162,7 +217,10 @@ def _without_dropout(file: Path) -> Path:
     folder = file.parent / "still"
     if not folder.exists():
         save_tiny_bert(folder, layers=2, hidden=32, heads=4, labels=["negative", "positive"])
-        config = json.loads((folder / "config.json").read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        config = json.loads((folder / "config.json").read_text()) | {
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        }
         (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -172,7 +230,9 @@ def test_two_processes_are_one(tiny_run):
     words = ["--student", str(_without_dropout(tiny_run)), "--trainer.max_epochs=1", "--quantize.start=60%"]
     one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
     assert one.wait(240) == 0, one.stdout.read()
-    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp")
+    two = command(
+        tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"
+    )
     assert two.wait(240) == 0, two.stdout.read()
     left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
     assert len(left) == len(right) == 9

@@ -11,8 +11,7 @@ from datasets import ClassLabel, load_dataset
 from transformers import AutoTokenizer
 
 from distill import stdlib_text
-from distill.stdlib_text import choose_held_out, documentation, new_sentences, pack, passages
-from distill.stdlib_text import train_tokenizer, write
+from distill.stdlib_text import choose_held_out, documentation, new_sentences, pack, passages, train_tokenizer, write
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_the_written_folder_is_a_data_set_and_the_same_in_every_process(written,
     assert isinstance(label, ClassLabel) and label.names == sorted({row.label for row in rows})
     assert data["validation"].features == data["train"].features
     for split in data:
-        table = zip(data[split]["text"], label.int2str(data[split]["label"][:]), data[split]["module"])
+        table = zip(data[split]["text"], label.int2str(data[split]["label"][:]), data[split]["module"], strict=False)
         assert list(table) == [(row.text, row.label, row.module) for row in rows if row.split == split]
 
 

@@ -36,9 +36,7 @@ def test_classification_as_sklearn_has_it(classes: int) -> None:
 def test_f1_of_two_classes_is_that_of_class_one() -> None:
     labels, guess = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
     found = measured(Classification(data="x"), torch.nn.functional.one_hot(guess, 2).float(), labels)
-    assert found["f1"] == pytest.approx(0.5), (
-        "not 0.75, the share of right ones, nor the mean over both classes"
-    )
+    assert found["f1"] == pytest.approx(0.5), "not 0.75, the share of right ones, nor the mean over both classes"
 
 
 def test_always_the_same_class_is_worth_nothing_by_matthews() -> None:

@@ -56,34 +56,50 @@ def test_one_stair_is_a_jump(tmp_path):
     assert ("weight of logits (steps)", 60, 60) in found
 
 
-@pytest.mark.parametrize("overrides, step", [
-    ({}, 150), ({"quantize": "null"}, 120), ({"prune": "null"}, 150), ({"prune": "null", "quantize": "null"}, 0),
-    ({"prune.sparsity": "0.5", "quantize": "null"}, 0),
-    ({"prune.sparsity": "{kind: Steps, at: {90%: 0.5, 20%: 0.2}}"}, 180),
-])
+@pytest.mark.parametrize(
+    "overrides, step",
+    [
+        ({}, 150),
+        ({"quantize": "null"}, 120),
+        ({"prune": "null"}, 150),
+        ({"prune": "null", "quantize": "null"}, 0),
+        ({"prune.sparsity": "0.5", "quantize": "null"}, 0),
+        ({"prune.sparsity": "{kind: Steps, at: {90%: 0.5, 20%: 0.2}}"}, 180),
+    ],
+)
 def test_the_step_from_which_sparsity_and_bits_are_final(tmp_path, overrides, step):
     assert settled(read(tmp_path, **overrides).value, RUN) == step
 
 
-@pytest.mark.parametrize("key, value, message", [
-    ("losses.hidden.stop", "5 epochs", "losses.hidden.stop: '5 epochs' is step 250, but the run ends at step 200"),
-    ("losses.logits.start", "201 steps", "losses.logits.start: '201 steps' is step 201"),
-    ("losses.logits.stop", "40%", "losses.logits.stop: the window ends at step 80, and starts at step 100"),
-    ("losses.logits.stop", "50%", "losses.logits.stop: the window ends at step 100, and starts at step 100"),
-    ("losses.logits.start", "100%", "losses.logits.stop: the window ends at step 200, and starts at step 200"),
-    ("losses.logits.temperature.stop", "9 epochs", "losses.logits.temperature.stop: '9 epochs' is step 450"),
-    ("losses.logits.temperature.stop", "10%", "losses.logits.temperature.stop: the window ends at step 20"),
-    ("losses.logits.temperature", "0.0", "losses.logits.temperature: must be above 0, and is 0.0 at step 0"),
-    ("losses.logits.temperature", "{kind: Linear, to: 4}", "losses.logits.temperature: must be above 0"),
-    ("losses.logits.weight", "{kind: Steps, at: {10%: 1, 999 steps: 2, 20%: 3}}",
-     "losses.logits.weight.at.999 steps: '999 steps' is step 999"),
-    ("prune.sparsity.stop", "300 steps", "prune.sparsity.stop: '300 steps' is step 300"),
-    ("prune.sparsity.to", "1.5", "prune.sparsity: is "),
-    ("prune.every", "300 steps", "prune: '300 steps' is step 300"),
-    ("quantize.start", "201 steps", "quantize.start: '201 steps' is step 201"),
-    ("optimizer.warmup", "9 epochs", "optimizer.warmup: '9 epochs' is step 450"),
-    ("optimizer.schedule", "{kind: Linear, to: 0, stop: 9 epochs}", "optimizer.schedule.stop: '9 epochs' is step 450"),
-])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("losses.hidden.stop", "5 epochs", "losses.hidden.stop: '5 epochs' is step 250, but the run ends at step 200"),
+        ("losses.logits.start", "201 steps", "losses.logits.start: '201 steps' is step 201"),
+        ("losses.logits.stop", "40%", "losses.logits.stop: the window ends at step 80, and starts at step 100"),
+        ("losses.logits.stop", "50%", "losses.logits.stop: the window ends at step 100, and starts at step 100"),
+        ("losses.logits.start", "100%", "losses.logits.stop: the window ends at step 200, and starts at step 200"),
+        ("losses.logits.temperature.stop", "9 epochs", "losses.logits.temperature.stop: '9 epochs' is step 450"),
+        ("losses.logits.temperature.stop", "10%", "losses.logits.temperature.stop: the window ends at step 20"),
+        ("losses.logits.temperature", "0.0", "losses.logits.temperature: must be above 0, and is 0.0 at step 0"),
+        ("losses.logits.temperature", "{kind: Linear, to: 4}", "losses.logits.temperature: must be above 0"),
+        (
+            "losses.logits.weight",
+            "{kind: Steps, at: {10%: 1, 999 steps: 2, 20%: 3}}",
+            "losses.logits.weight.at.999 steps: '999 steps' is step 999",
+        ),
+        ("prune.sparsity.stop", "300 steps", "prune.sparsity.stop: '300 steps' is step 300"),
+        ("prune.sparsity.to", "1.5", "prune.sparsity: is "),
+        ("prune.every", "300 steps", "prune: '300 steps' is step 300"),
+        ("quantize.start", "201 steps", "quantize.start: '201 steps' is step 201"),
+        ("optimizer.warmup", "9 epochs", "optimizer.warmup: '9 epochs' is step 450"),
+        (
+            "optimizer.schedule",
+            "{kind: Linear, to: 0, stop: 9 epochs}",
+            "optimizer.schedule.stop: '9 epochs' is step 450",
+        ),
+    ],
+)
 def test_an_error_names_the_key(tmp_path, key, value, message):
     with pytest.raises(ConfigError) as caught:
         entries(read(tmp_path, **{key: value}), RUN)
@@ -95,11 +111,15 @@ def test_an_error_names_the_line(tmp_path):
         entries(read(tmp_path, CONFIG.replace("2 epochs", "5 epochs")), RUN)
 
 
-@pytest.mark.parametrize("overrides, first", [
-    ({"losses.hidden.stop": "40%"}, 80), ({"losses.hidden.start": "10%"}, 0),
-    ({"losses.hidden.weight": "0"}, 0),
-    ({"losses.logits.weight": "{kind: Linear, to: 0, initial: 1, stop: 80%}"}, 160),
-])
+@pytest.mark.parametrize(
+    "overrides, first",
+    [
+        ({"losses.hidden.stop": "40%"}, 80),
+        ({"losses.hidden.start": "10%"}, 0),
+        ({"losses.hidden.weight": "0"}, 0),
+        ({"losses.logits.weight": "{kind: Linear, to: 0, initial: 1, stop: 80%}"}, 160),
+    ],
+)
 def test_at_every_step_some_loss_counts(tmp_path, overrides, first):
     with pytest.raises(ConfigError, match=rf"losses: no loss has a weight at \d+ of 200 steps, first at step {first}$"):
         entries(read(tmp_path, **overrides), RUN)

@@ -13,7 +13,9 @@ BLOCK = 32768
 
 
 def records(path: Path):
-    """The protobuf records of a ``.wandb`` file: LevelDB's log framing in blocks of 32 KiB after a header of 7 bytes."""
+    """The protobuf records of a ``.wandb`` file: LevelDB's log framing in blocks of 32 KiB after a header of 7
+    bytes.
+    """
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, parts = path.read_bytes(), 7, []

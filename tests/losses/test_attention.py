@@ -43,9 +43,17 @@ def reference(kind: type, student: Attention, teacher: Attention, data: dict, ca
 
 
 @pytest.mark.parametrize("kind", [AttentionScores, AttentionKL])
-@pytest.mark.parametrize("family, stack", [
-    ("bert", None), ("gpt2", None), ("llama", None), ("t5", "encoder"), ("t5", "decoder"), ("t5", "cross"),
-])
+@pytest.mark.parametrize(
+    "family, stack",
+    [
+        ("bert", None),
+        ("gpt2", None),
+        ("llama", None),
+        ("t5", "encoder"),
+        ("t5", "decoder"),
+        ("t5", "cross"),
+    ],
+)
 def test_sum_over_tokens_and_layers(kind, family, stack):
     student, teacher = pair(family)
     data = batch(family)
@@ -70,10 +78,13 @@ def test_what_cannot_be_seen_counts_nothing(distance):
     assert value[1, 2] == 0 and wild.grad.isfinite().all() and not wild.grad[~visible.expand_as(wild)].any()
 
 
-@pytest.mark.parametrize("distance, slope", [
-    (score_mse, lambda s, t, n: 2 * (s - t) / (3 * n)),
-    (attention_kl, lambda s, t, n: (s.softmax(-1) - t.softmax(-1)) / 3),
-])
+@pytest.mark.parametrize(
+    "distance, slope",
+    [
+        (score_mse, lambda s, t, n: 2 * (s - t) / (3 * n)),
+        (attention_kl, lambda s, t, n: (s.softmax(-1) - t.softmax(-1)) / 3),
+    ],
+)
 def test_gradients(distance, slope):
     s, t = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     s.requires_grad_()
@@ -121,9 +132,15 @@ def test_unequal_heads_are_sent_to_the_relations(kind):
         set_up(kind(), tiny("bert", heads=2), tiny("bert", heads=4))
 
 
-@pytest.mark.parametrize("student, teacher, lacks", [
-    ("bert", "t5", "bert"), ("t5", "bert", "bert"), ("gpt2", "t5", "gpt2"), ("t5", "gpt2", "gpt2"),
-])
+@pytest.mark.parametrize(
+    "student, teacher, lacks",
+    [
+        ("bert", "t5", "bert"),
+        ("t5", "bert", "bert"),
+        ("gpt2", "t5", "gpt2"),
+        ("t5", "gpt2", "gpt2"),
+    ],
+)
 def test_a_model_without_cross_attention_is_refused_before_the_first_step(student, teacher, lacks):
     with pytest.raises(ValueError, match=f"{lacks} has no '(cross|decoder)'"):
         set_up(AttentionKL(stack="cross"), tiny(student), tiny(teacher))

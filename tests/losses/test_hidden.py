@@ -96,12 +96,18 @@ def test_projections_where_widths_differ_or_are_wished(kind, width, project, lea
     loss(*look(loss, student, teacher, data), data)[0].backward()
     assert all(parameter.grad.any() for parameter in loss.parameters())
     assert nn.ModuleDict({"hidden": loss}).state_dict().keys() == {
-        f"hidden.projections.{i}.{part}" for i in range(2 if learnt else 0) for part in ("weight", "bias")}
+        f"hidden.projections.{i}.{part}" for i in range(2 if learnt else 0) for part in ("weight", "bias")
+    }
 
 
-@pytest.mark.parametrize("kind, layers", [
-    (HiddenMSE, [(0, 0), (1, 2), (2, 4)]), (HiddenCosine, [(2, 4)]), (PatientHidden, [(1, 2)]),
-])
+@pytest.mark.parametrize(
+    "kind, layers",
+    [
+        (HiddenMSE, [(0, 0), (1, 2), (2, 4)]),
+        (HiddenCosine, [(2, 4)]),
+        (PatientHidden, [(1, 2)]),
+    ],
+)
 def test_the_layers_of_the_papers(kind, layers):
     loss = set_up(kind(), *pair("bert"))
     assert loss.sites == [(("encoder", s), ("encoder", t)) for s, t in layers]

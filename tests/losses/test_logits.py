@@ -25,8 +25,9 @@ def reference_kl(student: np.ndarray, teacher: np.ndarray, t: float) -> np.ndarr
 
 def reference_mse(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     """``1/2 |z_S - z_T|^2`` per row."""
-    return np.array([sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2
-                     for a, b in zip(student, teacher, strict=True)])
+    return np.array(
+        [sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2 for a, b in zip(student, teacher, strict=True)]
+    )
 
 
 def gradient(function, point: np.ndarray, step: float = 1e-5) -> np.ndarray:
@@ -54,9 +55,13 @@ def test_half_squared_distance(student, teacher):
     np.testing.assert_allclose(found.numpy(), reference_mse(student, teacher), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("function, reference", [
-    (lambda s, t: forward_kl(s, t, 2.5), lambda s, t: reference_kl(s, t, 2.5)), (logits_mse, reference_mse),
-])
+@pytest.mark.parametrize(
+    "function, reference",
+    [
+        (lambda s, t: forward_kl(s, t, 2.5), lambda s, t: reference_kl(s, t, 2.5)),
+        (logits_mse, reference_mse),
+    ],
+)
 def test_gradients(function, reference):
     student, teacher = np.random.default_rng(0).normal(size=(2, 3, 5))
     z = torch.tensor(student, requires_grad=True)
@@ -99,10 +104,15 @@ def test_one_output_is_no_distribution():
     LogitsMSE().setup(one, one)
 
 
-@pytest.mark.parametrize("temperature, step", [
-    (Constant(0.0), 0), (Constant(-1.0), 0), (Linear(to=4.0), 0),
-    (Steps(at={"10%": 2.0, "50%": -2.0}, initial=1.0), 5),
-])
+@pytest.mark.parametrize(
+    "temperature, step",
+    [
+        (Constant(0.0), 0),
+        (Constant(-1.0), 0),
+        (Linear(to=4.0), 0),
+        (Steps(at={"10%": 2.0, "50%": -2.0}, initial=1.0), 5),
+    ],
+)
 def test_a_temperature_is_above_0_at_every_step(temperature, step):
     with pytest.raises(ValueError, match=rf"^temperature: .* at step {step}"):
         Logits(temperature=temperature).at(step, Timeline(10, 10))

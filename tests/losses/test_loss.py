@@ -50,8 +50,7 @@ def test_more_padding_changes_nothing(kind, family):
 def test_a_batch_is_the_sum_of_its_parts(kind, family):
     data = batch(family, size=4)
     value, count = evaluated(kind, family, data)
-    parts = [evaluated(kind, family, {key: t[rows] for key, t in data.items()})
-             for rows in (slice(0, 1), slice(1, 4))]
+    parts = [evaluated(kind, family, {key: t[rows] for key, t in data.items()}) for rows in (slice(0, 1), slice(1, 4))]
     assert count == sum(count for _, count in parts)
     torch.testing.assert_close(value, sum(value for value, _ in parts), rtol=1e-4, atol=1e-5)
 
@@ -123,9 +122,14 @@ def test_a_row_that_is_all_padding_breaks_nothing(kind, family):
 
 
 @pytest.mark.parametrize("impossible", [-1e4, torch.finfo(torch.float32).min])
-@pytest.mark.parametrize("distance", [
-    lambda s, t: forward_kl(s, t, 2.0), logits_mse, lambda s, t: label_loss(s, torch.tensor([0, 2, 1, 0])),
-])
+@pytest.mark.parametrize(
+    "distance",
+    [
+        lambda s, t: forward_kl(s, t, 2.0),
+        logits_mse,
+        lambda s, t: label_loss(s, torch.tensor([0, 2, 1, 0])),
+    ],
+)
 def test_impossible_classes_change_nothing(distance, impossible):
     student, teacher = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     more = [torch.cat([z, torch.full((4, 5), impossible)], 1) for z in (student, teacher)]
@@ -171,8 +175,9 @@ def test_a_window_may_be_given_before_the_length_of_the_run_is_known(text, step)
 
 
 def test_scheduled_fields_follow_the_step():
-    loss = Logits(weight=Linear(to=1.0), stop=Moment("60%"),
-                  temperature=Linear(initial=4.0, to=2.0, stop=Moment("50%")))
+    loss = Logits(
+        weight=Linear(to=1.0), stop=Moment("60%"), temperature=Linear(initial=4.0, to=2.0, stop=Moment("50%"))
+    )
     found = []
     for step in (0, 25, 50, 60):
         loss.at(step, TIMELINE)

@@ -23,8 +23,9 @@ def distribution(left: list[list[float]], right: list[list[float]], query: int, 
 def vectors(attention: Attention, letter: str, row: int, head: int, heads: int) -> list[list[float]]:
     """By token, the part of the joined heads that belongs to a relation head."""
     tensor = {"q": attention.query, "k": attention.key, "v": attention.value}[letter].detach().double()
-    joined = [[x for a in range(tensor.shape[1]) for x in tensor[row, a, token].tolist()]
-              for token in range(tensor.shape[2])]
+    joined = [
+        [x for a in range(tensor.shape[1]) for x in tensor[row, a, token].tolist()] for token in range(tensor.shape[2])
+    ]
     size = len(joined[0]) // heads
     return [vector[head * size : (head + 1) * size] for vector in joined]
 
@@ -49,8 +50,11 @@ def test_sum_over_tokens_layers_and_relations(relations, family, heads):
     data = batch(family, length=6)
     loss = set_up(Relations(layers={1: 2, 2: 4}, relations=relations, heads=heads), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    expected = sum(reference(seen.attention[s], taught.attention[t], relation, heads, data, family == "gpt2")
-                   for s, t in loss.sites for relation in relations)
+    expected = sum(
+        reference(seen.attention[s], taught.attention[t], relation, heads, data, family == "gpt2")
+        for s, t in loss.sites
+        for relation in relations
+    )
     value, count = loss(seen, taught, data)
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()

@@ -59,8 +59,10 @@ def traced(model: torch.nn.Module, needs: Signals, data: dict[str, Tensor]) -> T
     return Trace(
         None if trace.logits is None else leaf(trace.logits),
         {site: leaf(state) for site, state in trace.hidden.items()},
-        {site: replace(a, query=leaf(a.query), key=leaf(a.key), value=leaf(a.value))
-         for site, a in trace.attention.items()},
+        {
+            site: replace(a, query=leaf(a.query), key=leaf(a.key), value=leaf(a.value))
+            for site, a in trace.attention.items()
+        },
         trace.valid,
     )
 
@@ -84,5 +86,7 @@ def leaves(trace: Trace) -> list[Tensor]:
 def widened(name: str, data: dict[str, Tensor], columns: int = 3) -> dict[str, Tensor]:
     """The batch with more columns of padding."""
     fill = {"input_ids": PAD.get(name, 0)}
-    return {key: F.pad(value, (0, columns), value=fill.get(key, 0)) if value.ndim == 2 else value
-            for key, value in data.items()}
+    return {
+        key: F.pad(value, (0, columns), value=fill.get(key, 0)) if value.ndim == 2 else value
+        for key, value in data.items()
+    }

@@ -138,8 +138,10 @@ def test_at_least_one_unit_of_each_block_stays():
 
 def test_masks_of_two_pruners_chain():
     model = tiny("bert")
-    pruners = {"units": Magnitude(sparsity=Constant(0.5), shape="neurons"),
-               "entries": Magnitude(sparsity=Constant(0.5))}
+    pruners = {
+        "units": Magnitude(sparsity=Constant(0.5), shape="neurons"),
+        "entries": Magnitude(sparsity=Constant(0.5)),
+    }
     for pruner in pruners.values():
         pruner.attach(model)
         pruner.update(0, TIMELINE)
@@ -159,12 +161,17 @@ def test_skipped_and_tied_units_are_listed():
     assert list(units.skipped) == ["encoder.0.ffn", "encoder.1.ffn"]
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"shape": "heads", "where": ["ffn"]}, "where: heads are in attention only"),
-    ({"shape": "neurons", "where": ["ffn", "head"]}, "where: neurons are in ffn only"),
-    ({"where": []}, "where: "), ({"where": ["pooler"]}, "where: "),
-    ({"shape": "rows"}, "shape: "), ({"scope": "block"}, "scope: "),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"shape": "heads", "where": ["ffn"]}, "where: heads are in attention only"),
+        ({"shape": "neurons", "where": ["ffn", "head"]}, "where: neurons are in ffn only"),
+        ({"where": []}, "where: "),
+        ({"where": ["pooler"]}, "where: "),
+        ({"shape": "rows"}, "shape: "),
+        ({"scope": "block"}, "scope: "),
+    ],
+)
 def test_mistakes_name_their_field(fields, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Magnitude(sparsity=Constant(0.5), **fields)
@@ -199,17 +206,24 @@ class Module(lightning.LightningModule):
 
 def fit(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
     window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
-    prune = Prune({
-        "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
-        "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
-    })
+    prune = Prune(
+        {
+            "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
+            "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
+        }
+    )
     module = Module()
     saver = ModelCheckpoint(folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1)
     # The same rows at every step: Lightning starts a plain loader anew when it resumes within an epoch.
     data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
     trainer = lightning.Trainer(
-        max_steps=stop, accelerator="cpu", logger=False, callbacks=[prune, saver], enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
+        max_steps=stop,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[prune, saver],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
     checkpoint = f"{folder}/at-step={start}.ckpt" if start else None
     trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=checkpoint)

@@ -15,24 +15,52 @@ RAMPS = [Linear, Cosine, Cubic]
 fixed = settings(derandomize=True, deadline=None, database=None)
 numbers = st.floats(-10, 10)
 windows = st.integers(1, 500).flatmap(
-    lambda total: st.tuples(st.just(total), st.lists(st.integers(0, total), min_size=2, max_size=2).map(sorted)))
+    lambda total: st.tuples(st.just(total), st.lists(st.integers(0, total), min_size=2, max_size=2).map(sorted))
+)
 
 
 def steps(number: int) -> Moment:
     return Moment(f"{number} steps")
 
 
-@pytest.mark.parametrize("text, step", [
-    ("0%", 0), ("10%", 10), ("12.5%", 12), ("100%", 100), ("1 epoch", 20), ("2 epochs", 40), ("0.5 epochs", 10),
-    ("5 epochs", 100), ("1 step", 1), ("37 steps", 37), (" 10 % ", 10), ("100steps", 100),
-])
+@pytest.mark.parametrize(
+    "text, step",
+    [
+        ("0%", 0),
+        ("10%", 10),
+        ("12.5%", 12),
+        ("100%", 100),
+        ("1 epoch", 20),
+        ("2 epochs", 40),
+        ("0.5 epochs", 10),
+        ("5 epochs", 100),
+        ("1 step", 1),
+        ("37 steps", 37),
+        (" 10 % ", 10),
+        ("100steps", 100),
+    ],
+)
 def test_a_moment_is_a_step(text, step):
     assert Moment(text).step(RUN) == step and str(Moment(text)) == text
 
 
-@pytest.mark.parametrize("text", [
-    "", "10", "%", "ten %", "-1%", "1e2 steps", "2 hours", "2 epoch s", "10%%", "1.%", 10, None,
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10",
+        "%",
+        "ten %",
+        "-1%",
+        "1e2 steps",
+        "2 hours",
+        "2 epoch s",
+        "10%%",
+        "1.%",
+        10,
+        None,
+    ],
+)
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError, match="write '10%', '2 epochs' or '500 steps'"):
         Moment(text)
@@ -94,9 +122,14 @@ def test_an_empty_window_is_a_jump(kind):
     assert [jump.value(step, RUN) for step in (0, 49, 50, 100)] == [1.0, 1.0, 3.0, 3.0]
 
 
-@pytest.mark.parametrize("kind, quarter, half", [
-    (Linear, 0.25, 0.5), (Cosine, (1 - math.sqrt(0.5)) / 2, 0.5), (Cubic, 1 - 0.75**3, 0.875),
-])
+@pytest.mark.parametrize(
+    "kind, quarter, half",
+    [
+        (Linear, 0.25, 0.5),
+        (Cosine, (1 - math.sqrt(0.5)) / 2, 0.5),
+        (Cubic, 1 - 0.75**3, 0.875),
+    ],
+)
 def test_the_shape_of_a_ramp(kind, quarter, half):
     ramp = kind(initial=2.0, to=10.0, start=Moment("20 steps"), stop=Moment("60 steps"))
     assert ramp.value(30, RUN) == pytest.approx(2 + 8 * quarter)

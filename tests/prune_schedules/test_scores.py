@@ -36,15 +36,15 @@ def test_by_layer_exactly_the_lowest_share_of_each_goes(values, share):
 def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
     scores = [torch.tensor(row, dtype=torch.float32) for row in values]
     kept = lowest(scores, share, "global", at_least)
-    everything = [(value, tensor, place)
-                  for tensor, row in enumerate(values) for place, value in enumerate(row)]
+    everything = [(value, tensor, place) for tensor, row in enumerate(values) for place, value in enumerate(row)]
     for tensor, row in enumerate(values):
         if at_least:
             everything.remove((max(row), tensor, row.index(max(row))))
     total = sum(map(len, values))
     gone = sorted(everything)[: min(round(share * total), total - at_least * len(values))]
     assert {(tensor, place) for _, tensor, place in gone} == {
-        (tensor, place) for tensor, keep in enumerate(kept) for place in (~keep).nonzero().flatten().tolist()}
+        (tensor, place) for tensor, keep in enumerate(kept) for place in (~keep).nonzero().flatten().tolist()
+    }
 
 
 @settings(deadline=None)
@@ -55,7 +55,7 @@ def test_at_least_one_of_each_stays(values, share, scope):
 
 
 def test_the_shape_is_that_of_the_scores_and_the_first_of_equals_goes_first():
-    keep, = lowest([torch.ones(2, 3)], 0.5, "layer")
+    (keep,) = lowest([torch.ones(2, 3)], 0.5, "layer")
     assert torch.equal(keep, torch.tensor([[False, False, False], [True, True, True]]))
 
 

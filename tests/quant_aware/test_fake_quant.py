@@ -168,8 +168,12 @@ def test_gradient_passes_straight_through(function, dtype):
 
 @pytest.mark.parametrize("bits", [1, 9])
 def test_bits_out_of_range_are_refused(bits):
-    users = (FakeQuant, InputMemo, lambda bits: quantize_weight(random(2, 2), bits),
-             lambda bits: fake_quantize_activation(random(2, 2), bits))
+    users = (
+        FakeQuant,
+        InputMemo,
+        lambda bits: quantize_weight(random(2, 2), bits),
+        lambda bits: fake_quantize_activation(random(2, 2), bits),
+    )
     for user in users:
         with pytest.raises(ValueError, match="^bits: must be 2 to 8"):
             user(bits)
@@ -238,8 +242,10 @@ def test_switched_off_nothing_changes_and_switched_on_everything_is_quantised():
 
 def test_three_readers_share_one_computation(monkeypatch):
     calls = []
-    monkeypatch.setattr("quant_aware.fake_quant.fake_quantize_activation",
-                        lambda x, bits: calls.append(x) or fake_quantize_activation(x, bits))
+    monkeypatch.setattr(
+        "quant_aware.fake_quant.fake_quantize_activation",
+        lambda x, bits: calls.append(x) or fake_quantize_activation(x, bits),
+    )
     switch(quantised(Block()), True)(IDS).sum().backward()
     assert len(calls) == 1
 

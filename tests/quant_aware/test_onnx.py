@@ -29,15 +29,30 @@ VOCABULARY = 30000
 
 
 def bert(layers: int = 2) -> nn.Module:
-    config = BertConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=layers,
-                        num_attention_heads=2, intermediate_size=64, max_position_embeddings=40,
-                        num_labels=3, initializer_range=0.3)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        num_labels=3,
+        initializer_range=0.3,
+    )
     return BertForSequenceClassification(config)
 
 
 def gpt2() -> nn.Module:
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=40, num_labels=3,
-                        pad_token_id=0, initializer_range=0.3)
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=40,
+        num_labels=3,
+        pad_token_id=0,
+        initializer_range=0.3,
+    )
     return GPT2ForSequenceClassification(config)
 
 
@@ -179,8 +194,10 @@ def test_a_sample_that_cannot_be_generalised_is_refused(tmp_path):
 
 def one_product(path, weight: torch.Tensor) -> None:
     """A float32 file that computes ``logits = x @ weight``."""
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size])
-               for name, size in zip(("x", "logits"), weight.shape)]
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size])
+        for name, size in zip(("x", "logits"), weight.shape, strict=False)
+    ]
     node = helper.make_node("MatMul", ["x", "w"], ["logits"], name="product")
     constants = [numpy_helper.from_array(weight.numpy(), "w")]
     graph = helper.make_graph([node], "g", tensors[:1], tensors[1:], constants)
@@ -216,4 +233,4 @@ def test_rows_of_a_tied_table_and_head_share_one_grid():
     head, table = nn.Linear(16, 50, bias=False), nn.Embedding(50, 16)
     head.weight = table.weight
     pair = [quantize_weight(m.weight, axis=weight_axis(m)) for m in (head, table)]
-    assert all(torch.equal(a, b) for a, b in zip(*pair))
+    assert all(torch.equal(a, b) for a, b in zip(*pair, strict=False))

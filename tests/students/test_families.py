@@ -11,8 +11,7 @@ from students.trace import Recorder, Signals, inputs
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 STACKS = [(name, stack) for name in FAMILIES for stack in family(tiny_config(name)).stacks]
-KINDS = [(name, stack, kind) for name, stack in STACKS
-         for kind in find_stack(tiny_config(name), stack)[1].attention]
+KINDS = [(name, stack, kind) for name, stack in STACKS for kind in find_stack(tiny_config(name), stack)[1].attention]
 
 
 def sizes(layer: nn.Module) -> tuple[int, int]:
@@ -118,8 +117,10 @@ def test_the_named_projections_make_the_recorded_attention(name: str, stack: str
     with torch.no_grad():
         attention = Recorder(model).trace(batch(name), Signals(attention=frozenset({site}))).attention[site]
         queries, keys = seen[0]
-        q, k, v = (project(block, projection, states).transpose(1, 2) for projection, states in
-                   ((parts.query, queries), (parts.key, keys), (parts.value, keys)))
+        q, k, v = (
+            project(block, projection, states).transpose(1, 2)
+            for projection, states in ((parts.query, queries), (parts.key, keys), (parts.value, keys))
+        )
     torch.testing.assert_close(attention.value, v)
     if name == "llama":  # its rotation keeps lengths, and does nothing at position 0
         for recorded, made in ((attention.query, q), (attention.key, k)):

@@ -152,8 +152,12 @@ def test_one_set_of_hidden_dimensions_and_it_is_the_largest():
         teacher.bert.embeddings.word_embeddings.weight[:, strong] *= 100
     student = build(teacher, hidden=8, heads=4)
     assert hidden_dimensions(teacher, student) == strong
-    for key in ("bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight",
-                "classifier.weight", "bert.pooler.dense.weight"):
+    for key in (
+        "bert.embeddings.word_embeddings.weight",
+        "bert.embeddings.position_embeddings.weight",
+        "classifier.weight",
+        "bert.pooler.dense.weight",
+    ):
         weight = teacher.state_dict()[key][:, strong]
         weight = weight[strong] if len(weight) == 32 else weight
         assert torch.equal(student.state_dict()[key], weight), key

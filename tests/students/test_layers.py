@@ -7,14 +7,17 @@ from hypothesis import strategies as st
 from students.layers import evenly, pairs
 
 
-@pytest.mark.parametrize("rule, expected", [
-    ("uniform", [(0, 0), (1, 3), (2, 6), (3, 9), (4, 12)]),
-    ("skip", [(1, 3), (2, 6), (3, 9)]),
-    ("first", [(1, 1), (2, 2), (3, 3), (4, 4)]),
-    ("last", [(1, 9), (2, 10), (3, 11), (4, 12)]),
-    ("top", [(4, 12)]),
-    ({4: 12, 0: 0}, [(0, 0), (4, 12)]),
-])
+@pytest.mark.parametrize(
+    "rule, expected",
+    [
+        ("uniform", [(0, 0), (1, 3), (2, 6), (3, 9), (4, 12)]),
+        ("skip", [(1, 3), (2, 6), (3, 9)]),
+        ("first", [(1, 1), (2, 2), (3, 3), (4, 4)]),
+        ("last", [(1, 9), (2, 10), (3, 11), (4, 12)]),
+        ("top", [(4, 12)]),
+        ({4: 12, 0: 0}, [(0, 0), (4, 12)]),
+    ],
+)
 def test_rule(rule, expected):
     assert pairs(rule, 4, 12) == expected
 
@@ -40,9 +43,15 @@ def test_a_deeper_student_may_be_paired_at_the_top_or_by_name():
     assert pairs({6: 4, 3: 2}, 6, 4) == [(3, 2), (6, 4)]
 
 
-@pytest.mark.parametrize("mapping, side", [
-    ({5: 1}, "student"), ({1: 13}, "teacher"), ({-1: 0}, "student"), ({1: -1}, "teacher"),
-])
+@pytest.mark.parametrize(
+    "mapping, side",
+    [
+        ({5: 1}, "student"),
+        ({1: 13}, "teacher"),
+        ({-1: 0}, "student"),
+        ({1: -1}, "teacher"),
+    ],
+)
 def test_a_layer_outside_its_model_is_refused_with_both_depths(mapping, side):
     with pytest.raises(ValueError, match=rf"^layers: the {side} has layers .*student 4 .*teacher 12 blocks"):
         pairs(mapping, 4, 12)

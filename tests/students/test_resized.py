@@ -87,12 +87,15 @@ def test_equal_blocks_and_all_heads_stay_stock():
     assert model.config.model_type == "gpt2" and model.config.n_inner == 40
 
 
-@pytest.mark.parametrize("wanted, message", [
-    ({"encoder": [{"intermediate": 8, "heads": 2}]}, "do not name the blocks"),
-    ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "do not name the blocks"),
-    ({"encoder": [{"intermediate": 65, "heads": 2}] * 2}, "encoder.0.ffn has 64 units, not 65"),
-    ({"encoder": [{"intermediate": 8, "heads": 0}] * 2}, "encoder.0.self has 4 units, not 0"),
-])
+@pytest.mark.parametrize(
+    "wanted, message",
+    [
+        ({"encoder": [{"intermediate": 8, "heads": 2}]}, "do not name the blocks"),
+        ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "do not name the blocks"),
+        ({"encoder": [{"intermediate": 65, "heads": 2}] * 2}, "encoder.0.ffn has 64 units, not 65"),
+        ({"encoder": [{"intermediate": 8, "heads": 0}] * 2}, "encoder.0.self has 4 units, not 0"),
+    ],
+)
 def test_sizes_that_do_not_fit_are_refused(wanted, message):
     with pytest.raises(ValueError, match=f"^sizes: .*{message}"):
         resize(tiny("bert"), wanted)

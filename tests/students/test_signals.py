@@ -11,8 +11,10 @@ from tests.families import batch, tiny, tiny_config
 @pytest.mark.parametrize("autocast", [False, True])
 def test_scores_and_probabilities_against_float64(autocast: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    query, key, value, bias = (torch.randn(1, heads, *shape, generator=generator)
-                               for heads, shape in ((4, (3, 8)), (2, (3, 8)), (2, (3, 8)), (4, (3, 3))))
+    query, key, value, bias = (
+        torch.randn(1, heads, *shape, generator=generator)
+        for heads, shape in ((4, (3, 8)), (2, (3, 8)), (2, (3, 8)), (4, (3, 3)))
+    )
     attention = Attention(query, key, value, mask=None, scale=0.5, bias=bias, causal=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         scores, probabilities = attention.scores(), attention.probabilities()
@@ -35,12 +37,15 @@ def test_signals_join_and_know_when_they_are_empty() -> None:
     assert a and b and not Signals()
 
 
-@pytest.mark.parametrize(("signals", "message"), [
-    (Signals(hidden=frozenset({("encoder", 3)})), "hidden: the encoder has layers 0 to 2, not 3"),
-    (Signals(attention=frozenset({("encoder", 0)})), "attention: the encoder has layers 1 to 2, not 0"),
-    (Signals(attention=frozenset({("cross", 1)})), "attention: bert has no 'cross', it has encoder"),
-    (Signals(hidden=frozenset({("decoder", 1)})), "hidden: bert has no 'decoder', it has encoder"),
-])
+@pytest.mark.parametrize(
+    ("signals", "message"),
+    [
+        (Signals(hidden=frozenset({("encoder", 3)})), "hidden: the encoder has layers 0 to 2, not 3"),
+        (Signals(attention=frozenset({("encoder", 0)})), "attention: the encoder has layers 1 to 2, not 0"),
+        (Signals(attention=frozenset({("cross", 1)})), "attention: bert has no 'cross', it has encoder"),
+        (Signals(hidden=frozenset({("decoder", 1)})), "hidden: bert has no 'decoder', it has encoder"),
+    ],
+)
 def test_a_site_that_does_not_exist_is_named_with_the_depth(signals: Signals, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check(tiny_config("bert"), signals)

@@ -139,16 +139,19 @@ def test_gpt2_padded_on_the_left_gives_zeros_and_no_nan_where_nothing_is_visible
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize(("name", "hidden", "attention", "stops", "ran"), [
-    ("bert", {("encoder", 0)}, set(), True, 0),
-    ("bert", {("encoder", 2)}, {("encoder", 1)}, True, 2),
-    ("bert", {("encoder", 2)}, set(), False, 4),
-    ("albert", set(), {("encoder", 3)}, True, 3),
-    ("gpt2", {("decoder", 1)}, set(), True, 1),
-    ("t5", {("encoder", 4)}, {("encoder", 1)}, True, 4),
-    ("t5", {("encoder", 4)}, {("cross", 1)}, True, 5),
-    ("t5", {("decoder", 0)}, set(), True, 4),
-])
+@pytest.mark.parametrize(
+    ("name", "hidden", "attention", "stops", "ran"),
+    [
+        ("bert", {("encoder", 0)}, set(), True, 0),
+        ("bert", {("encoder", 2)}, {("encoder", 1)}, True, 2),
+        ("bert", {("encoder", 2)}, set(), False, 4),
+        ("albert", set(), {("encoder", 3)}, True, 3),
+        ("gpt2", {("decoder", 1)}, set(), True, 1),
+        ("t5", {("encoder", 4)}, {("encoder", 1)}, True, 4),
+        ("t5", {("encoder", 4)}, {("cross", 1)}, True, 5),
+        ("t5", {("decoder", 0)}, set(), True, 4),
+    ],
+)
 def test_a_pass_stops_after_the_last_block_that_is_needed(
     name: str, hidden: set, attention: set, stops: bool, ran: int
 ) -> None:

@@ -42,8 +42,11 @@ def distance(trace: Trace) -> Tensor:
     """A loss that every recorded tensor has a part in, attention twice as it is used twice."""
     parts = [state.square().mean() for state in trace.hidden.values()]
     for attention in trace.attention.values():
-        parts += [attention.scores().square().mean(), attention.probabilities().square().sum(-1).mean(),
-                  attention.value.square().mean()]
+        parts += [
+            attention.scores().square().mean(),
+            attention.probabilities().square().sum(-1).mean(),
+            attention.value.square().mean(),
+        ]
     return sum(parts) if trace.logits is None else sum(parts) + trace.logits.square().mean()
 
 

@@ -53,9 +53,14 @@ def test_a_smaller_student_is_saved_and_loaded_by_plain_transformers(name, tmp_p
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "albert"])
-@pytest.mark.parametrize("fields, expected", [
-    ({"layers": 2}, [2, 4]), ({"layers": 3}, [1, 3, 4]), ({"teacher_layers": [4, 1, 1]}, [4, 1, 1]),
-])
+@pytest.mark.parametrize(
+    "fields, expected",
+    [
+        ({"layers": 2}, [2, 4]),
+        ({"layers": 3}, [1, 3, 4]),
+        ({"teacher_layers": [4, 1, 1]}, [4, 1, 1]),
+    ],
+)
 def test_the_blocks_are_those_asked_for(name, fields, expected):
     teacher = tiny(name, layers=4)
     student = build(teacher, **fields)
@@ -138,32 +143,38 @@ def test_a_random_student_may_be_deeper_and_wider(name):
     assert not any(torch.equal(weight, same_size[key]) for key, weight in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"layers": 0}, "layers: at least 1"),
-    ({"hidden": 310, "heads": 12}, "heads: 12 heads do not divide a hidden size of 310"),
-    ({"weights": "copied"}, "weights: 'teacher' or 'random'"),
-    ({"layers": 2, "teacher_layers": [1, 2, 3]}, "teacher_layers: names 3 blocks, not 2"),
-    ({"teacher_layers": []}, "teacher_layers: names 0 blocks, not one or more"),
-    ({"teacher_layers": [1], "weights": "random"}, "teacher_layers: no block"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"layers": 0}, "layers: at least 1"),
+        ({"hidden": 310, "heads": 12}, "heads: 12 heads do not divide a hidden size of 310"),
+        ({"weights": "copied"}, "weights: 'teacher' or 'random'"),
+        ({"layers": 2, "teacher_layers": [1, 2, 3]}, "teacher_layers: names 3 blocks, not 2"),
+        ({"teacher_layers": []}, "teacher_layers: names 0 blocks, not one or more"),
+        ({"teacher_layers": [1], "weights": "random"}, "teacher_layers: no block"),
+    ],
+)
 def test_a_field_that_is_always_wrong(fields, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Transformer(**fields)
 
 
-@pytest.mark.parametrize("name, fields, message", [
-    ("bert", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
-    ("t5", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
-    ("bert", {"teacher_layers": [0, 4]}, "teacher_layers: the teacher has blocks 1 to 4, not 0, 4"),
-    ("bert", {"teacher_layers": [1, 5]}, "teacher_layers: the teacher has blocks 1 to 4, not 1, 5"),
-    ("bert", {"hidden": 64}, "hidden: the teacher has 32, not 64"),
-    ("gpt2", {"intermediate": 65}, "intermediate: the teacher has 64, not 65"),
-    ("distilbert", {"heads": 8}, "heads: the teacher has 4, not 8"),
-    ("bert", {"hidden": 18}, "heads: 4 heads do not divide a hidden size of 18"),
-    ("bert", {"heads": 2}, "heads: 2 heads in a hidden size of 32 are 16 wide, the teacher's 8"),
-    ("llama", {"heads": 1}, "heads: 1 is no multiple of 2, the heads that share a key"),
-    ("t5", {"heads": 2}, "heads: the blocks of a t5 share one position bias, so its 4 heads stay"),
-])
+@pytest.mark.parametrize(
+    "name, fields, message",
+    [
+        ("bert", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
+        ("t5", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
+        ("bert", {"teacher_layers": [0, 4]}, "teacher_layers: the teacher has blocks 1 to 4, not 0, 4"),
+        ("bert", {"teacher_layers": [1, 5]}, "teacher_layers: the teacher has blocks 1 to 4, not 1, 5"),
+        ("bert", {"hidden": 64}, "hidden: the teacher has 32, not 64"),
+        ("gpt2", {"intermediate": 65}, "intermediate: the teacher has 64, not 65"),
+        ("distilbert", {"heads": 8}, "heads: the teacher has 4, not 8"),
+        ("bert", {"hidden": 18}, "heads: 4 heads do not divide a hidden size of 18"),
+        ("bert", {"heads": 2}, "heads: 2 heads in a hidden size of 32 are 16 wide, the teacher's 8"),
+        ("llama", {"heads": 1}, "heads: 1 is no multiple of 2, the heads that share a key"),
+        ("t5", {"heads": 2}, "heads: the blocks of a t5 share one position bias, so its 4 heads stay"),
+    ],
+)
 def test_what_does_not_fit_the_teacher_is_told_from_its_config_alone(name, fields, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Transformer(**fields).check(tiny_config(name, layers=4))

@@ -26,8 +26,16 @@ class PlusOne(nn.Module):
         return weight + 1
 
 
-LINEAR_LAYERS = {"bert": (8, 4), "roberta": (8, 4), "electra": (8, 4), "distilbert": (8, 4), "albert": (4, 2),
-                 "gpt2": (4, 4), "llama": (8, 6), "t5": (24, 8)}
+LINEAR_LAYERS = {
+    "bert": (8, 4),
+    "roberta": (8, 4),
+    "electra": (8, 4),
+    "distilbert": (8, 4),
+    "albert": (4, 2),
+    "gpt2": (4, 4),
+    "llama": (8, 6),
+    "t5": (24, 8),
+}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
