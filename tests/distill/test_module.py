@@ -194,7 +194,7 @@ def test_learning_rate_warms_up_and_falls():
     assert rates[0] == pytest.approx(1 / 11)
     assert max(rates) == pytest.approx(rates[10], abs=0.05)
     assert rates[-1] == pytest.approx(0.01)
-    assert all(a < b for a, b in itertools.pairwise(rates))
+    assert all(a < b for a, b in itertools.pairwise(rates[:10]))
 
 
 def test_validation_counts_each_row_once(tmp_path):
