@@ -1,6 +1,6 @@
 """What the loop costs over a hand-written one: the same models, batches, losses, backward and optimizer step.
 
-    python benchmarks/overhead.py [--steps 40] [--rounds 5]
+    python -m benchmarks.overhead [--steps 40] [--rounds 5]
 
 The two take turns within one process; the figure is the ratio of their seconds per step, pair by pair.
 """

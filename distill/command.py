@@ -58,6 +58,7 @@ def quiet() -> None:
     """Keeps the libraries' chatter off the terminal; their warnings about this run stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)

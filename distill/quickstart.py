@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
         task={"name": "classification", "data": str(data), "text": "text", "max_length": 96},
         student=str(blank),
         optimizer={"lr": 1e-3},
-        trainer={"max_epochs": 6} | short,
+        trainer={"max_epochs": 5} | short,
     )
     print("3 of 4: the student, from labels alone", flush=True)
     labels = run("quickstart.yaml", name="quickstart-labels", losses={"labels": {"kind": "Labels"}}, **only)
@@ -63,10 +63,10 @@ def untrained(data: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=192,
-        num_hidden_layers=4,
-        num_attention_heads=6,
-        intermediate_size=768,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=512,
         max_position_embeddings=128,
         pad_token_id=tokenizer.pad_token_id,
     )
