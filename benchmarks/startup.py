@@ -14,15 +14,7 @@ from pathlib import Path
 
 def once(folder: str) -> float:
     """Starts the command in a process of its own, and waits for the first row of metrics.csv."""
-    command = [
-        sys.executable,
-        "train.py",
-        "--config",
-        "quickstart.yaml",
-        "--output",
-        folder,
-        "--trainer.log_every_n_steps=1",
-    ]
+    words = ["--config", "quickstart.yaml", "--output", folder, "--trainer.log_every_n_steps=1"]
     begin = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "train.py", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
