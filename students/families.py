@@ -5,7 +5,7 @@ The only place of the project that names a family. To add one, add one entry to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -69,8 +69,6 @@ class Family:
     """``encoder`` or ``decoder``, or both; the first is meant where no stack is named."""
     intermediate: str = "intermediate_size"
     """The key of the config that holds the number of feed-forward units."""
-    own_keys: dict[str, str] = field(default_factory=dict)
-    """Further keys of the config that follow a size, as {key: name of the size}."""
     biased_scores: bool = False
     """Whether a position bias, shared by the layers, is added to the scores: heads cannot be cut then."""
 
