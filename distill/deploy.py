@@ -54,7 +54,7 @@ def deploy(
         tokenizer: saved with the student.
         batches: validation; trained, folded, cut and exported student are compared on the first.
     """
-    module.cpu()
+    module.cpu().float()  # whatever precision it was trained in
     load_best(module, folder / "checkpoints" / "best.ckpt")
     student, quantize, fixed = module.student, experiment.quantize, batches[0]
     trained = torch_predict(student)(fixed)
