@@ -3,14 +3,12 @@
 ::
 
     for every batch:
-        set the learning rate, the loss weights and the temperatures     pure functions of the step
-        callbacks move masks and switch fake quantization on             prune_schedules/prune.py,
-        quant_aware/quantize.py
-        teacher trace                                                    no gradient, only what a loss with a weight
-        looks at
-        student trace                                                    the same
-        loss = Σ weight · Σ sum / Σ count                                over the accumulation window and all ranks
-        backward, and at the end of the window an optimizer step
+        set learning rate, loss weights, temperatures      pure functions of the step
+        teacher trace                                      no gradient, and only what a loss with a weight looks at
+        student trace                                      the same
+        loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
+        backward, and an optimizer step at the window's end
+        callbacks move masks, switch fake quantization     prune_schedules/prune.py, quant_aware/quantize.py
     after every epoch: the metrics of the student on validation
 """
 
@@ -88,21 +86,21 @@ class Distillation(LightningModule):
         self.status["lr"] = rate
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """The loss of one batch, scaled so that the sum over the window and the mean over the ranks is normalised
-        once.
-        """
+        """The loss of one batch, scaled so that it is normalised once over the window and the ranks."""
         active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
         student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
         student = self.recorder.trace(batch, student_needs)
         teacher = self.teacher.trace(batch, teacher_needs) if teacher_needs else None
         counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
-        total = student.logits.float().sum() * 0.0
+        terms = []
         with torch.autocast(self.device.type, enabled=False):
             for name, loss in active.items():
                 term = loss(student, teacher, batch)[0] / counts[name].clamp(min=1).float()
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
-                total = total + loss.now["weight"] * term
+                terms.append(loss.now["weight"] * term)
+        # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
+        total = sum(terms) if terms else student.logits.sum() * 0.0
         return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:

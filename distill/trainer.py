@@ -18,7 +18,7 @@ from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.timeline import settled
 from prune_schedules import Prune
-from prune_schedules.schedule import START, STOP, Timeline
+from prune_schedules.schedule import START, STOP, Constant, Timeline
 from quant_aware.quantize import QuantizeAware
 
 
@@ -45,9 +45,8 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
     """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
     losses = experiment.losses.values()
-    return any(loss.start != START or loss.stop != STOP for loss in losses) or not any(
-        loss.student_needs.logits for loss in losses
-    )
+    always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
+    return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
 
 
 def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:

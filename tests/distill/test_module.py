@@ -164,6 +164,13 @@ class TestTeacher:
         fit(built, 8, 1, tmp_path)
 
 
+def test_a_head_that_no_loss_trains_has_no_gradient_and_is_not_decayed(tmp_path):
+    built = module(hidden=HiddenMSE())
+    before = built.student.classifier.weight.detach().clone()
+    assert not any("classifier" in name for name in fit(built, 4, 1, tmp_path).gradients)
+    assert torch.equal(built.student.classifier.weight, before)
+
+
 def test_a_student_equal_to_its_teacher_stays(tmp_path):
     """No loss, no gradient: nothing but weight decay would move it."""
     teacher = tiny("bert", layers=2)
