@@ -58,9 +58,8 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     in_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    ends = [trainer.max_steps] * (trainer.max_steps > 0) + [trainer.max_epochs * in_epoch] * (
-        (trainer.max_epochs or -1) > 0
-    )
+    limits = (trainer.max_steps, 1), (trainer.max_epochs, in_epoch)
+    ends = [limit * steps for limit, steps in limits if limit is not None and limit >= 0]
     if not ends or min(ends) < 1:
         raise config.error(
             "trainer",
@@ -79,9 +78,9 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
 
 
 def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
-    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which they
-    act on a weight;
-    checkpoints last, so that they hold it all."""
+    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
+    they act on a weight; checkpoints last, so that they hold it all.
+    """
     pruners = experiment.pruners()
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [

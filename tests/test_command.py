@@ -294,6 +294,7 @@ AGAINST_THE_WORLD = {
     ),
     "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
     "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),
+    "a run with no end": ("max_epochs: 1", "max_epochs: null", "10: trainer.max_epochs: the run has no steps"),
     "an unknown accelerator": (
         "accelerator: cpu",
         "accelerator: gpuu",
