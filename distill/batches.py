@@ -14,8 +14,8 @@ class LengthGrouped:
     """Batches of row numbers: a permutation from (seed, epoch), sorted by length inside stretches of 50 batches.
 
     A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So
-    the global
-    batches do not depend on how many processes share them. A last global batch too small for all ranks is left out.
+    the global batches do not depend on how many processes share them. A last global batch too small for all ranks
+    is left out.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int = 0, world: int = 1, rank: int = 0):

@@ -44,9 +44,8 @@ class Last(Callback):
     """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
 
     The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where
-    Lightning's
-    own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so in the middle
-    of a step.
+    Lightning's own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so
+    in the middle of a step.
 
     Args:
         folder: where.
@@ -71,9 +70,7 @@ class Last(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
-        """Saves at the end of an accumulation window, since gradients are not saved, and after validation where
-        that follows.
-        """
+        """Saves where an accumulation window ends (gradients are not saved), after the validation if one follows."""
         loop = trainer.fit_loop
         if not loop._should_accumulate() and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             self.save(trainer)

@@ -20,9 +20,7 @@ from distill.run import carry_out
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; 0 done, 2 the input is wrong (told in one line), 130 stopped by Ctrl-C with the checkpoint
-    written.
-    """
+    """Runs the command; 0: done, 2: the input is wrong (told in one line), 130: Ctrl-C, the checkpoint is written."""
     quiet()
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")

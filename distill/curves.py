@@ -6,9 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Curves(Callback):
-    """Writes what the module found out. First among the callbacks, so that a row tells the state in which the step
-    was done.
-    """
+    """Writes what the module found out; first among the callbacks, so that a row tells the state of its step."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Notes the step at which the run begins or goes on."""

@@ -94,9 +94,7 @@ def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: flo
 
 
 def agreement(task: Task, left: Tensor, right: Tensor) -> float:
-    """The share of equal predictions, of logits [N, C] each; for regression, of predictions less than 1 % of their
-    spread apart.
-    """
+    """The share of equal predictions, of logits [N, C] each; for regression, of those within 1 % of their spread."""
     one, other = task.predictions(left), task.predictions(right)
     if one.is_floating_point():
         return float(((one - other).abs() <= 0.01 * (one.max() - one.min())).float().mean())

@@ -16,16 +16,12 @@ def selector(base: type) -> str:
 
 
 def spelling(cls: type) -> str:
-    """A class as it is written in YAML: its name; in snake case where it is chosen by ``name`` (tasks, as the hub
-    does).
-    """
+    """A class as it is written in YAML: its name; in snake case where it is chosen by ``name``, as the hub's tasks."""
     return cls.__name__ if selector(cls) == "kind" else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 def subclasses(base: type) -> dict[str, type]:
-    """The concrete subclasses of a class in depth, and itself, by spelling; private ones (``_Name``) are not
-    offered.
-    """
+    """The concrete subclasses of a class in depth, and itself, by spelling; without private ones (``_Name``)."""
     found = {} if inspect.isabstract(base) or base.__name__.startswith("_") else {spelling(base): base}
     for child in base.__subclasses__():
         for name, cls in subclasses(child).items():

@@ -10,8 +10,7 @@ def fast_float32(limit: float = 1e-5) -> str | None:
     """Routes float32 products of the CPU to oneDNN, and keeps it only if the result is float32's.
 
     On some processors this is nearly twice as fast at the same error; on those with bfloat16 tiles it would be
-    bfloat16, with a
-    relative error of about 3e-3, and is switched off again. Returns what was done, for the report.
+    bfloat16, with a relative error of about 3e-3, and is switched off again. Returns what was done, for the report.
     """
     if not torch.backends.mkldnn.is_available():
         return None

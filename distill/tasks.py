@@ -101,9 +101,7 @@ class _F1OfClassOne(MulticlassF1Score):
 
 
 class _Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews' correlation (Gorodkin 2004, eq. 8); 0 for a model that always says one class, where torchmetrics
-    has more.
-    """
+    """Matthews' correlation (Gorodkin 2004, eq. 8); 0, not torchmetrics' more, for a model that says one class."""
 
     def compute(self) -> Tensor:
         counts = self.confmat.cpu().double()  # not every accelerator has float64

@@ -25,17 +25,13 @@ def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
 
 
 def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-    """``KL(teacher, student)`` of attention given as scores [B, A, S, S], over the visible keys, mean over heads:
-    [B, S].
-    """
+    """``KL(teacher, student)`` of attention, from scores [B, A, S, S], over visible keys, mean over heads: [B, S]."""
     log_q, log_p = (torch.log_softmax(z.float().masked_fill(~visible, -1e30), -1) for z in (student, teacher))
     return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
 
 
 def compared(attention: Attention, valid: Tensor) -> Tensor:
-    """Which scores are compared, [B, 1, S, S]: those of the keys that a query may look at, and of queries that are
-    tokens.
-    """
+    """Which scores are compared, [B, 1, S, S]: of queries that are tokens, with the keys they may look at."""
     return attention.visible() & valid[:, None, :, None]
 
 

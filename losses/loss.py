@@ -54,15 +54,11 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """The number of positions the loss is a mean over, from the batch alone: a window is counted before it is
-        run.
-        """
+        """How many positions the loss is a mean over, from the batch alone: a window is counted before it runs."""
 
     @abstractmethod
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The sum over valid positions (float32 scalar) and their count; the loss is Σ sum / Σ count over batches
-        and ranks.
-        """
+        """The sum over valid positions (float32 scalar) and their count, for Σ sum / Σ count over batches and ranks."""
 
 
 class PerExample(Loss):

@@ -58,9 +58,7 @@ class Quantize:
             part.enabled = self.on
 
     def settle(self) -> None:
-        """Moves the quantization of looked-up rows to the whole tables, so that they can be folded; training is
-        over.
-        """
+        """After training: moves the quantization of looked-up rows to whole tables, so that they can be folded."""
         for rows, handle, step in self._rows:
             handle.remove()
             step.enabled = rows.enabled

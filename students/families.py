@@ -13,9 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` equal slices of its
-    outputs.
-    """
+    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` slices of its outputs."""
 
     path: str
     part: int = 0
@@ -41,9 +39,7 @@ class AttentionParts:
 
 @dataclass(frozen=True)
 class FeedForwardParts:
-    """The feed-forward of a block: ``inner`` layers make the intermediate units (two if gated), ``outer`` reads
-    them.
-    """
+    """The feed-forward of a block: ``inner`` (two if gated) makes the intermediate units, ``outer`` reads them."""
 
     inner: tuple[str, ...]
     outer: str

@@ -11,11 +11,9 @@ def pairs(rule: Rule | dict[int, int], student: int, teacher: int, blocks_only: 
     """The pairs (student layer, teacher layer) of a rule, for a student and a teacher of so many blocks.
 
     ``uniform`` pairs i with round(i N / M), 0 with 0 (TinyBERT); ``skip`` does so for the inner blocks only, the top
-    one being left to the
-    logits (PKD-Skip, Sun et al. 2019, arXiv 1908.09355); ``first`` pairs i with i, ``last`` with N - M + i; ``top``
-    is the pair of the last
-    blocks alone (MiniLM); a mapping {student layer: teacher layer} is taken as it is. ``blocks_only`` leaves out
-    layer 0, which has no attention.
+    one being left to the logits (PKD-Skip, Sun et al. 2019, arXiv 1908.09355); ``first`` pairs i with i, ``last``
+    with N - M + i; ``top`` is the pair of the last blocks alone (MiniLM); a mapping {student layer: teacher layer}
+    is taken as it is. ``blocks_only`` leaves out layer 0, which has no attention.
 
     Raises:
         ValueError: naming both depths, if a layer lies outside its model or no pair is left.
