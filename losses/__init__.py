@@ -1,13 +1,30 @@
 """What is compared: labels, logits, hidden states, attention, relations between tokens."""
 
 from losses.attention import AttentionKL, AttentionScores
+from losses.correlation import DIST
+from losses.decoupled import DKD
 from losses.hidden import HiddenCosine, HiddenMSE, PatientHidden
 from losses.labels import Labels
-from losses.logits import Logits, LogitsMSE
+from losses.logits import (
+    JensenShannon,
+    Logits,
+    LogitsMSE,
+    ReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    TotalVariation,
+)
 from losses.loss import Loss
 from losses.relations import Relations
 
 __all__ = [
+    "DIST",
+    "DKD",
+    "TotalVariation",
+    "SkewReverseKL",
+    "SkewKL",
+    "ReverseKL",
+    "JensenShannon",
     "AttentionKL",
     "AttentionScores",
     "HiddenCosine",

@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import PerExample
+from losses.loss import PerPrediction, predicted
 from students.trace import Signals, Trace
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross entropy [B] of logits [B, C] and classes [B]; squared error where the labels are real numbers and C = 1."""
+    """Cross entropy [N] of logits [N, C] and classes [N]; squared error where the labels are real numbers and C = 1."""
     if labels.is_floating_point():
         return (logits.float().squeeze(-1) - labels.float()) ** 2
     return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
 
 
 @dataclass(kw_only=True, eq=False)
-class Labels(PerExample):
+class Labels(PerPrediction):
     """Cross entropy with the labels of the data, or squared error for regression.
 
     Args:
@@ -45,5 +45,6 @@ class Labels(PerExample):
         self.student_needs = Signals(logits=True)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over examples, number of examples."""
-        return label_loss(student.logits, batch["labels"], self.smoothing).sum(), self.count(batch)
+        """Sum over the predictions, number of predictions."""
+        chosen = predicted(batch)
+        return label_loss(student.logits[chosen], batch["labels"][chosen], self.smoothing).sum(), chosen.sum()

@@ -1,23 +1,18 @@
-"""The student's logits against the teacher's."""
+"""The student's outputs against the teacher's, as distributions over the same classes or as numbers."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import PerExample
+from losses.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
+from losses.loss import PerPrediction, predicted
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.trace import Signals, Trace
-
-
-def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """``t^2 KL(softmax(z_T / t), softmax(z_S / t))`` [...] of logits [..., C], in float32; 0 at equality."""
-    log_q = F.log_softmax(student.float() / temperature, dim=-1)
-    log_p = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -25,7 +20,9 @@ def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (student.float() - teacher.float()).square().sum(-1)
 
 
-class _OnLogits(PerExample):
+class OnLogits(PerPrediction):
+    """What the losses on outputs share: each prediction of the student is compared with the teacher's."""
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks both models for their logits.
 
@@ -38,15 +35,51 @@ class _OnLogits(PerExample):
             raise ValueError(f"the student has {student.num_labels} outputs, the teacher {teacher.num_labels}")
         self.student_needs = self.teacher_needs = Signals(logits=True)
 
+    @abstractmethod
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """What each of N predictions adds to the loss, [N], of logits [N, C] and labels [N]."""
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the predictions, number of predictions."""
+        chosen, labels = predicted(batch), batch.get("labels")
+        labels = None if labels is None else labels[chosen]
+        return self.distance(student.logits[chosen], teacher.logits[chosen], labels).sum(), chosen.sum()
+
 
 @dataclass(kw_only=True, eq=False)
-class Logits(_OnLogits):
-    """Forward KL of the softened outputs, times T squared (Hinton, Vinyals, Dean 2015, arXiv 1503.02531).
-
-    A single output (regression) has no distribution to soften: use ``LogitsMSE`` there.
+class LogitsMSE(OnLogits):
+    """Half the squared distance of the logits (Ba and Caruana 2014, arXiv 1312.6184).
 
     Args:
-        temperature: T, a number or a schedule.
+        noise: the standard deviation of x in (1 + x) z_T, drawn anew for every logit: a noisy teacher (Sau and
+            Balasubramanian 2016, arXiv 1610.09650).
+        noisy: the share of the predictions for which the teacher is noisy.
+    """
+
+    noise: float = 0.0
+    noisy: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.noise < 0:
+            raise ValueError(f"noise: must be at least 0, not {self.noise}")
+        if not 0 <= self.noisy <= 1:
+            raise ValueError(f"noisy: is a share, from 0 to 1, not {self.noisy}")
+
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        if self.noise:
+            chosen = torch.rand_like(teacher[..., :1]) < self.noisy
+            teacher = teacher * (1 + self.noise * chosen * torch.randn_like(teacher))
+        return logits_mse(student, teacher)
+
+
+@dataclass(kw_only=True, eq=False)
+class Softened(OnLogits):
+    """What losses on softened outputs share. A single output (regression) has no distribution: use ``LogitsMSE`` there.
+
+    Args:
+        temperature: T, by which the logits are divided, a number or a schedule. The loss is multiplied by T squared,
+            so that its gradient keeps its size (Hinton, Vinyals, Dean 2015).
     """
 
     temperature: Schedule = Constant(1.0)
@@ -71,15 +104,112 @@ class Logits(_OnLogits):
         if self.now["temperature"] <= 0:
             raise ValueError(f"temperature: must be above 0, and is {self.now['temperature']} at step {step}")
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over examples, number of examples."""
-        return forward_kl(student.logits, teacher.logits, self.now["temperature"]).sum(), self.count(batch)
+
+@dataclass(kw_only=True, eq=False)
+class Divergence(Softened):
+    """What the divergences share.
+
+    Args:
+        top_k: compare only the teacher's likeliest K classes.
+        tail: with ``top_k``, the mass of all other classes counts as one class more; else both models are
+            renormalised over the K.
+    """
+
+    top_k: int | None = None
+    tail: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.top_k is not None and self.top_k < (1 if self.tail else 2):
+            raise ValueError(f"top_k: {self.top_k} leaves no distribution to compare")
+
+    @abstractmethod
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """How far the student's q is from the teacher's p, [N], of log-probabilities [N, C]."""
+
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        log_q, log_p = soften(student, teacher, self.now["temperature"], self.top_k, self.tail)
+        return self.now["temperature"] ** 2 * self.divergence(log_p, log_q)
 
 
 @dataclass(kw_only=True, eq=False)
-class LogitsMSE(_OnLogits):
-    """Half the squared distance of the logits (Ba and Caruana 2014, arXiv 1312.6184)."""
+class Logits(Divergence):
+    """KL(p_T, p_S), forward: the student covers all that the teacher holds possible (Hinton, Vinyals, Dean 2015,
+    arXiv 1503.02531).
+    """
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over examples, number of examples."""
-        return logits_mse(student.logits, teacher.logits).sum(), self.count(batch)
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return kl(log_p, log_q)
+
+
+@dataclass(kw_only=True, eq=False)
+class ReverseKL(Divergence):
+    """KL(p_S, p_T): the student keeps to what the teacher holds likely (Gu et al. 2023, arXiv 2306.08543)."""
+
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return kl(log_q, log_p)
+
+
+@dataclass(kw_only=True, eq=False)
+class JensenShannon(Divergence):
+    """``beta KL(p_T, m) + (1 - beta) KL(p_S, m)``, m = beta p_T + (1 - beta) p_S (GKD, Agarwal et al. 2023, arXiv
+    2306.13649).
+
+    Args:
+        beta: from forward (near 0) to reverse (near 1).
+    """
+
+    beta: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.beta < 1:
+            raise ValueError(f"beta: must lie between 0 and 1, not {self.beta}; at the ends use Logits or ReverseKL")
+
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return jensen_shannon(log_p, log_q, self.beta)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Skew(Divergence):
+    alpha: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.alpha < 1:
+            raise ValueError(f"alpha: must lie in [0, 1), not {self.alpha}")
+
+
+@dataclass(kw_only=True, eq=False)
+class SkewKL(_Skew):
+    """``KL(p_T, alpha p_T + (1 - alpha) p_S)``: bounded where the student gives no chance (DistiLLM, Ko et al. 2024,
+    arXiv 2402.03898).
+
+    Args:
+        alpha: the teacher's share of the mixture.
+    """
+
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return skew_kl(log_p, log_q, self.alpha)
+
+
+@dataclass(kw_only=True, eq=False)
+class SkewReverseKL(_Skew):
+    """``KL(p_S, (1 - alpha) p_T + alpha p_S)``: reverse, and bounded (DistiLLM, Ko et al. 2024, arXiv 2402.03898).
+
+    Args:
+        alpha: the student's share of the mixture.
+    """
+
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return skew_kl(log_q, log_p, self.alpha)
+
+
+@dataclass(kw_only=True, eq=False)
+class TotalVariation(Divergence):
+    """``1/2 sum |p_T - p_S|``: bounded, and indifferent to how unlikely the unlikely is (f-distill, Wen et al. 2023,
+    arXiv 2307.15190).
+    """
+
+    def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        return total_variation(log_p, log_q)

@@ -11,6 +11,9 @@ from transformers import PretrainedConfig
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
 from students.trace import Signals, Trace
 
+IGNORED = -100
+"""The label of a position of which no prediction is asked, as in transformers and torch."""
+
 
 @dataclass(kw_only=True, eq=False)
 class Loss(nn.Module, ABC):
@@ -69,12 +72,28 @@ class PerExample(Loss):
         return batch["input_ids"].new_tensor(len(batch["input_ids"]))
 
 
+class PerPrediction(Loss):
+    """A loss with one value per prediction of the head: an example, or each position that has a label."""
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of predictions."""
+        return predicted(batch).sum()
+
+
 class PerToken(Loss):
     """A loss with one value per token that is not padding."""
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding."""
         return valid_tokens(batch).sum()
+
+
+def predicted(batch: dict[str, Tensor]) -> Tensor:
+    """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
+    labels = batch.get("labels")
+    if labels is None or labels.is_floating_point():
+        return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
+    return labels != IGNORED
 
 
 def valid_tokens(batch: dict[str, Tensor]) -> Tensor:

@@ -5,10 +5,11 @@ import torch
 
 from losses import Labels, Logits, LogitsMSE
 from losses.labels import label_loss
-from losses.logits import forward_kl, logits_mse
+from losses.logits import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
 from students.trace import Trace
 from tests.families import batch, tiny
+from tests.losses.test_logits import forward_kl
 from tests.losses.traces import LOSSES, leaves, look, pair, set_up, widened
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=20)
@@ -66,8 +67,8 @@ def test_the_batch_alone_tells_the_count(kind, family):
 @every_loss
 def test_what_is_counted(kind):
     data = batch("bert", size=3, length=8)
-    by_example = kind in ("Labels", "Logits", "LogitsMSE", "PatientHidden")
-    assert LOSSES[kind]().count(data) == (3 if by_example else 8 + 6 + 4)
+    by_token = kind in ("HiddenMSE", "HiddenCosine", "AttentionScores", "AttentionKL", "Relations", "MiniLM")
+    assert LOSSES[kind]().count(data) == (8 + 6 + 4 if by_token else 3)
 
 
 @every_loss

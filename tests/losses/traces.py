@@ -8,16 +8,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from losses import (
+    DIST,
+    DKD,
     AttentionKL,
     AttentionScores,
     HiddenCosine,
     HiddenMSE,
+    JensenShannon,
     Labels,
     Logits,
     LogitsMSE,
     Loss,
     PatientHidden,
     Relations,
+    ReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    TotalVariation,
 )
 from prune_schedules.schedule import Constant, Timeline
 from students.trace import Recorder, Signals, Trace
@@ -27,6 +34,15 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "Labels": Labels,
     "Logits": lambda: Logits(temperature=Constant(2.0)),
     "LogitsMSE": LogitsMSE,
+    "Logits, top 2 and the rest": lambda: Logits(top_k=2),
+    "Logits, top 2": lambda: Logits(top_k=2, tail=False),
+    "ReverseKL": ReverseKL,
+    "JensenShannon": lambda: JensenShannon(beta=0.3),
+    "SkewKL": SkewKL,
+    "SkewReverseKL": SkewReverseKL,
+    "TotalVariation": TotalVariation,
+    "DKD": DKD,
+    "DIST": lambda: DIST(gamma=0.0),
     "HiddenMSE": HiddenMSE,
     "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
     "PatientHidden": PatientHidden,
