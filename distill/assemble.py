@@ -52,6 +52,8 @@ def assemble(config: Config[Experiment]) -> Parts:
     with config.blame("teacher"):
         _same_tokens(tokenizer, experiment, named)
     with config.blame("task"):
+        for step in experiment.task.augmentations():
+            step.check(tokenizer)
         tables, rows, texts, labels = prepare(
             experiment.task, tokenizer, teacher_config.id2label if teacher_config else None
         )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding
 
 from distill.assemble import assemble
+from distill.augment import Augmented
 from distill.batches import LengthGrouped, Loader
 from distill.config import Config, load, to_yaml
 from distill.deploy import deploy
@@ -77,7 +78,9 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     )
     collate = DataCollatorWithPadding(parts.tokenizer)
     rows = parts.rows.remove_columns("length")
-    loader = Loader(rows["train"], order, collate, trainer.accumulate_grad_batches, module.count)
+    steps = experiment.task.augmentations()
+    train = Augmented(rows["train"], steps, parts.tokenizer, order) if steps else rows["train"]
+    loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     validation = DataLoader(
         rows["validation"],
         2 * experiment.task.batch_size,

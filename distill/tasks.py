@@ -12,6 +12,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassMatthewsCorrCoef
 from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 
+from distill.augment import Augmentation
+
 
 @dataclass(kw_only=True)
 class Task(ABC):
@@ -25,6 +27,7 @@ class Task(ABC):
         max_length: tokens beyond it are cut off.
         batch_size: examples in a batch of one process.
         train_rows: use only the first so many training rows after a fixed shuffle.
+        augment: one augmentation of the training rows, or several by name, applied in their order.
     """
 
     selector: ClassVar[str] = "name"
@@ -37,6 +40,7 @@ class Task(ABC):
     max_length: int = 128
     batch_size: int = 32
     train_rows: int | None = None
+    augment: Augmentation | dict[str, Augmentation] | None = None
 
     def __post_init__(self):
         for name in ("max_length", "batch_size", "train_rows"):
@@ -44,6 +48,10 @@ class Task(ABC):
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
         if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
             raise ValueError(f"text: one column or two, not {len(self.text)}")
+
+    def augmentations(self) -> list[Augmentation]:
+        """The augmentations in their order."""
+        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
 
     @property
     @abstractmethod

@@ -11,10 +11,12 @@ from typing import get_args
 import pytest
 import yaml
 
+import distill
 import losses
 import prune_schedules
 import quant_aware
 import students
+from distill.augment import Augmentation
 from distill.config import load
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
@@ -24,8 +26,9 @@ from students import Student
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
-ROOMS = (losses, prune_schedules, quant_aware, students)
+ROOMS = (distill, losses, prune_schedules, quant_aware, students)
 HEADINGS = {
+    "Augmentation": "augment",
     "Losses": "loss",
     "Pruning": "prune",
     "Quantization": "quantize",
@@ -38,6 +41,7 @@ HEADINGS = {
 class Fragment:
     """One thing that a row of the tables configures."""
 
+    augment: Augmentation | None = None
     loss: Loss | None = None
     prune: Pruner | None = None
     quantize: Quantize | None = None
@@ -75,6 +79,7 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
 @pytest.mark.parametrize(
     "heading, base",
     [
+        ("Augmentation", Augmentation),
         ("Losses", Loss),
         ("Pruning", Pruner),
         ("Students", Student),

@@ -48,7 +48,7 @@ def test_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert quickstart.main(["--steps", "20"]) == 0
     table = capsys.readouterr().out
-    for row in ("teacher", "student, labels only", "student, distilled"):
+    for row in ("teacher", "student, no teacher", "student, distilled"):
         assert re.search(rf"^{row}.*MB.*ms", table, re.M), table
     report = re.search(r"^report: (.*)$", table, re.M)[1]
     assert Path(report).read_text().startswith("<!doctype html>")
