@@ -3,7 +3,7 @@
 from losses.attention import AttentionKL, AttentionScores
 from losses.correlation import DIST
 from losses.decoupled import DKD
-from losses.hidden import HiddenCosine, HiddenMSE, PatientHidden
+from losses.hidden import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
 from losses.labels import Labels
 from losses.logits import (
     JensenShannon,
@@ -18,6 +18,8 @@ from losses.loss import Loss
 from losses.relations import Relations
 
 __all__ = [
+    "FeatureMap",
+    "FeatureStatistics",
     "DIST",
     "DKD",
     "TotalVariation",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import Loss, valid_tokens
-from students.families import depth, find_stack
-from students.layers import Rule, pairs
-from students.signals import Attention, Signals, Trace, check
+from losses.loss import valid_tokens
+from losses.pairing import Layers, OnLayers
+from students.signals import Attention, Trace
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
@@ -35,39 +35,25 @@ def compared(attention: Attention, valid: Tensor) -> Tensor:
     return attention.visible() & valid[:, None, :, None]
 
 
-@dataclass(kw_only=True, eq=False)
-class OnAttention(Loss):
-    """What the losses on attention share: which layers are compared; each pair is a term of the sum.
+class OnAttention(OnLayers):
+    """A loss with one value per query that is not padding."""
 
-    Args:
-        layers: which block teaches which: a rule, or {student block: teacher block}.
-        stack: ``encoder``, ``decoder`` or ``cross`` of an encoder-decoder; the self attention of the first stack if
-            not given.
-    """
-
-    layers: Rule | dict[int, int] = "uniform"
-    stack: str | None = None
-
-    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the attention of the mapped blocks.
-
-        Raises:
-            ValueError: if there is no teacher, or a block lies outside its model.
-        """
-        if teacher is None:
-            raise ValueError("the loss compares with a teacher, and the run has none")
-        where = "decoder" if self.stack == "cross" else self.stack
-        found = pairs(self.layers, depth(student, where), depth(teacher, where), blocks_only=True)
-        names = [self.stack if self.stack == "cross" else find_stack(config, where)[0] for config in (student, teacher)]
-        self.sites = [((names[0], s), (names[1], t)) for s, t in found]
-        self.student_needs = Signals(attention=frozenset(s for s, _ in self.sites))
-        self.teacher_needs = Signals(attention=frozenset(t for _, t in self.sites))
-        check(student, self.student_needs)
-        check(teacher, self.teacher_needs)
+    signal = "attention"
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of queries that are not padding."""
         return valid_tokens(batch).sum()
+
+    @abstractmethod
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        """What a pair of layers adds, a scalar: the sum over the queries that are tokens, ``valid`` [B, S]."""
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the queries and the layer pairs, number of queries."""
+        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        return self.pairing.total(
+            lambda s, t: self.distance(student.attention[mine, s], teacher.attention[theirs, t], valid)
+        ), valid.sum()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,20 +71,20 @@ class _OnScores(OnAttention):
                 "use Relations, which does not need equal heads"
             )
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over the queries and the layer pairs, number of queries."""
-        valid, terms = valid_tokens(batch), []
-        for s, t in self.sites:
-            mine, other = student.attention[s], teacher.attention[t]
-            terms.append(self.distance(mine.scores(), other.scores(), compared(mine, valid)).sum())
-        return torch.stack(terms).sum(), valid.sum()
+    @staticmethod
+    @abstractmethod
+    def of_scores(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
+        """How far apart the scores [B, A, S, S] of each query are, [B, S]."""
+
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        return self.of_scores(student.scores(), teacher.scores(), compared(student, valid)).sum()
 
 
 @dataclass(kw_only=True, eq=False)
 class AttentionScores(_OnScores):
     """Squared error of the attention scores before the softmax (TinyBERT, Jiao et al. 2019, arXiv 1909.10351)."""
 
-    distance = staticmethod(score_mse)
+    of_scores = staticmethod(score_mse)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,5 +93,5 @@ class AttentionKL(_OnScores):
     2002.10957).
     """
 
-    layers: Rule | dict[int, int] = "top"
-    distance = staticmethod(attention_kl)
+    layers: Layers = "top"
+    of_scores = staticmethod(attention_kl)

@@ -2,109 +2,157 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from losses.loss import Loss, PerExample, PerToken, valid_tokens
-from students.families import depth, find_stack
-from students.layers import Rule, pairs
-from students.trace import Signals, Trace
+from losses.loss import valid_tokens
+from losses.pairing import Layers, OnLayers
+from students.trace import Trace
+
+Positions = Literal["tokens", "first", "mean"]
+"""Each token that is not padding; the first of each example; or the mean of an example's tokens."""
 
 
 def hidden_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared error [B, S], mean over the last dimension of [B, S, H], in float32."""
+    """Squared error [...], mean over the last dimension of [..., H], in float32."""
     return (student.float() - teacher.float()).square().mean(-1)
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """``1 - cos(h_S, h_T)`` [B, S] of states [B, S, H], in float32."""
+    """``1 - cos(h_S, h_T)`` [...] of states [..., H], in float32."""
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
 def patient(student: Tensor, teacher: Tensor) -> Tensor:
-    """``| h_S/|h_S| - h_T/|h_T| |^2`` [B] of states [B, H], in float32."""
+    """``| h_S/|h_S| - h_T/|h_T| |^2`` [...] of states [..., H], in float32; twice ``hidden_cosine``."""
     return (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1)
 
 
-@dataclass(kw_only=True, eq=False)
-class OnHidden(Loss):
-    """What the losses on hidden states share: which layers are compared, and the projection between two widths.
+def feature_map(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared error [...] of states [..., H] brought to mean 0 and variance 1 each, mean over H, in float32."""
+    return hidden_mse(*(F.layer_norm(state.float(), state.shape[-1:]) for state in (student, teacher)))
 
-    Each pair of layers is a term of the sum, as in the papers.
+
+def feature_statistics(student: Tensor, teacher: Tensor) -> Tensor:
+    """``(mean_S - mean_T)^2 + |var_S - var_T|`` [...], over the last dimension of states [..., H], in float32."""
+    (mine, spread), (other, wanted) = (
+        (z.float().mean(-1), z.float().var(-1, correction=0)) for z in (student, teacher)
+    )
+    return (mine - other).square() + (spread - wanted).abs()
+
+
+@dataclass(kw_only=True, eq=False)
+class OnHidden(OnLayers):
+    """What the losses on hidden states share; layer 0 is the input of the first block.
 
     Args:
-        layers: which layer teaches which: a rule, or {student layer: teacher layer}; 0 is the input of the first block.
-        stack: ``encoder`` or ``decoder`` of an encoder-decoder; the model's first if not given.
+        positions: what is compared of each layer.
         project: always learn a linear map from the student's states to the teacher's; else only where the widths
             differ.
     """
 
-    layers: Rule | dict[int, int] = "uniform"
-    stack: str | None = None
+    signal = "hidden"
+
+    positions: Positions = "tokens"
     project: bool = False
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the states of the mapped layers, and makes a projection for each student layer where one is needed.
+        """Asks for the layers that are compared, and makes a projection for each of the student's if one is needed.
 
         Raises:
             ValueError: if there is no teacher, or a layer lies outside its model.
         """
-        if teacher is None:
-            raise ValueError("the loss compares with a teacher, and the run has none")
-        student_stack, teacher_stack = find_stack(student, self.stack)[0], find_stack(teacher, self.stack)[0]
-        found = pairs(self.layers, depth(student, self.stack), depth(teacher, self.stack))
-        self.sites = [((student_stack, s), (teacher_stack, t)) for s, t in found]
-        self.student_needs = Signals(hidden=frozenset(s for s, _ in self.sites))
-        self.teacher_needs = Signals(hidden=frozenset(t for _, t in self.sites))
+        super().setup(student, teacher)
         needed = self.project or student.hidden_size != teacher.hidden_size
-        self.projections = nn.ModuleList(
-            nn.Linear(student.hidden_size, teacher.hidden_size) if needed else nn.Identity() for _ in self.sites
+        self.projections = nn.ModuleDict(
+            {
+                str(layer): nn.Linear(student.hidden_size, teacher.hidden_size) if needed else nn.Identity()
+                for layer in dict.fromkeys(s for s, _ in self.pairing.pairs)
+            }
         )
 
-    def compared(self, student: Trace, teacher: Trace) -> list[tuple[Tensor, Tensor]]:
-        """The pairs (student state, projected; teacher state), [B, S, H of the teacher]."""
-        return [
-            (projection(student.hidden[s].float()), teacher.hidden[t].float())
-            for projection, (s, t) in zip(self.projections, self.sites, strict=True)
-        ]
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of tokens that are not padding, or of examples."""
+        valid = valid_tokens(batch)
+        return valid.sum() if self.positions == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
 
+    def states(self, student: Trace, teacher: Trace, valid: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """The compared states by layer, [N, H of the teacher] each: the student's, projected, and the teacher's."""
+        mine, theirs = self.stacks
+        found = {
+            s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
+            for s in dict.fromkeys(s for s, _ in self.pairing.pairs)
+        }
+        targets = {
+            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
+            for t in dict.fromkeys(t for _, t in self.pairing.pairs)
+        }
+        return found, targets
 
-class _PerTokenHidden(OnHidden, PerToken):
-    distance = staticmethod(hidden_mse)
+    @staticmethod
+    @abstractmethod
+    def distance(student: Tensor, teacher: Tensor) -> Tensor:
+        """How far apart two states are, [...] of [..., H]."""
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over the tokens and the layer pairs, number of tokens."""
-        valid, terms = valid_tokens(batch), []
-        for s, t in self.compared(student, teacher):
-            # masked before the distance too: 0 times the gradient of an overflow would be NaN
-            s, t = (torch.where(valid[..., None], state, 0.0) for state in (s, t))
-            terms.append(torch.where(valid, self.distance(s, t), 0.0).sum())
-        return torch.stack(terms).sum(), valid.sum()
+        """Sum over the positions and the layer pairs, number of positions."""
+        mine, theirs = self.states(student, teacher, valid_tokens(batch))
+        return self.pairing.total(lambda s, t: self.distance(mine[s], theirs[t]).sum()), self.count(batch)
+
+
+def at_positions(states: Tensor, valid: Tensor, positions: Positions) -> Tensor:
+    """Of states [B, S, H], those that are compared, [N, H]: what stands at padding is not even looked at."""
+    if positions == "first":
+        return states[:, 0]
+    if positions == "tokens":
+        return states[valid]
+    return torch.where(valid[..., None], states, 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 @dataclass(kw_only=True, eq=False)
-class HiddenMSE(_PerTokenHidden):
+class HiddenMSE(OnHidden):
     """Squared error of hidden states (FitNets, arXiv 1412.6550; TinyBERT, arXiv 1909.10351)."""
 
+    distance = staticmethod(hidden_mse)
+
 
 @dataclass(kw_only=True, eq=False)
-class HiddenCosine(_PerTokenHidden):
+class HiddenCosine(OnHidden):
     """One minus the cosine of hidden states (DistilBERT, Sanh et al. 2019, arXiv 1910.01108)."""
 
-    layers: Rule | dict[int, int] = "top"
+    layers: Layers = "top"
     distance = staticmethod(hidden_cosine)
 
 
 @dataclass(kw_only=True, eq=False)
-class PatientHidden(OnHidden, PerExample):
-    """Squared distance of the normalised states of the first token (PKD, Sun et al. 2019, arXiv 1908.09355)."""
+class PatientHidden(OnHidden):
+    """Squared distance of normalised states, of the first token (PKD, Sun et al. 2019, arXiv 1908.09355).
 
-    layers: Rule | dict[int, int] = "skip"
+    With ``layers: random, positions: mean`` it is RAIL-KD (Haidar et al. 2021, arXiv 2109.10164).
+    """
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over the examples of the sum over the layer pairs, number of examples."""
-        return sum(patient(s[:, 0], t[:, 0]).sum() for s, t in self.compared(student, teacher)), self.count(batch)
+    layers: Layers = "skip"
+    positions: Positions = "first"
+    distance = staticmethod(patient)
+
+
+@dataclass(kw_only=True, eq=False)
+class FeatureMap(OnHidden):
+    """Squared error of states normalised as by a layer norm (MobileBERT, Sun et al. 2020, arXiv 2004.02984)."""
+
+    distance = staticmethod(feature_map)
+
+
+@dataclass(kw_only=True, eq=False)
+class FeatureStatistics(OnHidden):
+    """Mean and variance of the states, which ``FeatureMap`` takes no note of (MobileBERT, Sun et al. 2020, arXiv
+    2004.02984).
+    """
+
+    distance = staticmethod(feature_statistics)

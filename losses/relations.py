@@ -10,9 +10,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.attention import OnAttention, attention_kl, compared
-from losses.loss import valid_tokens
-from students.layers import Rule
-from students.signals import Attention, Trace
+from losses.pairing import Layers
+from students.signals import Attention
 
 Relation = Literal["qk", "qq", "kk", "vv"]
 
@@ -37,7 +36,7 @@ class Relations(OnAttention):
         heads: number of relation heads; the student's number of heads if not given.
     """
 
-    layers: Rule | dict[int, int] = "top"
+    layers: Layers = "top"
     relations: list[Relation] = field(default_factory=lambda: ["qq", "kk", "vv"])
     heads: int | None = None
 
@@ -64,15 +63,12 @@ class Relations(OnAttention):
                     f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}"
                 )
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over the tokens, the layer pairs and the relations, number of tokens."""
-        valid, terms = valid_tokens(batch), []
-        for s, t in self.sites:
-            mine, other = student.attention[s], teacher.attention[t]
-            for relation in self.relations:
-                scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (mine, other)]
-                terms.append(attention_kl(*scores, compared(mine, valid)).sum())
-        return torch.stack(terms).sum(), valid.sum()
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        terms = []
+        for relation in self.relations:
+            scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (student, teacher)]
+            terms.append(attention_kl(*scores, compared(student, valid)).sum())
+        return torch.stack(terms).sum()
 
 
 def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:

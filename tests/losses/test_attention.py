@@ -9,7 +9,7 @@ from losses import AttentionKL, AttentionScores
 from losses.attention import attention_kl, score_mse
 from students.trace import Attention
 from tests.families import batch, tiny
-from tests.losses.traces import leaves, look, pair, set_up
+from tests.losses.traces import leaves, look, pair, set_up, sites
 
 
 def scores(attention: Attention) -> torch.Tensor:
@@ -60,7 +60,7 @@ def test_sum_over_tokens_and_layers(kind, family, stack):
     loss = set_up(kind(layers={1: 2, 2: 4}, stack=stack), student, teacher)
     seen, taught = look(loss, student, teacher, data)
     causal = family in ("gpt2", "llama") or stack == "decoder"
-    expected = sum(reference(kind, seen.attention[s], taught.attention[t], data, causal) for s, t in loss.sites)
+    expected = sum(reference(kind, seen.attention[s], taught.attention[t], data, causal) for s, t in sites(loss))
     value, count = loss(seen, taught, data)
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()
@@ -116,7 +116,7 @@ def test_no_nan_comes_from_a_row_of_padding_that_holds_nan(kind):
 
 @pytest.mark.parametrize("kind, layers", [(AttentionScores, [(1, 2), (2, 4)]), (AttentionKL, [(2, 4)])])
 def test_the_layers_of_the_papers(kind, layers):
-    assert set_up(kind(), *pair("bert")).sites == [(("encoder", s), ("encoder", t)) for s, t in layers]
+    assert set_up(kind(), *pair("bert")).pairing.pairs == layers
 
 
 @pytest.mark.parametrize("kind", [AttentionScores, AttentionKL])

@@ -6,16 +6,32 @@ import pytest
 import torch
 from torch import nn
 
-from losses import HiddenCosine, HiddenMSE, PatientHidden
-from losses.hidden import hidden_cosine, hidden_mse, patient
+from losses import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
+from losses.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up
+from tests.losses.traces import look, pair, set_up, sites
 
-KINDS = {HiddenMSE: hidden_mse, HiddenCosine: hidden_cosine, PatientHidden: patient}
+KINDS = {
+    HiddenMSE: hidden_mse,
+    HiddenCosine: hidden_cosine,
+    PatientHidden: patient,
+    FeatureMap: feature_map,
+    FeatureStatistics: feature_statistics,
+}
 
 
 def reference(kind: type, s: list[float], t: list[float]) -> float:
     """The distance of two vectors."""
+    means = [sum(v) / len(v) for v in (s, t)]
+    variances = [sum((x - mean) ** 2 for x in v) / len(v) for v, mean in zip((s, t), means, strict=True)]
+    if kind is FeatureStatistics:
+        return (means[0] - means[1]) ** 2 + abs(variances[0] - variances[1])
+    if kind is FeatureMap:
+        normal = [
+            [(x - mean) / math.sqrt(variance + 1e-5) for x in v]
+            for v, mean, variance in zip((s, t), means, variances, strict=True)
+        ]
+        return sum((x - y) ** 2 for x, y in zip(*normal, strict=True)) / len(s)
     norms = [math.sqrt(sum(x * x for x in v)) for v in (s, t)]
     if kind is HiddenMSE:
         return sum((x - y) ** 2 for x, y in zip(s, t, strict=True)) / len(s)
@@ -34,7 +50,7 @@ def test_sum_over_tokens_and_layers(kind, family, width):
     seen, taught = look(loss, student, teacher, data)
     stack = next(iter(seen.hidden))[0]
     expected = 0.0
-    for projection, (s, t) in zip(loss.projections, ((0, 1), (2, 3)), strict=True):
+    for projection, (s, t) in zip(loss.projections.values(), ((0, 1), (2, 3)), strict=True):
         states, targets = seen.hidden[stack, s].double(), taught.hidden[stack, t].double()
         if width == 24:
             states = states @ projection.weight.double().T + projection.bias.double()
@@ -96,7 +112,7 @@ def test_projections_where_widths_differ_or_are_wished(kind, width, project, lea
     loss(*look(loss, student, teacher, data), data)[0].backward()
     assert all(parameter.grad.any() for parameter in loss.parameters())
     assert nn.ModuleDict({"hidden": loss}).state_dict().keys() == {
-        f"hidden.projections.{i}.{part}" for i in range(2 if learnt else 0) for part in ("weight", "bias")
+        f"hidden.projections.{layer}.{part}" for layer in ((1, 2) if learnt else ()) for part in ("weight", "bias")
     }
 
 
@@ -110,7 +126,7 @@ def test_projections_where_widths_differ_or_are_wished(kind, width, project, lea
 )
 def test_the_layers_of_the_papers(kind, layers):
     loss = set_up(kind(), *pair("bert"))
-    assert loss.sites == [(("encoder", s), ("encoder", t)) for s, t in layers]
+    assert loss.pairing.pairs == layers
     assert loss.student_needs.hidden == {("encoder", s) for s, _ in layers}
     assert loss.teacher_needs.hidden == {("encoder", t) for _, t in layers}
 
@@ -124,7 +140,35 @@ def test_a_layer_outside_is_refused_with_both_depths(kind, layers):
 
 def test_the_stack_of_an_encoder_decoder_is_chosen():
     model = tiny("t5")
-    assert set_up(HiddenMSE(layers="top"), model, model).sites == [(("encoder", 2), ("encoder", 2))]
-    assert set_up(HiddenMSE(layers="top", stack="decoder"), model, model).sites == [(("decoder", 2), ("decoder", 2))]
+    assert sites(set_up(HiddenMSE(layers="top"), model, model)) == [(("encoder", 2), ("encoder", 2))]
+    assert sites(set_up(HiddenMSE(layers="top", stack="decoder"), model, model)) == [(("decoder", 2), ("decoder", 2))]
     with pytest.raises(ValueError, match=r"^stack: bert has no 'decoder'"):
         set_up(HiddenMSE(stack="decoder"), *pair("bert"))
+
+
+@pytest.mark.parametrize("positions", ["tokens", "first", "mean"])
+def test_positions_against_a_loop(positions):
+    states = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    valid = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]).bool()
+    rows = [states[i, : int(valid[i].sum())] for i in range(3)]
+    expected = {
+        "tokens": torch.cat(rows),
+        "first": torch.stack([row[0] for row in rows]),
+        "mean": torch.stack([row.mean(0) for row in rows]),
+    }
+    torch.testing.assert_close(at_positions(states, valid, positions), expected[positions])
+
+
+@pytest.mark.parametrize("positions", ["tokens", "first", "mean"])
+def test_every_distance_at_every_position(positions):
+    student, teacher = pair("bert")
+    data = batch("bert")
+    for kind, distance in KINDS.items():
+        loss = set_up(kind(layers={2: 4}, positions=positions), student, teacher)
+        seen, taught = look(loss, student, teacher, data)
+        valid = data["attention_mask"].bool()
+        states = loss.projections["2"](at_positions(seen.hidden["encoder", 2], valid, positions))
+        expected = distance(states, at_positions(taught.hidden["encoder", 4], valid, positions))
+        value, count = loss(seen, taught, data)
+        torch.testing.assert_close(value, expected.sum())
+        assert count == len(expected)

@@ -9,7 +9,7 @@ from losses import AttentionKL, Relations
 from losses.relations import relation_scores
 from students.trace import Attention
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up
+from tests.losses.traces import look, pair, set_up, sites
 
 
 def distribution(left: list[list[float]], right: list[list[float]], query: int, keys: range) -> list[float]:
@@ -52,7 +52,7 @@ def test_sum_over_tokens_layers_and_relations(relations, family, heads):
     seen, taught = look(loss, student, teacher, data)
     expected = sum(
         reference(seen.attention[s], taught.attention[t], relation, heads, data, family == "gpt2")
-        for s, t in loss.sites
+        for s, t in sites(loss)
         for relation in relations
     )
     value, count = loss(seen, taught, data)

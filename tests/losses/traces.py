@@ -12,6 +12,8 @@ from losses import (
     DKD,
     AttentionKL,
     AttentionScores,
+    FeatureMap,
+    FeatureStatistics,
     HiddenCosine,
     HiddenMSE,
     JensenShannon,
@@ -26,7 +28,9 @@ from losses import (
     SkewReverseKL,
     TotalVariation,
 )
+from losses.pairing import OnLayers
 from prune_schedules.schedule import Constant, Timeline
+from students.signals import Site
 from students.trace import Recorder, Signals, Trace
 from tests.families import PAD, tiny
 
@@ -46,6 +50,9 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "HiddenMSE": HiddenMSE,
     "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
     "PatientHidden": PatientHidden,
+    "PatientHidden, mean": lambda: PatientHidden(positions="mean"),
+    "FeatureMap": FeatureMap,
+    "FeatureStatistics": FeatureStatistics,
     "AttentionScores": AttentionScores,
     "AttentionKL": lambda: AttentionKL(layers="uniform"),
     "Relations": lambda: Relations(layers="uniform", heads=8),
@@ -91,6 +98,11 @@ def look(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module, data: d
 def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:
     """A student of 2 blocks and a teacher of 4 and width 32, both with 4 heads."""
     return tiny(name, layers=2, hidden=width), tiny(name, layers=4, hidden=32)
+
+
+def sites(loss: OnLayers) -> list[tuple[Site, Site]]:
+    """The pairs of sites that a loss compares."""
+    return [((loss.stacks[0], s), (loss.stacks[1], t)) for s, t in loss.pairing.pairs]
 
 
 def leaves(trace: Trace) -> list[Tensor]:

@@ -1,0 +1,138 @@
+"""Which layer of the student is compared with which of the teacher: fixed, drawn anew, or found from what they hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.loss import Loss
+from prune_schedules.schedule import Timeline
+from students.families import depth, find_stack
+from students.layers import Rule, pairs
+from students.signals import Signals, check
+
+Layers = Rule | Literal["random", "nearest", "transport"] | dict[int, int]
+"""What ``layers`` of a loss may be."""
+
+
+class Pairing:
+    """The pairs (student layer, teacher layer) of a loss, and what each counts.
+
+    Besides the rules of ``students.layers.pairs``: ``random`` pairs the student's inner blocks with as many of the
+    teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest`` pairs
+    each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi, Xia et
+    al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least cost,
+    all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133).
+
+    Args:
+        layers: the rule, or the pairs.
+        student: number of the student's blocks.
+        teacher: number of the teacher's.
+        blocks_only: leave out layer 0, the input of the first block.
+
+    Raises:
+        ValueError: if the rule does not fit the depths.
+    """
+
+    def __init__(self, layers: Layers, student: int, teacher: int, blocks_only: bool = False):
+        self.layers, self.student, self.teacher = layers, student, teacher
+        if layers == "random":
+            if not 2 <= student <= teacher:
+                raise ValueError(
+                    f"layers: 'random' needs a student of at least 2 blocks and a teacher at least as deep "
+                    f"(student {student} blocks, teacher {teacher} blocks)"
+                )
+            self.at(0)
+        elif layers == "nearest":
+            targets = dict.fromkeys(t for _, t in pairs("uniform", student, teacher, blocks_only=True))
+            self.pairs = list(product(range(1, student + 1), targets))
+        elif layers == "transport":
+            self.pairs = list(product(range(1, student + 1), range(1, teacher + 1)))
+        else:
+            self.pairs = pairs(layers, student, teacher, blocks_only)
+
+    def at(self, epoch: int) -> None:
+        """Draws the pairs of an epoch, a function of its number alone, where the rule is ``random``."""
+        if self.layers == "random":
+            drawn = sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1))
+            self.pairs = list(enumerate(drawn, 1))
+
+    def total(self, cost: Callable[[int, int], Tensor]) -> Tensor:
+        """The sum of the pairs' costs, scalars each; with ``nearest`` and ``transport`` of those that were found."""
+        costs = torch.stack([cost(s, t) for s, t in self.pairs])
+        if self.layers not in ("nearest", "transport"):
+            return costs.sum()
+        rows = self.student
+        table = costs.view(rows, -1)
+        found = {"nearest": nearest, "transport": transport}[self.layers](table.detach())
+        return (found * table).sum()
+
+
+def nearest(costs: Tensor) -> Tensor:
+    """Of costs [S, T], 1 for the least of each column and 0 for the others."""
+    return torch.zeros_like(costs).scatter(0, costs.argmin(0, keepdim=True), 1.0)
+
+
+def transport(costs: Tensor) -> Tensor:
+    """The plan of the least cost, [S, T] of costs [S, T]: each row adds up to 1, each column to S / T."""
+    from scipy.optimize import linprog  # here, for few runs need it and all would wait for it
+
+    rows, columns = costs.shape
+    sums = torch.cat([torch.eye(rows).repeat_interleave(columns, 1), torch.eye(columns).repeat(1, rows)]).numpy()
+    wanted = [1.0] * rows + [rows / columns] * columns
+    found = linprog(costs.detach().double().cpu().numpy().ravel(), A_eq=sums, b_eq=wanted, method="highs")
+    if not found.success:
+        raise FloatingPointError(f"no plan between layers was found: {found.message}")
+    return torch.as_tensor(found.x, dtype=costs.dtype, device=costs.device).view(rows, columns)
+
+
+@dataclass(kw_only=True, eq=False)
+class OnLayers(Loss):
+    """What the losses on layers share: which are compared; each pair is a term of the sum, as in the papers.
+
+    Args:
+        layers: which layer teaches which: a rule, or {student layer: teacher layer}.
+        stack: ``encoder`` or ``decoder`` of an encoder-decoder, for attention also ``cross``; the model's first if not
+            given.
+    """
+
+    signal: ClassVar[Literal["hidden", "attention"]]
+    """What is looked at in each layer."""
+
+    layers: Layers = "uniform"
+    stack: str | None = None
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if there is no teacher, or a layer lies outside its model.
+        """
+        if teacher is None:
+            raise ValueError("the loss compares with a teacher, and the run has none")
+        cross = self.stack == "cross" and self.signal == "attention"
+        where = [find_stack(config, "decoder" if cross else self.stack)[0] for config in (student, teacher)]
+        depths = [depth(config, stack) for config, stack in zip((student, teacher), where, strict=True)]
+        self.stacks = ("cross", "cross") if cross else tuple(where)
+        self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
+        self._ask()
+        check(student, self.student_needs)
+        check(teacher, self.teacher_needs)
+
+    def at(self, step: int, timeline: Timeline) -> None:
+        """Sets ``now``, and the pairs that are drawn for this epoch."""
+        super().at(step, timeline)
+        self.pairing.at(step // timeline.epoch_steps)
+        self._ask()
+
+    def _ask(self) -> None:
+        (mine, theirs), pairs = self.stacks, self.pairing.pairs
+        self.student_needs = Signals(**{self.signal: frozenset((mine, s) for s, _ in pairs)})
+        self.teacher_needs = Signals(**{self.signal: frozenset((theirs, t) for _, t in pairs)})
