@@ -18,7 +18,7 @@ Row = dict[str, list | int | float]
 
 @dataclass(kw_only=True)
 class Augmentation(ABC):
-    """A change of the training rows, drawn anew for each row in each epoch; teacher and student see the same.
+    """A change of training rows, drawn anew in each epoch; teacher and student see the same.
 
     Args:
         share: the probability of the change.

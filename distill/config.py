@@ -1,7 +1,7 @@
 """YAML and overrides into objects, or one line that says what is wrong and where.
 
 The signatures of the classes are the only schema: a key is a field, ``kind`` names a subclass of the class annotated
-there, and a plain value where an object belongs is the field of the class that has just one (``weight: 0.5`` is
+there, and a plain value where an object belongs is the field that a class there calls ``plain`` (``weight: 0.5`` is
 ``Constant(to=0.5)``). Values are checked by pydantic, strictly.
 """
 
@@ -20,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from distill.nodes import ConfigError, compose, did_you_mean, keys_of, meant, override, place_of, value_of
-from distill.schema import describe, is_plain, members_of, schema_of, selector, spelling, subclasses
+from distill.schema import describe, is_plain, members_of, plain_field, schema_of, selector, spelling, subclasses
 
 T = TypeVar("T")
 
@@ -92,8 +92,9 @@ def dump(value: Any) -> Any:
     """The plain data (mappings, lists, numbers, texts) that reads back to an equal object."""
     if is_dataclass(value):
         own = {f.name: dump(getattr(value, f.name)) for f in fields(value) if f.init}
-        if len(own) == 1:
-            return next(iter(own.values()))
+        plain = plain_field(type(value))
+        if plain and all(getattr(value, f.name) == f.default for f in fields(value) if f.init and f.name != plain):
+            return own[plain]
         chosen = [base for base in type(value).__mro__ if inspect.isabstract(base) and is_dataclass(base)]
         return ({selector(chosen[-1]): spelling(type(value))} if chosen else {}) | own
     if isinstance(value, dict):
@@ -129,10 +130,9 @@ class _Reader:
             if lists:
                 return [self.read(item, get_args(lists[0])[0], f"{path}.{i}") for i, item in enumerate(node.value)]
         elif not (value_of(node) is None and types.NoneType in members):
-            single = [cls for member in classes for cls in subclasses(member).values() if len(schema_of(cls)) == 1]
-            if single:
-                ((name, inner),) = schema_of(single[0]).items()
-                return self.construct(single[0], {name: self.read(node, inner, path)}, path)
+            for cls in (cls for member in classes for cls in subclasses(member).values()):
+                if name := plain_field(cls):
+                    return self.construct(cls, {name: self.read(node, schema_of(cls)[name], path)}, path)
         return self.read_plain(node, members, path)
 
     def read_plain(self, node: yaml.Node, members: list[Any], path: str) -> Any:

@@ -49,6 +49,11 @@ def schema_of(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
 
 
+def plain_field(cls: type) -> str | None:
+    """The field that a plain value stands for where an object of the class belongs, if the class names one."""
+    return vars(cls).get("plain")
+
+
 def is_plain(hint: Any) -> bool:
     """Whether a hint is made of numbers, texts, truth values, literals, lists and mappings alone."""
     if get_origin(hint) in (list, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Teacher:
     Args:
         model: a hub name, a folder, or an earlier run.
     """
+
+    plain: ClassVar[str] = "model"
 
     model: str
 

@@ -18,7 +18,7 @@ from students.families import depth, find_stack
 from students.layers import Rule, pairs
 from students.signals import Signals, check
 
-Layers = Rule | Literal["random", "nearest", "transport"] | dict[int, int]
+Layers = Literal[Rule, "random", "nearest", "transport"] | dict[int, int]
 """What ``layers`` of a loss may be."""
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 _UNITS = {"%": "share", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
 
@@ -28,6 +29,8 @@ class Moment:
     Raises:
         ValueError: if the text is none of these, or lies before the start or after 100 %.
     """
+
+    plain: ClassVar[str] = "text"
 
     text: str
 
@@ -99,6 +102,8 @@ class Constant(Schedule):
     Args:
         to: the number.
     """
+
+    plain: ClassVar[str] = "to"
 
     to: float
 

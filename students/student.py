@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
@@ -37,6 +38,8 @@ class Pretrained(Student):
     Args:
         model: a hub name, a folder, or the folder of an earlier run.
     """
+
+    plain: ClassVar[str] = "model"
 
     model: str
 

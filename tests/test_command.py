@@ -99,7 +99,8 @@ IN_FILE = {
     "a misspelt rule": (
         "HiddenMSE,",
         "HiddenMSE, layers: unifrom,",
-        "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top or a mapping; did you mean",
+        "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top, random, nearest, "
+        "transport or a mapping; did you mean 'uniform'?",
     ),
     "an unknown loss": (
         "kind: Logits,",

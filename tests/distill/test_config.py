@@ -4,18 +4,19 @@ import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distill.augment import Augmentation
 from distill.config import dump, load, to_yaml
 from distill.experiment import Experiment
 from distill.help import held, told
 from distill.nodes import ConfigError, did_you_mean
-from distill.schema import describe, is_plain, members_of, schema_of, spelling, subclasses
+from distill.schema import describe, is_plain, members_of, plain_field, schema_of, spelling, subclasses
 
 FILE = """\
 task: {name: classification, data: data.csv, text: [a, b]}
@@ -72,7 +73,7 @@ def test_a_class_of_the_schema(cls: type) -> None:
 
 @pytest.mark.parametrize("cls", reachable(), ids=lambda cls: cls.__name__)
 def test_a_plain_value_stands_for_one_class_at_most(cls: type) -> None:
-    assert len([c for c in subclasses(cls).values() if len(schema_of(c)) == 1]) <= 1
+    assert len([c for c in subclasses(cls).values() if plain_field(c)]) <= 1
 
 
 def test_the_walk_reaches_what_files_name() -> None:
@@ -224,6 +225,7 @@ class Disc(Base):
 
 @dataclass
 class Length:
+    plain: ClassVar[str] = "metres"
     metres: float
 
 
@@ -363,3 +365,20 @@ def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(TypeError, match="two classes are called Same"):
         subclasses(Twin)
     assert len(kept) == 2
+
+
+@dataclass(kw_only=True)
+class Step:
+    augment: Augmentation | dict[str, Augmentation]
+
+
+@pytest.mark.parametrize("written", ["{kind: Masking, share: 0.2}", "{a: {kind: NGrams}, b: {kind: Masking}}"])
+def test_a_class_of_one_field_is_not_shortened_unless_it_says_so(tmp_path: Path, written: str) -> None:
+    (tmp_path / "x.yaml").write_text(f"augment: {written}\n")
+    value = load(tmp_path / "x.yaml", Step).value
+    assert "kind: Masking" in to_yaml(value)
+    (tmp_path / "y.yaml").write_text(to_yaml(value))
+    assert load(tmp_path / "y.yaml", Step).value == value
+    (tmp_path / "x.yaml").write_text("augment: 0.2\n")
+    with pytest.raises(ConfigError, match="0.2 is not"):
+        load(tmp_path / "x.yaml", Step)
