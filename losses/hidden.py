@@ -48,18 +48,16 @@ def feature_statistics(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class OnHidden(OnLayers):
-    """What the losses on hidden states share; layer 0 is the input of the first block.
+class Projected(OnLayers):
+    """What losses that need equal widths share; layer 0 is the input of the first block.
 
     Args:
-        positions: what is compared of each layer.
         project: always learn a linear map from the student's states to the teacher's; else only where the widths
             differ.
     """
 
     signal = "hidden"
 
-    positions: Positions = "tokens"
     project: bool = False
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
@@ -73,27 +71,26 @@ class OnHidden(OnLayers):
         self.projections = nn.ModuleDict(
             {
                 str(layer): nn.Linear(student.hidden_size, teacher.hidden_size) if needed else nn.Identity()
-                for layer in dict.fromkeys(s for s, _ in self.pairing.pairs)
+                for layer in self.pairing.student_layers
             }
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class OnHidden(Projected):
+    """What the losses on single states share.
+
+    Args:
+        positions: what is compared of each layer.
+    """
+
+    layers: Layers | Literal["mixture"] = "uniform"
+    positions: Positions = "tokens"
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
         valid = valid_tokens(batch)
         return valid.sum() if self.positions == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
-
-    def states(self, student: Trace, teacher: Trace, valid: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """The compared states by layer, [N, H of the teacher] each: the student's, projected, and the teacher's."""
-        mine, theirs = self.stacks
-        found = {
-            s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
-            for s in dict.fromkeys(s for s, _ in self.pairing.pairs)
-        }
-        targets = {
-            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
-            for t in dict.fromkeys(t for _, t in self.pairing.pairs)
-        }
-        return found, targets
 
     @staticmethod
     @abstractmethod
@@ -102,8 +99,26 @@ class OnHidden(OnLayers):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the positions and the layer pairs, number of positions."""
-        mine, theirs = self.states(student, teacher, valid_tokens(batch))
-        return self.pairing.total(lambda s, t: self.distance(mine[s], theirs[t]).sum()), self.count(batch)
+        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        states = {
+            s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
+            for s in self.pairing.student_layers
+        }
+        targets = {
+            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
+            for t in self.pairing.teacher_layers
+        }
+        if self.layers == "mixture":
+            all_targets = torch.stack(list(targets.values()))
+            total = sum(self.distance(state, mixed(state, all_targets)).sum() for state in states.values())
+        else:
+            total = self.pairing.total(lambda s, t: self.distance(states[s], targets[t]).sum())
+        return total, self.count(batch)
+
+
+def mixed(state: Tensor, targets: Tensor) -> Tensor:
+    """``sum_t a_t h_t`` [N, H] with ``a = softmax_t(h_S . h_t)``, of states [N, H] and [T, N, H]."""
+    return ((state * targets).sum(-1, keepdim=True).softmax(0) * targets).sum(0)
 
 
 def at_positions(states: Tensor, valid: Tensor, positions: Positions) -> Tensor:

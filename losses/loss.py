@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -94,6 +95,12 @@ def predicted(batch: dict[str, Tensor]) -> Tensor:
     if labels is None or labels.is_floating_point():
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
     return labels != IGNORED
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` in float32: under autocast float() alone would not do, it makes factors half precision again."""
+    with torch.autocast(left.device.type, enabled=False):
+        return left.float() @ right.float()
 
 
 def valid_tokens(batch: dict[str, Tensor]) -> Tensor:

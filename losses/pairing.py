@@ -29,7 +29,9 @@ class Pairing:
     teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest`` pairs
     each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi, Xia et
     al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least cost,
-    all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133).
+    all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the student's
+    blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
+    2012.14022).
 
     Args:
         layers: the rule, or the pairs.
@@ -41,7 +43,7 @@ class Pairing:
         ValueError: if the rule does not fit the depths.
     """
 
-    def __init__(self, layers: Layers, student: int, teacher: int, blocks_only: bool = False):
+    def __init__(self, layers: Layers | Literal["mixture"], student: int, teacher: int, blocks_only: bool = False):
         self.layers, self.student, self.teacher = layers, student, teacher
         if layers == "random":
             if not 2 <= student <= teacher:
@@ -53,7 +55,7 @@ class Pairing:
         elif layers == "nearest":
             targets = dict.fromkeys(t for _, t in pairs("uniform", student, teacher, blocks_only=True))
             self.pairs = list(product(range(1, student + 1), targets))
-        elif layers == "transport":
+        elif layers in ("transport", "mixture"):
             self.pairs = list(product(range(1, student + 1), range(1, teacher + 1)))
         else:
             self.pairs = pairs(layers, student, teacher, blocks_only)
@@ -64,13 +66,22 @@ class Pairing:
             drawn = sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1))
             self.pairs = list(enumerate(drawn, 1))
 
+    @property
+    def student_layers(self) -> list[int]:
+        """The student's layers that are compared."""
+        return list(dict.fromkeys(s for s, _ in self.pairs))
+
+    @property
+    def teacher_layers(self) -> list[int]:
+        """The teacher's layers that are compared."""
+        return list(dict.fromkeys(t for _, t in self.pairs))
+
     def total(self, cost: Callable[[int, int], Tensor]) -> Tensor:
         """The sum of the pairs' costs, scalars each; with ``nearest`` and ``transport`` of those that were found."""
         costs = torch.stack([cost(s, t) for s, t in self.pairs])
         if self.layers not in ("nearest", "transport"):
             return costs.sum()
-        rows = self.student
-        table = costs.view(rows, -1)
+        table = costs.view(self.student, -1)
         found = {"nearest": nearest, "transport": transport}[self.layers](table.detach())
         return (found * table).sum()
 
@@ -133,6 +144,6 @@ class OnLayers(Loss):
         self._ask()
 
     def _ask(self) -> None:
-        (mine, theirs), pairs = self.stacks, self.pairing.pairs
-        self.student_needs = Signals(**{self.signal: frozenset((mine, s) for s, _ in pairs)})
-        self.teacher_needs = Signals(**{self.signal: frozenset((theirs, t) for _, t in pairs)})
+        mine, theirs = self.stacks
+        self.student_needs = Signals(**{self.signal: frozenset((mine, s) for s in self.pairing.student_layers)})
+        self.teacher_needs = Signals(**{self.signal: frozenset((theirs, t) for t in self.pairing.teacher_layers)})

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.attention import OnAttention, attention_kl, compared
+from losses.loss import product
 from losses.pairing import Layers
 from students.signals import Attention
 
@@ -18,10 +19,8 @@ Relation = Literal["qk", "qq", "kk", "vv"]
 
 def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
     """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] with its heads joined and split again in R."""
-    x, y = (z.float().transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
-    # float() alone would not do: autocast turns the factors of a product back into half precision
-    with torch.autocast(x.device.type, enabled=False):
-        return x @ y.mT / x.shape[-1] ** 0.5
+    x, y = (z.transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
+    return product(x, y.mT) / x.shape[-1] ** 0.5
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,0 +1,99 @@
+"""How hidden states stand to one another: over the tokens of a text, the layers of a token, or the texts of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.hidden import at_positions
+from losses.loss import product, valid_tokens
+from losses.pairing import Layers, OnLayers
+from students.trace import Trace
+
+REACH = 2
+"""Angles are taken among the two neighbours on either side: a window of five, as all triples would be O(n^3)."""
+
+
+def cosines(states: Tensor) -> Tensor:
+    """``cos(x_i, x_j)`` [G, n, n] of items [G, n, H], in float32."""
+    normal = F.normalize(states.float(), dim=-1)
+    return product(normal, normal.mT)
+
+
+def angles(states: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """``cos`` of the angle at an item between two neighbours, [G, n, 4, 4] of [G, n, H], and where both exist."""
+    padded, there = F.pad(states.float(), (0, 0, REACH, REACH)), F.pad(present, (REACH, REACH))
+    size, offsets = states.shape[1], [o for o in range(2 * REACH + 1) if o != REACH]
+    edges = torch.stack([padded[:, o : o + size] for o in offsets], 2) - states.float()[:, :, None]
+    edges = F.normalize(edges, dim=-1)
+    both = torch.stack([there[:, o : o + size] for o in offsets], 2) & present[:, :, None]
+    exists = (both[..., None] & both[..., None, :]).triu(1)
+    return product(edges, edges.mT), exists
+
+
+def contextual(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+    """Squared error of the cosines, mean over the other items, plus that of the angles, mean over the triples: [G, n].
+
+    Of items [G, n, H_S] and [G, n, H_T]; the widths may differ. Items that are not ``present`` [G, n] count nothing.
+    """
+    others = (present[:, :, None] & present[:, None, :]) & ~torch.eye(present.shape[1], device=present.device).bool()
+    pairs = torch.where(others, cosines(student) - cosines(teacher), 0.0).square()
+    (mine, exists), (theirs, _) = angles(student, present), angles(teacher, present)
+    triples = torch.where(exists, mine - theirs, 0.0).square()
+    return pairs.sum(-1) / others.sum(-1).clamp(min=1) + triples.sum((-1, -2)) / exists.sum((-1, -2)).clamp(min=1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Contextual(OnLayers):
+    """Cosines between hidden states and angles among three: the student has to lay them out as the teacher does.
+
+    Over ``tokens`` it is CKD's word relation and over ``layers`` its layer-transforming relation (Park, Kim, Yang 2021,
+    arXiv 2109.08359), with squared errors; over ``examples`` it is the representational distance of McClure and
+    Kriegeskorte (2016, arXiv 1511.03979), with cosines, and depends on how rows are batched. No projection is needed.
+
+    Args:
+        over: what is related: the tokens of a text, in each pair of layers; the compared layers of a token; or the
+            examples of a batch of one process, by their mean states.
+    """
+
+    signal = "hidden"
+
+    layers: Layers = "uniform"
+    over: Literal["tokens", "layers", "examples"] = "tokens"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.over == "layers" and self.layers in ("nearest", "transport"):
+            raise ValueError(f"layers: {self.layers!r} has no order of layers to relate")
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of tokens that are not padding, or of examples."""
+        valid = valid_tokens(batch)
+        return valid.new_tensor(len(valid), dtype=torch.long) if self.over == "examples" else valid.sum()
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the tokens or examples, and over the layer pairs but where layers are related; their number."""
+        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+
+        def seen(layer: int) -> Tensor:
+            return student.hidden[mine, layer].float()
+
+        def taught(layer: int) -> Tensor:
+            return teacher.hidden[theirs, layer].float()
+
+        def cost(s: int, t: int) -> Tensor:
+            if self.over == "examples":
+                pooled = [at_positions(state, valid, "mean")[None] for state in (seen(s), taught(t))]
+                return contextual(*pooled, valid.any(1)[None]).sum()
+            states = [torch.where(valid[..., None], state, 0.0) for state in (seen(s), taught(t))]
+            return contextual(*states, valid).sum()
+
+        if self.over != "layers":
+            return self.pairing.total(cost), self.count(batch)
+        ours = torch.stack([seen(s)[valid] for s, _ in self.pairing.pairs], 1)
+        other = torch.stack([taught(t)[valid] for _, t in self.pairing.pairs], 1)
+        return contextual(ours, other, ours.new_ones(ours.shape[:2]).bool()).mean(1).sum(), self.count(batch)
