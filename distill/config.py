@@ -11,7 +11,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -145,12 +145,12 @@ class _Reader:
             and value is not None
         ):
             value = node.value  # a text needs no quotes, even if it looks like a number
-        try:
-            return TypeAdapter(Union[tuple(plain)] if plain else types.NoneType).validate_python(value, strict=True)  # noqa: UP007
-        except ValidationError:
-            choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
-            wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
-            raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(value, choices)}") from None
+        if plain:
+            with suppress(ValidationError):
+                return TypeAdapter(Union[tuple(plain)]).validate_python(value, strict=True)  # noqa: UP007
+        choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
+        wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
+        raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(value, choices)}")
 
     def read_object(self, node: yaml.MappingNode, base: type, path: str) -> Any:
         key, cls = selector(base), base
@@ -192,6 +192,8 @@ class _Reader:
             if is_dataclass(hint) and key_node.start_mark.name.startswith(f"--{path}."):
                 known = [k for k, (n, _) in keys_of(node).items() if n is not key_node]
                 raise ConfigError(f"--{inner}: {path} has no {name!r}{meant(name, known)}")
+            if is_dataclass(hint) and value_of(value_node) is None:
+                continue  # an override takes an entry away by null
             self.config.places[inner] = place_of(key_node)
             found[self.read_plain(key_node, [key_hint], inner)] = self.read(value_node, hint, inner)
         return found

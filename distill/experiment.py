@@ -94,6 +94,8 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses: name at least one loss")
+        if self.teacher and self.teacher.cache and self.task.augmentations():
+            raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

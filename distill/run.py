@@ -14,6 +14,7 @@ from transformers import DataCollatorWithPadding
 from distill.assemble import assemble
 from distill.augment import Augmented
 from distill.batches import LengthGrouped, Loader
+from distill.cache import CachedTeacher
 from distill.config import Config, load, to_yaml
 from distill.deploy import deploy
 from distill.experiment import Experiment
@@ -67,9 +68,16 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     )
     timeline = time_of(config, trainer, len(order))
     what = entries(config, timeline)
+    train, teacher = parts.rows["train"].remove_columns("length"), parts.teacher
+    if experiment.task.augmentations():
+        train = Augmented(train, experiment.task.augmentations(), parts.tokenizer, order)
+    elif teacher and experiment.teacher.cache:
+        caches = Path(experiment.output) / ".teacher-cache"
+        teacher = CachedTeacher(teacher, list(train["input_ids"]), caches, str(trainer.precision))
+        train = train.add_column("row", list(range(len(train))))
     module = Distillation(
         parts.student,
-        parts.teacher,
+        teacher,
         experiment.losses,
         experiment.task,
         experiment.optimizer,
@@ -77,15 +85,13 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         experiment.seed,
     )
     collate = DataCollatorWithPadding(parts.tokenizer)
-    rows = parts.rows.remove_columns("length")
-    steps = experiment.task.augmentations()
-    train = Augmented(rows["train"], steps, parts.tokenizer, order) if steps else rows["train"]
+    rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     validation = DataLoader(
-        rows["validation"],
+        rows,
         2 * experiment.task.batch_size,
         collate_fn=collate,
-        sampler=range(trainer.global_rank, len(rows["validation"]), trainer.world_size),
+        sampler=range(trainer.global_rank, len(rows), trainer.world_size),
     )
 
     if trainer.is_global_zero:
@@ -95,13 +101,15 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
+    if isinstance(teacher, CachedTeacher):
+        notes.append(f"the teacher ran for {teacher.ran} rows, and was read from its cache for {teacher.read}")
     if not trainer.is_global_zero:
         return None
 
-    batches = list(DataLoader(rows["validation"], 2 * experiment.task.batch_size, collate_fn=collate))
+    batches = list(DataLoader(rows, 2 * experiment.task.batch_size, collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
     models, exports, logits = measure(
-        experiment.task, parts.teacher, deployed, folder, batches, latency_samples(rows["validation"], collate)
+        experiment.task, parts.teacher, deployed, folder, batches, latency_samples(rows, collate)
     )
     report = Report(
         name=experiment.name,

@@ -19,11 +19,14 @@ class Teacher:
 
     Args:
         model: a hub name, a folder, or an earlier run.
+        cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
+            and later runs with the same teacher and rows, read them. Attention is not kept.
     """
 
     plain: ClassVar[str] = "model"
 
     model: str
+    cache: bool = False
 
     def config(self) -> PretrainedConfig:
         """Its config, without its weights."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from losses.loss import valid_tokens
-from losses.pairing import Layers, OnLayers
+from losses.pairing import OnLayers, StateLayers
 from students.trace import Trace
 
 Positions = Literal["tokens", "first", "mean"]
@@ -84,7 +84,7 @@ class OnHidden(Projected):
         positions: what is compared of each layer.
     """
 
-    layers: Layers | Literal["mixture"] = "uniform"
+    layers: StateLayers = "uniform"
     positions: Positions = "tokens"
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
@@ -141,7 +141,7 @@ class HiddenMSE(OnHidden):
 class HiddenCosine(OnHidden):
     """One minus the cosine of hidden states (DistilBERT, Sanh et al. 2019, arXiv 1910.01108)."""
 
-    layers: Layers = "top"
+    layers: StateLayers = "top"
     distance = staticmethod(hidden_cosine)
 
 
@@ -152,7 +152,7 @@ class PatientHidden(OnHidden):
     With ``layers: random, positions: mean`` it is RAIL-KD (Haidar et al. 2021, arXiv 2109.10164).
     """
 
-    layers: Layers = "skip"
+    layers: StateLayers = "skip"
     positions: Positions = "first"
     distance = staticmethod(patient)
 

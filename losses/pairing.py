@@ -20,6 +20,8 @@ from students.signals import Signals, check
 
 Layers = Literal[Rule, "random", "nearest", "transport"] | dict[int, int]
 """What ``layers`` of a loss may be."""
+StateLayers = Literal[Rule, "random", "nearest", "transport", "mixture"] | dict[int, int]
+"""The same for a loss on single states."""
 
 
 class Pairing:
@@ -43,7 +45,7 @@ class Pairing:
         ValueError: if the rule does not fit the depths.
     """
 
-    def __init__(self, layers: Layers | Literal["mixture"], student: int, teacher: int, blocks_only: bool = False):
+    def __init__(self, layers: StateLayers, student: int, teacher: int, blocks_only: bool = False):
         self.layers, self.student, self.teacher = layers, student, teacher
         if layers == "random":
             if not 2 <= student <= teacher:

@@ -100,8 +100,9 @@ IN_FILE = {
         "HiddenMSE,",
         "HiddenMSE, layers: unifrom,",
         "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top, random, nearest, "
-        "transport or a mapping; did you mean 'uniform'?",
+        "transport, mixture or a mapping; did you mean 'uniform'?",
     ),
+    "a student of null": ("student: {kind: Transformer, layers: 1}", "student: null", "3: student: None is not"),
     "an unknown loss": (
         "kind: Logits,",
         "kind: LogitKL,",

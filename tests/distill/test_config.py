@@ -382,3 +382,9 @@ def test_a_class_of_one_field_is_not_shortened_unless_it_says_so(tmp_path: Path,
     (tmp_path / "x.yaml").write_text("augment: 0.2\n")
     with pytest.raises(ConfigError, match="0.2 is not"):
         load(tmp_path / "x.yaml", Step)
+
+
+def test_null_takes_an_entry_away(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(FILE)
+    found = load(tmp_path / "x.yaml", Experiment, {"losses.hidden": "null", "prune.early": None}).value
+    assert list(found.losses) == ["logits"] and list(found.prune) == ["heads"]

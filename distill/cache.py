@@ -1,0 +1,135 @@
+"""What the teacher says of the training rows, on disk: it runs once for each row, and is read from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from distill.teacher import FrozenTeacher
+from students.signals import Signals, Trace
+from students.trace import valid_positions
+
+
+class CachedTeacher:
+    """A teacher whose logits and hidden states are kept; it looks like the teacher.
+
+    One memory-mapped array of fixed width per signal, and one of keys: the key of a row is the hash of its token ids,
+    written after its values, so that a row is either whole or missing, whenever the writer is killed. What is read has
+    been written first, also in the first epoch: a run gives the same numbers whether it writes or reads. The folder
+    is named by teacher and rows, so ranks and runs share it. Logits are kept in float32, hidden states in float16.
+    Attention is not kept: where a loss looks at it, the teacher runs.
+
+    Args:
+        teacher: runs for rows that are missing.
+        rows: the token ids of all training rows, in their order.
+        folder: of all caches.
+        precision: in which the teacher runs; other numbers go to another folder.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, rows: list[list[int]], folder: Path, precision: str = "32-true"):
+        self.teacher = teacher
+        self.keys = np.array([key(np.array(ids)) for ids in rows], np.uint64)
+        self.width = max(len(ids) for ids in rows)
+        of_rows = hashlib.blake2b(self.keys, digest_size=8).hexdigest()
+        self.folder = folder / f"{fingerprint(teacher.model)}-{of_rows}-{precision}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.read, self.ran = 0, 0
+        """How many rows were read, and for how many the teacher ran."""
+        self._arrays: dict[str, tuple[np.memmap, np.memmap]] = {}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the teacher."""
+        self.teacher.to(device)
+
+    def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """The signals of one batch, whose ``row`` [B] says which rows it holds.
+
+        Raises:
+            ValueError: if a row does not hold the tokens that were there when the cache was made.
+        """
+        rows, config = batch["row"].cpu().numpy(), self.teacher.model.config
+        if signals.attention:
+            self.ran += len(rows)
+            return self.teacher.trace(batch, signals)
+        valid = valid_positions(config, batch)
+        self._check(rows, batch["input_ids"], next(iter(valid.values())))
+        names = ["logits"] * signals.logits + [f"{stack}-{layer}" for stack, layer in sorted(signals.hidden)]
+        arrays = {name: self._open(name) for name in names}
+        if all(found is not None and (found[1][rows] == self.keys[rows]).all() for found in arrays.values()):
+            self.read += len(rows)
+        else:
+            self.ran += len(rows)
+            arrays = self._write(self.teacher.trace(batch, signals), rows, valid)
+        device = batch["input_ids"].device
+
+        def states(stack: str, layer: int) -> Tensor:
+            values, mask = torch.from_numpy(arrays[f"{stack}-{layer}"][0][rows]).to(device).float(), valid[stack]
+            places = (mask.cumsum(1) - 1).clamp(min=0)[..., None].expand(-1, -1, values.shape[-1])
+            return torch.where(mask[..., None], values.gather(1, places), 0.0)
+
+        logits = torch.from_numpy(arrays["logits"][0][rows]).to(device) if signals.logits else None
+        return Trace(logits, {site: states(*site) for site in signals.hidden}, {}, valid)
+
+    def _check(self, rows: np.ndarray, ids: Tensor, valid: Tensor) -> None:
+        for row, tokens, mask in zip(rows, ids.cpu(), valid.cpu(), strict=True):
+            if key(tokens[mask].numpy()) != self.keys[row]:
+                raise ValueError(f"teacher cache: row {row} does not hold the tokens it was made for")
+
+    def _write(self, trace: Trace, rows: np.ndarray, valid: dict[str, Tensor]) -> dict[str, tuple]:
+        """Keeps what the teacher said; values first, keys after them."""
+        found = {} if trace.logits is None else {"logits": trace.logits.float().cpu().numpy()}
+        for (stack, layer), state in trace.hidden.items():
+            mask = valid[stack]
+            packed = state.new_zeros(len(state), self.width, state.shape[-1])
+            packed[mask.nonzero()[:, 0], mask.cumsum(1)[mask] - 1] = state[mask]
+            found[f"{stack}-{layer}"] = packed.half().cpu().numpy()
+        arrays = {}
+        for name, values in found.items():
+            arrays[name] = self._open(name) or self._make(name, values)
+            arrays[name][0][rows] = values
+            arrays[name][1][rows] = self.keys[rows]
+        return arrays
+
+    def _open(self, name: str) -> tuple[np.memmap, np.memmap] | None:
+        path = self.folder / name
+        if name not in self._arrays and path.is_dir():
+            self._arrays[name] = tuple(np.load(path / f"{part}.npy", mmap_mode="r+") for part in ("values", "keys"))
+        return self._arrays.get(name)
+
+    def _make(self, name: str, like: np.ndarray) -> tuple[np.memmap, np.memmap]:
+        """Empty arrays; of several processes the first to be ready gives its own to all."""
+        draft = self.folder / f".{name}-{secrets.token_hex(4)}"
+        draft.mkdir()
+        shape = (len(self.keys), *like.shape[1:])
+        np.lib.format.open_memmap(draft / "values.npy", "w+", like.dtype, shape)
+        np.lib.format.open_memmap(draft / "keys.npy", "w+", np.uint64, shape[:1])
+        try:
+            os.rename(draft, self.folder / name)
+        except OSError:
+            if not (self.folder / name).is_dir():
+                raise
+        return self._open(name)
+
+
+def key(ids: np.ndarray) -> int:
+    """A hash of token ids that is not 0, which stands for a row that is missing."""
+    return int.from_bytes(hashlib.blake2b(ids.astype(np.int64), digest_size=8).digest(), "little") or 1
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of a model's class, configuration and weights."""
+    found = hashlib.blake2b(digest_size=8)
+    config = {key: value for key, value in model.config.to_dict().items() if not key.startswith("_")}
+    found.update(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -1,0 +1,192 @@
+"""The teacher on disk: what is read is what was written, whoever writes, whenever it stops, or it is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill import run
+from distill.cache import CachedTeacher, fingerprint
+from distill.config import ConfigError
+from distill.teacher import FrozenTeacher
+from students.signals import Signals
+from tests.families import batch, tiny
+
+ASKED = Signals(logits=True, hidden=frozenset({("encoder", 0), ("encoder", 2)}))
+
+
+def rows_of(data: dict[str, torch.Tensor]) -> list[list[int]]:
+    return [ids[mask.bool()].tolist() for ids, mask in zip(data["input_ids"], data["attention_mask"], strict=True)]
+
+
+def cached(folder: Path, data: dict, model: torch.nn.Module | None = None, **more: str) -> CachedTeacher:
+    return CachedTeacher(FrozenTeacher(model or tiny("bert", layers=2)), rows_of(data), folder, **more)
+
+
+def of(data: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
+    return {name: value[rows] for name, value in data.items()} | {"row": torch.tensor(rows)}
+
+
+def same(left, right) -> bool:
+    states = [(left.hidden[site], right.hidden[site]) for site in ASKED.hidden]
+    return all(torch.equal(a, b) for a, b in [(left.logits, right.logits), *states])
+
+
+def test_what_is_read_is_what_was_written_and_near_what_was_said(tmp_path):
+    data = batch("bert", size=6)
+    teacher = cached(tmp_path, data)
+    truth = teacher.teacher.trace(data, ASKED)
+    first = teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
+    again = teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
+    assert (teacher.ran, teacher.read) == (6, 6) and same(first, again)
+    torch.testing.assert_close(first.logits, truth.logits, rtol=0, atol=0)
+    valid = data["attention_mask"].bool()
+    for site, state in truth.hidden.items():
+        torch.testing.assert_close(again.hidden[site][valid], state[valid], rtol=1e-3, atol=1e-3)
+        assert not again.hidden[site][~valid].any()
+
+
+def test_rows_come_in_any_order_and_padding(tmp_path):
+    data = batch("bert", size=6)
+    teacher = cached(tmp_path, data)
+    first = teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
+    teacher.model_is_gone = teacher.teacher.recorder.model = None
+    for rows in ([5, 0], [3], [2, 2, 4]):
+        found = teacher.trace(of(data, rows), ASKED)
+        assert torch.equal(found.logits, first.logits[rows])
+    left = {name: value.flip(1) if value.ndim == 2 else value for name, value in of(data, [1, 2]).items()}
+    left["input_ids"] = torch.zeros_like(left["input_ids"])
+    for i, row in enumerate([1, 2]):
+        ids = torch.tensor(rows_of(data)[row])
+        left["input_ids"][i, -len(ids) :] = ids
+    found = teacher.trace(left, ASKED)
+    for i, row in enumerate([1, 2]):
+        n = len(rows_of(data)[row])
+        for site in ASKED.hidden:
+            assert torch.equal(found.hidden[site][i, -n:], first.hidden[site][row, :n])
+
+
+def test_runs_and_ranks_share_one_folder(tmp_path):
+    data = batch("bert", size=6)
+    one, two = (cached(tmp_path, data) for _ in range(2))
+    one.trace(of(data, [0, 1, 2]), ASKED)
+    two.trace(of(data, [3, 4, 5]), ASKED)
+    for teacher in (one, two, cached(tmp_path, data)):
+        before = teacher.ran
+        teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
+        assert teacher.ran == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_that_make_the_arrays_at_once_get_the_same(tmp_path):
+    data = batch("bert", size=4)
+    one, two = (cached(tmp_path, data) for _ in range(2))
+    like = np.zeros((1, 3), np.float32)
+    made = [teacher._make("logits", like) for teacher in (one, two)]
+    made[0][0][2], made[0][1][2] = 7, 1
+    assert (made[1][0][2] == 7).all() and made[1][1][2] == 1
+
+
+def test_a_row_half_written_is_missing(tmp_path):
+    data = batch("bert", size=4)
+    whole = cached(tmp_path, data)
+    expected = whole.trace(of(data, [0, 1, 2, 3]), ASKED)
+    for name in ("logits", "encoder-2"):  # killed after the values of row 1 were begun, before its key
+        values, keys = (np.load(whole.folder / name / f"{part}.npy", mmap_mode="r+") for part in ("values", "keys"))
+        values[1], keys[1] = 99, 0
+    again = cached(tmp_path, data)
+    assert same(again.trace(of(data, [0, 1, 2, 3]), ASKED), expected) and again.ran == 4
+
+
+@pytest.mark.parametrize("change", ["weights", "rows", "precision"])
+def test_another_teacher_or_other_rows_or_another_precision_have_a_folder_of_their_own(tmp_path, change):
+    data = batch("bert", size=4)
+    first = cached(tmp_path, data)
+    model = tiny("bert", layers=2)
+    other = {**data, "input_ids": data["input_ids"].clone()}
+    if change == "weights":
+        model.get_parameter("classifier.bias").data[0] += 1
+    elif change == "rows":
+        other["input_ids"][3, 1] += 1
+    second = cached(tmp_path, other, model, precision="bf16-mixed" if change == "precision" else "32-true")
+    assert first.folder != second.folder
+    assert first.folder == cached(tmp_path, data).folder
+
+
+def test_a_row_with_other_tokens_is_refused(tmp_path):
+    data = batch("bert", size=4)
+    teacher = cached(tmp_path, data)
+    teacher.trace(of(data, [0, 1]), ASKED)
+    wrong = of(data, [0, 1])
+    wrong["row"] = torch.tensor([1, 0])
+    with pytest.raises(ValueError, match="row 1 does not hold the tokens it was made for"):
+        teacher.trace(wrong, ASKED)
+
+
+def test_attention_is_the_teachers_own(tmp_path):
+    data = batch("bert", size=4)
+    teacher = cached(tmp_path, data)
+    for _ in range(2):
+        trace = teacher.trace(of(data, [0, 1]), Signals(attention=frozenset({("encoder", 1)})))
+    assert trace.attention and (teacher.ran, teacher.read) == (4, 0)
+
+
+def test_the_fingerprint_is_of_weights_and_config():
+    model, dtype = tiny("bert"), tiny("bert")
+    before = fingerprint(model)
+    assert before == fingerprint(dtype)
+    dtype.half()
+    model.config.layer_norm_eps *= 2
+    assert len({before, fingerprint(dtype), fingerprint(model)}) == 3
+
+
+def curve(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def notes(folder: Path) -> str:
+    return " ".join(json.loads((folder / "report.json").read_text())["notes"])
+
+
+def teacher(materials) -> dict:
+    return {"model": str(materials / "teacher"), "cache": True}
+
+
+def test_the_second_epoch_and_the_second_run_have_no_teacher(materials, tiny_run):
+    folder = tiny_run.parent / "runs"
+    given = {"teacher": teacher(materials), "losses.relations": None}
+    run(tiny_run, name="first", **given)
+    assert "ran for 64 rows, and was read from its cache for 64" in notes(folder / "first")
+    run(tiny_run, name="second", **given)
+    assert "ran for 0 rows, and was read from its cache for 128" in notes(folder / "second")
+    assert curve(folder / "first") == curve(folder / "second")
+    run(tiny_run, name="without", **{"losses.relations": None})
+    for a, b in zip(curve(folder / "first"), curve(folder / "without"), strict=True):
+        assert float(a["train/logits"] or 0) == pytest.approx(float(b["train/logits"] or 0), rel=0.05, abs=1e-3)
+
+
+def test_a_stop_in_the_first_epoch_changes_nothing(materials, tiny_run, monkeypatch):
+    from distill.checkpoints import Interrupted, Last
+
+    folder, real = tiny_run.parent / "runs", Last.save
+    given = {"teacher": teacher(materials), "losses.relations": None}
+    run(tiny_run, name="whole", **given, output=str(tiny_run.parent / "elsewhere"))
+
+    def interrupt(self, trainer):
+        self.stopped = self.stopped or trainer.global_step == 5
+        real(self, trainer)
+
+    monkeypatch.setattr(Last, "save", interrupt)
+    with pytest.raises(Interrupted):
+        run(tiny_run, name="whole", **given)
+    monkeypatch.setattr(Last, "save", real)
+    run(tiny_run, name="whole", resume=True, **given)
+    assert curve(folder / "whole") == curve(tiny_run.parent / "elsewhere" / "whole")
+
+
+def test_augmented_rows_are_not_kept(materials, tiny_run):
+    with pytest.raises(ConfigError, match="cache: augmented rows are new in every epoch"):
+        run(tiny_run, teacher=teacher(materials), **{"task.augment": {"kind": "Masking"}})
