@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
             "data": str(data),
             "text": "text",
             "max_length": 96,
-            "augment": {"kind": "Masking", "share": 0.2},
+            "augment": {"kind": "Masking", "share": 0.3},
         },
         student=str(blank),
         optimizer={"lr": 1e-3},
@@ -60,8 +60,7 @@ def main(words: list[str]) -> int:
         "quickstart.yaml",
         name="quickstart-labels",
         losses={"labels": {"kind": "Labels"}},
-        student={"kind": "Transformer", "layers": 2, "weights": "random"},
-        optimizer={"lr": 1e-3},
+        **{"student.weights": "random"},
         **only,
     )
     print("4 of 4: the student, from its teacher", flush=True)
@@ -77,8 +76,8 @@ def untrained(data: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=3,
+        hidden_size=256,
+        num_hidden_layers=1,
         num_attention_heads=4,
         intermediate_size=512,
         max_position_embeddings=128,
