@@ -1,8 +1,9 @@
 """What the loop costs over a hand-written one: the same models, batches, losses, backward and optimizer step.
 
-    python -m benchmarks.overhead [--steps 40] [--rounds 5]
+    python -m benchmarks.overhead [--steps 100]
 
-The two take turns within one process; the figure is the ratio of their seconds per step, pair by pair.
+The two take turns step by step in one process, so that a machine that gets slower gets slower for both; the figure is
+the ratio of the medians of their seconds per step.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from lightning import Callback, Trainer
 from torch.utils.data import DataLoader
-from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, DataCollatorWithPadding
 
 from distill.batches import LengthGrouped, Loader
 from distill.curves import Curves
@@ -29,6 +31,9 @@ from distill.teacher import FrozenTeacher
 from losses import HiddenMSE, Logits
 from prune_schedules.schedule import Constant, Timeline
 from tests.repositories import save_tokenizer
+
+WARM_UP = 5
+"""Steps that are not counted."""
 
 
 def models() -> tuple[BertForSequenceClassification, BertForSequenceClassification]:
@@ -53,18 +58,15 @@ def rows(count: int) -> Dataset:
     )
 
 
-def by_hand(data: Dataset, collate: DataCollatorWithPadding, steps: int) -> float:
-    """Seconds per step of a plain loop."""
+def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
+    """A plain loop; every ``next`` is one step of it."""
     teacher, student = models()
     teacher.eval().requires_grad_(False)
     student.train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     order = LengthGrouped([32] * len(data), 32)
-    begin = 0.0
-    for step, batch in enumerate(DataLoader(data, batch_sampler=order, collate_fn=collate)):
-        if step == 3:
-            begin = time.perf_counter()
-        labels = batch.pop("labels")
+    for batch in DataLoader(data, batch_sampler=order, collate_fn=collate):
+        del batch["labels"]
         with torch.no_grad():
             told = teacher(**batch, output_hidden_states=True)
         said = student(**batch, output_hidden_states=True)
@@ -87,30 +89,32 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding, steps: int) -> floa
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-        del labels
-        if step == steps + 2:
-            break
-    return (time.perf_counter() - begin) / steps
+        yield
 
 
-class Clock(Callback):
-    """The time from the start of the fourth step to the end of the last."""
+class Turns(Callback):
+    """After each step of the loop, a step by hand; notes the seconds of both."""
 
-    def on_train_batch_start(self, trainer, module, batch, index):
-        if index == 3:
-            self.begin = time.perf_counter()
+    def __init__(self, other: Iterator[None]):
+        self.other, self.loop, self.hand = other, [], []
+        self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.end = time.perf_counter()
+        """The loop's step began when the last one by hand ended."""
+        ended = time.perf_counter()
+        next(self.other)
+        self.loop.append(ended - self.begin)
+        self.begin = time.perf_counter()
+        self.hand.append(self.begin - ended)
 
 
-def by_loop(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder: Path) -> float:
-    """Seconds per step of ours."""
+def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder: Path) -> Turns:
+    """Trains both, and says how long the steps took."""
     teacher, student = models()
     losses = {"logits": Logits(temperature=Constant(2.0)), "hidden": HiddenMSE()}
     for loss in losses.values():
         loss.setup(student.config, teacher.config)
-    timeline = Timeline(steps + 3, steps + 3)
+    timeline = Timeline(steps, steps)
     task = Classification(data="none")
     module = Distillation(student, FrozenTeacher(teacher), losses, task, Optimizer(lr=1e-4), timeline)
     loader = Loader(data, LengthGrouped([32] * len(data), 32), collate, 1, module.count)
@@ -118,12 +122,12 @@ def by_loop(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
     )
     table.start(0)
-    clock = Clock()
+    turns = Turns(by_hand(data, collate))
     trainer = Trainer(
-        max_steps=steps + 3,
+        max_steps=steps,
         accelerator="cpu",
         logger=[table],
-        callbacks=[Curves(), clock],
+        callbacks=[Curves(), turns],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=True,
@@ -132,39 +136,24 @@ def by_loop(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         default_root_dir=folder,
     )
     trainer.fit(module, loader)
-    return (clock.end - clock.begin) / steps
+    return turns
 
 
 def main() -> None:
-    """Prints the ratio of each round, its median and its spread."""
+    """Prints the ratio of the medians, and between which ratios half of the pairs of steps lie."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=5)
-    words = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=100)
+    steps = parser.parse_args().steps
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    data = rows(32 * (words.steps + 3))
     with tempfile.TemporaryDirectory() as name:
-        from transformers import AutoTokenizer
-
         save_tokenizer(Path(name))
         collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(name))
-        ratios = []
-        for number in range(words.rounds):
-            # In turn, and in the other order every second time: whoever is first pays for a cold cache.
-            both = {}
-            for which in ("hand", "loop") if number % 2 else ("loop", "hand"):
-                both[which] = (
-                    by_hand(data, collate, words.steps)
-                    if which == "hand"
-                    else by_loop(data, collate, words.steps, Path(name))
-                )
-            ratios.append(both["loop"] / both["hand"])
-            print(
-                f"round {number + 1}: by hand {1000 * both['hand']:.1f} ms, loop {1000 * both['loop']:.1f} ms, ratio "
-                f"{ratios[-1]:.3f}"
-            )
+        turns = in_turn(rows(32 * steps), collate, steps, Path(name))
+    loop, hand = turns.loop[WARM_UP:], turns.hand[WARM_UP:]
+    low, _, high = statistics.quantiles((a / b for a, b in zip(loop, hand, strict=True)), n=4)
     print(
-        f"ratio: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, "
+        f"by hand {1000 * statistics.median(hand):.1f} ms, loop {1000 * statistics.median(loop):.1f} ms, ratio "
+        f"{statistics.median(loop) / statistics.median(hand):.3f}, half of the pairs within {low:.3f} to {high:.3f}, "
         f"{torch.get_num_threads()} threads"
     )
 

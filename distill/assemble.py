@@ -1,4 +1,4 @@
-"""From the config to the things: tokenizer, rows, teacher, student, losses that know both."""
+"""From the config to the things: tokenizer, rows, teachers, student, losses that know them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import warnings
 from dataclasses import dataclass
 
 from datasets import DatasetDict
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config import Config
 from distill.data import prepare
 from distill.experiment import Experiment
 from distill.hub import loading
 from distill.teacher import FrozenTeacher
+from losses import Loss
 from students.student import resolve
 
 
@@ -25,79 +26,104 @@ class Parts:
     rows: DatasetDict
     texts: list[str]
     labels: list[str]
-    teacher: FrozenTeacher | None
+    teachers: dict[str, FrozenTeacher]
     student: PreTrainedModel
     warnings: list[str]
 
 
 def assemble(config: Config[Experiment]) -> Parts:
     """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first."""
-    experiment, teacher_config = config.value, None
-    if experiment.teacher:
-        with config.blame("teacher"), loading(resolve(experiment.teacher.model)):
-            teacher_config = experiment.teacher.config()
+    experiment, configs = config.value, {}
+    for name, teacher in experiment.teachers().items():
+        with config.blame(_key(name, experiment)), loading(resolve(teacher.model)):
+            configs[name] = teacher.config()
+    first = next(iter(configs.values()), None)
     with config.blame("student"):
-        experiment.student.check(teacher_config)
-    named = getattr(experiment.student, "model", None) or experiment.teacher.model
-    with config.blame("student" if getattr(experiment.student, "model", None) else "teacher"), loading(resolve(named)):
-        tokenizer = AutoTokenizer.from_pretrained(resolve(named))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    with config.blame("student" if getattr(experiment.student, "model", None) else "teacher"):
+        experiment.student.check(first)
+    tokenizer, named = _tokenizer(config)
+    with config.blame("task"):
+        for step in experiment.task.augmentations():
+            step.check(tokenizer)
+        tables, rows, texts, labels = prepare(experiment.task, tokenizer, first.id2label if first else None)
+        longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
+        if longest > limit:
+            raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
+    teachers = {}
+    for name, teacher in experiment.teachers().items():
+        with config.blame(_key(name, experiment)):
+            _same_outputs(configs[name], labels)
+            with loading(resolve(teacher.model)):
+                teachers[name] = FrozenTeacher(teacher.load())
+    with config.blame("student"), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        models = [teacher.model for teacher in teachers.values()]
+        student = experiment.student.build(
+            models[0] if models else None, dict(enumerate(labels)), experiment.task.problem
+        )
+    for model in (student, *models):
+        model.config.pad_token_id = tokenizer.pad_token_id
+    for name, loss in experiment.losses.items():
+        with config.blame(f"losses.{name}"):
+            for taught in _looked_at(loss, {name: teacher.model.config for name, teacher in teachers.items()}):
+                loss.setup(student.config, taught)
+    said = [str(w.message) for w in warned if w.category is UserWarning]
+    return Parts(tokenizer, tables, rows, texts, labels, teachers, student, said)
+
+
+def _key(name: str, experiment: Experiment) -> str:
+    """Where a teacher stands in the config."""
+    return "teacher" if len(experiment.teachers()) == 1 else f"teacher.members.{name}"
+
+
+def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
+    """The student's tokenizer, or the first teacher's for a student that is built; and whose it is."""
+    experiment = config.value
+    own, teachers = getattr(experiment.student, "model", None), experiment.teachers()
+    named = own or next(iter(teachers.values())).model
+    with config.blame("student" if own else _key(next(iter(teachers), ""), experiment)):
+        with loading(resolve(named)):
+            tokenizer = AutoTokenizer.from_pretrained(resolve(named))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
         if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
             raise ValueError(
                 f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
                 f"there"
             )
-    with config.blame("teacher"):
-        _same_tokens(tokenizer, experiment, named)
-    with config.blame("task"):
-        for step in experiment.task.augmentations():
-            step.check(tokenizer)
-        tables, rows, texts, labels = prepare(
-            experiment.task, tokenizer, teacher_config.id2label if teacher_config else None
-        )
-        longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
-        if longest > limit:
-            raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
-    teacher = None
-    if experiment.teacher:
-        with config.blame("teacher"):
-            if teacher_config.num_labels != len(labels):
+    for name, teacher in teachers.items():
+        with config.blame(_key(name, experiment)):
+            if teacher.model == named:
+                continue
+            with loading(resolve(teacher.model)):
+                other = AutoTokenizer.from_pretrained(resolve(teacher.model))
+            if other.get_vocab() != tokenizer.get_vocab():
                 raise ValueError(
-                    f"model: the teacher has {teacher_config.num_labels} outputs, the data {len(labels)} ("
-                    f"{', '.join(labels)})"
+                    f"model: {teacher.model} and {named} have different vocabularies; a teacher and a student "
+                    f"read the same tokens"
                 )
-            with loading(resolve(experiment.teacher.model)):
-                teacher = FrozenTeacher(experiment.teacher.load())
-    with config.blame("student"), warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        student = experiment.student.build(
-            teacher.model if teacher else None, dict(enumerate(labels)), experiment.task.problem
+    return tokenizer, named
+
+
+def _same_outputs(teacher: PretrainedConfig, labels: list[str]) -> None:
+    if teacher.num_labels != len(labels):
+        raise ValueError(
+            f"model: the teacher has {teacher.num_labels} outputs, the data {len(labels)} ({', '.join(labels)})"
         )
-    for model in (student, teacher.model if teacher else student):
-        model.config.pad_token_id = tokenizer.pad_token_id
-    for name, loss in experiment.losses.items():
-        with config.blame(f"losses.{name}"):
-            loss.setup(student.config, teacher.model.config if teacher else None)
-    return Parts(
-        tokenizer,
-        tables,
-        rows,
-        texts,
-        labels,
-        teacher,
-        student,
-        [str(w.message) for w in warned if w.category is UserWarning],
-    )
+    names = list(teacher.id2label.values())
+    if names != labels and sorted(names) == sorted(labels):
+        raise ValueError(f"model: its outputs are {', '.join(names)}, those of the first teacher {', '.join(labels)}")
 
 
-def _same_tokens(tokenizer: PreTrainedTokenizerBase, experiment: Experiment, named: str) -> None:
-    if experiment.teacher and experiment.teacher.model != named:
-        with loading(resolve(experiment.teacher.model)):
-            other = AutoTokenizer.from_pretrained(resolve(experiment.teacher.model))
-        if other.get_vocab() != tokenizer.get_vocab():
-            raise ValueError(
-                f"model: {experiment.teacher.model} and {named} have different vocabularies; a teacher and a student "
-                f"read the same tokens"
-            )
+def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
+    """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs hears all."""
+    if not configs:
+        return [None]
+    if not hasattr(loss, "teacher"):
+        return list(configs.values())
+    if len(configs) == 1:
+        if loss.teacher:
+            raise ValueError(f"teacher: {loss.teacher!r} names one of several, and the run has a single one")
+        return list(configs.values())
+    if loss.teacher not in configs:
+        raise ValueError(f"teacher: the run has several; name one of {', '.join(configs)}")
+    return [configs[loss.teacher]]

@@ -123,8 +123,9 @@ class _Reader:
             dicts = [m for m in members if get_origin(m) is dict]
             if dicts and not (classes and selector(classes[0]) in keys_of(node)):
                 return self.read_dict(node, *get_args(dicts[0]), path)
-            if classes:
-                return self.read_object(node, classes[0], path)
+            if classes:  # of several, the one to which most of the keys belong
+                keys = keys_of(node).keys()
+                return self.read_object(node, max(classes, key=lambda cls: len(keys & schema_of(cls).keys())), path)
         elif isinstance(node, yaml.SequenceNode):
             lists = [m for m in members if get_origin(m) is list]
             if lists:

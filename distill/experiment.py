@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from lightning import Trainer
 
+from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.schema import arguments
 from distill.tasks import Task
@@ -63,7 +64,7 @@ class Experiment:
 
     Args:
         task: what the model is for, and its data.
-        teacher: the model that is imitated: a hub name, a folder, or an earlier run.
+        teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``.
         student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
         losses: the terms of the loss by name.
         prune: one pruner, or several by name.
@@ -78,7 +79,7 @@ class Experiment:
     """
 
     task: Task
-    teacher: Teacher | None = None
+    teacher: Teacher | Teachers | None = None
     student: Student
     losses: dict[str, Loss]
     prune: Pruner | dict[str, Pruner] | None = None
@@ -94,7 +95,7 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses: name at least one loss")
-        if self.teacher and self.teacher.cache and self.task.augmentations():
+        if self.task.augmentations() and any(teacher.cache for teacher in self.teachers().values()):
             raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
@@ -112,6 +113,12 @@ class Experiment:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
         if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
+
+    def teachers(self) -> dict[str, Teacher]:
+        """The teachers by name; a single one is called ``teacher``."""
+        if isinstance(self.teacher, Teachers):
+            return self.teacher.members
+        return {"teacher": self.teacher} if self.teacher else {}
 
     def pruners(self) -> dict[str, Pruner]:
         """The pruners by name; a single one is called ``prune``."""

@@ -11,16 +11,18 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.deploy import Deployed
+from distill.ensemble import Joint, Teachers
 from distill.measure import Measured, Predict, agreement, flops, latencies, logits_of, metrics_of, sizes, torch_predict
 from distill.report import Export
 from distill.tasks import Task
-from distill.teacher import FrozenTeacher
+from distill.teacher import FrozenTeacher, Teacher
 from quant_aware.onnx import file_bytes
 
 
 def measure(
     task: Task,
-    teacher: FrozenTeacher | None,
+    named: Teacher | Teachers | None,
+    teachers: dict[str, FrozenTeacher],
     deployed: Deployed,
     folder: Path,
     batches: list[dict[str, Tensor]],
@@ -30,7 +32,8 @@ def measure(
 
     Args:
         task: gives the metrics.
-        teacher: None if there is none.
+        named: the teacher, or how several are one.
+        teachers: the teachers by name.
         deployed: the student.
         folder: of the run, where the exported file lies.
         batches: all validation rows.
@@ -42,9 +45,15 @@ def measure(
     torch_models = {"student": deployed.model}
     if deployed.precision.startswith("int"):
         torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
-    if teacher:
+    for teacher in teachers.values():
         teacher.recorder.close()
-        torch_models = {"teacher": teacher.model.cpu()} | torch_models
+        teacher.model.cpu()
+    if isinstance(named, Teachers):
+        joint = Joint([teacher.model for teacher in teachers.values()], named.shares(), named.choose)
+        each = {f"teacher {name}": teacher.model for name, teacher in teachers.items()}
+        torch_models = {"teacher": joint} | each | torch_models
+    elif teachers:
+        torch_models = {"teacher": teachers["teacher"].model} | torch_models
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export

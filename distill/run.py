@@ -17,6 +17,7 @@ from distill.batches import LengthGrouped, Loader
 from distill.cache import CachedTeacher
 from distill.config import Config, load, to_yaml
 from distill.deploy import deploy
+from distill.ensemble import united
 from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
 from distill.folder import claim
@@ -68,16 +69,17 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     )
     timeline = time_of(config, trainer, len(order))
     what = entries(config, timeline)
-    train, teacher = parts.rows["train"].remove_columns("length"), parts.teacher
+    train, voices = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     if experiment.task.augmentations():
         train = Augmented(train, experiment.task.augmentations(), parts.tokenizer, order)
-    elif teacher and experiment.teacher.cache:
-        caches = Path(experiment.output) / ".teacher-cache"
-        teacher = CachedTeacher(teacher, list(train["input_ids"]), caches, str(trainer.precision))
+    for name in (name for name, teacher in experiment.teachers().items() if teacher.cache):
+        ids, caches = list(train["input_ids"]), Path(experiment.output) / ".teacher-cache"
+        voices[name] = CachedTeacher(voices[name], ids, caches, str(trainer.precision))
+    if any(isinstance(voice, CachedTeacher) for voice in voices.values()):
         train = train.add_column("row", list(range(len(train))))
     module = Distillation(
         parts.student,
-        teacher,
+        united(voices, experiment.teacher),
         experiment.losses,
         experiment.task,
         experiment.optimizer,
@@ -101,15 +103,19 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
-    if isinstance(teacher, CachedTeacher):
-        notes.append(f"the teacher ran for {teacher.ran} rows, and was read from its cache for {teacher.read}")
+    notes += [
+        f"the teacher {name}".removesuffix(" teacher")
+        + f" ran for {voice.ran} rows, and was read from its cache for {voice.read}"
+        for name, voice in voices.items()
+        if isinstance(voice, CachedTeacher)
+    ]
     if not trainer.is_global_zero:
         return None
 
     batches = list(DataLoader(rows, 2 * experiment.task.batch_size, collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
     models, exports, logits = measure(
-        experiment.task, parts.teacher, deployed, folder, batches, latency_samples(rows, collate)
+        experiment.task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
     )
     report = Report(
         name=experiment.name,

@@ -114,6 +114,7 @@ class OnLayers(Loss):
         layers: which layer teaches which: a rule, or {student layer: teacher layer}.
         stack: ``encoder`` or ``decoder`` of an encoder-decoder, for attention also ``cross``; the model's first if not
             given.
+        teacher: the name of the one that is looked at, where there are several.
     """
 
     signal: ClassVar[Literal["hidden", "attention"]]
@@ -121,6 +122,11 @@ class OnLayers(Loss):
 
     layers: Layers = "uniform"
     stack: str | None = None
+    teacher: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.pairing: Pairing | None = None
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks for the layers that are compared.
@@ -138,12 +144,16 @@ class OnLayers(Loss):
         self._ask()
         check(student, self.student_needs)
         check(teacher, self.teacher_needs)
+        if self.teacher:
+            self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
+            self._ask()
 
     def at(self, step: int, timeline: Timeline) -> None:
         """Sets ``now``, and the pairs that are drawn for this epoch."""
         super().at(step, timeline)
-        self.pairing.at(step // timeline.epoch_steps)
-        self._ask()
+        if self.layers == "random" and self.pairing:
+            self.pairing.at(step // timeline.epoch_steps)
+            self._ask()
 
     def _ask(self) -> None:
         mine, theirs = self.stacks

@@ -18,6 +18,8 @@ import quant_aware
 import students
 from distill.augment import Augmentation
 from distill.config import load
+from distill.ensemble import Teachers
+from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
 from prune_schedules.schedule import Schedule
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
 ROOMS = (distill, losses, prune_schedules, quant_aware, students)
 HEADINGS = {
+    "Teachers": "teacher",
     "Augmentation": "augment",
     "Losses": "loss",
     "Pruning": "prune",
@@ -41,6 +44,7 @@ HEADINGS = {
 class Fragment:
     """One thing that a row of the tables configures."""
 
+    teacher: Teacher | Teachers | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
     prune: Pruner | None = None
@@ -73,7 +77,8 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     fragment = yaml.safe_load(row[1].strip("`"))
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: fragment}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
-    assert type(value).__name__ == fragment.get("kind", "Quantize")
+    without_kind = {"Quantization": "Quantize", "Teachers": "Teachers" if "members" in fragment else "Teacher"}
+    assert type(value).__name__ == (fragment.get("kind") or without_kind[heading])
 
 
 @pytest.mark.parametrize(

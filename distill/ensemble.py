@@ -1,0 +1,145 @@
+"""Several teachers as one: their outputs together, the hidden states of each by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from distill.cache import CachedTeacher
+from distill.teacher import FrozenTeacher, Teacher
+from students.signals import Signals, Site, Trace
+from students.trace import inputs
+
+Choose = Literal["mean", "confident"]
+
+
+@dataclass(kw_only=True)
+class Teachers:
+    """Several models that are imitated together. A loss on layers names the one it looks at: ``teacher: large``.
+
+    Args:
+        members: the teachers by name; the student is cut from the first.
+        weights: of their outputs, {name: weight}; 1 where none is given.
+        choose: the ``mean`` of their outputs, or for each prediction those of the most ``confident``.
+    """
+
+    members: dict[str, Teacher]
+    weights: dict[str, float] = field(default_factory=dict)
+    choose: Choose = "mean"
+
+    def __post_init__(self):
+        if len(self.members) < 2:
+            raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
+        for name in self.members:
+            if "/" in name:
+                raise ValueError(f"members: {name!r} is no name, it has a slash")
+        for name, weight in self.weights.items():
+            if name not in self.members:
+                raise ValueError(f"weights: there is no teacher {name!r}; there are {', '.join(self.members)}")
+            if weight <= 0:
+                raise ValueError(f"weights: must be above 0, not {weight} ({name})")
+
+    def shares(self) -> list[float]:
+        """The weights in the order of the members."""
+        return [self.weights.get(name, 1.0) for name in self.members]
+
+
+def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean") -> Tensor:
+    """The outputs of several teachers as one, [..., C] of [..., C] each.
+
+    Of distributions, the log of the mean of the probabilities, weighted (You et al. 2017, KDD); or, with ``confident``,
+    the logits of whichever is surest of its likeliest class. Of single numbers, their weighted mean.
+    """
+    stacked, shares = torch.stack(logits).float(), torch.tensor(weights, device=logits[0].device) / sum(weights)
+    shares = shares.view(-1, *[1] * logits[0].ndim)
+    if stacked.shape[-1] == 1:
+        return (shares * stacked).sum(0)
+    log_p = stacked.log_softmax(-1)
+    if choose == "mean":
+        return (log_p + shares.log()).logsumexp(0)
+    surest = log_p.max(-1, keepdim=True).values.argmax(0, keepdim=True)
+    return stacked.gather(0, surest.expand(1, *logits[0].shape))[0]
+
+
+class Ensemble:
+    """Runs several teachers; a site of the teacher ``a`` has the stack ``a/encoder``.
+
+    Args:
+        members: the teachers by name.
+        weights: of their outputs, in the same order.
+        choose: how the outputs become one.
+    """
+
+    def __init__(self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], choose: Choose):
+        self.members, self.weights, self.choose = members, weights, choose
+
+    def to(self, device: torch.device) -> None:
+        """Moves all of them."""
+        for member in self.members.values():
+            member.to(device)
+
+    def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """The signals of one batch, each teacher run only as far as its part asks."""
+        traces = {}
+        for name, member in self.members.items():
+            asked = replace(signals, hidden=own(signals.hidden, name), attention=own(signals.attention, name))
+            if asked:
+                traces[name] = member.trace(batch, asked)
+        merged = Trace(None, {}, {}, {})
+        for name, trace in traces.items():
+            for kind in ("hidden", "attention", "valid"):
+                for site, value in getattr(trace, kind).items():
+                    stack = f"{name}/{site}" if kind == "valid" else (f"{name}/{site[0]}", site[1])
+                    getattr(merged, kind)[stack] = value
+        if signals.logits:
+            merged.logits = together([traces[name].logits for name in self.members], self.weights, self.choose)
+        return merged
+
+
+def united(
+    voices: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None
+) -> FrozenTeacher | CachedTeacher | Ensemble | None:
+    """What the loop asks: nobody, the one teacher, or several as one."""
+    if isinstance(named, Teachers):
+        return Ensemble(voices, named.shares(), named.choose)
+    return voices.get("teacher")
+
+
+def own(sites: frozenset[Site], name: str) -> frozenset[Site]:
+    """The sites of one teacher, without its name."""
+    split = [(stack.partition("/"), layer) for stack, layer in sites]
+    return frozenset((stack, layer) for (member, _, stack), layer in split if member == name)
+
+
+class Joint(nn.Module):
+    """Several models and their outputs together as one model, to be measured.
+
+    Args:
+        models: the teachers.
+        weights: of their outputs.
+        choose: how the outputs become one.
+    """
+
+    def __init__(self, models: list[PreTrainedModel], weights: list[float], choose: Choose):
+        super().__init__()
+        self.models, self.weights, self.choose = nn.ModuleList(models), weights, choose
+        self.config, self.dtype = models[0].config, models[0].dtype
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        """The outputs together, as ``logits``."""
+        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in named.items() if value is not None}
+        logits = [model(**inputs(model, given)).logits for model in self.models]
+        return SequenceClassifierOutput(logits=together(logits, self.weights, self.choose))
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Of all models."""
+        for model in self.models:
+            model.set_attn_implementation(name)
