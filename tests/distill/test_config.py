@@ -3,6 +3,7 @@
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -64,7 +65,10 @@ def test_a_class_of_the_schema(cls: type) -> None:
         assert sum(get_origin(m) is dict for m in members) <= 1 and sum(get_origin(m) is list for m in members) <= 1, (
             f"{cls.__name__}.{name}: the shape of the node does not decide the union"
         )
-        assert len([m for m in members if is_dataclass(m)]) <= 1, f"{cls.__name__}.{name}: two classes for one node"
+        fields_of = [schema_of(m).keys() for m in members if is_dataclass(m)]
+        assert all(not one & other for one, other in combinations(fields_of, 2)), (
+            f"{cls.__name__}.{name}: the keys of the node do not tell the classes apart"
+        )
     assert [name for name in schema_of(cls) if not told(cls).get(name)] == [], (
         f"fields of {cls.__name__} without a sentence"
     )
