@@ -43,7 +43,7 @@ def assemble(config: Config[Experiment]) -> Parts:
     tokenizer, named = _tokenizer(config)
     with config.blame("task"):
         for step in experiment.task.augmentations():
-            step.check(tokenizer)
+            step.setup(tokenizer)
         tables, rows, texts, labels = prepare(experiment.task, tokenizer, first.id2label if first else None)
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:

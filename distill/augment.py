@@ -30,11 +30,16 @@ class Augmentation(ABC):
         if not 0 <= self.share <= 1:
             raise ValueError(f"share: must lie in [0, 1], not {self.share}")
 
-    def check(self, tokenizer: PreTrainedTokenizerBase) -> None:  # noqa: B027 - most need nothing
-        """Raises ValueError if the tokenizer lacks what is needed."""
+    def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Takes once what every row needs of the tokenizer.
+
+        Raises:
+            ValueError: if the tokenizer lacks it.
+        """
+        self.special = frozenset(tokenizer.all_special_ids)
 
     @abstractmethod
-    def apply(self, row: Row, tokenizer: PreTrainedTokenizerBase, draw: torch.Generator) -> Row:
+    def apply(self, row: Row, draw: torch.Generator) -> Row:
         """The changed row; the given one is left alone."""
 
 
@@ -48,14 +53,16 @@ class Masking(Augmentation):
 
     share: float = 0.1
 
-    def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(tokenizer)
         if tokenizer.mask_token_id is None:
             raise ValueError("augment: Masking needs a mask token, and the tokenizer has none")
+        self.mask = tokenizer.mask_token_id
 
-    def apply(self, row: Row, tokenizer: PreTrainedTokenizerBase, draw: torch.Generator) -> Row:
-        special, hidden = set(tokenizer.all_special_ids), torch.rand(len(row["input_ids"]), generator=draw) < self.share
+    def apply(self, row: Row, draw: torch.Generator) -> Row:
+        hidden = torch.rand(len(row["input_ids"]), generator=draw) < self.share
         ids = [
-            tokenizer.mask_token_id if hide and token not in special else token
+            self.mask if hide and token not in self.special else token
             for token, hide in zip(row["input_ids"], hidden.tolist(), strict=True)
         ]
         return row | {"input_ids": ids}
@@ -80,14 +87,13 @@ class NGrams(Augmentation):
         if self.longest < 1:
             raise ValueError(f"longest: must be at least 1, not {self.longest}")
 
-    def apply(self, row: Row, tokenizer: PreTrainedTokenizerBase, draw: torch.Generator) -> Row:
+    def apply(self, row: Row, draw: torch.Generator) -> Row:
         def number(below: int) -> int:
             return int(torch.randint(below, (1,), generator=draw))
 
         if torch.rand(1, generator=draw) >= self.share:
             return row
-        special = set(tokenizer.all_special_ids)
-        runs = groupby(range(len(row["input_ids"])), key=lambda i: row["input_ids"][i] not in special)
+        runs = groupby(range(len(row["input_ids"])), key=lambda i: row["input_ids"][i] not in self.special)
         texts = [list(positions) for text, positions in runs if text]
         if not texts:
             return row
@@ -103,15 +109,12 @@ class Augmented(Dataset):
 
     Args:
         rows: the rows as they are.
-        steps: applied one after the other.
-        tokenizer: what tells tokens of the text from others.
+        steps: applied one after the other, set up already.
         order: whose seed and epoch are taken.
     """
 
-    def __init__(
-        self, rows: Dataset, steps: list[Augmentation], tokenizer: PreTrainedTokenizerBase, order: LengthGrouped
-    ):
-        self.rows, self.steps, self.tokenizer, self.order = rows, steps, tokenizer, order
+    def __init__(self, rows: Dataset, steps: list[Augmentation], order: LengthGrouped):
+        self.rows, self.steps, self.order = rows, steps, order
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,5 +124,5 @@ class Augmented(Dataset):
         seed = (self.order.seed * 1_000_003 + self.order.epoch) * 1_000_000_007 + row
         draw = torch.Generator().manual_seed(seed % 2**63)
         for step in self.steps:
-            found = step.apply(found, self.tokenizer, draw)
+            found = step.apply(found, draw)
         return found

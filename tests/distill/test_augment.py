@@ -18,7 +18,8 @@ ROW = {"input_ids": [CLS, *range(10, 30), SEP, *range(40, 50), SEP], "token_type
 
 
 def applied(step, row=ROW, times=200):
-    return [step.apply(row, TOKENIZER, torch.Generator().manual_seed(i)) for i in range(times)]
+    step.setup(TOKENIZER)
+    return [step.apply(row, torch.Generator().manual_seed(i)) for i in range(times)]
 
 
 def test_masking_hides_its_share_of_the_words_and_nothing_else():
@@ -64,11 +65,17 @@ def test_a_row_without_words_stays():
     assert applied(NGrams(share=1.0), empty, 5) == [empty] * 5 == applied(Masking(share=1.0), empty, 5)
 
 
+def ready(*steps):
+    for step in steps:
+        step.setup(TOKENIZER)
+    return list(steps)
+
+
 def rows(epoch=0, seed=0):
     order = LengthGrouped([33] * 6, 2, seed=seed)
     order.set_epoch(epoch)
     data = Dataset.from_list([ROW] * 6)
-    return [Augmented(data, [Masking(share=0.3), NGrams(share=0.5)], TOKENIZER, order)[i] for i in range(6)]
+    return [Augmented(data, ready(Masking(share=0.3), NGrams(share=0.5)), order)[i] for i in range(6)]
 
 
 def test_a_row_is_a_function_of_seed_and_epoch_and_itself():
@@ -80,7 +87,7 @@ def test_batches_are_the_same_after_a_stop():
     def batches(position=0):
         order = LengthGrouped([33] * 6, 2)
         order.set_epoch(2)
-        data = Augmented(Dataset.from_list([ROW] * 6), [Masking(share=0.3)], TOKENIZER, order)
+        data = Augmented(Dataset.from_list([ROW] * 6), ready(Masking(share=0.3)), order)
         loader = Loader(data, order, lambda group: {"rows": group}, 1, lambda batch: torch.zeros(1))
         loader.load_state_dict({"position": position})
         return [batch["rows"] for batch in loader]
@@ -90,7 +97,7 @@ def test_batches_are_the_same_after_a_stop():
 
 def test_without_a_mask_token():
     with pytest.raises(ValueError, match="augment: Masking needs a mask token"):
-        Masking().check(PreTrainedTokenizerFast(tokenizer_object=WORDS, **SPECIAL))
+        Masking().setup(PreTrainedTokenizerFast(tokenizer_object=WORDS, **SPECIAL))
 
 
 @pytest.mark.parametrize(
