@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from losses.hidden import at_positions
 from losses.loss import product, valid_tokens
@@ -65,10 +66,15 @@ class Contextual(OnLayers):
     layers: Layers = "uniform"
     over: Literal["tokens", "layers", "examples"] = "tokens"
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.over == "layers" and self.layers in ("nearest", "transport"):
-            raise ValueError(f"layers: {self.layers!r} has no order of layers to relate")
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if layers are to be related, and there are fewer than two, or they have no order.
+        """
+        super().setup(student, teacher)
+        if self.over == "layers" and not self.pairing.in_a_row:
+            raise ValueError(f"layers: layers are related to one another, and {self.layers!r} gives no two in a row")
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding, or of examples."""

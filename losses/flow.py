@@ -33,7 +33,7 @@ class Flow(PerExample, Projected):
             ValueError: if there are fewer than two, or they have no order.
         """
         super().setup(student, teacher)
-        if len(self.pairing.pairs) < 2 or self.layers in ("nearest", "transport"):
+        if not self.pairing.in_a_row:
             raise ValueError(f"layers: a flow runs from layer to layer, and {self.layers!r} gives no two in a row")
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

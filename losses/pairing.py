@@ -18,9 +18,10 @@ from students.families import depth, find_stack
 from students.layers import Rule, pairs
 from students.signals import Signals, check
 
-Layers = Literal[Rule, "random", "nearest", "transport"] | dict[int, int]
+Matching = Literal[Rule, "random", "nearest", "transport"]
+Layers = Matching | dict[int, int]
 """What ``layers`` of a loss may be."""
-StateLayers = Literal[Rule, "random", "nearest", "transport", "mixture"] | dict[int, int]
+StateLayers = Literal[Matching, "mixture"] | dict[int, int]
 """The same for a loss on single states."""
 
 
@@ -77,6 +78,11 @@ class Pairing:
     def teacher_layers(self) -> list[int]:
         """The teacher's layers that are compared."""
         return list(dict.fromkeys(t for _, t in self.pairs))
+
+    @property
+    def in_a_row(self) -> bool:
+        """Whether the pairs are two or more, one after the other."""
+        return len(self.pairs) > 1 and self.layers not in ("nearest", "transport", "mixture")
 
     def total(self, cost: Callable[[int, int], Tensor]) -> Tensor:
         """The sum of the pairs' costs, scalars each; with ``nearest`` and ``transport`` of those that were found."""

@@ -129,13 +129,12 @@ def test_every_block_is_in_the_mixture():
     assert loss.pairing.student_layers == [1, 2] and loss.pairing.teacher_layers == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "make, said",
-    [
-        (lambda: Contrastive(temperature=0.0), "temperature: must be above 0"),
-        (lambda: Contextual(over="layers", layers="nearest"), "layers: 'nearest' has no order of layers"),
-    ],
-)
-def test_a_wrong_field(make, said):
-    with pytest.raises(ValueError, match=said):
-        make()
+@pytest.mark.parametrize("layers", ["top", "nearest", "transport", "random", {1: 2}])
+def test_one_layer_is_related_to_none(layers):
+    with pytest.raises(ValueError, match=r"^layers: layers are related to one another"):
+        set_up(Contextual(over="layers", layers=layers), *pair("bert"))
+
+
+def test_a_wrong_temperature():
+    with pytest.raises(ValueError, match="temperature: must be above 0"):
+        Contrastive(temperature=0.0)
