@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -78,8 +79,8 @@ class Softened(OnLogits):
     """What losses on softened outputs share. A single output (regression) has no distribution: use ``LogitsMSE`` there.
 
     Args:
-        temperature: T, by which the logits are divided, a number or a schedule. The loss is multiplied by T squared,
-            so that its gradient keeps its size (Hinton, Vinyals, Dean 2015).
+        temperature: T, by which the logits are divided, a number or a schedule. The loss is multiplied by T squared
+            (total variation by T), so that its gradient keeps its size (Hinton, Vinyals, Dean 2015).
     """
 
     temperature: Schedule = Constant(1.0)
@@ -115,6 +116,9 @@ class Divergence(Softened):
             renormalised over the K.
     """
 
+    power: ClassVar[int] = 2
+    """The power of T with which the gradient of the divergence shrinks."""
+
     top_k: int | None = None
     tail: bool = True
 
@@ -129,7 +133,7 @@ class Divergence(Softened):
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         log_q, log_p = soften(student, teacher, self.now["temperature"], self.top_k, self.tail)
-        return self.now["temperature"] ** 2 * self.divergence(log_p, log_q)
+        return self.now["temperature"] ** self.power * self.divergence(log_p, log_q)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -210,6 +214,8 @@ class TotalVariation(Divergence):
     """``1/2 sum |p_T - p_S|``: bounded, and indifferent to how unlikely the unlikely is (f-distill, Wen et al. 2023,
     arXiv 2307.15190).
     """
+
+    power = 1
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         return total_variation(log_p, log_q)

@@ -9,10 +9,20 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
-from losses import DKD, JensenShannon, Logits, LogitsMSE, SkewKL
+from losses import (
+    DKD,
+    JensenShannon,
+    Logits,
+    LogitsMSE,
+    ReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    TotalVariation,
+)
 from losses.correlation import dist, pearson_distance
 from losses.decoupled import dkd
 from losses.divergences import jensen_shannon, kl, mixture, skew_kl, soften, total_variation
+from prune_schedules.schedule import Constant, Timeline
 from tests.families import tiny
 from tests.losses.test_logits import fixed, logits
 
@@ -178,3 +188,14 @@ def test_a_decoupled_loss_on_one_output():
     one = tiny("bert", labels=1).config
     with pytest.raises(ValueError, match="LogitsMSE"):
         DKD().setup(one, one)
+
+
+@pytest.mark.parametrize("kind", [Logits, ReverseKL, JensenShannon, SkewKL, SkewReverseKL, TotalVariation])
+def test_the_gradient_keeps_its_size_as_the_temperature_grows(kind):
+    sizes = []
+    for temperature in (200.0, 400.0):
+        loss, z = kind(temperature=Constant(temperature)), POINTS[0].float().requires_grad_()
+        loss.at(0, Timeline(10, 5))
+        loss.distance(z, POINTS[1].float(), None).sum().backward()
+        sizes.append(float(z.grad.norm()))
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05) and sizes[0] > 1e-3

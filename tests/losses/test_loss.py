@@ -9,8 +9,7 @@ from losses.logits import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
 from students.trace import Trace
 from tests.families import batch, tiny
-from tests.losses.test_logits import forward_kl
-from tests.losses.traces import LOSSES, leaves, look, pair, set_up, widened
+from tests.losses.traces import LOSSES, forward_kl, leaves, look, pair, set_up, widened
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=20)
 every_loss = pytest.mark.parametrize("kind", LOSSES)

@@ -30,11 +30,19 @@ from losses import (
     SkewReverseKL,
     TotalVariation,
 )
+from losses.divergences import kl, soften
 from losses.pairing import OnLayers
 from prune_schedules.schedule import Constant, Timeline
 from students.signals import Site
 from students.trace import Recorder, Signals, Trace
 from tests.families import PAD, tiny
+
+
+def forward_kl(student: Tensor, teacher: Tensor, t: float) -> Tensor:
+    """What ``Logits`` adds up, per prediction."""
+    log_q, log_p = soften(student, teacher, t)
+    return t**2 * kl(log_p, log_q)
+
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "Labels": Labels,
