@@ -78,6 +78,10 @@ class CachedTeacher:
         logits = torch.from_numpy(arrays["logits"][0][rows]).to(device) if signals.logits else None
         return Trace(logits, {site: states(*site) for site in signals.hidden}, {}, valid)
 
+    def note(self) -> str:
+        """What the cache was worth, for the report."""
+        return f"ran for {self.ran} rows, and was read from its cache for {self.read}"
+
     def _check(self, rows: np.ndarray, ids: Tensor, valid: Tensor) -> None:
         for row, tokens, mask in zip(rows, ids.cpu(), valid.cpu(), strict=True):
             if key(tokens[mask].numpy()) != self.keys[row]:

@@ -13,8 +13,10 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -148,7 +150,7 @@ class _Reader:
             value = node.value  # a text needs no quotes, even if it looks like a number
         if plain:
             with suppress(ValidationError):
-                return TypeAdapter(Union[tuple(plain)]).validate_python(value, strict=True)  # noqa: UP007
+                return TypeAdapter(reduce(or_, plain)).validate_python(value, strict=True)
         choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
         wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
         raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(value, choices)}")

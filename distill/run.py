@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorWithPadding
 
-from distill.assemble import assemble
+from distill.assemble import Parts, assemble
 from distill.augment import Augmented
 from distill.batches import LengthGrouped, Loader
 from distill.cache import CachedTeacher
@@ -26,6 +26,7 @@ from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
+from distill.teacher import FrozenTeacher
 from distill.timeline import entries, table
 from distill.trainer import make_callbacks, make_loggers, make_trainer, time_of
 
@@ -69,17 +70,10 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     )
     timeline = time_of(config, trainer, len(order))
     what = entries(config, timeline)
-    train, voices = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
-    if experiment.task.augmentations():
-        train = Augmented(train, experiment.task.augmentations(), parts.tokenizer, order)
-    for name in (name for name, teacher in experiment.teachers().items() if teacher.cache):
-        ids, caches = list(train["input_ids"]), Path(experiment.output) / ".teacher-cache"
-        voices[name] = CachedTeacher(voices[name], ids, caches, str(trainer.precision))
-    if any(isinstance(voice, CachedTeacher) for voice in voices.values()):
-        train = train.add_column("row", list(range(len(train))))
+    train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        united(voices, experiment.teacher),
+        united(teachers, experiment.teacher),
         experiment.losses,
         experiment.task,
         experiment.optimizer,
@@ -103,12 +97,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
-    notes += [
-        f"the teacher {name}".removesuffix(" teacher")
-        + f" ran for {voice.ran} rows, and was read from its cache for {voice.read}"
-        for name, voice in voices.items()
-        if isinstance(voice, CachedTeacher)
-    ]
+    notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]
     if not trainer.is_global_zero:
         return None
 
@@ -142,3 +131,17 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         trainer.loggers,
     )
     return report
+
+
+def training_rows(
+    experiment: Experiment, parts: Parts, order: LengthGrouped, precision: str
+) -> tuple[Dataset, dict[str, FrozenTeacher | CachedTeacher]]:
+    """The rows as the loop reads them, and the teachers, those with a cache seen through it."""
+    rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
+    if steps := experiment.task.augmentations():
+        return Augmented(rows, steps, order), teachers
+    cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
+    for name in cached:
+        folder = Path(experiment.output) / ".teacher-cache"
+        teachers[name] = CachedTeacher(teachers[name], list(rows["input_ids"]), folder, precision)
+    return rows.add_column("row", list(range(len(rows)))) if cached else rows, teachers

@@ -7,6 +7,8 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
@@ -35,7 +37,7 @@ def arguments(function: Callable, without: set[str]) -> dict[str, Any]:
     hints = get_type_hints(function)
     open_ = {name: hint for name, hint in hints.items() if name not in without | {"return"}}
     plain = {name: [m for m in members_of(hint) if is_plain(m)] for name, hint in open_.items()}
-    return {name: Union[tuple(members)] for name, members in plain.items() if set(members) - {types.NoneType}}  # noqa: UP007
+    return {name: reduce(or_, members) for name, members in plain.items() if set(members) - {types.NoneType}}
 
 
 def members_of(hint: Any) -> list[Any]:
