@@ -1,66 +1,14 @@
-"""Rows out of every kind of file: texts, labels, the order of classes, and the rows that are refused by file and
-number.
-"""
+"""Rows out of every kind of file: texts, labels, the order of classes."""
 
-import json
 from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from distill.data import columns, prepare, read
-from distill.tasks import Classification, Regression, Task
-from tests.repositories import save_tokenizer
-
-ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
-NAMES = ["negative", "positive"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def write(path: Path, rows: list[dict], features: Features | None = None) -> str:
-    """One file of rows, of the kind its name says."""
-    table = Dataset.from_list(rows, features=features)
-    if path.suffix == ".parquet":
-        table.to_parquet(path)
-    elif path.suffix in (".csv", ".tsv"):
-        table.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
-    elif path.suffix == ".arrow":
-        table.save_to_disk(path.with_suffix(""))
-        next(path.with_suffix("").glob("*.arrow")).rename(path)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        path.write_text(json.dumps(rows))
-    return str(path)
-
-
-def ready(
-    name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
-) -> tuple:
-    """What ``prepare`` makes of data for classification."""
-    return prepare(Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None)
-
-
-def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:
-    """{text as the model reads it: label}."""
-    return {
-        tokenizer.decode(ids, skip_special_tokens=True): label
-        for ids, label in zip(rows["input_ids"], rows["labels"], strict=True)
-    }
-
-
-def refused(task: Task, tokenizer: PreTrainedTokenizerBase) -> str:
-    with pytest.raises(ValueError) as caught:
-        prepare(task, tokenizer)
-    return str(caught.value)
-
+from distill.tasks import Classification, Regression
+from tests.distill.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
 
 # Where the rows come from
 
@@ -227,17 +175,6 @@ def test_both_files_have_the_columns(tmp_path: Path, tokenizer: PreTrainedTokeni
 # Labels
 
 
-def labelled(tmp_path: Path, values: list, kind: str = "jsonl", names: list[str] | None = None) -> str:
-    features = Features({"text": Value("string"), "label": ClassLabel(names=names)}) if names else None
-    for split in ("train", "validation"):
-        write(
-            tmp_path / f"{split}.{kind}",
-            [{"text": f"film {i}", "label": value} for i, value in enumerate(values)],
-            features,
-        )
-    return str(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("values", "labels", "numbers"),
     [
@@ -305,93 +242,3 @@ def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrai
     assert found["validation"]["length"][:] == [3, 5, 7, 11]
     assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], "texts and tokens go together"
     assert found["train"]["length"][:] == [7, 3, 11, 5]
-
-
-# Rows that cannot be used
-
-BAD = {
-    "a missing label": ({"text": "one", "label": None}, "'label' is missing"),
-    "an empty text": ({"text": "", "label": 1}, "'text' is empty"),
-    "a blank text": ({"text": "  ", "label": 1}, "'text' is empty"),
-    "a missing text": ({"text": None, "label": 1}, "'text' is empty"),
-    "a class that is none": ({"text": "one", "label": -1}, "'label' is -1, not one of LABEL_0, LABEL_1"),
-}
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-@pytest.mark.parametrize(("row", "said"), BAD.values(), ids=BAD.keys())
-@pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_bad_row_is_named(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str, row: dict, said: str, split: str
-) -> None:
-    for name in ("train", "validation"):
-        write(tmp_path / f"{name}.{kind}", [*ROWS[:2], row, ROWS[2]] if name == split else ROWS)
-    task = Classification(data=str(tmp_path), train_rows=2)
-    assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} row 3: ") in (
-        said,
-        said.replace("-1", "'-1'"),
-    )
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_a_class_that_was_not_trained_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
-    write(tmp_path / f"train.{kind}", [{"text": "one", "label": label} for label in ("ham", "spam", "ham")])
-    write(
-        tmp_path / f"validation.{kind}",
-        [{"text": "one", "label": label} for label in ("ham", "span", "spam", "eggs")],
-    )
-    said = f"data: {tmp_path}/validation.{kind} row 2: 'label' is 'span', not one of ham, spam (and 1 more such rows)"
-    assert refused(Classification(data=str(tmp_path)), tokenizer) == said
-
-
-def test_rows_of_a_single_file_are_counted_as_they_stand_there(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
-    rows[41]["text"] = ""
-    file = write(tmp_path / "all.csv", rows)
-    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
-
-
-def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    numbers = write(tmp_path / "numbers.csv", [{"text": 3, "label": 0}, {"text": 4, "label": 1}])
-    assert refused(Classification(data=numbers, text="text"), tokenizer).startswith(
-        f"data: {numbers} row 1: 'text' is 3, not a text"
-    )
-    real = write(tmp_path / "real.parquet", [{"text": "one", "label": 0.5}, {"text": "this", "label": 1.5}])
-    assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(Classification(data=real), tokenizer)
-    words = write(tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}])
-    assert refused(Regression(data=words), tokenizer).endswith("row 2: 'label' is 'much', not a number")
-    infinite = write(
-        tmp_path / "infinite.parquet",
-        [{"text": "one", "label": 1.5}, {"text": "this", "label": float("inf")}],
-    )
-    assert refused(Regression(data=infinite), tokenizer).endswith("row 2: 'label' is inf, not a number")
-
-
-def test_words_that_csv_readers_take_for_nothing_are_words(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    (tmp_path / "x.csv").write_text("text,label\nnull,None\nNA,other\nnan,None\n")
-    tables, _, _, labels = ready(tmp_path / "x.csv", tokenizer)
-    assert labels == ["None", "other"]
-    assert sorted([*tables["train"]["text"], *tables["validation"]["text"]]) == ["NA", "nan", "null"]
-
-
-def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    write(
-        tmp_path / "train.parquet",
-        ROWS,
-        Features({"text": Value("string"), "label": ClassLabel(names=NAMES)}),
-    )
-    write(
-        tmp_path / "validation.parquet",
-        ROWS,
-        Features({"text": Value("string"), "label": ClassLabel(names=NAMES[::-1])}),
-    )
-    assert "the labels are ['negative', 'positive'] for training, ['positive', 'negative'] for validation" in refused(
-        Classification(data=str(tmp_path)), tokenizer
-    )
-    write(tmp_path / "train.parquet", [{"text": "one", "label": word} for word in NAMES])
-    write(tmp_path / "validation.parquet", ROWS)
-    assert "the labels are texts for training, numbers for validation" in refused(
-        Classification(data=str(tmp_path)), tokenizer
-    )

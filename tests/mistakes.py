@@ -1,0 +1,286 @@
+"""What users get wrong: in the file, against their models and data, in an override; and what each is told."""
+
+GOOD = """\
+task: {name: classification, data: data.csv}
+teacher: teacher
+student: {kind: Transformer, layers: 1}
+losses:
+  hidden: {kind: HiddenMSE, stop: 50%}
+  logits: {kind: Logits, temperature: 2.0}
+prune: {kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}
+quantize: {start: 50%}
+optimizer: {lr: 3e-5}
+trainer: {max_epochs: 1, accelerator: cpu}
+output: out
+"""
+
+IN_FILE = {
+    "a misspelt key": ("layers: 1", "layer: 1", "3: student.layer: Transformer has no 'layer'; did you mean 'layers'?"),
+    "a misspelt section": (
+        "optimizer:",
+        "optimiser:",
+        "9: optimiser: Experiment has no 'optimiser'; did you mean 'optimizer'?",
+    ),
+    "a key like no other": ("lr:", "zzz:", "9: optimizer.zzz: Optimizer has no 'zzz'; it has lr, warmup, schedule,"),
+    "a text for a number": ("layers: 1", "layers: four", "3: student.layers: 'four' is not a whole number"),
+    "a share for a whole number": ("layers: 1", "layers: 1.5", "3: student.layers: 1.5 is not a whole number"),
+    "true for a whole number": ("layers: 1", "layers: true", "3: student.layers: True is not a whole number"),
+    "yes for a number": ("lr: 3e-5", "lr: yes", "9: optimizer.lr: True is not a number"),
+    "a number in quotes": ("lr: 3e-5", "lr: '3e-5'", "9: optimizer.lr: '3e-5' is not a number"),
+    "nothing for a number": ("lr: 3e-5", "lr:", "9: optimizer.lr: None is not a number"),
+    "a number for a list": ("lr: 3e-5", "betas: 0.9", "9: optimizer.betas: 0.9 is not a list"),
+    "a text in a list": ("lr: 3e-5", "betas: [0.9, x]", "9: optimizer.betas.1: 'x' is not a number"),
+    "a list for a class": ("{kind: Transformer, layers: 1}", "[1]", "3: student: [1] is not a Student"),
+    "a number for a class": ("{start: 50%}", "8", "8: quantize: 8 is not a Quantize"),
+    "a word that is no choice": ("output: out", "export: onxx", "11: export: 'onxx' is not onnx; did you mean 'onnx'?"),
+    "a word in a list of choices": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, where: [attn],",
+        "7: prune.where.0: 'attn' is not one of attention, ffn, embeddings, head; did you mean 'attention'?",
+    ),
+    "a misspelt rule": (
+        "HiddenMSE,",
+        "HiddenMSE, layers: unifrom,",
+        "5: losses.hidden.layers: 'unifrom' is not one of uniform, skip, first, last, top, random, nearest, "
+        "transport, mixture or a mapping; did you mean 'uniform'?",
+    ),
+    "a student of null": ("student: {kind: Transformer, layers: 1}", "student: null", "3: student: None is not"),
+    "an unknown loss": (
+        "kind: Logits,",
+        "kind: LogitKL,",
+        "6: losses.logits.kind: no Loss 'LogitKL'; did you mean 'Logits'?",
+    ),
+    "an unknown schedule": (
+        "kind: Cubic",
+        "kind: Cubik",
+        "7: prune.sparsity.kind: no Schedule 'Cubik'; did you mean 'Cubic'?",
+    ),
+    "an unknown task": (
+        "name: classification",
+        "name: clasification",
+        "1: task.name: no Task 'clasification'; did you mean 'classification'?",
+    ),
+    "a loss without kind": ("kind: Logits, ", "", "6: losses.logits: no 'kind'; expected one of "),
+    "a task without name": (
+        "name: classification, ",
+        "",
+        "1: task: no 'name'; expected one of classification, regression",
+    ),
+    "a schedule without its end": (", to: 0.5", "", "7: prune.sparsity: Cubic needs 'to'"),
+    "no student": ("student: {kind: Transformer, layers: 1}\n", "", "1: Experiment needs 'student'"),
+    "a moment without unit": (
+        "stop: 50%",
+        "stop: 0.5",
+        "5: losses.hidden.stop: '0.5' is not a moment of the run; write '10%',",
+    ),
+    "a moment after the end": (
+        "stop: 50%",
+        "stop: 150%",
+        "5: losses.hidden.stop: '150%' lies after the end of the run",
+    ),
+    "a stair at no moment": (
+        "{kind: Cubic, to: 0.5}",
+        "{kind: Steps, at: {30: 0.5}}",
+        "7: prune.sparsity: '30' is not a moment of the run",
+    ),
+    "heads that do not divide": (
+        "layers: 1",
+        "heads: 12, hidden: 310",
+        "3: student.heads: 12 heads do not divide a hidden size of 310",
+    ),
+    "a constructor's error": ("lr: 3e-5", "lr: 0", "9: optimizer.lr: must be above 0, not 0"),
+    "an error of two keys": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, shape: heads, where: [ffn],",
+        "7: prune.where: heads are in attention only, not in ffn",
+    ),
+    "no losses": (
+        GOOD[GOOD.index("losses:") : GOOD.index("prune:")],
+        "losses: {}\n",
+        "4: losses: name at least one loss",
+    ),
+    "a negative seed": ("output: out", "seed: -1", "11: seed: must lie in [0, 2^32), not -1"),
+    "no rows": ("data.csv}", "data.csv, train_rows: 0}", "1: task.train_rows: must be at least 1, not 0"),
+    "three columns of text": ("data.csv}", "data.csv, text: [a, b, c]}", "1: task.text: one column or two, not 3"),
+    "a key given twice": ("layers: 1", "layers: 1, layers: 1", "3: layers: is given twice"),
+    "a section given twice": ("output: out", "output: out\noutput: in", "12: output: is given twice"),
+    "a brace left open": ("layers: 1}", "layers: 1", "4: not valid YAML: expected ',' or '}'"),
+    "a tab": ("  logits", "\tlogits", "6: not valid YAML: found character '\\t'"),
+    "an unknown alias": ("teacher: teacher", "teacher: *other", "2: not valid YAML: found undefined alias"),
+    "a tag": ("teacher: teacher", "teacher: !!python/name:os.system x", "2: cannot be read as YAML: "),
+    "a date that is none": ("teacher: teacher", "teacher: 2001-99-99", "2: cannot be read as YAML: month"),
+    "a list for a key": ("teacher: teacher", "[a, b]: teacher", "2: a key must be a word or a number"),
+    "two documents": ("output: out", "---\nseed: 1", "11: not valid YAML: "),
+    "an empty file": (GOOD, "", "1: the file is not a mapping of keys to values"),
+    "a list for a file": (GOOD, "- task", "1: the file is not a mapping of keys to values"),
+    "an unknown option of the trainer": (
+        "max_epochs",
+        "max_epoch",
+        "10: trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean 'max_epochs'",
+    ),
+    "an option that the run sets": (
+        "max_epochs: 1",
+        "logger: true",
+        "10: trainer.logger: no argument of Lightning's Trainer that a run leaves open",
+    ),
+    "a text for the trainer's number": (
+        "max_epochs: 1",
+        "max_epochs: many",
+        "10: trainer.max_epochs: 'many' is not a whole number",
+    ),
+    "no accumulation": (
+        "max_epochs: 1",
+        "accumulate_grad_batches: 0",
+        "10: trainer.accumulate_grad_batches: must be at least 1, not 0",
+    ),
+    "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
+}
+
+AGAINST_THE_WORLD = {
+    "no such data": ("data.csv", "dta.csv", "1: task.data: there is no file or folder 'dta.csv'"),
+    "no such folder of data": ("data.csv", "./dta", "1: task.data: there is no file or folder './dta'"),
+    "no such data beside others": ("data.csv", "taken/data", "1: task.data: there is no file or folder 'taken/data'"),
+    "no such data on the hub": (
+        "data.csv",
+        "nobody/nothing",
+        "1: task.data: HF_HUB_OFFLINE is set and 'nobody/nothing' is not",
+    ),
+    "no data in the folder": ("data.csv", "empty", "1: task.data: the folder 'empty' has no train file"),
+    "no such text": (
+        "data.csv",
+        "data.csv, text: sentence",
+        "1: task.text: there is no column 'sentence'; there are text, label",
+    ),
+    "no such label": (
+        "data.csv",
+        "data.csv, label: lable",
+        "1: task.label: there is no column 'lable'; there are text, label",
+    ),
+    "no room for text": (
+        "data.csv",
+        "data.csv, max_length: 2",
+        "1: task.max_length: 2 leaves no room for text beside 2 special tokens",
+    ),
+    "rows longer than the model": (
+        "data.csv",
+        "long.csv, max_length: 200",
+        "1: task.max_length: there are rows of 200 tokens, and teacher reads 128 at most",
+    ),
+    "no such teacher": ("teacher: teacher", "teacher: ./techer", "2: teacher.model: there is no folder './techer'"),
+    "no such teacher on the hub": (
+        "teacher: teacher",
+        "teacher: nobody/nothing",
+        "2: teacher: HF_HUB_OFFLINE is set and 'nobody/nothing' is not",
+    ),
+    "no model in the folder": ("teacher: teacher", "teacher: empty", "2: teacher.model: 'empty' holds no model"),
+    "broken weights": ("teacher: teacher", "teacher: broken", "2: teacher: 'broken' cannot be loaded: "),
+    "no tokenizer": ("teacher: teacher", "teacher: wordless", "2: teacher.model: 'wordless' has no tokenizer files"),
+    "a teacher that was never trained": (
+        "teacher: teacher",
+        "teacher: headless",
+        "2: teacher: 'headless' cannot be loaded: it has no classifier.bias",
+    ),
+    "a teacher of other classes": (
+        "teacher: teacher",
+        "teacher: three",
+        "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)",
+    ),
+    "no teacher": ("teacher: teacher\n", "", "2: student: a Transformer student is cut from a teacher"),
+    "no such student": (
+        "{kind: Transformer, layers: 1}",
+        "./nowhere",
+        "3: student.model: there is no folder './nowhere'",
+    ),
+    "a student deeper than its teacher": (
+        "layers: 1",
+        "layers: 9",
+        "3: student.layers: the teacher has 2 blocks, not 9",
+    ),
+    "a student wider than its teacher": ("layers: 1", "hidden: 48", "3: student.hidden: the teacher has 24, not 48"),
+    "heads that do not divide the teacher's size": (
+        "layers: 1",
+        "heads: 5",
+        "3: student.heads: 5 heads do not divide a hidden size of 24",
+    ),
+    "a loss on a layer that is not there": (
+        "kind: HiddenMSE",
+        "kind: HiddenMSE, layers: {1: 7}",
+        "5: losses.hidden.layers: the teacher has layers 0 to 2, not 7",
+    ),
+    "a temperature of nothing": ("temperature: 2.0", "temperature: 0", "6: losses.logits.temperature: must be above 0"),
+    "more epochs than there are": (
+        "stop: 50%",
+        "stop: 7 epochs",
+        "5: losses.hidden.stop: '7 epochs' is step 14, but the run ends at step 2",
+    ),
+    "more steps than there are": (
+        "start: 50%}",
+        "start: 90 steps}",
+        "8: quantize.start: '90 steps' is step 90, but the run ends at step 2",
+    ),
+    "a window that ends before it starts": (
+        "stop: 50%",
+        "start: 90%, stop: 10%",
+        "5: losses.hidden.stop: the window ends at step 0, and starts at step 2",
+    ),
+    "more sparsity than there is": (
+        "to: 0.5",
+        "to: 1.5",
+        "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1",
+    ),
+    "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
+    "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),
+    "a run with no end": ("max_epochs: 1", "max_epochs: null", "10: trainer.max_epochs: the run has no steps"),
+    "an unknown accelerator": (
+        "accelerator: cpu",
+        "accelerator: gpuu",
+        "10: trainer: You selected an invalid accelerator name",
+    ),
+    "an unknown strategy": (
+        "accelerator: cpu",
+        "accelerator: cpu, strategy: foo",
+        "10: trainer: You selected an invalid strategy name",
+    ),
+    "devices that are none": (
+        "accelerator: cpu",
+        "accelerator: cpu, devices: many",
+        "10: trainer: `devices` selected with `CPUAccelerator`",
+    ),
+    "more than all batches": (
+        "accelerator: cpu",
+        "accelerator: cpu, limit_train_batches: 1.5",
+        "10: trainer: You have passed invalid value 1.5",
+    ),
+    "validation less than once an epoch": (
+        "accelerator: cpu",
+        "accelerator: cpu, val_check_interval: 99",
+        "10: trainer.val_check_interval: 99 batches",
+    ),
+}
+
+IN_WORDS = {
+    "--losses.logits.temprature=3": (
+        "--losses.logits.temprature: Logits has no 'temprature'; did you mean 'temperature'?"
+    ),
+    "--optimiser.lr=3": "--optimiser.lr: Experiment has no 'optimiser'; did you mean 'optimizer'?",
+    "--trainer.max_epoch=3": (
+        "--trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean"
+    ),
+    "--student.layers=four": "--student.layers: 'four' is not a whole number",
+    "--optimizer.lr=": "--optimizer.lr: None is not a number",
+    "--optimizer={lr: fast}": "--optimizer: optimizer.lr: 'fast' is not a number",
+    "--losses.logit.weight=3": "--losses.logit: losses has no 'logit'; did you mean 'logits'?",
+    "--losses.extra={kind: Labels}": "--losses.extra: losses has no 'extra'; it has hidden, logits",
+    "--prune.late.sparsity=0.5": "--prune.late.sparsity: Magnitude has no 'late'; it has sparsity,",
+    "--teacher.model=teacher": "--teacher.model: 'teacher' is a plain value in the file; give it as a mapping first",
+    "--optimizer.lr.x=3": "--optimizer.lr.x: 'lr' is a plain value in the file; give it as a mapping first",
+    "--losses={a": "--losses: not valid YAML: ",
+    "--losses={}": "--losses: name at least one loss",
+    "--name=a/b": "--name: 'a/b' is not the name of a folder",
+    "--name=..": "--name: '..' is not the name of a folder",
+    "--name": "--name: has no value",
+    "--=3": "--: Experiment has no ''; it has task,",
+    "name=x": "name=x: not understood; an override is --dotted.key=value",
+    "--output=data.csv": "--output: data.csv is a file, not a folder",
+    "--resume": "x.yaml:1: name: there is no run in out/x to resume",
+}
