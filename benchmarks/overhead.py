@@ -27,6 +27,7 @@ from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.optimizer import Optimizer
 from distill.tasks import Classification
+from distill.tasks.classes import Classes
 from distill.teacher import FrozenTeacher
 from losses import HiddenMSE, Logits
 from prune_schedules.schedule import Constant, Timeline
@@ -116,6 +117,7 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         loss.setup(student.config, teacher.config)
     timeline = Timeline(steps, steps)
     task = Classification(data="none")
+    task.classes = Classes(["0", "1"], ["0", "1"])
     module = Distillation(student, FrozenTeacher(teacher), losses, task, Optimizer(lr=1e-4), timeline)
     loader = Loader(data, LengthGrouped([32] * len(data), 32), collate, 1, module.count)
     table = MetricsCSV(

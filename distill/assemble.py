@@ -22,10 +22,7 @@ class Parts:
     """What a run is made of."""
 
     tokenizer: PreTrainedTokenizerBase
-    tables: DatasetDict
     rows: DatasetDict
-    texts: list[str]
-    labels: list[str]
     teachers: dict[str, FrozenTeacher]
     student: PreTrainedModel
     warnings: list[str]
@@ -44,21 +41,26 @@ def assemble(config: Config[Experiment]) -> Parts:
     with config.blame("task"):
         for step in experiment.task.augmentations():
             step.setup(tokenizer)
-        tables, rows, texts, labels = prepare(experiment.task, tokenizer, first.id2label if first else None)
+        rows = prepare(experiment.task, tokenizer, first.id2label if first else None)
+        labels = experiment.task.classes.names if experiment.task.classes else None
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
     teachers = {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
-            _same_outputs(configs[name], labels)
+            if labels:
+                _same_outputs(configs[name], labels)
             with loading(resolve(teacher.model)):
-                teachers[name] = FrozenTeacher(teacher.load())
+                teachers[name] = FrozenTeacher(teacher.load(experiment.task.head))
     with config.blame("student"), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         models = [teacher.model for teacher in teachers.values()]
         student = experiment.student.build(
-            models[0] if models else None, dict(enumerate(labels)), experiment.task.problem
+            models[0] if models else None,
+            dict(enumerate(labels)) if labels else None,
+            experiment.task.problem,
+            experiment.task.head,
         )
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -67,7 +69,7 @@ def assemble(config: Config[Experiment]) -> Parts:
             for taught in _looked_at(loss, {name: teacher.model.config for name, teacher in teachers.items()}):
                 loss.setup(student.config, taught)
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, tables, rows, texts, labels, teachers, student, said)
+    return Parts(tokenizer, rows, teachers, student, said)
 
 
 def _key(name: str, experiment: Experiment) -> str:

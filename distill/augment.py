@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
+from typing import ClassVar
 
 import torch
 from torch.utils.data import Dataset
@@ -23,6 +25,9 @@ class Augmentation(ABC):
     Args:
         share: the probability of the change.
     """
+
+    shortens: ClassVar[bool] = False
+    """Whether tokens are left out."""
 
     share: float
 
@@ -79,6 +84,8 @@ class NGrams(Augmentation):
         longest: the piece has from 1 to so many tokens, each length as likely.
     """
 
+    shortens: ClassVar[bool] = True
+
     share: float = 0.25
     longest: int = 5
 
@@ -109,11 +116,11 @@ class Augmented(Dataset):
 
     Args:
         rows: the rows as they are.
-        steps: applied one after the other, set up already.
+        steps: applied one after the other, each to a row and a generator to draw from.
         order: whose seed and epoch are taken.
     """
 
-    def __init__(self, rows: Dataset, steps: list[Augmentation], order: LengthGrouped):
+    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: LengthGrouped):
         self.rows, self.steps, self.order = rows, steps, order
 
     def __len__(self) -> int:
@@ -124,5 +131,5 @@ class Augmented(Dataset):
         seed = (self.order.seed * 1_000_003 + self.order.epoch) * 1_000_000_007 + row
         draw = torch.Generator().manual_seed(seed % 2**63)
         for step in self.steps:
-            found = step.apply(found, draw)
+            found = step(found, draw)
         return found

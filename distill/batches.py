@@ -7,7 +7,31 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from losses.loss import IGNORED
+
+
+class Collate:
+    """Makes one batch of rows: what is a list in them is padded on the right.
+
+    Args:
+        tokenizer: knows what stands at padding.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        pad = tokenizer.pad_token_id
+        self.padding = {"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
+
+    def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
+        batch = {}
+        for name, value in rows[0].items():
+            values = [torch.tensor(row[name]) for row in rows]
+            listed = isinstance(value, list)
+            batch[name] = pad_sequence(values, True, self.padding.get(name, 0)) if listed else torch.stack(values)
+        return batch
 
 
 class LengthGrouped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Literal
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,16 +19,17 @@ class Best(ModelCheckpoint):
 
     Args:
         folder: where.
-        metric: the curve to watch; higher is better.
+        metric: the curve to watch.
+        better: whether its highest or its lowest value is the best.
         settled: the optimizer step from which the student has its final form.
     """
 
-    def __init__(self, folder: Path, metric: str, settled: int):
+    def __init__(self, folder: Path, metric: str, better: Literal["max", "min"], settled: int):
         super().__init__(
             folder,
             "best",
             metric,
-            mode="max",
+            mode=better,
             save_weights_only=True,
             save_on_train_epoch_end=False,
             enable_version_counter=False,

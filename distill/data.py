@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset, load_from_disk
+import torch
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +13,7 @@ from distill.hub import loading
 from distill.tasks import Task
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
+_IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval")}
 
 
@@ -80,76 +80,7 @@ def _read_folder(path: Path) -> DatasetDict:
     return DatasetDict({split: _read_file(file) for split, file in files.items() if file})
 
 
-def columns(task: Task, table: Dataset) -> list[str]:
-    """The one or two columns of texts.
-
-    Raises:
-        ValueError: if a column is missing, or more than two columns hold texts and none was named.
-    """
-    there = ", ".join(table.column_names)
-    if task.text is not None:
-        named = [task.text] if isinstance(task.text, str) else task.text
-    else:
-        named = [
-            name
-            for name, kind in table.features.items()
-            if name != task.label and getattr(kind, "dtype", "") in ("string", "large_string")
-        ]
-        if not 1 <= len(named) <= 2:
-            raise ValueError(f"text: name the column of the text, or the two of a pair; there are {there}")
-    for key, name in [("text", name) for name in named] + [("label", task.label)]:
-        if name not in table.column_names:
-            raise ValueError(f"{key}: there is no column {name!r}; there are {there}")
-    return named
-
-
-def label_names(task: Task, table: Dataset) -> list[str]:
-    """The names of the classes in the order of the head's outputs; one empty name for regression."""
-    if task.problem == "regression":
-        return [""]
-    feature = table.features[task.label]
-    if isinstance(feature, ClassLabel):
-        return feature.names
-    values = {value for value in table[task.label] if value is not None}
-    if all(isinstance(value, int) for value in values):
-        return [f"LABEL_{i}" for i in range(max(values, default=0) + 1)]
-    return sorted(map(str, values))
-
-
-def bad_rows(task: Task, table: Dataset, texts: list[str], labels: list[str]) -> Iterator[tuple[int, str]]:
-    """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
-    for column in texts:
-        for row, text in enumerate(table[column], 1):
-            if not isinstance(text, str) or not text.strip():
-                yield (
-                    row,
-                    f"{column!r} is {'empty' if text is None or isinstance(text, str) else f'{text!r}, not a text'}",
-                )
-    missing = [row for row, label in enumerate(table[task.label], 1) if label is None or label == ""]
-    yield from ((row, f"{task.label!r} is missing") for row in missing)
-    # A gap makes real numbers of a column of classes; then the other rows are not at fault.
-    for row, label in enumerate([] if missing else table[task.label], 1):
-        if task.problem == "regression":
-            if not _is_number(label):
-                yield row, f"{task.label!r} is {label!r}, not a number"
-        elif isinstance(label, float):
-            yield (
-                row,
-                f"{task.label!r} is {label!r}; a class is a whole number or a text, and real numbers are for "
-                f"regression",
-            )
-        elif not 0 <= label < len(labels) if isinstance(label, int) else label not in labels:
-            yield row, f"{task.label!r} is {label!r}, not one of {', '.join(labels)}"
-
-
-def _is_number(label: object) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except (TypeError, ValueError):
-        return False
-
-
-def check(task: Task, tables: DatasetDict, texts: list[str], labels: list[str]) -> None:
+def check(task: Task, tables: DatasetDict) -> None:
     """Looks through all rows, as they stand in the files.
 
     Raises:
@@ -158,87 +89,61 @@ def check(task: Task, tables: DatasetDict, texts: list[str], labels: list[str]) 
     kinds = {}
     for split, table in tables.items():
         file = _file(task.data, split)
-        for name in [*texts, task.label]:
+        for name in task.columns:
             if name not in table.column_names:
                 raise ValueError(f"data: {file} has no column {name!r}; there are {', '.join(table.column_names)}")
-        feature = table.features[task.label]
-        kinds[split] = getattr(feature, "names", None) or ("texts" if "string" in str(feature.dtype) else "numbers")
-        bad = list(bad_rows(task, table, texts, labels))
+        kinds[split] = task.kind(table)
+        bad = list(task.bad_rows(table))
         if bad:
             more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
             raise ValueError(f"data: {file} row {bad[0][0]}: {bad[0][1]}{more}")
     # Class 0 of one file must not be class 1 of the other.
-    if task.problem != "regression" and kinds.get("validation", kinds["train"]) != kinds["train"]:
+    if kinds.get("validation", kinds["train"]) != kinds["train"]:
         raise ValueError(f"data: the labels are {kinds['train']} for training, {kinds['validation']} for validation")
 
 
-def encode(
-    task: Task, table: Dataset, tokenizer: PreTrainedTokenizerBase, texts: list[str], labels: list[str]
-) -> Dataset:
-    """Rows of ``input_ids``, ``attention_mask`` (and ``token_type_ids``), ``labels``, ``length``."""
-    numbers = {name: i for i, name in enumerate(labels)}
-
-    def tokens(rows: dict[str, list]) -> dict[str, list]:
-        found = tokenizer(*(rows[column] for column in texts), truncation=True, max_length=task.max_length)
-        given = rows[task.label]
-        found["labels"] = (
-            [float(x) for x in given] if task.problem == "regression" else [numbers.get(x, x) for x in given]
-        )
-        found["length"] = [len(ids) for ids in found["input_ids"]]
-        return dict(found)
-
-    return table.map(
-        tokens,
-        batched=True,
-        remove_columns=table.column_names,
-        keep_in_memory=True,
-        load_from_cache_file=False,
-        desc="reading",
-    )
-
-
-def prepare(
-    task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None
-) -> tuple[DatasetDict, DatasetDict, list[str], list[str]]:
-    """The rows as they are, the rows as tokens, the columns of texts, and the names of the classes.
+def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
+    """The rows as the loop reads them: what ``task.encode`` makes, and ``length``; for validation also ``row``, the
+    number of the row in ``task.validation``.
 
     Args:
-        task: what to read.
+        task: what to read; it is set up.
         tokenizer: of the student and the teacher.
-        head: the teacher's class names; where they are the data's own in another order, the data takes the teacher's
+        head: the teacher's class names; where they are the data's own in another order, the outputs take the teacher's
             order, and where the data has numbers alone, the teacher's names.
 
     Raises:
         ValueError: naming the file and the row, if a row cannot be used.
     """
     tables = read(task.data)
-    texts, labels = columns(task, tables["train"]), label_names(task, tables["train"])
-    special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
-    if task.max_length <= special:
-        raise ValueError(f"max_length: {task.max_length} leaves no room for text beside {special} special tokens")
-    check(task, tables, texts, labels)
+    task.setup(tables["train"], tokenizer)
+    check(task, tables)
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0)
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
     if task.train_rows is not None:
         tables["train"] = tables["train"].shuffle(seed=0).select(range(min(task.train_rows, len(tables["train"]))))
-    if head and len(head) == len(labels) and labels[0].startswith("LABEL_"):
-        labels = list(head.values())  # numbers without names: the teacher has them, or nobody
-    if head and sorted(head.values()) == sorted(labels) and list(head.values()) != labels:
-        order = ClassLabel(names=[head[i] for i in range(len(head))])
-        tables = DatasetDict({split: _renumber(table, task.label, labels, order) for split, table in tables.items()})
-        labels = order.names
-    rows = DatasetDict({split: encode(task, table, tokenizer, texts, labels) for split, table in tables.items()})
+    if head and task.classes:
+        task.classes.follow(head)
+    rows = DatasetDict({split: _encode(task, table) for split, table in tables.items()})
+    if task.redrawn:
+        rows["validation"] = rows["validation"].map(
+            lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
+        )
     # Validation in the order of length: batches with hardly any padding, and no metric depends on the order.
     lengths = rows["validation"]["length"]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
-    tables["validation"], rows["validation"] = (found["validation"].select(by_length) for found in (tables, rows))
-    return tables, rows, texts, labels
+    rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
+    task.validation = tables["validation"]
+    return rows
 
 
-def _renumber(table: Dataset, column: str, old: list[str], new: ClassLabel) -> Dataset:
-    values = [new.str2int(old[value] if isinstance(value, int) else value) for value in table[column]]
-    return table.remove_columns(column).add_column(column, values).cast_column(column, new)
+def _encode(task: Task, table: Dataset) -> Dataset:
+    def encode(rows: dict[str, list]) -> dict[str, list]:
+        found = task.encode(rows)
+        return found | {"length": [len(ids) for ids in found["input_ids"]]}
+
+    return table.map(encode, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
 
 
 def _file(name: str, split: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.experiment import Experiment
-from distill.measure import logits_of, torch_predict
+from distill.measure import Judged, judged, torch_predict
 from distill.module import Distillation
 from prune_schedules import cut
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
@@ -25,8 +25,8 @@ class Deployed:
     """With plain weights, as it is saved."""
     export: OnnxModel | None
     """``student.onnx``, opened."""
-    logits: Tensor
-    """Of all validation rows, in torch with the numerics it was trained for, [N, C]."""
+    judged: Judged
+    """In torch, with the numerics it was trained for."""
     parity: dict[str, float]
     """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was
     trained.
@@ -66,7 +66,7 @@ def deploy(
     parity = {"folded": difference(trained, torch_predict(student)(fixed))}
     cuts = cut(student)
     parity["cut"] = difference(trained, torch_predict(student)(fixed))
-    logits, _ = logits_of(torch_predict(student), batches)
+    found = judged(experiment.task, torch_predict(student), batches)
     if quantize:
         quantize.detach_inputs()
     student.save_pretrained(folder / "student")
@@ -90,7 +90,7 @@ def deploy(
         }
         for name, weight in matrices(student).items()
     ]
-    return Deployed(student, export, logits, parity, layers, notes, f"int{quantize.weights}" if quantize else "float32")
+    return Deployed(student, export, found, parity, layers, notes, f"int{quantize.weights}" if quantize else "float32")
 
 
 def load_best(module: Distillation, path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from distill.cache import CachedTeacher
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals, Site, Trace
-from students.trace import inputs
+from students.trace import inputs, outputs
 
 Choose = Literal["mean", "confident"]
 
@@ -136,7 +136,7 @@ class Joint(nn.Module):
         """The outputs together, as ``logits``."""
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: value for name, value in named.items() if value is not None}
-        logits = [model(**inputs(model, given)).logits for model in self.models]
+        logits = [outputs(model(**inputs(model, given))) for model in self.models]
         return SequenceClassifierOutput(logits=together(logits, self.weights, self.choose))
 
     def set_attn_implementation(self, name: str) -> None:

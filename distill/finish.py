@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
-from distill.measure import Measured, Predict, agreement, flops, latencies, logits_of, metrics_of, sizes, torch_predict
+from distill.measure import Judged, Measured, Predict, agreement, flops, judged, latencies, sizes, torch_predict
 from distill.report import Export
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher, Teacher
@@ -27,7 +27,7 @@ def measure(
     folder: Path,
     batches: list[dict[str, Tensor]],
     samples: dict[str, dict[str, Tensor]],
-) -> tuple[dict[str, Measured], list[Export], dict[str, Tensor]]:
+) -> tuple[dict[str, Measured], list[Export], dict[str, Judged]]:
     """Everything on the CPU, on the same rows, with the same threads, in turn.
 
     Args:
@@ -40,7 +40,7 @@ def measure(
         samples: the batches on which latency is measured, ``batch_1`` and ``batch_32``.
 
     Returns:
-        The models, the exports, and the logits of each model on all rows.
+        The models, the exports, and what each model said.
     """
     torch_models = {"student": deployed.model}
     if deployed.precision.startswith("int"):
@@ -58,15 +58,14 @@ def measure(
     if deployed.export:
         runners["export"] = deployed.export
     times = {name: latencies(runners, batch) for name, batch in samples.items()}
-    labels = torch.cat([batch["labels"] for batch in batches])
-    logits = {
-        name: deployed.logits if name == "student" else logits_of(run, batches)[0] for name, run in runners.items()
+    found = {
+        name: deployed.judged if name == "student" else judged(task, run, batches) for name, run in runners.items()
     }
     models = {}
     for name, model in torch_models.items():
         parameters, nonzero = sizes(model)
         models[name] = Measured(
-            metrics_of(task, logits[name], labels),
+            found[name].metrics,
             parameters,
             nonzero,
             parameters * model.dtype.itemsize,
@@ -75,16 +74,16 @@ def measure(
             precision=str(model.dtype).removeprefix("torch."),
         )
     if not deployed.export:
-        return models, [], logits
+        return models, [], found
     path = folder / "student.onnx"
     size, in_half = file_bytes(path), 2 * models["student"].parameters
     export = Export(
         format="onnx",
         path=path.name,
         bytes=size,
-        metrics=metrics_of(task, logits["export"], labels),
+        metrics=found["export"].metrics,
         latency_ms={key: times[key]["export"] for key in samples},
-        agreement=agreement(task, logits["export"], deployed.logits),
+        agreement=agreement(found["export"].predictions, deployed.judged.predictions),
         largest_difference=deployed.parity["exported"],
         # A file no smaller than bfloat16 is not called int8, whatever is inside.
         precision=deployed.precision
@@ -105,7 +104,7 @@ def measure(
             export.precision,
         )
         models["student in torch"] = folded
-    return models, [export], logits
+    return models, [export], found
 
 
 def latency_samples(rows: Dataset, collate: Callable) -> dict[str, dict[str, Tensor]]:
@@ -119,46 +118,48 @@ def latency_samples(rows: Dataset, collate: Callable) -> dict[str, dict[str, Ten
 
 
 def details(
-    task: Task,
-    table: Dataset,
-    texts: list[str],
-    labels: list[str],
-    logits: dict[str, Tensor],
-    deployed: Deployed,
-    skipped: list[str],
-    show: int = 12,
+    task: Task, judged: dict[str, Judged], rows: list[int], deployed: Deployed, skipped: list[str], show: int = 12
 ) -> dict:
     """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and
     student differ most.
+
+    Args:
+        task: puts predictions in words.
+        judged: what the models said.
+        rows: the numbers of the validation rows, in the order in which they were asked about.
+        deployed: the student.
+        skipped: what pruning and quantization left out.
+        show: how many rows.
     """
     found = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
-    if "teacher" not in logits:
+    if "teacher" not in judged:
         return found
-    student = logits.get("export", logits["student"])
-    if task.problem == "regression":
-        apart = (student - logits["teacher"]).abs().squeeze(-1)
-        named, sure = [[f"{float(x):.2f}" for x in z.squeeze(-1)] for z in (logits["teacher"], student)], [None, None]
-    else:
-        p, q = logits["teacher"].softmax(-1), student.softmax(-1)
-        apart = (p - q).abs().sum(-1)
-        named, sure = [[labels[i] for i in z.argmax(-1)] for z in (p, q)], [z.max(-1).values.tolist() for z in (p, q)]
-        counts = torch.zeros(len(labels), len(labels), dtype=torch.long)
-        counts.index_put_((p.argmax(-1), q.argmax(-1)), torch.ones((), dtype=torch.long), accumulate=True)
-        found["agreement"] = {"labels": labels, "counts": counts.tolist()}
-    found["examples"] = [
-        {
-            "text": " · ".join(str(table[i][column]) for column in texts),
-            "label": label_text(table[i][task.label], labels),
-            "teacher": named[0][i],
-            "student": named[1][i],
-            "teacher_probability": sure[0] and sure[0][i],
-            "student_probability": sure[1] and sure[1][i],
-        }
-        for i in apart.argsort(descending=True)[:show].tolist()
-    ]
+    teacher, student = judged["teacher"], judged.get("export", judged["student"])
+    if task.classes and teacher.certainty is not None:
+        names = task.classes.names
+        counts = torch.zeros(len(names), len(names), dtype=torch.long)
+        pairs = teacher.predictions, student.predictions
+        counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
+        found["agreement"] = {"labels": names, "counts": counts.tolist()}
+    if len(teacher.predictions) != len(rows):
+        return found
+    found["examples"] = []
+    for i in apart(teacher, student).argsort(descending=True)[:show].tolist():
+        row = task.validation[rows[i]]
+        said = [task.words(model.predictions[i], row) for model in (teacher, student)]
+        if None in said:
+            return found
+        sure = [None if model.certainty is None else float(model.certainty[i]) for model in (teacher, student)]
+        words = {"text": task.shown(row), "label": task.truth(row), "teacher": said[0], "student": said[1]}
+        found["examples"].append(words | {"teacher_probability": sure[0], "student_probability": sure[1]})
     return found
 
 
-def label_text(label: object, labels: list[str]) -> str:
-    """A label of the data as a text."""
-    return labels[label] if isinstance(label, int) and len(labels) > 1 else str(label)
+def apart(one: Judged, other: Judged) -> Tensor:
+    """How far apart two models are in each prediction, [N]: the difference of numbers; of classes that of the
+    probabilities, and different classes are further apart the surer both are.
+    """
+    if one.certainty is None:
+        return (one.predictions - other.predictions).abs()
+    differ = one.predictions != other.predictions
+    return torch.where(differ, one.certainty + other.certainty, (one.certainty - other.certainty).abs() - 2)

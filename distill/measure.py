@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from distill.tasks import Task
-from students.trace import inputs
+from students.trace import inputs, outputs
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
-"""From a batch to logits [B, C]."""
+"""From a batch to the logits of its rows, [B, ...]."""
 
 
 @dataclass
@@ -39,25 +39,35 @@ def torch_predict(model: PreTrainedModel) -> Predict:
 
     def predict(batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
-            return model(**inputs(model, batch)).logits.float()
+            return outputs(model(**inputs(model, batch))).float()
 
     model.eval()
     return predict
 
 
-def logits_of(predict: Predict, batches: Iterable[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    """All logits [N, C] and labels [N] of the batches, in their order."""
-    found = [(predict(batch), batch["labels"]) for batch in batches]
-    return torch.cat([logits for logits, _ in found]), torch.cat([labels for _, labels in found])
+@dataclass
+class Judged:
+    """What a model says of the validation rows, and what that is worth."""
+
+    metrics: dict[str, float]
+    predictions: Tensor
+    """Wherever it was asked, [N]."""
+    certainty: Tensor | None
+    """The probability that it gives to each of them, [N]."""
 
 
-def metrics_of(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """The task's metrics."""
-    metrics = task.metrics(logits.shape[-1])
+def judged(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -> Judged:
+    """Asks a model about all batches."""
+    metrics, said, sure = task.metrics(), [], []
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # this process alone measures, the others have gone home
-    metrics.update(task.predictions(logits), labels)
-    return {name: float(value) for name, value in metrics.compute().items()}
+    for batch in batches:
+        logits = task.select(predict(batch), batch)
+        task.judge(metrics, logits, batch)
+        said.append(task.predictions(logits, batch))
+        sure.append(task.certainty(logits, batch))
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    return Judged(values, torch.cat(said), None if sure[0] is None else torch.cat(sure))
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:
@@ -93,9 +103,8 @@ def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: flo
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def agreement(task: Task, left: Tensor, right: Tensor) -> float:
-    """The share of equal predictions, of logits [N, C] each; for regression, of those within 1 % of their spread."""
-    one, other = task.predictions(left), task.predictions(right)
+def agreement(one: Tensor, other: Tensor) -> float:
+    """The share of equal predictions, [N] each; of numbers, of those within 1 % of their spread."""
     if one.is_floating_point():
         return float(((one - other).abs() <= 0.01 * (one.max() - one.min())).float().mean())
     return float((one == other).float().mean())

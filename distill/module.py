@@ -57,7 +57,7 @@ class Distillation(LightningModule):
         self.student, self.losses = student, nn.ModuleDict(losses)
         self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
         self.recorder = Recorder(student)
-        self.metrics = task.metrics(student.config.num_labels)
+        self.metrics = task.metrics()
         self.status: dict[str, float] = {}
         self.totals: dict[str, Tensor] = {}
 
@@ -92,6 +92,9 @@ class Distillation(LightningModule):
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
         student = self.recorder.trace(batch, student_needs)
         teacher = self.teacher.trace(batch, teacher_needs) if teacher_needs else None
+        for trace in (student, teacher):
+            if trace is not None and trace.logits is not None:
+                trace.logits = self.task.select(trace.logits, batch)
         counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
         terms = []
         with torch.autocast(self.device.type, enabled=False):
@@ -105,9 +108,8 @@ class Distillation(LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
-        self.metrics.update(
-            self.task.predictions(self.recorder.trace(batch, Signals(logits=True)).logits), batch["labels"]
-        )
+        logits = self.recorder.trace(batch, Signals(logits=True)).logits
+        self.task.judge(self.metrics, self.task.select(logits, batch), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""

@@ -9,11 +9,10 @@ from typing import Any
 
 import lightning
 from torch.utils.data import DataLoader, Dataset
-from transformers import DataCollatorWithPadding
 
 from distill.assemble import Parts, assemble
 from distill.augment import Augmented
-from distill.batches import LengthGrouped, Loader
+from distill.batches import Collate, LengthGrouped, Loader
 from distill.cache import CachedTeacher
 from distill.config import Config, load, to_yaml
 from distill.deploy import deploy
@@ -80,7 +79,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         timeline,
         experiment.seed,
     )
-    collate = DataCollatorWithPadding(parts.tokenizer)
+    collate = Collate(parts.tokenizer)
     rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     validation = DataLoader(
@@ -103,7 +102,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
 
     batches = list(DataLoader(rows, 2 * experiment.task.batch_size, collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
-    models, exports, logits = measure(
+    models, exports, judged = measure(
         experiment.task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
     )
     report = Report(
@@ -127,7 +126,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     ]
     publish(
         report,
-        details(experiment.task, parts.tables["validation"], parts.texts, parts.labels, logits, deployed, skipped),
+        details(experiment.task, judged, rows["row"], deployed, skipped),
         trainer.loggers,
     )
     return report
@@ -138,7 +137,8 @@ def training_rows(
 ) -> tuple[Dataset, dict[str, FrozenTeacher | CachedTeacher]]:
     """The rows as the loop reads them, and the teachers, those with a cache seen through it."""
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
-    if steps := experiment.task.augmentations():
+    task = experiment.task
+    if steps := [step.apply for step in task.augmentations()] + [task.draw] * task.redrawn:
         return Augmented(rows, steps, order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from students.student import resolve
 from students.trace import Recorder, Signals, Trace
@@ -32,15 +32,13 @@ class Teacher:
         """Its config, without its weights."""
         return AutoConfig.from_pretrained(resolve(self.model))
 
-    def load(self) -> PreTrainedModel:
-        """Its weights in float32, whatever they are stored in.
+    def load(self, head: type) -> PreTrainedModel:
+        """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
 
         Raises:
-            ValueError: if it is no trained classifier: a head at random teaches nothing.
+            ValueError: if its head is not trained: one at random teaches nothing.
         """
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            resolve(self.model), dtype=torch.float32, output_loading_info=True
-        )
+        model, loading = head.from_pretrained(resolve(self.model), dtype=torch.float32, output_loading_info=True)
         if loading["missing_keys"]:
             raise ValueError(
                 f"it has no {', '.join(sorted(loading['missing_keys']))}; fine-tune it first (finetune.yaml)"

@@ -81,13 +81,13 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> 
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
     they act on a weight; checkpoints last, so that they hold it all.
     """
-    pruners = experiment.pruners()
+    pruners, task = experiment.pruners(), experiment.task
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
         Curves(),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
-        Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", settled(experiment, timeline)),
+        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, settled(experiment, timeline)),
         Last(folder / "checkpoints", every, timeline.total_steps),
     ]
 

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quant_aware.fake_quant import quantize_weight
+from students.trace import outputs
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
 
 
 def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Path) -> None:
-    """Writes a sequence classifier with plain (folded) weights as float32 ONNX, for any batch and length.
+    """Writes a model with plain (folded) weights as float32 ONNX, for any batch and length.
 
     The inputs are those of ``INPUTS`` that are in ``batch``, [batch, length]; the output is ``logits``.
     The model is left in eval mode. The file must stay below 2 GB, the limit of its format. Attention is
@@ -89,7 +90,7 @@ def file_bytes(path: str | Path) -> int:
 
 
 class OnnxModel:
-    """A classifier in ONNX Runtime on the CPU, with as many threads as torch has.
+    """A model in ONNX Runtime on the CPU, with as many threads as torch has.
 
     On x86 CPUs without VNNI (AVX2, early AVX-512), ONNX Runtime's product of uint8 and int8 adds pairs in 16
     bits and saturates, which can ruin the answers. There (only), ``session.x64quantprecision`` is set: an
@@ -104,7 +105,7 @@ class OnnxModel:
         self.inputs = [node.name for node in self.session.get_inputs()]
 
     def __call__(self, batch: dict[str, Tensor]) -> Tensor:
-        """The logits [batch, classes], float32; other keys than the file's inputs are ignored.
+        """The logits [batch, ..., outputs], float32; other keys than the file's inputs are ignored.
 
         Raises:
             ValueError: if the batch lacks an input.
@@ -140,7 +141,7 @@ class _Logits(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
+        return outputs(self.model(**dict(zip(self.names, tensors, strict=True))))
 
 
 def _strip(graph: GraphProto) -> None:

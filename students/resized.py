@@ -10,12 +10,25 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
 
 from students.families import FAMILIES, RESIZED, family, intermediate_size
 from students.units import heads, neurons, shrink, stacks
@@ -120,11 +133,18 @@ def _publish(made: type) -> type:
     return made
 
 
+_HEADS = {
+    AutoModel: MODEL_MAPPING,  # Llama's classifier makes its inner model through it
+    AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForQuestionAnswering: MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    AutoModelForMaskedLM: MODEL_FOR_MASKED_LM_MAPPING,
+    AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForSeq2SeqLM: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+}
 for _family in FAMILIES:
     _stock = CONFIG_MAPPING[_family]
     AutoConfig.register(RESIZED + _family, resized_config(_stock))
-    # AutoModel too: Llama's classifier makes its inner model through it.
-    AutoModel.register(resized_config(_stock), resized_model(MODEL_MAPPING[_stock]))
-    AutoModelForSequenceClassification.register(
-        resized_config(_stock), resized_model(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[_stock])
-    )
+    for _head, _models in _HEADS.items():
+        if _stock in _models:
+            _head.register(resized_config(_stock), resized_model(_models[_stock]))

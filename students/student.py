@@ -19,12 +19,17 @@ class Student(ABC):
 
     @abstractmethod
     def build(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+        self,
+        teacher: PreTrainedModel | None,
+        labels: dict[int, str] | None,
+        problem: str | None,
+        head: type = AutoModelForSequenceClassification,
     ) -> PreTrainedModel:
         """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
 
         ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
-        keeps what the model has, but a regression has one label. The teacher stays as it is.
+        keeps what the model has, but a regression has one label. ``head`` is the Auto class of transformers that
+        loads such a model. The teacher stays as it is.
 
         Raises:
             ValueError: if the student cannot be built, naming the field at fault.
@@ -33,7 +38,7 @@ class Student(ABC):
 
 @dataclass(kw_only=True)
 class Pretrained(Student):
-    """A sequence classifier that exists.
+    """A model that exists.
 
     Args:
         model: a hub name, a folder, or the folder of an earlier run.
@@ -47,13 +52,17 @@ class Pretrained(Student):
         resolve(self.model)
 
     def build(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+        self,
+        teacher: PreTrainedModel | None,
+        labels: dict[int, str] | None,
+        problem: str | None,
+        head: type = AutoModelForSequenceClassification,
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = AutoConfig.from_pretrained(source)
         saved_labels = config.num_labels
         set_task(config, labels, problem)
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = head.from_pretrained(
             source,
             config=config,
             dtype=torch.float32,

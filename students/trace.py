@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.utils import ModelOutput
 
 from students.families import blocks, family
 from students.signals import Attention, Signals, Site, Trace, check, last_site
@@ -33,6 +34,15 @@ def inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor
     """The part of a batch that the model takes."""
     takes = inspect.signature(model.forward).parameters
     return {name: batch[name] for name in INPUTS if name in batch and name in takes}
+
+
+def outputs(output: ModelOutput) -> Tensor | None:
+    """The logits of a head: [B, C], or [B, S, C] of one that speaks at each token; begin and end of an answer are two
+    outputs of each token, [B, S, 2].
+    """
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    return output.get("logits")
 
 
 def valid_positions(config: PretrainedConfig, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -104,7 +114,7 @@ class Recorder:
         logits = None
         try:
             output = self.model(**arguments)
-            logits = getattr(output, "logits", None) if signals.logits else None
+            logits = outputs(output) if signals.logits else None
         except _Stop:
             pass
         finally:

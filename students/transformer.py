@@ -78,7 +78,11 @@ class Transformer(Student):
             self._check_widths(teacher, student)
 
     def build(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None
+        self,
+        teacher: PreTrainedModel | None,
+        labels: dict[int, str] | None,
+        problem: str | None,
+        head: type | None = None,
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)

@@ -34,8 +34,9 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> str
 def ready(
     name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
 ) -> tuple:
-    """What ``prepare`` makes of data for classification."""
-    return prepare(Classification(data=str(name), **given), tokenizer, dict(enumerate(head)) if head else None)
+    """The task and what ``prepare`` makes of its data, for classification."""
+    task = Classification(data=str(name), **given)
+    return task, prepare(task, tokenizer, dict(enumerate(head)) if head else None)
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:

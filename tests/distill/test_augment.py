@@ -75,7 +75,10 @@ def rows(epoch=0, seed=0):
     order = LengthGrouped([33] * 6, 2, seed=seed)
     order.set_epoch(epoch)
     data = Dataset.from_list([ROW] * 6)
-    return [Augmented(data, ready(Masking(share=0.3), NGrams(share=0.5)), order)[i] for i in range(6)]
+    return [
+        Augmented(data, [step.apply for step in ready(Masking(share=0.3), NGrams(share=0.5))], order)[i]
+        for i in range(6)
+    ]
 
 
 def test_a_row_is_a_function_of_seed_and_epoch_and_itself():
@@ -87,7 +90,7 @@ def test_batches_are_the_same_after_a_stop():
     def batches(position=0):
         order = LengthGrouped([33] * 6, 2)
         order.set_epoch(2)
-        data = Augmented(Dataset.from_list([ROW] * 6), ready(Masking(share=0.3)), order)
+        data = Augmented(Dataset.from_list([ROW] * 6), [step.apply for step in ready(Masking(share=0.3))], order)
         loader = Loader(data, order, lambda group: {"rows": group}, 1, lambda batch: torch.zeros(1))
         loader.load_state_dict({"position": position})
         return [batch["rows"] for batch in loader]

@@ -71,9 +71,10 @@ def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBas
 
 def test_words_that_csv_readers_take_for_nothing_are_words(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     (tmp_path / "x.csv").write_text("text,label\nnull,None\nNA,other\nnan,None\n")
-    tables, _, _, labels = ready(tmp_path / "x.csv", tokenizer)
-    assert labels == ["None", "other"]
-    assert sorted([*tables["train"]["text"], *tables["validation"]["text"]]) == ["NA", "nan", "null"]
+    task, rows = ready(tmp_path / "x.csv", tokenizer)
+    assert task.classes.names == ["None", "other"]
+    assert (len(rows["train"]), len(rows["validation"])) == (2, 1)
+    assert task.validation["text"][0] in ("NA", "nan", "null")
 
 
 def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

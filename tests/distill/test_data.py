@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import columns, prepare, read
+from distill.data import prepare, read
 from distill.tasks import Classification, Regression
 from tests.distill.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
 
@@ -17,8 +17,8 @@ from tests.distill.tables import NAMES, ROWS, labelled, ready, refused, texts_of
 def test_a_folder_of_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str) -> None:
     write(tmp_path / f"train.{kind}", ROWS)
     write(tmp_path / f"validation.{kind}", ROWS[:2])
-    tables, rows, texts, labels = ready(tmp_path, tokenizer)
-    assert (texts, labels) == (["text"], ["LABEL_0", "LABEL_1"])
+    task, rows = ready(tmp_path, tokenizer)
+    assert (task.columns, task.classes.names) == (["text", "label"], ["LABEL_0", "LABEL_1"])
     assert texts_of(rows["train"], tokenizer) == {
         "a good film": 0,
         "a bad film": 1,
@@ -27,7 +27,8 @@ def test_a_folder_of_files(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, k
     }
     assert texts_of(rows["validation"], tokenizer) == {"a good film": 0, "a bad film": 1}
     assert rows["train"].column_names == ["input_ids", "token_type_ids", "attention_mask", "labels", "length"]
-    assert tables["train"]["text"][0] == "a good film"
+    assert rows["validation"].column_names == [*rows["train"].column_names, "row"]
+    assert task.validation["text"][0] == "a good film"
 
 
 @pytest.mark.parametrize("name", ["dev", "valid", "validation_matched", "eval-0"])
@@ -61,11 +62,11 @@ def test_a_folder_of_save_to_disk(tmp_path: Path, tokenizer: PreTrainedTokenizer
         validation=Dataset.from_list(ROWS[:2], features=features),
     )
     both.save_to_disk(tmp_path / "both")
-    _, rows, _, labels = ready(tmp_path / "both", tokenizer)
-    assert labels == NAMES and (len(rows["train"]), len(rows["validation"])) == (4, 2)
+    task, rows = ready(tmp_path / "both", tokenizer)
+    assert task.classes.names == NAMES and (len(rows["train"]), len(rows["validation"])) == (4, 2)
     both["train"].save_to_disk(tmp_path / "one")
-    _, rows, _, labels = ready(tmp_path / "one", tokenizer)
-    assert labels == NAMES and (len(rows["train"]), len(rows["validation"])) == (3, 1)
+    task, rows = ready(tmp_path / "one", tokenizer)
+    assert task.classes.names == NAMES and (len(rows["train"]), len(rows["validation"])) == (3, 1)
 
 
 def test_a_file_that_is_changed_is_read_again(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -130,8 +131,8 @@ def test_pairs(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         tmp_path / "train.jsonl",
         [{"id": i, "first": "great film", "label": i % 2, "second": "a drama"} for i in range(10)],
     )
-    _, rows, texts, _ = ready(file, tokenizer)
-    assert texts == ["first", "second"], "the columns of texts in their order"
+    task, rows = ready(file, tokenizer)
+    assert task.texts == ["first", "second"], "the columns of texts in their order"
     assert tokenizer.decode(rows["train"][0]["input_ids"]) == "[CLS] great film [SEP] a drama [SEP]"
     assert rows["train"][0]["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
     turned = ready(file, tokenizer, text=["second", "first"])[1]
@@ -150,17 +151,19 @@ def test_texts_are_cut_to_length(tmp_path: Path, tokenizer: PreTrainedTokenizerB
     )
 
 
-def test_columns_must_be_named_where_there_is_a_choice(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_columns_must_be_named_where_there_is_a_choice(tokenizer: PreTrainedTokenizerBase) -> None:
     three = Dataset.from_list([{"a": "x", "b": "y", "c": "z", "label": 0}])
     with pytest.raises(
         ValueError, match="text: name the column of the text, or the two of a pair; there are a, b, c, label"
     ):
-        columns(Classification(data="x"), three)
-    assert columns(Classification(data="x", text=["c", "a"]), three) == ["c", "a"]
+        Classification(data="x").setup(three, tokenizer)
+    task = Classification(data="x", text=["c", "a"])
+    task.setup(three, tokenizer)
+    assert task.columns == ["c", "a", "label"]
     with pytest.raises(ValueError, match="text: there is no column 'd'; there are a, b, c, label"):
-        columns(Classification(data="x", text="d"), three)
+        Classification(data="x", text="d").setup(three, tokenizer)
     with pytest.raises(ValueError, match="label: there is no column 'class'"):
-        columns(Classification(data="x", text="a", label="class"), three)
+        Classification(data="x", text="a", label="class").setup(three, tokenizer)
 
 
 def test_both_files_have_the_columns(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -187,14 +190,14 @@ def test_both_files_have_the_columns(tmp_path: Path, tokenizer: PreTrainedTokeni
 def test_labels_as_numbers_words_or_truth_values(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, labels: list, numbers: list
 ) -> None:
-    _, rows, _, found = ready(labelled(tmp_path, values), tokenizer)
-    assert found == labels
+    task, rows = ready(labelled(tmp_path, values), tokenizer)
+    assert task.classes.names == labels
     assert texts_of(rows["train"], tokenizer) == {f"film {i}": number for i, number in enumerate(numbers)}
 
 
 def test_named_classes_keep_their_order(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    _, rows, _, labels = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer)
-    assert labels == ["positive", "negative"]
+    task, rows = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer)
+    assert task.classes.names == ["positive", "negative"]
     assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
 
 
@@ -205,31 +208,28 @@ def test_named_classes_keep_their_order(tmp_path: Path, tokenizer: PreTrainedTok
 def test_the_order_of_the_teachers_classes_is_taken(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, names: list[str] | None, kind: str
 ) -> None:
-    tables, rows, _, labels = ready(labelled(tmp_path, values, kind, names), tokenizer, head=["c", "a", "b"])
-    assert labels == ["c", "a", "b"]
+    task, rows = ready(labelled(tmp_path, values, kind, names), tokenizer, head=["c", "a", "b"])
+    assert task.classes.names == ["c", "a", "b"]
     for split in ("train", "validation"):
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-        assert [tables[split].features["label"].int2str(number) for number in tables[split]["label"]] == [
-            "a",
-            "b",
-            "c",
-            "b",
-        ]
+    assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
+    assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
 def test_other_names_of_the_teacher_change_nothing(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None
 ) -> None:
-    _, rows, _, labels = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", NAMES), tokenizer, head)
-    assert labels == NAMES
+    task, rows = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", NAMES), tokenizer, head)
+    assert task.classes.names == NAMES
     assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("values", [[0.5, 4.75, 2.0, 3.25], [1, 5, 2, 3], ["0.5", "4.75", "2", "3.25"]])
 def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list) -> None:
-    _, rows, _, labels = prepare(Regression(data=labelled(tmp_path, values)), tokenizer)
-    assert labels == [""]
+    task = Regression(data=labelled(tmp_path, values))
+    rows = prepare(task, tokenizer)
+    assert task.classes.names == [""]
     found = list(texts_of(rows["train"], tokenizer).values())
     assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)
 
@@ -238,7 +238,8 @@ def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrai
     rows = [{"text": "film " * length, "label": length % 2} for length in (5, 1, 9, 3)]
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "validation.csv", rows)
-    tables, found, _, _ = ready(tmp_path, tokenizer)
+    task, found = ready(tmp_path, tokenizer)
     assert found["validation"]["length"][:] == [3, 5, 7, 11]
-    assert [len(text.split()) for text in tables["validation"]["text"]] == [1, 3, 5, 9], "texts and tokens go together"
+    texts = [task.validation[row]["text"] for row in found["validation"]["row"]]
+    assert [len(text.split()) for text in texts] == [1, 3, 5, 9], "texts and tokens go together"
     assert found["train"]["length"][:] == [7, 3, 11, 5]

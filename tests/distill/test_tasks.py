@@ -7,13 +7,15 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from distill.tasks import Classification, Regression, Task
+from distill.tasks.classes import Classes
 
 
 def measured(task: Task, logits: torch.Tensor, labels: torch.Tensor, batch: int = 17) -> dict[str, float]:
     """The metrics after batches of unequal size."""
-    metrics = task.metrics(logits.shape[-1])
+    task.classes = Classes(*[[str(i) for i in range(logits.shape[-1])]] * 2)
+    metrics = task.metrics()
     for part, true in zip(logits.split(batch), labels.split(batch), strict=True):
-        metrics.update(task.predictions(part), true)
+        task.judge(metrics, part, {"input_ids": true, "labels": true})
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -56,7 +58,7 @@ def test_regression_as_scipy_has_it() -> None:
 
 
 def test_half_precision_is_ranked_in_single() -> None:
-    prediction = Regression(data="x").predictions(torch.tensor([[1.5]], dtype=torch.bfloat16))
+    prediction = Regression(data="x").predictions(torch.tensor([[1.5]], dtype=torch.bfloat16), {})
     assert prediction.dtype == torch.float32 and prediction.shape == (1,)
 
 
@@ -70,7 +72,8 @@ def test_the_main_metric_is_the_one_that_was_chosen() -> None:
         and Regression(data="x", metric="pearson").main_metric == "pearson"
     )
     for task, labels in ((Classification(data="x"), 3), (Regression(data="x"), 1)):
-        assert task.main_metric in task.metrics(labels)
+        task.classes = Classes(*[[str(i) for i in range(labels)]] * 2)
+        assert task.main_metric in task.metrics()
 
 
 @pytest.mark.parametrize(
@@ -89,4 +92,5 @@ def test_what_no_task_can_be(given: dict, said: str) -> None:
 
 def test_predictions_are_the_likeliest_class() -> None:
     logits = torch.tensor([[0.1, 0.9, 0.0], [2.0, -1.0, 1.0]])
-    assert np.array_equal(Classification(data="x").predictions(logits), [1, 0])
+    batch = {"input_ids": logits, "labels": torch.tensor([0, 0])}
+    assert np.array_equal(Classification(data="x").predictions(logits, batch), [1, 0])

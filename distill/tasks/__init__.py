@@ -1,0 +1,17 @@
+"""What a run is for: a task knows its columns, its head, where predictions stand, and how they are judged."""
+
+from distill.tasks.language import CausalLM, MaskedLM
+from distill.tasks.spans import QuestionAnswering
+from distill.tasks.task import Task
+from distill.tasks.texts import Classification, Regression
+from distill.tasks.tokens import TokenClassification
+
+__all__ = [
+    "CausalLM",
+    "Classification",
+    "MaskedLM",
+    "QuestionAnswering",
+    "Regression",
+    "Task",
+    "TokenClassification",
+]

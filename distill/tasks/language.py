@@ -1,0 +1,152 @@
+"""Language modelling on raw text: the hidden words, or the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerBase
+
+from distill.augment import Row
+from distill.tasks.task import Task
+from distill.tasks.texts import room_for, text_columns
+from losses.loss import IGNORED, predicted
+
+
+@dataclass(kw_only=True)
+class Language(Task):
+    """What the tasks on raw text share: rows are joined by line breaks and cut into pieces of ``max_length`` tokens.
+
+    Args:
+        text: the column of the text; if not given, the only column of texts.
+        metric: by which the best state is chosen; a lower perplexity is better.
+    """
+
+    text: str | None = None
+    metric: Literal["perplexity", "accuracy"] = "perplexity"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.augment:
+            raise ValueError("augment: raw text is not augmented")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        self.texts = text_columns(table, self.text, None, most=1)
+        room_for(tokenizer, self.max_length)
+        if not tokenizer.is_fast:
+            raise ValueError("data: the tokenizer cannot cut a text into pieces")
+
+    @property
+    def columns(self) -> list[str]:
+        return self.texts
+
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        for row, text in enumerate(table[self.texts[0]], 1):
+            if text is not None and not isinstance(text, str):
+                yield row, f"{self.texts[0]!r} is {text!r}, not a text"
+
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        found = self.tokenizer(
+            "\n".join(text or "" for text in rows[self.texts[0]]),
+            truncation=True,
+            max_length=self.max_length,
+            return_overflowing_tokens=True,
+        )
+        kept = {name: found[name] for name in found if name != "overflow_to_sample_mapping"}
+        return kept | {"labels": [self.asked(ids) for ids in kept["input_ids"]]}
+
+    def asked(self, ids: list[int]) -> list[int]:
+        """What is to be predicted at each token of a piece."""
+        return [IGNORED] * len(ids)
+
+    @property
+    def main_metric(self) -> str:
+        """``metric``."""
+        return self.metric
+
+    @property
+    def better(self) -> Literal["max", "min"]:
+        return "min" if self.metric == "perplexity" else "max"
+
+    def metrics(self) -> MetricCollection:
+        """Perplexity, and the share of right tokens."""
+        right = MulticlassAccuracy(len(self.tokenizer), average="micro")
+        return MetricCollection({"perplexity": Perplexity(), "accuracy": right})
+
+    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The outputs that are tokens: a vocabulary may be padded to a round size."""
+        return logits[..., : len(self.tokenizer)]
+
+    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        asked = predicted(batch)
+        metrics.update(logits[asked].float(), batch["labels"][asked])
+
+
+@dataclass(kw_only=True)
+class CausalLM(Language):
+    """The next token at each token but the last."""
+
+    head: ClassVar[type] = AutoModelForCausalLM
+
+    def asked(self, ids: list[int]) -> list[int]:
+        return [*ids[1:], IGNORED]
+
+
+@dataclass(kw_only=True)
+class MaskedLM(Language):
+    """Hidden tokens, drawn anew in each epoch: 8 in 10 become the mask, 1 a random token, 1 stays (Devlin et al. 2018,
+    arXiv 1810.04805).
+
+    Args:
+        share: the probability for a token to be asked for.
+    """
+
+    head: ClassVar[type] = AutoModelForMaskedLM
+    redrawn: ClassVar[bool] = True
+
+    share: float = 0.15
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: must lie in (0, 1], not {self.share}")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        if tokenizer.mask_token_id is None:
+            raise ValueError("name: the tokenizer has no mask token; use causal_lm for such a model")
+        self.special = torch.tensor(tokenizer.all_special_ids)
+
+    def draw(self, row: Row, draw: torch.Generator) -> Row:
+        ids = torch.tensor(row["input_ids"])
+        asked = (torch.rand(len(ids), generator=draw) < self.share) & ~torch.isin(ids, self.special)
+        fate = torch.rand(len(ids), generator=draw)
+        random = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
+        seen = torch.where(fate < 0.8, self.tokenizer.mask_token_id, torch.where(fate < 0.9, random, ids))
+        labels = torch.where(asked, ids, IGNORED).tolist()
+        return row | {"input_ids": torch.where(asked, seen, ids).tolist(), "labels": labels}
+
+
+class Perplexity(MeanMetric):
+    """e to the mean cross entropy of tokens [N], of logits [N, V]; torchmetrics' own is infinite where a probability is
+    too small for float32.
+    """
+
+    higher_is_better = False
+
+    def update(self, logits: Tensor, tokens: Tensor) -> None:
+        """Adds tokens."""
+        if len(tokens):
+            super().update(F.cross_entropy(logits, tokens, reduction="none"))
+
+    def compute(self) -> Tensor:
+        """Of all tokens so far."""
+        return super().compute().exp()

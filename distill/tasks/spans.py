@@ -1,0 +1,156 @@
+"""The task of answering a question by a piece of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.text import SQuAD
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
+
+from distill.tasks.task import Task
+from distill.tasks.texts import room_for
+from losses.loss import IGNORED, valid_tokens
+
+LONGEST = 30
+"""Tokens of an answer."""
+
+
+@dataclass(kw_only=True)
+class QuestionAnswering(Task):
+    """A piece of the context for each question; the data has the columns of SQuAD: question, context, answers.
+
+    Two distributions are predicted, where the answer begins and where it ends. A context that is too long is cut off,
+    and a question whose answer is cut off with it is not learnt from, and counts as not answered.
+
+    Args:
+        metric: by which the best state is chosen.
+    """
+
+    head: ClassVar[type] = AutoModelForQuestionAnswering
+
+    max_length: int = 384
+    metric: Literal["f1", "exact_match"] = "f1"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for step in self.augmentations():
+            if step.shortens:
+                raise ValueError("augment: a shortened context may have lost the answer")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        for name in self.columns:
+            if name not in table.column_names:
+                raise ValueError(f"data: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        if not tokenizer.is_fast:
+            raise ValueError("data: the tokenizer does not tell which token stands where in the text")
+        room_for(tokenizer, self.max_length, pair=True)
+
+    @property
+    def columns(self) -> list[str]:
+        return ["question", "context", "answers"]
+
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        rows = zip(*(table[name] for name in self.columns), strict=True)
+        for row, (question, context, answers) in enumerate(rows, 1):
+            for name, text in (("question", question), ("context", context)):
+                if not isinstance(text, str) or not text.strip():
+                    yield row, f"{name!r} is {'empty' if not text else f'{text!r}, not a text'}"
+            if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
+                yield row, "'answers' has no 'text' and 'answer_start'"
+            elif not answers["text"] or len(answers["text"]) != len(answers["answer_start"]):
+                yield row, "'answers' has no answer; questions without one are not this task"
+            elif answers["text"][0] != str(context)[answers["answer_start"][0] :][: len(answers["text"][0])]:
+                yield row, f"the answer {answers['text'][0]!r} does not stand at {answers['answer_start'][0]}"
+
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        """Besides, ``begins`` and ``ends`` [S]: where each token of the context stands in it, 0 and 0 elsewhere."""
+        found = self.tokenizer(
+            rows["question"],
+            rows["context"],
+            truncation="longest_first",
+            max_length=self.max_length,
+            return_offsets_mapping=True,
+        )
+        offsets = found.pop("offset_mapping")
+        more = {"begins": [], "ends": [], "labels": []}
+        for i, answers in enumerate(rows["answers"]):
+            places = [
+                place if part == 1 else (0, 0) for part, place in zip(found.sequence_ids(i), offsets[i], strict=True)
+            ]
+            begin = answers["answer_start"][0]
+            end = begin + len(answers["text"][0])
+            first = [token for token, (b, e) in enumerate(places) if b <= begin < e]
+            last = [token for token, (b, e) in enumerate(places) if b < end <= e]
+            more["labels"].append([first[0], last[-1]] if first and last else [IGNORED, IGNORED])
+            for key, values in zip(("begins", "ends"), zip(*places, strict=True), strict=True):
+                more[key].append(list(values))
+        return dict(found) | more
+
+    @property
+    def main_metric(self) -> str:
+        """``metric``."""
+        return self.metric
+
+    def metrics(self) -> MetricCollection:
+        """Exact match and F1 of the words, over the best of several true answers (Rajpurkar 2016, arXiv 1606.05250)."""
+        return MetricCollection({name: _Squad(name) for name in ("exact_match", "f1")})
+
+    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Of begin and end for each token, [B, S, 2], two distributions over the tokens, [B, 2, S]."""
+        padding = ~valid_tokens(batch)[:, None]
+        # Not minus infinity, of which the difference to itself is no number.
+        return logits.transpose(1, 2).float().masked_fill(padding, -1e4)
+
+    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """``begin * max_length + end`` [B] of the likeliest piece of the context."""
+        context = torch.where(batch["ends"] > 0, 0.0, -1e6)
+        begin, end = (logits[:, part] + context for part in range(2))
+        length = logits.shape[-1]
+        allowed = torch.ones(length, length, device=logits.device).triu().tril(LONGEST - 1).bool()
+        best = (begin[:, :, None] + end[:, None]).masked_fill(~allowed, -1e9).flatten(1).argmax(-1)
+        return best // length * self.max_length + best % length
+
+    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        found, p = self.predictions(logits, batch)[:, None], logits.softmax(-1)
+        return (p[:, 0].gather(1, found // self.max_length) * p[:, 1].gather(1, found % self.max_length))[:, 0]
+
+    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        said, true = [], []
+        for i, (number, found) in enumerate(zip(batch["row"].tolist(), self.predictions(logits, batch), strict=True)):
+            row = self.validation[number]
+            text = self._piece(row, found, batch["begins"][i], batch["ends"][i])
+            said.append({"prediction_text": text, "id": str(number)})
+            true.append({"answers": row["answers"], "id": str(number)})
+        metrics.update(said, true)
+
+    def words(self, prediction: Tensor, row: dict) -> str:
+        places = self.encode({name: [row[name]] for name in self.columns})
+        return self._piece(row, prediction, places["begins"][0], places["ends"][0])
+
+    def _piece(self, row: dict, prediction: Tensor, begins: Sequence[int], ends: Sequence[int]) -> str:
+        begin, end = divmod(int(prediction), self.max_length)
+        return row["context"][begins[begin] : ends[end]]
+
+    def shown(self, row: dict) -> str:
+        return f"{row['question']} · {row['context']}"
+
+    def truth(self, row: dict) -> str:
+        return row["answers"]["text"][0]
+
+
+class _Squad(SQuAD):
+    """One of the two, as a share."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def compute(self) -> Tensor:
+        return super().compute()[self.name] / 100

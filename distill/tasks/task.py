@@ -1,0 +1,131 @@
+"""What a task is: columns and classes of the data, a head, where it predicts, and how that is judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import MetricCollection
+from transformers import PreTrainedTokenizerBase
+
+from distill.augment import Augmentation, Row
+from distill.tasks.classes import Classes
+from losses.loss import predicted
+
+
+@dataclass(kw_only=True)
+class Task(ABC):
+    """What the models of a run are for.
+
+    Args:
+        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
+            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation.
+        max_length: tokens beyond it are cut off.
+        batch_size: examples in a batch of one process.
+        train_rows: use only the first so many training rows after a fixed shuffle.
+        augment: one augmentation of the training rows, or several by name, applied in their order.
+    """
+
+    selector: ClassVar[str] = "name"
+    head: ClassVar[type]
+    """The Auto class of transformers that loads a model with this head."""
+    problem: ClassVar[str | None] = None
+    """What transformers calls the ``problem_type``, where the head has one."""
+    redrawn: ClassVar[bool] = False
+    """Whether what is asked of a row is drawn anew in each epoch, by ``draw``."""
+
+    data: str
+    max_length: int = 128
+    batch_size: int = 32
+    train_rows: int | None = None
+    augment: Augmentation | dict[str, Augmentation] | None = None
+
+    def __post_init__(self):
+        for name in ("max_length", "batch_size", "train_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
+        self.classes: Classes | None = None
+        """Of the outputs; none where these are numbers, words of the tokenizer or positions."""
+        self.validation: Dataset | None = None
+        """The rows by which is judged, as they are."""
+
+    def augmentations(self) -> list[Augmentation]:
+        """The augmentations in their order."""
+        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+
+    @abstractmethod
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Finds the columns and the classes in the training rows.
+
+        Raises:
+            ValueError: if a column is missing, or the tokenizer cannot serve.
+        """
+        self.tokenizer = tokenizer
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The columns that are read, known after ``setup``."""
+
+    def kind(self, table: Dataset) -> object:
+        """What must be the same of the labels in all files."""
+        return None
+
+    @abstractmethod
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
+
+    @abstractmethod
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        """Of some rows what the model reads, ``labels``, and what the judging needs."""
+
+    def draw(self, row: Row, draw: torch.Generator) -> Row:
+        """The row with what is asked of it, where that is ``redrawn``."""
+        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """The metric by which the best state is chosen and what was retained is told."""
+
+    @property
+    def better(self) -> Literal["max", "min"]:
+        """Whether a higher or a lower main metric is better."""
+        return "max"
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """The metrics of a model."""
+
+    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """What counts of a model's outputs: a distribution or a number, in the last dimension, for each label."""
+        return logits
+
+    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """What a model says wherever it is asked, [N], of selected logits: the likeliest output."""
+        return logits[predicted(batch)].argmax(-1)
+
+    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
+        """The probability that a model gives to each of its predictions, [N]; none of numbers."""
+        return logits[predicted(batch)].softmax(-1).amax(-1)
+
+    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        """Adds the selected logits of a batch to the metrics."""
+        metrics.update(self.predictions(logits, batch), batch["labels"][predicted(batch)])
+
+    def words(self, prediction: Tensor, row: dict) -> str | None:
+        """A prediction for a row of the data in words; none where a row has not exactly one."""
+        return None
+
+    def truth(self, row: dict) -> str:
+        """The label of a row of the data in words."""
+        return ""
+
+    def shown(self, row: dict) -> str:
+        """What is read of a row of the data, in words."""
+        return ""

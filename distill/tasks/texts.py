@@ -1,0 +1,222 @@
+"""Tasks on whole texts or pairs of texts: one class for each, or one number."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassMatthewsCorrCoef
+from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from distill.tasks.classes import Classes, kind_of
+from distill.tasks.task import Task
+
+
+@dataclass(kw_only=True)
+class OnTexts(Task):
+    """What the tasks on texts share.
+
+    Args:
+        text: the column of the text, or the two columns of a pair; if not given, the columns of texts in their order.
+        label: the column of the label.
+    """
+
+    head: ClassVar[type] = AutoModelForSequenceClassification
+
+    text: str | list[str] | None = None
+    label: str = "label"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
+            raise ValueError(f"text: one column or two, not {len(self.text)}")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        self.texts = text_columns(table, self.text, self.label, most=2)
+        if self.label not in table.column_names:
+            raise ValueError(f"label: there is no column {self.label!r}; there are {', '.join(table.column_names)}")
+        room_for(tokenizer, self.max_length, pair=len(self.texts) == 2)
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.texts, self.label]
+
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        for column in self.texts:
+            for row, text in enumerate(table[column], 1):
+                if not isinstance(text, str) or not text.strip():
+                    empty = text is None or isinstance(text, str)
+                    yield row, f"{column!r} is {'empty' if empty else f'{text!r}, not a text'}"
+        missing = [row for row, label in enumerate(table[self.label], 1) if label is None or label == ""]
+        yield from ((row, f"{self.label!r} is missing") for row in missing)
+        # A gap makes real numbers of a column of classes; then the other rows are not at fault.
+        for row, label in enumerate([] if missing else table[self.label], 1):
+            if wrong := self.wrong(label):
+                yield row, f"{self.label!r} is {label!r}{wrong}"
+
+    @abstractmethod
+    def wrong(self, label: object) -> str:
+        """What is wrong with a label, to be said after it; nothing if it is right."""
+
+    @abstractmethod
+    def number(self, label: int | float | str) -> int | float:
+        """What the head is to say for a label of the data."""
+
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        texts = (rows[column] for column in self.texts)
+        found = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
+        return dict(found) | {"labels": [self.number(label) for label in rows[self.label]]}
+
+    def shown(self, row: dict) -> str:
+        return " · ".join(str(row[column]) for column in self.texts)
+
+
+def text_columns(table: Dataset, named: str | list[str] | None, other: str | None, most: int) -> list[str]:
+    """The columns of texts: those that were named, or all of them if there are not too many.
+
+    Raises:
+        ValueError: if a named column is missing, or none was named and there are more than ``most`` or none.
+    """
+    there = ", ".join(table.column_names)
+    if named is None:
+        kinds = {name: getattr(kind, "dtype", "") for name, kind in table.features.items() if name != other}
+        found = [name for name, kind in kinds.items() if kind in ("string", "large_string")]
+        if not 1 <= len(found) <= most:
+            pair = ", or the two of a pair" if most == 2 else ""
+            raise ValueError(f"text: name the column of the text{pair}; there are {there}")
+        return found
+    found = [named] if isinstance(named, str) else named
+    for name in found:
+        if name not in table.column_names:
+            raise ValueError(f"text: there is no column {name!r}; there are {there}")
+    return found
+
+
+def room_for(tokenizer: PreTrainedTokenizerBase, length: int, pair: bool = False) -> None:
+    """Raises ValueError if the special tokens alone are that many."""
+    special = tokenizer.num_special_tokens_to_add(pair=pair)
+    if length <= special:
+        raise ValueError(f"max_length: {length} leaves no room for text beside {special} special tokens")
+
+
+@dataclass(kw_only=True)
+class Classification(OnTexts):
+    """One class for each text or pair of texts.
+
+    Args:
+        metric: by which the best state is chosen.
+    """
+
+    problem: ClassVar[str] = "single_label_classification"
+
+    metric: Literal["accuracy", "f1", "matthews"] = "accuracy"
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        self.classes = Classes.of(table.features[self.label], table[self.label])
+
+    def kind(self, table: Dataset) -> object:
+        return kind_of(table.features[self.label])
+
+    def wrong(self, label: object) -> str:
+        return self.classes.wrong(label)
+
+    def number(self, label: int | str) -> int:
+        return self.classes.number(label)
+
+    @property
+    def main_metric(self) -> str:
+        """``metric``."""
+        return self.metric
+
+    def metrics(self) -> MetricCollection:
+        """Accuracy, F1 (of class 1 if there are two classes, else the mean over the classes), Matthews correlation."""
+        count = len(self.classes.names)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro"),
+                "f1": _F1OfClassOne(count, average="none") if count == 2 else MulticlassF1Score(count, average="macro"),
+                "matthews": _Matthews(count),
+            }
+        )
+
+    def words(self, prediction: Tensor, row: dict) -> str:
+        return self.classes.names[prediction]
+
+    def truth(self, row: dict) -> str:
+        return self.classes.names[self.number(row[self.label])]
+
+
+class _F1OfClassOne(MulticlassF1Score):
+    """F1 of class 1, as GLUE gives it, also where predictions are classes."""
+
+    def compute(self) -> Tensor:
+        return super().compute()[1]
+
+
+class _Matthews(MulticlassMatthewsCorrCoef):
+    """Matthews' correlation (Gorodkin 2004, eq. 8); 0, not torchmetrics' more, for a model that says one class."""
+
+    def compute(self) -> Tensor:
+        counts = self.confmat.cpu().double()  # not every accelerator has float64
+        true, guessed, rows = counts.sum(1), counts.sum(0), counts.sum()
+        spread = (rows**2 - true.square().sum()) * (rows**2 - guessed.square().sum())
+        found = (counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()
+        return found.to(self.confmat.device, torch.float32)
+
+
+@dataclass(kw_only=True)
+class Regression(OnTexts):
+    """One real number for each text or pair of texts.
+
+    Args:
+        metric: by which the best state is chosen.
+    """
+
+    problem: ClassVar[str] = "regression"
+
+    metric: Literal["pearson", "spearman"] = "spearman"
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        self.classes = Classes([""], [""])
+
+    def wrong(self, label: object) -> str:
+        try:
+            return "" if math.isfinite(float(label)) else ", not a number"
+        except (TypeError, ValueError):
+            return ", not a number"
+
+    def number(self, label: int | float | str) -> float:
+        return float(label)
+
+    @property
+    def main_metric(self) -> str:
+        """``metric``."""
+        return self.metric
+
+    def metrics(self) -> MetricCollection:
+        """Pearson and Spearman correlation."""
+        return MetricCollection({"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef()})
+
+    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The number itself."""
+        return logits.squeeze(-1).to(torch.float32)
+
+    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        return None
+
+    def words(self, prediction: Tensor, row: dict) -> str:
+        return f"{float(prediction):.2f}"
+
+    def truth(self, row: dict) -> str:
+        return str(row[self.label])
