@@ -119,10 +119,11 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str]
     task.setup(tables["train"], tokenizer)
     check(task, tables)
     if "validation" not in tables:
-        parts = tables["train"].train_test_split(test_size=0.1, seed=0)
+        parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
     if task.train_rows is not None:
-        tables["train"] = tables["train"].shuffle(seed=0).select(range(min(task.train_rows, len(tables["train"]))))
+        table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
+        tables["train"] = table.select(range(min(task.train_rows, len(table))))
     if head and task.classes:
         task.classes.follow(head)
     rows = DatasetDict({split: _encode(task, table) for split, table in tables.items()})

@@ -29,6 +29,8 @@ class Language(Task):
         metric: by which the best state is chosen; a lower perplexity is better.
     """
 
+    in_order: ClassVar[bool] = True
+
     text: str | None = None
     metric: Literal["perplexity", "accuracy"] = "perplexity"
 

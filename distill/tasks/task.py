@@ -27,7 +27,7 @@ class Task(ABC):
             (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation.
         max_length: tokens beyond it are cut off.
         batch_size: examples in a batch of one process.
-        train_rows: use only the first so many training rows after a fixed shuffle.
+        train_rows: use only the first so many training rows, after a fixed shuffle unless they belong together.
         augment: one augmentation of the training rows, or several by name, applied in their order.
     """
 
@@ -36,6 +36,8 @@ class Task(ABC):
     """The Auto class of transformers that loads a model with this head."""
     problem: ClassVar[str | None] = None
     """What transformers calls the ``problem_type``, where the head has one."""
+    in_order: ClassVar[bool] = False
+    """Whether a row goes on where the one before it ends, so that rows are not to be shuffled."""
     redrawn: ClassVar[bool] = False
     """Whether what is asked of a row is drawn anew in each epoch, by ``draw``."""
 
