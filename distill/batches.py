@@ -19,10 +19,11 @@ class Collate:
 
     Args:
         tokenizer: knows what stands at padding.
+        start: what a decoder with a text of its own is given first: it reads its labels, moved by one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        pad = tokenizer.pad_token_id
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int | None = None):
+        pad, self.start = tokenizer.pad_token_id, start
         self.padding = {"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
@@ -31,6 +32,9 @@ class Collate:
             values = [torch.tensor(row[name]) for row in rows]
             listed = isinstance(value, list)
             batch[name] = pad_sequence(values, True, self.padding.get(name, 0)) if listed else torch.stack(values)
+        if "decoder_attention_mask" in batch:
+            read = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
+            batch["decoder_input_ids"] = torch.cat([torch.full((len(read), 1), self.start), read], 1)
         return batch
 
 

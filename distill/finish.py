@@ -12,9 +12,10 @@ from torch import Tensor
 
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
-from distill.measure import Judged, Measured, Predict, agreement, flops, judged, latencies, sizes, torch_predict
+from distill.measure import Judged, Measured, agreement, flops, judged, latencies, sizes, torch_predict
 from distill.report import Export
 from distill.tasks import Task
+from distill.tasks.task import Predict
 from distill.teacher import FrozenTeacher, Teacher
 from quant_aware.onnx import file_bytes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -14,10 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from distill.tasks import Task
+from distill.tasks.task import Predict
 from students.trace import inputs, outputs
-
-Predict = Callable[[dict[str, Tensor]], Tensor]
-"""From a batch to the logits of its rows, [B, ...]."""
 
 
 @dataclass
@@ -64,6 +62,7 @@ def judged(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -
     for batch in batches:
         logits = task.select(predict(batch), batch)
         task.judge(metrics, logits, batch)
+        task.write(metrics, predict, batch)
         said.append(task.predictions(logits, batch))
         sure.append(task.certainty(logits, batch))
     values = {name: float(value) for name, value in metrics.compute().items()}

@@ -108,8 +108,12 @@ class Distillation(LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
-        logits = self.recorder.trace(batch, Signals(logits=True)).logits
-        self.task.judge(self.metrics, self.task.select(logits, batch), batch)
+
+        def predict(batch: dict[str, Tensor]) -> Tensor:
+            return self.recorder.trace(batch, Signals(logits=True)).logits
+
+        self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
+        self.task.write(self.metrics, predict, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""

@@ -79,7 +79,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         timeline,
         experiment.seed,
     )
-    collate = Collate(parts.tokenizer)
+    collate = Collate(parts.tokenizer, getattr(parts.student.config, "decoder_start_token_id", None))
     rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     validation = DataLoader(

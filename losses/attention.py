@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import valid_tokens
 from losses.pairing import Layers, OnLayers
 from students.signals import Attention, Trace
 
@@ -42,7 +41,7 @@ class OnAttention(OnLayers):
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of queries that are not padding."""
-        return valid_tokens(batch).sum()
+        return self.valid(batch).sum()
 
     @abstractmethod
     def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ class OnAttention(OnLayers):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the queries and the layer pairs, number of queries."""
-        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        valid, (mine, theirs) = self.valid(batch), self.stacks
         return self.pairing.total(
             lambda s, t: self.distance(student.attention[mine, s], teacher.attention[theirs, t], valid)
         ), valid.sum()

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.hidden import at_positions
-from losses.loss import product, valid_tokens
+from losses.loss import product
 from losses.pairing import Layers, OnLayers
 from students.trace import Trace
 
@@ -78,12 +78,12 @@ class Contextual(OnLayers):
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
-        valid = valid_tokens(batch)
+        valid = self.valid(batch)
         return valid.new_tensor(len(valid), dtype=torch.long) if self.over == "examples" else valid.sum()
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the tokens or examples, and over the layer pairs but where layers are related; their number."""
-        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        valid, (mine, theirs) = self.valid(batch), self.stacks
 
         def seen(layer: int) -> Tensor:
             return student.hidden[mine, layer].float()

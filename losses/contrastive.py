@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.hidden import Projected, at_positions
-from losses.loss import PerExample, product, valid_tokens
+from losses.loss import PerExample, product
 from losses.pairing import Layers
 from students.trace import Trace
 
@@ -43,7 +43,7 @@ class Contrastive(PerExample, Projected):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
-        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        valid, (mine, theirs) = self.valid(batch), self.stacks
 
         def cost(s: int, t: int) -> Tensor:
             state = self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))

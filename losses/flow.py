@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.hidden import Projected
-from losses.loss import PerExample, product, valid_tokens
+from losses.loss import PerExample, product
 from students.trace import Trace
 
 
@@ -38,7 +38,7 @@ class Flow(PerExample, Projected):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the pairs of neighbouring layers, number of examples."""
-        valid, (mine, theirs), flows = valid_tokens(batch), self.stacks, []
+        valid, (mine, theirs), flows = self.valid(batch), self.stacks, []
         for s, t in self.pairing.pairs:
             # masked before the projection too: 0 times what an overflow left at padding would be NaN
             state = torch.where(valid[..., None], student.hidden[mine, s].float(), 0.0)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from losses.loss import valid_tokens
 from losses.pairing import OnLayers, StateLayers
 from students.trace import Trace
 
@@ -89,7 +88,7 @@ class OnHidden(Projected):
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
-        valid = valid_tokens(batch)
+        valid = self.valid(batch)
         return valid.sum() if self.positions == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
 
     @staticmethod
@@ -99,7 +98,7 @@ class OnHidden(Projected):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the positions and the layer pairs, number of positions."""
-        valid, (mine, theirs) = valid_tokens(batch), self.stacks
+        valid, (mine, theirs) = self.valid(batch), self.stacks
         states = {
             s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
             for s in self.pairing.student_layers

@@ -81,14 +81,6 @@ class PerPrediction(Loss):
         return predicted(batch).sum()
 
 
-class PerToken(Loss):
-    """A loss with one value per token that is not padding."""
-
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """The number of tokens that are not padding."""
-        return valid_tokens(batch).sum()
-
-
 def predicted(batch: dict[str, Tensor]) -> Tensor:
     """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
     labels = batch.get("labels")
@@ -103,7 +95,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         return left.float() @ right.float()
 
 
-def valid_tokens(batch: dict[str, Tensor]) -> Tensor:
-    """True where a token is not padding, [B, S]."""
-    mask = batch.get("attention_mask")
+def valid_tokens(batch: dict[str, Tensor], stack: str | None = None) -> Tensor:
+    """True where a token is not padding, [B, S]; where a decoder has a text of its own, for its stack of that text."""
+    own = batch.get("decoder_attention_mask") if stack in ("decoder", "cross") else None
+    mask = batch.get("attention_mask") if own is None else own
     return batch["input_ids"].new_ones(batch["input_ids"].shape).bool() if mask is None else mask.bool()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import Loss
+from losses.loss import Loss, valid_tokens
 from prune_schedules.schedule import Timeline
 from students.families import depth, find_stack
 from students.layers import Rule, pairs
@@ -153,6 +153,10 @@ class OnLayers(Loss):
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
             self._ask()
+
+    def valid(self, batch: dict[str, Tensor]) -> Tensor:
+        """True where a token of the stack is not padding, [B, S]."""
+        return valid_tokens(batch, self.stack)
 
     def at(self, step: int, timeline: Timeline) -> None:
         """Sets ``now``, and the pairs that are drawn for this epoch."""

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from quant_aware.fake_quant import quantize_weight
 from students.trace import outputs
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
 
 
@@ -48,7 +48,7 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
         raise ValueError("the sample batch needs at least 2 tokens per row")
     # Two rows, since a batch of one would be taken for a constant.
     inputs = tuple(batch[name][:1].repeat(2, 1).to(model.device) for name in names)
-    shapes = tuple({0: "batch", 1: "length"} for _ in names)
+    shapes = tuple({0: "batch", 1: "written" if name.startswith("decoder") else "length"} for name in names)
     attention = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

@@ -1,6 +1,7 @@
 """What a run is for: a task knows its columns, its head, where predictions stand, and how they are judged."""
 
 from distill.tasks.language import CausalLM, MaskedLM
+from distill.tasks.sequences import Seq2Seq
 from distill.tasks.spans import QuestionAnswering
 from distill.tasks.task import Task
 from distill.tasks.texts import Classification, Regression
@@ -12,6 +13,7 @@ __all__ = [
     "MaskedLM",
     "QuestionAnswering",
     "Regression",
+    "Seq2Seq",
     "Task",
     "TokenClassification",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,6 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from distill.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import predicted
+
+Predict = Callable[[dict[str, Tensor]], Tensor]
+"""From a batch to the logits of its rows, [B, ...]."""
 
 
 @dataclass(kw_only=True)
@@ -119,6 +122,9 @@ class Task(ABC):
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         """Adds the selected logits of a batch to the metrics."""
         metrics.update(self.predictions(logits, batch), batch["labels"][predicted(batch)])
+
+    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:  # noqa: B027
+        """Lets a model write where the task is to write texts, and adds them to the metrics."""
 
     def words(self, prediction: Tensor, row: dict) -> str | None:
         """A prediction for a row of the data in words; none where a row has not exactly one."""

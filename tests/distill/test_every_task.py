@@ -12,13 +12,13 @@ from distill import run
 from distill.batches import Collate
 from distill.data import prepare
 from losses.loss import predicted
-from students.trace import outputs
+from students.trace import inputs, outputs
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
 
 CONFIG = """\
-task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8}}
+task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8{more}}}
 teacher: {folder}/teacher
-student: {{kind: Transformer, layers: 2, hidden: 24, heads: 4, intermediate: 32}}
+student: {{kind: Transformer, layers: 2, hidden: 24, intermediate: 32}}
 losses:
   hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
   relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
@@ -31,7 +31,7 @@ trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progres
 output: {folder}/runs
 """
 
-every_task = pytest.mark.parametrize("name", WORLDS)
+MORE = {"seq2seq": ", source: left, target: right"}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -47,7 +47,7 @@ def world(request, tmp_path_factory) -> tuple[str, Path]:
 def test_runs_from_data_to_report(world):
     name, folder = world
     file = folder / "x.yaml"
-    file.write_text(CONFIG.format(name=name, folder=folder))
+    file.write_text(CONFIG.format(name=name, folder=folder, more=MORE.get(name, "")))
     report = run(file)
     found = json.loads((folder / "runs" / "x" / "report.json").read_text())
     assert found["task"] == name and found["main_metric"] in found["models"]["student"]["metrics"]
@@ -69,13 +69,12 @@ def test_what_is_predicted_does_not_depend_on_padding(world):
     task = ready_task(name, folder / "data")
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    collate, model = Collate(tokenizer), task.head.from_pretrained(folder / "teacher").eval()
+    collate, model = Collate(tokenizer, 0), task.head.from_pretrained(folder / "teacher").eval()
     model.config.pad_token_id = tokenizer.pad_token_id
 
     def said(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
         with torch.no_grad():
-            logits = task.select(outputs(model(**inputs)), batch)
+            logits = task.select(outputs(model(**inputs(model, batch))), batch)
         return task.predictions(logits, batch), logits[predicted(batch)].log_softmax(-1).amax(-1)
 
     rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))]
@@ -89,15 +88,15 @@ def test_judged_in_batches_as_in_one(world):
     task = ready_task(name, folder / "data")
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    collate, model = Collate(tokenizer), task.head.from_pretrained(folder / "teacher").eval()
+    collate, model = Collate(tokenizer, 0), task.head.from_pretrained(folder / "teacher").eval()
 
     def judged(size: int) -> dict[str, float]:
         metrics = task.metrics()
         for start in range(0, len(rows), size):
             batch = collate([rows[i] for i in range(start, min(start + size, len(rows)))])
             with torch.no_grad():
-                logits = outputs(model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]))
-            task.judge(metrics, task.select(logits, batch), batch)
+                task.judge(metrics, task.select(outputs(model(**inputs(model, batch))), batch), batch)
+                task.write(metrics, lambda given: outputs(model(**inputs(model, given))), batch)
         return {key: float(value) for key, value in metrics.compute().items()}
 
     assert judged(5) == pytest.approx(judged(len(rows)), rel=1e-4)

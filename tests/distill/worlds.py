@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from transformers import BertConfig, GPT2Config, PreTrainedModel
+from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
-from distill.tasks import CausalLM, MaskedLM, QuestionAnswering, Task, TokenClassification
+from distill.tasks import CausalLM, MaskedLM, QuestionAnswering, Seq2Seq, Task, TokenClassification
 from tests.repositories import BAD, GOOD, NOUNS, save_tokenizer
 
 TAGS = ["O", "B-thing", "I-thing", "B-praise"]
@@ -39,11 +39,18 @@ def told(draw: random.Random) -> dict:
     return {"text": " ".join(draw.sample(GOOD + NOUNS, 6)) if draw.random() < 0.9 else ""}
 
 
+def turned(draw: random.Random) -> dict:
+    """Words, and the same words from the last to the first."""
+    words = draw.sample(GOOD + NOUNS, draw.randint(3, 6))
+    return {"left": " ".join(words), "right": " ".join(reversed(words))}
+
+
 WORLDS = {
     "token_classification": (TokenClassification, tagged, BertConfig),
     "question_answering": (QuestionAnswering, asked, BertConfig),
     "masked_lm": (MaskedLM, told, BertConfig),
     "causal_lm": (CausalLM, told, GPT2Config),
+    "seq2seq": (Seq2Seq, turned, T5Config),
 }
 
 
@@ -65,6 +72,9 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
     if kind is BertConfig:
         sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": 4}
         config = BertConfig(vocab_size=size, intermediate_size=2 * hidden, max_position_embeddings=64, **sizes)
+    elif kind is T5Config:
+        sizes = {"num_layers": layers, "d_model": hidden, "num_heads": 4, "d_kv": hidden // 4, "d_ff": 2 * hidden}
+        config = T5Config(vocab_size=size, decoder_start_token_id=0, eos_token_id=3, **sizes)
     else:
         # A vocabulary that is padded to a round size, as many are.
         config = GPT2Config(vocab_size=size + 11, n_layer=layers, n_embd=hidden, n_head=4, n_positions=64)
@@ -79,4 +89,5 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
 
 def ready_task(name: str, folder: Path, **given: object) -> Task:
     """The task on its data in ``folder``, not set up yet."""
-    return WORLDS[name][0](data=str(folder), max_length=32, batch_size=8, **given)
+    columns = {"source": "left", "target": "right"} if name == "seq2seq" else {}
+    return WORLDS[name][0](data=str(folder), max_length=32, batch_size=8, **columns, **given)

@@ -1,0 +1,120 @@
+"""The task of writing a text for a text: translation, summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.text import SacreBLEUScore
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from distill.tasks.language import Perplexity
+from distill.tasks.task import Predict, Task
+from distill.tasks.texts import room_for
+from losses.loss import predicted
+
+
+@dataclass(kw_only=True)
+class Seq2Seq(Task):
+    """A text for each text, by an encoder and a decoder that predicts each token of the target from those before it.
+
+    For BLEU the model writes by itself, always the likeliest next token.
+
+    Args:
+        source: the column that is read.
+        target: the column that is to be written.
+        metric: by which the best state is chosen; a lower perplexity is better.
+    """
+
+    head: ClassVar[type] = AutoModelForSeq2SeqLM
+
+    source: str
+    target: str
+    metric: Literal["bleu", "perplexity", "accuracy"] = "bleu"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.augment:
+            raise ValueError("augment: the target of a changed source is not known")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        for key in ("source", "target"):
+            name = getattr(self, key)
+            if name not in table.column_names:
+                raise ValueError(f"{key}: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        room_for(tokenizer, self.max_length)
+        self.end = tokenizer("a")["input_ids"][-1]
+        if self.end not in tokenizer.all_special_ids:
+            raise ValueError("target: the tokenizer does not mark the end of a text, so no model would stop writing")
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.source, self.target]
+
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        for column in self.columns:
+            for row, text in enumerate(table[column], 1):
+                if not isinstance(text, str) or not text.strip():
+                    yield row, f"{column!r} is {'empty' if not text else f'{text!r}, not a text'}"
+
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        found = self.tokenizer(rows[self.source], truncation=True, max_length=self.max_length)
+        labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
+        return dict(found) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
+
+    @property
+    def main_metric(self) -> str:
+        """``metric``."""
+        return self.metric
+
+    @property
+    def better(self) -> Literal["max", "min"]:
+        return "min" if self.metric == "perplexity" else "max"
+
+    def metrics(self) -> MetricCollection:
+        """BLEU as sacrebleu counts it, as a share (Post 2018, arXiv 1804.08771); perplexity and the share of right
+        tokens, each after the true ones before it.
+        """
+        right = MulticlassAccuracy(len(self.tokenizer), average="micro")
+        parts = {"bleu": SacreBLEUScore(), "perplexity": Perplexity(), "accuracy": right}
+        return MetricCollection(parts, compute_groups=False)
+
+    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The outputs that are tokens: a vocabulary may be padded to a round size."""
+        return logits[..., : len(self.tokenizer)]
+
+    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        asked = predicted(batch)
+        for name in ("perplexity", "accuracy"):
+            metrics[name].update(logits[asked].float(), batch["labels"][asked])
+
+    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
+        written = greedy(lambda given: self.select(predict(given), given), batch, self.end, self.max_length)
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        metrics["bleu"].update(texts, [[self.validation[row][self.target]] for row in batch["row"].tolist()])
+
+
+def greedy(predict: Predict, batch: dict[str, Tensor], end: int, longest: int) -> Tensor:
+    """What a model writes when it takes the likeliest next token each time, [B, T]; ``end`` from its end on.
+
+    Args:
+        predict: gives logits [B, T, V] of a batch with ``decoder_input_ids`` [B, T].
+        batch: whose first decoder input starts a text.
+        end: the token that ends a text.
+        longest: tokens, after which it stops anyhow.
+    """
+    read = {name: value for name, value in batch.items() if name not in ("labels", "decoder_attention_mask")}
+    written = batch["decoder_input_ids"][:, :1]
+    done = torch.zeros_like(written[:, 0], dtype=torch.bool)
+    while not done.all() and written.shape[1] <= longest:
+        token = predict(read | {"decoder_input_ids": written})[:, -1].argmax(-1)
+        token = torch.where(done, end, token.to(written.device))
+        written, done = torch.cat([written, token[:, None]], 1), done | (token == end)
+    return written[:, 1:]
