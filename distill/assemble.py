@@ -9,9 +9,10 @@ from datasets import DatasetDict
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config import Config
-from distill.data import prepare
+from distill.data import prepare, prepare_several
 from distill.experiment import Experiment
 from distill.hub import loading
+from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from losses import Loss
 from students.student import resolve
@@ -26,6 +27,7 @@ class Parts:
     teachers: dict[str, FrozenTeacher]
     student: PreTrainedModel
     warnings: list[str]
+    notes: list[str]
 
 
 def assemble(config: Config[Experiment]) -> Parts:
@@ -41,7 +43,11 @@ def assemble(config: Config[Experiment]) -> Parts:
     with config.blame("task"):
         for step in experiment.task.augmentations():
             step.setup(tokenizer)
-        rows = prepare(experiment.task, tokenizer, first.id2label if first else None)
+        if isinstance(experiment.task, MultiTask):
+            heads = {name: taught.id2label for name, taught in configs.items()} if experiment.taught_apart() else {}
+            rows, notes = prepare_several(experiment.task, tokenizer, heads)
+        else:
+            rows, notes = prepare(experiment.task, tokenizer, first.id2label if first else None), []
         labels = experiment.task.classes.names if experiment.task.classes else None
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
@@ -49,8 +55,9 @@ def assemble(config: Config[Experiment]) -> Parts:
     teachers = {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
-            if labels:
-                _same_outputs(configs[name], labels)
+            own = experiment.task.tasks[name].classes.names if experiment.taught_apart() else labels
+            if own:
+                _same_outputs(configs[name], own)
             with loading(resolve(teacher.model)):
                 teachers[name] = FrozenTeacher(teacher.load(experiment.task.head))
     with config.blame("student"), warnings.catch_warnings(record=True) as warned:
@@ -66,10 +73,12 @@ def assemble(config: Config[Experiment]) -> Parts:
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():
         with config.blame(f"losses.{name}"):
-            for taught in _looked_at(loss, {name: teacher.model.config for name, teacher in teachers.items()}):
+            known = {name: teacher.model.config for name, teacher in teachers.items()}
+            apart = experiment.taught_apart()
+            for taught in _of_each_task(loss, known, student.config) if apart else _looked_at(loss, known):
                 loss.setup(student.config, taught)
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, said)
+    return Parts(tokenizer, rows, teachers, student, said, notes)
 
 
 def _key(name: str, experiment: Experiment) -> str:
@@ -129,3 +138,17 @@ def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[Pretrai
     if loss.teacher not in configs:
         raise ValueError(f"teacher: the run has several; name one of {', '.join(configs)}")
     return [configs[loss.teacher]]
+
+
+def _of_each_task(
+    loss: Loss, configs: dict[str, PretrainedConfig], student: PretrainedConfig
+) -> list[PretrainedConfig]:
+    """The same where each task has a teacher: whichever it is, the loss does not know it."""
+    if not hasattr(loss, "teacher"):
+        return [student]  # on outputs, and these are as many as the student's once they stand in their place
+    if loss.teacher:
+        raise ValueError(f"teacher: each task has its own, {loss.teacher!r} is that of one")
+    sizes = {(c.hidden_size, c.num_hidden_layers, c.num_attention_heads) for c in configs.values()}
+    if len(sizes) > 1:
+        raise ValueError("the teachers of the tasks have different sizes, and a loss on layers needs equal ones")
+    return list(configs.values())

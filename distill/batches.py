@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 
 import torch
 from torch import Tensor
@@ -20,10 +20,11 @@ class Collate:
     Args:
         tokenizer: knows what stands at padding.
         start: what a decoder with a text of its own is given first: it reads its labels, moved by one.
+        finish: what a task does to a batch.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int | None = None):
-        pad, self.start = tokenizer.pad_token_id, start
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int | None = None, finish: Callable | None = None):
+        pad, self.start, self.finish = tokenizer.pad_token_id, start, finish or (lambda batch: batch)
         self.padding = {"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ class Collate:
         if "decoder_attention_mask" in batch:
             read = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
             batch["decoder_input_ids"] = torch.cat([torch.full((len(read), 1), self.start), read], 1)
-        return batch
+        return self.finish(batch)
 
 
 class LengthGrouped:
@@ -44,16 +45,28 @@ class LengthGrouped:
     A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So
     the global batches do not depend on how many processes share them. A last global batch too small for all ranks
     is left out.
+
+    Args:
+        lengths: of the rows, in tokens.
+        batch_size: rows of a batch of one process.
+        seed: of the order.
+        world: number of processes.
+        rank: of this one.
+        kinds: of the rows: a batch has rows of one kind, and the kinds' batches are mixed.
     """
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int = 0, world: int = 1, rank: int = 0):
-        self.lengths, self.size, self.seed, self.world, self.rank = (
-            torch.tensor(lengths),
-            batch_size * world,
-            seed,
-            world,
-            rank,
-        )
+    def __init__(
+        self,
+        lengths: list[int],
+        batch_size: int,
+        seed: int = 0,
+        world: int = 1,
+        rank: int = 0,
+        kinds: list[int] | None = None,
+    ):
+        self.lengths, self.size, self.seed = torch.tensor(lengths), batch_size * world, seed
+        self.world, self.rank = world, rank
+        self.kinds = torch.tensor(kinds or [0] * len(lengths))
         self.epoch, self.position = 0, 0
 
     @property
@@ -69,7 +82,8 @@ class LengthGrouped:
         """The global batches of this epoch."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         rows = torch.randperm(len(self.lengths), generator=draw)
-        stretches = [part[self.lengths[part].argsort(stable=True)] for part in rows.split(50 * self.size)]
+        parts = [part for kind in self.kinds.unique() for part in rows[self.kinds[rows] == kind].split(50 * self.size)]
+        stretches = [part[self.lengths[part].argsort(stable=True)] for part in parts]
         groups = [group.tolist() for stretch in stretches for group in stretch.split(self.size)]
         whole = [group for group in groups if len(group) == self.size]
         rest = [group for group in groups if self.world <= len(group) < self.size]
@@ -80,8 +94,15 @@ class LengthGrouped:
         return iter([group[self.rank :: self.world] for group in self.order()[start:]])
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.lengths), self.size)
-        return whole + (rest >= self.world)
+        counts = [divmod(int(count), self.size) for count in self.kinds.unique(return_counts=True)[1]]
+        return sum(whole + (rest >= self.world) for whole, rest in counts)
+
+
+def in_turn(kinds: list[int], batch_size: int, world: int = 1, rank: int = 0) -> list[list[int]]:
+    """Batches of the rows one after the other, each of one kind; rank r has every world-th row from r."""
+    own = list(range(rank, len(kinds), world))
+    alike = [list(rows) for _, rows in groupby(own, key=kinds.__getitem__)]
+    return [rows[i : i + batch_size] for rows in alike for i in range(0, len(rows), batch_size)]
 
 
 class Loader(DataLoader):

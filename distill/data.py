@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from distill.hub import loading
-from distill.tasks import Task
+from distill.tasks import MultiTask, Task
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -137,6 +137,41 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str]
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
     task.validation = tables["validation"]
     return rows
+
+
+def prepare_several(
+    task: MultiTask, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]]
+) -> tuple[DatasetDict, list[str]]:
+    """The rows of all tasks, one task after the other, and ``task``, its number; and what was left out.
+
+    Training rows that another task's validation knows are left out: data sets overlap (MRPC and STS-B do).
+
+    Args:
+        task: what to read; it and its parts are set up.
+        tokenizer: of the student and the teachers.
+        heads: the class names of the tasks' own teachers.
+
+    Raises:
+        ValueError: naming the task, the file and the row, if a row cannot be used.
+    """
+    found, notes = {}, []
+    for name, part in task.tasks.items():
+        try:
+            found[name] = prepare(part, tokenizer, heads.get(name))
+        except ValueError as error:
+            raise ValueError(f"tasks: {name}: {error}") from error
+    task.join()
+    kept = {split: [] for split in ("train", "validation")}
+    for name, splits in found.items():
+        others = {tuple(ids) for other in found if other != name for ids in found[other]["validation"]["input_ids"]}
+        fresh = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in others]
+        if left := len(splits["train"]) - len(fresh):
+            notes.append(f"{name}: {left} training rows were left out, which other tasks are validated on")
+        for split, rows in (("train", splits["train"].select(fresh)), ("validation", splits["validation"])):
+            labels = Dataset.from_dict({"labels": [float(label) for label in rows["labels"]]})
+            rows = concatenate_datasets([rows.remove_columns("labels"), labels], axis=1)
+            kept[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
+    return DatasetDict({split: concatenate_datasets(parts) for split, parts in kept.items()}), notes
 
 
 def _encode(task: Task, table: Dataset) -> Dataset:

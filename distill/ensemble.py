@@ -11,11 +11,12 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.cache import CachedTeacher
+from distill.tasks import Task
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals, Site, Trace
 from students.trace import inputs, outputs
 
-Choose = Literal["mean", "confident"]
+Choose = Literal["mean", "confident", "task"]
 
 
 @dataclass(kw_only=True)
@@ -25,7 +26,8 @@ class Teachers:
     Args:
         members: the teachers by name; the student is cut from the first.
         weights: of their outputs, {name: weight}; 1 where none is given.
-        choose: the ``mean`` of their outputs, or for each prediction those of the most ``confident``.
+        choose: the ``mean`` of their outputs, or for each prediction those of the most ``confident``; or, of several
+            tasks, for each its own: members are called as the tasks are (MT-DNN-KD, Liu et al. 2019, arXiv 1904.09482).
     """
 
     members: dict[str, Teacher]
@@ -73,10 +75,13 @@ class Ensemble:
         members: the teachers by name.
         weights: of their outputs, in the same order.
         choose: how the outputs become one.
+        task: of the run.
     """
 
-    def __init__(self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], choose: Choose):
-        self.members, self.weights, self.choose = members, weights, choose
+    def __init__(
+        self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], choose: Choose, task: Task
+    ):
+        self.members, self.weights, self.choose, self.task = members, weights, choose, task
 
     def to(self, device: torch.device) -> None:
         """Moves all of them."""
@@ -86,6 +91,8 @@ class Ensemble:
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
         """The signals of one batch, each teacher run only as far as its part asks."""
         traces = {}
+        if self.choose == "task":
+            return self._own_teacher(batch, signals)
         for name, member in self.members.items():
             asked = replace(signals, hidden=own(signals.hidden, name), attention=own(signals.attention, name))
             if asked:
@@ -100,13 +107,21 @@ class Ensemble:
             merged.logits = together([traces[name].logits for name in self.members], self.weights, self.choose)
         return merged
 
+    def _own_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """Of the task that the batch belongs to; its outputs stand where the student's for that task do."""
+        name, _ = self.task.of(batch)
+        trace = self.members[name].trace(batch, signals)
+        if trace.logits is not None:
+            trace.logits = self.task.widen(trace.logits, name)
+        return trace
+
 
 def united(
-    voices: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None
+    voices: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None, task: Task
 ) -> FrozenTeacher | CachedTeacher | Ensemble | None:
     """What the loop asks: nobody, the one teacher, or several as one."""
     if isinstance(named, Teachers):
-        return Ensemble(voices, named.shares(), named.choose)
+        return Ensemble(voices, named.shares(), named.choose, task)
     return voices.get("teacher")
 
 
@@ -123,19 +138,29 @@ class Joint(nn.Module):
         models: the teachers.
         weights: of their outputs.
         choose: how the outputs become one.
+        run: the task of the run.
     """
 
-    def __init__(self, models: list[PreTrainedModel], weights: list[float], choose: Choose):
+    def __init__(self, models: dict[str, PreTrainedModel], weights: list[float], choose: Choose, run: Task):
         super().__init__()
-        self.models, self.weights, self.choose = nn.ModuleList(models), weights, choose
-        self.config, self.dtype = models[0].config, models[0].dtype
+        self.names, self.models = list(models), nn.ModuleList(models.values())
+        self.weights, self.choose, self.run = weights, choose, run
+        self.config, self.dtype = self.models[0].config, self.models[0].dtype
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        task: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """The outputs together, as ``logits``."""
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: value for name, value in named.items() if value is not None}
+        if self.choose == "task":
+            name, _ = self.run.of({"task": task})
+            model = self.models[self.names.index(name)]
+            return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, name))
         logits = [outputs(model(**inputs(model, given))) for model in self.models]
         return SequenceClassifierOutput(logits=together(logits, self.weights, self.choose))
 

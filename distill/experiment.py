@@ -11,7 +11,7 @@ from lightning import Trainer
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.schema import arguments
-from distill.tasks import Task
+from distill.tasks import MultiTask, QuestionAnswering, Task
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
@@ -97,6 +97,7 @@ class Experiment:
             raise ValueError("losses: name at least one loss")
         if self.task.augmentations() and any(teacher.cache for teacher in self.teachers().values()):
             raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
+        self._check_teachers()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
@@ -113,6 +114,20 @@ class Experiment:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
         if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
+
+    def _check_teachers(self) -> None:
+        if not isinstance(self.teacher, Teachers):
+            return
+        if isinstance(self.task, QuestionAnswering):
+            raise ValueError("teacher: the outputs of several are joined over classes; question_answering takes one")
+        names = list(self.task.tasks) if isinstance(self.task, MultiTask) else []
+        if self.taught_apart() and sorted(names) != sorted(self.teacher.members):
+            told = f"the tasks are {', '.join(names)}" if names else "and there is one task"
+            raise ValueError(f"teacher: choose: task needs a teacher called like each of the tasks; {told}")
+
+    def taught_apart(self) -> bool:
+        """Whether each task has a teacher of its own."""
+        return isinstance(self.teacher, Teachers) and self.teacher.choose == "task"
 
     def teachers(self) -> dict[str, Teacher]:
         """The teachers by name; a single one is called ``teacher``."""

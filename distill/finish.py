@@ -50,8 +50,10 @@ def measure(
         teacher.recorder.close()
         teacher.model.cpu()
     if isinstance(named, Teachers):
-        joint = Joint([teacher.model for teacher in teachers.values()], named.shares(), named.choose)
-        each = {f"teacher {name}": teacher.model for name, teacher in teachers.items()}
+        joint = Joint({name: t.model for name, t in teachers.items()}, named.shares(), named.choose, task)
+        # A teacher of one task cannot be judged on all.
+        alone = {} if named.choose == "task" else teachers
+        each = {f"teacher {name}": teacher.model for name, teacher in alone.items()}
         torch_models = {"teacher": joint} | each | torch_models
     elif teachers:
         torch_models = {"teacher": teachers["teacher"].model} | torch_models
@@ -142,7 +144,7 @@ def details(
         pairs = teacher.predictions, student.predictions
         counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
         found["agreement"] = {"labels": names, "counts": counts.tolist()}
-    if len(teacher.predictions) != len(rows):
+    if task.validation is None or len(teacher.predictions) != len(rows):
         return found
     found["examples"] = []
     for i in apart(teacher, student).argsort(descending=True)[:show].tolist():

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.assemble import Parts, assemble
 from distill.augment import Augmented
-from distill.batches import Collate, LengthGrouped, Loader
+from distill.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.cache import CachedTeacher
 from distill.config import Config, load, to_yaml
 from distill.deploy import deploy
@@ -60,34 +60,27 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
 
     parts = assemble(config)
     trainer = make_trainer(config, folder)
-    order = LengthGrouped(
-        parts.rows["train"]["length"],
-        experiment.task.batch_size,
-        experiment.seed,
-        trainer.world_size,
-        trainer.global_rank,
-    )
+    task, world, rank = experiment.task, trainer.world_size, trainer.global_rank
+    lengths, kinds = list(parts.rows["train"]["length"]), {name: task.kinds(rows) for name, rows in parts.rows.items()}
+    order = LengthGrouped(lengths, task.batch_size, experiment.seed, world, rank, kinds["train"])
     timeline = time_of(config, trainer, len(order))
     what = entries(config, timeline)
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        united(teachers, experiment.teacher),
+        united(teachers, experiment.teacher, task),
         experiment.losses,
-        experiment.task,
+        task,
         experiment.optimizer,
         timeline,
         experiment.seed,
     )
-    collate = Collate(parts.tokenizer, getattr(parts.student.config, "decoder_start_token_id", None))
+    start = getattr(parts.student.config, "decoder_start_token_id", None)
+    collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
-    validation = DataLoader(
-        rows,
-        2 * experiment.task.batch_size,
-        collate_fn=collate,
-        sampler=range(trainer.global_rank, len(rows), trainer.world_size),
-    )
+    mine, whole = (in_turn(kinds["validation"], 2 * task.batch_size, *ranks) for ranks in ((world, rank), ()))
+    validation = DataLoader(rows, batch_sampler=mine, collate_fn=collate)
 
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,19 +89,20 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
+    notes += parts.notes
     notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]
     if not trainer.is_global_zero:
         return None
 
-    batches = list(DataLoader(rows, 2 * experiment.task.batch_size, collate_fn=collate))
+    batches = list(DataLoader(rows, batch_sampler=whole, collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
     models, exports, judged = measure(
-        experiment.task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
+        task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
     )
     report = Report(
         name=experiment.name,
-        task=spelling(type(experiment.task)),
-        main_metric=experiment.task.main_metric,
+        task=spelling(type(task)),
+        main_metric=task.main_metric,
         started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
         seconds=round(time.time() - began, 1),
         command=command_line(),
@@ -126,7 +120,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     ]
     publish(
         report,
-        details(experiment.task, judged, rows["row"], deployed, skipped),
+        details(task, judged, rows["row"], deployed, skipped),
         trainer.loggers,
     )
     return report

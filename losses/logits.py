@@ -85,6 +85,10 @@ class Softened(OnLogits):
 
     temperature: Schedule = Constant(1.0)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of predictions; none where, of several tasks, it is a batch of numbers."""
+        return super().count(batch) * (not batch["labels"].is_floating_point() if "labels" in batch else 1)
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks both models for their logits.
 

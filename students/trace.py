@@ -26,8 +26,9 @@ INPUTS = (
     "decoder_input_ids",
     "decoder_attention_mask",
     "decoder_inputs_embeds",
+    "task",
 )
-"""What a model may be given of a batch. Labels are not among it: the loss is ours."""
+"""What a model may be given of a batch. Labels are not among it: the loss is ours; ``task`` is for several models."""
 
 
 def inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:

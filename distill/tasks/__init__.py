@@ -2,6 +2,7 @@
 
 from distill.tasks.language import CausalLM, MaskedLM
 from distill.tasks.sequences import Seq2Seq
+from distill.tasks.several import MultiTask
 from distill.tasks.spans import QuestionAnswering
 from distill.tasks.task import Task
 from distill.tasks.texts import Classification, Regression
@@ -11,6 +12,7 @@ __all__ = [
     "CausalLM",
     "Classification",
     "MaskedLM",
+    "MultiTask",
     "QuestionAnswering",
     "Regression",
     "Seq2Seq",

@@ -89,6 +89,14 @@ class Task(ABC):
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         """Of some rows what the model reads, ``labels``, and what the judging needs."""
 
+    def kinds(self, rows: Dataset) -> list[int]:
+        """Of each row the kind, where a batch must not mix them."""
+        return [0] * len(rows)
+
+    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch as losses and metrics want it."""
+        return batch
+
     def draw(self, row: Row, draw: torch.Generator) -> Row:
         """The row with what is asked of it, where that is ``redrawn``."""
         raise NotImplementedError

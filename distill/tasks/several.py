@@ -1,0 +1,142 @@
+"""Several tasks on texts at once: one encoder, and a head for each, which is a slice of one layer of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from distill.augment import Augmentation
+from distill.tasks.classes import Classes
+from distill.tasks.task import Task
+from distill.tasks.texts import OnTexts
+
+
+@dataclass(kw_only=True)
+class MultiTask(Task):
+    """Several tasks on texts with one shared encoder (MT-DNN, Liu et al. 2019, arXiv 1901.11504).
+
+    A batch holds rows of one task; batches of all tasks are mixed, each task in proportion to its rows. The heads are
+    slices of one layer of outputs, so the model stays a stock classifier; its outputs are named ``task/class``.
+
+    Args:
+        tasks: by name; of classification or regression, each with data, lengths and metric of its own.
+    """
+
+    head: ClassVar[type] = AutoModelForSequenceClassification
+
+    tasks: dict[str, Task]
+    data: str = field(default="", init=False)
+    max_length: int = field(default=1, init=False)
+    train_rows: int | None = field(default=None, init=False)
+    augment: Augmentation | dict[str, Augmentation] | None = field(default=None, init=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.tasks) < 2:
+            raise ValueError("tasks: name two or more; a single one is `task: {name: ...}`")
+        for name, task in self.tasks.items():
+            if not isinstance(task, OnTexts):
+                raise ValueError(f"tasks: {name}: only classification and regression share a layer of outputs")
+            if task.augment:
+                raise ValueError(f"tasks: {name}: augment: is for a single task")
+            if task.batch_size != OnTexts.batch_size:
+                raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
+            if "/" in name:
+                raise ValueError(f"tasks: {name!r} is no name, it has a slash")
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        raise NotImplementedError("each of the tasks is set up with its own data")
+
+    @property
+    def columns(self) -> list[str]:
+        return []
+
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        raise NotImplementedError
+
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        raise NotImplementedError
+
+    def join(self) -> None:
+        """Lays the outputs of the tasks side by side, once all are set up."""
+        names = [f"{task}/{name}".rstrip("/") for task, part in self.tasks.items() for name in part.classes.names]
+        self.classes = Classes(names, names)
+
+    def kinds(self, rows: Dataset) -> list[int]:
+        return list(rows["task"])
+
+    def number(self, name: str) -> int:
+        """Which of the tasks it is."""
+        return list(self.tasks).index(name)
+
+    def of(self, batch: dict[str, Tensor]) -> tuple[str, OnTexts]:
+        """The task of a batch."""
+        return list(self.tasks.items())[int(batch["task"][0])]
+
+    def outputs(self, name: str) -> slice:
+        """Where the outputs of a task stand."""
+        widths = {name: len(task.classes.names) for name, task in self.tasks.items()}
+        start = sum(width for other, width in list(widths.items())[: self.number(name)])
+        return slice(start, start + widths[name])
+
+    def widen(self, logits: Tensor, name: str) -> Tensor:
+        """The outputs of one task, [B, C], where they stand among those of all, [B, sum of C]."""
+        wide = logits.new_zeros(len(logits), len(self.classes.names))
+        wide[:, self.outputs(name)] = logits
+        return wide
+
+    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Labels of classes are whole numbers, which beside real ones in a column they are not."""
+        _, task = self.of(batch)
+        return batch if task.problem == "regression" else batch | {"labels": batch["labels"].long()}
+
+    @property
+    def main_metric(self) -> str:
+        """The mean of the tasks' main metrics."""
+        return "mean"
+
+    def metrics(self) -> MetricCollection:
+        """Of each task its metrics, as ``task/metric``, and the mean of their main ones."""
+        parts = {f"{name}/{key}": m for name, task in self.tasks.items() for key, m in task.metrics().items()}
+        mains = [parts[f"{name}/{task.main_metric}"] for name, task in self.tasks.items()]
+        return MetricCollection(parts | {"mean": _Mean(mains)}, compute_groups=False)
+
+    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return logits[:, self.outputs(self.of(batch)[0])]
+
+    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return self.of(batch)[1].predictions(logits, batch).float()
+
+    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        return None
+
+    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        name, task = self.of(batch)
+        said = task.predictions(logits, batch)
+        for key, metric in metrics.items():
+            if key.startswith(f"{name}/"):
+                metric.update(said, batch["labels"])
+        metrics["mean"].update()
+
+
+class _Mean(Metric):
+    """Of what other metrics have found."""
+
+    higher_is_better = True
+
+    def __init__(self, metrics: list[Metric]):
+        super().__init__()
+        self.metrics = metrics
+
+    def update(self) -> None:
+        """Nothing: the others are updated."""
+
+    def compute(self) -> Tensor:
+        return torch.stack([metric.compute().float() for metric in self.metrics]).mean()
