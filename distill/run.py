@@ -1,8 +1,10 @@
-"""A run, from its config to its report."""
+"""A run, from its config to its report; and the runs of a file, one after the other."""
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,26 @@ import lightning
 from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorWithPadding
 
-from distill.assemble import Parts, assemble
+from distill.assemble import Parts
 from distill.augment import Augmented
 from distill.batches import LengthGrouped, Loader
 from distill.cache import CachedTeacher
-from distill.config import Config, load, to_yaml
+from distill.chain import folder_of, read, remaining, wait_for_rank_0
+from distill.config import Config, to_yaml
 from distill.deploy import deploy
 from distill.ensemble import united
 from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
 from distill.folder import claim
 from distill.module import Distillation
+from distill.plan import plan
 from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
-from distill.timeline import entries, table
-from distill.trainer import make_callbacks, make_loggers, make_trainer, time_of
+from distill.timeline import table
+from distill.trainer import make_callbacks, make_loggers
 
 
 def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
@@ -36,40 +40,39 @@ def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | No
 
     Args:
         file: sought as given, then in ``configs/``.
-        resume: go on with the run in its folder, exactly where it stopped.
+        resume: go on with the run in its folder, exactly where it stopped; of several, those done are left out.
         overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report; on ranks other than 0, nothing.
+        The report, of several runs that of the last; on ranks other than 0, nothing.
 
     Raises:
         ConfigError: the user's input is wrong, told in one line.
         Interrupted: Ctrl-C or SIGTERM came; the checkpoint is written.
     """
-    config = load(file, Experiment, overrides)
-    config.value.name = config.value.name or Path(file).stem
-    return carry_out(config, resume)
+    *_, last = carry_out_all(read(file, overrides), resume)
+    return last
+
+
+def carry_out_all(configs: list[Config[Experiment]], resume: bool = False) -> Iterator[Report | None]:
+    """Carries out the runs of a file in their order, and gives the report of each."""
+    for at, (config, begun) in enumerate(remaining(configs, resume)):
+        if at:
+            wait_for_rank_0()
+            gc.collect()  # the models of the run before, which its trainer holds in circles
+        yield carry_out(config, begun)
 
 
 def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None:
     """``run`` for a config that is read already."""
     experiment, began = config.value, time.time()
-    folder, resolved = Path(experiment.output) / experiment.name, to_yaml(experiment)
+    folder, resolved = folder_of(experiment), to_yaml(experiment)
     checkpoint, at_step = claim(config, folder, resolved, resume)
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
-    parts = assemble(config)
-    trainer = make_trainer(config, folder)
-    order = LengthGrouped(
-        parts.rows["train"]["length"],
-        experiment.task.batch_size,
-        experiment.seed,
-        trainer.world_size,
-        trainer.global_rank,
-    )
-    timeline = time_of(config, trainer, len(order))
-    what = entries(config, timeline)
+    planned = plan(config, folder)
+    parts, trainer, order, timeline = planned.parts, planned.trainer, planned.order, planned.timeline
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
@@ -93,7 +96,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
-        print(table(what, timeline))
+        print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
@@ -115,7 +118,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         command=command_line(),
         seed=experiment.seed,
         models=models,
-        timeline=what,
+        timeline=planned.entries,
         exports=exports,
         parity=deployed.parity,
         warnings=[*parts.warnings, *doubts(models, exports, deployed)],
