@@ -14,6 +14,7 @@ from distill.experiment import Experiment
 from distill.hub import loading
 from distill.teacher import FrozenTeacher
 from losses import Loss
+from students.replace import groups
 from students.student import resolve
 
 
@@ -60,6 +61,9 @@ def assemble(config: Config[Experiment]) -> Parts:
         student = experiment.student.build(
             models[0] if models else None, dict(enumerate(labels)), experiment.task.problem
         )
+    if experiment.replace:
+        with config.blame("replace"):
+            groups(student, models[0])
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():

@@ -97,7 +97,8 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
         print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
+    replaced = next((teacher.model for teacher in parts.teachers.values()), None)
+    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, replaced))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
     notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]

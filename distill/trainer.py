@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from transformers import PreTrainedModel
 
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
@@ -20,6 +21,7 @@ from distill.timeline import settled
 from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from quant_aware.quantize import QuantizeAware
+from students.replace import Replace
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
@@ -43,9 +45,13 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
 
 
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
-    """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
+    """Blocks that do not run, projections of a loss outside its window, the head without a loss on logits: none of
+    them has a gradient then.
+    """
     losses = experiment.losses.values()
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
+    if experiment.replace:
+        return True
     return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
 
 
@@ -77,7 +83,9 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     return Timeline(min(ends), in_epoch)
 
 
-def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
+def make_callbacks(
+    experiment: Experiment, folder: Path, timeline: Timeline, teacher: PreTrainedModel | None
+) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
     they act on a weight; checkpoints last, so that they hold it all.
     """
@@ -85,6 +93,7 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> 
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
         Curves(),
+        *([Replace(experiment.replace, teacher, experiment.seed)] if experiment.replace else []),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", settled(experiment, timeline)),
@@ -98,6 +107,7 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_
         "progress",
         *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
         "lr",
+        *["replace"] * bool(experiment.replace),
         *["sparsity"] * bool(experiment.prune),
         *["bits"] * bool(experiment.quantize),
         *(f"val/{name}" for name in module.metrics),
