@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import secrets
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers import PreTrainedModel
 
@@ -27,21 +29,30 @@ from students.replace import Replace
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
     given = dict(config.value.trainer)
-    if given.get("strategy") == "ddp" and _leaves_parameters_idle(config.value):
-        given["strategy"] = "ddp_find_unused_parameters_true"
     with config.blame("trainer"):
         try:
-            return Trainer(
-                **given,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                default_root_dir=folder,
-            )
+            trainer = _trainer(given, folder)
+            # Of several devices Lightning makes DDP also where no strategy is named.
+            ddp = given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy)
+            if ddp and _leaves_parameters_idle(config.value):
+                trainer = _trainer(given | {"strategy": "ddp_find_unused_parameters_true"}, folder)
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
+        if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
+            raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
+    return trainer
+
+
+def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
+    return Trainer(
+        **given,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
 
 
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
