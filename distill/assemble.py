@@ -15,6 +15,7 @@ from distill.hub import loading
 from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from losses import Loss
+from students.replace import groups
 from students.student import resolve
 
 
@@ -69,6 +70,9 @@ def assemble(config: Config[Experiment]) -> Parts:
             experiment.task.problem,
             experiment.task.head,
         )
+    if experiment.replace:
+        with config.blame("replace"):
+            groups(student, models[0])
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():

@@ -6,17 +6,16 @@ import argparse
 import logging
 import sys
 import warnings
-from pathlib import Path
 
 import datasets
 import transformers
 
+from distill.chain import read
 from distill.checkpoints import Interrupted
-from distill.config import ConfigError, load, to_yaml
-from distill.experiment import Experiment
+from distill.config import ConfigError, to_yaml
 from distill.help import help_text
 from distill.publish import summary
-from distill.run import carry_out
+from distill.run import carry_out_all
 
 
 def main(words: list[str]) -> int:
@@ -34,15 +33,14 @@ def main(words: list[str]) -> int:
             return 0
         if known.config is None:
             raise ConfigError("train.py: no --config; --help lists what can be set")
-        config = load(known.config, Experiment, overrides(rest))
-        config.value.name = config.value.name or Path(known.config).stem
+        configs = read(known.config, overrides(rest))
         if known.print_config:
-            print(to_yaml(config.value), end="")
+            print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
-        report = carry_out(config, known.resume)
-        if report is not None:
-            print(summary(report))
-            print(f"report: {report.folder / 'report.html'}")
+        for report in carry_out_all(configs, known.resume):
+            if report is not None:
+                print(summary(report))
+                print(f"report: {report.folder / 'report.html'}", flush=True)
         return 0
     except (ConfigError, argparse.ArgumentError) as error:
         print(error, file=sys.stderr)

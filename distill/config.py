@@ -21,7 +21,17 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from distill.nodes import ConfigError, compose, did_you_mean, keys_of, meant, override, place_of, value_of
+from distill.nodes import (
+    ConfigError,
+    compose,
+    did_you_mean,
+    documents,
+    keys_of,
+    meant,
+    override,
+    place_of,
+    value_of,
+)
 from distill.schema import describe, is_plain, members_of, plain_field, schema_of, selector, spelling, subclasses
 
 T = TypeVar("T")
@@ -57,37 +67,40 @@ class Config(Generic[T]):
 
 
 def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> Config[T]:
-    """Reads a YAML file, sought as given and then in ``configs/``, with dotted overrides, into an object of ``schema``.
+    """``load_all`` of a file with one document.
+
+    Raises:
+        ConfigError: at the first mistake, or at a second document.
+    """
+    config, *others = load_all(file, schema, overrides)
+    if others:
+        raise ConfigError(f"{others[0].places['']}: a second document, where one is expected")
+    return config
+
+
+def load_all(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> list[Config[T]]:
+    """Reads each document of a YAML file, with dotted overrides that hold for all, into an object of ``schema``.
 
     Args:
-        file: the name of the file.
+        file: sought as given, then in ``configs/``.
         schema: the dataclass of the whole.
         overrides: {dotted key: value}; a text is read as YAML.
 
     Raises:
         ConfigError: at the first mistake.
     """
-    shipped = Path(__file__).parents[1] / "configs"
-    found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
-    if found is None:
-        near = did_you_mean(
-            Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]]
-        )
-        raise ConfigError(
-            f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}"
-        )
-    try:
-        root = compose(found.read_text("utf-8"), str(file))
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not a text in UTF-8") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{file}:1: the file is not a mapping of keys to values")
-    for key, value in (overrides or {}).items():
-        text = value if isinstance(value, str) else yaml.safe_dump(value)
-        override(root, key, compose(text, f"--{key}"))
-    config = Config(None)
-    config.value = _Reader(config).read(root, schema, "")
-    return config
+    configs, roots = [], documents(file)
+    for root in roots:
+        if not isinstance(root, yaml.MappingNode):
+            what = "the file" if len(roots) == 1 else "the document"
+            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
+        for key, value in (overrides or {}).items():
+            text = value if isinstance(value, str) else yaml.safe_dump(value)
+            override(root, key, compose(text, f"--{key}"))
+        config = Config(None)
+        config.value = _Reader(config).read(root, schema, "")
+        configs.append(config)
+    return configs
 
 
 def dump(value: Any) -> Any:

@@ -15,6 +15,7 @@ from distill.tasks import MultiTask, QuestionAnswering, Task
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
+from prune_schedules.schedule import Schedule
 from quant_aware.quantize import Quantize
 from students import Student
 
@@ -66,6 +67,8 @@ class Experiment:
         task: what the model is for, and its data.
         teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``.
         student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
+        replace: the probability that a block of the student runs in training, and not those of the teacher for which it
+            stands; of several teachers the first.
         losses: the terms of the loss by name.
         prune: one pruner, or several by name.
         quantize: quantization-aware training.
@@ -81,6 +84,7 @@ class Experiment:
     task: Task
     teacher: Teacher | Teachers | None = None
     student: Student
+    replace: Schedule | None = None
     losses: dict[str, Loss]
     prune: Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
@@ -98,6 +102,8 @@ class Experiment:
         if self.task.augmentations() and any(teacher.cache for teacher in self.teachers().values()):
             raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
         self._check_teachers()
+        if self.replace and not self.teacher:
+            raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

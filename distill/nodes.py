@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,18 +24,48 @@ _Loader.add_implicit_resolver(
 )
 
 
-def compose(text: str, name: str) -> yaml.Node:
-    """The root node of a YAML text that stands in file ``name``, or was given as override ``--key``."""
+def documents(file: str | Path) -> list[yaml.Node]:
+    """The root nodes of a YAML file, one for each of its documents, sought as given and then in ``configs/``.
+
+    Raises:
+        ConfigError: if there is no such file, or it is not YAML.
+    """
+    shipped = Path(__file__).parents[1] / "configs"
+    found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
+    if found is None:
+        near = did_you_mean(
+            Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]]
+        )
+        raise ConfigError(
+            f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}"
+        )
+    try:
+        return _composed(found.read_text("utf-8"), str(file))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not a text in UTF-8") from None
+
+
+def compose(text: str, key: str) -> yaml.Node:
+    """The root node of a YAML text that was given as override ``--key``."""
+    nodes = _composed(text, key)
+    if len(nodes) > 1:
+        raise ConfigError(f"{key}: not valid YAML: expected a single document in the stream")
+    return nodes[0]
+
+
+def _composed(text: str, name: str) -> list[yaml.Node]:
+    """The root node of each document of a text that stands in ``name``; of an empty text a null."""
+    nodes = []
     try:
         loader = _Loader(text)
         loader.name = name
-        return loader.get_single_node() or yaml.ScalarNode(
-            "tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0)
-        )
+        while loader.check_node():
+            nodes.append(loader.get_node())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and not name.startswith("--") else ""
         raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    return nodes or [yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))]
 
 
 def override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:

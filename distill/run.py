@@ -1,8 +1,10 @@
-"""A run, from its config to its report."""
+"""A run, from its config to its report; and the runs of a file, one after the other."""
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,26 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, Dataset
 
-from distill.assemble import Parts, assemble
+from distill.assemble import Parts
 from distill.augment import Augmented
 from distill.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.cache import CachedTeacher
-from distill.config import Config, load, to_yaml
+from distill.chain import folder_of, read, remaining, wait_for_rank_0
+from distill.config import Config, to_yaml
 from distill.deploy import deploy
 from distill.ensemble import united
 from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
 from distill.folder import claim
 from distill.module import Distillation
+from distill.plan import plan
 from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
-from distill.timeline import entries, table
-from distill.trainer import make_callbacks, make_loggers, make_trainer, time_of
+from distill.timeline import table
+from distill.trainer import make_callbacks, make_loggers
 
 
 def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
@@ -35,36 +39,40 @@ def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | No
 
     Args:
         file: sought as given, then in ``configs/``.
-        resume: go on with the run in its folder, exactly where it stopped.
+        resume: go on with the run in its folder, exactly where it stopped; of several, those done are left out.
         overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report; on ranks other than 0, nothing.
+        The report, of several runs that of the last; on ranks other than 0, nothing.
 
     Raises:
         ConfigError: the user's input is wrong, told in one line.
         Interrupted: Ctrl-C or SIGTERM came; the checkpoint is written.
     """
-    config = load(file, Experiment, overrides)
-    config.value.name = config.value.name or Path(file).stem
-    return carry_out(config, resume)
+    *_, last = carry_out_all(read(file, overrides), resume)
+    return last
+
+
+def carry_out_all(configs: list[Config[Experiment]], resume: bool = False) -> Iterator[Report | None]:
+    """Carries out the runs of a file in their order, and gives the report of each."""
+    for at, (config, begun) in enumerate(remaining(configs, resume)):
+        if at:
+            wait_for_rank_0()
+            gc.collect()  # the models of the run before, which its trainer holds in circles
+        yield carry_out(config, begun)
 
 
 def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None:
     """``run`` for a config that is read already."""
     experiment, began = config.value, time.time()
-    folder, resolved = Path(experiment.output) / experiment.name, to_yaml(experiment)
+    folder, resolved = folder_of(experiment), to_yaml(experiment)
     checkpoint, at_step = claim(config, folder, resolved, resume)
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
-    parts = assemble(config)
-    trainer = make_trainer(config, folder)
-    task, world, rank = experiment.task, trainer.world_size, trainer.global_rank
-    lengths, kinds = list(parts.rows["train"]["length"]), {name: task.kinds(rows) for name, rows in parts.rows.items()}
-    order = LengthGrouped(lengths, task.batch_size, experiment.seed, world, rank, kinds["train"])
-    timeline = time_of(config, trainer, len(order))
-    what = entries(config, timeline)
+    planned = plan(config, folder)
+    parts, trainer, order, timeline = planned.parts, planned.trainer, planned.order, planned.timeline
+    task, ranks = experiment.task, (trainer.world_size, trainer.global_rank)
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
@@ -79,14 +87,15 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
-    mine, whole = (in_turn(kinds["validation"], 2 * task.batch_size, *ranks) for ranks in ((world, rank), ()))
-    validation = DataLoader(rows, batch_sampler=mine, collate_fn=collate)
+    kinds, size = task.kinds(rows), 2 * task.batch_size
+    validation = DataLoader(rows, batch_sampler=in_turn(kinds, size, *ranks), collate_fn=collate)
 
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
-        print(table(what, timeline))
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
+        print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
+    replaced = next((teacher.model for teacher in parts.teachers.values()), None)
+    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, replaced))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
     notes += parts.notes
@@ -94,7 +103,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if not trainer.is_global_zero:
         return None
 
-    batches = list(DataLoader(rows, batch_sampler=whole, collate_fn=collate))
+    batches = list(DataLoader(rows, batch_sampler=in_turn(kinds, size), collate_fn=collate))
     deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
     models, exports, judged = measure(
         task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
@@ -108,7 +117,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         command=command_line(),
         seed=experiment.seed,
         models=models,
-        timeline=what,
+        timeline=planned.entries,
         exports=exports,
         parity=deployed.parity,
         warnings=[*parts.warnings, *doubts(models, exports, deployed)],

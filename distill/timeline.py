@@ -44,6 +44,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         for field in fields(loss):
             if isinstance(getattr(loss, field.name), Schedule):
                 scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
+    if experiment.replace:
+        scheduled("replace", "replacement of blocks", experiment.replace)
+        _no_loss_on_what_may_not_run(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
         path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
         scheduled(f"{path}.sparsity", f"sparsity {name}" if name != "prune" else "sparsity", pruner.sparsity)
@@ -75,6 +78,20 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
     if len(silent) > 1 + timeline.total_steps // 100:
         message = f"no loss has a weight at {len(silent)} of {timeline.total_steps} steps, first at step {silent[0]}"
         raise config.error("losses", message)
+
+
+def _no_loss_on_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
+    """Attention is that of a block of the student, which has none at a step at which it does not run."""
+    for step in range(timeline.total_steps):
+        probability = replace.value(step, timeline)
+        if not 0 <= probability <= 1:
+            raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
+        for name, loss in config.value.losses.items():
+            if probability < 1 and loss.student_needs.attention:
+                loss.at(step, timeline)
+                if loss.now["weight"] != 0:
+                    why = "looks at attention, which a block has only where it runs"
+                    raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
 
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import secrets
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from transformers import PreTrainedModel
 
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
@@ -20,32 +23,46 @@ from distill.timeline import settled
 from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from quant_aware.quantize import QuantizeAware
+from students.replace import Replace
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
     given = dict(config.value.trainer)
-    if given.get("strategy") == "ddp" and _leaves_parameters_idle(config.value):
-        given["strategy"] = "ddp_find_unused_parameters_true"
     with config.blame("trainer"):
         try:
-            return Trainer(
-                **given,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                default_root_dir=folder,
-            )
+            trainer = _trainer(given, folder)
+            # Of several devices Lightning makes DDP also where no strategy is named.
+            ddp = given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy)
+            if ddp and _leaves_parameters_idle(config.value):
+                trainer = _trainer(given | {"strategy": "ddp_find_unused_parameters_true"}, folder)
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
+        if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
+            raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
+    return trainer
+
+
+def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
+    return Trainer(
+        **given,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
 
 
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
-    """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
+    """Blocks that do not run, projections of a loss outside its window, the head without a loss on logits: none of
+    them has a gradient then.
+    """
     losses = experiment.losses.values()
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
+    if experiment.replace:
+        return True
     return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
 
 
@@ -77,7 +94,9 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     return Timeline(min(ends), in_epoch)
 
 
-def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
+def make_callbacks(
+    experiment: Experiment, folder: Path, timeline: Timeline, teacher: PreTrainedModel | None
+) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
     they act on a weight; checkpoints last, so that they hold it all.
     """
@@ -85,6 +104,7 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> 
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
         Curves(),
+        *([Replace(experiment.replace, teacher, experiment.seed)] if experiment.replace else []),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, settled(experiment, timeline)),
@@ -98,6 +118,7 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_
         "progress",
         *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
         "lr",
+        *["replace"] * bool(experiment.replace),
         *["sparsity"] * bool(experiment.prune),
         *["bits"] * bool(experiment.quantize),
         *(f"val/{name}" for name in module.metrics),

@@ -110,7 +110,9 @@ IN_FILE = {
     "a tag": ("teacher: teacher", "teacher: !!python/name:os.system x", "2: cannot be read as YAML: "),
     "a date that is none": ("teacher: teacher", "teacher: 2001-99-99", "2: cannot be read as YAML: month"),
     "a list for a key": ("teacher: teacher", "[a, b]: teacher", "2: a key must be a word or a number"),
-    "two documents": ("output: out", "---\nseed: 1", "11: not valid YAML: "),
+    "a second run of nothing": ("output: out", "---\nseed: 1", "12: Experiment needs 'task', 'student', 'losses'"),
+    "a second run that is no mapping": ("output: out", "---", "12: the document is not a mapping of keys to values"),
+    "broken YAML in a second run": ("output: out", "---\nseed: [1", "13: not valid YAML: "),
     "an empty file": (GOOD, "", "1: the file is not a mapping of keys to values"),
     "a list for a file": (GOOD, "- task", "1: the file is not a mapping of keys to values"),
     "an unknown option of the trainer": (
@@ -275,6 +277,7 @@ IN_WORDS = {
     "--teacher.model=teacher": "--teacher.model: 'teacher' is a plain value in the file; give it as a mapping first",
     "--optimizer.lr.x=3": "--optimizer.lr.x: 'lr' is a plain value in the file; give it as a mapping first",
     "--losses={a": "--losses: not valid YAML: ",
+    "--seed=1\n---\n2": "--seed: not valid YAML: expected a single document",
     "--losses={}": "--losses: name at least one loss",
     "--name=a/b": "--name: 'a/b' is not the name of a folder",
     "--name=..": "--name: '..' is not the name of a folder",

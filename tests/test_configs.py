@@ -23,6 +23,7 @@ TEACHER, GENERAL, BLANK = (
 OVERRIDES = {
     "finetune.yaml": [],
     "tinybert.yaml": [],
+    "assistant.yaml": [],
     "distilbert.yaml": [],
     "minilm.yaml": [
         "--student.hidden=48",
@@ -37,7 +38,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
     root = tmp_path_factory.mktemp("hub")
     save_tiny_bert(root / "models" / TEACHER, layers=12, hidden=96, heads=12, labels=["LABEL_0", "LABEL_1"])
     save_tiny_bert(root / "models" / GENERAL, layers=4, hidden=24, heads=12)
-    save_tiny_bert(root / "models" / BLANK, layers=2, hidden=24, heads=4)
+    save_tiny_bert(root / "models" / BLANK, layers=12, hidden=24, heads=4)
     save_sst2(root / "datasets" / "nyu-mll" / "glue", rows=64)
     with Hub(root) as hub:
         yield hub
@@ -60,11 +61,12 @@ def test_a_shipped_config_is_read_and_prints_what_it_says(
     assert printed(capsys, name.removesuffix(".yaml")) == text, "the ending may be left out"
     Path("again.yaml").write_text(text)
     assert printed(capsys, "again.yaml") == text
-    full, short = yaml.safe_load(text), yaml.safe_load((ROOT / "configs" / name).read_text())
-    assert full["name"] == name.removesuffix(".yaml")
-    assert full["losses"].keys() == short["losses"].keys()
-    assert full["trainer"].items() >= short["trainer"].items()
-    assert len(text.splitlines()) > 2 * len(short)
+    printed_runs, runs = list(yaml.safe_load_all(text)), list(yaml.safe_load_all((ROOT / "configs" / name).read_text()))
+    for full, short in zip(printed_runs, runs, strict=True):
+        assert full["name"] == short.get("name", name.removesuffix(".yaml"))
+        assert full["losses"].keys() == short["losses"].keys()
+        assert full["trainer"].items() >= short.get("trainer", {}).items()
+        assert len(yaml.safe_dump(full).splitlines()) > 2 * len(short)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -101,7 +103,10 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    folder, stem = tmp_path / name.removesuffix(".yaml"), name.removesuffix(".yaml")
+    runs = list(yaml.safe_load_all((ROOT / "configs" / name).read_text()))
+    stem = runs[-1].get("name", name.removesuffix(".yaml"))
+    folder = tmp_path / stem
+    assert all((tmp_path / one["name"] / "report.html").exists() for one in runs[:-1])
     report = json.loads((folder / "report.json").read_text())
     promised = {
         "schema",

@@ -36,6 +36,7 @@ HEADINGS = {
     "Pruning": "prune",
     "Quantization": "quantize",
     "Students": "student",
+    "Replacing": "replace",
     "Schedules": "schedule",
 }
 
@@ -50,6 +51,7 @@ class Fragment:
     prune: Pruner | None = None
     quantize: Quantize | None = None
     student: Student | None = None
+    replace: Schedule | None = None
     schedule: Schedule | None = None
 
 

@@ -1,0 +1,44 @@
+"""A run before its first step: what it is made of, how long it is, what happens when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import Trainer
+
+from distill.assemble import Parts, assemble
+from distill.batches import LengthGrouped
+from distill.config import Config
+from distill.experiment import Experiment
+from distill.timeline import entries
+from distill.trainer import make_trainer, time_of
+from prune_schedules.schedule import Timeline
+
+
+@dataclass
+class Plan:
+    """A run that could begin."""
+
+    parts: Parts
+    trainer: Trainer
+    order: LengthGrouped
+    timeline: Timeline
+    entries: list[dict]
+
+
+def plan(config: Config[Experiment], folder: Path) -> Plan:
+    """Loads and builds all that a run needs; writes nothing.
+
+    Raises:
+        ConfigError: at the first thing that does not fit.
+    """
+    task = config.value.task
+    parts = assemble(config)
+    trainer = make_trainer(config, folder)
+    train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
+    order = LengthGrouped(
+        list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
+    )
+    timeline = time_of(config, trainer, len(order))
+    return Plan(parts, trainer, order, timeline, entries(config, timeline))

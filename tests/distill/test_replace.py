@@ -1,0 +1,86 @@
+"""A run in which the student's blocks replace the teacher's, pruned and in int8: resumed, in two processes, refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from distill import run
+from distill.checkpoints import Interrupted, Last
+from distill.config import ConfigError
+from tests.distill.test_run import command, rows, weights
+
+REPLACE = {
+    "student": {"kind": "Transformer", "layers": 2},
+    "losses.relations": None,
+    "trainer.max_epochs": 1,
+    "replace": {"kind": "Linear", "initial": 0.3, "to": 1.0, "stop": "80%"},
+}
+
+
+def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tiny_run, name="whole", **REPLACE)
+    real = Last.save
+
+    def interrupt(self, trainer):
+        self.stopped = trainer.global_step == 5
+        real(self, trainer)
+
+    monkeypatch.setattr(Last, "save", interrupt)
+    with pytest.raises(Interrupted, match="after step 5 of 8"):
+        run(tiny_run, name="parts", **REPLACE)
+    monkeypatch.setattr(Last, "save", real)
+    run(tiny_run, name="parts", resume=True, **REPLACE)
+    whole, parts = (tiny_run.parent / "runs" / name for name in ("whole", "parts"))
+    expected, found = weights(whole), weights(parts)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert rows(parts) == rows(whole)
+    shares = [float(row["replace"]) for row in rows(whole) if row["replace"]]
+    assert shares[0] == 0.3 and shares[-1] == 1.0 and shares == sorted(shares)
+    student = AutoModelForSequenceClassification.from_pretrained(whole / "student")
+    assert student.config.num_hidden_layers == 2
+
+
+def test_two_processes_draw_the_same(tiny_run: Path) -> None:
+    """Before int8, the curves are those of one process, apart from dropout, of which there is none."""
+    from tests.distill.test_run import _without_dropout
+
+    teacher = _without_dropout(tiny_run)
+    words = [f"--teacher={teacher}", "--student={kind: Transformer, layers: 1}", "--losses.relations=null"]
+    words += ["--replace=0.5", "--trainer.max_epochs=1", "--quantize=null"]
+    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
+    assert one.wait(240) == 0, one.stdout.read()
+    # the strategy is not named: Lightning makes it DDP, and blocks that do not run have no gradient
+    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2")
+    assert two.wait(240) == 0, two.stdout.read()
+    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
+    assert len(left) == len(right) == 9
+    for a, b in zip(left, right, strict=True):
+        for key in a:
+            if key.startswith("train/") and a[key]:
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (
+            {"student": {"kind": "Transformer", "hidden": 24, "heads": 4}},
+            r"^--replace: needs a .* hidden_size, 32, not",
+        ),
+        ({"trainer.precision": "bf16-true"}, r"^--trainer.precision: the teacher's blocks are float32"),
+        ({"replace": 1.5}, r"^--replace: is 1.5 at step 0; it is a probability, from 0 to 1"),
+        (
+            {"losses.relations": {"kind": "Relations", "layers": "top", "heads": 4, "start": "4 steps"}},
+            r"^--losses.relations: looks at attention, which a block has only where it runs: at step 4",
+        ),
+        ({"teacher": None, "losses": {"labels": {"kind": "Labels"}}}, r"^--replace: there is no teacher whose blocks"),
+        ({"replace": {"kind": "Linear", "to": 1.0, "stop": "9 epochs"}}, r"^--replace: .*9 epochs' is step 72"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(tiny_run: Path, changes: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(tiny_run, **REPLACE | changes)
+    assert not (tiny_run.parent / "runs").exists()
