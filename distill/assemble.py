@@ -60,6 +60,8 @@ def assemble(config: Config[Experiment]) -> Parts:
         student = experiment.student.build(
             models[0] if models else None, dict(enumerate(labels)), experiment.task.problem
         )
+    with config.blame("optimizer"):
+        experiment.optimizer.check(student)
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():

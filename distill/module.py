@@ -103,6 +103,11 @@ class Distillation(LightningModule):
         total = sum(terms) if terms else student.logits.sum() * 0.0
         return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the gradient of what is frozen, before gradients are clipped: without one, AdamW leaves it alone."""
+        for parameter in self.optimizer.frozen(self.student, self.global_step, self.timeline):
+            parameter.grad = None
+
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
         self.metrics.update(

@@ -58,6 +58,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             )
     with config.blame("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
+    for pattern, until in experiment.optimizer.freeze.items():
+        with config.blame(f"optimizer.freeze.{pattern}"):
+            add(f"frozen {pattern}", 0, until.step(timeline))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
     _some_loss_counts(config, timeline)
     return found

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,6 +20,7 @@ import students
 from distill.augment import Augmentation
 from distill.config import load
 from distill.ensemble import Teachers
+from distill.optimizer import Optimizer
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
@@ -47,6 +49,8 @@ class Fragment:
     teacher: Teacher | Teachers | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
+    losses: dict[str, Loss] | None = None
+    optimizer: Optimizer | None = None
     prune: Pruner | None = None
     quantize: Quantize | None = None
     student: Student | None = None
@@ -96,6 +100,14 @@ def test_every_class_has_a_row(heading, base):
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)
     assert {yaml.safe_load(row[1].strip("`"))["kind"] for row in table(heading)} == offered(base)
+
+
+def test_the_example_of_freezing_can_be_read(tmp_path):
+    example = re.search(r"^  ```yaml\n(.*?)^  ```", TEXT, re.M | re.S)[1]
+    (tmp_path / "example.yaml").write_text(textwrap.dedent(example))
+    found = load(tmp_path / "example.yaml", Fragment).value
+    assert [type(loss).__name__ for loss in found.losses.values()] == ["FeatureMap", "FeatureMap", "Logits"]
+    assert found.optimizer.freeze["*.layer.1.*"] == found.losses["first"].stop
 
 
 def test_every_shape_is_named():
