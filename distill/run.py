@@ -22,6 +22,7 @@ from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
 from distill.folder import claim
 from distill.module import Distillation
+from distill.passed import Passed
 from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
@@ -73,7 +74,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        united(teachers, experiment.teacher),
+        parts.companion or united(teachers, experiment.teacher),
         experiment.losses,
         experiment.task,
         experiment.optimizer,
@@ -94,10 +95,11 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
         print(table(what, timeline))
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline))
+    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
     notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]
+    notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, Passed)]
     if not trainer.is_global_zero:
         return None
 

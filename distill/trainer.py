@@ -10,12 +10,14 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from distill.assemble import Parts
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
 from distill.curves import Curves
 from distill.experiment import Experiment
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
+from distill.passed import Passed
 from distill.timeline import settled
 from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
@@ -45,6 +47,8 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
 def _leaves_parameters_idle(experiment: Experiment) -> bool:
     """Outside its window a loss leaves its projections, and without a loss on logits the head, without a gradient."""
     losses = experiment.losses.values()
+    if experiment.until_passed():
+        return True
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
 
@@ -77,17 +81,20 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     return Timeline(min(ends), in_epoch)
 
 
-def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline) -> list[Callback]:
+def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
-    they act on a weight; checkpoints last, so that they hold it all.
+    they act on a weight; then the teacher that follows the student; checkpoints last, so that they hold it all.
     """
+    final = settled(experiment, timeline)
     pruners = experiment.pruners()
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
         Curves(),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
-        Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", settled(experiment, timeline)),
+        *([parts.companion] if isinstance(parts.companion, Callback) else []),
+        *([Passed(parts.teachers["teacher"], experiment.task, final)] if experiment.until_passed() else []),
+        Best(folder / "checkpoints", f"val/{experiment.task.main_metric}", final),
         Last(folder / "checkpoints", every, timeline.total_steps),
     ]
 

@@ -18,9 +18,11 @@ import prune_schedules
 import quant_aware
 import students
 from distill.augment import Augmentation
+from distill.average import MovingAverage
 from distill.config import load
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
+from distill.peer import Peer
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
@@ -46,7 +48,7 @@ HEADINGS = {
 class Fragment:
     """One thing that a row of the tables configures."""
 
-    teacher: Teacher | Teachers | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
     losses: dict[str, Loss] | None = None
@@ -81,7 +83,11 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     fragment = yaml.safe_load(row[1].strip("`"))
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: fragment}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
-    without_kind = {"Quantization": "Quantize", "Teachers": "Teachers" if "members" in fragment else "Teacher"}
+    teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
+    without_kind = {
+        "Quantization": "Quantize",
+        "Teachers": next((teachers[key] for key in fragment if key in teachers), ""),
+    }
     assert type(value).__name__ == (fragment.get("kind") or without_kind[heading])
 
 
