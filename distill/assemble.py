@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datasets import DatasetDict
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from distill.average import AveragedStudent, MovingAverage
 from distill.config import Config
 from distill.data import prepare, prepare_several
 from distill.experiment import Experiment
 from distill.hub import loading
+from distill.peer import LearningPeer, Peer
 from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from losses import Loss
@@ -27,6 +29,8 @@ class Parts:
     rows: DatasetDict
     teachers: dict[str, FrozenTeacher]
     student: PreTrainedModel
+    companion: AveragedStudent | LearningPeer | None
+    """The teacher that changes with the student."""
     warnings: list[str]
     notes: list[str]
 
@@ -61,28 +65,40 @@ def assemble(config: Config[Experiment]) -> Parts:
                 _same_outputs(configs[name], own)
             with loading(resolve(teacher.model)):
                 teachers[name] = FrozenTeacher(teacher.load(experiment.task.head))
-    with config.blame("student"), warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         models = [teacher.model for teacher in teachers.values()]
-        student = experiment.student.build(
-            models[0] if models else None,
-            dict(enumerate(labels)) if labels else None,
-            experiment.task.problem,
-            experiment.task.head,
-        )
+        with config.blame("student"):
+            student = experiment.student.build(
+                models[0] if models else None,
+                dict(enumerate(labels)) if labels else None,
+                experiment.task.problem,
+                experiment.task.head,
+            )
+        with config.blame("teacher.peer"):
+            learns = isinstance(experiment.teacher, MovingAverage | Peer)
+            companion = experiment.teacher.begin(student, experiment.task.head) if learns else None
     if experiment.replace:
         with config.blame("replace"):
             groups(student, models[0])
+    configs = {name: teacher.model.config for name, teacher in teachers.items()}
+    if companion:
+        configs, models = {"teacher": companion.model.config}, [companion.model]
+    with config.blame("optimizer"):
+        experiment.optimizer.check(student)
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():
         with config.blame(f"losses.{name}"):
-            known = {name: teacher.model.config for name, teacher in teachers.items()}
             apart = experiment.taught_apart()
-            for taught in _of_each_task(loss, known, student.config) if apart else _looked_at(loss, known):
+            for taught in _of_each_task(loss, configs, student.config) if apart else _looked_at(loss, configs):
                 loss.setup(student.config, taught)
+    may_know_less = companion or experiment.until_passed()
+    if may_know_less and all(loss.teacher_needs for loss in experiment.losses.values()):
+        why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
+        raise config.error("losses", why)
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, said, notes)
+    return Parts(tokenizer, rows, teachers, student, companion, said, notes)
 
 
 def _key(name: str, experiment: Experiment) -> str:
@@ -105,15 +121,18 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
                 f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
                 f"there"
             )
-    for name, teacher in teachers.items():
-        with config.blame(_key(name, experiment)):
-            if teacher.model == named:
+    models = {_key(name, experiment): teacher.model for name, teacher in teachers.items()}
+    if isinstance(experiment.teacher, Peer):
+        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", named)
+    for key, model in models.items():
+        with config.blame(key):
+            if model == named:
                 continue
-            with loading(resolve(teacher.model)):
-                other = AutoTokenizer.from_pretrained(resolve(teacher.model))
+            with loading(resolve(model)):
+                other = AutoTokenizer.from_pretrained(resolve(model))
             if other.get_vocab() != tokenizer.get_vocab():
                 raise ValueError(
-                    f"model: {teacher.model} and {named} have different vocabularies; a teacher and a student "
+                    f"model: {model} and {named} have different vocabularies; a teacher and a student "
                     f"read the same tokens"
                 )
     return tokenizer, named

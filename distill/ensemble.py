@@ -40,6 +40,8 @@ class Teachers:
         for name in self.members:
             if "/" in name:
                 raise ValueError(f"members: {name!r} is no name, it has a slash")
+        if any(member.until_passed for member in self.members.values()):
+            raise ValueError("members: until_passed: is for a single teacher; give its name alone")
         for name, weight in self.weights.items():
             if name not in self.members:
                 raise ValueError(f"weights: there is no teacher {name!r}; there are {', '.join(self.members)}")

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from lightning import Trainer
 
+from distill.average import MovingAverage
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
+from distill.peer import Peer
 from distill.schema import arguments
 from distill.tasks import MultiTask, QuestionAnswering, Task
 from distill.teacher import Teacher
@@ -65,7 +67,8 @@ class Experiment:
 
     Args:
         task: what the model is for, and its data.
-        teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``.
+        teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``; or one
+            that changes with the student, its own average (``decay``) or a ``peer``.
         student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
         replace: the probability that a block of the student runs in training, and not those of the teacher for which it
             stands; of several teachers the first.
@@ -82,7 +85,7 @@ class Experiment:
     """
 
     task: Task
-    teacher: Teacher | Teachers | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]
@@ -136,10 +139,14 @@ class Experiment:
         return isinstance(self.teacher, Teachers) and self.teacher.choose == "task"
 
     def teachers(self) -> dict[str, Teacher]:
-        """The teachers by name; a single one is called ``teacher``."""
+        """The trained teachers by name; a single one is called ``teacher``."""
         if isinstance(self.teacher, Teachers):
             return self.teacher.members
-        return {"teacher": self.teacher} if self.teacher else {}
+        return {"teacher": self.teacher} if isinstance(self.teacher, Teacher) else {}
+
+    def until_passed(self) -> bool:
+        """Whether the student may go on without its teacher."""
+        return isinstance(self.teacher, Teacher) and self.teacher.until_passed
 
     def pruners(self) -> dict[str, Pruner]:
         """The pruners by name; a single one is called ``prune``."""

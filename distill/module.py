@@ -5,7 +5,7 @@
     for every batch:
         set learning rate, loss weights, temperatures      pure functions of the step
         teacher trace                                      no gradient, and only what a loss with a weight looks at
-        student trace                                      the same
+        student trace                                      the same; a peer changes places with it
         loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
         backward, and an optimizer step at the window's end
         callbacks move masks, switch fake quantization     prune_schedules/prune.py, quant_aware/quantize.py
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distill.optimizer import Optimizer
+from distill.peer import LearningPeer, on_outputs
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher
 from losses import Loss
@@ -35,7 +36,7 @@ class Distillation(LightningModule):
 
     Args:
         student: the model to train, in float32.
-        teacher: the model to imitate; none when only labels are learnt.
+        teacher: the model to imitate; none when only labels are learnt. A peer is trained as well.
         losses: the terms by name, set up already.
         task: gives the metrics.
         optimizer: the learning rate and its schedule.
@@ -46,7 +47,7 @@ class Distillation(LightningModule):
     def __init__(
         self,
         student: PreTrainedModel,
-        teacher: FrozenTeacher | None,
+        teacher: FrozenTeacher | LearningPeer | None,
         losses: dict[str, Loss],
         task: Task,
         optimizer: Optimizer,
@@ -56,6 +57,9 @@ class Distillation(LightningModule):
         super().__init__()
         self.student, self.losses = student, nn.ModuleDict(losses)
         self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
+        self.peer = teacher.model if isinstance(teacher, LearningPeer) else None
+        self.alone = False
+        """Whether losses that look at the teacher no longer count."""
         self.recorder = Recorder(student)
         self.metrics = task.metrics()
         self.status: dict[str, float] = {}
@@ -73,6 +77,8 @@ class Distillation(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Puts the student in train mode: ``from_pretrained`` returned it in eval mode, and ``fit`` leaves it so."""
         self.student.train()
+        if self.peer is not None:
+            self.peer.train()
 
     def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
         """Sets everything that is a function of the step."""
@@ -80,6 +86,8 @@ class Distillation(LightningModule):
         torch.manual_seed((self.seed + 1009 * batches + 7919 * self.global_rank) % 2**63)
         for loss in self.losses.values():
             loss.at(self.global_step, self.timeline)
+            if self.alone and loss.teacher_needs:
+                loss.now["weight"] = 0.0
         rate = self.optimizer.rate(self.global_step, self.timeline)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -91,20 +99,30 @@ class Distillation(LightningModule):
         student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
         student = self.recorder.trace(batch, student_needs)
-        teacher = self.teacher.trace(batch, teacher_needs) if teacher_needs else None
+        asked = teacher_needs or self.peer is not None
+        teacher = self.teacher.trace(batch, teacher_needs) if asked else None
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
                 trace.logits = self.task.select(trace.logits, batch)
+        heard = teacher.detached() if self.peer is not None else teacher
         counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
         terms = []
         with torch.autocast(self.device.type, enabled=False):
             for name, loss in active.items():
-                term = loss(student, teacher, batch)[0] / counts[name].clamp(min=1).float()
+                count = counts[name].clamp(min=1).float()
+                term = loss(student, heard, batch)[0] / count
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
                 terms.append(loss.now["weight"] * term)
+                if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
+                    terms.append(loss.now["weight"] * loss(teacher, student.detached(), batch)[0] / count)
         # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
         total = sum(terms) if terms else student.logits.sum() * 0.0
         return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the gradient of what is frozen, before gradients are clipped: without one, AdamW leaves it alone."""
+        for parameter in self.optimizer.frozen(self.student, self.global_step, self.timeline):
+            parameter.grad = None
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Adds a batch to the metrics."""
@@ -125,5 +143,5 @@ class Distillation(LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over what is trained: the student and the projections of the losses."""
+        """AdamW over what is trained: the student, its peer and the projections of the losses."""
         return self.optimizer.build(self, fused="mixed" not in str(self.trainer.precision))

@@ -24,6 +24,7 @@ from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
 from distill.folder import claim
 from distill.module import Distillation
+from distill.passed import Passed
 from distill.plan import plan
 from distill.publish import doubts, publish
 from distill.report import Report, command_line
@@ -76,7 +77,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        united(teachers, experiment.teacher, task),
+        parts.companion or united(teachers, experiment.teacher, task),
         experiment.losses,
         task,
         experiment.optimizer,
@@ -94,12 +95,12 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
         print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
-    replaced = next((teacher.model for teacher in parts.teachers.values()), None)
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, replaced))
+    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
     notes += parts.notes
     notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]
+    notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, Passed)]
     if not trainer.is_global_zero:
         return None
 

@@ -21,12 +21,14 @@ class Teacher:
         model: a hub name, a folder, or an earlier run.
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept.
+        until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
 
     plain: ClassVar[str] = "model"
 
     model: str
     cache: bool = False
+    until_passed: bool = False
 
     def config(self) -> PretrainedConfig:
         """Its config, without its weights."""

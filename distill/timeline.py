@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from distill.average import MovingAverage
 from distill.config import Config
 from distill.experiment import Experiment
 from prune_schedules.schedule import Schedule, Timeline
@@ -31,6 +32,10 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         if steps:
             add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
 
+    if isinstance(experiment.teacher, MovingAverage):
+        scheduled("teacher.decay", "decay of the average", experiment.teacher.decay)
+        with config.blame("teacher"):
+            experiment.teacher.check(timeline)
     for name, loss in experiment.losses.items():
         path, steps = f"losses.{name}", {}
         for end in ("start", "stop"):
@@ -61,6 +66,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             )
     with config.blame("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
+    for pattern, until in experiment.optimizer.freeze.items():
+        with config.blame(f"optimizer.freeze.{pattern}"):
+            add(f"frozen {pattern}", 0, until.step(timeline))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
     _some_loss_counts(config, timeline)
     return found

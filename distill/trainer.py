@@ -11,14 +11,15 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from transformers import PreTrainedModel
 
+from distill.assemble import Parts
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
 from distill.curves import Curves
 from distill.experiment import Experiment
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
+from distill.passed import Passed
 from distill.timeline import settled
 from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
@@ -60,6 +61,8 @@ def _leaves_parameters_idle(experiment: Experiment) -> bool:
     them has a gradient then.
     """
     losses = experiment.losses.values()
+    if experiment.until_passed():
+        return True
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     if experiment.replace:
         return True
@@ -94,20 +97,21 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     return Timeline(min(ends), in_epoch)
 
 
-def make_callbacks(
-    experiment: Experiment, folder: Path, timeline: Timeline, teacher: PreTrainedModel | None
-) -> list[Callback]:
+def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
-    they act on a weight; checkpoints last, so that they hold it all.
+    they act on a weight; then the teacher that follows the student; checkpoints last, so that they hold it all.
     """
-    pruners, task = experiment.pruners(), experiment.task
+    final, task = settled(experiment, timeline), experiment.task
+    pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
         Curves(),
-        *([Replace(experiment.replace, teacher, experiment.seed)] if experiment.replace else []),
+        *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
-        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, settled(experiment, timeline)),
+        *([parts.companion] if isinstance(parts.companion, Callback) else []),
+        *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
         Last(folder / "checkpoints", every, timeline.total_steps),
     ]
 

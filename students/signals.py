@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,6 +59,12 @@ class Attention:
         """The value with as many heads as the query, [B, A, Sk, D]."""
         return repeat_kv(self.value, self.query.shape[1] // self.value.shape[1])
 
+    def detached(self) -> Attention:
+        """The same numbers, through which no gradient goes."""
+        query, key, value = (x.detach() for x in (self.query, self.key, self.value))
+        bias = None if self.bias is None else self.bias.detach()
+        return replace(self, query=query, key=key, value=value, bias=bias)
+
     def visible(self) -> Tensor:
         """Which keys a query may look at, boolean, [B or 1, 1, Sq, Sk]."""
         if self.mask is not None:
@@ -93,6 +99,15 @@ class Trace:
     attention: dict[Site, Attention]
     valid: dict[str, Tensor]
     """By stack, True at tokens and False at padding, boolean, [B, S]."""
+
+    def detached(self) -> Trace:
+        """The same numbers, through which no gradient goes."""
+        return Trace(
+            None if self.logits is None else self.logits.detach(),
+            {site: state.detach() for site, state in self.hidden.items()},
+            {site: attention.detached() for site, attention in self.attention.items()},
+            self.valid,
+        )
 
 
 def check(config: PretrainedConfig, signals: Signals) -> None:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -17,8 +18,11 @@ import prune_schedules
 import quant_aware
 import students
 from distill.augment import Augmentation
+from distill.average import MovingAverage
 from distill.config import load
 from distill.ensemble import Teachers
+from distill.optimizer import Optimizer
+from distill.peer import Peer
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
@@ -45,9 +49,11 @@ HEADINGS = {
 class Fragment:
     """One thing that a row of the tables configures."""
 
-    teacher: Teacher | Teachers | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
+    losses: dict[str, Loss] | None = None
+    optimizer: Optimizer | None = None
     prune: Pruner | None = None
     quantize: Quantize | None = None
     student: Student | None = None
@@ -79,7 +85,11 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     fragment = yaml.safe_load(row[1].strip("`"))
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: fragment}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
-    without_kind = {"Quantization": "Quantize", "Teachers": "Teachers" if "members" in fragment else "Teacher"}
+    teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
+    without_kind = {
+        "Quantization": "Quantize",
+        "Teachers": next((teachers[key] for key in fragment if key in teachers), ""),
+    }
     assert type(value).__name__ == (fragment.get("kind") or without_kind[heading])
 
 
@@ -98,6 +108,14 @@ def test_every_class_has_a_row(heading, base):
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)
     assert {yaml.safe_load(row[1].strip("`"))["kind"] for row in table(heading)} == offered(base)
+
+
+def test_the_example_of_freezing_can_be_read(tmp_path):
+    example = re.search(r"^  ```yaml\n(.*?)^  ```", TEXT, re.M | re.S)[1]
+    (tmp_path / "example.yaml").write_text(textwrap.dedent(example))
+    found = load(tmp_path / "example.yaml", Fragment).value
+    assert [type(loss).__name__ for loss in found.losses.values()] == ["FeatureMap", "FeatureMap", "Logits"]
+    assert found.optimizer.freeze["*.layer.1.*"] == found.losses["first"].stop
 
 
 def test_every_shape_is_named():

@@ -51,6 +51,10 @@ def test_several_pruners_are_told_apart_and_stairs_have_no_order(tmp_path):
     assert ("sparsity b (steps)", 40, 120) in found and not any(what.startswith("sparsity a") for what, *_ in found)
 
 
+def test_what_is_frozen_is_on_it(tmp_path):
+    assert ("frozen *embeddings*", 0, 60) in rows(read(tmp_path, **{"optimizer.freeze": '{"*embeddings*": 30%}'}))
+
+
 def test_one_stair_is_a_jump(tmp_path):
     found = rows(read(tmp_path, **{"losses.logits.weight": "{kind: Steps, at: {30%: 2.0}, initial: 1.0}"}))
     assert ("weight of logits (steps)", 60, 60) in found

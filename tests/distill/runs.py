@@ -1,0 +1,72 @@
+"""What tests of whole runs need: to stop one, and to read what it left."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill import run
+from distill.checkpoints import Interrupted, Last
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv."""
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def checkpoint(folder: Path, name: str = "last") -> dict:
+    """What a checkpoint of the run holds."""
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights in last.ckpt."""
+    return checkpoint(folder)["state_dict"]
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, stop: int, file: Path, **given: object) -> None:
+    """A run that is told to stop after step ``stop``, as Ctrl-C does; after the last one, it is trained and no more."""
+    real = Last.save
+
+    def save(self, trainer):
+        self.stopped = self.stopped or trainer.global_step == stop
+        real(self, trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"after step {stop} of"):
+        patch.setattr(Last, "save", save)
+        run(file, **given)
+
+
+def resumes_bit_for_bit(monkeypatch: pytest.MonkeyPatch, stop: int, total: int, file: Path, **given: object) -> Path:
+    """Asserts that training ``total`` steps is training ``stop``, resuming and training the rest; its folder."""
+    interrupted(monkeypatch, total, file, name="whole", **given)
+    interrupted(monkeypatch, stop, file, name="parts", **given)
+    interrupted(monkeypatch, total, file, name="parts", resume=True, **given)
+    whole, parts = (file.parent / "runs" / name for name in ("whole", "parts"))
+    expected, found = checkpoint(whole), checkpoint(parts)
+    for part in ("state_dict", "callbacks", "optimizer_states"):
+        # Lightning saves current_score and does not load it; nothing reads it
+        one, other = (
+            {name: leaf for name, leaf in flat(saved[part]).items() if not name.endswith("/current_score")}
+            for saved in (expected, found)
+        )
+        assert one.keys() == other.keys()
+        assert [name for name in one if not same(one[name], other[name])] == []
+    assert rows(parts) == rows(whole)
+    return whole
+
+
+def flat(value: object, path: str = "") -> dict[str, object]:
+    """The leaves of mappings and lists by their path; of the names of files and folders the run's own is left out."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    if isinstance(value, str):
+        return {path: value.replace("/whole/", "/parts/")}
+    found = {name: leaf for key, inner in items for name, leaf in flat(inner, f"{path}/{key}").items()}
+    return {name.replace("/whole/", "/parts/"): leaf for name, leaf in found.items()} if items else {path: value}
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, bit for bit where they are tensors."""
+    both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return torch.equal(one, other) if both else one is other or one == other
