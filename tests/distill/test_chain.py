@@ -1,5 +1,8 @@
 """Several runs in one file: as if each were started by hand, all checked before the first, resumed where they are."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from distill.chain import read
 from distill.checkpoints import Interrupted, Last
 from distill.command import main
 from distill.config import ConfigError
-from tests.distill.test_run import command, rows, weights
+from tests.distill.test_run import ROOT, command, rows, weights
 
 CHAIN = """\
 # a teacher, then its student
@@ -168,3 +171,33 @@ def test_an_override_that_cannot_hold_for_all_is_refused(chain: Path) -> None:
         read(chain, {"student.layers": "1"})
     with pytest.raises(ConfigError, match=r"^--name: 'x' is the name of another run of the file \(--name\)$"):
         read(chain, {"name": "x"})
+
+
+WAITING = """
+import sys, time
+import os
+import subprocess
+import sys
+from pathlib import Path
+from torch import distributed
+from distill.chain import wait_for_rank_0
+
+rank, mark = int(sys.argv[1]), Path("mark")
+distributed.init_process_group("gloo", init_method=f"file://{Path('store').absolute()}", rank=rank, world_size=2)
+if rank == 0:
+    time.sleep(0.5)
+    mark.write_text("measured and written")
+wait_for_rank_0()
+assert mark.exists()
+distributed.destroy_process_group()
+"""
+
+
+def test_other_ranks_wait_until_rank_0_has_written(tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING, str(rank)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+        for rank in range(2)
+    ]
+    assert [rank.wait(240) for rank in ranks] == [0, 0]
