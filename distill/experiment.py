@@ -10,7 +10,7 @@ from lightning import Trainer
 
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
-from distill.schema import arguments
+from distill.schema import arguments, spelling
 from distill.tasks import Task
 from distill.teacher import Teacher
 from losses import Loss
@@ -95,8 +95,12 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses: name at least one loss")
-        if self.task.augmentations() and any(teacher.cache for teacher in self.teachers().values()):
-            raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
+        if any(teacher.cache for teacher in self.teachers().values()):
+            if self.task.augmentations():
+                raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
+            if self.task.redrawn:
+                asked = f"what {spelling(type(self.task))} asks of a row"
+                raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
