@@ -17,6 +17,9 @@ from distill.teacher import FrozenTeacher
 from students.signals import Signals, Trace
 from students.trace import valid_positions
 
+MOST_OUTPUTS = 1024
+"""For each token; more of them are a vocabulary."""
+
 
 class CachedTeacher:
     """A teacher whose logits and hidden states are kept; it looks like the teacher.
@@ -25,7 +28,8 @@ class CachedTeacher:
     written after its values, so that a row is either whole or missing, whenever the writer is killed. What is read has
     been written first, also in the first epoch: a run gives the same numbers whether it writes or reads. The folder
     is named by teacher and rows, so ranks and runs share it. Logits are kept in float32, hidden states in float16.
-    Attention is not kept: where a loss looks at it, the teacher runs.
+    What there is of each token is kept without padding. Attention is not kept, nor are the logits of a vocabulary
+    (more than 1024 for each token): where a loss looks at them, the teacher runs.
 
     Args:
         teacher: runs for rows that are missing.
@@ -67,16 +71,17 @@ class CachedTeacher:
             self.read += len(rows)
         else:
             self.ran += len(rows)
-            arrays = self._write(self.teacher.trace(batch, signals), rows, valid)
-        device = batch["input_ids"].device
+            trace = self.teacher.trace(batch, signals)
+            if trace.logits is not None and trace.logits.ndim == 3 and trace.logits.shape[-1] > MOST_OUTPUTS:
+                return trace
+            arrays = self._write(trace, rows, valid)
 
-        def states(stack: str, layer: int) -> Tensor:
-            values, mask = torch.from_numpy(arrays[f"{stack}-{layer}"][0][rows]).to(device).float(), valid[stack]
-            places = (mask.cumsum(1) - 1).clamp(min=0)[..., None].expand(-1, -1, values.shape[-1])
-            return torch.where(mask[..., None], values.gather(1, places), 0.0)
+        def kept(name: str, mask: Tensor) -> Tensor:
+            values = torch.from_numpy(arrays[name][0][rows]).to(mask.device).float()
+            return values if values.ndim == 2 else unpacked(values, mask)
 
-        logits = torch.from_numpy(arrays["logits"][0][rows]).to(device) if signals.logits else None
-        return Trace(logits, {site: states(*site) for site in signals.hidden}, {}, valid)
+        hidden = {(stack, layer): kept(f"{stack}-{layer}", valid[stack]) for stack, layer in signals.hidden}
+        return Trace(kept("logits", _spoken(valid)) if signals.logits else None, hidden, {}, valid)
 
     def note(self) -> str:
         """What the cache was worth, for the report."""
@@ -89,14 +94,16 @@ class CachedTeacher:
 
     def _write(self, trace: Trace, rows: np.ndarray, valid: dict[str, Tensor]) -> dict[str, tuple]:
         """Keeps what the teacher said; values first, keys after them."""
-        found = {} if trace.logits is None else {"logits": trace.logits.float().cpu().numpy()}
-        for (stack, layer), state in trace.hidden.items():
-            mask = valid[stack]
-            packed = state.new_zeros(len(state), self.width, state.shape[-1])
-            packed[mask.nonzero()[:, 0], mask.cumsum(1)[mask] - 1] = state[mask]
-            found[f"{stack}-{layer}"] = packed.half().cpu().numpy()
+        found = {
+            f"{stack}-{layer}": packed(state, valid[stack], self.width).half()
+            for (stack, layer), state in trace.hidden.items()
+        }
+        if trace.logits is not None:
+            whole = trace.logits.ndim == 2
+            found["logits"] = (trace.logits if whole else packed(trace.logits, _spoken(valid), self.width)).float()
         arrays = {}
-        for name, values in found.items():
+        for name, tensor in found.items():
+            values = tensor.cpu().numpy()
             arrays[name] = self._open(name) or self._make(name, values)
             arrays[name][0][rows] = values
             arrays[name][1][rows] = self.keys[rows]
@@ -121,6 +128,24 @@ class CachedTeacher:
             if not (self.folder / name).is_dir():
                 raise
         return self._open(name)
+
+
+def _spoken(valid: dict[str, Tensor]) -> Tensor:
+    """The positions at which a head speaks: those of the last stack."""
+    return list(valid.values())[-1]
+
+
+def packed(values: Tensor, mask: Tensor, width: int) -> Tensor:
+    """What stands at the positions of a mask [B, S], one after the other from the left: [B, width, H] of [B, S, H]."""
+    found = values.new_zeros(len(values), width, values.shape[-1])
+    found[mask.nonzero()[:, 0], mask.cumsum(1)[mask] - 1] = values[mask]
+    return found
+
+
+def unpacked(values: Tensor, mask: Tensor) -> Tensor:
+    """The reverse of ``packed``, [B, S, H]; zeros where the mask is false."""
+    places = (mask.cumsum(1) - 1).clamp(min=0)[..., None].expand(-1, -1, values.shape[-1])
+    return torch.where(mask[..., None], values.gather(1, places), 0.0)
 
 
 def key(ids: np.ndarray) -> int:

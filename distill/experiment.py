@@ -12,7 +12,7 @@ from distill.average import MovingAverage
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.peer import Peer
-from distill.schema import arguments
+from distill.schema import arguments, spelling
 from distill.tasks import MultiTask, QuestionAnswering, Task
 from distill.teacher import Teacher
 from losses import Loss
@@ -102,8 +102,6 @@ class Experiment:
     def __post_init__(self):
         if not self.losses:
             raise ValueError("losses: name at least one loss")
-        if self.task.augmentations() and any(teacher.cache for teacher in self.teachers().values()):
-            raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
         self._check_teachers()
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
@@ -125,6 +123,12 @@ class Experiment:
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 
     def _check_teachers(self) -> None:
+        if any(teacher.cache for teacher in self.teachers().values()):
+            if self.task.augmentations():
+                raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
+            if self.task.redrawn:
+                asked = f"what {spelling(type(self.task))} asks of a row"
+                raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
         if not isinstance(self.teacher, Teachers):
             return
         if isinstance(self.task, QuestionAnswering):

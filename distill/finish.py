@@ -144,7 +144,8 @@ def details(
         pairs = teacher.predictions, student.predictions
         counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
         found["agreement"] = {"labels": names, "counts": counts.tolist()}
-    if task.validation is None or len(teacher.predictions) != len(rows):
+    # Not one for each row of the data: there may be many in a row, and rows that are pieces of several.
+    if task.validation is None or not len(teacher.predictions) == len(rows) == len(task.validation):
         return found
     found["examples"] = []
     for i in apart(teacher, student).argsort(descending=True)[:show].tolist():

@@ -20,7 +20,8 @@ class Teacher:
     Args:
         model: a hub name, a folder, or an earlier run.
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
-            and later runs with the same teacher and rows, read them. Attention is not kept.
+            and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
+            vocabulary; where a loss looks at these, the teacher runs.
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
 

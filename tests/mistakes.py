@@ -135,6 +135,36 @@ IN_FILE = {
         "accumulate_grad_batches: 0",
         "10: trainer.accumulate_grad_batches: must be at least 1, not 0",
     ),
+    "a metric that is none of the task's": (
+        "name: classification,",
+        "name: token_classification, metric: f2,",
+        "1: task.metric: 'f2' is not one of f1, accuracy; did you mean 'f1'?",
+    ),
+    "no words hidden": (
+        "name: classification,",
+        "name: masked_lm, share: 0,",
+        "1: task.share: must lie in (0, 1], not 0",
+    ),
+    "a context without its answer": (
+        "name: classification,",
+        "name: question_answering, augment: {kind: NGrams},",
+        "1: task.augment: a shortened context may have lost the answer",
+    ),
+    "raw text that is changed": (
+        "name: classification,",
+        "name: causal_lm, augment: {kind: Masking},",
+        "1: task.augment: raw text is not augmented",
+    ),
+    "hidden words that are changed": (
+        "name: classification,",
+        "name: masked_lm, augment: {first: {kind: NGrams}},",
+        "1: task.augment: raw text is not augmented",
+    ),
+    "what the teacher says of words that are drawn anew": (
+        "name: classification, data: data.csv}\nteacher: teacher",
+        "name: masked_lm, data: data.csv}\nteacher: {model: teacher, cache: true}",
+        "2: teacher.cache: what masked_lm asks of a row is new in every epoch, there is nothing to keep",
+    ),
     "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
 }
 
@@ -186,6 +216,41 @@ AGAINST_THE_WORLD = {
         "teacher: teacher",
         "teacher: three",
         "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)",
+    ),
+    "texts for lists of words": (
+        "name: classification, data: data.csv",
+        "name: token_classification, data: data.csv, words: text, tags: label",
+        "1: task.words: the column 'text' does not hold lists",
+    ),
+    "tags that are no entities": (
+        "name: classification, data: data.csv",
+        "name: token_classification, data: speech.jsonl",
+        "1: task.metric: f1 needs tags B-..., I-... and O, not DET, NOUN; use accuracy",
+    ),
+    "a tag too few": (
+        "name: classification, data: data.csv",
+        "name: token_classification, data: untagged.jsonl",
+        "1: task.data: untagged.jsonl row 2: 'ner_tags' has 1 tags for 2 words",
+    ),
+    "no column of answers": (
+        "name: classification, data: data.csv",
+        "name: question_answering, data: data.csv",
+        "1: task.data: there is no column 'question'; there are text, label",
+    ),
+    "an answer that stands elsewhere": (
+        "name: classification, data: data.csv",
+        "name: question_answering, data: elsewhere.jsonl",
+        "1: task.data: elsewhere.jsonl row 2: the answer 'film' does not stand at 0",
+    ),
+    "a teacher that finds no answers": (
+        "name: classification, data: data.csv",
+        "name: question_answering, data: answers.jsonl",
+        "2: teacher: 'teacher' cannot be loaded: it has no qa_outputs.bias, qa_outputs.weight; fine-tune it first",
+    ),
+    "a teacher that guesses no words": (
+        "name: classification, data: data.csv",
+        "name: masked_lm, data: data.csv, text: text",
+        "2: teacher: 'teacher' cannot be loaded: it has no cls.predictions.",
     ),
     "no teacher": ("teacher: teacher\n", "", "2: student: a Transformer student is cut from a teacher"),
     "no such student": (

@@ -9,13 +9,14 @@ from huggingface_hub import constants
 
 from distill.command import main
 from distill.hub import reach
+from tests.distill.tables import write
 from tests.mistakes import AGAINST_THE_WORLD, GOOD, IN_FILE, IN_WORDS
 from tests.repositories import save_tiny_bert, sentences
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher of two blocks, the same without its tokenizer, one without a head, and 40 rows."""
+    """A teacher of two blocks, the same without its tokenizer, one without a head, and rows for several tasks."""
     folder = tmp_path_factory.mktemp("command")
     for name, labels in (
         ("teacher", ["0", "1"]),
@@ -29,6 +30,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = "".join(f"{row['sentence']},{row['label']}\n" for row in sentences(40, 0))
     (folder / "data.csv").write_text(f"text,label\n{rows}")
     (folder / "long.csv").write_text("text,label\n" + f"{'film ' * 200},1\n{'script ' * 200},0\n" * 60)
+    words, tags = ["one", "film"], ["DET", "NOUN"]
+    answers = {"question": "is it", "context": "one film", "answers": {"text": ["film"], "answer_start": [4]}}
+    for name, rows in {
+        "speech": [{"tokens": words, "ner_tags": tags}] * 2,
+        "untagged": [{"tokens": words, "ner_tags": ["O", "O"]}, {"tokens": words, "ner_tags": ["O"]}],
+        "answers": [answers] * 20,
+        "elsewhere": [answers, answers | {"answers": {"text": ["film"], "answer_start": [0]}}],
+    }.items():
+        write(folder / f"{name}.jsonl", rows)
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
     for file in (folder / "teacher").iterdir():

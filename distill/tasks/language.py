@@ -51,9 +51,13 @@ class Language(Task):
         return self.texts
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        empty = True
         for row, text in enumerate(table[self.texts[0]], 1):
             if text is not None and not isinstance(text, str):
                 yield row, f"{self.texts[0]!r} is {text!r}, not a text"
+            empty = empty and not text
+        if empty:
+            yield 1, f"{self.texts[0]!r} is empty, as in all rows"
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         found = self.tokenizer(
@@ -62,7 +66,10 @@ class Language(Task):
             max_length=self.max_length,
             return_overflowing_tokens=True,
         )
-        kept = {name: found[name] for name in found if name != "overflow_to_sample_mapping"}
+        # Of nothing but empty lines there is a piece without text, for some tokenizers one without any token.
+        special = self.tokenizer.num_special_tokens_to_add()
+        full = [i for i, ids in enumerate(found["input_ids"]) if len(ids) > special]
+        kept = {name: [found[name][i] for i in full] for name in found if name != "overflow_to_sample_mapping"}
         return kept | {"labels": [self.asked(ids) for ids in kept["input_ids"]]}
 
     def asked(self, ids: list[int]) -> list[int]:
@@ -89,7 +96,8 @@ class Language(Task):
 
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         asked = predicted(batch)
-        metrics.update(logits[asked].float(), batch["labels"][asked])
+        if asked.any():  # of a short text perhaps nothing was hidden, and torchmetrics' accuracy does not bear that
+            metrics.update(logits[asked].float(), batch["labels"][asked])
 
 
 @dataclass(kw_only=True)
@@ -144,10 +152,13 @@ class Perplexity(MeanMetric):
 
     higher_is_better = False
 
+    def __init__(self):
+        # The parent's own choice leaves out what is no number: a model that diverges would seem better.
+        super().__init__(nan_strategy="disable")
+
     def update(self, logits: Tensor, tokens: Tensor) -> None:
         """Adds tokens."""
-        if len(tokens):
-            super().update(F.cross_entropy(logits, tokens, reduction="none"))
+        super().update(F.cross_entropy(logits, tokens, reduction="none"))
 
     def compute(self) -> Tensor:
         """Of all tokens so far."""

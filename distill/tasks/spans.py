@@ -61,13 +61,10 @@ class QuestionAnswering(Task):
         for row, (question, context, answers) in enumerate(rows, 1):
             for name, text in (("question", question), ("context", context)):
                 if not isinstance(text, str) or not text.strip():
-                    yield row, f"{name!r} is {'empty' if not text else f'{text!r}, not a text'}"
-            if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
-                yield row, "'answers' has no 'text' and 'answer_start'"
-            elif not answers["text"] or len(answers["text"]) != len(answers["answer_start"]):
-                yield row, "'answers' has no answer; questions without one are not this task"
-            elif answers["text"][0] != str(context)[answers["answer_start"][0] :][: len(answers["text"][0])]:
-                yield row, f"the answer {answers['text'][0]!r} does not stand at {answers['answer_start'][0]}"
+                    empty = text is None or isinstance(text, str)
+                    yield row, f"{name!r} is {'empty' if empty else f'{text!r}, not a text'}"
+            if wrong := _wrong(answers, str(context)):
+                yield row, wrong
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         """Besides, ``begins`` and ``ends`` [S]: where each token of the context stands in it, 0 and 0 elsewhere."""
@@ -84,8 +81,9 @@ class QuestionAnswering(Task):
             places = [
                 place if part == 1 else (0, 0) for part, place in zip(found.sequence_ids(i), offsets[i], strict=True)
             ]
-            begin = answers["answer_start"][0]
-            end = begin + len(answers["text"][0])
+            text, begin = answers["text"][0], answers["answer_start"][0]
+            # Blanks around an answer are in no token.
+            begin, end = begin + len(text) - len(text.lstrip()), begin + len(text.rstrip())
             first = [token for token, (b, e) in enumerate(places) if b <= begin < e]
             last = [token for token, (b, e) in enumerate(places) if b < end <= e]
             more["labels"].append([first[0], last[-1]] if first and last else [IGNORED, IGNORED])
@@ -143,6 +141,23 @@ class QuestionAnswering(Task):
 
     def truth(self, row: dict) -> str:
         return row["answers"]["text"][0]
+
+
+def _wrong(answers: object, context: str) -> str:
+    """What is wrong with the answers of a row; nothing if they are right."""
+    if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
+        return "'answers' has no 'text' and 'answer_start'"
+    texts, starts = answers["text"], answers["answer_start"]
+    if not isinstance(texts or [], list) or not isinstance(starts or [], list):
+        return "'text' and 'answer_start' of 'answers' are not lists, of one or more answers"
+    if not texts or len(texts) != len(starts or []):
+        return "'answers' has no answer; questions without one are not this task"
+    for text, start in zip(texts, starts, strict=True):
+        if not isinstance(text, str) or not text.strip() or not isinstance(start, int):
+            return f"'answers' has {text!r} at {start!r}, not a text at a place"
+    if starts[0] < 0 or not context.startswith(texts[0], starts[0]):
+        return f"the answer {texts[0]!r} does not stand at {starts[0]}"
+    return ""
 
 
 class _Squad(SQuAD):

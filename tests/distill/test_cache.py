@@ -13,8 +13,10 @@ from distill.cache import CachedTeacher, fingerprint
 from distill.config import ConfigError
 from distill.teacher import FrozenTeacher
 from students.signals import Signals
+from tests.distill.worlds import save_data, save_teacher
 from tests.families import batch, tiny
 
+LOGITS = Signals(logits=True)
 ASKED = Signals(logits=True, hidden=frozenset({("encoder", 0), ("encoder", 2)}))
 
 
@@ -67,6 +69,46 @@ def test_rows_come_in_any_order_and_padding(tmp_path):
         n = len(rows_of(data)[row])
         for site in ASKED.hidden:
             assert torch.equal(found.hidden[site][i, -n:], first.hidden[site][row, :n])
+
+
+def test_outputs_of_tokens_are_kept_without_padding(tmp_path):
+    """In float32, bit for bit, in batches of other rows and lengths; zeros at padding."""
+    data = batch("bert", size=4)
+    teacher = cached(tmp_path, data, tiny("bert", head="lm"))
+    truth = teacher.teacher.trace(data, LOGITS).logits
+    assert truth.ndim == 3
+    teacher.trace(of(data, [0, 1, 2, 3]), LOGITS)
+    del teacher.teacher.recorder.model
+    for rows in ([0, 1, 2, 3], [3, 1], [2]):
+        longest = max(len(rows_of(data)[row]) for row in rows)
+        part = {name: value[:, :longest] if value.ndim == 2 else value for name, value in of(data, rows).items()}
+        mask = part["attention_mask"].bool()
+        found = teacher.trace(part, LOGITS).logits
+        assert torch.equal(found[mask], truth[rows][:, :longest][mask]) and not found[~mask].any()
+
+
+def test_a_decoder_speaks_at_its_own_positions(tmp_path):
+    data = batch("t5", size=3, head="lm")
+    data["decoder_input_ids"], data["decoder_attention_mask"] = (
+        data[name][:, :5] for name in ("decoder_input_ids", "decoder_attention_mask")
+    )
+    teacher = cached(tmp_path, data, tiny("t5", head="lm"))
+    truth, mask = teacher.teacher.trace(data, LOGITS).logits, data["decoder_attention_mask"].bool()
+    for _ in range(2):
+        assert torch.equal(teacher.trace(of(data, [0, 1, 2]), LOGITS).logits[mask], truth[mask])
+    assert teacher.read == 3
+
+
+def test_a_vocabulary_is_the_teachers_own(tmp_path):
+    data, states = batch("gpt2", size=4, vocab=1100, head="lm"), Signals(hidden=frozenset({("decoder", 1)}))
+    teacher = cached(tmp_path, data, tiny("gpt2", vocab=1100, head="lm"))
+    for _ in range(2):
+        trace = teacher.trace(of(data, [0, 1]), LOGITS | states)
+        assert trace.logits.shape[-1] == 1100 and trace.hidden
+    assert (teacher.ran, teacher.read) == (4, 0) and not list(teacher.folder.iterdir())
+    for _ in range(2):
+        teacher.trace(of(data, [0, 1]), states)
+    assert (teacher.ran, teacher.read) == (6, 2), "its states are kept where no loss asks for logits"
 
 
 def test_runs_and_ranks_share_one_folder(tmp_path):
@@ -185,6 +227,38 @@ def test_a_stop_in_the_first_epoch_changes_nothing(materials, tiny_run, monkeypa
     monkeypatch.setattr(Last, "save", real)
     run(tiny_run, name="whole", resume=True, **given)
     assert curve(folder / "whole") == curve(tiny_run.parent / "elsewhere" / "whole")
+
+
+TOKENS = """\
+task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8}}
+teacher: {{model: {folder}/teacher, cache: {cache}}}
+student: {{kind: Transformer, layers: 1}}
+losses:
+  labels: {{kind: Labels}}
+  logits: {{kind: Logits, temperature: 2.0}}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+output: {folder}/runs
+"""
+
+
+@pytest.mark.parametrize("name", ["token_classification", "question_answering"])
+def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.finish.latencies", lambda models, batch: dict.fromkeys(models, 1.0))
+    (tmp_path / "data").mkdir()
+    save_data(name, tmp_path / "data", rows=24)
+    save_teacher(name, tmp_path / "teacher")
+    for run_name, cache in (("without", "false"), ("first", "true"), ("second", "true")):
+        (tmp_path / "x.yaml").write_text(TOKENS.format(name=name, folder=tmp_path, cache=cache))
+        run(tmp_path / "x.yaml", name=run_name)
+    without, first, second = (curve(tmp_path / "runs" / run_name) for run_name in ("without", "first", "second"))
+    assert first == second and "ran for 0 rows, and was read from its cache for 48" in notes(
+        tmp_path / "runs" / "second"
+    )
+    assert len(without) == len(first) and float(without[0]["train/logits"]) > 0
+    for a, b in zip(without, first, strict=True):
+        for key in a:  # equal but for the rounding of other batches
+            assert a[key] == b[key] or float(a[key]) == pytest.approx(float(b[key]), rel=1e-4), key
 
 
 def test_augmented_rows_are_not_kept(materials, tiny_run):

@@ -1,0 +1,36 @@
+"""What the page shows of single rows."""
+
+import torch
+from datasets import Dataset
+
+from distill.deploy import Deployed
+from distill.finish import details
+from distill.measure import Judged
+from distill.tasks import Classification, MaskedLM
+from distill.tasks.classes import Classes
+
+STUDENT = Deployed(None, None, None, parity={}, layers=[], notes=[], precision="float32")
+
+
+def said(predictions: list[int], certainty: list[float]) -> Judged:
+    return Judged({}, torch.tensor(predictions), torch.tensor(certainty))
+
+
+def test_rows_on_which_two_models_differ_come_first():
+    task = Classification(data="x")
+    task.texts, task.classes = ["text"], Classes(["bad", "good"], ["bad", "good"])
+    task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
+    both = {"teacher": said([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": said([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
+    found = details(task, both, [3, 2, 1, 0], STUDENT, [])
+    assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
+    first = found["examples"][0]
+    assert (first["label"], first["teacher"], first["student"]) == ("bad", "good", "bad")
+    assert found["agreement"]["counts"] == [[2, 0], [2, 0]]
+
+
+def test_pieces_of_raw_text_are_no_rows_of_the_data():
+    """There may be as many hidden words as pieces, and more pieces than lines."""
+    task = MaskedLM(data="x")
+    task.texts, task.validation = ["text"], Dataset.from_list([{"text": "one long line"}])
+    both = {name: said([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
+    assert "examples" not in details(task, both, [2, 1, 0], STUDENT, [])
