@@ -76,8 +76,11 @@ def assemble(config: Config[Experiment]) -> Parts:
                 experiment.task.head,
             )
         with config.blame("teacher.peer"):
-            learns = isinstance(experiment.teacher, MovingAverage | Peer)
-            companion = experiment.teacher.begin(student, experiment.task.head) if learns else None
+            companion = None
+            if isinstance(experiment.teacher, Peer):
+                companion = experiment.teacher.begin(student, experiment.task.head)
+            elif isinstance(experiment.teacher, MovingAverage):
+                companion = experiment.teacher.begin(student)
     if experiment.replace:
         with config.blame("replace"):
             groups(student, models[0])

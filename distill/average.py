@@ -33,7 +33,7 @@ class MovingAverage:
                 value = self.decay.value(step, timeline)
                 raise ValueError(f"decay: is {value} at step {step}; it is a share, from 0 to 1")
 
-    def begin(self, student: PreTrainedModel, head: type) -> AveragedStudent:
+    def begin(self, student: PreTrainedModel) -> AveragedStudent:
         """The average before the first step: a copy of the student as it was built."""
         return AveragedStudent(deepcopy(student), self.decay)
 

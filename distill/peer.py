@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from losses import Loss
 from students import Student
@@ -28,7 +28,7 @@ class Peer:
 
     peer: Student
 
-    def begin(self, student: PreTrainedModel, head: type) -> LearningPeer:
+    def begin(self, student: PreTrainedModel, head: type = AutoModelForSequenceClassification) -> LearningPeer:
         """The peer before the first step, with a head of the same kind.
 
         Raises:
