@@ -60,6 +60,11 @@ IN_FILE = {
         "name: clasification",
         "1: task.name: no Task 'clasification'; did you mean 'classification'?",
     ),
+    "a task that is none": (
+        "name: classification",
+        "name: language",
+        "1: task.name: no Task 'language'; there are classification, regression",
+    ),
     "a loss without kind": ("kind: Logits, ", "", "6: losses.logits: no 'kind'; expected one of "),
     "a task without name": (
         "name: classification, ",
