@@ -11,7 +11,7 @@ from lightning import Trainer
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.schema import arguments, spelling
-from distill.tasks import Task
+from distill.tasks import QuestionAnswering, Task
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
@@ -101,6 +101,8 @@ class Experiment:
             if self.task.redrawn:
                 asked = f"what {spelling(type(self.task))} asks of a row"
                 raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
+        if isinstance(self.teacher, Teachers) and isinstance(self.task, QuestionAnswering):
+            raise ValueError("teacher: of several teachers, places in a text are not joined; name one for this task")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
