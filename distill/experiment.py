@@ -13,7 +13,7 @@ from distill.optimizer import Optimizer
 from distill.schema import arguments, spelling
 from distill.tasks import QuestionAnswering, Task
 from distill.teacher import Teacher
-from losses import Loss
+from losses import DIST, Loss
 from prune_schedules import Pruner
 from quant_aware.quantize import Quantize
 from students import Student
@@ -101,8 +101,15 @@ class Experiment:
             if self.task.redrawn:
                 asked = f"what {spelling(type(self.task))} asks of a row"
                 raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
-        if isinstance(self.teacher, Teachers) and isinstance(self.task, QuestionAnswering):
-            raise ValueError("teacher: of several teachers, places in a text are not joined; name one for this task")
+        if isinstance(self.task, QuestionAnswering):
+            if isinstance(self.teacher, Teachers):
+                raise ValueError(
+                    "teacher: of several teachers, places in a text are not joined; name one for this task"
+                )
+            for name, loss in self.losses.items():
+                if isinstance(loss, DIST) or getattr(loss, "smoothing", 0) or getattr(loss, "noise", 0):
+                    why = "DIST, noise and smoothing would count padding where the classes are places in a text"
+                    raise ValueError(f"losses: {name}: {why}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
