@@ -13,7 +13,7 @@ from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.peer import Peer
 from distill.schema import arguments, spelling
-from distill.tasks import MultiTask, QuestionAnswering, Task
+from distill.tasks import MultiTask, Task
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
@@ -103,6 +103,7 @@ class Experiment:
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         self._check_teachers()
+        self.task.check(self.losses, several=isinstance(self.teacher, Teachers))
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
         if not 0 <= self.seed < 2**32:
@@ -131,8 +132,6 @@ class Experiment:
                 raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
         if not isinstance(self.teacher, Teachers):
             return
-        if isinstance(self.task, QuestionAnswering):
-            raise ValueError("teacher: the outputs of several are joined over classes; question_answering takes one")
         names = list(self.task.tasks) if isinstance(self.task, MultiTask) else []
         if self.taught_apart() and sorted(names) != sorted(self.teacher.members):
             told = f"the tasks are {', '.join(names)}" if names else "and there is one task"

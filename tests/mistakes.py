@@ -60,6 +60,11 @@ IN_FILE = {
         "name: clasification",
         "1: task.name: no Task 'clasification'; did you mean 'classification'?",
     ),
+    "a task that is none": (
+        "name: classification",
+        "name: language",
+        "1: task.name: no Task 'language'; there are classification, regression",
+    ),
     "a loss without kind": ("kind: Logits, ", "", "6: losses.logits: no 'kind'; expected one of "),
     "a task without name": (
         "name: classification, ",
@@ -164,6 +169,11 @@ IN_FILE = {
         "name: classification, data: data.csv}\nteacher: teacher",
         "name: masked_lm, data: data.csv}\nteacher: {model: teacher, cache: true}",
         "2: teacher.cache: what masked_lm asks of a row is new in every epoch, there is nothing to keep",
+    ),
+    "several teachers that point to places": (
+        "name: classification, data: data.csv}\nteacher: teacher",
+        "name: question_answering, data: data.csv}\nteacher: {members: {one: teacher, two: three}}",
+        "2: teacher: of several teachers, places in a text are not joined; name one for this task",
     ),
     "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
 }

@@ -7,7 +7,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -23,6 +23,8 @@ from distill.config import load
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.peer import Peer
+from distill.schema import spelling
+from distill.tasks import Task
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules.prune import Pruner, Shape
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
 ROOMS = (distill, losses, prune_schedules, quant_aware, students)
 HEADINGS = {
+    "Tasks": "task",
     "Teachers": "teacher",
     "Augmentation": "augment",
     "Losses": "loss",
@@ -49,6 +52,7 @@ HEADINGS = {
 class Fragment:
     """One thing that a row of the tables configures."""
 
+    task: Task | None = None
     teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
@@ -75,27 +79,33 @@ def offered(base: type) -> set[str]:
     """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
     ours = base.__module__.partition(".")[0] in {room.__name__ for room in ROOMS}
     public = ours and not base.__name__.startswith("_") and not inspect.isabstract(base)
-    found = {base.__name__} if public else set()
+    found = {spelling(base)} if public else set()
     return found.union(*(offered(child) for child in base.__subclasses__()))
 
 
-@pytest.mark.parametrize("heading, row", ROWS, ids=[row[1].strip("`") for _, row in ROWS])
+def fragment(row: list[str]) -> dict:
+    """What stands in YAML, in the first cell that does: a method has an id before it, and a task none."""
+    return yaml.safe_load(next(cell for cell in row if cell.startswith("`{")).strip("`"))
+
+
+@pytest.mark.parametrize("heading, row", ROWS, ids=[str(fragment(row)) for _, row in ROWS])
 def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
     assert len(row) == 5 and row[2] and row[4]
-    fragment = yaml.safe_load(row[1].strip("`"))
-    (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: fragment}))
+    given = fragment(row)
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: given}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
     teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
     without_kind = {
         "Quantization": "Quantize",
-        "Teachers": next((teachers[key] for key in fragment if key in teachers), ""),
+        "Teachers": next((teachers[key] for key in given if key in teachers), ""),
     }
-    assert type(value).__name__ == (fragment.get("kind") or without_kind[heading])
+    assert spelling(type(value)) == (given.get("kind") or given.get("name") or without_kind[heading])
 
 
 @pytest.mark.parametrize(
     "heading, base",
     [
+        ("Tasks", Task),
         ("Augmentation", Augmentation),
         ("Losses", Loss),
         ("Pruning", Pruner),
@@ -107,7 +117,8 @@ def test_every_class_has_a_row(heading, base):
     for room in ROOMS:
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)
-    assert {yaml.safe_load(row[1].strip("`"))["kind"] for row in table(heading)} == offered(base)
+    key = "name" if base is Task else "kind"
+    assert {fragment(row)[key] for row in table(heading)} == offered(base)
 
 
 def test_the_example_of_freezing_can_be_read(tmp_path):
@@ -121,7 +132,7 @@ def test_the_example_of_freezing_can_be_read(tmp_path):
 def test_every_shape_is_named():
     shapes = re.search(r"^The shapes,.*?$", TEXT, re.M)[0]
     assert set(re.findall(r"`(\w+)`", shapes)) == {"shape", *get_args(Shape)}
-    named = {yaml.safe_load(row[1].strip("`")).get("shape", "elements") for row in table("Pruning")}
+    named = {fragment(row).get("shape", "elements") for row in table("Pruning")}
     assert named == set(get_args(Shape))
 
 
@@ -129,12 +140,28 @@ def test_every_shape_is_named():
 def test_ids_are_of_the_catalogue():
     catalogue = (ROOT / "../shared/reference/methods.md").read_text()
     known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
-    used = {name for _, row in ROWS for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", row[0])}
+    used = {name for heading, row in ROWS if heading != "Tasks" for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", row[0])}
     assert used <= known
 
 
+# Several at once are judged by the mean of what each is judged by; there is nothing to choose.
+CHOOSING = [row for row in table("Tasks") if fragment(row)["name"] != "multi_task"]
+
+
+@pytest.mark.parametrize("row", CHOOSING, ids=lambda row: fragment(row)["name"])
+def test_a_task_has_the_metrics_that_are_named(row, tmp_path):
+    """The first is the main one, and each can be chosen."""
+    named = re.sub(r" \(.*?\)", "", row[3]).split(", ")
+    for name in named:
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row) | {"metric": name}}))
+        assert load(tmp_path / "row.yaml", Fragment).value.task.main_metric == name
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row)}))
+    task = load(tmp_path / "row.yaml", Fragment).value.task
+    assert task.main_metric == named[0] and set(named) == set(get_args(get_type_hints(type(task))["metric"]))
+
+
 def test_papers_are_arxiv_ids():
-    for _, row in ROWS:
+    for row in (row for heading, row in ROWS if heading != "Tasks"):
         assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b", row[3]), row[3]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -72,9 +73,9 @@ class Language(Task):
         kept = {name: [found[name][i] for i in full] for name in found if name != "overflow_to_sample_mapping"}
         return kept | {"labels": [self.asked(ids) for ids in kept["input_ids"]]}
 
+    @abstractmethod
     def asked(self, ids: list[int]) -> list[int]:
         """What is to be predicted at each token of a piece."""
-        return [IGNORED] * len(ids)
 
     @property
     def main_metric(self) -> str:
@@ -134,6 +135,9 @@ class MaskedLM(Language):
         if tokenizer.mask_token_id is None:
             raise ValueError("name: the tokenizer has no mask token; use causal_lm for such a model")
         self.special = torch.tensor(tokenizer.all_special_ids)
+
+    def asked(self, ids: list[int]) -> list[int]:
+        return [IGNORED] * len(ids)
 
     def draw(self, row: Row, draw: torch.Generator) -> Row:
         ids = torch.tensor(row["input_ids"])

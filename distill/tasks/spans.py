@@ -15,7 +15,8 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
 from distill.tasks.task import Task
 from distill.tasks.texts import room_for
-from losses.loss import IGNORED, valid_tokens
+from losses import DIST
+from losses.loss import IGNORED, Loss, valid_tokens
 
 LONGEST = 30
 """Tokens of an answer."""
@@ -42,6 +43,14 @@ class QuestionAnswering(Task):
         for step in self.augmentations():
             if step.shortens:
                 raise ValueError("augment: a shortened context may have lost the answer")
+
+    def check(self, losses: dict[str, Loss], several: bool) -> None:
+        if several:
+            raise ValueError("teacher: of several teachers, places in a text are not joined; name one for this task")
+        for name, loss in losses.items():
+            if isinstance(loss, DIST) or getattr(loss, "smoothing", 0) or getattr(loss, "noise", 0):
+                why = "DIST, noise and smoothing would count padding where the classes are places in a text"
+                raise ValueError(f"losses: {name}: {why}")
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.augment import Augmentation, Row
 from distill.tasks.classes import Classes
-from losses.loss import predicted
+from losses.loss import Loss, predicted
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
 """From a batch to the logits of its rows, [B, ...]."""
@@ -62,6 +62,9 @@ class Task(ABC):
     def augmentations(self) -> list[Augmentation]:
         """The augmentations in their order."""
         return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+
+    def check(self, losses: dict[str, Loss], several: bool) -> None:  # noqa: B027 (most tasks go with all)
+        """Raise ValueError if the task does not go with these losses, or with several teachers."""
 
     @abstractmethod
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:

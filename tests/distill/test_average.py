@@ -11,13 +11,13 @@ from distill.average import AveragedStudent, MovingAverage
 from distill.config import ConfigError
 from distill.module import Distillation
 from distill.optimizer import Optimizer
-from distill.tasks import Classification
 from losses import HiddenMSE, Labels, Logits
 from prune_schedules import Magnitude, Prune
 from prune_schedules.schedule import Moment, Steps, Timeline
 from quant_aware.quantize import Quantize, QuantizeAware
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
 from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, collate, rows
+from tests.distill.worlds import three_classes
 from tests.families import tiny
 
 DECAY = Steps(initial=0.5, at={"50%": 0.9})
@@ -33,7 +33,7 @@ def built() -> Distillation:
     average = MovingAverage(decay=DECAY).begin(student)
     for loss in losses.values():
         loss.setup(student.config, average.model.config)
-    return Distillation(student, average, losses, Classification(data="none"), Optimizer(lr=1e-2), Timeline(4, 2))
+    return Distillation(student, average, losses, three_classes(), Optimizer(lr=1e-2), Timeline(4, 2))
 
 
 @torch.no_grad()

@@ -11,11 +11,10 @@ from distill.batches import LengthGrouped, Loader
 from distill.curves import Curves
 from distill.module import Distillation
 from distill.optimizer import Optimizer
-from distill.tasks import Classification
-from distill.tasks.classes import Classes
 from distill.teacher import FrozenTeacher
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
 from prune_schedules.schedule import Linear, Moment, Timeline
+from tests.distill.worlds import three_classes
 from tests.families import tiny
 
 LENGTHS = [3, 9, 5, 7, 2, 8, 4, 6]
@@ -39,13 +38,6 @@ def collate(found: list[dict]) -> dict[str, torch.Tensor]:
     }
 
 
-def task() -> Classification:
-    """As it is after looking at data of three classes."""
-    found = Classification(data="none")
-    found.classes = Classes(*[["a", "b", "c"]] * 2)
-    return found
-
-
 def module(**losses) -> Distillation:
     teacher, student = tiny("bert", layers=4), tiny("bert", layers=2)
     for part in student.modules():
@@ -56,7 +48,7 @@ def module(**losses) -> Distillation:
             p.mul_(0.9)
     for loss in losses.values():
         loss.setup(student.config, teacher.config)
-    return Distillation(student, FrozenTeacher(teacher), losses, task(), Optimizer(lr=1e-3), Timeline(4, 1))
+    return Distillation(student, FrozenTeacher(teacher), losses, three_classes(), Optimizer(lr=1e-3), Timeline(4, 1))
 
 
 class Watch(lightning.Callback):
@@ -187,7 +179,7 @@ def test_a_student_equal_to_its_teacher_stays(tmp_path):
     for part in student.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    built = Distillation(student, FrozenTeacher(teacher), losses, task(), Optimizer(lr=1e-3), Timeline(1, 1))
+    built = Distillation(student, FrozenTeacher(teacher), losses, three_classes(), Optimizer(lr=1e-3), Timeline(1, 1))
     for gradient in fit(built, 8, 1, tmp_path).gradients.values():
         assert float(gradient.abs().max()) < 1e-6
 

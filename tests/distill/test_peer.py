@@ -8,7 +8,6 @@ from distill.config import ConfigError
 from distill.module import Distillation
 from distill.optimizer import Optimizer
 from distill.peer import LearningPeer, Peer, on_outputs
-from distill.tasks import Classification
 from losses import DIST, AttentionKL, HiddenMSE, Labels, Logits
 from prune_schedules.schedule import Constant, Moment, Timeline
 from students.signals import Signals
@@ -16,6 +15,7 @@ from students.trace import Recorder
 from students.transformer import Transformer
 from tests.distill.runs import checkpoint, resumes_bit_for_bit
 from tests.distill.test_module import collate, fit, rows
+from tests.distill.worlds import three_classes
 from tests.families import tiny
 from tests.repositories import save_tiny_bert
 
@@ -38,8 +38,7 @@ def built(**losses) -> Distillation:
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
     for loss in losses.values():
         loss.setup(student.config, peer.config)
-    task = Classification(data="none")
-    return Distillation(student, LearningPeer(peer), losses, task, Optimizer(lr=1e-3), Timeline(2, 1))
+    return Distillation(student, LearningPeer(peer), losses, three_classes(), Optimizer(lr=1e-3), Timeline(2, 1))
 
 
 def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict) -> dict[str, torch.Tensor]:

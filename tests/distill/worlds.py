@@ -9,7 +9,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
-from distill.tasks import CausalLM, MaskedLM, QuestionAnswering, Seq2Seq, Task, TokenClassification
+from distill.tasks import CausalLM, Classification, MaskedLM, QuestionAnswering, Seq2Seq, Task, TokenClassification
+from distill.tasks.classes import Classes
 from tests.repositories import BAD, GOOD, NOUNS, save_tokenizer
 
 TAGS = ["O", "B-thing", "I-thing", "B-praise"]
@@ -52,6 +53,13 @@ WORLDS = {
     "causal_lm": (CausalLM, told, GPT2Config),
     "seq2seq": (Seq2Seq, turned, T5Config),
 }
+
+
+def three_classes() -> Classification:
+    """The task as it is after looking at data of three classes."""
+    task = Classification(data="none")
+    task.classes = Classes(*[["a", "b", "c"]] * 2)
+    return task
 
 
 def save_data(name: str, folder: Path, rows: int = 48) -> None:
