@@ -1,9 +1,11 @@
 """A tiny run that does everything: data, teacher and config in a temporary folder."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from distill.measure import latencies
 from tests.repositories import save_sst2, save_tiny_bert
 
 CONFIG = """\
@@ -22,6 +24,12 @@ optimizer: {{lr: 1e-3}}
 trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
 output: {output}
 """
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for a latency to be measured well: five rounds, not seconds of them."""
+    monkeypatch.setattr("distill.finish.latencies", partial(latencies, seconds=0.0))
 
 
 @pytest.fixture(scope="session")
