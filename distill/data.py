@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.hub import loading
 from distill.tasks import MultiTask, Task
+from distill.tasks.texts import OnTexts, bad_texts
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -93,13 +95,17 @@ def check(task: Task, tables: DatasetDict) -> None:
             if name not in table.column_names:
                 raise ValueError(f"data: {file} has no column {name!r}; there are {', '.join(table.column_names)}")
         kinds[split] = task.kind(table)
-        bad = list(task.bad_rows(table))
-        if bad:
-            more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
-            raise ValueError(f"data: {file} row {bad[0][0]}: {bad[0][1]}{more}")
+        refuse(f"data: {file}", task.bad_rows(table))
     # Class 0 of one file must not be class 1 of the other.
     if kinds.get("validation", kinds["train"]) != kinds["train"]:
         raise ValueError(f"data: the labels are {kinds['train']} for training, {kinds['validation']} for validation")
+
+
+def refuse(where: str, rows: Iterable[tuple[int, str]]) -> None:
+    """Raises ValueError if there are any such rows, naming the first."""
+    if bad := list(rows):
+        more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+        raise ValueError(f"{where} row {bad[0][0]}: {bad[0][1]}{more}")
 
 
 def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
@@ -127,6 +133,8 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str]
     if head and task.classes:
         task.classes.follow(head)
     rows = DatasetDict({split: _encode(task, table) for split, table in tables.items()})
+    if isinstance(task, OnTexts) and task.unlabelled:
+        rows["train"] = concatenate_datasets([rows["train"], _encode(task, unlabelled(task))])
     if task.redrawn:
         rows["validation"] = rows["validation"].map(
             lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
@@ -172,6 +180,23 @@ def prepare_several(
             rows = concatenate_datasets([rows.remove_columns("labels"), labels], axis=1)
             kept[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
     return DatasetDict({split: concatenate_datasets(parts) for split, parts in kept.items()}), notes
+
+
+def unlabelled(task: OnTexts) -> Dataset:
+    """The texts without labels.
+
+    Raises:
+        ValueError: if they cannot be read, lack a column, or a text is empty.
+    """
+    try:
+        table = read(task.unlabelled)["train"]
+        for name in task.texts:
+            if name not in table.column_names:
+                raise ValueError(f"data: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        refuse(f"data: {task.unlabelled}", bad_texts(table, task.texts))
+    except ValueError as error:
+        raise ValueError(str(error).replace("data:", "unlabelled:", 1)) from error
+    return table.select_columns(task.texts)
 
 
 def _encode(task: Task, table: Dataset) -> Dataset:

@@ -103,7 +103,7 @@ class Experiment:
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         self._check_teachers()
-        self.task.check(self.losses, several=isinstance(self.teacher, Teachers))
+        self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
         if not 0 <= self.seed < 2**32:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ class DKD(Softened):
         alpha: weight of how sure the teacher is of the label.
         beta: weight of the other classes.
     """
+
+    needs_labels: ClassVar[bool] = True
 
     alpha: float = 1.0
     beta: float = 8.0

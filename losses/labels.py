@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import PerPrediction, predicted
+from losses.loss import PerPrediction, known
 from students.trace import Signals, Trace
 
 
@@ -44,7 +44,11 @@ class Labels(PerPrediction):
             raise ValueError("smoothing: a single output has no classes to spread a target over")
         self.student_needs = Signals(logits=True)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of predictions whose label is known."""
+        return known(batch).sum()
+
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sum over the predictions, number of predictions."""
-        chosen = predicted(batch)
+        """Sum over the predictions whose label is known, number of them."""
+        chosen = known(batch)
         return label_loss(student.logits[chosen], batch["labels"][chosen], self.smoothing).sum(), chosen.sum()

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
-from losses.loss import PerPrediction, predicted
+from losses.loss import PerPrediction, known, predicted
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.trace import Signals, Trace
 
@@ -23,6 +23,17 @@ def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 class OnLogits(PerPrediction):
     """What the losses on outputs share: each prediction of the student is compared with the teacher's."""
+
+    needs_labels: ClassVar[bool] = False
+    """Whether it looks at the label too, so that rows without one do not count."""
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of predictions."""
+        return self.compared(batch).sum()
+
+    def compared(self, batch: dict[str, Tensor]) -> Tensor:
+        """True where the two are compared, in the shape of the labels."""
+        return known(batch) if self.needs_labels else predicted(batch)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks both models for their logits.
@@ -42,7 +53,7 @@ class OnLogits(PerPrediction):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the predictions, number of predictions."""
-        chosen, labels = predicted(batch), batch.get("labels")
+        chosen, labels = self.compared(batch), batch.get("labels")
         labels = None if labels is None else labels[chosen]
         return self.distance(student.logits[chosen], teacher.logits[chosen], labels).sum(), chosen.sum()
 

@@ -14,6 +14,8 @@ from students.trace import Signals, Trace
 
 IGNORED = -100
 """The label of a position of which no prediction is asked, as in transformers and torch."""
+UNKNOWN = -1
+"""The class of a row that is to be judged and has no label; a number that is not known is NaN."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,6 +89,12 @@ def predicted(batch: dict[str, Tensor]) -> Tensor:
     if labels is None or labels.is_floating_point():
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
     return labels != IGNORED
+
+
+def known(batch: dict[str, Tensor]) -> Tensor:
+    """True where a prediction is asked and its label is known, in the shape of the labels."""
+    labels = batch["labels"]
+    return ~labels.isnan() if labels.is_floating_point() else (labels != IGNORED) & (labels != UNKNOWN)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from distill.tasks.language import Perplexity
 from distill.tasks.task import Predict, Task
-from distill.tasks.texts import room_for
+from distill.tasks.texts import bad_texts, room_for
 from losses.loss import predicted
 
 
@@ -59,10 +59,7 @@ class Seq2Seq(Task):
         return [self.source, self.target]
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        for column in self.columns:
-            for row, text in enumerate(table[column], 1):
-                if not isinstance(text, str) or not text.strip():
-                    yield row, f"{column!r} is {'empty' if not text else f'{text!r}, not a text'}"
+        yield from bad_texts(table, self.columns)
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         found = self.tokenizer(rows[self.source], truncation=True, max_length=self.max_length)

@@ -44,8 +44,8 @@ class QuestionAnswering(Task):
             if step.shortens:
                 raise ValueError("augment: a shortened context may have lost the answer")
 
-    def check(self, losses: dict[str, Loss], several: bool) -> None:
-        if several:
+    def check(self, losses: dict[str, Loss], teachers: int) -> None:
+        if teachers > 1:
             raise ValueError("teacher: of several teachers, places in a text are not joined; name one for this task")
         for name, loss in losses.items():
             if isinstance(loss, DIST) or getattr(loss, "smoothing", 0) or getattr(loss, "noise", 0):

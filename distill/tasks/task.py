@@ -63,8 +63,8 @@ class Task(ABC):
         """The augmentations in their order."""
         return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
 
-    def check(self, losses: dict[str, Loss], several: bool) -> None:  # noqa: B027 (most tasks go with all)
-        """Raise ValueError if the task does not go with these losses, or with several teachers."""
+    def check(self, losses: dict[str, Loss], teachers: int) -> None:  # noqa: B027 (most tasks go with all)
+        """Raise ValueError if the task does not go with these losses, or so many teachers."""
 
     @abstractmethod
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:

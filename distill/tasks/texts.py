@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.task import Task
+from losses.loss import UNKNOWN, Loss
 
 
 @dataclass(kw_only=True)
@@ -27,17 +28,23 @@ class OnTexts(Task):
     Args:
         text: the column of the text, or the two columns of a pair; if not given, the columns of texts in their order.
         label: the column of the label.
+        unlabelled: more texts to train on, named as ``data`` is, with the same columns; the teacher judges them.
     """
 
     head: ClassVar[type] = AutoModelForSequenceClassification
 
     text: str | list[str] | None = None
     label: str = "label"
+    unlabelled: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
             raise ValueError(f"text: one column or two, not {len(self.text)}")
+
+    def check(self, losses: dict[str, Loss], teachers: int) -> None:
+        if self.unlabelled and not teachers:
+            raise ValueError("task: unlabelled: without a teacher there is nothing to learn from these texts")
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
@@ -51,17 +58,16 @@ class OnTexts(Task):
         return [*self.texts, self.label]
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        for column in self.texts:
-            for row, text in enumerate(table[column], 1):
-                if not isinstance(text, str) or not text.strip():
-                    empty = text is None or isinstance(text, str)
-                    yield row, f"{column!r} is {'empty' if empty else f'{text!r}, not a text'}"
+        yield from bad_texts(table, self.texts)
         missing = [row for row, label in enumerate(table[self.label], 1) if label is None or label == ""]
         yield from ((row, f"{self.label!r} is missing") for row in missing)
         # A gap makes real numbers of a column of classes; then the other rows are not at fault.
         for row, label in enumerate([] if missing else table[self.label], 1):
             if wrong := self.wrong(label):
                 yield row, f"{self.label!r} is {label!r}{wrong}"
+
+    unknown: ClassVar[int | float] = UNKNOWN
+    """The label of a text that has none."""
 
     @abstractmethod
     def wrong(self, label: object) -> str:
@@ -74,10 +80,21 @@ class OnTexts(Task):
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         texts = (rows[column] for column in self.texts)
         found = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
-        return dict(found) | {"labels": [self.number(label) for label in rows[self.label]]}
+        count = len(rows[self.texts[0]])
+        labels = [self.number(label) for label in rows[self.label]] if self.label in rows else [self.unknown] * count
+        return dict(found) | {"labels": labels}
 
     def shown(self, row: dict) -> str:
         return " · ".join(str(row[column]) for column in self.texts)
+
+
+def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
+    """The rows that lack a text: (row counted from 1, what is wrong with it)."""
+    for column in columns:
+        for row, text in enumerate(table[column], 1):
+            if not isinstance(text, str) or not text.strip():
+                empty = text is None or isinstance(text, str)
+                yield row, f"{column!r} is {'empty' if empty else f'{text!r}, not a text'}"
 
 
 def text_columns(table: Dataset, named: str | list[str] | None, other: str | None, most: int) -> list[str]:
@@ -183,6 +200,7 @@ class Regression(OnTexts):
     """
 
     problem: ClassVar[str] = "regression"
+    unknown: ClassVar[float] = math.nan
 
     metric: Literal["pearson", "spearman"] = "spearman"
 
