@@ -33,7 +33,7 @@ class CachedTeacher:
 
     Args:
         teacher: runs for rows that are missing.
-        rows: the token ids of all training rows, in their order.
+        rows: the token ids of all training rows, in their order; of a decoder with a text of its own those after them.
         folder: of all caches.
         precision: in which the teacher runs; other numbers go to another folder.
     """
@@ -64,7 +64,7 @@ class CachedTeacher:
             self.ran += len(rows)
             return self.teacher.trace(batch, signals)
         valid = valid_positions(config, batch)
-        self._check(rows, batch["input_ids"], next(iter(valid.values())))
+        self._check(rows, batch)
         names = ["logits"] * signals.logits + [f"{stack}-{layer}" for stack, layer in sorted(signals.hidden)]
         arrays = {name: self._open(name) for name in names}
         if all(found is not None and (found[1][rows] == self.keys[rows]).all() for found in arrays.values()):
@@ -87,9 +87,13 @@ class CachedTeacher:
         """What the cache was worth, for the report."""
         return f"ran for {self.ran} rows, and was read from its cache for {self.read}"
 
-    def _check(self, rows: np.ndarray, ids: Tensor, valid: Tensor) -> None:
-        for row, tokens, mask in zip(rows, ids.cpu(), valid.cpu(), strict=True):
-            if key(tokens[mask].numpy()) != self.keys[row]:
+    def _check(self, rows: np.ndarray, batch: dict[str, Tensor]) -> None:
+        texts = [(batch["input_ids"], batch.get("attention_mask"))]
+        if "decoder_attention_mask" in batch:
+            texts.append((batch["labels"], batch["decoder_attention_mask"]))
+        for at, row in enumerate(rows):
+            tokens = [ids[at] if mask is None else ids[at][mask[at].bool()] for ids, mask in texts]
+            if key(torch.cat(tokens).cpu().numpy()) != self.keys[row]:
                 raise ValueError(f"teacher cache: row {row} does not hold the tokens it was made for")
 
     def _write(self, trace: Trace, rows: np.ndarray, valid: dict[str, Tensor]) -> dict[str, tuple]:

@@ -59,7 +59,9 @@ def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean"
     Of distributions, the log of the mean of the probabilities, weighted (You et al. 2017, KDD); or, with ``confident``,
     the logits of whichever is surest of its likeliest class. Of single numbers, their weighted mean.
     """
-    stacked, shares = torch.stack(logits).float(), torch.tensor(weights, device=logits[0].device) / sum(weights)
+    width = min(part.shape[-1] for part in logits)  # vocabularies may be padded to different round sizes
+    stacked = torch.stack([part[..., :width] for part in logits]).float()
+    shares = torch.tensor(weights, device=stacked.device) / sum(weights)
     shares = shares.view(-1, *[1] * logits[0].ndim)
     if stacked.shape[-1] == 1:
         return (shares * stacked).sum(0)
@@ -67,7 +69,7 @@ def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean"
     if choose == "mean":
         return (log_p + shares.log()).logsumexp(0)
     surest = log_p.max(-1, keepdim=True).values.argmax(0, keepdim=True)
-    return stacked.gather(0, surest.expand(1, *logits[0].shape))[0]
+    return stacked.gather(0, surest.expand_as(stacked[:1]))[0]
 
 
 class Ensemble:

@@ -147,5 +147,8 @@ def training_rows(
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:
         folder = Path(experiment.output) / ".teacher-cache"
-        teachers[name] = CachedTeacher(teachers[name], list(rows["input_ids"]), folder, precision)
+        read = list(rows["input_ids"])
+        if "decoder_attention_mask" in rows.column_names:
+            read = [ids + written for ids, written in zip(read, rows["labels"], strict=True)]
+        teachers[name] = CachedTeacher(teachers[name], read, folder, precision)
     return rows.add_column("row", list(range(len(rows)))) if cached else rows, teachers

@@ -21,7 +21,11 @@ ASKED = Signals(logits=True, hidden=frozenset({("encoder", 0), ("encoder", 2)}))
 
 
 def rows_of(data: dict[str, torch.Tensor]) -> list[list[int]]:
-    return [ids[mask.bool()].tolist() for ids, mask in zip(data["input_ids"], data["attention_mask"], strict=True)]
+    found = [ids[mask.bool()].tolist() for ids, mask in zip(data["input_ids"], data["attention_mask"], strict=True)]
+    if "decoder_attention_mask" in data:
+        written = zip(data["labels"], data["decoder_attention_mask"], strict=True)
+        found = [ids + labels[mask.bool()].tolist() for ids, (labels, mask) in zip(found, written, strict=True)]
+    return found
 
 
 def cached(folder: Path, data: dict, model: torch.nn.Module | None = None, **more: str) -> CachedTeacher:
@@ -89,14 +93,16 @@ def test_outputs_of_tokens_are_kept_without_padding(tmp_path):
 
 def test_a_decoder_speaks_at_its_own_positions(tmp_path):
     data = batch("t5", size=3, head="lm")
-    data["decoder_input_ids"], data["decoder_attention_mask"] = (
-        data[name][:, :5] for name in ("decoder_input_ids", "decoder_attention_mask")
-    )
+    for name in ("decoder_input_ids", "decoder_attention_mask", "labels"):
+        data[name] = data[name][:, :5]
     teacher = cached(tmp_path, data, tiny("t5", head="lm"))
     truth, mask = teacher.teacher.trace(data, LOGITS).logits, data["decoder_attention_mask"].bool()
     for _ in range(2):
         assert torch.equal(teacher.trace(of(data, [0, 1, 2]), LOGITS).logits[mask], truth[mask])
     assert teacher.read == 3
+    other = of(data, [0, 1, 2]) | {"labels": data["labels"].clamp(max=4)}
+    with pytest.raises(ValueError, match="row 0 does not hold the tokens it was made for"):
+        teacher.trace(other, LOGITS)
 
 
 def test_a_vocabulary_is_the_teachers_own(tmp_path):

@@ -1,0 +1,80 @@
+"""What the teacher's cache is worth: one step of the student with a teacher that runs, and with one that is read.
+
+    python -m benchmarks.cache [--steps 60]
+
+The two take turns step by step in one process. Teacher of 6 blocks, student of 2, both 384 wide; 32 rows of 32
+tokens; a loss on the logits, or on the logits and on two layers of states.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from distill.cache import CachedTeacher
+from distill.teacher import FrozenTeacher
+from losses import HiddenMSE, Logits, Loss
+from prune_schedules.schedule import Timeline
+from students.trace import Recorder, Signals
+
+BATCHES, ROWS, TOKENS, WARM_UP = 8, 32, 32, 3
+SHAPE = {"vocab_size": 8000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_labels": 2}
+
+
+def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], list[float], float]:
+    """Of each step with a teacher that runs, and with one that is read; and the bytes on disk of a row."""
+    torch.manual_seed(0)
+    teacher, student = (BertForSequenceClassification(BertConfig(num_hidden_layers=n, **SHAPE)) for n in (6, 2))
+    for loss in losses:
+        loss.setup(student.config, teacher.config)
+        loss.at(0, Timeline(1, 1))
+    needs = [Signals(), Signals()]
+    for loss in losses:
+        needs = [needs[0] | loss.student_needs, needs[1] | loss.teacher_needs]
+    ids = torch.randint(5, 8000, (BATCHES * ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
+    runs = FrozenTeacher(teacher)
+    reads = CachedTeacher(runs, ids.tolist(), folder)
+    recorder, optimizer = Recorder(student.train()), torch.optim.AdamW(student.parameters(), lr=1e-5)
+    batches = [
+        {"input_ids": part, "attention_mask": torch.ones_like(part), "row": rows, "labels": torch.zeros(ROWS).long()}
+        for part, rows in zip(ids.split(ROWS), torch.arange(BATCHES * ROWS).split(ROWS), strict=True)
+    ]
+    for batch in batches:
+        reads.trace(batch, needs[1])
+    times: dict[object, list[float]] = {runs: [], reads: []}
+    for step in range(WARM_UP + steps):
+        batch = batches[step % BATCHES]
+        for source, found in times.items():
+            begin = time.perf_counter()
+            taught, learnt = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
+            sum(total / count for total, count in (loss(learnt, taught, batch) for loss in losses)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            found.append(time.perf_counter() - begin)
+    size = sum(file.stat().st_size for file in folder.rglob("*.npy")) / len(ids)
+    return times[runs][WARM_UP:], times[reads][WARM_UP:], size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=60)
+    steps = parser.parse_args().steps
+    cases = {"logits": [Logits()], "logits and states": [Logits(), HiddenMSE(layers={1: 3, 2: 6})]}
+    for name, losses in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            run, read, size = seconds(losses, steps, Path(folder))
+        ratios = [a / b for a, b in zip(run, read, strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        slow, fast = (1000 * statistics.median(found) for found in (run, read))
+        print(
+            f"{name}: teacher runs {slow:.1f} ms, is read {fast:.1f} ms a step; {slow / fast:.2f} times faster, half "
+            f"of the pairs within {low:.2f} to {high:.2f}; {size:,.0f} bytes a row on disk"
+        )
+
+
+if __name__ == "__main__":
+    main()
