@@ -14,6 +14,7 @@ from distill.ensemble import Ensemble, Joint, Teachers, together
 from distill.measure import sizes, torch_predict
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals
+from tests.distill.worlds import three_classes
 from tests.families import batch, tiny
 from tests.repositories import save_tiny_bert
 
@@ -51,7 +52,9 @@ def two(choose: str = "mean") -> tuple[Ensemble, dict[str, torch.nn.Module]]:
     models = {"a": tiny("bert", layers=2).eval(), "b": tiny("bert", layers=4).eval()}
     with torch.no_grad():
         models["b"].classifier.weight += 1.0
-    return Ensemble({name: FrozenTeacher(model) for name, model in models.items()}, [1.0, 3.0], choose), models
+    return Ensemble(
+        {name: FrozenTeacher(model) for name, model in models.items()}, [1.0, 3.0], choose, three_classes()
+    ), models
 
 
 def test_a_site_says_whose_it_is():
@@ -76,7 +79,7 @@ def test_who_is_not_asked_does_not_run(monkeypatch):
 
 def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     ensemble, models = two("confident")
-    data, joint = batch("bert"), Joint(list(models.values()), [1.0, 3.0], "confident")
+    data, joint = batch("bert"), Joint(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
     assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
 
