@@ -11,8 +11,8 @@ from datasets.exceptions import DatasetGenerationError
 from transformers import PreTrainedTokenizerBase
 
 from distill.hub import loading
-from distill.tasks import MultiTask, Task
-from distill.tasks.texts import OnTexts, bad_texts
+from distill.tasks import DataTask, MultiTask
+from distill.tasks.texts import TextTask, bad_texts
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -82,7 +82,7 @@ def _read_folder(path: Path) -> DatasetDict:
     return DatasetDict({split: _read_file(file) for split, file in files.items() if file})
 
 
-def check(task: Task, tables: DatasetDict) -> None:
+def check(task: DataTask, tables: DatasetDict) -> None:
     """Looks through all rows, as they stand in the files.
 
     Raises:
@@ -108,7 +108,7 @@ def refuse(where: str, rows: Iterable[tuple[int, str]]) -> None:
         raise ValueError(f"{where} row {bad[0][0]}: {bad[0][1]}{more}")
 
 
-def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
+def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
     """The rows as the loop reads them: what ``task.encode`` makes, and ``length``; for validation also ``row``, the
     number of the row in ``task.validation``.
 
@@ -133,7 +133,7 @@ def prepare(task: Task, tokenizer: PreTrainedTokenizerBase, head: dict[int, str]
     if head and task.classes:
         task.classes.follow(head)
     rows = DatasetDict({split: _encode(task, table) for split, table in tables.items()})
-    if isinstance(task, OnTexts) and task.unlabelled:
+    if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], _encode(task, unlabelled(task))])
     if task.redrawn:
         rows["validation"] = rows["validation"].map(
@@ -182,7 +182,7 @@ def prepare_several(
     return DatasetDict({split: concatenate_datasets(parts) for split, parts in kept.items()}), notes
 
 
-def unlabelled(task: OnTexts) -> Dataset:
+def unlabelled(task: TextTask) -> Dataset:
     """The texts without labels.
 
     Raises:
@@ -199,7 +199,7 @@ def unlabelled(task: OnTexts) -> Dataset:
     return table.select_columns(task.texts)
 
 
-def _encode(task: Task, table: Dataset) -> Dataset:
+def _encode(task: DataTask, table: Dataset) -> Dataset:
     def encode(rows: dict[str, list]) -> dict[str, list]:
         found = task.encode(rows)
         return found | {"length": [len(ids) for ids in found["input_ids"]]}

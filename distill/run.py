@@ -142,7 +142,7 @@ def training_rows(
     """The rows as the loop reads them, and the teachers, those with a cache seen through it."""
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     task = experiment.task
-    if steps := [step.apply for step in task.augmentations()] + [task.draw] * task.redrawn:
+    if steps := [step.apply for step in task.augmentations()] + ([task.draw] if task.redrawn else []):
         return Augmented(rows, steps, order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:

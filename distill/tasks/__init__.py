@@ -4,13 +4,14 @@ from distill.tasks.language import CausalLM, MaskedLM
 from distill.tasks.sequences import Seq2Seq
 from distill.tasks.several import MultiTask
 from distill.tasks.spans import QuestionAnswering
-from distill.tasks.task import Task
+from distill.tasks.task import DataTask, Task
 from distill.tasks.texts import Classification, Regression
 from distill.tasks.tokens import TokenClassification
 
 __all__ = [
     "CausalLM",
     "Classification",
+    "DataTask",
     "MaskedLM",
     "MultiTask",
     "QuestionAnswering",

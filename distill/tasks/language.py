@@ -16,13 +16,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from distill.augment import Row
-from distill.tasks.task import Task
+from distill.tasks.task import DataTask
 from distill.tasks.texts import room_for, text_columns
 from losses.loss import IGNORED, predicted
 
 
 @dataclass(kw_only=True)
-class Language(Task):
+class Language(DataTask):
     """What the tasks on raw text share: rows are joined by line breaks and cut into pieces of ``max_length`` tokens.
 
     Args:

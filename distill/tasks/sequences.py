@@ -15,13 +15,13 @@ from torchmetrics.text import SacreBLEUScore
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from distill.tasks.language import Perplexity
-from distill.tasks.task import Predict, Task
+from distill.tasks.task import DataTask, Predict
 from distill.tasks.texts import bad_texts, room_for
 from losses.loss import predicted
 
 
 @dataclass(kw_only=True)
-class Seq2Seq(Task):
+class Seq2Seq(DataTask):
     """A text for each text, by an encoder and a decoder that predicts each token of the target from those before it.
 
     For BLEU the model writes by itself, always the likeliest next token.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification
 
-from distill.augment import Augmentation
 from distill.tasks.classes import Classes
 from distill.tasks.task import Task
-from distill.tasks.texts import OnTexts
+from distill.tasks.texts import TextTask
 
 
 @dataclass(kw_only=True)
@@ -31,38 +29,19 @@ class MultiTask(Task):
 
     head: ClassVar[type] = AutoModelForSequenceClassification
 
-    tasks: dict[str, Task]
-    data: str = field(default="", init=False)
-    max_length: int = field(default=1, init=False)
-    train_rows: int | None = field(default=None, init=False)
-    augment: Augmentation | dict[str, Augmentation] | None = field(default=None, init=False)
+    tasks: dict[str, TextTask]
 
     def __post_init__(self):
         super().__post_init__()
         if len(self.tasks) < 2:
             raise ValueError("tasks: name two or more; a single one is `task: {name: ...}`")
         for name, task in self.tasks.items():
-            if not isinstance(task, OnTexts):
-                raise ValueError(f"tasks: {name}: only classification and regression share a layer of outputs")
             if task.augment:
                 raise ValueError(f"tasks: {name}: augment: is for a single task")
-            if task.batch_size != OnTexts.batch_size:
+            if task.batch_size != Task.batch_size:
                 raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
             if "/" in name:
                 raise ValueError(f"tasks: {name!r} is no name, it has a slash")
-
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        raise NotImplementedError("each of the tasks is set up with its own data")
-
-    @property
-    def columns(self) -> list[str]:
-        return []
-
-    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        raise NotImplementedError
-
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        raise NotImplementedError
 
     def join(self) -> None:
         """Lays the outputs of the tasks side by side, once all are set up."""
@@ -76,7 +55,7 @@ class MultiTask(Task):
         """Which of the tasks it is."""
         return list(self.tasks).index(name)
 
-    def of(self, batch: dict[str, Tensor]) -> tuple[str, OnTexts]:
+    def of(self, batch: dict[str, Tensor]) -> tuple[str, TextTask]:
         """The task of a batch."""
         return list(self.tasks.items())[int(batch["task"][0])]
 

@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.text import SQuAD
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
-from distill.tasks.task import Task
+from distill.tasks.task import DataTask
 from distill.tasks.texts import room_for
 from losses import DIST
 from losses.loss import IGNORED, Loss, valid_tokens
@@ -23,7 +23,7 @@ LONGEST = 30
 
 
 @dataclass(kw_only=True)
-class QuestionAnswering(Task):
+class QuestionAnswering(DataTask):
     """A piece of the context for each question; the data has the columns of SQuAD: question, context, answers.
 
     Two distributions are predicted, where the answer begins and where it ends. A context that is too long is cut off,

@@ -1,4 +1,4 @@
-"""What a task is: columns and classes of the data, a head, where it predicts, and how that is judged."""
+"""What a task is: a head, where it predicts, how that is judged; and, of most, columns and classes of one data set."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ class Task(ABC):
     """What the models of a run are for.
 
     Args:
-        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
-            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation.
-        max_length: tokens beyond it are cut off.
         batch_size: examples in a batch of one process.
-        train_rows: use only the first so many training rows, after a fixed shuffle unless they belong together.
-        augment: one augmentation of the training rows, or several by name, applied in their order.
     """
 
     selector: ClassVar[str] = "name"
@@ -39,58 +34,25 @@ class Task(ABC):
     """The Auto class of transformers that loads a model with this head."""
     problem: ClassVar[str | None] = None
     """What transformers calls the ``problem_type``, where the head has one."""
-    in_order: ClassVar[bool] = False
-    """Whether a row goes on where the one before it ends, so that rows are not to be shuffled."""
     redrawn: ClassVar[bool] = False
     """Whether what is asked of a row is drawn anew in each epoch, by ``draw``."""
 
-    data: str
-    max_length: int = 128
     batch_size: int = 32
-    train_rows: int | None = None
-    augment: Augmentation | dict[str, Augmentation] | None = None
 
     def __post_init__(self):
-        for name in ("max_length", "batch_size", "train_rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.classes: Classes | None = None
         """Of the outputs; none where these are numbers, words of the tokenizer or positions."""
         self.validation: Dataset | None = None
-        """The rows by which is judged, as they are."""
-
-    def augmentations(self) -> list[Augmentation]:
-        """The augmentations in their order."""
-        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+        """The rows by which is judged, as they are, where they are of one data set."""
 
     def check(self, losses: dict[str, Loss], teachers: int) -> None:  # noqa: B027 (most tasks go with all)
         """Raise ValueError if the task does not go with these losses, or so many teachers."""
 
-    @abstractmethod
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Finds the columns and the classes in the training rows.
-
-        Raises:
-            ValueError: if a column is missing, or the tokenizer cannot serve.
-        """
-        self.tokenizer = tokenizer
-
-    @property
-    @abstractmethod
-    def columns(self) -> list[str]:
-        """The columns that are read, known after ``setup``."""
-
-    def kind(self, table: Dataset) -> object:
-        """What must be the same of the labels in all files."""
-        return None
-
-    @abstractmethod
-    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
-
-    @abstractmethod
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        """Of some rows what the model reads, ``labels``, and what the judging needs."""
+    def augmentations(self) -> list[Augmentation]:
+        """The augmentations of training rows in their order."""
+        return []
 
     def kinds(self, rows: Dataset) -> list[int]:
         """Of each row the kind, where a batch must not mix them."""
@@ -99,10 +61,6 @@ class Task(ABC):
     def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """A batch as losses and metrics want it."""
         return batch
-
-    def draw(self, row: Row, draw: torch.Generator) -> Row:
-        """The row with what is asked of it, where that is ``redrawn``."""
-        raise NotImplementedError
 
     @property
     @abstractmethod
@@ -148,3 +106,63 @@ class Task(ABC):
     def shown(self, row: dict) -> str:
         """What is read of a row of the data, in words."""
         return ""
+
+
+@dataclass(kw_only=True)
+class DataTask(Task):
+    """A task on one data set.
+
+    Args:
+        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
+            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation.
+        max_length: tokens beyond it are cut off.
+        train_rows: use only the first so many training rows, after a fixed shuffle unless they belong together.
+        augment: one augmentation of the training rows, or several by name, applied in their order.
+    """
+
+    in_order: ClassVar[bool] = False
+    """Whether a row goes on where the one before it ends, so that rows are not to be shuffled."""
+
+    data: str
+    max_length: int = 128
+    train_rows: int | None = None
+    augment: Augmentation | dict[str, Augmentation] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("max_length", "train_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
+
+    def augmentations(self) -> list[Augmentation]:
+        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+
+    @abstractmethod
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Finds the columns and the classes in the training rows.
+
+        Raises:
+            ValueError: if a column is missing, or the tokenizer cannot serve.
+        """
+        self.tokenizer = tokenizer
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The columns that are read, known after ``setup``."""
+
+    def kind(self, table: Dataset) -> object:
+        """What must be the same of the labels in all files."""
+        return None
+
+    @abstractmethod
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
+
+    @abstractmethod
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        """Of some rows what the model reads, ``labels``, and what the judging needs."""
+
+    def draw(self, row: Row, draw: torch.Generator) -> Row:
+        """The row with what is asked of it in an epoch, where that is ``redrawn``."""
+        return row

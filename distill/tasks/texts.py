@@ -17,12 +17,12 @@ from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
-from distill.tasks.task import Task
+from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
 
 
 @dataclass(kw_only=True)
-class OnTexts(Task):
+class TextTask(DataTask):
     """What the tasks on texts share.
 
     Args:
@@ -126,7 +126,7 @@ def room_for(tokenizer: PreTrainedTokenizerBase, length: int, pair: bool = False
 
 
 @dataclass(kw_only=True)
-class Classification(OnTexts):
+class Classification(TextTask):
     """One class for each text or pair of texts.
 
     Args:
@@ -192,7 +192,7 @@ class _Matthews(MulticlassMatthewsCorrCoef):
 
 
 @dataclass(kw_only=True)
-class Regression(OnTexts):
+class Regression(TextTask):
     """One real number for each text or pair of texts.
 
     Args:

@@ -18,13 +18,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
-from distill.tasks.task import Task
+from distill.tasks.task import DataTask
 from distill.tasks.texts import room_for
 from losses.loss import IGNORED
 
 
 @dataclass(kw_only=True)
-class TokenClassification(Task):
+class TokenClassification(DataTask):
     """One class for each word of a text that is split into words; a word's first token stands for it.
 
     Args:

@@ -12,7 +12,7 @@ from distill import run
 from distill.batches import LengthGrouped, in_turn
 from distill.config import ConfigError
 from distill.data import prepare_several
-from distill.tasks import Classification, MultiTask, Regression, TokenClassification
+from distill.tasks import Classification, MultiTask, Regression
 from tests.repositories import save_tokenizer, sentences
 
 CONFIG = """\
@@ -171,7 +171,6 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
     ("tasks", "said"),
     [
         ({"a": Classification(data="x")}, "tasks: name two or more"),
-        ({"a": Classification(data="x"), "b": TokenClassification(data="x")}, "tasks: b: only classification and reg"),
         ({"a": Classification(data="x"), "b": Regression(data="x", batch_size=4)}, "tasks: b: batch_size: is one for"),
         ({"a": Classification(data="x"), "b/c": Regression(data="x")}, "tasks: 'b/c' is no name"),
     ],
@@ -185,6 +184,10 @@ def test_what_several_tasks_cannot_be(tasks, said):
     ("given", "said"),
     [
         ({"task.tasks.part.data": "/nowhere"}, "task.tasks.part.data: there is no file or folder '/nowhere'"),
+        (
+            {"task.tasks.taste": {"name": "causal_lm", "data": "x"}},
+            "task.tasks.taste.name: no TextTask 'causal_lm'; there are classification, regression",
+        ),
         ({"task.tasks.taste.metric": "f2"}, "task.tasks.taste.metric: 'f2' is not one of"),
         (
             {"losses.logits": {"kind": "LogitsMSE"}, "teacher": "{folder}/of-part"},
