@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.hub import loading
 from distill.tasks import DataTask, MultiTask
-from distill.tasks.texts import TextTask, bad_texts
+from distill.tasks.columns import bad_texts, named
+from distill.tasks.texts import TextTask
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -190,9 +191,7 @@ def unlabelled(task: TextTask) -> Dataset:
     """
     try:
         table = read(task.unlabelled)["train"]
-        for name in task.texts:
-            if name not in table.column_names:
-                raise ValueError(f"data: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        named(table, "data", task.texts)
         refuse(f"data: {task.unlabelled}", bad_texts(table, task.texts))
     except ValueError as error:
         raise ValueError(str(error).replace("data:", "unlabelled:", 1)) from error

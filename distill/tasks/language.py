@@ -16,8 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from distill.augment import Row
+from distill.tasks.columns import room_for, text_columns
 from distill.tasks.task import DataTask
-from distill.tasks.texts import room_for, text_columns
 from losses.loss import IGNORED, predicted
 
 

@@ -14,9 +14,9 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.text import SacreBLEUScore
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
+from distill.tasks.columns import bad_texts, named, room_for
 from distill.tasks.language import Perplexity
 from distill.tasks.task import DataTask, Predict
-from distill.tasks.texts import bad_texts, room_for
 from losses.loss import predicted
 
 
@@ -45,10 +45,8 @@ class Seq2Seq(DataTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        for key in ("source", "target"):
-            name = getattr(self, key)
-            if name not in table.column_names:
-                raise ValueError(f"{key}: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        named(table, "source", [self.source])
+        named(table, "target", [self.target])
         room_for(tokenizer, self.max_length)
         self.end = tokenizer("a")["input_ids"][-1]
         if self.end not in tokenizer.all_special_ids:

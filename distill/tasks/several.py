@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from distill.tasks.classes import Classes
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
+from losses.loss import Loss
 
 
 @dataclass(kw_only=True)
@@ -42,6 +43,13 @@ class MultiTask(Task):
                 raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
             if "/" in name:
                 raise ValueError(f"tasks: {name!r} is no name, it has a slash")
+
+    def check(self, losses: dict[str, Loss], teachers: int) -> None:
+        for name, task in self.tasks.items():
+            try:
+                task.check(losses, teachers)
+            except ValueError as error:
+                raise ValueError(str(error).replace("task: ", f"task: tasks: {name}: ", 1)) from error
 
     def join(self) -> None:
         """Lays the outputs of the tasks side by side, once all are set up."""

@@ -13,8 +13,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.text import SQuAD
 from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
+from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
-from distill.tasks.texts import room_for
 from losses import DIST
 from losses.loss import IGNORED, Loss, valid_tokens
 
@@ -54,9 +54,7 @@ class QuestionAnswering(DataTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        for name in self.columns:
-            if name not in table.column_names:
-                raise ValueError(f"data: there is no column {name!r}; there are {', '.join(table.column_names)}")
+        named(table, "data", self.columns)
         if not tokenizer.is_fast:
             raise ValueError("data: the tokenizer does not tell which token stands where in the text")
         room_for(tokenizer, self.max_length, pair=True)

@@ -17,6 +17,7 @@ from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
+from distill.tasks.columns import bad_texts, named, room_for, text_columns
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
 
@@ -32,6 +33,8 @@ class TextTask(DataTask):
     """
 
     head: ClassVar[type] = AutoModelForSequenceClassification
+    unknown: ClassVar[int | float] = UNKNOWN
+    """The label of a text that has none."""
 
     text: str | list[str] | None = None
     label: str = "label"
@@ -49,8 +52,7 @@ class TextTask(DataTask):
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
         self.texts = text_columns(table, self.text, self.label, most=2)
-        if self.label not in table.column_names:
-            raise ValueError(f"label: there is no column {self.label!r}; there are {', '.join(table.column_names)}")
+        named(table, "label", [self.label])
         room_for(tokenizer, self.max_length, pair=len(self.texts) == 2)
 
     @property
@@ -65,9 +67,6 @@ class TextTask(DataTask):
         for row, label in enumerate([] if missing else table[self.label], 1):
             if wrong := self.wrong(label):
                 yield row, f"{self.label!r} is {label!r}{wrong}"
-
-    unknown: ClassVar[int | float] = UNKNOWN
-    """The label of a text that has none."""
 
     @abstractmethod
     def wrong(self, label: object) -> str:
@@ -86,43 +85,6 @@ class TextTask(DataTask):
 
     def shown(self, row: dict) -> str:
         return " · ".join(str(row[column]) for column in self.texts)
-
-
-def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
-    """The rows that lack a text: (row counted from 1, what is wrong with it)."""
-    for column in columns:
-        for row, text in enumerate(table[column], 1):
-            if not isinstance(text, str) or not text.strip():
-                empty = text is None or isinstance(text, str)
-                yield row, f"{column!r} is {'empty' if empty else f'{text!r}, not a text'}"
-
-
-def text_columns(table: Dataset, named: str | list[str] | None, other: str | None, most: int) -> list[str]:
-    """The columns of texts: those that were named, or all of them if there are not too many.
-
-    Raises:
-        ValueError: if a named column is missing, or none was named and there are more than ``most`` or none.
-    """
-    there = ", ".join(table.column_names)
-    if named is None:
-        kinds = {name: getattr(kind, "dtype", "") for name, kind in table.features.items() if name != other}
-        found = [name for name, kind in kinds.items() if kind in ("string", "large_string")]
-        if not 1 <= len(found) <= most:
-            pair = ", or the two of a pair" if most == 2 else ""
-            raise ValueError(f"text: name the column of the text{pair}; there are {there}")
-        return found
-    found = [named] if isinstance(named, str) else named
-    for name in found:
-        if name not in table.column_names:
-            raise ValueError(f"text: there is no column {name!r}; there are {there}")
-    return found
-
-
-def room_for(tokenizer: PreTrainedTokenizerBase, length: int, pair: bool = False) -> None:
-    """Raises ValueError if the special tokens alone are that many."""
-    special = tokenizer.num_special_tokens_to_add(pair=pair)
-    if length <= special:
-        raise ValueError(f"max_length: {length} leaves no room for text beside {special} special tokens")
 
 
 @dataclass(kw_only=True)

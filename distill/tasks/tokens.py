@@ -18,8 +18,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
+from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
-from distill.tasks.texts import room_for
 from losses.loss import IGNORED
 
 
@@ -42,8 +42,7 @@ class TokenClassification(DataTask):
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
         for key, name in (("words", self.words), ("tags", self.tags)):
-            if name not in table.column_names:
-                raise ValueError(f"{key}: there is no column {name!r}; there are {', '.join(table.column_names)}")
+            named(table, key, [name])
             if not hasattr(table.features[name], "feature"):
                 raise ValueError(f"{key}: the column {name!r} does not hold lists")
         if not tokenizer.is_fast:

@@ -188,6 +188,10 @@ def test_what_several_tasks_cannot_be(tasks, said):
             {"task.tasks.taste": {"name": "causal_lm", "data": "x"}},
             "task.tasks.taste.name: no TextTask 'causal_lm'; there are classification, regression",
         ),
+        (
+            {"task.tasks.part.unlabelled": "x.csv", "teacher": None},
+            "task.tasks.part.unlabelled: without a teacher there is nothing to learn",
+        ),
         ({"task.tasks.taste.metric": "f2"}, "task.tasks.taste.metric: 'f2' is not one of"),
         (
             {"losses.logits": {"kind": "LogitsMSE"}, "teacher": "{folder}/of-part"},
