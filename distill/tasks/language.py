@@ -5,35 +5,29 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
-from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from distill.augment import Row
 from distill.tasks.columns import room_for, text_columns
-from distill.tasks.task import DataTask
-from losses.loss import IGNORED, predicted
+from distill.tasks.vocabulary import VocabularyTask
+from losses.loss import IGNORED
 
 
 @dataclass(kw_only=True)
-class Language(DataTask):
+class Language(VocabularyTask):
     """What the tasks on raw text share: rows are joined by line breaks and cut into pieces of ``max_length`` tokens.
 
     Args:
         text: the column of the text; if not given, the only column of texts.
-        metric: by which the best state is chosen; a lower perplexity is better.
     """
 
     in_order: ClassVar[bool] = True
 
     text: str | None = None
-    metric: Literal["perplexity", "accuracy"] = "perplexity"
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,29 +70,6 @@ class Language(DataTask):
     @abstractmethod
     def asked(self, ids: list[int]) -> list[int]:
         """What is to be predicted at each token of a piece."""
-
-    @property
-    def main_metric(self) -> str:
-        """``metric``."""
-        return self.metric
-
-    @property
-    def better(self) -> Literal["max", "min"]:
-        return "min" if self.metric == "perplexity" else "max"
-
-    def metrics(self) -> MetricCollection:
-        """Perplexity, and the share of right tokens."""
-        right = MulticlassAccuracy(len(self.tokenizer), average="micro")
-        return MetricCollection({"perplexity": Perplexity(), "accuracy": right})
-
-    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The outputs that are tokens: a vocabulary may be padded to a round size."""
-        return logits[..., : len(self.tokenizer)]
-
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        asked = predicted(batch)
-        if asked.any():  # of a short text perhaps nothing was hidden, and torchmetrics' accuracy does not bear that
-            metrics.update(logits[asked].float(), batch["labels"][asked])
 
 
 @dataclass(kw_only=True)
@@ -147,23 +118,3 @@ class MaskedLM(Language):
         seen = torch.where(fate < 0.8, self.tokenizer.mask_token_id, torch.where(fate < 0.9, random, ids))
         labels = torch.where(asked, ids, IGNORED).tolist()
         return row | {"input_ids": torch.where(asked, seen, ids).tolist(), "labels": labels}
-
-
-class Perplexity(MeanMetric):
-    """e to the mean cross entropy of tokens [N], of logits [N, V]; torchmetrics' own is infinite where a probability is
-    too small for float32.
-    """
-
-    higher_is_better = False
-
-    def __init__(self):
-        # The parent's own choice leaves out what is no number: a model that diverges would seem better.
-        super().__init__(nan_strategy="disable")
-
-    def update(self, logits: Tensor, tokens: Tensor) -> None:
-        """Adds tokens."""
-        super().update(F.cross_entropy(logits, tokens, reduction="none"))
-
-    def compute(self) -> Tensor:
-        """Of all tokens so far."""
-        return super().compute().exp()

@@ -10,18 +10,16 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.text import SacreBLEUScore
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from distill.tasks.columns import bad_texts, named, room_for
-from distill.tasks.language import Perplexity
-from distill.tasks.task import DataTask, Predict
-from losses.loss import predicted
+from distill.tasks.task import Predict
+from distill.tasks.vocabulary import VocabularyTask
 
 
 @dataclass(kw_only=True)
-class Seq2Seq(DataTask):
+class Seq2Seq(VocabularyTask):
     """A text for each text, by an encoder and a decoder that predicts each token of the target from those before it.
 
     For BLEU the model writes by itself, always the likeliest next token.
@@ -64,31 +62,11 @@ class Seq2Seq(DataTask):
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
         return dict(found) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
-    @property
-    def main_metric(self) -> str:
-        """``metric``."""
-        return self.metric
-
-    @property
-    def better(self) -> Literal["max", "min"]:
-        return "min" if self.metric == "perplexity" else "max"
-
     def metrics(self) -> MetricCollection:
         """BLEU as sacrebleu counts it, as a share (Post 2018, arXiv 1804.08771); perplexity and the share of right
         tokens, each after the true ones before it.
         """
-        right = MulticlassAccuracy(len(self.tokenizer), average="micro")
-        parts = {"bleu": SacreBLEUScore(), "perplexity": Perplexity(), "accuracy": right}
-        return MetricCollection(parts, compute_groups=False)
-
-    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The outputs that are tokens: a vocabulary may be padded to a round size."""
-        return logits[..., : len(self.tokenizer)]
-
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        asked = predicted(batch)
-        for name in ("perplexity", "accuracy"):
-            metrics[name].update(logits[asked].float(), batch["labels"][asked])
+        return MetricCollection({"bleu": SacreBLEUScore()} | dict(super().metrics()), compute_groups=False)
 
     def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         written = greedy(lambda given: self.select(predict(given), given), batch, self.end, self.max_length)

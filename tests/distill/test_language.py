@@ -13,7 +13,7 @@ from distill.augment import Augmented
 from distill.batches import LengthGrouped
 from distill.data import prepare
 from distill.tasks import CausalLM, MaskedLM
-from distill.tasks.language import Perplexity
+from distill.tasks.vocabulary import Perplexity
 from losses.loss import IGNORED
 from tests.distill.tables import refused, write
 
