@@ -94,9 +94,9 @@ class Ensemble:
 
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
         """The signals of one batch, each teacher run only as far as its part asks."""
-        traces = {}
         if self.choose == "task":
             return self._own_teacher(batch, signals)
+        traces = {}
         for name, member in self.members.items():
             asked = replace(signals, hidden=own(signals.hidden, name), attention=own(signals.attention, name))
             if asked:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Pretrai
 class Student(ABC):
     """How the student is built; a subclass is one way, and its fields are what the user sets."""
 
-    def check(self, teacher: PretrainedConfig | None) -> None:  # noqa: B027 (some have nothing to check)
+    def check(self, teacher: PretrainedConfig | None) -> None:
         """Raise ValueError if no student can be built for such a teacher; needs no weights."""
 
     @abstractmethod

@@ -47,7 +47,7 @@ class Task(ABC):
         self.validation: Dataset | None = None
         """The rows by which is judged, as they are, where they are of one data set."""
 
-    def check(self, losses: dict[str, Loss], teachers: int) -> None:  # noqa: B027 (most tasks go with all)
+    def check(self, losses: dict[str, Loss], teachers: int) -> None:
         """Raise ValueError if the task does not go with these losses, or so many teachers."""
 
     def augmentations(self) -> list[Augmentation]:
@@ -92,7 +92,7 @@ class Task(ABC):
         """Adds the selected logits of a batch to the metrics."""
         metrics.update(self.predictions(logits, batch), batch["labels"][predicted(batch)])
 
-    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:  # noqa: B027
+    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         """Lets a model write where the task is to write texts, and adds them to the metrics."""
 
     def words(self, prediction: Tensor, row: dict) -> str | None:
