@@ -18,7 +18,7 @@ from losses.loss import IGNORED, PerPrediction
 from prune_schedules.schedule import Timeline
 from students import Transformer
 from students.signals import Trace
-from tests.distill.tables import refused, write
+from tests.distill.tables import write
 
 CONTEXT = "Great, moving film-script; (warm) endings: it's the actor's comedy!"
 
@@ -251,56 +251,3 @@ def test_a_question_whose_answer_was_cut_off_counts_as_not_answered(tokenizer, t
     metrics = task.metrics()
     task.judge(metrics, task.select(pointing(batch, [(8, 9)] * 2), batch), batch)
     assert {name: float(value) for name, value in metrics.compute().items()} == {"exact_match": 0.0, "f1": 0.0}
-
-
-# What is refused
-
-
-def answers(text: object, start: object) -> dict:
-    return {"question": "is it", "context": "one film", "answers": {"text": text, "answer_start": start}}
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (answers(["film"], [0]), "the answer 'film' does not stand at 0"),
-        (answers(["film"], [-4]), "the answer 'film' does not stand at -4"),
-        (answers(["film"], [99]), "the answer 'film' does not stand at 99"),
-        (answers([], []), "'answers' has no answer; questions without one are not this task"),
-        (answers(["film"], [4, 4]), "'answers' has no answer; questions without one are not this task"),
-        (answers(None, None), "'answers' has no answer; questions without one are not this task"),
-        (answers([""], [4]), "'answers' has '' at 4, not a text at a place"),
-        (answers([None], [4]), "'answers' has None at 4, not a text at a place"),
-        (answers(["film"], [None]), "'answers' has 'film' at None, not a text at a place"),
-        (answers(["film"], [4]) | {"context": ""}, "'context' is empty"),
-        (answers(["film"], [4]) | {"question": "  "}, "'question' is empty"),
-    ],
-)
-def test_a_bad_row_is_named(bad, said, tokenizer, tmp_path):
-    file = write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [bad])
-    found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} row 4: {said}")
-
-
-@pytest.mark.parametrize(
-    ("all_rows", "said"),
-    [
-        ("film", "'answers' has no 'text' and 'answer_start'"),
-        ({"text": ["film"]}, "'answers' has no 'text' and 'answer_start'"),
-        ([{"text": "film", "answer_start": 4}], "'answers' has no 'text' and 'answer_start'"),
-        ({"text": "film", "answer_start": 4}, "'text' and 'answer_start' of 'answers' are not lists"),
-        ({"text": ["film"], "answer_start": 4}, "'text' and 'answer_start' of 'answers' are not lists"),
-        ({"text": ["film"], "answer_start": ["4"]}, "'answers' has 'film' at '4', not a text at a place"),
-    ],
-)
-def test_answers_of_another_form_are_named(all_rows, said, tokenizer, tmp_path):
-    rows = [{"question": "is it", "context": "one film", "answers": all_rows}] * 3
-    file = write(tmp_path / "all.jsonl", rows)
-    found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} row 1: {said}")
-
-
-def test_a_missing_column_is_named(tokenizer, tmp_path):
-    file = write(tmp_path / "all.jsonl", [{"question": "is it", "text": "one film"}] * 3)
-    said = "data: there is no column 'context'; there are question, text"
-    assert refused(QuestionAnswering(data=file), tokenizer) == said
