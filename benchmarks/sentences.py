@@ -1,4 +1,4 @@
-"""Sentences of IMDB without labels, for the runs on SST-2: `python -m benchmarks.sentences imdb/unsupervised.parquet out.parquet --rows 120000`."""
+"""Sentences of IMDB without labels, for SST-2: ``python -m benchmarks.sentences REVIEWS.parquet OUT.parquet``."""
 
 import argparse
 import random
@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 
 def sentences(reviews: list[str], rows: int) -> list[str]:
-    """The first `rows` sentences of 4 to 20 words, in lower case as SST-2 is written; the reviews in an order drawn with seed 0."""
+    """The first ``rows`` sentences of 4 to 20 words, in lower case as in SST-2, of the reviews in an order drawn."""
     found = []
     for review in random.Random(0).sample(reviews, len(reviews)):
         parts = re.split(r"(?<=[.!?])\s+", review.lower().replace("\n", " "))

@@ -1,6 +1,9 @@
 """When and what to remove: schedules over the run, scores, masks on weights, and cutting for good."""
 
 from prune_schedules.cut import CutReport, cut
-from prune_schedules.prune import Magnitude, Prune, Pruner
+from prune_schedules.gates import Fisher, Movement, Taylor
+from prune_schedules.magnitude import Magnitude, Random
+from prune_schedules.prune import Prune
+from prune_schedules.pruner import Pruner
 
-__all__ = ["CutReport", "Magnitude", "Prune", "Pruner", "cut"]
+__all__ = ["CutReport", "Fisher", "Magnitude", "Movement", "Prune", "Pruner", "Random", "Taylor", "cut"]

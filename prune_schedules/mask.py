@@ -12,12 +12,25 @@ def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     return weight * mask
 
 
+class _Straight(torch.autograd.Function):
+    """``apply_mask``, with a gradient as if there were no mask (straight through)."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, mask: Tensor) -> Tensor:
+        return apply_mask(weight, mask)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
 class Mask(nn.Module):
     """Holds entries of a weight at zero; the weight beneath is kept, so that they may come back.
 
     ``mask`` (bool, broadcastable to the weight: its own shape for elements, [n, 1] for rows) is a buffer and
     thus saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is off and costs
-    nothing.
+    nothing. While ``straight`` is set the gradient of the weight beneath is that of what is masked as well, for
+    those who look at it; they take it away again before the optimizer's step.
     """
 
     order: ClassVar[int] = 0
@@ -25,16 +38,18 @@ class Mask(nn.Module):
     def __init__(self, shape: torch.Size | tuple[int, ...], device: torch.device | None = None):
         super().__init__()
         self.register_buffer("mask", torch.ones(shape, dtype=torch.bool, device=device))
-        self.enabled = False
+        self.enabled, self.straight = False, False
         self.register_load_state_dict_post_hook(_switch)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
-        return apply_mask(weight, self.mask) if self.enabled else weight
+        if not self.enabled:
+            return weight
+        return _Straight.apply(weight, self.mask) if self.straight else apply_mask(weight, self.mask)
 
     def keep(self, mask: Tensor) -> None:
         """Keep from now on the entries that ``mask`` names, which has the shape given at the start."""
-        self.mask.copy_(mask.view_as(self.mask))
+        self.mask.copy_(mask.reshape(self.mask.shape))
         _switch(self, None)
 
 

@@ -1,4 +1,4 @@
-"""What a pruner ranks and masks: the single entries of a weight, or the neurons or heads of a block."""
+"""What a pruner ranks and masks: entries or tiles of a weight, or the neurons or heads of a block."""
 
 from collections.abc import Callable
 
@@ -6,35 +6,54 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
-from prune_schedules.scores import unit_magnitude
 from students.units import Units
-from students.weights import add_step, latent
+from students.weights import add_step, latent, out_axis
 
-Score = Callable[[Tensor], Tensor]
-"""How much each entry of a weight matters, in the shape of the weight."""
+Numbers = Callable[[nn.Module, str], Tensor]
+"""A number for each entry of a parameter, by its module and name; ``latent`` gives the parameter itself."""
 
 
 class Entries:
-    """The single entries of one weight, under one mask of its shape."""
+    """The entries of one weight, or its tiles of ``tile`` outputs x inputs, under one mask.
+
+    Raises:
+        ValueError: if the weight is not a multiple of the tile.
+    """
 
     at_least = 0
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, tile: tuple[int, int] = (1, 1)):
         weight = latent(module)
-        self.module, self.mask = module, Mask(weight.shape, weight.device)
+        self.module, self.tile, self.mask = module, tile, Mask(weight.shape, weight.device)
+        size = tuple(self._outputs_first(weight).shape)
+        if any(n % t for n, t in zip(size, tile, strict=True)):
+            raise ValueError(f"shape: a weight of {size[0]} x {size[1]} is not made of tiles of {tile[0]} x {tile[1]}")
         add_step(module, self.mask)
 
-    def scores(self, score: Score) -> Tensor:
-        """One score per entry, in the shape of the weight; of a masked one that of what lies beneath."""
-        return score(latent(self.module))
+    def numbers(self, of: Numbers) -> list[Tensor]:
+        """What belongs to each tile, as one tensor [outputs, inputs, numbers]; of a masked one what lies beneath."""
+        (rows, columns), tensor = self.tile, self._outputs_first(of(self.module, "weight"))
+        if self.tile == (1, 1):
+            return [tensor.unsqueeze(-1)]
+        return [tensor.unfold(0, rows, rows).unfold(1, columns, columns).flatten(2)]
+
+    sent = numbers
 
     def keep(self, keep: Tensor) -> None:
-        """Mask all entries but those in ``keep`` (bool, the shape of the weight)."""
-        self.mask.keep(keep)
+        """Mask all tiles but those in ``keep`` (bool [outputs, inputs])."""
+        rows, columns = self.tile
+        self.mask.keep(self._outputs_first(keep.repeat_interleave(rows, 0).repeat_interleave(columns, 1)))
 
     def masked(self) -> tuple[int, int]:
-        """How many are masked, of how many."""
+        """How many entries are masked, of how many."""
         return int((~self.mask.mask).sum()), self.mask.mask.numel()
+
+    def gate(self) -> tuple[nn.Module, Mask]:
+        """The module whose weight, and the mask by which, a tile reaches what comes after it."""
+        return self.module, self.mask
+
+    def _outputs_first(self, tensor: Tensor) -> Tensor:
+        return tensor.movedim(out_axis(self.module), 0)
 
 
 class Whole:
@@ -54,11 +73,14 @@ class Whole:
             self.masks[module, name] = Mask(shape, weight.device)
             add_step(module, self.masks[module, name], name)
 
-    def scores(self, score: Score) -> Tensor:
-        """One score per unit, [count]: the L2 norm over the scores of its entries."""
-        return unit_magnitude(
-            [part.rows(score(latent(part.module, part.name)), self.units.count) for part in self.units.slices]
-        )
+    def numbers(self, of: Numbers) -> list[Tensor]:
+        """What belongs to each unit, one tensor [count, numbers] for each slice."""
+        return [part.rows(of(part.module, part.name), self.units.count) for part in self.units.slices]
+
+    def sent(self, of: Numbers) -> list[Tensor]:
+        """The same for the layer alone that reads the units."""
+        part = self.units.slices[-1]
+        return [part.rows(of(part.module, part.name), self.units.count)]
 
     def keep(self, keep: Tensor) -> None:
         """Mask all units but those in ``keep`` (bool [count])."""
@@ -70,3 +92,8 @@ class Whole:
         part = self.units.slices[0]
         stays = part.rows(self.masks[part.module, part.name].mask, self.units.count).any(dim=1)
         return int((~stays).sum()), self.units.count
+
+    def gate(self) -> tuple[nn.Module, Mask]:
+        """The layer that reads the units, and its mask."""
+        part = self.units.slices[-1]
+        return part.module, self.masks[part.module, part.name]

@@ -1,142 +1,12 @@
-"""Gradual pruning: masks on the weights, moved along a schedule of sparsity while the model trains."""
-
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, get_args
+"""The callback that moves the masks of all pruners along the timeline while the model trains."""
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.mask import Mask
-from prune_schedules.prunable import Entries, Whole
-from prune_schedules.schedule import Moment, Schedule, Timeline
-from prune_schedules.scores import Scope, lowest, magnitude
-from students.units import Units, heads, neurons
-from students.weights import Where, latent, select, uses
-
-Shape = Literal["elements", "neurons", "heads"]
-_WHERE: dict[Shape, list[Where]] = {
-    "elements": ["attention", "ffn"],
-    "neurons": ["ffn"],
-    "heads": ["attention"],
-}
-
-
-@dataclass(kw_only=True)
-class Pruner(ABC):
-    """Removes the weights that matter least, more and more of them, as ``sparsity`` says.
-
-    Masks are functions of the weights and of the step alone. Nothing in them is random, so the ranks of a DDP
-    run, whose weights are equal, find equal masks; they are saved with the weights, so a resumed run goes on
-    exactly.
-    """
-
-    sparsity: Schedule
-    """The share that is removed, 0 to 1; as a rule ``Cubic``."""
-    shape: Shape = "elements"
-    """What is removed: single weights, neurons of the feed-forward, or attention heads."""
-    where: list[Where] | None = None
-    """Which weights; by default attention and ffn, for neurons and heads the one they live in."""
-    scope: Scope = "layer"
-    """Whether each weight (or block, for neurons and heads) loses this share, or all are ranked together."""
-    every: Moment = Moment("1%")
-    """How often the masks are renewed while the sparsity changes."""
-
-    def __post_init__(self):
-        for name, allowed in (("shape", get_args(Shape)), ("scope", get_args(Scope))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        home = _WHERE[self.shape]
-        self.where = list(home) if self.where is None else self.where
-        if not self.where or set(self.where) - set(get_args(Where)):
-            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
-        if self.shape != "elements" and self.where != home:
-            raise ValueError(f"where: {self.shape} are in {home[0]} only, not in {', '.join(self.where)}")
-
-    @abstractmethod
-    def score(self, weight: Tensor) -> Tensor:
-        """How much each entry of a weight matters, in its shape; a unit counts by the L2 norm over those."""
-
-    def check(self, timeline: Timeline) -> None:
-        """Look through the whole schedule before the first step.
-
-        Raises:
-            ValueError: if a moment lies outside the run, or the sparsity outside 0 to 1.
-        """
-        start, stop, period = self._window(timeline)
-        for step in [*range(start, stop, period), stop]:
-            if not 0 <= self.sparsity.value(step, timeline) <= 1:
-                value = self.sparsity.value(step, timeline)
-                raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
-
-    def attach(self, model: PreTrainedModel) -> None:
-        """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
-
-        ``weights`` are the modules whose weight is pruned, by name, ``skipped`` what was left out, with the
-        reason.
-
-        Raises:
-            ValueError: if the family of the model is not known, or nothing is left to prune.
-        """
-        if self.shape == "elements":
-            self.weights, self.skipped = select(model, self.where)
-            self._ranked: list[Entries | Whole] = [Entries(module) for module in self.weights.values()]
-        else:
-            found = neurons(model) if self.shape == "neurons" else heads(model)
-            chosen, self.weights, self.skipped = untied(model, found)
-            self._ranked = [Whole(units) for units in chosen]
-        if not self._ranked:
-            raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
-
-    def _window(self, timeline: Timeline) -> tuple[int, int, int]:
-        ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
-        return min(ends), max(ends), max(1, self.every.step(timeline))
-
-    def due(self, step: int, timeline: Timeline) -> bool:
-        """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""
-        start, stop, period = self._window(timeline)
-        return step == stop or (start <= step < stop and (step - start) % period == 0)
-
-    @torch.no_grad()
-    def update(self, step: int, timeline: Timeline) -> None:
-        """Renew the masks if they are due at ``step``; otherwise nothing is computed."""
-        if not self.due(step, timeline):
-            return
-        scores = [part.scores(self.score) for part in self._ranked]
-        kept = lowest(scores, self.sparsity.value(step, timeline), self.scope, self._ranked[0].at_least)
-        for part, keep in zip(self._ranked, kept, strict=True):
-            part.keep(keep)
-
-    def sparsity_now(self) -> float:
-        """The share of the entries, neurons or heads that is masked."""
-        masked = [part.masked() for part in self._ranked]
-        return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
-
-
-def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
-    """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
-    users, chosen, weights, skipped = uses(model), [], {}, {}
-    for units in found:
-        names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
-        shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
-        if shared:
-            skipped[units.name] = f"tied: {', '.join(shared)}"
-        else:
-            chosen.append(units)
-            weights |= {
-                names[part][0].removesuffix(".weight"): part.module for part in units.slices if part.name == "weight"
-            }
-    return chosen, weights, skipped
-
-
-class Magnitude(Pruner):
-    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); neurons and heads by their L2 norm."""
-
-    def score(self, weight: Tensor) -> Tensor:
-        """``|w|``."""
-        return magnitude(weight)
+from prune_schedules.pruner import Pruner
+from students.weights import latent
 
 
 class Prune(Callback):
@@ -158,10 +28,26 @@ class Prune(Callback):
                 pruner.attach(pl_module.student)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the schedules and set the masks of the first step; after resuming they come out as saved."""
+        """Check the schedules and set the masks of the first step; after resuming they are there as saved."""
         for pruner in self.pruners.values():
             pruner.check(pl_module.timeline)
-        self._move(trainer.global_step, pl_module)
+        if trainer.global_step != self._step:
+            self._move(trainer.global_step, pl_module)
+        pl_module.status["sparsity"] = self.sparsity
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        """Tell the pruners that a batch comes."""
+        for pruner in self.pruners.values():
+            pruner.before_forward(trainer.global_step, pl_module.timeline, batch)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Show the pruners the gradients."""
+        for pruner in self.pruners.values():
+            pruner.before_step(trainer.global_step, pl_module.timeline)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -171,12 +57,23 @@ class Prune(Callback):
             self._move(trainer.global_step, pl_module)
 
     def _move(self, step: int, module: LightningModule) -> None:
-        due = self._step is None or any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
+        due = any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
         self._step = step
         for pruner in self.pruners.values():
             pruner.update(step, module.timeline)
         if due:
             module.status["sparsity"] = self.sparsity
+
+    def state_dict(self) -> dict[str, object]:
+        """The step of the masks, and what the pruners have seen."""
+        return {"step": self._step, "seen": {name: pruner.state() for name, pruner in self.pruners.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Take both up."""
+        self._step = state_dict["step"]
+        for name, state in state_dict["seen"].items():
+            if state:
+                self.pruners[name].load_state(state)
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -27,8 +27,9 @@ from distill.schema import spelling
 from distill.tasks import Task
 from distill.teacher import Teacher
 from losses import Loss
-from prune_schedules.prune import Pruner, Shape
+from prune_schedules.pruner import Pruner, Shape
 from prune_schedules.schedule import Schedule
+from prune_schedules.scores import Scope
 from quant_aware.quantize import Quantize
 from students import Student
 
@@ -132,8 +133,14 @@ def test_the_example_of_freezing_can_be_read(tmp_path):
 def test_every_shape_is_named():
     shapes = re.search(r"^The shapes,.*?$", TEXT, re.M)[0]
     assert set(re.findall(r"`(\w+)`", shapes)) == {"shape", *get_args(Shape)}
-    named = {fragment(row).get("shape", "elements") for row in table("Pruning")}
-    assert named == set(get_args(Shape))
+    used = [fragment(row).get("shape", "elements") for row in table("Pruning")]
+    assert {shape for shape in used if isinstance(shape, str)} == set(get_args(Shape))
+    assert [4, 4] in used and "`[4, 4]`" in shapes
+
+
+def test_every_scope_is_named():
+    scopes = re.search(r"The scopes:(.*?)\.\s", TEXT, re.S)[1]
+    assert set(re.findall(r"`(\w+)`", scopes)) == set(get_args(get_args(Scope)[0]))
 
 
 @pytest.mark.skipif(not (ROOT / "../shared").exists(), reason="the catalogue is not here")
@@ -160,9 +167,9 @@ def test_a_task_has_the_metrics_that_are_named(row, tmp_path):
     assert task.main_metric == named[0] and set(named) == set(get_args(get_type_hints(type(task))["metric"]))
 
 
-def test_papers_are_arxiv_ids():
+def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
     for row in (row for heading, row in ROWS if heading != "Tasks"):
-        assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b", row[3]), row[3]
+        assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b|\([A-Z]+\)$", row[3]), row[3]
 
 
 def test_every_recipe_is_there():

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from prune_schedules.cut import alive, cut
-from prune_schedules.prune import Magnitude
+from prune_schedules.magnitude import Magnitude
 from prune_schedules.schedule import Constant, Timeline
 from students.units import heads, neurons
 from students.weights import add_step, fold, out_axis, select

@@ -7,8 +7,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
+from prune_schedules.magnitude import Magnitude
 from prune_schedules.mask import Mask
-from prune_schedules.prune import Magnitude, Prune, Pruner
+from prune_schedules.prune import Prune
+from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
@@ -63,7 +65,7 @@ def test_the_schedule_is_followed_and_its_end_is_met():
 
 def test_nothing_is_computed_when_nothing_is_due():
     class Silent(Pruner):
-        def score(self, weight):
+        def scores(self):
             raise AssertionError("asked for scores")
 
     cubic = Cubic(to=0.8, start=Moment("20%"), stop=Moment("60%"))
@@ -169,7 +171,11 @@ def test_skipped_and_tied_units_are_listed():
         ({"where": []}, "where: "),
         ({"where": ["pooler"]}, "where: "),
         ({"shape": "rows"}, "shape: "),
+        ({"shape": [4]}, "shape: "),
+        ({"shape": [4, 0]}, "shape: "),
         ({"scope": "block"}, "scope: "),
+        ({"scope": 1}, "scope: "),
+        ({"scope": "row", "shape": "heads"}, "scope: row is for weights"),
     ],
 )
 def test_mistakes_name_their_field(fields, message):

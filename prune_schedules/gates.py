@@ -1,0 +1,140 @@
+"""Pruning by gradients: what a gate on each entry, tile, neuron or head would do to the loss.
+
+If ``xi = 1`` stands before everything that a part sends on, then ``dL/dxi = sum_i w_i dL/dw_i`` over the weights
+by which it is sent. All scores here are sums over the steps of a function of this one number.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prune_schedules.pruner import Pruner
+from prune_schedules.schedule import Timeline
+from students.weights import latent
+
+
+def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """``sum_i w_i dL/dw_i`` over the last axis and all tensors, [...], in float32 at least."""
+    dtype = torch.promote_types(weights[0].dtype, torch.float32)
+    return sum((w.to(dtype) * g.to(dtype)).sum(dim=-1) for w, g in zip(weights, gradients, strict=True))
+
+
+@dataclass(kw_only=True)
+class _Gate(Pruner):
+    """Adds up, at every optimizer step, what a function makes of the gradient of each part's gate.
+
+    The gradient is that of all ranks and of the whole batch, before it is clipped; what is masked has one too,
+    as if it were not, and so may come back.
+    """
+
+    @abstractmethod
+    def added(self, gradient: Tensor) -> Tensor:
+        """What one step adds to the score, of the gradients of the gates."""
+
+    def begin(self, timeline: Timeline) -> int:
+        """The first step that is looked at: as long before the first masks as there lies between two of them."""
+        start, _, period = self._window(timeline)
+        return max(0, start - period)
+
+    def check(self, timeline: Timeline) -> None:
+        """Look through the schedule; nothing can be removed before a gradient was seen."""
+        super().check(timeline)
+        if self._window(timeline)[0] == 0 and self.sparsity.value(0, timeline) > 0:
+            raise ValueError(
+                f"sparsity: is {self.sparsity.value(0, timeline)} at once, before there are gradients to go by"
+            )
+
+    def attach(self, model) -> None:
+        """Put masks on the model, all off, and begin with nothing seen."""
+        super().attach(model)
+        self.seen: list[Tensor] | None = None
+
+    def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
+        """Let gradients of what is masked through while they are looked at."""
+        looking = self.begin(timeline) <= step < self._window(timeline)[1]
+        for part in self.parts:
+            part.gate()[1].straight = looking
+
+    @torch.no_grad()
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Look at the gradients, then take those of what is masked away."""
+        if not self.begin(timeline) <= step < self._window(timeline)[1]:
+            return
+        fresh = [self.added(gate_gradient(part.sent(latent), part.sent(_gradient))) for part in self.parts]
+        self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
+        for module, mask in (part.gate() for part in self.parts):
+            if mask.enabled and latent(module).grad is not None:
+                latent(module).grad.mul_(mask.mask)
+
+    def scores(self) -> list[Tensor]:
+        """The sums; without anything seen all are equal."""
+        if self.seen is None:
+            return [torch.zeros(part.sent(latent)[0].shape[:-1]) for part in self.parts]
+        return self.seen
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The sums."""
+        return {} if self.seen is None else {"seen": self.seen}
+
+    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Take the sums up."""
+        self.seen = [
+            tensor.to(part.gate()[1].mask.device) for tensor, part in zip(state["seen"], self.parts, strict=True)
+        ]
+
+
+class Movement(_Gate):
+    """Removes what training moves towards zero (Sanh, Wolf and Rush 2020, arXiv 2005.07683).
+
+    ``S = -sum_t w dL/dw`` from the first step on, the masked ones included: the gradient of a score that learns
+    straight through the mask, so that the sum is what plain SGD would make of it. It grows where a weight grows.
+    """
+
+    def added(self, gradient: Tensor) -> Tensor:
+        """``-xi'``."""
+        return -gradient
+
+    def begin(self, timeline: Timeline) -> int:
+        """The first step of the run."""
+        return 0
+
+
+class _Renewed(_Gate):
+    """Forgets what it has seen when masks are made of it: the next ones look at the model as it is then."""
+
+    def update(self, step: int, timeline: Timeline) -> None:
+        """Renew the masks if they are due, and begin again."""
+        super().update(step, timeline)
+        if self.due(step, timeline):
+            self.seen = None
+
+
+class Taylor(_Renewed):
+    """Removes what the loss would miss least, to first order (Molchanov et al. 2017, arXiv 1611.06440).
+
+    ``sum_t |dL/dxi|`` over the steps since the last masks; on heads the head importance of Michel, Levy and
+    Neubig 2019 (arXiv 1905.10650), there of single examples, here of batches.
+    """
+
+    def added(self, gradient: Tensor) -> Tensor:
+        """``|xi'|``."""
+        return gradient.abs()
+
+
+class Fisher(_Renewed):
+    """Removes what the loss would miss least, to second order (OBD: LeCun, Denker and Solla 1990).
+
+    ``sum_t (dL/dxi)^2 / 2`` over the steps since the last masks: ``h w^2 / 2`` with the squared gradients of batches
+    for the diagonal h of the Hessian.
+    """
+
+    def added(self, gradient: Tensor) -> Tensor:
+        """``xi'^2 / 2``."""
+        return gradient.square() / 2
+
+
+def _gradient(module, name: str) -> Tensor:
+    parameter = latent(module, name)
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -1,0 +1,26 @@
+"""Pruning by the weights alone, and by chance."""
+
+import torch
+from torch import Tensor
+
+from prune_schedules.pruner import Pruner
+from prune_schedules.scores import magnitude
+from students.weights import latent
+
+
+class Magnitude(Pruner):
+    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); tiles, neurons and heads by their L2 norm."""
+
+    def scores(self) -> list[Tensor]:
+        """``|w|``, or ``sqrt(sum w^2)``."""
+        return [magnitude(part.numbers(latent)) for part in self.parts]
+
+
+class Random(Pruner):
+    """Removes what was drawn once, by chance: what any score has to beat."""
+
+    def scores(self) -> list[Tensor]:
+        """Uniform in [0, 1); the same at every step, so that what is gone stays gone."""
+        draw = torch.Generator().manual_seed(0)
+        shapes = [(part.numbers(latent)[0].shape[:-1], part.gate()[1].mask.device) for part in self.parts]
+        return [torch.rand(shape, generator=draw).to(device) for shape, device in shapes]

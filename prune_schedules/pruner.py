@@ -1,0 +1,152 @@
+"""What all pruners share: in which shape they remove, where, on which schedule, and what competes with what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from prune_schedules.prunable import Entries, Whole
+from prune_schedules.schedule import Moment, Schedule, Timeline
+from prune_schedules.scores import Scope, lowest
+from students.units import Units, heads, neurons
+from students.weights import Where, latent, select, uses
+
+Shape = Literal["elements", "neurons", "heads"]
+_UNITS = {"neurons": ("ffn", neurons), "heads": ("attention", heads)}
+
+
+@dataclass(kw_only=True)
+class Pruner(ABC):
+    """Removes the weights that matter least, more and more of them, as ``sparsity`` says.
+
+    Masks are functions of the weights, of what was seen and of the step. What is seen is the same on all ranks of
+    a DDP run, and so are the masks; all of it is saved, so a resumed run goes on exactly.
+    """
+
+    sparsity: Schedule
+    """The share that is removed, 0 to 1; as a rule ``Cubic``."""
+    shape: Shape | list[int] = "elements"
+    """What is removed: single weights, tiles of them as in ``[4, 4]`` (outputs, inputs), neurons of the feed-forward,
+    or attention heads."""
+    where: list[Where] | None = None
+    """Which weights; by default attention and ffn, for neurons and heads the one they live in."""
+    scope: Scope = "layer"
+    """What competes: all of one weight (or block, for neurons and heads); ``global``: all; ``distribution``: all, by
+    how they stand in their own weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one
+    output (4 and a sparsity of 0.5 is 2:4)."""
+    every: Moment = Moment("1%")
+    """How often the masks are renewed while the sparsity changes."""
+
+    def __post_init__(self):
+        if isinstance(self.shape, str) and self.shape not in get_args(Shape):
+            raise ValueError(f"shape: {self.shape!r} is not one of {', '.join(get_args(Shape))}")
+        if isinstance(self.shape, list) and (len(self.shape) != 2 or min(self.shape) < 1):
+            raise ValueError(f"shape: {self.shape} are not the outputs and inputs of a tile, as in [4, 4]")
+        named, group = get_args(get_args(Scope)[0]), isinstance(self.scope, int)
+        if self.scope < 2 if group else self.scope not in named:
+            raise ValueError(f"scope: {self.scope!r} is not one of {', '.join(named)}, nor a number above 1")
+        units = self.shape in _UNITS if isinstance(self.shape, str) else False
+        if units and (group or self.scope == "row"):
+            raise ValueError(f"scope: {self.scope} is for weights; {self.shape} lie in no row")
+        home = [_UNITS[self.shape][0]] if units else ["attention", "ffn"]
+        self.where = home if self.where is None else self.where
+        if not self.where or set(self.where) - set(get_args(Where)):
+            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
+        if units and self.where != home:
+            raise ValueError(f"where: {self.shape} are in {home[0]} only, not in {', '.join(self.where)}")
+
+    @abstractmethod
+    def scores(self) -> list[Tensor]:
+        """How much each entry, tile or unit matters: a tensor for each of ``parts``, in the shape that it keeps."""
+
+    def check(self, timeline: Timeline) -> None:
+        """Look through the whole schedule before the first step.
+
+        Raises:
+            ValueError: if a moment lies outside the run, or the sparsity outside 0 to 1.
+        """
+        start, stop, period = self._window(timeline)
+        for step in [*range(start, stop, period), stop]:
+            if not 0 <= self.sparsity.value(step, timeline) <= 1:
+                value = self.sparsity.value(step, timeline)
+                raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
+
+        ``parts`` are what is ranked, ``weights`` the modules whose weight is pruned, by name, ``skipped`` what was
+        left out, with the reason.
+
+        Raises:
+            ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
+                into tiles or groups.
+        """
+        self.parts: list[Entries | Whole]
+        if isinstance(self.shape, str) and self.shape in _UNITS:
+            chosen, self.weights, self.skipped = untied(model, _UNITS[self.shape][1](model))
+            self.parts = [Whole(units) for units in chosen]
+        else:
+            tile = (1, 1) if self.shape == "elements" else tuple(self.shape)
+            self.weights, self.skipped = select(model, self.where)
+            self.parts = [Entries(module, tile) for module in self.weights.values()]
+        if not self.parts:
+            raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
+        for part in self.parts if isinstance(self.scope, int) else []:
+            lowest([part.numbers(latent)[0][..., 0]], 0.0, self.scope)
+
+    def _window(self, timeline: Timeline) -> tuple[int, int, int]:
+        ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
+        return min(ends), max(ends), max(1, self.every.step(timeline))
+
+    def due(self, step: int, timeline: Timeline) -> bool:
+        """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""
+        start, stop, period = self._window(timeline)
+        return step == stop or (start <= step < stop and (step - start) % period == 0)
+
+    @torch.no_grad()
+    def update(self, step: int, timeline: Timeline) -> None:
+        """Renew the masks if they are due at ``step``; otherwise nothing is computed."""
+        if not self.due(step, timeline):
+            return
+        kept = lowest(self.scores(), self.sparsity.value(step, timeline), self.scope, self.parts[0].at_least)
+        for part, keep in zip(self.parts, kept, strict=True):
+            part.keep(keep)
+
+    def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
+        """Called before each batch; for scores that look at what happens in it."""
+
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Called when the gradients are there, the same on all ranks, and have not been clipped."""
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What was seen and is needed to go on, for the checkpoint."""
+        return {}
+
+    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Take up what ``state`` gave."""
+
+    def sparsity_now(self) -> float:
+        """The share of the entries, neurons or heads that is masked."""
+        masked = [part.masked() for part in self.parts]
+        return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
+
+
+def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
+    """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
+    users, chosen, weights, skipped = uses(model), [], {}, {}
+    for units in found:
+        names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
+        shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
+        if shared:
+            skipped[units.name] = f"tied: {', '.join(shared)}"
+        else:
+            chosen.append(units)
+            weights |= {
+                names[part][0].removesuffix(".weight"): part.module for part in units.slices if part.name == "weight"
+            }
+    return chosen, weights, skipped

@@ -1,0 +1,202 @@
+"""Pruning by gradients: the sums against gradients of real gates, and through a run that is interrupted."""
+
+import copy
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader
+
+from prune_schedules import Fisher, Magnitude, Movement, Prune, Pruner, Taylor
+from prune_schedules.gates import gate_gradient
+from prune_schedules.mask import Mask
+from prune_schedules.prunable import Entries
+from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from students.weights import latent, steps
+from tests.families import FAMILIES, batch, tiny
+
+TIMELINE = Timeline(total_steps=20, epoch_steps=10)
+LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
+
+
+def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
+    model = tiny(name).eval()
+    pruner.attach(model)
+    pruner.before_forward(step, TIMELINE, {})
+    model(**batch(name)).loss.backward()
+    pruner.before_step(step, TIMELINE)
+    return model
+
+
+def test_the_gradient_of_a_gate():
+    torch.manual_seed(0)
+    weight, gate = torch.randn(4, 6, dtype=torch.float64), torch.ones(4, 6, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(5, 6, dtype=torch.float64)
+    loss = (inputs @ (gate * weight).T).tanh().sum()
+    (expected,) = torch.autograd.grad(loss, gate)
+    weight.requires_grad_()
+    (gradient,) = torch.autograd.grad((inputs @ weight.T).tanh().sum(), weight)
+    assert torch.allclose(gate_gradient([weight.unsqueeze(-1)], [gradient.unsqueeze(-1)]), expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
+    """Michel, Levy and Neubig: dL/dxi for a factor xi on what each head hands to the output projection."""
+    taylor = Taylor(sparsity=LATER, shape="heads")
+    model = one_step(name, taylor, 4)
+    part = taylor.parts[0]
+    reads, gates = part.gate()[0], torch.ones(part.units.count, requires_grad=True)
+    width = part.units.slices[-1].size
+
+    def gated(module, inputs):
+        return (inputs[0] * gates.repeat_interleave(width),)
+
+    hook = reads.register_forward_pre_hook(gated)
+    (expected,) = torch.autograd.grad(model(**batch(name)).loss, gates)
+    hook.remove()
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind, of", [(Movement, lambda x: -x), (Taylor, torch.abs), (Fisher, lambda x: x * x / 2)])
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_the_sums_over_steps(name, kind, of):
+    pruner = kind(sparsity=LATER, every=Moment("2 steps"))
+    model = one_step(name, pruner, 3)
+    layer = next(iter(pruner.weights.values()))
+    first = latent(layer).detach() * latent(layer).grad
+    pruner.before_forward(4, TIMELINE, {})
+    model(**batch(name)).loss.backward()  # on top of the first: the gradient is now another
+    pruner.before_step(4, TIMELINE)
+    second = latent(layer).detach() * latent(layer).grad
+    expected = of(first) + of(second)
+    found = pruner.scores()[0]
+    torch.testing.assert_close(found, expected.T if name == "gpt2" else expected)
+    if kind is not Movement:
+        pruner.update(5, TIMELINE)
+        assert pruner.state() == {}, "the next masks look at the model as it is then"
+
+
+def test_tiles_are_scored_by_one_gate_each():
+    entries, tiles = Movement(sparsity=LATER), Movement(sparsity=LATER, shape=[4, 2])
+    for pruner in (entries, tiles):
+        one_step("gpt2", pruner, 3)
+    for single, tile in zip(entries.scores(), tiles.scores(), strict=True):
+        summed = single.unflatten(0, (-1, 4)).unflatten(2, (-1, 2)).sum(dim=(1, 3))
+        torch.testing.assert_close(tile, summed)
+
+
+def test_what_is_masked_is_looked_at_and_not_trained():
+    pruner = Movement(sparsity=Steps(at={"10%": 0.5, "90%": 0.6}))
+    model = one_step("bert", pruner, 1)
+    pruner.update(2, TIMELINE)
+    before = [score.clone() for score in pruner.scores()]
+    model.zero_grad()
+    pruner.before_forward(2, TIMELINE, {})
+    model(**batch("bert")).loss.backward()
+    pruner.before_step(2, TIMELINE)
+    for part, old, new in zip(pruner.parts, before, pruner.scores(), strict=True):
+        module, mask = part.gate()
+        assert not mask.mask.all()
+        assert (latent(module).grad[~mask.mask] == 0).all()
+        assert (new != old)[~mask.mask].float().mean() > 0.5
+
+
+def test_outside_its_window_gradients_are_those_of_a_plain_mask():
+    pruner = Taylor(sparsity=Steps(at={"25%": 0.5}), every=Moment("2 steps"))
+    model = one_step("bert", pruner, 4)
+    pruner.update(5, TIMELINE)
+    for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
+        pruner.before_forward(step, TIMELINE, {})
+        assert all(mask.straight == straight for mask in steps(model, Mask).values())
+
+
+@pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
+def test_nothing_goes_before_gradients_were_seen(kind):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
+        kind(sparsity=Constant(0.5)).check(TIMELINE)
+    kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
+
+
+def test_movement_finds_the_weights_that_grow():
+    """Targets need the first inputs, and the weights of the others start large: magnitude keeps the wrong ones."""
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 8)
+    targets = inputs[:, :4] @ torch.ones(4, 1)
+    kept = {}
+    for kind in (Magnitude, Movement):
+        layer, pruner = nn.Linear(8, 1, bias=False), kind(sparsity=Steps(at={"50%": 0.5}))
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([[0.1] * 4 + [2.0] * 4]))
+        pruner.parts, pruner.seen = [Entries(layer)], None
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.02)
+        for step in range(10):
+            optimizer.zero_grad()
+            pruner.before_forward(step, TIMELINE, {})
+            (layer(inputs) - targets).square().mean().backward()
+            pruner.before_step(step, TIMELINE)
+            optimizer.step()
+        pruner.update(10, TIMELINE)
+        kept[kind] = (layer.weight != 0).flatten().tolist()
+    assert kept[Movement] == [True] * 4 + [False] * 4 == [not k for k in kept[Magnitude]]
+
+
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.student, self.timeline, self.status = tiny("bert"), Timeline(12, 4), {}
+        self.seen: list[float] = []
+
+    def training_step(self, rows, index):
+        loss = self.student.train()(**rows).loss
+        self.seen.append(float(loss.detach()))
+        return loss
+
+    def on_train_batch_start(self, rows, index):
+        torch.manual_seed(self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+
+def fit(folder, pruners: dict[str, Pruner], start: int = 0) -> Module:
+    module = Module()
+    data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
+    trainer = lightning.Trainer(
+        max_steps=12,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[
+            Prune(copy.deepcopy(pruners)),
+            ModelCheckpoint(folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=f"{folder}/at-step={start}.ckpt" if start else None)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", ["elements", "neurons", [4, 4]])
+def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
+    window = {"start": Moment("4 steps"), "stop": Moment("10 steps")}
+    pruners = {
+        kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
+        for kind in (Movement, Taylor)
+    }
+    (tmp_path / "whole").mkdir()
+    whole = fit(tmp_path / "whole", pruners)
+    for start in (2, 6, 7):
+        folder = tmp_path / str(start)
+        folder.mkdir()
+        (folder / f"at-step={start}.ckpt").write_bytes((tmp_path / "whole" / f"at-step={start}.ckpt").read_bytes())
+        resumed = fit(folder, pruners, start)
+        assert resumed.seen == whole.seen[start:]
+        for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs), name
+    masks = list(steps(whole, Mask).values())
+    assert masks and not any(mask.mask.all() for mask in masks)
