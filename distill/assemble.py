@@ -89,6 +89,9 @@ def assemble(config: Config[Experiment]) -> Parts:
         configs, models = {"teacher": companion.model.config}, [companion.model]
     with config.blame("optimizer"):
         experiment.optimizer.check(student)
+    for name, pruner in experiment.pruners().items():
+        with config.blame(f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"):
+            pruner.find(student)
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     for name, loss in experiment.losses.items():

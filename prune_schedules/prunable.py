@@ -14,20 +14,13 @@ Numbers = Callable[[nn.Module, str], Tensor]
 
 
 class Entries:
-    """The entries of one weight, or its tiles of ``tile`` outputs x inputs, under one mask.
-
-    Raises:
-        ValueError: if the weight is not a multiple of the tile.
-    """
+    """The entries of one weight, or its tiles of ``tile`` outputs by inputs, under one mask."""
 
     at_least = 0
 
     def __init__(self, module: nn.Module, tile: tuple[int, int] = (1, 1)):
         weight = latent(module)
         self.module, self.tile, self.mask = module, tile, Mask(weight.shape, weight.device)
-        size = tuple(self._outputs_first(weight).shape)
-        if any(n % t for n, t in zip(size, tile, strict=True)):
-            raise ValueError(f"shape: a weight of {size[0]} x {size[1]} is not made of tiles of {tile[0]} x {tile[1]}")
         add_step(module, self.mask)
 
     def numbers(self, of: Numbers) -> list[Tensor]:

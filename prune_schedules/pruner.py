@@ -14,7 +14,7 @@ from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
 from students.units import Units, heads, neurons
-from students.weights import Where, latent, select, uses
+from students.weights import Where, latent, out_axis, select, uses
 
 Shape = Literal["elements", "neurons", "heads"]
 _UNITS = {"neurons": ("ffn", neurons), "heads": ("attention", heads)}
@@ -76,28 +76,49 @@ class Pruner(ABC):
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
 
-    def attach(self, model: PreTrainedModel) -> None:
-        """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
+    def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
+        """What there is to remove, without touching the model: modules with a weight, or units.
 
-        ``parts`` are what is ranked, ``weights`` the modules whose weight is pruned, by name, ``skipped`` what was
-        left out, with the reason.
+        Sets ``weights``, the modules whose weight is pruned, by name, and ``skipped``, what is left out and why.
 
         Raises:
             ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
                 into tiles or groups.
         """
-        self.parts: list[Entries | Whole]
         if isinstance(self.shape, str) and self.shape in _UNITS:
-            chosen, self.weights, self.skipped = untied(model, _UNITS[self.shape][1](model))
-            self.parts = [Whole(units) for units in chosen]
+            found, self.weights, self.skipped = untied(model, _UNITS[self.shape][1](model))
         else:
-            tile = (1, 1) if self.shape == "elements" else tuple(self.shape)
             self.weights, self.skipped = select(model, self.where)
-            self.parts = [Entries(module, tile) for module in self.weights.values()]
-        if not self.parts:
+            found = list(self.weights.values())
+            for name, module in self.weights.items():
+                self._divides(name, latent(module).movedim(out_axis(module), 0).shape)
+        if not found:
             raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
-        for part in self.parts if isinstance(self.scope, int) else []:
-            lowest([part.numbers(latent)[0][..., 0]], 0.0, self.scope)
+        return found
+
+    def _divides(self, name: str, size: torch.Size) -> None:
+        if any(n % t for n, t in zip(size, self._tile, strict=True)):
+            tile = f"tiles of {self._tile[0]} by {self._tile[1]}"
+            raise ValueError(f"shape: {name}, {size[0]} outputs by {size[1]} inputs, does not divide into {tile}")
+        inputs = size[1] // self._tile[1]
+        if isinstance(self.scope, int) and inputs % self.scope:
+            raise ValueError(f"scope: the {inputs} inputs of {name} do not divide into groups of {self.scope}")
+
+    @property
+    def _tile(self) -> tuple[int, int]:
+        return (1, 1) if self.shape == "elements" else tuple(self.shape)
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
+
+        ``parts`` are then what is ranked.
+
+        Raises:
+            ValueError: as ``find``.
+        """
+        self.parts: list[Entries | Whole] = [
+            Whole(found) if isinstance(found, Units) else Entries(found, self._tile) for found in self.find(model)
+        ]
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]

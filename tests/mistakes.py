@@ -300,6 +300,26 @@ AGAINST_THE_WORLD = {
         "start: 90%, stop: 10%",
         "5: losses.hidden.stop: the window ends at step 0, and starts at step 2",
     ),
+    "a score before there are gradients": (
+        "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
+        "{kind: Movement, sparsity: 0.5}",
+        "7: prune.sparsity: is 0.5 at once, before there are gradients to go by",
+    ),
+    "tiles that do not fit": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, shape: [5, 5],",
+        "7: prune.shape: bert.encoder.layer.0.attention.self.query, ",
+    ),
+    "groups that do not fit": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, scope: 7,",
+        "7: prune.scope: the ",
+    ),
+    "rows of heads": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, shape: heads, scope: row,",
+        "7: prune.scope: row is for weights; heads lie in no row",
+    ),
     "more sparsity than there is": (
         "to: 0.5",
         "to: 1.5",
