@@ -5,5 +5,19 @@ from prune_schedules.gates import Fisher, Movement, Taylor
 from prune_schedules.magnitude import Magnitude, Random
 from prune_schedules.prune import Prune
 from prune_schedules.pruner import Pruner
+from prune_schedules.sparsegpt import SparseGPT
+from prune_schedules.wanda import Wanda
 
-__all__ = ["CutReport", "Fisher", "Magnitude", "Movement", "Prune", "Pruner", "Random", "Taylor", "cut"]
+__all__ = [
+    "CutReport",
+    "Fisher",
+    "Magnitude",
+    "Movement",
+    "Prune",
+    "Pruner",
+    "Random",
+    "SparseGPT",
+    "Taylor",
+    "Wanda",
+    "cut",
+]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prune_schedules.pruner import Pruner
+from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Timeline
 from students.weights import latent
 
@@ -22,7 +22,7 @@ def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class _Gate(Pruner):
+class _Gate(Scored):
     """Adds up, at every optimizer step, what a function makes of the gradient of each part's gate.
 
     The gradient is that of all ranks and of the whole batch, before it is clipped; what is masked has one too,
@@ -104,11 +104,10 @@ class Movement(_Gate):
 class _Renewed(_Gate):
     """Forgets what it has seen when masks are made of it: the next ones look at the model as it is then."""
 
-    def update(self, step: int, timeline: Timeline) -> None:
-        """Renew the masks if they are due, and begin again."""
-        super().update(step, timeline)
-        if self.due(step, timeline):
-            self.seen = None
+    def renew(self, share: float) -> None:
+        """Mask this share, and begin again."""
+        super().renew(share)
+        self.seen = None
 
 
 class Taylor(_Renewed):

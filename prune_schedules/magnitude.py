@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from prune_schedules.pruner import Pruner
+from prune_schedules.pruner import Scored
 from prune_schedules.scores import magnitude
 from students.weights import latent
 
 
-class Magnitude(Pruner):
+class Magnitude(Scored):
     """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); tiles, neurons and heads by their L2 norm."""
 
     def scores(self) -> list[Tensor]:
@@ -16,7 +16,7 @@ class Magnitude(Pruner):
         return [magnitude(part.numbers(latent)) for part in self.parts]
 
 
-class Random(Pruner):
+class Random(Scored):
     """Removes what was drawn once, by chance: what any score has to beat."""
 
     def scores(self) -> list[Tensor]:

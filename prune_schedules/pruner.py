@@ -61,8 +61,8 @@ class Pruner(ABC):
             raise ValueError(f"where: {self.shape} are in {home[0]} only, not in {', '.join(self.where)}")
 
     @abstractmethod
-    def scores(self) -> list[Tensor]:
-        """How much each entry, tile or unit matters: a tensor for each of ``parts``, in the shape that it keeps."""
+    def renew(self, share: float) -> None:
+        """Mask this share of ``parts``, whatever was masked before."""
 
     def check(self, timeline: Timeline) -> None:
         """Look through the whole schedule before the first step.
@@ -132,11 +132,8 @@ class Pruner(ABC):
     @torch.no_grad()
     def update(self, step: int, timeline: Timeline) -> None:
         """Renew the masks if they are due at ``step``; otherwise nothing is computed."""
-        if not self.due(step, timeline):
-            return
-        kept = lowest(self.scores(), self.sparsity.value(step, timeline), self.scope, self.parts[0].at_least)
-        for part, keep in zip(self.parts, kept, strict=True):
-            part.keep(keep)
+        if self.due(step, timeline):
+            self.renew(self.sparsity.value(step, timeline))
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Called before each batch; for scores that look at what happens in it."""
@@ -155,6 +152,20 @@ class Pruner(ABC):
         """The share of the entries, neurons or heads that is masked."""
         masked = [part.masked() for part in self.parts]
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
+
+
+class Scored(Pruner):
+    """Removes what has the lowest scores."""
+
+    @abstractmethod
+    def scores(self) -> list[Tensor]:
+        """How much each entry, tile or unit matters: a tensor for each of ``parts``, in the shape that it keeps."""
+
+    def renew(self, share: float) -> None:
+        """Mask this share, of what competes by ``scope``."""
+        kept = lowest(self.scores(), share, self.scope, self.parts[0].at_least)
+        for part, keep in zip(self.parts, kept, strict=True):
+            part.keep(keep)
 
 
 def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:

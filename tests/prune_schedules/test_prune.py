@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from prune_schedules.magnitude import Magnitude
 from prune_schedules.mask import Mask
 from prune_schedules.prune import Prune
-from prune_schedules.pruner import Pruner
+from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
@@ -64,7 +64,7 @@ def test_the_schedule_is_followed_and_its_end_is_met():
 
 
 def test_nothing_is_computed_when_nothing_is_due():
-    class Silent(Pruner):
+    class Silent(Scored):
         def scores(self):
             raise AssertionError("asked for scores")
 

@@ -1,0 +1,107 @@
+"""Pruning by what the layers read: a weight matters as much as what it is multiplied with.
+
+Inputs are gathered in the last ``batches`` optimizer steps before masks are renewed, at the positions that are not
+padding, and summed over the ranks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from prune_schedules.pruner import Pruner
+from prune_schedules.schedule import Timeline
+from students.families import blocks, family
+from students.weights import latent
+
+
+@dataclass(kw_only=True)
+class Reading(Pruner):
+    batches: int = 16
+    """The optimizer steps before new masks in which inputs are gathered."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.batches < 1:
+            raise ValueError(f"batches: must be at least 1, not {self.batches}")
+        if set(self.where) - {"attention", "ffn"}:
+            raise ValueError("where: what is read is known of attention and ffn only")
+
+    @abstractmethod
+    def gathered(self, inputs: Tensor) -> Tensor:
+        """What one batch adds, of the inputs [positions, in] of a layer."""
+
+    def check(self, timeline: Timeline) -> None:
+        """Look through the schedule; nothing can be removed before a batch was seen."""
+        super().check(timeline)
+        if self._window(timeline)[0] == 0 and self.sparsity.value(0, timeline) > 0:
+            raise ValueError(f"sparsity: is {self.sparsity.value(0, timeline)} at once, before a batch was seen")
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Put masks on the model, all off, and begin with nothing seen."""
+        super().attach(model)
+        self._readers = [part.gate()[0] for part in self.parts]
+        self._positions = [_positions(model)[reader] for reader in self._readers]
+        self._pairs = model.config.is_encoder_decoder
+        self._hooks: list[RemovableHandle] = []
+        self._fresh: dict[nn.Module, Tensor] = {}
+        self.seen: dict[nn.Module, Tensor] = {}
+
+    def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
+        """Listen to the layers if new masks are near."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
+            return
+        valid = {name: batch["attention_mask"].bool() for name in ("encoder", "decoder")}
+        if self._pairs and batch["labels"].ndim == 2:  # a classifier's decoder reads the text again
+            valid["decoder"] = batch["labels"] >= 0
+        for reader, stack in zip(self._readers, self._positions, strict=True):
+            self._hooks.append(reader.register_forward_pre_hook(self._listen(valid[stack])))
+
+    def _listen(self, valid: Tensor):
+        def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
+            rows = inputs[0].detach()[valid]
+            fresh = self.gathered(rows.to(torch.promote_types(rows.dtype, torch.float32)))
+            self._fresh[reader] = self._fresh.get(reader, 0.0) + fresh
+
+        return hook
+
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Add what was gathered on all ranks."""
+        for reader, fresh in self._fresh.items():
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.all_reduce(fresh)
+            self.seen[reader] = self.seen.get(reader, 0.0) + fresh
+        self._fresh = {}
+
+    def renew(self, share: float) -> None:
+        """Mask this share, and forget what the masks were made of."""
+        super().renew(share)
+        self.seen = {}
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What was gathered."""
+        return {"seen": [self.seen[reader] for reader in self._readers]} if self.seen else {}
+
+    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Take it up."""
+        device = latent(self._readers[0]).device
+        self.seen = dict(zip(self._readers, (tensor.to(device) for tensor in state["seen"]), strict=True))
+
+
+def _positions(model: PreTrainedModel) -> dict[nn.Module, str]:
+    """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
+    found = {}
+    for name, stack in family(model.config).stacks.items():
+        for block in blocks(model, name):
+            found |= dict.fromkeys(block.modules(), name)
+            if cross := stack.attention.get("cross"):
+                found |= {block.get_submodule(each.path): "encoder" for each in (cross.key, cross.value)}
+    return found

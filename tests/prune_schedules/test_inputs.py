@@ -1,0 +1,162 @@
+"""Pruning by what the layers read, against float64 references, and through a run that is interrupted."""
+
+import numpy as np
+import pytest
+import torch
+
+from prune_schedules import SparseGPT, Wanda
+from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.sparsegpt import remove
+from students.families import blocks
+from students.weights import latent
+from tests.families import FAMILIES, batch, tiny
+
+TIMELINE = Timeline(total_steps=20, epoch_steps=10)
+ONCE = Steps(at={"25%": 0.5})
+
+
+def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
+    """A model that has read one batch, with masks made of it."""
+    model = tiny(name).eval()
+    pruner.attach(model)
+    pruner.before_forward(4, TIMELINE, inputs)
+    model(**inputs)
+    pruner.before_step(4, TIMELINE)
+    return model
+
+
+def padded(name: str) -> dict:
+    inputs = batch(name)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["attention_mask"][:, -3:] = 0
+    return inputs
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_wanda_is_weight_times_norm_of_what_is_read(name):
+    pruner, inputs = Wanda(sparsity=ONCE, scope="row", where=["ffn"]), padded(name)
+    seen = []
+    model = tiny(name).eval()
+    inner = next(module for module in blocks(model)[0].modules() if module in set(_ffn(model)))
+    hook = inner.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    model(**inputs)
+    hook.remove()
+    rows = seen[0][inputs["attention_mask"].bool()].double()
+    again = read(name, pruner, inputs)
+    weight = latent(_ffn(again)[0]).detach().double()
+    weight = weight.T if name == "gpt2" else weight
+    expected = weight.abs() * rows.square().sum(0).sqrt()
+    torch.testing.assert_close(pruner.scores()[0].double(), expected, rtol=1e-4, atol=1e-7)
+    pruner.update(5, TIMELINE)
+    kept = pruner.parts[0].gate()[1].mask
+    kept = kept.T if name == "gpt2" else kept
+    assert (kept.sum(dim=1) == weight.shape[1] // 2).all()
+    assert (torch.where(kept, -torch.inf, expected).amax(1) <= torch.where(kept, expected, torch.inf).amin(1)).all()
+    assert pruner.seen == {}
+
+
+def _ffn(model) -> list:
+    pruner = Wanda(sparsity=ONCE, where=["ffn"])
+    return pruner.find(model)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_padding_and_the_split_into_batches_do_not_matter(name):
+    inputs = padded(name)
+    pruner = Wanda(sparsity=ONCE)
+    read(name, pruner, inputs)
+    halves = Wanda(sparsity=ONCE)
+    model = tiny(name).eval()
+    halves.attach(model)
+    for rows in (slice(0, 1), slice(1, None)):
+        part = {key: value[rows] for key, value in inputs.items()}
+        halves.before_forward(4, TIMELINE, part)
+        model(**part)
+        halves.before_step(4, TIMELINE)
+    for one, other in zip(pruner.scores(), halves.scores(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_inputs_are_gathered_just_before_masks_are_due():
+    ramp = Cubic(to=0.5, start=Moment("10 steps"), stop=Moment("14 steps"))
+    pruner = Wanda(sparsity=ramp, batches=2, every=Moment("4 steps"))
+    model = tiny("bert").eval()
+    pruner.attach(model)
+    listens = []
+    for step in range(20):
+        pruner.before_forward(step, TIMELINE, batch("bert"))
+        listens.append(any(module._forward_pre_hooks for module in model.modules()))
+    assert [step for step, listening in enumerate(listens) if listening] == [8, 9, 12, 13]
+
+
+def reference(weight: np.ndarray, gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """OBS column by column: the inverse over the columns not yet done is computed anew each time."""
+    weight, n = weight.copy(), len(gram)
+    damped = gram + 0.01 * np.mean(np.diag(gram)) * np.eye(n)
+    for j in range(n):
+        inverse = np.linalg.inv(damped[j:, j:])
+        for row in range(len(weight)):
+            if not kept[row, j]:
+                weight[row, j:] -= weight[row, j] / inverse[0, 0] * inverse[0]
+    return weight
+
+
+def test_sparsegpt_is_obs_on_the_columns_not_yet_done():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12))
+    weight, gram = rng.normal(size=(5, 12)), inputs.T @ inputs
+    changed, kept = remove(torch.tensor(weight), torch.tensor(gram), 0.5, "row", width=4)
+    assert (kept.reshape(5, 3, 4).sum(-1) == 2).all()
+    np.testing.assert_allclose(changed.numpy(), reference(weight, gram, kept.numpy()) * kept.numpy(), atol=1e-9)
+    plain = weight * kept.numpy()
+    error = np.linalg.norm((weight - changed.numpy()) @ inputs.T)
+    assert error < np.linalg.norm((weight - plain) @ inputs.T)
+
+
+def test_sparsegpt_loses_less_than_wanda_and_magnitude():
+    torch.manual_seed(0)
+    inputs = torch.randn(200, 64, dtype=torch.float64) @ torch.randn(64, 64, dtype=torch.float64)
+    inputs = inputs * torch.linspace(0.1, 3.0, 64)
+    weight = torch.randn(32, 64, dtype=torch.float64)
+    changed, _ = remove(weight, inputs.T @ inputs, 0.5, "row", width=16)
+    lost = {"sparsegpt": (weight - changed) @ inputs.T}
+    for name, score in {"wanda": weight.abs() * inputs.norm(dim=0), "magnitude": weight.abs()}.items():
+        threshold = score.kthvalue(32, dim=1, keepdim=True).values
+        lost[name] = (weight * (score <= threshold)) @ inputs.T
+    assert lost["sparsegpt"].norm() < 0.95 * lost["wanda"].norm()
+    assert lost["wanda"].norm() < lost["magnitude"].norm()
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("scope", ["layer", "row", 4])
+def test_sparsegpt_on_a_model(name, scope):
+    pruner = SparseGPT(sparsity=ONCE, scope=scope)
+    model = read(name, pruner, batch(name))
+    before = {module: latent(module).detach().clone() for module in pruner.weights.values()}
+    pruner.update(5, TIMELINE)
+    assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
+    for module, old in before.items():
+        assert (module.weight == 0).float().mean() >= 0.49
+        kept = module.weight != 0
+        assert not torch.equal(module.weight[kept], old[kept])
+    assert model(**batch(name)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "kind, fields, message",
+    [
+        (Wanda, {"batches": 0}, "batches: "),
+        (Wanda, {"where": ["embeddings"]}, "where: what is read"),
+        (SparseGPT, {"shape": "heads"}, "shape: SparseGPT"),
+        (SparseGPT, {"shape": [4, 4]}, "shape: SparseGPT"),
+        (SparseGPT, {"scope": "global"}, "scope: SparseGPT"),
+    ],
+)
+def test_mistakes_name_their_field(kind, fields, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        kind(sparsity=ONCE, **fields)
+
+
+def test_nothing_goes_before_a_batch_was_seen():
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before a batch was seen"):
+        Wanda(sparsity=Constant(0.5)).check(TIMELINE)
