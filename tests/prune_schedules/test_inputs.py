@@ -118,7 +118,7 @@ def test_sparsegpt_loses_less_than_wanda_and_magnitude():
     inputs = torch.randn(200, 64, dtype=torch.float64) @ torch.randn(64, 64, dtype=torch.float64)
     inputs = inputs * torch.linspace(0.1, 3.0, 64)
     weight = torch.randn(32, 64, dtype=torch.float64)
-    changed, _ = remove(weight, inputs.T @ inputs, 0.5, "row", width=16)
+    changed, _ = remove(weight, inputs.T @ inputs, 0.5, "row")
     lost = {"sparsegpt": (weight - changed) @ inputs.T}
     for name, score in {"wanda": weight.abs() * inputs.norm(dim=0), "magnitude": weight.abs()}.items():
         threshold = score.kthvalue(32, dim=1, keepdim=True).values
