@@ -54,9 +54,7 @@ class Reading(Pruner):
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        self._stop_listening()
         if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
             return
         valid = {name: batch["attention_mask"].bool() for name in ("encoder", "decoder")}
@@ -74,12 +72,18 @@ class Reading(Pruner):
         return hook
 
     def before_step(self, step: int, timeline: Timeline) -> None:
-        """Add what was gathered on all ranks."""
+        """Add what was gathered on all ranks, and stop listening: what comes next may be a validation."""
+        self._stop_listening()
         for reader, fresh in self._fresh.items():
             if distributed.is_available() and distributed.is_initialized():
                 distributed.all_reduce(fresh)
             self.seen[reader] = self.seen.get(reader, 0.0) + fresh
         self._fresh = {}
+
+    def _stop_listening(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
     def renew(self, share: float) -> None:
         """Mask this share, and forget what the masks were made of."""

@@ -22,17 +22,31 @@ output: {folder}/runs
 """
 
 
+PRUNE = """\
+prune:
+  units: {kind: Taylor, shape: neurons, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 3 steps}}
+  moved: {kind: Movement, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
+  read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
+"""
+
+
 @pytest.mark.parametrize(
-    ("name", "metric", "length"), [("token_classification", "f1", 32), ("masked_lm", "perplexity", 6)]
+    ("name", "metric", "length", "more"),
+    [
+        ("token_classification", "f1", 32, ""),
+        ("masked_lm", "perplexity", 6, ""),
+        ("token_classification", "f1", 32, PRUNE),
+    ],
+    ids=["tokens", "drawn anew", "pruned"],
 )
-def test_two_processes_are_one(tmp_path: Path, name: str, metric: str, length: int) -> None:
+def test_two_processes_are_one(tmp_path: Path, name: str, metric: str, length: int, more: str) -> None:
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data", rows=28)  # seven for validation: one more for one rank than for the other
     save_teacher(name, tmp_path / "teacher", layers=2)
     file = tmp_path / "teacher" / "config.json"
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     file.write_text(json.dumps(json.loads(file.read_text()) | still))
-    (tmp_path / "x.yaml").write_text(CONFIG.format(name=name, folder=tmp_path, length=length))
+    (tmp_path / "x.yaml").write_text(CONFIG.format(name=name, folder=tmp_path, length=length) + more)
     started = [
         command(tmp_path / "x.yaml", "--name=one", "--task.batch_size=8"),
         command(
@@ -48,4 +62,6 @@ def test_two_processes_are_one(tmp_path: Path, name: str, metric: str, length: i
         for key in a:
             if key.startswith(("train/", "val/")) and a[key]:
                 assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-4), (a["step"], key)
+    assert [row["sparsity"] for row in one] == [row["sparsity"] for row in two]
+    assert bool(more) == any(float(row["sparsity"] or 0) > 0.3 for row in one)
     assert any(float(row[f"val/{metric}"] or 0) for row in one)
