@@ -47,7 +47,6 @@ class Reading(Pruner):
         super().attach(model)
         self._readers = [part.gate()[0] for part in self.parts]
         self._positions = [_positions(model)[reader] for reader in self._readers]
-        self._pairs = model.config.is_encoder_decoder
         self._hooks: list[RemovableHandle] = []
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
@@ -57,9 +56,9 @@ class Reading(Pruner):
         self._stop_listening()
         if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
             return
-        valid = {name: batch["attention_mask"].bool() for name in ("encoder", "decoder")}
-        if self._pairs and batch["labels"].ndim == 2:  # a classifier's decoder reads the text again
-            valid["decoder"] = batch["labels"] >= 0
+        mask = batch["attention_mask"].bool()
+        # A decoder reads the same text, unless it has one of its own.
+        valid = {"encoder": mask, "decoder": batch.get("decoder_attention_mask", mask).bool()}
         for reader, stack in zip(self._readers, self._positions, strict=True):
             self._hooks.append(reader.register_forward_pre_hook(self._listen(valid[stack])))
 
