@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,8 +14,9 @@ from prune_schedules.mask import Mask
 from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest, magnitude
+from prune_schedules.shrink import cut_settled, follow
 from students.units import Units, heads, neurons
-from students.weights import Where, latent, select, uses
+from students.weights import Where, latent, select, steps_on, uses
 
 Shape = Literal["elements", "neurons", "heads"]
 _WHERE: dict[Shape, list[Where]] = {
@@ -89,6 +91,16 @@ class Pruner(ABC):
             self._ranked = [Whole(units) for units in chosen]
         if not self._ranked:
             raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
+        self.sizes = {module: latent(module).numel() for module in self.weights.values()}
+
+    @property
+    def parts(self) -> list[Entries | Whole]:
+        """What is ranked and masked."""
+        return self._ranked
+
+    def stands(self, timeline: Timeline) -> int:
+        """The step from which the masks move no more."""
+        return self._window(timeline)[1]
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
@@ -110,7 +122,7 @@ class Pruner(ABC):
             part.keep(keep)
 
     def sparsity_now(self) -> float:
-        """The share of the entries, neurons or heads that is masked."""
+        """The share of the entries, neurons or heads that is masked or cut out."""
         masked = [part.masked() for part in self._ranked]
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 
@@ -145,10 +157,18 @@ class Prune(Callback):
     Masks of several pruners on one weight follow each other. They move right after the optimizer's step, so
     validation and checkpoints of a step see the sparsity of that step. No rank has masks of its own:
     ``DDPStrategy(broadcast_buffers=False)`` saves sending them at every forward pass.
+
+    In one process, neurons and heads are cut out of the student as soon as all masks on their tensors stand
+    for good; among several, whose wrapper holds the parameters, they stay masked.
+
+    Args:
+        pruners: by name.
+        cuts: by shape, the step before which its units must not leave the tensors; one that is not named is
+            only masked.
     """
 
-    def __init__(self, pruners: dict[str, Pruner]):
-        self.pruners = pruners
+    def __init__(self, pruners: dict[str, Pruner], cuts: dict[Shape, int] | None = None):
+        self.pruners, self.cuts = pruners, cuts or {}
         self._step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -156,25 +176,36 @@ class Prune(Callback):
         if stage == "fit":
             for pruner in self.pruners.values():
                 pruner.attach(pl_module.student)
+            self._follows = follow(pl_module.student, self.pruners)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the schedules and set the masks of the first step; after resuming they come out as saved."""
+        """Check the schedules and set the masks of the first step; after resuming they are as saved."""
         for pruner in self.pruners.values():
             pruner.check(pl_module.timeline)
-        self._move(trainer.global_step, pl_module)
+        if trainer.global_step == 0:
+            self._move(trainer, pl_module)
+        self._step, pl_module.status["sparsity"] = trainer.global_step, self.sparsity
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Move the masks if the optimizer has made a step."""
         if trainer.global_step != self._step:
-            self._move(trainer.global_step, pl_module)
+            self._move(trainer, pl_module)
 
-    def _move(self, step: int, module: LightningModule) -> None:
-        due = self._step is None or any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
-        self._step = step
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the student load what it will."""
+        if stage == "fit":
+            self._follows.remove()
+
+    def _move(self, trainer: Trainer, module: LightningModule) -> None:
+        step = self._step = trainer.global_step
+        due = any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
         for pruner in self.pruners.values():
             pruner.update(step, module.timeline)
+        if due and isinstance(trainer.strategy, SingleDeviceStrategy):
+            allowed = {shape for shape, start in self.cuts.items() if step >= start}
+            cut_settled(module.student, self.pruners, allowed, step, module.timeline, trainer.optimizers)
         if due:
             module.status["sparsity"] = self.sparsity
 
@@ -185,15 +216,14 @@ class Prune(Callback):
 
     @property
     def sparsity(self) -> float:
-        """The share of masked entries in all weights that the pruners select, counted in the masks."""
-        modules = {module for pruner in self.pruners.values() for module in pruner.weights.values()}
-        kept = sum(int(self._kept(module).sum()) for module in modules)
-        return 1 - kept / sum(latent(module).numel() for module in modules)
+        """The share of entries, of all weights that the pruners select, that are masked or cut out."""
+        sizes = {module: size for pruner in self.pruners.values() for module, size in pruner.sizes.items()}
+        return 1 - sum(int(self._kept(module).sum()) for module in sizes) / sum(sizes.values())
 
     @staticmethod
     def _kept(module: nn.Module) -> Tensor:
         kept = torch.ones_like(latent(module), dtype=torch.bool)
-        for step in module.parametrizations.weight:
+        for step in steps_on(module):
             if isinstance(step, Mask):
                 kept = kept & step.mask
         return kept
