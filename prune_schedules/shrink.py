@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -31,11 +31,15 @@ def cut_live(wholes: list[Whole], keep: Tensor, optimizers: list[Optimizer]) -> 
         keep: which stay.
         optimizers: those that may hold the parameters, between two steps.
     """
+    modules = dict.fromkeys(module for module, _ in wholes[0].places)
     for whole in wholes:
         whole.release(int(keep.sum()))
-    for change in shrink(wholes[0].units, keep):
-        for optimizer in optimizers:
+    changes = shrink(wholes[0].units, keep)
+    for optimizer in optimizers:
+        for change in changes:
             exchange(optimizer, change)
+        for module in modules:
+            arrange(optimizer, module)
 
 
 def exchange(optimizer: Optimizer, change: Shrunk) -> None:
@@ -49,6 +53,18 @@ def exchange(optimizer: Optimizer, change: Shrunk) -> None:
             else value
             for key, value in optimizer.state.pop(change.old).items()
         }
+
+
+def arrange(optimizer: Optimizer, module: nn.Module) -> None:
+    """Bring the parameters of a module into the order that they have in it now, where a step came off one of them:
+    an optimizer's state is saved by order, and a resumed run makes its optimizer anew.
+    """
+    order = {id(p): number for number, p in enumerate(module.parameters())}
+    for group in optimizer.param_groups:
+        places = [i for i, p in enumerate(group["params"]) if id(p) in order]
+        found = sorted((group["params"][i] for i in places), key=lambda p: order[id(p)])
+        for i, p in zip(places, found, strict=True):
+            group["params"][i] = p
 
 
 def same_units(pruners: dict[str, Pruner]) -> list[tuple[str, list[Whole]]]:
