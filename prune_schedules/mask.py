@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """``weight`` where ``mask`` (bool, broadcastable) is true, else 0, also in the gradient."""
     # On a CPU faster than torch.where with its backward; there a bool would be cast twice, and slowly.
-    return weight * (mask if weight.is_cuda else mask.view(torch.uint8).to(weight.dtype))
+    return weight * (mask.view(torch.uint8).to(weight.dtype) if weight.device.type == "cpu" else mask)
 
 
 class Mask(nn.Module):

@@ -251,9 +251,21 @@ def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_wi
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_wrapped_student_keeps_its_masks(tmp_path):
-    module, _ = fit(tmp_path, 11, strategy="ddp")
+    module, prune = fit(tmp_path, 11, strategy="ddp")
     assert {units.count for units in neurons(module.student)} == {64}
     assert {units.count for units in heads(module.student)} == {4}
+    resumed, again = fit(tmp_path, 12, 11)  # in one process it keeps them too, for there is a best state with masks
+    assert {units.count for units in neurons(resumed.student)} == {64} and again.sparsity == prune.sparsity
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
+    folder, whole, prune = uninterrupted
+    (tmp_path / "at-step=9.ckpt").write_bytes((folder / "at-step=9.ckpt").read_bytes())
+    resumed, again = fit(tmp_path, 12, 9, strategy="ddp")
+    assert sum(units.count for units in neurons(resumed.student)) == 64 and len(resumed.seen) == 3
+    assert {units.count for units in heads(resumed.student)} == {4} and again.sparsity == prune.sparsity
+    assert resumed.seen[0] == whole.seen[9]
 
 
 @pytest.mark.filterwarnings("ignore")
