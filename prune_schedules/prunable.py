@@ -84,7 +84,7 @@ class Whole:
         """Take the masks off, because all but ``left`` units are going to be cut out."""
         for (module, name), mask in self.masks.items():
             remove_step(module, mask, name)
-        self.masks, self.left = {}, left
+        self.left = left
 
     def masked(self) -> tuple[int, int]:
         """How many are masked or have been cut out, of how many."""
