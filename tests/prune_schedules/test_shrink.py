@@ -8,8 +8,8 @@ import torch
 from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 
+from prune_schedules import Magnitude, Prune
 from prune_schedules.mask import Mask
-from prune_schedules.prune import Magnitude, Prune
 from prune_schedules.schedule import Cubic, Moment, Steps, Timeline
 from prune_schedules.shrink import cut_settled
 from quant_aware.fake_quant import FakeQuant
