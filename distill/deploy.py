@@ -44,6 +44,7 @@ def deploy(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     batches: list[dict[str, Tensor]],
+    whole: dict[str, int],
 ) -> Deployed:
     """Writes ``student/`` and, if asked for, ``student.onnx``.
 
@@ -53,6 +54,7 @@ def deploy(
         folder: of the run.
         tokenizer: saved with the student.
         batches: validation; trained, folded, cut and exported student are compared on the first.
+        whole: the parameters of each matrix before training, in which units may have been cut out already.
     """
     module.cpu().float()  # whatever precision it was trained in
     load_best(module, folder / "checkpoints" / "best.ckpt")
@@ -62,7 +64,6 @@ def deploy(
     if quantize:
         quantize.settle()
     fold(student)
-    before = matrices(student)
     parity = {"folded": difference(trained, torch_predict(student)(fixed))}
     cuts = cut(student)
     parity["cut"] = difference(trained, torch_predict(student)(fixed))
@@ -86,7 +87,7 @@ def deploy(
             "sparsity": float((weight == 0).float().mean()),
             "bits": quantize.weights if quantize else 32,
             "parameters": weight.numel(),
-            "parameters_before": before[name].numel(),
+            "parameters_before": whole[name],
         }
         for name, weight in matrices(student).items()
     ]

@@ -18,7 +18,7 @@ from distill.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.cache import CachedTeacher
 from distill.chain import folder_of, read, remaining, wait_for_rank_0
 from distill.config import Config, to_yaml
-from distill.deploy import deploy
+from distill.deploy import deploy, matrices
 from distill.ensemble import united
 from distill.experiment import Experiment
 from distill.finish import details, latency_samples, measure
@@ -84,6 +84,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         timeline,
         experiment.seed,
     )
+    whole = {name: weight.numel() for name, weight in matrices(parts.student).items()}
     start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
@@ -105,7 +106,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         return None
 
     batches = list(DataLoader(rows, batch_sampler=in_turn(kinds, size), collate_fn=collate))
-    deployed = deploy(experiment, module, folder, parts.tokenizer, batches)
+    deployed = deploy(experiment, module, folder, parts.tokenizer, batches, whole)
     models, exports, judged = measure(
         task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
     )

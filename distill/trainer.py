@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.assemble import Parts
+from distill.average import AveragedStudent
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
 from distill.curves import Curves
@@ -22,6 +23,7 @@ from distill.module import Distillation
 from distill.passed import Passed
 from distill.timeline import settled
 from prune_schedules import Prune
+from prune_schedules.pruner import Shape
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from quant_aware.quantize import QuantizeAware
 from students.replace import Replace
@@ -107,13 +109,23 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, par
     return [
         Curves(),
         *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
-        *([Prune(pruners)] if pruners else []),
+        *([Prune(pruners, cuts(experiment, timeline, parts))] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
         Last(folder / "checkpoints", every, timeline.total_steps),
     ]
+
+
+def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape, int]:
+    """The steps before which units must not leave the student's tensors, by their shape: heads while a loss looks at
+    attention. Its moving average follows the student weight by weight, so beside it all stay.
+    """
+    if isinstance(parts.companion, AveragedStudent):
+        return {}
+    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.student_needs.attention]
+    return {"neurons": 0, "heads": max(looks, default=0)}
 
 
 def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:

@@ -31,6 +31,11 @@ def alive(units: Units) -> Tensor:
     return torch.stack([part.any(dim=1) for part in parts]).any(dim=0)
 
 
+def stays(model: PreTrainedModel, units: Units) -> bool:
+    """Whether units cannot be cut: heads whose layers share a position bias."""
+    return family(model.config).biased_scores and not units.name.endswith(".ffn")
+
+
 def cut(model: PreTrainedModel) -> CutReport:
     """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``.
 
@@ -43,9 +48,8 @@ def cut(model: PreTrainedModel) -> CutReport:
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise ValueError("the model still has steps on its weights: fold it before it is cut")
     before, report, skipped = model.num_parameters(), {}, {}
-    biased = family(model.config).biased_scores
     for units in neurons(model) + heads(model):
-        stay = biased and not units.name.endswith(".ffn")
+        stay = stays(model, units)
         keep = alive(units)
         if not keep.any():
             keep[0] = True

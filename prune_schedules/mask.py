@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """``weight`` where ``mask`` (bool, broadcastable) is true, else 0, also in the gradient."""
-    # Five times as fast as torch.where with its backward, on a CPU and a mask without pattern.
-    return weight * mask
+    # On a CPU faster than torch.where with its backward; there a bool would be cast twice, and slowly.
+    return weight * (mask.view(torch.uint8).to(weight.dtype) if weight.device.type == "cpu" else mask)
 
 
 class _Straight(torch.autograd.Function):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
 from students.units import Units
-from students.weights import add_step, latent, out_axis
+from students.weights import add_step, latent, out_axis, remove_step
 
 Numbers = Callable[[nn.Module, str], Tensor]
 """A number for each entry of a parameter, by its module and name; ``latent`` gives the parameter itself."""
@@ -20,8 +20,14 @@ class Entries:
 
     def __init__(self, module: nn.Module, tile: tuple[int, int] = (1, 1)):
         weight = latent(module)
-        self.module, self.tile, self.mask = module, tile, Mask(weight.shape, weight.device)
+        self.module, self.tile, self.total = module, tile, weight.numel()
+        self.mask = Mask(weight.shape, weight.device)
         add_step(module, self.mask)
+
+    @property
+    def places(self) -> list[tuple[nn.Module, str]]:
+        """Where masks lie: the module and the name of the parameter."""
+        return [(self.module, "weight")]
 
     def numbers(self, of: Numbers) -> list[Tensor]:
         """What belongs to each tile, as one tensor [outputs, inputs, numbers]; of a masked one what lies beneath."""
@@ -38,8 +44,8 @@ class Entries:
         self.mask.keep(self._outputs_first(keep.repeat_interleave(rows, 0).repeat_interleave(columns, 1)))
 
     def masked(self) -> tuple[int, int]:
-        """How many entries are masked, of how many."""
-        return int((~self.mask.mask).sum()), self.mask.mask.numel()
+        """How many are masked, or were cut out with a unit, of how many."""
+        return self.total - int(self.mask.mask.sum()), self.total
 
     def gate(self) -> tuple[nn.Module, Mask]:
         """The module whose weight, and the mask by which, a tile reaches what comes after it."""
@@ -59,12 +65,17 @@ class Whole:
     at_least = 1
 
     def __init__(self, units: Units):
-        self.units, self.masks = units, {}
+        self.units, self.masks, self.left = units, {}, None
         for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = latent(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
             self.masks[module, name] = Mask(shape, weight.device)
             add_step(module, self.masks[module, name], name)
+
+    @property
+    def places(self) -> list[tuple[nn.Module, str]]:
+        """Where masks lie: the modules and the names of the parameters."""
+        return list(self.masks)
 
     def numbers(self, of: Numbers) -> list[Tensor]:
         """What belongs to each unit, one tensor [count, numbers] for each slice."""
@@ -80,11 +91,21 @@ class Whole:
         for place, (_, stay) in self.units.entries(keep).items():
             self.masks[place].keep(stay)
 
-    def masked(self) -> tuple[int, int]:
-        """How many are masked, of how many."""
+    def kept(self) -> Tensor:
+        """Which units are not masked, bool [count]."""
         part = self.units.slices[0]
-        stays = part.rows(self.masks[part.module, part.name].mask, self.units.count).any(dim=1)
-        return int((~stays).sum()), self.units.count
+        return part.rows(self.masks[part.module, part.name].mask, self.units.count).any(dim=1)
+
+    def release(self, left: int) -> None:
+        """Take the masks off, because all but ``left`` units are going to be cut out."""
+        for (module, name), mask in self.masks.items():
+            remove_step(module, mask, name)
+        self.left = left
+
+    def masked(self) -> tuple[int, int]:
+        """How many are masked or have been cut out, of how many."""
+        left = int(self.kept().sum()) if self.left is None else self.left
+        return self.units.count - left, self.units.count
 
     def gate(self) -> tuple[nn.Module, Mask]:
         """The layer that reads the units, and its mask."""

@@ -2,11 +2,13 @@
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
-from prune_schedules.pruner import Pruner
-from students.weights import latent
+from prune_schedules.pruner import Pruner, Shape
+from prune_schedules.shrink import cut_settled, follow
+from students.weights import latent, steps_on
 
 
 class Prune(Callback):
@@ -15,10 +17,18 @@ class Prune(Callback):
     Masks of several pruners on one weight follow each other. They move right after the optimizer's step, so
     validation and checkpoints of a step see the sparsity of that step. No rank has masks of its own:
     ``DDPStrategy(broadcast_buffers=False)`` saves sending them at every forward pass.
+
+    In one process, neurons and heads are cut out of the student as soon as all masks on their tensors stand
+    for good; among several, whose wrapper holds the parameters, they stay masked.
+
+    Args:
+        pruners: by name.
+        cuts: by shape, the step before which its units must not leave the tensors; one that is not named is
+            only masked.
     """
 
-    def __init__(self, pruners: dict[str, Pruner]):
-        self.pruners = pruners
+    def __init__(self, pruners: dict[str, Pruner], cuts: dict[Shape, int] | None = None):
+        self.pruners, self.cuts = pruners, cuts or {}
         self._step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -26,13 +36,14 @@ class Prune(Callback):
         if stage == "fit":
             for pruner in self.pruners.values():
                 pruner.attach(pl_module.student)
+            self._follows = follow(pl_module.student, self.pruners)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the schedules and set the masks of the first step; after resuming they are there as saved."""
         for pruner in self.pruners.values():
             pruner.check(pl_module.timeline)
         if trainer.global_step != self._step:
-            self._move(trainer.global_step, pl_module)
+            self._move(trainer, pl_module)
         pl_module.status["sparsity"] = self.sparsity
 
     def on_train_batch_start(
@@ -54,13 +65,21 @@ class Prune(Callback):
     ) -> None:
         """Move the masks if the optimizer has made a step."""
         if trainer.global_step != self._step:
-            self._move(trainer.global_step, pl_module)
+            self._move(trainer, pl_module)
 
-    def _move(self, step: int, module: LightningModule) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the student load what it will."""
+        if stage == "fit":
+            self._follows.remove()
+
+    def _move(self, trainer: Trainer, module: LightningModule) -> None:
+        step = self._step = trainer.global_step
         due = any(pruner.due(step, module.timeline) for pruner in self.pruners.values())
-        self._step = step
         for pruner in self.pruners.values():
             pruner.update(step, module.timeline)
+        if due and isinstance(trainer.strategy, SingleDeviceStrategy):
+            allowed = {shape for shape, start in self.cuts.items() if step >= start}
+            cut_settled(module.student, self.pruners, allowed, step, module.timeline, trainer.optimizers)
         if due:
             module.status["sparsity"] = self.sparsity
 
@@ -82,15 +101,14 @@ class Prune(Callback):
 
     @property
     def sparsity(self) -> float:
-        """The share of masked entries in all weights that the pruners select, counted in the masks."""
-        modules = {module for pruner in self.pruners.values() for module in pruner.weights.values()}
-        kept = sum(int(self._kept(module).sum()) for module in modules)
-        return 1 - kept / sum(latent(module).numel() for module in modules)
+        """The share of entries, of all weights that the pruners select, that are masked or cut out."""
+        sizes = {module: size for pruner in self.pruners.values() for module, size in pruner.sizes.items()}
+        return 1 - sum(int(self._kept(module).sum()) for module in sizes) / sum(sizes.values())
 
     @staticmethod
     def _kept(module: nn.Module) -> Tensor:
         kept = torch.ones_like(latent(module), dtype=torch.bool)
-        for step in module.parametrizations.weight:
+        for step in steps_on(module):
             if isinstance(step, Mask):
                 kept = kept & step.mask
         return kept

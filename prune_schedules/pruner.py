@@ -111,7 +111,7 @@ class Pruner(ABC):
     def attach(self, model: PreTrainedModel) -> None:
         """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
 
-        ``parts`` are then what is ranked.
+        ``parts`` are then what is ranked, ``sizes`` how many entries the pruned weights have.
 
         Raises:
             ValueError: as ``find``.
@@ -119,6 +119,11 @@ class Pruner(ABC):
         self.parts: list[Entries | Whole] = [
             Whole(found) if isinstance(found, Units) else Entries(found, self._tile) for found in self.find(model)
         ]
+        self.sizes = {module: latent(module).numel() for module in self.weights.values()}
+
+    def stands(self, timeline: Timeline) -> int:
+        """The step from which the masks move no more."""
+        return self._window(timeline)[1]
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
@@ -149,7 +154,7 @@ class Pruner(ABC):
         """Take up what ``state`` gave."""
 
     def sparsity_now(self) -> float:
-        """The share of the entries, neurons or heads that is masked."""
+        """The share of the entries, neurons or heads that is masked or cut out."""
         masked = [part.masked() for part in self.parts]
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 

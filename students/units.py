@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families import Projection, blocks, family
-from students.weights import ffn_layers, latent, out_axis, set_parameter
+from students.weights import ffn_layers, latent, out_axis, set_parameter, steps_on
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,30 @@ def _projected(block: nn.Module, projection: Projection, count: int) -> list[Sli
     return found + ([Slice(layer, "bias", 0, size, start)] if latent(layer, "bias") is not None else [])
 
 
-def shrink(units: Units, keep: Tensor) -> None:
-    """Cut out, in place, the units that ``keep`` (bool [count]) leaves out; make the optimizer afterwards."""
+@dataclass(frozen=True)
+class Shrunk:
+    """A parameter that has taken the place of another: of ``old``, the entries ``index`` along ``axis``."""
+
+    old: nn.Parameter
+    new: nn.Parameter
+    axis: int
+    index: Tensor
+
+
+def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
+    """Cut out, in place, the units that ``keep`` (bool [count]) leaves out, of the parameters and of the steps on
+    them; an optimizer has to be made afterwards, or told of the new parameters.
+    """
+    changed = []
     for (module, name), (axis, stay) in units.entries(keep).items():
-        old = getattr(module, name).detach()
-        set_parameter(module, name, old.index_select(axis, stay.nonzero().flatten().to(old.device)).clone())
+        old = latent(module, name)
+        index = stay.nonzero().flatten().to(old.device)
+        set_parameter(module, name, old.detach().index_select(axis, index))
+        for step in steps_on(module, name):
+            for key, buffer in step.named_buffers():
+                if buffer.ndim == old.ndim and buffer.shape[axis] == old.shape[axis]:
+                    setattr(step, key, buffer.index_select(axis, index))
+        changed.append(Shrunk(old, latent(module, name), axis, index))
     for key, each in units.attributes.items():
         setattr(units.owner, key, each * int(keep.sum()))
+    return changed

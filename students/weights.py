@@ -109,11 +109,24 @@ def add_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
     Raises:
         ValueError: if a step that belongs behind this one is there already.
     """
-    present = list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
-    for other in present:
+    for other in steps_on(module, name):
         if other.order > step.order:
             raise ValueError(f"{type(step).__name__} must come before {type(other).__name__}: add it first")
     parametrize.register_parametrization(module, name, step)
+
+
+def remove_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
+    """Take one step off a weight (or bias); the parameter and the other steps stay as they are, in their order."""
+    chain = module.parametrizations[name]
+    if len(chain) == 1:
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+    else:
+        del chain[list(chain).index(step)]
+
+
+def steps_on(module: nn.Module, name: str = "weight") -> list[nn.Module]:
+    """The steps on a weight (or bias), in the order in which they act."""
+    return list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
 
 
 def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
@@ -148,10 +161,13 @@ def fold(model: nn.Module) -> None:
 
 
 def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
-    """Put a tensor of another size in the place of a parameter, and the sizes of a linear layer right."""
-    old = getattr(module, name)
-    setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad))
+    """Put a tensor of another size in the place of a parameter, under the steps on it, and the sizes of a linear
+    layer right.
+    """
+    parametrized = parametrize.is_parametrized(module, name)
+    holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)
+    setattr(holder, key, nn.Parameter(value, requires_grad=getattr(holder, key).requires_grad))
     if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
+        module.out_features, module.in_features = latent(module).shape
     if isinstance(module, Conv1D):
-        module.nx, module.nf = module.weight.shape
+        module.nx, module.nf = latent(module).shape

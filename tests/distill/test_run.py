@@ -185,8 +185,9 @@ class TestResume:
     with dropout.
     """
 
-    # pruning moves from step 2 to 10, fake quantization starts at 11, hidden losses stop at 8; 8 steps in an epoch
-    @pytest.mark.parametrize("stop", [1, 5, 8, 13])
+    # pruning moves from step 2 to 10, where neurons are cut out; fake quantization starts at 11, hidden losses stop at
+    # 8; 8 steps in an epoch
+    @pytest.mark.parametrize("stop", [1, 5, 8, 10, 13])
     def test_continues_bit_for_bit(self, finished, tiny_run, monkeypatch, stop):
         from distill.checkpoints import Last
 
@@ -240,6 +241,10 @@ def test_two_processes_are_one(tiny_run):
         for key in a:
             if key.startswith("train/") and a[key] and float(a["bits"] or 8) == 32:
                 assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
+    # one process cuts the neurons out at step 5 and the other two mask them to the end
+    layer, folder = "student.bert.encoder.layer.0.intermediate.dense", tiny_run.parent / "runs"
+    assert weights(folder / "one")[f"{layer}.bias"].shape == (48,)
+    assert weights(folder / "two")[f"{layer}.parametrizations.bias.original"].shape == (64,)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(tiny_run):
