@@ -54,7 +54,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         _no_loss_on_what_may_not_run(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
         path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
-        scheduled(f"{path}.sparsity", f"sparsity {name}" if name != "prune" else "sparsity", pruner.sparsity)
+        of = "" if name == "prune" else f" {name}"
+        scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
+        scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
         with config.blame(path):
             pruner.check(timeline)
     if experiment.quantize:

@@ -136,6 +136,7 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_
         "lr",
         *["replace"] * bool(experiment.replace),
         *["sparsity"] * bool(experiment.prune),
+        *["penalty"] * any(pruner.penalty != Constant(0.0) for pruner in experiment.pruners().values()),
         *["bits"] * bool(experiment.quantize),
         *(f"val/{name}" for name in module.metrics),
     ]

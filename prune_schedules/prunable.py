@@ -16,7 +16,7 @@ Numbers = Callable[[nn.Module, str], Tensor]
 class Entries:
     """The entries of one weight, or its tiles of ``tile`` outputs by inputs, under one mask."""
 
-    at_least = 0
+    at_least, left = 0, None
 
     def __init__(self, module: nn.Module, tile: tuple[int, int] = (1, 1)):
         weight = latent(module)

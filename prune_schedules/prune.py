@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
 from prune_schedules.pruner import Pruner, Shape
+from prune_schedules.schedule import Constant
 from prune_schedules.shrink import cut_settled, follow
 from students.weights import latent, steps_on
 
@@ -56,9 +57,13 @@ class Prune(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Show the pruners the gradients."""
+        """Show the pruners the gradients, then add those of their penalties."""
+        step, timeline = trainer.global_step, pl_module.timeline
         for pruner in self.pruners.values():
-            pruner.before_step(trainer.global_step, pl_module.timeline)
+            pruner.before_step(step, timeline)
+        penalized = [pruner for pruner in self.pruners.values() if pruner.penalty != Constant(0.0)]
+        if penalized:
+            pl_module.status["penalty"] = sum(pruner.penalize(step, timeline) for pruner in penalized)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prune_schedules.penalty import group_lasso
 from prune_schedules.prunable import Entries, Whole
-from prune_schedules.schedule import Moment, Schedule, Timeline
+from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
 from students.units import Units, heads, neurons
 from students.weights import Where, latent, out_axis, select, uses
@@ -41,6 +42,8 @@ class Pruner(ABC):
     output (4 and a sparsity of 0.5 is 2:4)."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
+    penalty: Schedule = Constant(0.0)
+    """The factor of the group lasso over what can be removed (L1 of single weights), a term of the loss."""
 
     def __post_init__(self):
         if isinstance(self.shape, str) and self.shape not in get_args(Shape):
@@ -145,6 +148,21 @@ class Pruner(ABC):
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
+
+    def penalize(self, step: int, timeline: Timeline) -> float:
+        """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
+        factor = self.penalty.value(step, timeline)
+        parts = [part for part in self.parts if factor and part.left is None]
+        places = [place for part in parts for place in part.places if latent(*place).grad is not None]
+        if not places:
+            return 0.0
+        with torch.enable_grad():
+            value = factor * group_lasso([part.numbers(getattr) for part in parts])
+            found = torch.autograd.grad(value, [latent(*place) for place in places], allow_unused=True)
+        for place, gradient in zip(places, found, strict=True):
+            if gradient is not None:
+                latent(*place).grad.add_(gradient)
+        return float(value.detach())
 
     def state(self) -> dict[str, list[Tensor]]:
         """What was seen and is needed to go on, for the checkpoint."""
