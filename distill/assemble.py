@@ -16,9 +16,11 @@ from distill.hub import loading
 from distill.peer import LearningPeer, Peer
 from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
+from distill.vocabulary import shown
 from losses import Loss
 from students.replace import groups
 from students.student import resolve
+from students.vocabulary import Vocabulary, smaller
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Parts:
     student: PreTrainedModel
     companion: AveragedStudent | LearningPeer | None
     """The teacher that changes with the student."""
+    vocabulary: Vocabulary | None
+    """What the deployed student will have of the tokens, if not all."""
     warnings: list[str]
     notes: list[str]
 
@@ -94,6 +98,10 @@ def assemble(config: Config[Experiment]) -> Parts:
             pruner.find(student)
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
+    vocabulary = None
+    if experiment.vocabulary:
+        with config.blame("vocabulary"):
+            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
     for name, loss in experiment.losses.items():
         with config.blame(f"losses.{name}"):
             apart = experiment.taught_apart()
@@ -104,7 +112,7 @@ def assemble(config: Config[Experiment]) -> Parts:
         why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
         raise config.error("losses", why)
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, companion, said, notes)
+    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, said, notes)
 
 
 def _key(name: str, experiment: Experiment) -> str:

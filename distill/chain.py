@@ -21,6 +21,7 @@ from distill.experiment import Experiment
 from distill.folder import claim
 from distill.nodes import ConfigError
 from distill.plan import plan
+from students.vocabulary import cut_vocabulary
 
 
 def read(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]]:
@@ -106,8 +107,12 @@ def rehearse(configs: list[Config[Experiment]]) -> None:
                 raise config.error("trainer", why)
             if any(folders[at] == Path(holder.model) for later in configs[at:] for holder in _holders(later.value)):
                 stand_ins[folders[at]] = str(Path(scratch) / f"run{at}")
-                planned.parts.student.save_pretrained(stand_ins[folders[at]])
-                planned.parts.tokenizer.save_pretrained(stand_ins[folders[at]])
+                parts = planned.parts
+                if parts.vocabulary:
+                    cut_vocabulary(parts.student, parts.vocabulary.keep)
+                tokenizer = parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer
+                parts.student.save_pretrained(stand_ins[folders[at]])
+                tokenizer.save_pretrained(stand_ins[folders[at]])
 
 
 def wait_for_rank_0() -> None:

@@ -133,9 +133,9 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
         tables["train"] = table.select(range(min(task.train_rows, len(table))))
     if head and task.classes:
         task.classes.follow(head)
-    rows = DatasetDict({split: _encode(task, table) for split, table in tables.items()})
+    rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     if isinstance(task, TextTask) and task.unlabelled:
-        rows["train"] = concatenate_datasets([rows["train"], _encode(task, unlabelled(task))])
+        rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
     if task.redrawn:
         rows["validation"] = rows["validation"].map(
             lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
@@ -198,12 +198,14 @@ def unlabelled(task: TextTask) -> Dataset:
     return table.select_columns(task.texts)
 
 
-def _encode(task: DataTask, table: Dataset) -> Dataset:
-    def encode(rows: dict[str, list]) -> dict[str, list]:
+def encode(task: DataTask, table: Dataset) -> Dataset:
+    """What a task makes of the rows of a table, and their ``length`` in tokens."""
+
+    def made(rows: dict[str, list]) -> dict[str, list]:
         found = task.encode(rows)
         return found | {"length": [len(ids) for ids in found["input_ids"]]}
 
-    return table.map(encode, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
+    return table.map(made, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
 
 
 def _file(name: str, split: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,8 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distill.experiment import Experiment
 from distill.measure import Judged, judged, torch_predict
 from distill.module import Distillation
+from distill.vocabulary import told
 from prune_schedules import cut
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from students.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
 
 
@@ -36,6 +38,8 @@ class Deployed:
     notes: list[str]
     precision: str
     """Of the export."""
+    also: list[str] = field(default_factory=list)
+    """What else the report should say."""
 
 
 def deploy(
@@ -44,7 +48,9 @@ def deploy(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     batches: list[dict[str, Tensor]],
+    own: list[dict[str, Tensor]],
     whole: dict[str, int],
+    vocabulary: Vocabulary | None = None,
 ) -> Deployed:
     """Writes ``student/`` and, if asked for, ``student.onnx``.
 
@@ -52,26 +58,38 @@ def deploy(
         experiment: what was asked for.
         module: after ``fit``.
         folder: of the run.
-        tokenizer: saved with the student.
-        batches: validation; trained, folded, cut and exported student are compared on the first.
+        tokenizer: of the student as it was trained; saved with it if its vocabulary is not cut.
+        batches: validation.
+        own: the same as the deployed student reads it; trained, folded, cut and exported student are compared on the
+            first.
         whole: the parameters of each matrix before training, in which units may have been cut out already.
+        vocabulary: to which the student is cut.
     """
     module.cpu().float()  # whatever precision it was trained in
     load_best(module, folder / "checkpoints" / "best.ckpt")
-    student, quantize, fixed = module.student, experiment.quantize, batches[0]
-    trained = torch_predict(student)(fixed)
+    student, quantize, fixed = module.student, experiment.quantize, own[0]
+    # Every token that is left had a number before, so both can be asked the same.
+    asked = fixed | {"input_ids": vocabulary.keep[fixed["input_ids"]]} if vocabulary else fixed
+    trained = torch_predict(student)(asked)
     module.recorder.close()
     if quantize:
         quantize.settle()
     fold(student)
-    parity = {"folded": difference(trained, torch_predict(student)(fixed))}
+    parity = {"folded": difference(trained, torch_predict(student)(asked))}
     cuts = cut(student)
-    parity["cut"] = difference(trained, torch_predict(student)(fixed))
-    found = judged(experiment.task, torch_predict(student), batches)
+    parity["cut"] = difference(trained, torch_predict(student)(asked))
+    also = []
+    if vocabulary:
+        metric, size = experiment.task.main_metric, student.num_parameters()
+        uncut = f"{metric} was {judged(experiment.task, torch_predict(student), batches).metrics[metric]:.4f}"
+        cut_vocabulary(student, vocabulary.keep)
+        parity["vocabulary"] = difference(trained, torch_predict(student)(fixed))
+        also = [told(vocabulary, batches, own, (size, student.num_parameters()), uncut)]
+    found = judged(experiment.task, torch_predict(student), own)
     if quantize:
         quantize.detach_inputs()
     student.save_pretrained(folder / "student")
-    tokenizer.save_pretrained(folder / "student")
+    (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(folder / "student")
     export = None
     if quantize or experiment.export:
         export = write_onnx(student, fixed, folder / "student.onnx", int8=quantize is not None)
@@ -91,7 +109,8 @@ def deploy(
         }
         for name, weight in matrices(student).items()
     ]
-    return Deployed(student, export, found, parity, layers, notes, f"int{quantize.weights}" if quantize else "float32")
+    precision = f"int{quantize.weights}" if quantize else "float32"
+    return Deployed(student, export, found, parity, layers, notes, precision, also)
 
 
 def load_best(module: Distillation, path: Path) -> None:

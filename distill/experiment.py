@@ -14,6 +14,7 @@ from distill.optimizer import Optimizer
 from distill.peer import Peer
 from distill.schema import arguments, spelling
 from distill.tasks import MultiTask, Task
+from distill.tasks.vocabulary import VocabularyTask
 from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
@@ -76,6 +77,8 @@ class Experiment:
         prune: one pruner, or several by name.
         quantize: quantization-aware training.
         export: write student.onnx (with ``quantize`` it is written anyhow).
+        vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
+            what they stood for is spelled in smaller pieces.
         optimizer: AdamW and its learning rate.
         trainer: arguments of Lightning's Trainer, by its own names.
         tracking: where curves go besides metrics.csv.
@@ -92,6 +95,7 @@ class Experiment:
     prune: Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
     export: Literal["onnx"] | None = None
+    vocabulary: Literal["seen"] | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
@@ -106,6 +110,9 @@ class Experiment:
         self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
+        if self.vocabulary and isinstance(self.task, VocabularyTask):
+            why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
+            raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
@@ -20,14 +22,30 @@ from distill.teacher import FrozenTeacher, Teacher
 from quant_aware.onnx import file_bytes
 
 
+@dataclass
+class Asked:
+    """The validation rows, as some of the models read them."""
+
+    batches: list[dict[str, Tensor]]
+    """All rows."""
+    samples: dict[str, dict[str, Tensor]]
+    """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
+
+    @classmethod
+    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Callable) -> Asked:
+        """Batches of these rows: all, in groups, and the chosen ones."""
+        samples = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
+        return cls(list(DataLoader(rows, batch_sampler=groups, collate_fn=collate)), samples)
+
+
 def measure(
     task: Task,
     named: Teacher | Teachers | None,
     teachers: dict[str, FrozenTeacher],
     deployed: Deployed,
     folder: Path,
-    batches: list[dict[str, Tensor]],
-    samples: dict[str, dict[str, Tensor]],
+    asked: Asked,
+    own: Asked,
 ) -> tuple[dict[str, Measured], list[Export], dict[str, Judged]]:
     """Everything on the CPU, on the same rows, with the same threads, in turn.
 
@@ -37,8 +55,8 @@ def measure(
         teachers: the teachers by name.
         deployed: the student.
         folder: of the run, where the exported file lies.
-        batches: all validation rows.
-        samples: the batches on which latency is measured, ``batch_1`` and ``batch_32``.
+        asked: what the teachers are asked.
+        own: the same, as the student reads it.
 
     Returns:
         The models, the exports, and what each model said.
@@ -60,9 +78,12 @@ def measure(
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export
-    times = {name: latencies(runners, batch) for name, batch in samples.items()}
+    read = {name: asked if name.startswith("teacher") else own for name in runners}
+    samples = {key: {name: read[name].samples[key] for name in runners} for key in own.samples}
+    times = {key: latencies(runners, batches) for key, batches in samples.items()}
     found = {
-        name: deployed.judged if name == "student" else judged(task, run, batches) for name, run in runners.items()
+        name: deployed.judged if name == "student" else judged(task, run, read[name].batches)
+        for name, run in runners.items()
     }
     models = {}
     for name, model in torch_models.items():
@@ -72,7 +93,7 @@ def measure(
             parameters,
             nonzero,
             parameters * model.dtype.itemsize,
-            flops(model, samples["batch_1"]),
+            flops(model, samples["batch_1"][name]),
             {key: times[key][name] for key in samples},
             precision=str(model.dtype).removeprefix("torch."),
         )
@@ -110,13 +131,13 @@ def measure(
     return models, [export], found
 
 
-def latency_samples(rows: Dataset, collate: Callable) -> dict[str, dict[str, Tensor]]:
-    """One row of the median length, and the 32 rows nearest to it, as batches."""
+def latency_rows(rows: Dataset) -> dict[str, list[int]]:
+    """One row of the median length, and the 32 rows nearest to it."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     middle, half = len(order) // 2, min(16, len(order) // 2)
     return {
-        "batch_1": collate([rows[order[middle]]]),
-        "batch_32": collate([rows[i] for i in order[middle - half : middle + half]]),
+        "batch_1": [order[middle]],
+        "batch_32": order[middle - half : middle + half],
     }
 
 
@@ -138,14 +159,16 @@ def details(
     if "teacher" not in judged:
         return found
     teacher, student = judged["teacher"], judged.get("export", judged["student"])
-    if task.classes and teacher.certainty is not None:
+    # A text in more pieces may have lost its last words.
+    same = len(teacher.predictions) == len(student.predictions)
+    if task.classes and teacher.certainty is not None and same:
         names = task.classes.names
         counts = torch.zeros(len(names), len(names), dtype=torch.long)
         pairs = teacher.predictions, student.predictions
         counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
         found["agreement"] = {"labels": names, "counts": counts.tolist()}
     # Not one for each row of the data: there may be many in a row, and rows that are pieces of several.
-    if task.validation is None or not len(teacher.predictions) == len(rows) == len(task.validation):
+    if task.validation is None or not same or not len(teacher.predictions) == len(rows) == len(task.validation):
         return found
     found["examples"] = []
     for i in apart(teacher, student).argsort(descending=True)[:show].tolist():

@@ -85,18 +85,20 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     return counter.get_total_flops()
 
 
-def latencies(models: dict[str, Predict], batch: dict[str, Tensor], seconds: float = 3.0) -> dict[str, float]:
-    """Median milliseconds of each model on the same batch, run in turn, so that a change of the machine's speed
-    hits all alike.
+def latencies(
+    models: dict[str, Predict], batches: dict[str, dict[str, Tensor]], seconds: float = 3.0
+) -> dict[str, float]:
+    """Median milliseconds of each model on its batch (the same rows for all), run in turn, so that a change of the
+    machine's speed hits all alike.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
-    for predict in models.values():
-        predict(batch)
+    for name, predict in models.items():
+        predict(batches[name])
     until, rounds = time.perf_counter() + seconds, 0
     while rounds < 5 or (time.perf_counter() < until and rounds < 200):
         for name, predict in models.items():
             start = time.perf_counter()
-            predict(batch)
+            predict(batches[name])
             times[name].append(1000 * (time.perf_counter() - start))
         rounds += 1
     return {name: statistics.median(found) for name, found in times.items()}

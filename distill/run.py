@@ -21,7 +21,7 @@ from distill.config import Config, to_yaml
 from distill.deploy import deploy, matrices
 from distill.ensemble import united
 from distill.experiment import Experiment
-from distill.finish import details, latency_samples, measure
+from distill.finish import Asked, details, latency_rows, measure
 from distill.folder import claim
 from distill.module import Distillation
 from distill.passed import Passed
@@ -33,6 +33,7 @@ from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
 from distill.timeline import table
 from distill.trainer import make_callbacks, make_loggers
+from distill.vocabulary import respelled
 
 
 def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
@@ -105,11 +106,13 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if not trainer.is_global_zero:
         return None
 
-    batches = list(DataLoader(rows, batch_sampler=in_turn(kinds, size), collate_fn=collate))
-    deployed = deploy(experiment, module, folder, parts.tokenizer, batches, whole)
-    models, exports, judged = measure(
-        task, experiment.teacher, parts.teachers, deployed, folder, batches, latency_samples(rows, collate)
-    )
+    groups, chosen, vocabulary = in_turn(kinds, size), latency_rows(rows), parts.vocabulary
+    asked = own = Asked.of(rows, groups, chosen, collate)
+    if vocabulary:
+        again = respelled(task, rows, vocabulary.tokenizer)
+        own = Asked.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
+    deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, vocabulary)
+    models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, folder, asked, own)
     report = Report(
         name=experiment.name,
         task=spelling(type(task)),
@@ -123,7 +126,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         exports=exports,
         parity=deployed.parity,
         warnings=[*parts.warnings, *doubts(models, exports, deployed)],
-        notes=notes,
+        notes=notes + deployed.also,
         folder=folder,
     )
     skipped = [

@@ -42,6 +42,10 @@ class Augmentation(ABC):
         """
         self.special = frozenset(tokenizer.all_special_ids)
 
+    def reach(self, tokens: set[int]) -> set[int]:
+        """The tokens that rows may have after the change, if these are all that they have before."""
+        return tokens
+
     @abstractmethod
     def apply(self, row: Row, draw: torch.Generator) -> Row:
         """The changed row; the given one is left alone."""

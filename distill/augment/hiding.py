@@ -28,6 +28,9 @@ class Masking(Augmentation):
             raise ValueError("augment: Masking needs a mask token, and the tokenizer has none")
         self.mask = tokenizer.mask_token_id
 
+    def reach(self, tokens: set[int]) -> set[int]:
+        return tokens | {self.mask}
+
     def apply(self, row: Row, draw: torch.Generator) -> Row:
         hidden = torch.rand(len(row["input_ids"]), generator=draw) < self.share
         ids = [

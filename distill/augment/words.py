@@ -64,6 +64,9 @@ class WordReplacement(Augmentation):
         ]
         return row | {"input_ids": changed}
 
+    def reach(self, tokens: set[int]) -> set[int]:
+        return tokens.union(*(self.near(token) for token in tokens if self.is_word[token]))
+
     def near(self, word: int) -> list[int]:
         """The nearest other words of one, the nearest first."""
         if word not in self.nearest:

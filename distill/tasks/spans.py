@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +20,8 @@ from losses.loss import IGNORED, Loss, valid_tokens
 
 LONGEST = 30
 """Tokens of an answer."""
+FAR = 2**32
+"""More characters than a context has."""
 
 
 @dataclass(kw_only=True)
@@ -113,35 +115,35 @@ class QuestionAnswering(DataTask):
         # Not minus infinity, of which the difference to itself is no number.
         return logits.transpose(1, 2).float().masked_fill(padding, -1e4)
 
-    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """``begin * max_length + end`` [B] of the likeliest piece of the context."""
+    def likeliest(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The first and the last token of the likeliest piece of the context, [B] each."""
         context = torch.where(batch["ends"] > 0, 0.0, -1e6)
         begin, end = (logits[:, part] + context for part in range(2))
         length = logits.shape[-1]
         allowed = torch.ones(length, length, device=logits.device).triu().tril(LONGEST - 1).bool()
         best = (begin[:, :, None] + end[:, None]).masked_fill(~allowed, -1e9).flatten(1).argmax(-1)
-        return best // length * self.max_length + best % length
+        return best // length, best % length
+
+    def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """``begin * FAR + end`` [B] of the likeliest piece, in characters, which no tokenizer counts otherwise."""
+        begin, end = self.likeliest(logits, batch)
+        return batch["begins"].gather(1, begin[:, None])[:, 0] * FAR + batch["ends"].gather(1, end[:, None])[:, 0]
 
     def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        found, p = self.predictions(logits, batch)[:, None], logits.softmax(-1)
-        return (p[:, 0].gather(1, found // self.max_length) * p[:, 1].gather(1, found % self.max_length))[:, 0]
+        p = logits.softmax(-1)
+        begin, end = (p[:, part].gather(1, at[:, None])[:, 0] for part, at in enumerate(self.likeliest(logits, batch)))
+        return begin * end
 
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         said, true = [], []
-        for i, (number, found) in enumerate(zip(batch["row"].tolist(), self.predictions(logits, batch), strict=True)):
+        for number, found in zip(batch["row"].tolist(), self.predictions(logits, batch), strict=True):
             row = self.validation[number]
-            text = self._piece(row, found, batch["begins"][i], batch["ends"][i])
-            said.append({"prediction_text": text, "id": str(number)})
+            said.append({"prediction_text": self.words(found, row), "id": str(number)})
             true.append({"answers": row["answers"], "id": str(number)})
         metrics.update(said, true)
 
     def words(self, prediction: Tensor, row: dict) -> str:
-        places = self.encode({name: [row[name]] for name in self.columns})
-        return self._piece(row, prediction, places["begins"][0], places["ends"][0])
-
-    def _piece(self, row: dict, prediction: Tensor, begins: Sequence[int], ends: Sequence[int]) -> str:
-        begin, end = divmod(int(prediction), self.max_length)
-        return row["context"][begins[begin] : ends[end]]
+        return row["context"][slice(*divmod(int(prediction), FAR))]
 
     def shown(self, row: dict) -> str:
         return f"{row['question']} · {row['context']}"

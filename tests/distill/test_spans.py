@@ -12,7 +12,7 @@ from distill.data import prepare
 from distill.experiment import Experiment
 from distill.schema import subclasses
 from distill.tasks import QuestionAnswering
-from distill.tasks.spans import LONGEST
+from distill.tasks.spans import FAR, LONGEST
 from losses import Loss
 from losses.loss import IGNORED, PerPrediction
 from prune_schedules.schedule import Timeline
@@ -57,7 +57,7 @@ def test_labels_are_the_tokens_of_the_answer(answer, tokenizer):
     wanted = tokenizer(answer, add_special_tokens=False)["input_ids"]
     assert ids[begin : end + 1] == wanted
     assert CONTEXT[found["begins"][0][begin] : found["ends"][0][end]] == answer
-    number = torch.tensor(begin * task.max_length + end)
+    number = torch.tensor(found["begins"][0][begin] * FAR + found["ends"][0][end])
     assert task.words(number, row(answer)) == answer == task.truth(row(answer))
 
 
@@ -117,9 +117,8 @@ def test_the_likeliest_piece_of_the_context(tokenizer, tmp_path, scale):
     draw = torch.Generator().manual_seed(0)
     for _ in range(10):
         logits = task.select(scale * torch.randn(*batch["input_ids"].shape, 2, generator=draw), batch)
-        found = task.predictions(logits, batch)
-        for i, number in enumerate(found.tolist()):
-            assert divmod(number, task.max_length) == brute(logits[i], (batch["ends"][i] > 0).tolist())
+        for i, piece in enumerate(zip(*task.likeliest(logits, batch), strict=True)):
+            assert piece == brute(logits[i], (batch["ends"][i] > 0).tolist())
 
 
 def test_no_piece_is_backwards_nor_outside_nor_too_long(tokenizer, tmp_path):
@@ -129,8 +128,8 @@ def test_no_piece_is_backwards_nor_outside_nor_too_long(tokenizer, tmp_path):
     for begin, end in ((context[50], context[3]), (0, context[5]), (1, 2), (context[0], context[-1])):
         logits = torch.zeros(*batch["input_ids"].shape, 2)
         logits[:, begin, 0] = logits[:, end, 1] = 40.0
-        said = {divmod(number, 100) for number in task.predictions(task.select(logits, batch), batch).tolist()}
-        ((b, e),) = said
+        begins, ends = task.likeliest(task.select(logits, batch), batch)
+        ((b, e),) = set(zip(begins.tolist(), ends.tolist(), strict=True))
         assert b in context and e in context and 0 <= e - b < LONGEST
 
 
@@ -184,8 +183,7 @@ def test_no_loss_counts_padding(kind):
 def test_certainty_is_the_probability_of_both_ends(tokenizer, tmp_path):
     task, batch = of_rows(tmp_path, [row("actor")] * 2, tokenizer)
     logits = task.select(torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(3)), batch)
-    for i, number in enumerate(task.predictions(logits, batch).tolist()):
-        begin, end = divmod(number, task.max_length)
+    for i, (begin, end) in enumerate(zip(*task.likeliest(logits, batch), strict=True)):
         p = logits[i].double().softmax(-1)
         assert float(task.certainty(logits, batch)[i]) == pytest.approx(float(p[0, begin] * p[1, end]), rel=1e-5)
 
