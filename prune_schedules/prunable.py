@@ -1,4 +1,4 @@
-"""What a pruner ranks and masks: the single entries of a weight, or the neurons or heads of a block."""
+"""What a pruner ranks and masks: the single entries of a weight, or neurons, heads or whole branches of a block."""
 
 from collections.abc import Callable
 
@@ -38,16 +38,15 @@ class Entries:
 
 
 class Whole:
-    """The neurons or heads of one block; masks lie on all that belongs to one, so that it is exactly absent.
+    """The neurons or heads of one block, or one of its branches; masks lie on all that belongs to one, so that it is
+    exactly absent.
 
     The layers that read a unit are masked too, although they read zeros anyway: fake quantization takes the
     scale of a row from all its entries, and must find the same scale when the unit has been cut out.
     """
 
-    at_least = 1
-
-    def __init__(self, units: Units):
-        self.units, self.masks = units, {}
+    def __init__(self, units: Units, at_least: int = 1):
+        self.units, self.at_least, self.masks = units, at_least, {}
         for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = latent(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
@@ -55,7 +54,7 @@ class Whole:
             add_step(module, self.masks[module, name], name)
 
     def scores(self, score: Score) -> Tensor:
-        """One score per unit, [count]: the L2 norm over the scores of its entries."""
+        """One score per unit, [count]: the root mean square of the scores of its entries."""
         return unit_magnitude(
             [part.rows(score(latent(part.module, part.name)), self.units.count) for part in self.units.slices]
         )

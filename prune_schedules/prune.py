@@ -13,14 +13,15 @@ from prune_schedules.mask import Mask
 from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest, magnitude
-from students.units import Units, heads, neurons
+from students.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, select, uses
 
-Shape = Literal["elements", "neurons", "heads"]
+Shape = Literal["elements", "neurons", "heads", "layers"]
 _WHERE: dict[Shape, list[Where]] = {
     "elements": ["attention", "ffn"],
     "neurons": ["ffn"],
     "heads": ["attention"],
+    "layers": ["attention", "ffn"],
 }
 
 
@@ -36,15 +37,19 @@ class Pruner(ABC):
     sparsity: Schedule
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
     shape: Shape = "elements"
-    """What is removed: single weights, neurons of the feed-forward, or attention heads."""
+    """What is removed: single weights, neurons of the feed-forward, attention heads, or layers: whole attentions and
+    feed-forwards."""
     where: list[Where] | None = None
     """Which weights; by default attention and ffn, for neurons and heads the one they live in."""
-    scope: Scope = "layer"
-    """Whether each weight (or block, for neurons and heads) loses this share, or all are ranked together."""
+    scope: Scope | None = None
+    """Whether each weight (or block, for neurons and heads) loses this share, or all are ranked together; by default
+    ``layer``, for layers ``global``."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
 
     def __post_init__(self):
+        if self.scope is None:
+            self.scope = "global" if self.shape == "layers" else "layer"
         for name, allowed in (("shape", get_args(Shape)), ("scope", get_args(Scope))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
@@ -52,12 +57,16 @@ class Pruner(ABC):
         self.where = list(home) if self.where is None else self.where
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
-        if self.shape != "elements" and self.where != home:
+        if self.shape == "layers" and self.scope != "global":
+            raise ValueError(f"scope: layers are ranked over the whole model; it is global, not {self.scope}")
+        if self.shape == "layers" and set(self.where) - set(home):
+            raise ValueError(f"where: layers are in {' and '.join(home)} only, not in {', '.join(self.where)}")
+        if self.shape in ("neurons", "heads") and self.where != home:
             raise ValueError(f"where: {self.shape} are in {home[0]} only, not in {', '.join(self.where)}")
 
     @abstractmethod
     def score(self, weight: Tensor) -> Tensor:
-        """How much each entry of a weight matters, in its shape; a unit counts by the L2 norm over those."""
+        """How much each entry of a weight matters, in its shape; a unit counts by their root mean square."""
 
     def check(self, timeline: Timeline) -> None:
         """Look through the whole schedule before the first step.
@@ -84,9 +93,10 @@ class Pruner(ABC):
             self.weights, self.skipped = select(model, self.where)
             self._ranked: list[Entries | Whole] = [Entries(module) for module in self.weights.values()]
         else:
-            found = neurons(model) if self.shape == "neurons" else heads(model)
+            of_shape = {"neurons": neurons, "heads": heads, "layers": branches}[self.shape]
+            found = [units for units in of_shape(model) if home(units) in self.where]
             chosen, self.weights, self.skipped = untied(model, found)
-            self._ranked = [Whole(units) for units in chosen]
+            self._ranked = [Whole(units, 0 if self.shape == "layers" else 1) for units in chosen]
         if not self._ranked:
             raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
 
@@ -105,12 +115,15 @@ class Pruner(ABC):
         if not self.due(step, timeline):
             return
         scores = [part.scores(self.score) for part in self._ranked]
-        kept = lowest(scores, self.sparsity.value(step, timeline), self.scope, self._ranked[0].at_least)
+        share = self.sparsity.value(step, timeline)
+        if self.shape == "layers":  # without any, the model is its embeddings
+            share = min(share, 1 - 1 / len(scores))
+        kept = lowest(scores, share, self.scope, self._ranked[0].at_least)
         for part, keep in zip(self._ranked, kept, strict=True):
             part.keep(keep)
 
     def sparsity_now(self) -> float:
-        """The share of the entries, neurons or heads that is masked."""
+        """The share of the entries, neurons, heads or layers that is masked."""
         masked = [part.masked() for part in self._ranked]
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 
@@ -118,7 +131,7 @@ class Pruner(ABC):
 def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
     """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
     users, chosen, weights, skipped = uses(model), [], {}, {}
-    for units in found:
+    for units in (units for units in found if units.count):
         names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
         shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
         if shared:

@@ -14,12 +14,13 @@ def magnitude(weight: Tensor) -> Tensor:
 
 
 def unit_magnitude(parts: list[Tensor]) -> Tensor:
-    """The L2 norm of all numbers that belong to a unit: of parts [units, numbers], as [units].
+    """The root mean square of all numbers that belong to a unit: of parts [units, numbers], as [units].
 
-    ``sqrt(sum_i w_i^2)``, in float32 at least.
+    ``sqrt(mean_i w_i^2)``, in float32 at least. It ranks units of one size as their L2 norm does; among units of
+    different sizes, as an attention and a feed-forward, it is not the biggest that always stays.
     """
-    dtype = torch.promote_types(parts[0].dtype, torch.float32)
-    return torch.stack([part.to(dtype).square().sum(dim=1) for part in parts]).sum(dim=0).sqrt()
+    dtype, numbers = torch.promote_types(parts[0].dtype, torch.float32), sum(part.shape[1] for part in parts)
+    return (torch.stack([part.to(dtype).square().sum(dim=1) for part in parts]).sum(dim=0) / numbers).sqrt()
 
 
 def lowest(scores: list[Tensor], share: float, scope: Scope, at_least: int = 0) -> list[Tensor]:
