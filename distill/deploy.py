@@ -34,7 +34,7 @@ class Deployed:
     trained.
     """
     layers: list[dict]
-    """Of each matrix: name, sparsity, bits, parameters, and how many it had before it was cut."""
+    """Of each matrix: name, sparsity, bits (None if it is gone), parameters, and how many it had before it was cut."""
     notes: list[str]
     precision: str
     """Of the export."""
@@ -102,8 +102,8 @@ def deploy(
     layers = [
         {
             "name": name,
-            "sparsity": float((weight == 0).float().mean()),
-            "bits": quantize.weights if quantize else 32,
+            "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
+            "bits": (quantize.weights if quantize else 32) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }

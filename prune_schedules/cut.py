@@ -1,4 +1,4 @@
-"""Cutting for good: neurons and heads that are zero leave the tensors; the model gets smaller and faster."""
+"""Cutting for good: neurons, heads and whole branches that are zero leave the tensors; the model gets smaller."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,14 @@ from students.families import RESIZED, family
 from students.resized import record_sizes
 from students.units import Units, heads, neurons, shrink
 
+COUNTED = "decoder.0.self"
+"""The attention whose cached keys tell transformers how many tokens a decoder has seen; without heads it says none."""
+
 
 @dataclass
 class CutReport:
-    """What was cut: of each set of units, as ``encoder.0.ffn``, how many there were and how many are left."""
+    """What was cut: of each set of units, as ``encoder.0.ffn``, how many there were and how many are left (0 where
+    the branch is gone)."""
 
     units: dict[str, tuple[int, int]]
     skipped: dict[str, str]
@@ -39,8 +43,9 @@ def stays(model: PreTrainedModel, units: Units) -> bool:
 def cut(model: PreTrainedModel) -> CutReport:
     """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``.
 
-    The outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu and tanh have. At least
-    one unit of each set stays. Parameters are new tensors: an optimizer has to be made afterwards.
+    The outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu and tanh have. Where no unit
+    of a set is left, the bias of the layer that read them is what the branch adds. Parameters are new tensors: an
+    optimizer has to be made afterwards.
 
     Raises:
         ValueError: if the model still has steps on its weights.
@@ -51,8 +56,9 @@ def cut(model: PreTrainedModel) -> CutReport:
     for units in neurons(model) + heads(model):
         stay = stays(model, units)
         keep = alive(units)
-        if not keep.any():
+        if units.name == COUNTED and units.count and not (stay or keep.any()):
             keep[0] = True
+            skipped[units.name] = "1 head is zero but stays: by it a decoder counts the tokens it has written"
         gone = int((~keep).sum())
         report[units.name] = (units.count, units.count if stay else units.count - gone)
         if gone and stay:

@@ -9,10 +9,10 @@ from students.weights import latent
 
 
 class Magnitude(Scored):
-    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); tiles, neurons and heads by their L2 norm."""
+    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); groups by their root mean square."""
 
     def scores(self) -> list[Tensor]:
-        """``|w|``, or ``sqrt(sum w^2)``."""
+        """``|w|``, or ``sqrt(mean w^2)``."""
         return [magnitude(part.numbers(latent)) for part in self.parts]
 
 

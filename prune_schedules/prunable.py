@@ -1,4 +1,4 @@
-"""What a pruner ranks and masks: entries or tiles of a weight, or the neurons or heads of a block."""
+"""What a pruner ranks and masks: entries or tiles of a weight, or neurons, heads or whole branches of a block."""
 
 from collections.abc import Callable
 
@@ -56,16 +56,15 @@ class Entries:
 
 
 class Whole:
-    """The neurons or heads of one block; masks lie on all that belongs to one, so that it is exactly absent.
+    """The neurons or heads of one block, or one of its branches; masks lie on all that belongs to one, so that it is
+    exactly absent.
 
     The layers that read a unit are masked too, although they read zeros anyway: fake quantization takes the
     scale of a row from all its entries, and must find the same scale when the unit has been cut out.
     """
 
-    at_least = 1
-
-    def __init__(self, units: Units):
-        self.units, self.masks, self.left = units, {}, None
+    def __init__(self, units: Units, at_least: int = 1):
+        self.units, self.at_least, self.masks, self.left = units, at_least, {}, None
         for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = latent(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))

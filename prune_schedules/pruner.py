@@ -14,11 +14,11 @@ from prune_schedules.penalty import group_lasso
 from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
-from students.units import Units, heads, neurons
+from students.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, out_axis, select, uses
 
-Shape = Literal["elements", "neurons", "heads"]
-_UNITS = {"neurons": ("ffn", neurons), "heads": ("attention", heads)}
+Shape = Literal["elements", "neurons", "heads", "layers"]
+_UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
 
 
 @dataclass(kw_only=True)
@@ -33,19 +33,21 @@ class Pruner(ABC):
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
     shape: Shape | list[int] = "elements"
     """What is removed: single weights, tiles of them as in ``[4, 4]`` (outputs, inputs), neurons of the feed-forward,
-    or attention heads."""
+    attention heads, or layers: whole attentions and feed-forwards."""
     where: list[Where] | None = None
     """Which weights; by default attention and ffn, for neurons and heads the one they live in."""
-    scope: Scope = "layer"
-    """What competes: all of one weight (or block, for neurons and heads); ``global``: all; ``distribution``: all, by
-    how they stand in their own weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one
-    output (4 and a sparsity of 0.5 is 2:4)."""
+    scope: Scope | None = None
+    """What competes: ``layer`` (the default): all of one weight, or block for neurons and heads; ``global``: all (of
+    layers the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads to one
+    output; a number: so many neighbouring inputs of one output (4 and a sparsity of 0.5 is 2:4)."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
     """The factor of the group lasso over what can be removed (L1 of single weights), a term of the loss."""
 
     def __post_init__(self):
+        if self.scope is None:
+            self.scope = "global" if self.shape == "layers" else "layer"
         if isinstance(self.shape, str) and self.shape not in get_args(Shape):
             raise ValueError(f"shape: {self.shape!r} is not one of {', '.join(get_args(Shape))}")
         if isinstance(self.shape, list) and (len(self.shape) != 2 or min(self.shape) < 1):
@@ -56,12 +58,14 @@ class Pruner(ABC):
         units = self.shape in _UNITS if isinstance(self.shape, str) else False
         if units and (group or self.scope == "row"):
             raise ValueError(f"scope: {self.scope} is for weights; {self.shape} lie in no row")
-        home = [_UNITS[self.shape][0]] if units else ["attention", "ffn"]
-        self.where = home if self.where is None else self.where
+        if self.shape == "layers" and self.scope == "layer":
+            raise ValueError("scope: layers are ranked over the whole model, not layer by layer")
+        homes = _UNITS[self.shape][0] if units else list(get_args(Where))
+        self.where = [place for place in homes if place in ("attention", "ffn")] if self.where is None else self.where
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
-        if units and self.where != home:
-            raise ValueError(f"where: {self.shape} are in {home[0]} only, not in {', '.join(self.where)}")
+        if set(self.where) - set(homes):
+            raise ValueError(f"where: {self.shape} are in {' and '.join(homes)} only, not in {', '.join(self.where)}")
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -89,7 +93,8 @@ class Pruner(ABC):
                 into tiles or groups.
         """
         if isinstance(self.shape, str) and self.shape in _UNITS:
-            found, self.weights, self.skipped = untied(model, _UNITS[self.shape][1](model))
+            there = [units for units in _UNITS[self.shape][1](model) if home(units) in self.where]
+            found, self.weights, self.skipped = untied(model, there)
         else:
             self.weights, self.skipped = select(model, self.where)
             found = list(self.weights.values())
@@ -119,8 +124,10 @@ class Pruner(ABC):
         Raises:
             ValueError: as ``find``.
         """
+        least = 0 if self.shape == "layers" else 1
         self.parts: list[Entries | Whole] = [
-            Whole(found) if isinstance(found, Units) else Entries(found, self._tile) for found in self.find(model)
+            Whole(found, least) if isinstance(found, Units) else Entries(found, self._tile)
+            for found in self.find(model)
         ]
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
@@ -172,7 +179,7 @@ class Pruner(ABC):
         """Take up what ``state`` gave."""
 
     def sparsity_now(self) -> float:
-        """The share of the entries, neurons or heads that is masked or cut out."""
+        """The share of the entries, neurons, heads or layers that is masked or cut out."""
         masked = [part.masked() for part in self.parts]
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 
@@ -186,6 +193,8 @@ class Scored(Pruner):
 
     def renew(self, share: float) -> None:
         """Mask this share, of what competes by ``scope``."""
+        if self.shape == "layers":  # without any, the model is its embeddings
+            share = min(share, 1 - 1 / len(self.parts))
         kept = lowest(self.scores(), share, self.scope, self.parts[0].at_least)
         for part, keep in zip(self.parts, kept, strict=True):
             part.keep(keep)
@@ -194,7 +203,7 @@ class Scored(Pruner):
 def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
     """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
     users, chosen, weights, skipped = uses(model), [], {}, {}
-    for units in found:
+    for units in (units for units in found if units.count):
         names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
         shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
         if shared:

@@ -1,4 +1,4 @@
-"""How much a weight, a tile, a neuron or a head matters, and which have to go."""
+"""How much a weight, or a group of them, matters, and which have to go."""
 
 from typing import Literal
 
@@ -9,14 +9,15 @@ Scope = Literal["layer", "global", "distribution", "row"] | int
 
 
 def magnitude(parts: list[Tensor]) -> Tensor:
-    """The L2 norm of all numbers that belong together: of parts [..., numbers], as [...]; ``|w|`` of a single one.
+    """The root mean square of all numbers that belong together: of parts [..., numbers], as [...].
 
-    ``sqrt(sum_i w_i^2)``, in float32 at least (Han et al. 2015, arXiv 1506.02626, of entries).
+    ``sqrt(mean_i w_i^2)``, in float32 at least (Han et al. 2015, arXiv 1506.02626, of entries). It ranks what is of one
+    size as the L2 norm does; among attentions and feed-forwards it is not the biggest that always stays.
     """
-    dtype = torch.promote_types(parts[0].dtype, torch.float32)
-    if len(parts) == 1 and parts[0].shape[-1] == 1:  # squares of small numbers would be lost
+    dtype, numbers = torch.promote_types(parts[0].dtype, torch.float32), sum(part.shape[-1] for part in parts)
+    if numbers == 1:  # squares of small numbers would be lost
         return parts[0].squeeze(-1).abs().to(dtype)
-    return sum(part.to(dtype).square().sum(dim=-1) for part in parts).sqrt()
+    return (sum(part.to(dtype).square().sum(dim=-1) for part in parts) / numbers).sqrt()
 
 
 def lowest(scores: list[Tensor], share: float, scope: Scope, at_least: int = 0) -> list[Tensor]:

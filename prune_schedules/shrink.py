@@ -68,13 +68,13 @@ def arrange(optimizer: Optimizer, module: nn.Module) -> None:
 
 
 def same_units(pruners: dict[str, Pruner]) -> list[tuple[str, list[Whole]]]:
-    """The units that are masked and not cut yet, with their shape, as all pruners see them."""
-    found: dict[str, tuple[str, list[Whole]]] = {}
+    """The neurons and heads that are masked and not cut yet, with their shape, as all pruners see them."""
+    found: dict[tuple[str, str], list[Whole]] = {}
     for pruner in pruners.values():
         for part in pruner.parts:
-            if isinstance(part, Whole) and part.left is None:
-                found.setdefault(part.units.name, (pruner.shape, []))[1].append(part)
-    return list(found.values())
+            if isinstance(part, Whole) and part.left is None and pruner.shape != "layers":
+                found.setdefault((pruner.shape, part.units.name), []).append(part)
+    return [(shape, wholes) for (shape, _), wholes in found.items()]
 
 
 def cut_settled(

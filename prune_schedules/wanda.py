@@ -11,8 +11,8 @@ from students.weights import latent, out_axis
 class Wanda(Reading, Scored):
     """Removes what adds least to its output: ``|w| norm(x)`` (Sun et al. 2023, arXiv 2306.11695).
 
-    ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons and heads the L2 norm over the
-    weights by which they are sent on.
+    ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons and heads the root
+    mean square over the weights by which they are sent on.
     """
 
     def gathered(self, inputs: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ class AttentionParts:
     """Attributes of the module that hold its number of heads."""
     width: tuple[str, ...] = ()
     """Attributes of the module that hold heads times head size."""
+    split: str = ""
+    """Attribute of the module that holds the size, or sizes, into which it splits what a fused projection gives."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ _GPT2 = Stack(
             "attn.c_proj",
             "head_dim",
             ("num_heads",),
-            ("split_size", "embed_dim"),
+            ("embed_dim",),
+            "split_size",
         )
     },
     FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),

@@ -34,7 +34,8 @@ from students.families import FAMILIES, RESIZED, family, intermediate_size
 from students.units import heads, neurons, shrink, stacks
 
 Sizes = dict[str, list[dict[str, int]]]
-"""By stack, for each block: feed-forward units (``intermediate``) and key and value heads (``heads``)."""
+"""By stack, for each block: feed-forward units (``intermediate``) and key and value heads (``heads``);
+0 of them where the whole branch is gone."""
 
 
 def sizes(model: PreTrainedModel) -> Sizes:
@@ -60,7 +61,7 @@ def resize(model: PreTrainedModel, wanted: Sizes) -> None:
         for units in groups:
             stack, block, _ = units.name.split(".")
             count = wanted[stack][int(block)][key]
-            if not 1 <= count <= units.count:
+            if not 0 <= count <= units.count:
                 raise ValueError(f"sizes: {units.name} has {units.count} units, not {count}")
             if count < units.count:
                 shrink(units, torch.arange(units.count, device="cpu") < count)
@@ -69,22 +70,22 @@ def resize(model: PreTrainedModel, wanted: Sizes) -> None:
 def record_sizes(model: PreTrainedModel) -> None:
     """Write the sizes of the blocks into the config, after cutting.
 
-    Where all feed-forwards are alike and no head is missing the stock config can say it, and the model stays
-    what it was; otherwise it becomes one of ours.
+    Where all feed-forwards are alike (and not gone) and no head is missing the stock config can say it, and the
+    model stays what it was; otherwise it becomes one of ours.
     """
     config, found = model.config, sizes(model)
     blocks = [block for stack in found.values() for block in stack]
     whole = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     ours = config.model_type.startswith(RESIZED)
-    alike = len({block["intermediate"] for block in blocks}) == 1
-    if ours or not alike or any(block["heads"] != whole for block in blocks):
+    widths = {block["intermediate"] for block in blocks}
+    if ours or len(widths) > 1 or widths == {0} or any(block["heads"] != whole for block in blocks):
         if not ours:
             # The config objects are shared with the modules inside, which read them: they change in place.
             model.__class__ = resized_model(type(model))
             config.__class__ = model.config_class
         config.sizes = found
-    elif blocks[0]["intermediate"] != intermediate_size(config):
-        setattr(config, family(config).intermediate, blocks[0]["intermediate"])
+    elif widths != {intermediate_size(config)}:
+        setattr(config, family(config).intermediate, widths.pop())
 
 
 @cache

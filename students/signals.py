@@ -111,7 +111,9 @@ class Trace:
 
 
 def check(config: PretrainedConfig, signals: Signals) -> None:
-    """Raises ValueError if a model of this configuration lacks a site that is asked for, naming its depth."""
+    """Raises ValueError if a model of this configuration lacks a site that is asked for, naming its depth, or has
+    lost all heads of an attention.
+    """
     stacks = family(config).stacks
     hidden = {name: depth(config, name) for name in stacks}
     attention = dict(hidden)
@@ -127,6 +129,19 @@ def check(config: PretrainedConfig, signals: Signals) -> None:
                 raise ValueError(f"{kind}: {config.model_type} has no {stack!r}, it has {', '.join(known)}")
             if not first <= layer <= known[stack]:
                 raise ValueError(f"{kind}: the {stack} has layers {first} to {known[stack]}, not {layer}")
+    for stack, layer in sorted(signals.attention & _headless(config)):
+        raise ValueError(f"attention: no head is left in layer {layer} of the {stack}")
+
+
+def _headless(config: PretrainedConfig) -> set[Site]:
+    """The attentions, of a model whose blocks have sizes of their own, of which no head is left."""
+    found = set()
+    for stack, blocks in (getattr(config, "sizes", None) or {}).items():
+        count = depth(config, stack)
+        # as in ``families.blocks``: a block that runs several times stands there once
+        heads = [blocks[i * len(blocks) // count]["heads"] for i in range(count)]
+        found |= {(stack, layer) for layer, left in enumerate(heads, start=1) if left == 0}
+    return found
 
 
 def last_site(config: PretrainedConfig, signals: Signals) -> Site | None:

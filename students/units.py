@@ -1,13 +1,13 @@
-"""The units a block is made of, neurons and heads: where each has its numbers, and how it is cut out."""
+"""The units a block is made of, neurons, heads and whole branches: where each has its numbers, how it is cut out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families import Projection, blocks, family
-from students.weights import ffn_layers, latent, out_axis, set_parameter, steps_on
+from students.weights import Where, ffn_layers, latent, out_axis, set_parameter, steps_on
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,23 @@ class Slice:
 
     def rows(self, tensor: Tensor, count: int) -> Tensor:
         """What belongs to each of the ``count`` units, in a tensor like the parameter: [count, numbers]."""
-        return tensor.movedim(self.axis, 0)[self.start : self.start + count * self.size].reshape(count, -1)
+        entries = tensor.movedim(self.axis, 0)[self.start : self.start + count * self.size]
+        return entries.reshape(count, entries.numel() // max(count, 1))
 
 
 @dataclass(frozen=True)
 class Units:
     """The ``count`` neurons of a feed-forward, or heads of an attention, and all slices that belong to them.
 
-    Those are its rows and biases in the layers that make it and its columns in the layer that reads it. Where
-    query heads share a key and value head, the group of them is one unit.
+    Those are its rows and biases in the layers that make it and, last, its columns in the layer that reads it.
+    Where query heads share a key and value head, the group of them is one unit.
     """
 
     name: str
     count: int
     slices: tuple[Slice, ...]
-    attributes: dict[str, int]
-    """Attributes of ``owner`` that follow the count, with what they hold per unit."""
+    attributes: dict[str, int | tuple[int, ...]]
+    """Attributes of ``owner`` that follow the count, with what they hold per unit: a number, or several."""
     owner: nn.Module
 
     def entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
@@ -89,9 +90,34 @@ def heads(model: PreTrainedModel) -> list[Units]:
                     for part in _projected(block, projection, count)
                 ]
                 axis = 1 - out_axis(output)
-                slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // count))
+                slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
+                if parts.split:
+                    attributes[parts.split] = (size,) * parts.query.parts
                 found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner))
+    return found
+
+
+def home(units: Units) -> Where:
+    """Whether units are of an attention or of a feed-forward."""
+    return "ffn" if units.name.endswith(".ffn") else "attention"
+
+
+def branches(model: PreTrainedModel) -> list[Units]:
+    """Every attention and every feed-forward as a whole, one unit each, named as its heads or neurons are.
+
+    The bias of the layer that reads them belongs to it, too: without it nothing is added to the residual stream.
+    Norms stay, and so do branches of which nothing is left. Not for ``shrink``: a branch leaves the tensors with
+    the last of its neurons or heads.
+    """
+    found = []
+    for units in neurons(model) + heads(model):
+        reader = units.slices[-1].module
+        slices = [replace(part, size=part.size * units.count) for part in units.slices]
+        if latent(reader, "bias") is not None:
+            slices.insert(-1, Slice(reader, "bias", 0, len(latent(reader, "bias"))))
+        if units.count:
+            found.append(Units(units.name, 1, tuple(slices), {}, units.owner))
     return found
 
 
@@ -102,7 +128,7 @@ def _width(block: nn.Module, projection: Projection) -> int:
 
 def _projected(block: nn.Module, projection: Projection, count: int) -> list[Slice]:
     layer, width = block.get_submodule(projection.path), _width(block, projection)
-    size, start = width // count, projection.part * width
+    size, start = width // max(count, 1), projection.part * width
     found = [Slice(layer, "weight", out_axis(layer), size, start)]
     return found + ([Slice(layer, "bias", 0, size, start)] if latent(layer, "bias") is not None else [])
 
@@ -131,6 +157,7 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
                 if buffer.ndim == old.ndim and buffer.shape[axis] == old.shape[axis]:
                     setattr(step, key, buffer.index_select(axis, index))
         changed.append(Shrunk(old, latent(module, name), axis, index))
+    count = int(keep.sum())
     for key, each in units.attributes.items():
-        setattr(units.owner, key, each * int(keep.sum()))
+        setattr(units.owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
     return changed

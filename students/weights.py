@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from students.constant import make_constant
 from students.families import Stack, blocks, family
 
 Where = Literal["attention", "ffn", "embeddings", "head"]
@@ -20,7 +21,8 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
 
     ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``embeddings``
     the tables of words, positions and types, ``head`` all linear layers outside the blocks. A weight used by
-    two modules is left out: a step would have to give the same values in both.
+    two modules is left out: a step would have to give the same values in both; and one without entries, of
+    neurons or heads that have all been cut, is not mentioned.
 
     Raises:
         ValueError: if the family of the model is not known.
@@ -29,6 +31,8 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
     groups, unknown = _groups(model)
     users, chosen, skipped = uses(model), {}, {}
     for module in dict.fromkeys(module for group in where for module in groups[group]):
+        if latent(module).numel() == 0:
+            continue
         name = names[id(module)]
         others = [other for other in users[id(latent(module))] if other != f"{name}.weight"]
         if others:
@@ -162,7 +166,7 @@ def fold(model: nn.Module) -> None:
 
 def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     """Put a tensor of another size in the place of a parameter, under the steps on it, and the sizes of a linear
-    layer right.
+    layer right; one that reads nothing any more gives its bias.
     """
     parametrized = parametrize.is_parametrized(module, name)
     holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)
@@ -171,3 +175,5 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
         module.out_features, module.in_features = latent(module).shape
     if isinstance(module, Conv1D):
         module.nx, module.nf = latent(module).shape
+    if isinstance(module, LINEAR) and latent(module).shape[1 - out_axis(module)] == 0:
+        make_constant(module)

@@ -100,7 +100,7 @@ def test_weights_come_back_when_they_have_grown():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("shape", ["neurons", "heads"])
+@pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
 def test_a_masked_unit_is_absent(name, shape):
     """Whatever is put into the weights of a masked unit, the outputs stay."""
     model, pruner = attached(name, sparsity=Constant(0.5), shape=shape)
@@ -108,12 +108,59 @@ def test_a_masked_unit_is_absent(name, shape):
     assert pruner.sparsity_now() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
     masks = steps(model, Mask)
-    assert masks and all(mask.enabled for mask in masks.values())
+    on = sum(mask.enabled for mask in masks.values())
+    assert 0 < on < len(masks) if shape == "layers" else on == len(masks) > 0
     with torch.no_grad():
         for path, mask in masks.items():
             weight = latent(model.get_submodule(path.rsplit(".", 2)[0]), path.rsplit(".", 2)[1])
             weight.masked_fill_(~mask.mask, 7.0)
     assert torch.equal(model(**inputs).logits, before)
+
+
+def test_a_masked_branch_adds_nothing():
+    model, pruner = attached("bert", sparsity=Constant(0.5), shape="layers")
+    assert list(pruner.weights)[:2] == ["bert.encoder.layer.0.intermediate.dense", "bert.encoder.layer.0.output.dense"]
+    added = {}
+    for i, layer in enumerate(model.bert.encoder.layer):
+        for name, output in (("ffn", layer.output.dense), ("self", layer.attention.output.dense)):
+            output.register_forward_hook(lambda module, args, out, key=f"encoder.{i}.{name}": added.update({key: out}))
+    pruner.update(0, TIMELINE)
+    model(**batch("bert"))
+    zero = {name for name, output in added.items() if not output.any()}
+    assert len(zero) == 2 and pruner.sparsity_now() == 0.5
+    sizes = {name: sum(w.numel() for w in ws) for name, ws in _matrices(model).items()}
+    assert Prune({"a": pruner}).sparsity == pytest.approx(sum(sizes[name] for name in zero) / sum(sizes.values()))
+
+
+def _matrices(model) -> dict[str, list[torch.Tensor]]:
+    found = {}
+    for i, layer in enumerate(model.bert.encoder.layer):
+        attention = layer.attention
+        found[f"encoder.{i}.ffn"] = [latent(layer.intermediate.dense), latent(layer.output.dense)]
+        projections = (attention.self.query, attention.self.key, attention.self.value, attention.output.dense)
+        found[f"encoder.{i}.self"] = [latent(module) for module in projections]
+    return found
+
+
+def test_branches_of_unequal_size_are_ranked_by_the_mean_square_of_their_numbers():
+    model = tiny("bert", intermediate=8)
+    with torch.no_grad():
+        # It has 8 times as many numbers as a feed-forward: its norm is larger still.
+        for parameter in model.bert.encoder.layer[1].attention.parameters():
+            parameter *= 0.7
+    pruner = Magnitude(sparsity=Constant(0.25), shape="layers")
+    pruner.attach(model)
+    pruner.update(0, TIMELINE)
+    assert not model.bert.encoder.layer[1].attention.output.dense.weight.any()
+    assert model.bert.encoder.layer[0].output.dense.weight.any()
+
+
+@pytest.mark.parametrize(("where", "most"), [(None, 3), (["attention"], 1), (["ffn"], 1)])
+def test_one_of_the_branches_always_stays(where, most):
+    _, pruner = attached("bert", sparsity=Constant(1.0), shape="layers", where=where)
+    pruner.update(0, TIMELINE)
+    assert sum(gone for gone, _ in (part.masked() for part in pruner.parts)) == most
+    assert pruner.scope == "global" and pruner.where == (where or ["attention", "ffn"])
 
 
 def test_the_weakest_head_goes():
@@ -168,6 +215,8 @@ def test_skipped_and_tied_units_are_listed():
     [
         ({"shape": "heads", "where": ["ffn"]}, "where: heads are in attention only"),
         ({"shape": "neurons", "where": ["ffn", "head"]}, "where: neurons are in ffn only"),
+        ({"shape": "layers", "where": ["ffn", "head"]}, "where: layers are in attention and ffn only"),
+        ({"shape": "layers", "scope": "layer"}, "scope: layers are ranked over the whole model"),
         ({"where": []}, "where: "),
         ({"where": ["pooler"]}, "where: "),
         ({"shape": "rows"}, "shape: "),
@@ -216,6 +265,7 @@ def fit(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
         {
             "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
             "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
+            "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
         }
     )
     module = Module()
@@ -252,7 +302,8 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     assert resumed.seen == whole.seen[start:]
     for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
-    assert [mask.enabled for mask in steps(resumed, Mask).values()] == [True] * len(steps(whole, Mask))
+    enabled = {name: mask.enabled for name, mask in steps(resumed, Mask).items()}
+    assert enabled == {name: mask.enabled for name, mask in steps(whole, Mask).items()} and any(enabled.values())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -264,4 +315,4 @@ def test_checkpoints_hold_the_sparsity_of_their_step(uninterrupted):
         mask = torch.load(folder / f"at-step={step}.ckpt")["state_dict"][path]
         assert int((~mask).sum()) == round(share * mask.numel())
     assert prune.pruners["entries"].sparsity_now() == pytest.approx(0.6, abs=1e-3)
-    assert prune.pruners["neurons"].sparsity_now() == 0.5
+    assert prune.pruners["neurons"].sparsity_now() == 0.5 and prune.pruners["layers"].sparsity_now() == 0.25

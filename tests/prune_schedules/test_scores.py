@@ -14,12 +14,12 @@ def test_the_magnitude_of_an_entry_is_its_absolute_value():
     assert torch.equal(magnitude([torch.tensor([[-2e-30], [1.0]])]), torch.tensor([2e-30, 1.0]))
 
 
-def test_the_magnitude_of_a_unit_is_the_norm_of_all_that_belongs_to_a_unit():
+def test_the_magnitude_of_a_unit_is_the_root_mean_square_of_all_that_belongs_to_a_unit():
     torch.manual_seed(0)
     rows, columns, bias = torch.randn(5, 7), torch.randn(3, 5), torch.randn(5)
     together = np.concatenate([part.double().numpy() for part in (rows, columns.T, bias[:, None])], axis=1)
     found = magnitude([rows, columns.T, bias[:, None]])
-    np.testing.assert_allclose(found.numpy(), np.linalg.norm(together, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found.numpy(), np.linalg.norm(together, axis=1) / np.sqrt(11), rtol=1e-6)
 
 
 @settings(deadline=None)

@@ -249,7 +249,15 @@ def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_wi
     assert counts == {7: (128, 64), 8: (64, 64), 9: (64, 64), 10: (64, 32)}
 
 
+@pytest.fixture
+def one_of_one():
+    """Lightning leaves the group of processes that it made, and another test may want its own."""
+    yield
+    torch.distributed.destroy_process_group()
+
+
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("one_of_one")
 def test_a_wrapped_student_keeps_its_masks(tmp_path):
     module, prune = fit(tmp_path, 11, strategy="ddp")
     assert {units.count for units in neurons(module.student)} == {64}
@@ -259,6 +267,7 @@ def test_a_wrapped_student_keeps_its_masks(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("one_of_one")
 def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
     folder, whole, prune = uninterrupted
     (tmp_path / "at-step=9.ckpt").write_bytes((folder / "at-step=9.ckpt").read_bytes())
