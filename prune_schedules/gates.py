@@ -69,9 +69,7 @@ class _Gate(Scored):
                 latent(module).grad.mul_(mask.mask)
 
     def scores(self) -> list[Tensor]:
-        """The sums; without anything seen all are equal."""
-        if self.seen is None:
-            return [torch.zeros(part.sent(latent)[0].shape[:-1]) for part in self.parts]
+        """The sums."""
         return self.seen
 
     def state(self) -> dict[str, list[Tensor]]:

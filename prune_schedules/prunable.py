@@ -43,6 +43,10 @@ class Entries:
         rows, columns = self.tile
         self.mask.keep(self._outputs_first(keep.repeat_interleave(rows, 0).repeat_interleave(columns, 1)))
 
+    def keep_all(self) -> None:
+        """Mask nothing."""
+        self.mask.keep(torch.ones_like(self.mask.mask))
+
     def masked(self) -> tuple[int, int]:
         """How many are masked, or were cut out with a unit, of how many."""
         return self.total - int(self.mask.mask.sum()), self.total
@@ -89,6 +93,10 @@ class Whole:
         """Mask all units but those in ``keep`` (bool [count])."""
         for place, (_, stay) in self.units.entries(keep).items():
             self.masks[place].keep(stay)
+
+    def keep_all(self) -> None:
+        """Mask nothing."""
+        self.keep(torch.ones(self.units.count, dtype=torch.bool))
 
     def kept(self) -> Tensor:
         """Which units are not masked, bool [count]."""

@@ -69,7 +69,7 @@ class Pruner(ABC):
 
     @abstractmethod
     def renew(self, share: float) -> None:
-        """Mask this share of ``parts``, whatever was masked before."""
+        """Mask this share (above 0) of ``parts``, whatever was masked before."""
 
     def check(self, timeline: Timeline) -> None:
         """Look through the whole schedule before the first step.
@@ -147,8 +147,14 @@ class Pruner(ABC):
     @torch.no_grad()
     def update(self, step: int, timeline: Timeline) -> None:
         """Renew the masks if they are due at ``step``; otherwise nothing is computed."""
-        if self.due(step, timeline):
-            self.renew(self.sparsity.value(step, timeline))
+        if not self.due(step, timeline):
+            return
+        share = self.sparsity.value(step, timeline)
+        if share > 0:
+            self.renew(share)
+        else:
+            for part in self.parts:
+                part.keep_all()
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Called before each batch; for scores that look at what happens in it."""

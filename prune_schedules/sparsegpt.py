@@ -59,7 +59,7 @@ class SparseGPT(Reading):
 
     def renew(self, share: float) -> None:
         """Remove this share, and change the weights that stay."""
-        for part in self.parts if share else []:
+        for part in self.parts:
             reader, mask = part.gate()
             axis = out_axis(reader)
             weight = (latent(reader) * mask.mask).movedim(axis, 0)

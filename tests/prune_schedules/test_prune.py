@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from prune_schedules.magnitude import Magnitude
+from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.mask import Mask
 from prune_schedules.prune import Prune
 from prune_schedules.pruner import Scored
@@ -86,6 +86,27 @@ def test_stairs_and_short_runs_are_met_too():
         pruner.update(step, timeline)
         seen.append(pruner.sparsity_now())
     assert seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "kind", [Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda], ids=lambda k: k.__name__
+)
+def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
+    model = tiny("bert").eval()
+    there_and_back = Steps(at={"0 steps": 0.0, "2 steps": 0.5, "3 steps": 0.0})
+    pruner, masked = kind(sparsity=there_and_back, every=Moment("1 steps")), []
+    pruner.attach(model)
+    pruner.check(TIMELINE)
+    pruner.update(0, TIMELINE)
+    inputs = batch("bert") | {"attention_mask": torch.ones_like(batch("bert")["input_ids"])}
+    for step in range(4):
+        pruner.before_forward(step, TIMELINE, inputs)
+        model(**inputs).loss.backward()
+        pruner.before_step(step, TIMELINE)
+        pruner.update(step + 1, TIMELINE)
+        masked.append(round(pruner.sparsity_now(), 2))
+    assert masked == [0, 0.5, 0, 0]
+    assert all(not mask.enabled for mask in steps(model, Mask).values())
 
 
 def test_weights_come_back_when_they_have_grown():
