@@ -1,6 +1,7 @@
 """What a pruner ranks and masks: entries or tiles of a weight, or neurons, heads or whole branches of a block."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Whole:
     """
 
     def __init__(self, units: Units, at_least: int = 1):
-        self.units, self.at_least, self.masks, self.left = units, at_least, {}, None
+        self.units, self.at_least, self.masks, self.total, self.left = units, at_least, {}, units.count, None
         for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = latent(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
@@ -104,15 +105,16 @@ class Whole:
         return part.rows(self.masks[part.module, part.name].mask, self.units.count).any(dim=1)
 
     def release(self, left: int) -> None:
-        """Take the masks off, because all but ``left`` units are going to be cut out."""
+        """Take the masks off, because all but ``left`` units are going to be cut out, and stand for these alone."""
         for (module, name), mask in self.masks.items():
             remove_step(module, mask, name)
-        self.left = left
+        slices = tuple(replace(part, start=part.start * left // self.units.count) for part in self.units.slices)
+        self.units, self.left = replace(self.units, count=left, slices=slices), left
 
     def masked(self) -> tuple[int, int]:
         """How many are masked or have been cut out, of how many."""
         left = int(self.kept().sum()) if self.left is None else self.left
-        return self.units.count - left, self.units.count
+        return self.total - left, self.total
 
     def gate(self) -> tuple[nn.Module, Mask]:
         """The layer that reads the units, and its mask."""

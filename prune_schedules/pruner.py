@@ -165,7 +165,7 @@ class Pruner(ABC):
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
         factor = self.penalty.value(step, timeline)
-        parts = [part for part in self.parts if factor and part.left is None]
+        parts = self.parts if factor else []
         places = [place for part in parts for place in part.places if latent(*place).grad is not None]
         if not places:
             return 0.0

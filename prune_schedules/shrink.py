@@ -31,10 +31,10 @@ def cut_live(wholes: list[Whole], keep: Tensor, optimizers: list[Optimizer]) -> 
         keep: which stay.
         optimizers: those that may hold the parameters, between two steps.
     """
-    modules = dict.fromkeys(module for module, _ in wholes[0].places)
+    modules, units = dict.fromkeys(module for module, _ in wholes[0].places), wholes[0].units
     for whole in wholes:
         whole.release(int(keep.sum()))
-    changes = shrink(wholes[0].units, keep)
+    changes = shrink(units, keep)
     for optimizer in optimizers:
         for change in changes:
             exchange(optimizer, change)

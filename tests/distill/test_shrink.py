@@ -103,3 +103,32 @@ def test_beside_others(tiny_run: Path, materials: Path, monkeypatch: pytest.Monk
     given = {"student": str(materials / "teacher"), "losses": losses, "prune": NEURONS} | beside
     folder = resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, **given)
     assert counts(weights(folder))[0] == left
+
+
+@pytest.mark.parametrize("stop", [6, 9])
+def test_pruners_that_keep_what_they_have_seen_go_on(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Their gates and hooks still know the units that were cut at step 6."""
+    schedule = {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "40%"}
+    neurons = {"kind": "Movement", "shape": "neurons", "sparsity": schedule}
+    elements = {"kind": "Wanda", "sparsity": schedule, "batches": 1}
+    given = {"prune": {"elements": elements, "neurons": neurons}, "quantize": None}
+    folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, **given)
+    assert counts(weights(folder))[0] == 24
+
+
+def test_a_penalty_goes_on_after_the_cut(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On what is left, as it would beside masks."""
+    schedule = {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "40%"}
+    neurons = {"kind": "Magnitude", "shape": "neurons", "sparsity": schedule, "penalty": 0.01}
+    given = {"prune": neurons, "quantize": None}
+    interrupted(monkeypatch, 16, tiny_run, name="cut", **given)
+    masked(monkeypatch)
+    interrupted(monkeypatch, 16, tiny_run, name="masked", **given)
+    found = [
+        [float(row["penalty"]) for row in rows(tiny_run.parent / "runs" / name) if row["penalty"]]
+        for name in ("cut", "masked")
+    ]
+    assert len(found[0]) == 16 and min(found[0]) > 0.1
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
