@@ -78,12 +78,15 @@ def fake_quantize_activation(x: Tensor, bits: int = 8) -> Tensor:
     """What is left of ``x`` after ONNX's DynamicQuantizeLinear and back, with a straight-through gradient.
 
     ``scale = (max(x, 0) - min(x, 0)) / (2^bits - 1)``, ``zero = round(-min(x, 0) / scale)``,
-    ``scale * (saturate(round(x / scale) + zero) - zero)``, halves to even, over the whole tensor.
+    ``scale * (saturate(round(x / scale) + zero) - zero)``, halves to even, over the whole tensor. A tensor of no
+    features, of a branch that was cut out, stays one.
 
     Raises:
         ValueError: if ``bits`` is not in 2 to 8.
     """
     _check_bits(bits)
+    if x.shape[-1] == 0:
+        return x.clone()
     top = 2**bits - 1
     values = x.detach().float()
     low, high = torch.aminmax(values)
@@ -159,8 +162,9 @@ class InputMemo:
             return fake_quantize_activation(x, self.bits)
         key = (0 if x.is_inference() else x._version, torch.is_grad_enabled())
         if self._source is None or self._source() is not x or self._key != key:
-            self._result, self._key = fake_quantize_activation(x, self.bits), key
-            self._source = weakref.ref(x, self._forget)
+            result = fake_quantize_activation(x, self.bits)
+            self._forget()  # first: the old result may be the last to hold its source, whose end would empty this
+            self._source, self._result, self._key = weakref.ref(x, self._forget), result, key
         return self._result
 
     def _forget(self, source: weakref.ref | None = None) -> None:

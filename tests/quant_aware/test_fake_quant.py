@@ -178,3 +178,10 @@ def test_weight_axis_by_kind():
     assert weight_axis(Conv1D(3, 2)) == 1
     with pytest.raises(ValueError, match="LayerNorm"):
         weight_axis(nn.LayerNorm(2))
+
+
+def test_activations_without_features_stay_so():
+    memo = InputMemo()
+    for _ in range(2):
+        nothing = torch.zeros(2, 3, 0, requires_grad=True)
+        assert memo(nothing).shape == fake_quantize_activation(nothing).shape == (2, 3, 0)
