@@ -1,6 +1,7 @@
 """A whole run at whose end half of the attentions and feed-forwards are gone: what is saved, exported and reported."""
 
 import json
+import re
 import sys
 
 import torch
@@ -22,27 +23,25 @@ def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
 
     monkeypatch.setattr(module, "deploy", deploy)
     layers = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "50%"}}
-    report = run(tiny_run, **{"prune": {"layers": layers}, "trainer.max_epochs": 1, "losses.relations": None})
+    run(tiny_run, **{"prune": {"layers": layers}, "trainer.max_epochs": 1, "losses.relations": None})
     folder = tiny_run.parent / "runs" / "tiny"
     student = AutoModelForSequenceClassification.from_pretrained(folder / "student")
-    blocks = student.config.sizes["encoder"]
-    headless, flat = (sum(block[key] == 0 for block in blocks) for key in ("heads", "intermediate"))
-    assert headless + flat == 2 and student.config.model_type == "resized-bert"
-    assert max(float(row["sparsity"] or 0) for row in rows(folder)) > 0.3
+    sizes = [(key, size) for block in student.config.sizes["encoder"] for key, size in block.items()]
+    lost = [key for key, size in sizes if size == 0]
+    assert len(lost) == 2 and student.config.model_type == "resized-bert"
+    assert float([row["sparsity"] for row in rows(folder) if row["sparsity"]][-1]) > 0.3
 
     gone = [entry for entry in deployed[0].layers if not entry["parameters"]]
-    assert {entry["name"] for entry in gone} < {entry["name"] for entry in deployed[0].layers}
-    assert len(gone) == 4 * headless + 2 * flat
+    assert len(gone) == 2 * lost.count("intermediate") + 4 * lost.count("heads")
     assert all((entry["sparsity"], entry["bits"]) == (0, None) and entry["parameters_before"] for entry in gone)
-    assert max(deployed[0].parity.values()) < 1e-4
-    assert "nan" not in (folder / "report.html").read_text().lower().split("<svg")[-1]
+    assert deployed[0].parity["folded"] < 1e-5 and deployed[0].parity["cut"] < 1e-5
+    assert re.search(r"\bnan\b", (folder / "report.html").read_text(), re.I) is None
     assert "NaN" not in (folder / "report.json").read_text()
-    assert json.loads((folder / "report.json").read_text())["models"]["student"]["parameters"] == sum(
-        parameter.numel() for parameter in student.parameters()
-    )
-    assert report.models["student"].parameters < report.models["teacher"].parameters
+    models = json.loads((folder / "report.json").read_text())["models"]
+    assert models["student"]["parameters"] == sum(parameter.numel() for parameter in student.parameters())
+    assert models["student"]["flops_per_example"] < models["teacher"]["flops_per_example"]
 
     inputs = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     inputs["token_type_ids"] = torch.zeros(1, 4, dtype=torch.long)
     said = OnnxModel(folder / "student.onnx")(inputs)
-    assert (said - torch_predict(student)(inputs)).abs().max() < 0.1
+    assert (said - torch_predict(student)(inputs)).abs().max() < 0.2
