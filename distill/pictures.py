@@ -50,12 +50,12 @@ def series(rows: list[dict], key: str) -> list[tuple[float, float, bool]]:
 
 
 def curve_names(rows: list[dict]) -> list[str]:
-    """The columns worth a curve: validation metrics, then losses, then sparsity if any was reached."""
+    """The columns worth a curve: validation metrics, then losses, then sparsity and penalty if there was any."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
     metrics = [name for name in names if name.startswith("val/")]
     losses = [name for name in names if name.startswith("train/") and not name.endswith("_weight")]
-    sparsity = ["sparsity"] if any(row.get("sparsity") for row in rows) else []
-    return metrics + losses + sparsity
+    pruning = [name for name in ("sparsity", "penalty") if any(row.get(name) for row in rows)]
+    return metrics + losses + pruning
 
 
 def loss_curves(rows: list[dict], timeline: list[dict], total_steps: int, width: float = WIDE) -> Figure:

@@ -38,6 +38,11 @@ def test_only_losses_over_more_than_a_decade_are_logarithmic(figures):
     assert loss_curves(negative, [], 2).axes[0].get_yscale() == "linear"
 
 
+def test_sparsity_and_penalty_have_a_curve_where_there_was_any():
+    rows = [{"step": step, "train/labels": 1.0, "sparsity": 0.0, "penalty": 0.1 * step} for step in range(3)]
+    assert [axis.get_ylabel() for axis in loss_curves(rows, [], 3).axes] == ["labels", "penalty"]
+
+
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_svg_is_xml_that_takes_the_pages_colours(figures, index):
     text = svg(figures[index])
