@@ -58,8 +58,8 @@ class Pruner(ABC):
         units = self.shape in _UNITS if isinstance(self.shape, str) else False
         if units and (group or self.scope == "row"):
             raise ValueError(f"scope: {self.scope} is for weights; {self.shape} lie in no row")
-        if self.shape == "layers" and self.scope == "layer":
-            raise ValueError("scope: layers are ranked over the whole model, not layer by layer")
+        if self.shape == "layers" and self.scope != "global":
+            raise ValueError(f"scope: layers are ranked over the whole model; it is global, not {self.scope}")
         homes = _UNITS[self.shape][0] if units else list(get_args(Where))
         self.where = [place for place in homes if place in ("attention", "ffn")] if self.where is None else self.where
         if not self.where or set(self.where) - set(get_args(Where)):

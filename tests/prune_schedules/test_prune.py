@@ -243,6 +243,7 @@ def test_skipped_and_tied_units_are_listed():
         ({"shape": "rows"}, "shape: "),
         ({"shape": [4]}, "shape: "),
         ({"shape": [4, 0]}, "shape: "),
+        ({"shape": "layers", "scope": "distribution"}, "scope: layers are ranked over the whole model"),
         ({"scope": "block"}, "scope: "),
         ({"scope": 1}, "scope: "),
         ({"scope": "row", "shape": "heads"}, "scope: row is for weights"),
