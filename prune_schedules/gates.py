@@ -53,20 +53,24 @@ class _Gate(Scored):
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Let gradients of what is masked through while they are looked at."""
-        looking = self.begin(timeline) <= step < self._window(timeline)[1]
-        for part in self.parts:
-            part.gate()[1].straight = looking
+        for part in self.parts if self._looks(step, timeline) else []:
+            part.look(True)
 
     @torch.no_grad()
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Look at the gradients, then take those of what is masked away."""
-        if not self.begin(timeline) <= step < self._window(timeline)[1]:
+        if not self._looks(step, timeline):
             return
         fresh = [self.added(gate_gradient(part.sent(latent), part.sent(_gradient))) for part in self.parts]
         self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
-        for module, mask in (part.gate() for part in self.parts):
+        for part in self.parts:
+            part.look(False)
+            module, mask = part.gate()
             if mask.enabled and latent(module).grad is not None:
                 latent(module).grad.mul_(mask.mask)
+
+    def _looks(self, step: int, timeline: Timeline) -> bool:
+        return self.begin(timeline) <= step < self._window(timeline)[1]
 
     def scores(self) -> list[Tensor]:
         """The sums."""

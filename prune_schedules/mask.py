@@ -30,7 +30,8 @@ class Mask(nn.Module):
     ``mask`` (bool, broadcastable to the weight: its own shape for elements, [n, 1] for rows) is a buffer and
     thus saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is off and costs
     nothing. While ``straight`` is set the gradient of the weight beneath is that of what is masked as well, for
-    those who look at it; they take it away again before the optimizer's step.
+    those who look at it; they take it away again before the optimizer's step. ``idle`` is set where another mask
+    does the same for the time being.
     """
 
     order: ClassVar[int] = 0
@@ -38,12 +39,12 @@ class Mask(nn.Module):
     def __init__(self, shape: torch.Size | tuple[int, ...], device: torch.device | None = None):
         super().__init__()
         self.register_buffer("mask", torch.ones(shape, dtype=torch.bool, device=device))
-        self.enabled, self.straight = False, False
+        self.enabled, self.straight, self.idle = False, False, False
         self.register_load_state_dict_post_hook(_switch)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
-        if not self.enabled:
+        if not self.enabled or self.idle:
             return weight
         return _Straight.apply(weight, self.mask) if self.straight else apply_mask(weight, self.mask)
 

@@ -56,6 +56,10 @@ class Entries:
         """The module whose weight, and the mask by which, a tile reaches what comes after it."""
         return self.module, self.mask
 
+    def look(self, looking: bool) -> None:
+        """Let gradients of what is masked through, or no longer."""
+        self.mask.straight = looking
+
     def _outputs_first(self, tensor: Tensor) -> Tensor:
         return tensor.movedim(out_axis(self.module), 0)
 
@@ -120,3 +124,10 @@ class Whole:
         """The layer that reads the units, and its mask."""
         part = self.units.slices[-1]
         return part.module, self.masks[part.module, part.name]
+
+    def look(self, looking: bool) -> None:
+        """Let gradients of what is masked through, or no longer: meanwhile a masked unit is made, and is not read."""
+        reader, gate = self.gate()
+        gate.straight = looking
+        for (module, _), mask in self.masks.items():
+            mask.idle = looking and module is not reader

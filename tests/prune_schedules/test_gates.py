@@ -111,6 +111,36 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
         assert all(mask.straight == straight for mask in steps(model, Mask).values())
+        pruner.before_step(step, TIMELINE)
+        assert not any(mask.straight or mask.idle for mask in steps(model, Mask).values())
+
+
+@pytest.mark.parametrize("shape", ["neurons", "heads"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
+    """The gradient of a gate that is 0 where a unit is masked, and what is computed stays."""
+    taylor = Taylor(sparsity=LATER, shape=shape)
+    model = one_step(name, taylor, 4)
+    part, inputs = taylor.parts[0], batch(name)
+    keep = torch.arange(part.units.count) % 2 == 0
+    gates, width = keep.float().requires_grad_(), part.units.slices[-1].size
+    hook = part.gate()[0].register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
+    bare = model(**inputs)
+    (expected,) = torch.autograd.grad(bare.loss, gates)
+    hook.remove()
+    part.keep(keep)
+    model.zero_grad()
+    taylor.seen = None
+    taylor.before_forward(4, TIMELINE, {})
+    masked = model(**inputs)
+    masked.loss.backward()
+    taylor.before_step(4, TIMELINE)
+    torch.testing.assert_close(masked.logits, bare.logits)
+    assert expected[~keep].abs().max() > 0
+    torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
+    for module, key in part.places:
+        gone = getattr(module, key) == 0
+        assert (latent(module, key).grad[gone] == 0).all()
 
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
