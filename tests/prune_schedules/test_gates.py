@@ -2,12 +2,9 @@
 
 import copy
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
-from torch.utils.data import DataLoader
 
 from prune_schedules import Fisher, Magnitude, Movement, Prune, Pruner, Taylor
 from prune_schedules.gates import gate_gradient
@@ -16,6 +13,7 @@ from prune_schedules.prunable import Entries
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
+from tests.prune_schedules.runs import fit
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
@@ -173,43 +171,6 @@ def test_movement_finds_the_weights_that_grow():
     assert kept[Movement] == [True] * 4 + [False] * 4 == [not k for k in kept[Magnitude]]
 
 
-class Module(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.student, self.timeline, self.status = tiny("bert"), Timeline(12, 4), {}
-        self.seen: list[float] = []
-
-    def training_step(self, rows, index):
-        loss = self.student.train()(**rows).loss
-        self.seen.append(float(loss.detach()))
-        return loss
-
-    def on_train_batch_start(self, rows, index):
-        torch.manual_seed(self.trainer.fit_loop.epoch_loop.total_batch_idx)
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2)
-
-
-def fit(folder, pruners: dict[str, Pruner], start: int = 0) -> Module:
-    module = Module()
-    data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
-    trainer = lightning.Trainer(
-        max_steps=12,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[
-            Prune(copy.deepcopy(pruners)),
-            ModelCheckpoint(folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1),
-        ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=f"{folder}/at-step={start}.ckpt" if start else None)
-    return module
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", ["elements", "neurons", [4, 4]])
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
@@ -219,12 +180,12 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         for kind in (Movement, Taylor)
     }
     (tmp_path / "whole").mkdir()
-    whole = fit(tmp_path / "whole", pruners)
+    whole = fit(tmp_path / "whole", Prune(copy.deepcopy(pruners)))
     for start in (2, 6, 7):
         folder = tmp_path / str(start)
         folder.mkdir()
         (folder / f"at-step={start}.ckpt").write_bytes((tmp_path / "whole" / f"at-step={start}.ckpt").read_bytes())
-        resumed = fit(folder, pruners, start)
+        resumed = fit(folder, Prune(copy.deepcopy(pruners)), start=start)
         assert resumed.seen == whole.seen[start:]
         for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
             assert torch.equal(mine, theirs), name

@@ -1,11 +1,8 @@
 import copy
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
-from torch.utils.data import DataLoader
 
 from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.mask import Mask
@@ -14,6 +11,7 @@ from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
+from tests.prune_schedules.runs import Module, fit
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=10)
 
@@ -262,26 +260,7 @@ def test_the_schedule_is_checked_before_the_first_step():
     Magnitude(sparsity=Cubic(to=1.0)).check(TIMELINE)
 
 
-class Module(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.student, self.timeline = tiny("bert"), Timeline(total_steps=12, epoch_steps=4)
-        self.seen: list[float] = []
-        self.status: dict[str, float] = {}
-
-    def training_step(self, rows, index):
-        loss = self.student.train()(**rows).loss
-        self.seen.append(float(loss.detach()))
-        return loss
-
-    def on_train_batch_start(self, rows, index):
-        torch.manual_seed(self.trainer.fit_loop.epoch_loop.total_batch_idx)
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2)
-
-
-def fit(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
+def trained(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
     window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
     prune = Prune(
         {
@@ -290,28 +269,13 @@ def fit(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
             "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
         }
     )
-    module = Module()
-    saver = ModelCheckpoint(folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1)
-    # The same rows at every step: Lightning starts a plain loader anew when it resumes within an epoch.
-    data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
-    trainer = lightning.Trainer(
-        max_steps=stop,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[prune, saver],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    checkpoint = f"{folder}/at-step={start}.ckpt" if start else None
-    trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=checkpoint)
-    return module, prune
+    return fit(folder, prune, stop, start), prune
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return folder, *fit(folder, 12)
+    return folder, *trained(folder, 12)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -320,7 +284,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     folder, whole, _ = uninterrupted
     checkpoint = f"at-step={start}.ckpt"
     (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
-    resumed, _ = fit(tmp_path, 12, start)
+    resumed, _ = trained(tmp_path, 12, start)
     assert resumed.seen == whole.seen[start:]
     for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name

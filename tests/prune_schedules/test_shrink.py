@@ -2,11 +2,9 @@
 
 import copy
 
-import lightning
 import pytest
 import torch
 from torch.nn.utils import parametrize
-from torch.utils.data import DataLoader
 
 from prune_schedules import Magnitude, Prune
 from prune_schedules.mask import Mask
@@ -17,7 +15,7 @@ from quant_aware.quantize import Quantize
 from students.units import heads, neurons
 from students.weights import add_step, latent, remove_step, steps, steps_on, uses
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.test_prune import Module
+from tests.prune_schedules.runs import Module, fit
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 SHAPES = {"neurons", "heads"}
@@ -178,7 +176,7 @@ def test_a_step_is_taken_from_between_others():
     assert layer.weight is parameter and not parametrize.is_parametrized(layer)
 
 
-def fit(folder, stop: int, start: int = 0, cuts: bool = True, strategy: str = "auto") -> tuple[Module, Prune]:
+def trained(folder, stop: int, start: int = 0, cuts: bool = True, strategy: str = "auto") -> tuple[Module, Prune]:
     """12 steps: elements and neurons until 8, heads until 10."""
     window = {"start": Moment("3 steps"), "stop": Moment("8 steps")}
     later = {"start": Moment("3 steps"), "stop": Moment("10 steps")}
@@ -187,30 +185,14 @@ def fit(folder, stop: int, start: int = 0, cuts: bool = True, strategy: str = "a
         "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons", scope="global"),
         "heads": Magnitude(sparsity=Cubic(to=0.5, **later), shape="heads", scope="global"),
     }
-    prune, module = Prune(pruners, dict.fromkeys(SHAPES, 0) if cuts else {}), Module()
-    saver = lightning.pytorch.callbacks.ModelCheckpoint(
-        folder, filename="at-{step}", every_n_train_steps=1, save_top_k=-1
-    )
-    data = [{key: value[0] for key, value in batch("bert", size=1).items()}] * 8
-    trainer = lightning.Trainer(
-        max_steps=stop,
-        accelerator="cpu",
-        devices=1,
-        strategy=strategy,
-        logger=False,
-        callbacks=[prune, saver],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, DataLoader(data, batch_size=2), ckpt_path=f"{folder}/at-step={start}.ckpt" if start else None)
-    return module, prune
+    prune = Prune(pruners, dict.fromkeys(SHAPES, 0) if cuts else {})
+    return fit(folder, prune, stop, start, strategy), prune
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return folder, *fit(folder, 12)
+    return folder, *trained(folder, 12)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -219,7 +201,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     folder, whole, prune = uninterrupted
     checkpoint = f"at-step={start}.ckpt"
     (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
-    resumed, again = fit(tmp_path, 12, start)
+    resumed, again = trained(tmp_path, 12, start)
     assert resumed.seen == whole.seen[start:]
     for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
@@ -233,7 +215,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
 @pytest.mark.filterwarnings("ignore")
 def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_with_masks(uninterrupted, tmp_path):
     folder, whole, prune = uninterrupted
-    masked, kept = fit(tmp_path, 12, cuts=False)
+    masked, kept = trained(tmp_path, 12, cuts=False)
     # Dropout of attention draws for each head: from the first step without them, it is another draw.
     assert whole.seen[:10] == pytest.approx(masked.seen[:10], abs=1e-5)
     assert prune.sparsity == kept.sparsity and len(steps(whole, Mask)) < len(steps(masked, Mask))
@@ -259,10 +241,10 @@ def one_of_one():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_of_one")
 def test_a_wrapped_student_keeps_its_masks(tmp_path):
-    module, prune = fit(tmp_path, 11, strategy="ddp")
+    module, prune = trained(tmp_path, 11, strategy="ddp")
     assert {units.count for units in neurons(module.student)} == {64}
     assert {units.count for units in heads(module.student)} == {4}
-    resumed, again = fit(tmp_path, 12, 11)  # in one process it keeps them too, for there is a best state with masks
+    resumed, again = trained(tmp_path, 12, 11)  # in one process it keeps them too, for there is a best state with masks
     assert {units.count for units in neurons(resumed.student)} == {64} and again.sparsity == prune.sparsity
 
 
@@ -271,7 +253,7 @@ def test_a_wrapped_student_keeps_its_masks(tmp_path):
 def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
     folder, whole, prune = uninterrupted
     (tmp_path / "at-step=9.ckpt").write_bytes((folder / "at-step=9.ckpt").read_bytes())
-    resumed, again = fit(tmp_path, 12, 9, strategy="ddp")
+    resumed, again = trained(tmp_path, 12, 9, strategy="ddp")
     assert sum(units.count for units in neurons(resumed.student)) == 64 and len(resumed.seen) == 3
     assert {units.count for units in heads(resumed.student)} == {4} and again.sparsity == prune.sparsity
     assert resumed.seen[0] == whole.seen[9]
