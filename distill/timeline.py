@@ -57,6 +57,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         of = "" if name == "prune" else f" {name}"
         scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
         scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
+        scheduled(f"{path}.drop", f"drop{of}", pruner.drop)
         with config.blame(path):
             pruner.check(timeline)
     if experiment.quantize:

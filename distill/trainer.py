@@ -109,7 +109,7 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, par
     return [
         Curves(),
         *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
-        *([Prune(pruners, cuts(experiment, timeline, parts))] if pruners else []),
+        *([Prune(pruners, cuts(experiment, timeline, parts), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),

@@ -2,6 +2,7 @@
 
 from prune_schedules.cut import CutReport, cut
 from prune_schedules.gates import Fisher, Movement, Taylor
+from prune_schedules.l0 import L0
 from prune_schedules.magnitude import Magnitude, Random
 from prune_schedules.prune import Prune
 from prune_schedules.pruner import Pruner
@@ -9,6 +10,7 @@ from prune_schedules.sparsegpt import SparseGPT
 from prune_schedules.wanda import Wanda
 
 __all__ = [
+    "L0",
     "CutReport",
     "Fisher",
     "Magnitude",

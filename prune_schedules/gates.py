@@ -6,13 +6,16 @@ by which it is sent. All scores here are sums over the steps of a function of th
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from prune_schedules.mask import Mask, apply_mask
 from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Timeline
-from students.weights import latent
+from students.weights import latent, steps_on
 
 
 def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -22,16 +25,16 @@ def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class _Gate(Scored):
-    """Adds up, at every optimizer step, what a function makes of the gradient of each part's gate.
+class Gated(Scored):
+    """Looks, at optimizer steps, at the gradient of each part's gate.
 
     The gradient is that of all ranks and of the whole batch, before it is clipped; what is masked has one too,
     as if it were not, and so may come back.
     """
 
     @abstractmethod
-    def added(self, gradient: Tensor) -> Tensor:
-        """What one step adds to the score, of the gradients of the gates."""
+    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+        """Take up the gradients of the gates at one step, a tensor for each of ``parts``."""
 
     def begin(self, timeline: Timeline) -> int:
         """The first step that is looked at: as long before the first masks as there lies between two of them."""
@@ -46,31 +49,49 @@ class _Gate(Scored):
                 f"sparsity: is {self.sparsity.value(0, timeline)} at once, before there are gradients to go by"
             )
 
-    def attach(self, model) -> None:
-        """Put masks on the model, all off, and begin with nothing seen."""
-        super().attach(model)
-        self.seen: list[Tensor] | None = None
+    def looks(self, step: int, timeline: Timeline) -> bool:
+        """Whether the gradients of a step are looked at."""
+        return self.begin(timeline) <= step < self._window(timeline)[1]
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Let gradients of what is masked through while they are looked at."""
-        for part in self.parts if self._looks(step, timeline) else []:
+        super().before_forward(step, timeline, batch)
+        for part in self.parts if self.looks(step, timeline) else []:
             part.look(True)
 
     @torch.no_grad()
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Look at the gradients, then take those of what is masked away."""
-        if not self._looks(step, timeline):
-            return
-        fresh = [self.added(gate_gradient(part.sent(latent), part.sent(_gradient))) for part in self.parts]
-        self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
-        for part in self.parts:
-            part.look(False)
-            module, mask = part.gate()
-            if mask.enabled and latent(module).grad is not None:
-                latent(module).grad.mul_(mask.mask)
+        if self.looks(step, timeline):
+            gates = [gate for part in self.parts for gate in part.gates.items()]
+            stood = [mask.applied() for _, mask in gates]
+            for part in self.parts:
+                part.look(False)
+            found = [gate_gradient(part.sent(latent), part.sent(_gradient)) for part in self.parts]
+            self.heed(found, step, timeline)
+            for ((module, name), _), factor in zip(gates, stood, strict=True):
+                gradient = latent(module, name).grad
+                if factor is not None and gradient is not None:
+                    gradient.copy_(apply_mask(gradient, factor))
+        super().before_step(step, timeline)
 
-    def _looks(self, step: int, timeline: Timeline) -> bool:
-        return self.begin(timeline) <= step < self._window(timeline)[1]
+
+class _Summed(Gated):
+    """Adds up what a function makes of the gradients."""
+
+    @abstractmethod
+    def added(self, gradient: Tensor) -> Tensor:
+        """What one step adds to the score, of the gradients of the gates."""
+
+    def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
+        """Put masks on the model, all off, and begin with nothing seen."""
+        super().attach(model, seed)
+        self.seen: list[Tensor] | None = None
+
+    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+        """Add to the sums."""
+        fresh = [self.added(gradient) for gradient in gradients]
+        self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
 
     def scores(self) -> list[Tensor]:
         """The sums."""
@@ -83,11 +104,11 @@ class _Gate(Scored):
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
         """Take the sums up."""
         self.seen = [
-            tensor.to(part.gate()[1].mask.device) for tensor, part in zip(state["seen"], self.parts, strict=True)
+            tensor.to(latent(part.reader).device) for tensor, part in zip(state["seen"], self.parts, strict=True)
         ]
 
 
-class Movement(_Gate):
+class Movement(_Summed):
     """Removes what training moves towards zero (Sanh, Wolf and Rush 2020, arXiv 2005.07683).
 
     ``S = -sum_t w dL/dw`` from the first step on, the masked ones included: the gradient of a score that learns
@@ -103,7 +124,7 @@ class Movement(_Gate):
         return 0
 
 
-class _Renewed(_Gate):
+class _Renewed(_Summed):
     """Forgets what it has seen when masks are made of it: the next ones look at the model as it is then."""
 
     def renew(self, share: float) -> None:
@@ -136,6 +157,10 @@ class Fisher(_Renewed):
         return gradient.square() / 2
 
 
-def _gradient(module, name: str) -> Tensor:
+def _gradient(module: nn.Module, name: str) -> Tensor:
+    """The gradient of a parameter, as that of other gates on it is too, that have not been looked at yet."""
     parameter = latent(module, name)
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    if parameter.grad is None:
+        return torch.zeros_like(parameter)
+    others = [step.applied() for step in steps_on(module, name) if isinstance(step, Mask) and step.straight]
+    return reduce(apply_mask, (factor for factor in others if factor is not None), parameter.grad)

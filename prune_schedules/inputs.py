@@ -42,10 +42,10 @@ class Reading(Pruner):
         if self._window(timeline)[0] == 0 and self.sparsity.value(0, timeline) > 0:
             raise ValueError(f"sparsity: is {self.sparsity.value(0, timeline)} at once, before a batch was seen")
 
-    def attach(self, model: PreTrainedModel) -> None:
+    def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
         """Put masks on the model, all off, and begin with nothing seen."""
-        super().attach(model)
-        self._readers = [part.gate()[0] for part in self.parts]
+        super().attach(model, seed)
+        self._readers = [part.reader for part in self.parts]
         self._positions = [_positions(model)[reader] for reader in self._readers]
         self._hooks: list[RemovableHandle] = []
         self._fresh: dict[nn.Module, Tensor] = {}
@@ -53,6 +53,7 @@ class Reading(Pruner):
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""
+        super().before_forward(step, timeline, batch)
         self._stop_listening()
         if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
             return
@@ -72,6 +73,7 @@ class Reading(Pruner):
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Add what was gathered on all ranks, and stop listening: what comes next may be a validation."""
+        super().before_step(step, timeline)
         self._stop_listening()
         for reader, fresh in self._fresh.items():
             if distributed.is_available() and distributed.is_initialized():

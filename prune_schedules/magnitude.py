@@ -1,6 +1,5 @@
 """Pruning by the weights alone, and by chance."""
 
-import torch
 from torch import Tensor
 
 from prune_schedules.pruner import Scored
@@ -21,6 +20,4 @@ class Random(Scored):
 
     def scores(self) -> list[Tensor]:
         """Uniform in [0, 1); the same at every step, so that what is gone stays gone."""
-        draw = torch.Generator().manual_seed(0)
-        shapes = [(part.numbers(latent)[0].shape[:-1], part.gate()[1].mask.device) for part in self.parts]
-        return [torch.rand(shape, generator=draw).to(device) for shape, device in shapes]
+        return self.draw(0)

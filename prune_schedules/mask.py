@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
-    """``weight`` where ``mask`` (bool, broadcastable) is true, else 0, also in the gradient."""
+    """``weight`` times ``mask`` (broadcastable; of a bool 1 or 0), also in the gradient."""
+    if mask.dtype != torch.bool:
+        return weight * mask.to(weight.dtype)
     # On a CPU faster than torch.where with its backward; there a bool would be cast twice, and slowly.
     return weight * (mask.view(torch.uint8).to(weight.dtype) if weight.device.type == "cpu" else mask)
 
@@ -29,9 +31,9 @@ class Mask(nn.Module):
 
     ``mask`` (bool, broadcastable to the weight: its own shape for elements, [n, 1] for rows) is a buffer and
     thus saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is off and costs
-    nothing. While ``straight`` is set the gradient of the weight beneath is that of what is masked as well, for
-    those who look at it; they take it away again before the optimizer's step. ``idle`` is set where another mask
-    does the same for the time being.
+    nothing. For the time of one training step, ``factor`` (a tensor of the mask's shape) multiplies the weight as
+    well; ``straight`` lets the gradient through as if there were neither, for those who look at it and take it away
+    again before the optimizer's step; and ``idle`` is set where something else stands for the mask.
     """
 
     order: ClassVar[int] = 0
@@ -40,13 +42,22 @@ class Mask(nn.Module):
         super().__init__()
         self.register_buffer("mask", torch.ones(shape, dtype=torch.bool, device=device))
         self.enabled, self.straight, self.idle = False, False, False
+        self.factor: Tensor | None = None
         self.register_load_state_dict_post_hook(_switch)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
-        if not self.enabled or self.idle:
+        factor = self.applied()
+        if factor is None:
             return weight
-        return _Straight.apply(weight, self.mask) if self.straight else apply_mask(weight, self.mask)
+        return _Straight.apply(weight, factor) if self.straight else apply_mask(weight, factor)
+
+    def applied(self) -> Tensor | None:
+        """What the weight is multiplied by, if by anything: bool, or the factors of a training step."""
+        mask = self.mask if self.enabled and not self.idle else None
+        if self.factor is None or not self.training:
+            return mask
+        return self.factor if mask is None else apply_mask(self.factor, mask)
 
     def keep(self, mask: Tensor) -> None:
         """Keep from now on the entries that ``mask`` names, which has the shape given at the start."""

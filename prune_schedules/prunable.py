@@ -41,8 +41,7 @@ class Entries:
 
     def keep(self, keep: Tensor) -> None:
         """Mask all tiles but those in ``keep`` (bool [outputs, inputs])."""
-        rows, columns = self.tile
-        self.mask.keep(self._outputs_first(keep.repeat_interleave(rows, 0).repeat_interleave(columns, 1)))
+        self.mask.keep(self._spread(keep))
 
     def keep_all(self) -> None:
         """Mask nothing."""
@@ -52,13 +51,27 @@ class Entries:
         """How many are masked, or were cut out with a unit, of how many."""
         return self.total - int(self.mask.mask.sum()), self.total
 
-    def gate(self) -> tuple[nn.Module, Mask]:
-        """The module whose weight, and the mask by which, a tile reaches what comes after it."""
-        return self.module, self.mask
+    @property
+    def reader(self) -> nn.Module:
+        """The module itself."""
+        return self.module
+
+    @property
+    def gates(self) -> dict[tuple[nn.Module, str], Mask]:
+        """The masks by which a tile reaches what comes after it, by module and name of the parameter."""
+        return {(self.module, "weight"): self.mask}
 
     def look(self, looking: bool) -> None:
         """Let gradients of what is masked through, or no longer."""
-        self.mask.straight = looking
+        self.mask.straight, self.mask.idle = looking, False
+
+    def multiply(self, factors: Tensor | None) -> None:
+        """Multiply each tile by its factor [outputs, inputs] in training, or no longer."""
+        self.mask.factor = None if factors is None else self._spread(factors)
+
+    def _spread(self, tiles: Tensor) -> Tensor:
+        rows, columns = self.tile
+        return self._outputs_first(tiles.repeat_interleave(rows, 0).repeat_interleave(columns, 1))
 
     def _outputs_first(self, tensor: Tensor) -> Tensor:
         return tensor.movedim(out_axis(self.module), 0)
@@ -90,9 +103,8 @@ class Whole:
         return [part.rows(of(part.module, part.name), self.units.count) for part in self.units.slices]
 
     def sent(self, of: Numbers) -> list[Tensor]:
-        """The same for the layer alone that reads the units."""
-        part = self.units.slices[-1]
-        return [part.rows(of(part.module, part.name), self.units.count)]
+        """The same for what sends them on alone."""
+        return [part.rows(of(part.module, part.name), self.units.count) for part in self.units.sending]
 
     def keep(self, keep: Tensor) -> None:
         """Mask all units but those in ``keep`` (bool [count])."""
@@ -120,14 +132,25 @@ class Whole:
         left = int(self.kept().sum()) if self.left is None else self.left
         return self.total - left, self.total
 
-    def gate(self) -> tuple[nn.Module, Mask]:
-        """The layer that reads the units, and its mask."""
-        part = self.units.slices[-1]
-        return part.module, self.masks[part.module, part.name]
+    @property
+    def reader(self) -> nn.Module:
+        """The layer that reads the units."""
+        return self.units.slices[-1].module
+
+    @property
+    def gates(self) -> dict[tuple[nn.Module, str], Mask]:
+        """The masks by which a unit reaches what comes after it, by module and name of the parameter."""
+        places = [(part.module, part.name) for part in self.units.sending]
+        return {place: self.masks[place] for place in places}
 
     def look(self, looking: bool) -> None:
         """Let gradients of what is masked through, or no longer: meanwhile a masked unit is made, and is not read."""
-        reader, gate = self.gate()
-        gate.straight = looking
-        for (module, _), mask in self.masks.items():
-            mask.idle = looking and module is not reader
+        gates = self.gates
+        for place, mask in self.masks.items():
+            mask.straight, mask.idle = looking and place in gates, looking and place not in gates
+
+    def multiply(self, factors: Tensor | None) -> None:
+        """Multiply what each unit sends by its factor [count] in training, or no longer."""
+        for part in self.units.sending:
+            mask = self.masks[part.module, part.name]
+            mask.factor = None if factors is None else factors.repeat_interleave(part.size).view(mask.mask.shape)

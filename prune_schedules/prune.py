@@ -26,17 +26,18 @@ class Prune(Callback):
         pruners: by name.
         cuts: by shape, the step before which its units must not leave the tensors; one that is not named is
             only masked.
+        seed: of what is drawn.
     """
 
-    def __init__(self, pruners: dict[str, Pruner], cuts: dict[Shape, int] | None = None):
-        self.pruners, self.cuts = pruners, cuts or {}
+    def __init__(self, pruners: dict[str, Pruner], cuts: dict[Shape, int] | None = None, seed: int = 0):
+        self.pruners, self.cuts, self.seed = pruners, cuts or {}, seed
         self._step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put the masks on, before a checkpoint is restored and the model is wrapped."""
         if stage == "fit":
             for pruner in self.pruners.values():
-                pruner.attach(pl_module.student)
+                pruner.attach(pl_module.student, self.seed)
             self._follows = follow(pl_module.student, self.pruners)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -44,6 +45,9 @@ class Pruner(ABC):
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
     """The factor of the group lasso over what can be removed (L1 of single weights), a term of the loss."""
+    drop: Schedule = Constant(0.0)
+    """The probability that what can be removed is left out of a training step, drawn anew for each (LayerDrop: Fan,
+    Grave and Joulin 2019, arXiv 1909.11556)."""
 
     def __post_init__(self):
         if self.scope is None:
@@ -82,6 +86,10 @@ class Pruner(ABC):
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
+        for step in range(timeline.total_steps if self.drop != Constant(0.0) else 0):
+            if not 0 <= self.drop.value(step, timeline) < 1:
+                value = self.drop.value(step, timeline)
+                raise ValueError(f"drop: is {value} at step {step}; it is a probability, from 0 to below 1")
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
         """What there is to remove, without touching the model: modules with a weight, or units.
@@ -116,14 +124,16 @@ class Pruner(ABC):
     def _tile(self) -> tuple[int, int]:
         return (1, 1) if self.shape == "elements" else tuple(self.shape)
 
-    def attach(self, model: PreTrainedModel) -> None:
+    def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
         """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
 
-        ``parts`` are then what is ranked, ``sizes`` how many entries the pruned weights have.
+        ``parts`` are then what is ranked, ``sizes`` how many entries the pruned weights have. ``seed`` is that of
+        what is drawn.
 
         Raises:
             ValueError: as ``find``.
         """
+        self.seed = seed
         least = 0 if self.shape == "layers" else 1
         self.parts: list[Entries | Whole] = [
             Whole(found, least) if isinstance(found, Units) else Entries(found, self._tile)
@@ -132,8 +142,8 @@ class Pruner(ABC):
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
     def stands(self, timeline: Timeline) -> int:
-        """The step from which the masks move no more."""
-        return self._window(timeline)[1]
+        """The step from which the masks move no more: none of the run where something is left out of single steps."""
+        return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
@@ -157,10 +167,24 @@ class Pruner(ABC):
                 part.keep_all()
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
-        """Called before each batch; for scores that look at what happens in it."""
+        """Called before each batch: draws what is left out of the step; scores look at what happens in it."""
+        probability = self.drop.value(step, timeline)
+        if probability > 0:
+            for part, draw in zip(self.parts, self.draw(step), strict=True):
+                part.multiply((draw >= probability).to(torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
+        if self.drop != Constant(0.0):
+            for part in self.parts:
+                part.multiply(None)
+
+    def draw(self, step: int) -> list[Tensor]:
+        """A number in [0, 1) for each entry, tile or unit: a function of the seed, the step and what is pruned."""
+        name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
+        draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
+        sizes = [(part.numbers(latent)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
+        return [torch.rand(size, generator=draw).to(device) for size, device in sizes]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
@@ -177,11 +201,11 @@ class Pruner(ABC):
                 latent(*place).grad.add_(gradient)
         return float(value.detach())
 
-    def state(self) -> dict[str, list[Tensor]]:
+    def state(self) -> dict[str, object]:
         """What was seen and is needed to go on, for the checkpoint."""
         return {}
 
-    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+    def load_state(self, state: dict[str, object]) -> None:
         """Take up what ``state`` gave."""
 
     def sparsity_now(self) -> float:

@@ -60,9 +60,8 @@ class SparseGPT(Reading):
     def renew(self, share: float) -> None:
         """Remove this share, and change the weights that stay."""
         for part in self.parts:
-            reader, mask = part.gate()
-            axis = out_axis(reader)
-            weight = (latent(reader) * mask.mask).movedim(axis, 0)
+            reader, axis = part.module, out_axis(part.module)
+            weight = (latent(reader) * part.mask.mask).movedim(axis, 0)
             changed, kept = remove(weight, self.seen[reader], share, self.scope)
             latent(reader).copy_(changed.movedim(0, axis))
             part.keep(kept)

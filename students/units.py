@@ -40,6 +40,13 @@ class Units:
     attributes: dict[str, int | tuple[int, ...]]
     """Attributes of ``owner`` that follow the count, with what they hold per unit: a number, or several."""
     owner: nn.Module
+    sent_by: int = 1
+    """How many of the slices, the last ones, send on what a unit makes."""
+
+    @property
+    def sending(self) -> tuple[Slice, ...]:
+        """The slices without which nothing of a unit reaches what comes after it."""
+        return self.slices[-self.sent_by :]
 
     def entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
         """Which entries stay if the units in ``keep`` (bool [count]) do.
@@ -117,7 +124,8 @@ def branches(model: PreTrainedModel) -> list[Units]:
         if latent(reader, "bias") is not None:
             slices.insert(-1, Slice(reader, "bias", 0, len(latent(reader, "bias"))))
         if units.count:
-            found.append(Units(units.name, 1, tuple(slices), {}, units.owner))
+            sent_by = len(slices) - len(units.slices) + 1
+            found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))
     return found
 
 

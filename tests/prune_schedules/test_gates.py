@@ -45,7 +45,7 @@ def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
     taylor = Taylor(sparsity=LATER, shape="heads")
     model = one_step(name, taylor, 4)
     part = taylor.parts[0]
-    reads, gates = part.gate()[0], torch.ones(part.units.count, requires_grad=True)
+    reads, gates = part.reader, torch.ones(part.units.count, requires_grad=True)
     width = part.units.slices[-1].size
 
     def gated(module, inputs):
@@ -96,7 +96,7 @@ def test_what_is_masked_is_looked_at_and_not_trained():
     model(**batch("bert")).loss.backward()
     pruner.before_step(2, TIMELINE)
     for part, old, new in zip(pruner.parts, before, pruner.scores(), strict=True):
-        module, mask = part.gate()
+        module, mask = part.module, part.mask
         assert not mask.mask.all()
         assert (latent(module).grad[~mask.mask] == 0).all()
         assert (new != old)[~mask.mask].float().mean() > 0.5
@@ -122,7 +122,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     part, inputs = taylor.parts[0], batch(name)
     keep = torch.arange(part.units.count) % 2 == 0
     gates, width = keep.float().requires_grad_(), part.units.slices[-1].size
-    hook = part.gate()[0].register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
+    hook = part.reader.register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
     bare = model(**inputs)
     (expected,) = torch.autograd.grad(bare.loss, gates)
     hook.remove()
