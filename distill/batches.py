@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from losses.loss import IGNORED
+from students.asked import IGNORED
 
 
 class Collate:

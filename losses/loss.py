@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
+from students.asked import IGNORED
 from students.trace import Signals, Trace
 
-IGNORED = -100
-"""The label of a position of which no prediction is asked, as in transformers and torch."""
 UNKNOWN = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""
 

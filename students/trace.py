@@ -14,6 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import ModelOutput
 
+from students.asked import OnlyAsked
 from students.families import blocks, family
 from students.signals import Attention, Signals, Site, Trace, check, last_site
 
@@ -86,6 +87,7 @@ class Recorder:
                 for kind, parts in facts.attention.items():
                     name = stack if kind == "self" else kind
                     self._attends[block.get_submodule(parts.module)] = (stack, name)
+        self._head = OnlyAsked(model)
         self._implementation = model.config._attn_implementation
         if model._supports_sdpa:
             model.set_attn_implementation(NAME)
@@ -93,7 +95,8 @@ class Recorder:
     def trace(self, batch: dict[str, Tensor], signals: Signals, stop_early: bool = False) -> Trace:
         """One forward pass, in the model's own mode, under the caller's autocast and gradient settings.
 
-        What the model does not take of the batch, and labels, are left out. With ``stop_early`` and no logits
+        What the model does not take of the batch, and labels, are left out; the logits of a vocabulary are computed
+        where the batch has a label, and zeros where that is -100. With ``stop_early`` and no logits
         asked, the pass ends right after the last block that something asked for needs. This is for teachers:
         wrappers that count on a whole forward pass, as FSDP does, may not bear it.
 
@@ -112,14 +115,14 @@ class Recorder:
         self._tape = tape = _Tape(signals, self._attends, last, torch.is_grad_enabled())
         if signals.attention:
             arguments["tape"] = tape
-        logits = None
+        logits, self._head.labels = None, batch.get("labels")
         try:
             output = self.model(**arguments)
             logits = outputs(output) if signals.logits else None
         except _Stop:
             pass
         finally:
-            self._tape = None
+            self._tape = self._head.labels = None
             hidden, attention = tape.take()
         missing = sorted(signals.hidden - hidden.keys()) + sorted(signals.attention - attention.keys())
         if missing or (signals.logits and logits is None):
@@ -131,6 +134,7 @@ class Recorder:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self._head.close()
         if self.model._supports_sdpa:
             self.model.set_attn_implementation(self._implementation)
 

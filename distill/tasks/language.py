@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedT
 from distill.augment import Row
 from distill.tasks.columns import room_for, text_columns
 from distill.tasks.vocabulary import VocabularyTask
-from losses.loss import IGNORED
+from students.asked import IGNORED
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,8 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
 from losses import DIST
-from losses.loss import IGNORED, Loss, valid_tokens
+from losses.loss import Loss, valid_tokens
+from students.asked import IGNORED
 
 LONGEST = 30
 """Tokens of an answer."""

@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBas
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
-from losses.loss import IGNORED
+from students.asked import IGNORED
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from distill.batches import LengthGrouped
 from distill.data import prepare
 from distill.tasks import CausalLM, MaskedLM
 from distill.tasks.vocabulary import Perplexity
-from losses.loss import IGNORED
+from students.asked import IGNORED
 from tests.distill.tables import refused, write
 
 LINES = ["the good film", "", "a warm, very warm ending", "x" * 40, "it is one dull plot"]

@@ -14,9 +14,10 @@ from distill.schema import subclasses
 from distill.tasks import QuestionAnswering
 from distill.tasks.spans import FAR, LONGEST
 from losses import Loss
-from losses.loss import IGNORED, PerPrediction
+from losses.loss import PerPrediction
 from prune_schedules.schedule import Timeline
 from students import Transformer
+from students.asked import IGNORED
 from students.signals import Trace
 from tests.distill.tables import write
 
