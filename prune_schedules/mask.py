@@ -7,11 +7,8 @@ from torch import Tensor, nn
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
-    """``weight`` times ``mask`` (broadcastable; of a bool 1 or 0), also in the gradient."""
-    if mask.dtype != torch.bool:
-        return weight * mask.to(weight.dtype)
-    # On a CPU faster than torch.where with its backward; there a bool would be cast twice, and slowly.
-    return weight * (mask.view(torch.uint8).to(weight.dtype) if weight.device.type == "cpu" else mask)
+    """``weight`` times ``mask`` (0, 1 or what lies between, broadcastable), also in the gradient; its dtype stays."""
+    return weight * mask.to(weight.dtype)
 
 
 class _Straight(torch.autograd.Function):
@@ -41,6 +38,8 @@ class Mask(nn.Module):
     def __init__(self, shape: torch.Size | tuple[int, ...], device: torch.device | None = None):
         super().__init__()
         self.register_buffer("mask", torch.ones(shape, dtype=torch.bool, device=device))
+        # The same in float32, while there is anything to remove: a bool would be cast again at every use.
+        self.register_buffer("kept", None, persistent=False)
         self.enabled, self.straight, self.idle = False, False, False
         self.factor: Tensor | None = None
         self.register_load_state_dict_post_hook(_switch)
@@ -53,11 +52,11 @@ class Mask(nn.Module):
         return _Straight.apply(weight, factor) if self.straight else apply_mask(weight, factor)
 
     def applied(self) -> Tensor | None:
-        """What the weight is multiplied by, if by anything: bool, or the factors of a training step."""
-        mask = self.mask if self.enabled and not self.idle else None
+        """What the weight is multiplied by, if by anything, float32."""
+        kept = self.kept if self.enabled and not self.idle else None
         if self.factor is None or not self.training:
-            return mask
-        return self.factor if mask is None else apply_mask(self.factor, mask)
+            return kept
+        return self.factor if kept is None else self.factor * kept
 
     def keep(self, mask: Tensor) -> None:
         """Keep from now on the entries that ``mask`` names, which has the shape given at the start."""
@@ -67,3 +66,4 @@ class Mask(nn.Module):
 
 def _switch(mask: Mask, missing: object) -> None:
     mask.enabled = not bool(mask.mask.all())
+    mask.kept = mask.mask.to(torch.float32) if mask.enabled else None
