@@ -96,6 +96,9 @@ def assemble(config: Config[Experiment]) -> Parts:
     for name, pruner in experiment.pruners().items():
         with config.blame(f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"):
             pruner.find(student)
+    if experiment.quantize:
+        with config.blame("quantize"):
+            experiment.quantize.find(student)
     for model in (student, *models):
         model.config.pad_token_id = tokenizer.pad_token_id
     vocabulary = None

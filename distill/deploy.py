@@ -12,11 +12,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distill.experiment import Experiment
 from distill.measure import Judged, judged, torch_predict
 from distill.module import Distillation
+from distill.tasks.task import Predict
 from distill.vocabulary import told
 from prune_schedules import cut
+from quant_aware.fake_quant import weight_axis
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.packed import FILE, OnGrid, load, save_packed
+from quant_aware.quantize import Quantize
 from students.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
+
+
+@dataclass
+class Exported:
+    """A file with a form of the student of its own."""
+
+    path: Path
+    predict: Predict
+    format: str
+    runtime: str
 
 
 @dataclass
@@ -25,8 +39,8 @@ class Deployed:
 
     model: PreTrainedModel
     """With plain weights, as it is saved."""
-    export: OnnxModel | None
-    """``student.onnx``, opened."""
+    export: Exported | None
+    """The file that was written beside ``student/``, opened."""
     judged: Judged
     """In torch, with the numerics it was trained for."""
     parity: dict[str, float]
@@ -52,7 +66,7 @@ def deploy(
     whole: dict[str, int],
     vocabulary: Vocabulary | None = None,
 ) -> Deployed:
-    """Writes ``student/`` and, if asked for, ``student.onnx``.
+    """Writes ``student/`` and, if asked for, ``student.onnx`` or ``student.packed.safetensors``.
 
     Args:
         experiment: what was asked for.
@@ -91,9 +105,13 @@ def deploy(
     student.save_pretrained(folder / "student")
     (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(folder / "student")
     export = None
-    if quantize or experiment.export:
-        export = write_onnx(student, fixed, folder / "student.onnx", int8=quantize is not None)
-        parity["exported"] = difference(trained, export(fixed))
+    if quantize and quantize.target == "packed":
+        export = write_packed(student, quantize, folder, experiment.task.head)
+    elif quantize or experiment.export:
+        model = write_onnx(student, fixed, folder / "student.onnx", int8=quantize is not None)
+        export = Exported(folder / "student.onnx", model, "onnx", "onnxruntime")
+    if export:
+        parity["exported"] = difference(trained, export.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
@@ -103,13 +121,13 @@ def deploy(
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": (quantize.weights if quantize else 32) if weight.numel() else None,
+            "bits": (quantize.weights.width if quantize else 32) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
         for name, weight in matrices(student).items()
     ]
-    precision = f"int{quantize.weights}" if quantize else "float32"
+    precision = quantize.precision if quantize else "float32"
     return Deployed(student, export, found, parity, layers, notes, precision, also)
 
 
@@ -131,6 +149,20 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, i
         quantize_onnx(whole, path)
         whole.unlink()
     return OnnxModel(path)
+
+
+def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
+    """Writes the weights as codes of few bits and opens the file."""
+    names = {id(module): f"{name}.weight" for name, module in student.named_modules()}
+    quantized = {
+        names[id(module)]: OnGrid(quantize.weights, weight_axis(module))
+        for module in quantize.modules
+        if module.weight.numel()
+    }
+    tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
+    path = folder / FILE
+    save_packed(tensors, quantized, path, quantize.activations)
+    return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
 
 
 def matrices(model: nn.Module) -> dict[str, Tensor]:

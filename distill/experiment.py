@@ -19,6 +19,7 @@ from distill.teacher import Teacher
 from losses import Loss
 from prune_schedules import Pruner
 from prune_schedules.schedule import Schedule
+from quant_aware.packed import FILE
 from quant_aware.quantize import Quantize
 from students import Student
 
@@ -113,6 +114,8 @@ class Experiment:
         if self.vocabulary and isinstance(self.task, VocabularyTask):
             why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
             raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
+        if self.quantize:
+            self._check_quantize(self.quantize)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
@@ -129,6 +132,13 @@ class Experiment:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
         if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
+
+    def _check_quantize(self, quantize: Quantize) -> None:
+        if self.export and quantize.target == "packed":
+            raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
+        units = [pruner.shape for pruner in self.pruners().values() if pruner.shape in ("neurons", "heads")]
+        if units and isinstance(quantize.weights.per, int):
+            raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
 
     def _check_teachers(self) -> None:
         if any(teacher.cache for teacher in self.teachers().values()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -43,7 +42,6 @@ def measure(
     named: Teacher | Teachers | None,
     teachers: dict[str, FrozenTeacher],
     deployed: Deployed,
-    folder: Path,
     asked: Asked,
     own: Asked,
 ) -> tuple[dict[str, Measured], list[Export], dict[str, Judged]]:
@@ -54,7 +52,6 @@ def measure(
         named: the teacher, or how several are one.
         teachers: the teachers by name.
         deployed: the student.
-        folder: of the run, where the exported file lies.
         asked: what the teachers are asked.
         own: the same, as the student reads it.
 
@@ -62,7 +59,7 @@ def measure(
         The models, the exports, and what each model said.
     """
     torch_models = {"student": deployed.model}
-    if deployed.precision.startswith("int"):
+    if deployed.precision != "float32":
         torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
     for teacher in teachers.values():
         teacher.recorder.close()
@@ -77,7 +74,7 @@ def measure(
         torch_models = {"teacher": teachers["teacher"].model} | torch_models
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
-        runners["export"] = deployed.export
+        runners["export"] = deployed.export.predict
     read = {name: asked if name.startswith("teacher") else own for name in runners}
     samples = {key: {name: read[name].samples[key] for name in runners} for key in own.samples}
     times = {key: latencies(runners, batches) for key, batches in samples.items()}
@@ -99,11 +96,10 @@ def measure(
         )
     if not deployed.export:
         return models, [], found
-    path = folder / "student.onnx"
-    size, in_half = file_bytes(path), 2 * models["student"].parameters
+    size, in_half = file_bytes(deployed.export.path), 2 * models["student"].parameters
     export = Export(
-        format="onnx",
-        path=path.name,
+        format=deployed.export.format,
+        path=deployed.export.path.name,
         bytes=size,
         metrics=found["export"].metrics,
         latency_ms={key: times[key]["export"] for key in samples},
@@ -124,7 +120,7 @@ def measure(
             export.bytes,
             folded.flops_per_example,
             export.latency_ms,
-            "onnxruntime",
+            deployed.export.runtime,
             export.precision,
         )
         models["student in torch"] = folded

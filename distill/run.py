@@ -112,7 +112,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         again = respelled(task, rows, vocabulary.tokenizer)
         own = Asked.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, vocabulary)
-    models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, folder, asked, own)
+    models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
     report = Report(
         name=experiment.name,
         task=spelling(type(task)),

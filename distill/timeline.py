@@ -63,7 +63,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     if experiment.quantize:
         with config.blame("quantize.start"):
             add(
-                f"int{experiment.quantize.weights} training",
+                f"{experiment.quantize.precision} training",
                 experiment.quantize.start.step(timeline),
                 timeline.total_steps,
             )

@@ -1,6 +1,6 @@
-"""Int8 numerics in training, equal to what ONNX Runtime computes when the model is deployed.
+"""The numerics of a quantized model in training, of int8 those that ONNX Runtime has when it is deployed.
 
-Weights: symmetric, one scale per output channel (per row of an embedding table, see ``weight_axis``).
+Weights: on a grid, that of int8 symmetric with one scale per output channel (per row of an embedding table).
 Activations: ``DynamicQuantizeLinear``, that is asymmetric, one range per tensor, taken from that very tensor.
 The range so depends on what else is in the batch, padding included, in training as in deployment.
 
@@ -8,13 +8,14 @@ All is computed in float32; gradients are straight-through (Bengio et al. 2013, 
 passes them unchanged. Nothing is clipped, since every range spans its tensor.
 """
 
-import math
 import weakref
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from quant_aware.grids import Grid, Uniform
 
 
 def weight_axis(module: nn.Module) -> int:
@@ -32,46 +33,23 @@ def weight_axis(module: nn.Module) -> int:
     raise ValueError(f"{type(module).__name__} cannot be quantised; linear layers and embeddings can")
 
 
-def weight_scale(w: Tensor, bits: int = 8, axis: int | None = 0) -> Tensor:
-    """The step of the grid, ``amax / (2^(bits - 1) - 1)``, in a shape that broadcasts with ``w``.
+def quantize_weight(w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
+    """The int8 codes, -127 to 127, and the scale of each index of ``axis``, of a weight on the grid of the export.
 
-    ``amax`` is the largest magnitude of each index of ``axis``, or of the whole tensor (None). Where it is
-    (nearly) 0 the step is 1, as in ONNX Runtime.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
+    ``codes * scale`` is the fake-quantised weight.
     """
-    _check_bits(bits)
-    others = [i for i in range(w.dim()) if axis is None or i != axis % w.dim()]
-    # The maximum norm: one pass and no copy, unlike abs().amax().
-    amax = torch.linalg.vector_norm(w.detach().float(), math.inf, dim=others, keepdim=True)
-    scale = amax / (2 ** (bits - 1) - 1)
-    return torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
+    grid = Uniform()
+    groups = grid.divide(w.detach(), axis)
+    scale = grid.fit(groups)
+    codes = grid.encode(groups, scale) - grid.levels // 2
+    return codes.to(torch.int8).movedim(0, axis), scale.movedim(0, axis)
 
 
-def quantize_weight(w: Tensor, bits: int = 8, axis: int | None = 0) -> tuple[Tensor, Tensor]:
-    """The int8 codes and the scale of a weight; ``codes * scale`` is the fake-quantised weight.
-
-    ``codes = round(w / scale)``, halves to even, within ``±(2^(bits - 1) - 1)``.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
-    """
-    scale = weight_scale(w, bits, axis)
-    return torch.div(w.detach().float(), scale).round_().to(torch.int8), scale
-
-
-def fake_quantize_weight(w: Tensor, bits: int = 8, axis: int | None = 0) -> Tensor:
-    """``codes * scale`` of ``quantize_weight``, with a straight-through gradient.
-
-    A float32 weight on its grid comes back as it is. Only a grid of 8 bits is the one of the int8 export.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
-    """
-    scale = weight_scale(w, bits, axis)
-    snapped = torch.div(w.detach().float(), scale).round_().mul_(scale)
-    return _StraightThrough.apply(w, snapped.to(w.dtype))
+def fake_quantize_weight(w: Tensor, grid: Grid | None = None, axis: int = 0) -> Tensor:
+    """The values that take the place of a weight on a grid (the int8 one), with a straight-through gradient."""
+    grid = grid or Uniform()
+    groups = grid.divide(w.detach(), axis)
+    return _StraightThrough.apply(w, grid.join(grid.snap(groups, grid.fit(groups)), w, axis))
 
 
 def fake_quantize_activation(x: Tensor, bits: int = 8) -> Tensor:
@@ -101,40 +79,35 @@ def fake_quantize_activation(x: Tensor, bits: int = 8) -> Tensor:
 
 
 class FakeQuant(nn.Module):
-    """A step on a weight, for ``torch.nn.utils.parametrize``: on its grid while ``enabled``, else unchanged.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
-    """
+    """A step on a weight, for ``torch.nn.utils.parametrize``: on its grid while ``enabled``, else unchanged."""
 
     order: ClassVar[int] = 1
     """Its place in the chain of steps: after masks."""
 
-    def __init__(self, bits: int = 8, axis: int | None = 0):
+    def __init__(self, grid: Grid | None = None, axis: int = 0):
         super().__init__()
-        _check_bits(bits)
-        self.bits, self.axis = bits, axis
+        self.grid, self.axis = grid or Uniform(), axis
         self.enabled = False
 
     def forward(self, w: Tensor) -> Tensor:
         """The weight as the deployed model will have it, in the shape and type of ``w``."""
-        return fake_quantize_weight(w, self.bits, self.axis) if self.enabled else w
+        return fake_quantize_weight(w, self.grid, self.axis) if self.enabled else w
 
     def extra_repr(self) -> str:
-        """``bits``, ``axis`` and ``enabled``."""
-        return f"bits={self.bits}, axis={self.axis}, enabled={self.enabled}"
+        """``grid``, ``axis`` and ``enabled``."""
+        return f"grid={self.grid}, axis={self.axis}, enabled={self.enabled}"
 
 
 class FakeQuantRows:
     """A forward hook for an embedding: fake-quantises each row that was looked up, [..., H], while ``enabled``."""
 
-    def __init__(self, bits: int = 8):
-        self.bits = bits
+    def __init__(self, grid: Grid):
+        self.grid = grid
         self.enabled = False
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         """The rows as they stand in the quantised table."""
-        return fake_quantize_weight(output.flatten(0, -2), self.bits, 0).view_as(output) if self.enabled else output
+        return fake_quantize_weight(output.flatten(0, -2), self.grid).view_as(output) if self.enabled else output
 
 
 class InputMemo:

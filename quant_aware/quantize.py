@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
+from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Moment, Timeline
 from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
-from students.weights import add_step, select, steps
+from quant_aware.grids import Grid, Uniform
+from students.weights import add_step, latent, select, steps
 
 
 @dataclass(kw_only=True)
@@ -18,33 +20,61 @@ class Quantize:
     """Trains with the numerics of the deployed model (Jacob et al. 2018, arXiv 1712.05877; Q8BERT, arXiv 1910.06188).
 
     ``onnxruntime`` is its dynamic int8: weights per output channel, activations per tensor from the range they have,
-    embeddings included.
+    embeddings included. ``packed`` is a file of our own for all grids: it is small, and no faster.
 
     Args:
-        weights: bits of the weights.
-        activations: bits of the inputs of linear layers.
-        target: whose numerics; it decides what is quantized.
+        weights: the grid of the weights; a number is that of the bits of a ``Uniform`` one.
+        activations: bits of the inputs of linear layers; null leaves them alone.
+        target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
         start: the moment from which the student trains with them.
     """
 
-    weights: Literal[8] = 8
-    activations: Literal[8] = 8
-    target: Literal["onnxruntime"] = "onnxruntime"
+    weights: Grid = field(default_factory=Uniform)
+    activations: Literal[8] | None = 8
+    target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
 
-    def attach(self, model: nn.Module) -> dict[str, str]:
-        """Puts the steps on, switched off; returns what was skipped and why."""
+    def __post_init__(self):
+        int8 = self.weights == Uniform() and self.activations == 8
+        if self.target == "onnxruntime" and not int8:
+            why = "computes with 8 bits, weights uniform and per row, and 8-bit activations"
+            raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
+        self.target = self.target or ("onnxruntime" if int8 else "packed")
+
+    @property
+    def precision(self) -> str:
+        """What a file of these weights is called."""
+        return "int8" if self.target == "onnxruntime" else f"{self.weights.width}-bit"
+
+    def find(self, model: PreTrainedModel) -> tuple[dict[str, nn.Module], dict[str, str]]:
+        """The modules that are quantized, by name, and what is left out and why.
+
+        Raises:
+            ValueError: if a weight does not divide into the groups of the grid.
+        """
         chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
-        memo, self._rows, self._inputs = InputMemo(self.activations), [], []
         for module in chosen.values():
+            try:
+                self.weights.divide(latent(module), weight_axis(module))
+            except ValueError as error:
+                raise ValueError(f"weights: {error}") from None
+        return chosen, skipped
+
+    def attach(self, model: PreTrainedModel) -> dict[str, str]:
+        """Puts the steps on, switched off; returns what was skipped and why."""
+        chosen, skipped = self.find(model)
+        memo, self._rows, self._inputs = InputMemo(self.activations or 8), [], []
+        self.modules = list(chosen.values())
+        for module in self.modules:
             step = FakeQuant(self.weights, weight_axis(module))
             add_step(module, step)
             if isinstance(module, nn.Embedding):
-                # In training only the rows that are looked up are quantized: each has its own scale, so it is the same,
-                # and a table of a vocabulary is far larger than a batch.
-                rows = FakeQuantRows(self.weights)
-                self._rows.append((rows, module.register_forward_hook(rows), step))
-            else:
+                if self.weights.per != "tensor":
+                    # In training only the rows that are looked up are quantized: each has its own scale, so it is the
+                    # same, and a table of a vocabulary is far larger than a batch.
+                    rows = FakeQuantRows(self.weights)
+                    self._rows.append((rows, module.register_forward_hook(rows), step))
+            elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs.append((hook, module.register_forward_pre_hook(hook)))
         tables = {id(step) for _, _, step in self._rows}
@@ -92,4 +122,4 @@ class QuantizeAware(Callback):
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.weights if self.quantize.on else 32
+        module.status["bits"] = self.quantize.weights.width if self.quantize.on else 32

@@ -295,6 +295,16 @@ AGAINST_THE_WORLD = {
         "start: 90 steps}",
         "8: quantize.start: '90 steps' is step 90, but the run ends at step 2",
     ),
+    "a grid that the runtime has not": (
+        "{start: 50%}",
+        "{weights: 4, target: onnxruntime}",
+        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, and 8-bit activations; ",
+    ),
+    "groups of inputs that do not fit": (
+        "{start: 50%}",
+        "{weights: {kind: Ternary, per: 7}}",
+        "8: quantize.weights.per: 24 inputs do not divide into groups of 7",
+    ),
     "a window that ends before it starts": (
         "stop: 50%",
         "start: 90%, stop: 10%",

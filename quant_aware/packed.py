@@ -1,0 +1,113 @@
+"""Weights of few bits in a file of few bytes: codes side by side, and the numbers by which they become values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from quant_aware import grids
+from quant_aware.fake_quant import FakeQuantInput, InputMemo
+from quant_aware.grids import Grid
+
+FILE = "student.packed.safetensors"
+"""The name of such a file in the folder of a run."""
+
+
+class OnGrid(NamedTuple):
+    """How a weight was quantized: its grid, and the axis of its outputs."""
+
+    grid: Grid
+    axis: int
+
+
+def pack(codes: Tensor, width: int) -> Tensor:
+    """Codes (any shape, 0 to ``2^width - 1``) one after the other, ``width`` bits each, as bytes, uint8."""
+    planes = codes.flatten().to(torch.uint8).numpy()[:, None] >> np.arange(width, dtype=np.uint8)
+    return torch.from_numpy(np.packbits(planes & 1, bitorder="little"))
+
+
+def unpack(packed: Tensor, width: int, count: int) -> Tensor:
+    """The ``count`` codes, long, that ``pack`` made these bytes of."""
+    planes = np.unpackbits(packed.numpy(), count=count * width, bitorder="little").reshape(count, width)
+    return torch.from_numpy((planes << np.arange(width, dtype=np.uint8)).sum(axis=1, dtype=np.int64))
+
+
+def save_packed(
+    tensors: dict[str, Tensor], quantized: dict[str, OnGrid], path: str | Path, activations: int | None = None
+) -> None:
+    """Writes weights that lie on their grids as codes, in a safetensors file, and all others as they are.
+
+    Beside the codes of ``name`` lie ``name.fit`` and, where a grid has no 0 and the weight has, ``name.zeros``, a bit
+    for each number. Which grids they are is in the file's metadata.
+
+    Args:
+        tensors: all that is to be saved, by name, on the CPU.
+        quantized: which of them lie on a grid.
+        path: of the file.
+        activations: to how many bits the inputs of quantized linear layers are rounded, if at all.
+    """
+    found, said = {}, {}
+    for name, tensor in tensors.items():
+        if name not in quantized:
+            found[name] = tensor.contiguous()
+            continue
+        grid, axis = quantized[name]
+        groups = grid.divide(tensor, axis)
+        fit = grid.fit(groups)
+        found[name] = pack(grid.encode(groups, fit), grid.width)
+        found[f"{name}.fit"] = fit.contiguous()
+        if not grid.whole and (groups == 0).any():
+            found[f"{name}.zeros"] = pack(groups == 0, 1)
+        said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | vars(grid)
+    save_file(found, path, metadata={"grids": json.dumps(said), "activations": json.dumps(activations)})
+
+
+def load_packed(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of such a file, those on grids with the values that they were trained with, float32."""
+    with safe_open(path, "pt") as file:
+        said = json.loads(file.metadata()["grids"])
+        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
+    for name, given in said.items():
+        kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
+        grid = getattr(grids, kind)(**given)
+        like = torch.empty(shape)
+        groups = grid.divide(like, axis)
+        values = grid.decode(unpack(saved[name], grid.width, groups.numel()).view_as(groups), saved[f"{name}.fit"])
+        if f"{name}.zeros" in saved:
+            values = torch.where(unpack(saved[f"{name}.zeros"], 1, groups.numel()).view_as(groups) == 1, 0.0, values)
+        found[name] = grid.join(values, like, axis)
+    return found
+
+
+def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
+    """The student of a run from its ``student.packed.safetensors``, with the numerics that it was trained with.
+
+    Args:
+        run: the run's folder, with the config in ``student``.
+        head: the Auto class of transformers that knows the model's head.
+    """
+    path = Path(run) / FILE
+    model = head.from_config(AutoConfig.from_pretrained(Path(run) / "student"), dtype=torch.float32)
+    missing, unexpected = model.load_state_dict(load_packed(path), strict=False)
+    model.tie_weights()
+    if unexpected or set(missing) - set(model.all_tied_weights_keys):
+        raise ValueError(f"{path} does not hold a {type(model).__name__}: {', '.join([*unexpected, *missing])}")
+    with safe_open(path, "pt") as file:
+        bits, names = (json.loads(file.metadata()[key]) for key in ("activations", "grids"))
+    if bits:
+        memo = InputMemo(bits)
+        for module in (model.get_submodule(name.removesuffix(".weight")) for name in names):
+            if not isinstance(module, nn.Embedding):
+                hook = FakeQuantInput(memo)
+                hook.enabled = True
+                module.register_forward_pre_hook(hook)
+    return model.eval()

@@ -1,0 +1,52 @@
+"""Whole runs with weights of few bits: the file is small, and gives the very student that was trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from distill import run
+from distill.measure import torch_predict
+from quant_aware.packed import load
+from tests.distill.runs import resumes_bit_for_bit
+
+NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
+ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "40%"}}
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "prune", "precision"),
+    [
+        (4, None, {"neurons": NEURONS}, "4-bit"),
+        ({"kind": "Ternary"}, 8, {"elements": ELEMENTS}, "2-bit"),
+        ({"kind": "Binary", "per": "tensor"}, None, {"elements": ELEMENTS}, "1-bit"),
+        ({"kind": "Uniform", "bits": 3, "per": 8}, 8, {"elements": ELEMENTS}, "3-bit"),
+    ],
+    ids=["uniform", "ternary", "binary", "groups"],
+)
+def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activations, prune, precision) -> None:
+    given = {"weights": weights, "activations": activations, "start": "50%"}
+    report = run(tiny_run, name="packed", prune=prune, quantize=given)
+    (export,) = report.exports
+    assert (export.format, export.path, export.precision) == ("packed", "student.packed.safetensors", precision)
+    assert export.largest_difference < 1e-4 and export.agreement == 1.0
+    student = report.models["student"]
+    assert (student.precision, student.runtime, student.bytes) == (precision, "torch", export.bytes)
+    assert student.metrics == report.models["student in torch"].metrics or activations
+    assert student.bytes == (report.folder / export.path).stat().st_size
+    assert student.bytes < report.models["student in bfloat16"].bytes
+    whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    packed = load(report.folder, AutoModelForSequenceClassification)
+    for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
+        assert torch.equal(weight == 0, expected == 0), name
+    batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    same = torch.allclose(torch_predict(packed)(batch), torch_predict(whole)(batch), atol=1e-6)
+    assert same == (activations is None), "inputs are rounded where they were in training, and only there"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantize = {"weights": {"kind": "PowerOfTwo", "bits": 3}, "start": "30%"}
+    resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, quantize=quantize, prune=None)
