@@ -121,7 +121,7 @@ def deploy(
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": (quantize.weights.width if quantize else 32) if weight.numel() else None,
+            "bits": (quantize.grid.width if quantize else 32) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
@@ -155,7 +155,7 @@ def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, hea
     """Writes the weights as codes of few bits and opens the file."""
     names = {id(module): f"{name}.weight" for name, module in student.named_modules()}
     quantized = {
-        names[id(module)]: OnGrid(quantize.weights, weight_axis(module))
+        names[id(module)]: OnGrid(quantize.grid, weight_axis(module))
         for module in quantize.modules
         if module.weight.numel()
     }

@@ -137,7 +137,7 @@ class Experiment:
         if self.export and quantize.target == "packed":
             raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
         units = [pruner.shape for pruner in self.pruners().values() if pruner.shape in ("neurons", "heads")]
-        if units and isinstance(quantize.weights.per, int):
+        if units and any(isinstance(grid.per, int) for _, grid in quantize.stairs):
             raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
 
     def _check_teachers(self) -> None:

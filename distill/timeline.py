@@ -61,12 +61,10 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         with config.blame(path):
             pruner.check(timeline)
     if experiment.quantize:
-        with config.blame("quantize.start"):
-            add(
-                f"{experiment.quantize.precision} training",
-                experiment.quantize.start.step(timeline),
-                timeline.total_steps,
-            )
+        staged = isinstance(experiment.quantize.weights, dict)
+        with config.blame("quantize" if staged else "quantize.start"):
+            for grid, start, stop in experiment.quantize.windows(timeline):
+                add(f"{f'{grid.width}-bit' if staged else experiment.quantize.precision} training", start, stop)
     with config.blame("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     for pattern, until in experiment.optimizer.freeze.items():
@@ -112,7 +110,7 @@ def settled(experiment: Experiment, timeline: Timeline) -> int:
         for pruner in experiment.pruners().values()
         for moment in pruner.sparsity.moments().values()
     ]
-    return max([0, *ends, *([experiment.quantize.start.step(timeline)] if experiment.quantize else [])])
+    return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
 
 
 def table(found: list[dict], timeline: Timeline) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from lightning import Callback, LightningModule, Trainer
@@ -23,19 +24,30 @@ class Quantize:
     embeddings included. ``packed`` is a file of our own for all grids: it is small, and no faster.
 
     Args:
-        weights: the grid of the weights; a number is that of the bits of a ``Uniform`` one.
+        weights: the grid of the weights, a number being the bits of a ``Uniform`` one; or several, one after the other,
+            as in ``{40%: 8, 60%: 4, 80%: {kind: Ternary}}``.
         activations: bits of the inputs of linear layers; null leaves them alone.
         target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
-        start: the moment from which the student trains with them.
+        start: the moment from which the student trains with them, where ``weights`` does not say it.
     """
 
-    weights: Grid = field(default_factory=Uniform)
+    weights: Grid | dict[str, Grid] = field(default_factory=Uniform)
     activations: Literal[8] | None = 8
     target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
 
     def __post_init__(self):
-        int8 = self.weights == Uniform() and self.activations == 8
+        if isinstance(self.weights, dict):
+            if not self.weights:
+                raise ValueError("weights: needs at least one moment")
+            if self.start != START:
+                raise ValueError("start: the first moment of weights is the start")
+            self.stairs = [(Moment(text), grid) for text, grid in self.weights.items()]
+        else:
+            self.stairs = [(self.start, self.weights)]
+        self.grid = self.stairs[-1][1]
+        """In the end; while it trains, at present."""
+        int8 = self.grid == Uniform() and self.activations == 8
         if self.target == "onnxruntime" and not int8:
             why = "computes with 8 bits, weights uniform and per row, and 8-bit activations"
             raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
@@ -44,7 +56,20 @@ class Quantize:
     @property
     def precision(self) -> str:
         """What a file of these weights is called."""
-        return "int8" if self.target == "onnxruntime" else f"{self.weights.width}-bit"
+        return "int8" if self.target == "onnxruntime" else f"{self.stairs[-1][1].width}-bit"
+
+    def windows(self, timeline: Timeline) -> list[tuple[Grid, int, int]]:
+        """Each grid with the steps at which the student begins and ceases to train on it.
+
+        Raises:
+            ValueError: if a moment lies outside the run, or not after the one before it.
+        """
+        begin = [moment.step(timeline) for moment, _ in self.stairs]
+        for (before, now), (moment, _) in zip(pairwise(begin), self.stairs[1:], strict=True):
+            if now <= before:
+                raise ValueError(f"weights: {moment} is step {now}, and the grid before it comes at step {before}")
+        ends = [*begin[1:], timeline.total_steps]
+        return [(grid, *steps) for (_, grid), *steps in zip(self.stairs, begin, ends, strict=True)]
 
     def find(self, model: PreTrainedModel) -> tuple[dict[str, nn.Module], dict[str, str]]:
         """The modules that are quantized, by name, and what is left out and why.
@@ -54,10 +79,11 @@ class Quantize:
         """
         chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
         for module in chosen.values():
-            try:
-                self.weights.divide(latent(module), weight_axis(module))
-            except ValueError as error:
-                raise ValueError(f"weights: {error}") from None
+            for _, grid in self.stairs:
+                try:
+                    grid.divide(latent(module), weight_axis(module))
+                except ValueError as error:
+                    raise ValueError(f"weights: {error}") from None
         return chosen, skipped
 
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
@@ -66,13 +92,13 @@ class Quantize:
         memo, self._rows, self._inputs = InputMemo(self.activations or 8), [], []
         self.modules = list(chosen.values())
         for module in self.modules:
-            step = FakeQuant(self.weights, weight_axis(module))
+            step = FakeQuant(self.grid, weight_axis(module))
             add_step(module, step)
             if isinstance(module, nn.Embedding):
-                if self.weights.per != "tensor":
+                if not any(grid.per == "tensor" for _, grid in self.stairs):
                     # In training only the rows that are looked up are quantized: each has its own scale, so it is the
                     # same, and a table of a vocabulary is far larger than a batch.
-                    rows = FakeQuantRows(self.weights)
+                    rows = FakeQuantRows(self.grid)
                     self._rows.append((rows, module.register_forward_hook(rows), step))
             elif self.activations:
                 hook = FakeQuantInput(memo)
@@ -82,16 +108,20 @@ class Quantize:
         return skipped
 
     def update(self, step: int, timeline: Timeline) -> None:
-        """Switches on from ``start``, a pure function of the step."""
-        self.on = step >= self.start.step(timeline)
+        """Switches to the grid of a step, a pure function of it."""
+        begun = [grid for grid, start, _ in self.windows(timeline) if step >= start]
+        self.on = bool(begun)
+        self.grid = begun[-1] if begun else self.stairs[-1][1]
         for part in [*self._steps, *(hook for hook, _ in self._inputs), *(rows for rows, _, _ in self._rows)]:
             part.enabled = self.on
+        for part in [*self._steps, *(rows for rows, _, _ in self._rows)]:
+            part.grid = self.grid
 
     def settle(self) -> None:
         """After training: moves the quantization of looked-up rows to whole tables, so that they can be folded."""
         for rows, handle, step in self._rows:
             handle.remove()
-            step.enabled = rows.enabled
+            step.enabled, step.grid = rows.enabled, rows.grid
 
     def detach_inputs(self) -> None:
         """Takes the hooks on the inputs off; the weights are folded elsewhere."""
@@ -122,4 +152,4 @@ class QuantizeAware(Callback):
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.weights.width if self.quantize.on else 32
+        module.status["bits"] = self.quantize.grid.width if self.quantize.on else 32

@@ -300,6 +300,16 @@ AGAINST_THE_WORLD = {
         "{weights: 4, target: onnxruntime}",
         "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, and 8-bit activations; ",
     ),
+    "grids that do not follow each other": (
+        "{start: 50%}",
+        "{weights: {60%: 8, 50%: 4}}",
+        "8: quantize.weights: 50% is step 1, and the grid before it comes at step 1",
+    ),
+    "two starts": (
+        "{start: 50%}",
+        "{weights: {50%: 8}, start: 50%}",
+        "8: quantize.start: the first moment of weights is the start",
+    ),
     "groups of inputs that do not fit": (
         "{start: 50%}",
         "{weights: {kind: Ternary, per: 7}}",

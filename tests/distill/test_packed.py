@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.measure import torch_predict
 from quant_aware.packed import load
-from tests.distill.runs import resumes_bit_for_bit
+from tests.distill.runs import resumes_bit_for_bit, rows
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
 ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "40%"}}
@@ -48,5 +48,7 @@ def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activ
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    quantize = {"weights": {"kind": "PowerOfTwo", "bits": 3}, "start": "30%"}
-    resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, quantize=quantize, prune=None)
+    stairs = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
+    folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize={"weights": stairs}, prune=None)
+    first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
+    assert first == {"32": 0, "8": 3, "2": 6, "3": 10}
