@@ -9,24 +9,36 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prune_schedules.mask import Mask
+from students.weights import latent, steps_on
+
 
 class Kept(nn.Module):
     """The dimensions that a norm, whose child this is, counts: ``mask`` (bool [hidden]), a buffer and thus saved.
 
-    While it names all of them the norm is left alone.
+    The masks on the norm's weight say so too, and have the word where there are any: they may be lifted, or something
+    left out, for one step. When they have been folded away this is what is left.
     """
 
     def __init__(self, norm: nn.Module):
         super().__init__()
-        self.register_buffer("mask", torch.ones_like(norm.weight, dtype=torch.bool))
-        self.register_load_state_dict_post_hook(_count)
+        self.register_buffer("mask", torch.ones_like(latent(norm), dtype=torch.bool))
+        self.register_load_state_dict_post_hook(_switch)
         self.handles = [norm.register_forward_pre_hook(_prepare), norm.register_forward_hook(_restore)]
-        _count(self, None)
+        self.enabled, self.factor = False, None
 
     def keep(self, mask: Tensor) -> None:
         """Count from now on these dimensions (bool [hidden])."""
         self.mask.copy_(mask)
-        _count(self, None)
+        _switch(self, None)
+
+    def counted(self, norm: nn.Module) -> Tensor | None:
+        """What the norm counts in this very pass (bool [hidden]), if not everything."""
+        masks = [step for step in steps_on(norm) if isinstance(step, Mask)]
+        if not masks:
+            return self.mask if self.enabled else None
+        standing = [factor > 0 for factor in (mask.applied() for mask in masks) if factor is not None]
+        return torch.stack(standing).all(dim=0) if standing else None
 
 
 def listen(norm: nn.Module) -> Kept:
@@ -49,27 +61,26 @@ def release(model: PreTrainedModel) -> None:
         del norm.kept
 
 
-def _count(counted: Kept, missing: object) -> None:
-    counted.left = int(counted.mask.sum())
-    counted.factor = (len(counted.mask) / max(counted.left, 1)) ** 0.5
+def _switch(counted: Kept, missing: object) -> None:
+    counted.enabled = not bool(counted.mask.all())
 
 
 def _prepare(norm: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    counted = norm.kept
-    if counted.factor == 1:
+    counted = norm.kept.counted(norm)
+    if counted is None:
         return None
     states = args[0].to(torch.promote_types(args[0].dtype, torch.float32))
-    mask = counted.mask.to(states.dtype)
+    mask = counted.to(states.dtype)
+    left = mask.sum().clamp(min=1)
+    norm.kept.factor = (len(mask) / left).sqrt()
     if isinstance(norm, nn.LayerNorm):
-        states = states - (states * mask).sum(dim=-1, keepdim=True) / counted.left
-    return ((states * (mask * counted.factor)).to(args[0].dtype), *args[1:])
+        states = states - (states * mask).sum(dim=-1, keepdim=True) / left
+    return ((states * (mask * norm.kept.factor)).to(args[0].dtype), *args[1:])
 
 
 def _restore(norm: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-    counted = norm.kept
-    if counted.factor == 1:
+    factor, norm.kept.factor = norm.kept.factor, None
+    if factor is None:
         return None
-    if getattr(norm, "bias", None) is None:
-        return output / counted.factor
-    bias = norm.bias
-    return ((output - bias) / counted.factor + bias).to(output.dtype)
+    bias = getattr(norm, "bias", None)
+    return (output / factor if bias is None else (output - bias) / factor + bias).to(output.dtype)

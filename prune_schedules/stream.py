@@ -13,8 +13,8 @@ from students.weights import LINEAR, latent, steps_on
 class Stream:
     """The hidden dimensions of a model, under masks on all that makes and reads them; norms count only what is left.
 
-    What reads a masked dimension has no gradient by it, for it is not made: other than neurons and heads, which go on
-    in a step that looks at gradients, one would be seen by the losses on hidden states.
+    A masked dimension is not made in a step that looks at gradients either, as a masked neuron or head is: losses on
+    hidden states would see it. So it has none.
     """
 
     at_least, left = 1, None
@@ -22,26 +22,28 @@ class Stream:
     def __init__(self, made: Units, read: Units):
         self.made, self.read = Whole(made), Whole(read)
         self.total = made.count
-        others = (*LINEAR, nn.Embedding)
-        self.norms = [part.module for part in made.slices if part.name == "weight"]
-        self.norms = [module for module in self.norms if not isinstance(module, others)]
+        weights = [part.module for part in made.slices if part.name == "weight"]
+        self.norms = [module for module in weights if not isinstance(module, (*LINEAR, nn.Embedding))]
         for norm in self.norms:
             listen(norm)
 
     @property
     def places(self) -> list[tuple[nn.Module, str]]:
         """Where masks lie: the modules and the names of the parameters, a tied one once."""
-        return list({id(latent(*place)): place for place in self.made.places + self.read.places}.values())
+        return _once(self.made.places + self.read.places)
 
     def numbers(self, of: Numbers) -> list[Tensor]:
         """What belongs to each dimension, one tensor [hidden, numbers] for each slice; of a tied one once."""
-        slices = self.made.units.slices + self.read.units.slices
-        once = {(id(latent(part.module, part.name)), part.axis): part for part in reversed(slices)}
-        return [part.rows(of(part.module, part.name), self.total) for part in reversed(once.values())]
+        return [*self._rows(self.made, of), *self._rows(self.read, of)]
 
     def sent(self, of: Numbers) -> list[Tensor]:
-        """The same for the layers alone that read them."""
-        return self.read.numbers(of)
+        """The same for the layers alone that read them; of embeddings that are the head as well for these, too."""
+        return self._rows(self.read, of)
+
+    def _rows(self, whole: Whole, of: Numbers) -> list[Tensor]:
+        once = set(_once(whole.places))
+        slices = [part for part in whole.units.slices if (part.module, part.name) in once]
+        return [part.rows(of(part.module, part.name), self.total) for part in slices]
 
     def keep(self, keep: Tensor) -> None:
         """Mask all dimensions but those in ``keep`` (bool [hidden])."""
@@ -59,9 +61,35 @@ class Stream:
         """How many are masked, of how many."""
         return self.made.masked()
 
-    def gate(self) -> tuple[nn.Module, Mask]:
-        """The last layer that reads the dimensions, and its mask."""
-        return self.read.gate()
+    @property
+    def reader(self) -> nn.Module:
+        """The last layer that reads the dimensions."""
+        return self.read.reader
+
+    @property
+    def gates(self) -> dict[tuple[nn.Module, str], Mask]:
+        """The masks by which a dimension reaches what comes after it, by module and name of the parameter."""
+        return {place: self.read.masks[place] for place in _once(self.read.places)}
 
     def look(self, looking: bool) -> None:
-        """Nothing: what is masked stays so."""
+        """Let gradients through the gates, or no longer; what is masked stays so."""
+        self.read.look(looking)
+        self.made.look(False)
+
+    def lift(self) -> None:
+        """Take the masks off for the step that is looked at."""
+        self.made.lift()
+        self.read.lift()
+
+    def multiply(self, factors: Tensor | None) -> None:
+        """Multiply what reads each dimension by its factor [hidden] in training, or no longer; at 0 it is not made."""
+        self.read.multiply(factors)
+        self.made.multiply(None if factors is None else (factors > 0).to(factors.dtype))
+
+
+def _once(places: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
+    """Of places that hold one tensor the first."""
+    found: dict[int, tuple[nn.Module, str]] = {}
+    for place in places:
+        found.setdefault(id(latent(*place)), place)
+    return list(found.values())

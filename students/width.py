@@ -15,22 +15,30 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
 
     Embeddings, norms, biases and the outputs of linear layers make them, the inputs of linear layers read them; what
     leads from hidden to hidden, as a pooler, does both. They are one set throughout: both stacks of T5 have the same.
-    All users of a tied tensor are there.
+    All users of a tied tensor are there, and read if one of them does: embeddings that are the head as well.
 
     The axes along which they lie are those that are longer in a wider model and hold no neurons and no heads.
     """
     held = {(part.module, part.name, part.axis) for units in neurons(model) + heads(model) for part in units.slices}
-    own, wide = dict(model.named_modules()), _wider(model)
-    size, made, read = model.config.hidden_size, [], []
+    own, wide, found = dict(model.named_modules()), _wider(model), []
+    size = model.config.hidden_size
     for path, other in wide.named_modules():
         module = own[path]
         for name, parameter in other.named_parameters(recurse=False):
             shape = latent(module, name).shape
             for axis, (now, then) in enumerate(zip(shape, parameter.shape, strict=True)):
                 if (now, then) == (size, wide.config.hidden_size) and (module, name, axis) not in held:
-                    reads = isinstance(module, LINEAR) and name == "weight" and axis != out_axis(module)
-                    (read if reads else made).append(Slice(module, name, axis, 1))
-    return Units("hidden", size, tuple(made), {}, model), Units("hidden", size, tuple(read), {}, model)
+                    found.append(Slice(module, name, axis, 1))
+    reading = {(id(latent(part.module, part.name)), part.axis) for part in found if _reads(part)}
+    parts: dict[bool, list[Slice]] = {False: [], True: []}
+    for part in found:
+        parts[(id(latent(part.module, part.name)), part.axis) in reading].append(part)
+    made, read = (Units("hidden", size, tuple(each), {}, model, len(each)) for each in parts.values())
+    return made, read
+
+
+def _reads(part: Slice) -> bool:
+    return isinstance(part.module, LINEAR) and part.name == "weight" and part.axis != out_axis(part.module)
 
 
 def _wider(model: PreTrainedModel) -> PreTrainedModel:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
+from prune_schedules import L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.cut import cut
+from prune_schedules.mask import Mask
 from prune_schedules.norms import kept
 from prune_schedules.prunable import Whole
 from prune_schedules.prune import Prune
@@ -17,7 +18,7 @@ from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from quant_aware.onnx import OnnxModel, export_onnx
 from quant_aware.quantize import Quantize
 from students.units import heads, neurons
-from students.weights import fold, latent
+from students.weights import fold, latent, steps
 from students.width import hidden
 from tests.families import FAMILIES, Head, _auto, batch, tiny
 
@@ -174,9 +175,12 @@ def test_the_smallest_go(name, head):
     assert torch.equal(kept(model), ~small)
 
 
-def gate_gradients(model: nn.Module, read: Whole, inputs: dict[str, torch.Tensor], tied: bool) -> torch.Tensor:
-    gates = torch.ones(32, requires_grad=True)
-    readers = [part.module for part in read.units.slices]
+def gate_gradients(
+    model: nn.Module, read: Whole, inputs: dict[str, torch.Tensor], tied: bool, gates: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Of gates on the inputs of all that reads, and behind embeddings that are the head as well."""
+    gates = (torch.ones(32) if gates is None else gates.clone()).requires_grad_()
+    readers = [part.module for part in read.units.slices if not isinstance(part.module, nn.Embedding)]
     hooks = [reader.register_forward_pre_hook(lambda module, given: (given[0] * gates,)) for reader in readers]
     if tied:
         table = model.get_input_embeddings()
@@ -207,7 +211,43 @@ def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_i
         taylor.parts[0].keep(torch.arange(32) % 4 != 1)
 
 
-@pytest.mark.parametrize("kind", [Fisher, Magnitude, Movement, Random, Taylor])
+@pytest.mark.parametrize("name, head", [(name, "classification") for name in FAMILIES] + [("gpt2", "language")])
+def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name, head):
+    """Against masks where a gate is 0, and gates on the inputs of all that reads; masks that stood are lifted."""
+    model, inputs = tiny(name, head=head), batch(name, head=head)
+    pruner, heeded = L0(sparsity=Steps(at={"25%": 0.5, "75%": 0.6}), shape="hidden"), []
+    pruner.attach(model)
+    pruner.heed = lambda gradients, step, timeline: heeded.extend(gradients)
+    part = pruner.parts[0]
+    part.keep(torch.arange(32) % 3 > 0)
+    for mask in steps(model, Mask).values():
+        mask.train()  # dropout would differ
+    pruner.before_forward(8, TIMELINE, {})
+    (gates,) = (gates.detach() for gates in pruner._drawn)
+    assert (gates == 0).any() and ((gates > 0) & (gates < 1)).any()
+    found = model(**inputs)
+    found.loss.backward()
+    weights = {name: p.grad.clone() for name, p in model.named_parameters()}
+    pruner.before_step(8, TIMELINE)
+    trained = {name: p.grad.clone() for name, p in model.named_parameters()}
+    part.multiply(None)
+    part.keep(gates > 0)
+    expected = gate_gradients(model, part.read, inputs, head == "language", gates)
+    torch.testing.assert_close(heeded[0][gates > 0], expected[gates > 0], rtol=1e-3, atol=1e-6)
+    assert not heeded[0][gates == 0].any()
+    # What the optimizer sees are the gradients of weights that are multiplied.
+    part.look(False)
+    part.multiply(gates)
+    model.zero_grad()
+    plain = model(**inputs)
+    plain.loss.backward()
+    torch.testing.assert_close(plain.logits, found.logits)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(trained[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(weights[name], trained[name]) for name in weights)
+
+
+@pytest.mark.parametrize("kind", [Fisher, L0, Magnitude, Movement, Random, Taylor])
 def test_any_score_and_a_penalty(kind):
     """The schedule goes up and back to nothing, and then the model is what it was."""
     model, inputs = tiny("bert"), batch("bert")
