@@ -115,7 +115,7 @@ def deploy(
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
-            "the blocks have unequal sizes: the student loads after `import students`, not with plain transformers"
+            "its sizes are no stock config's: the student loads after `import students`, not with plain transformers"
         )
     layers = [
         {

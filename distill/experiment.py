@@ -111,6 +111,14 @@ class Experiment:
         self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
+        if any(pruner.shape == "hidden" for pruner in self.pruners().values()):
+            if self.replace:
+                raise ValueError("prune: blocks of the teacher (replace) write to hidden dimensions that are pruned")
+            if isinstance(self.teacher, MovingAverage):
+                raise ValueError(
+                    "prune: a moving average of the student would keep a share of hidden dimensions that "
+                    "are pruned, and its norms would count them"
+                )
         if self.vocabulary and isinstance(self.task, VocabularyTask):
             why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
             raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
@@ -136,7 +144,7 @@ class Experiment:
     def _check_quantize(self, quantize: Quantize) -> None:
         if self.export and quantize.target == "packed":
             raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
-        units = [pruner.shape for pruner in self.pruners().values() if pruner.shape in ("neurons", "heads")]
+        units = [pruner.shape for pruner in self.pruners().values() if pruner.shape in ("neurons", "heads", "hidden")]
         if units and any(isinstance(grid.per, int) for _, grid in quantize.stairs):
             raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
 

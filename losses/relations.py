@@ -12,6 +12,7 @@ from transformers import PretrainedConfig
 from losses.attention import OnAttention, attention_kl, compared
 from losses.loss import product
 from losses.pairing import Layers
+from students.inherit import head_shape
 from students.signals import Attention
 
 Relation = Literal["qk", "qq", "kk", "vv"]
@@ -55,8 +56,7 @@ class Relations(OnAttention):
         super().setup(student, teacher)
         self.relation_heads = self.heads or student.num_attention_heads
         for name, config in (("student", student), ("teacher", teacher)):
-            count = config.num_attention_heads
-            width = count * (getattr(config, "head_dim", None) or config.hidden_size // count)
+            width = config.num_attention_heads * head_shape(config)[2]
             if width % self.relation_heads:
                 raise ValueError(
                     f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}"

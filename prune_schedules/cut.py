@@ -1,4 +1,6 @@
-"""Cutting for good: neurons, heads and whole branches that are zero leave the tensors; the model gets smaller."""
+"""Cutting for good: neurons, heads, whole branches and hidden dimensions that are zero leave the tensors; the model
+gets smaller.
+"""
 
 from dataclasses import dataclass
 
@@ -7,9 +9,11 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
+from prune_schedules.norms import kept, release
 from students.families import RESIZED, family
 from students.resized import record_sizes
 from students.units import Units, heads, neurons, shrink
+from students.width import narrow
 
 COUNTED = "decoder.0.self"
 """The attention whose cached keys tell transformers how many tokens a decoder has seen; without heads it says none."""
@@ -17,8 +21,8 @@ COUNTED = "decoder.0.self"
 
 @dataclass
 class CutReport:
-    """What was cut: of each set of units, as ``encoder.0.ffn``, how many there were and how many are left (0 where
-    the branch is gone)."""
+    """What was cut: of each set of units, as ``encoder.0.ffn`` or ``hidden``, how many there were and how many are
+    left (0 where the branch is gone)."""
 
     units: dict[str, tuple[int, int]]
     skipped: dict[str, str]
@@ -41,7 +45,8 @@ def stays(model: PreTrainedModel, units: Units) -> bool:
 
 
 def cut(model: PreTrainedModel) -> CutReport:
-    """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``.
+    """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``, and the hidden
+    dimensions that norms do not count, all of whose parameters are zero then.
 
     The outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu and tanh have. Where no unit
     of a set is left, the bias of the layer that read them is what the branch adds. Parameters are new tensors: an
@@ -65,6 +70,11 @@ def cut(model: PreTrainedModel) -> CutReport:
             skipped[units.name] = f"{gone} heads are zero but stay: the layers share a position bias"
         elif gone:
             shrink(units, keep)
-    record_sizes(model)
+    counted, built = kept(model), None
+    if counted is not None:
+        report["hidden"] = (len(counted), int(counted.sum()))
+        release(model)
+        built = None if counted.all() else narrow(model, counted)
+    record_sizes(model, built)
     stock = not model.config.model_type.startswith(RESIZED)
     return CutReport(report, skipped, (before, model.num_parameters()), stock)

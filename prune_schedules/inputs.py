@@ -27,6 +27,8 @@ class Reading(Pruner):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.shape == "hidden":
+            raise ValueError("shape: hidden dimensions are read by all layers, and scores by what is read are of one")
         if self.batches < 1:
             raise ValueError(f"batches: must be at least 1, not {self.batches}")
         if set(self.where) - {"attention", "ffn"}:

@@ -94,8 +94,7 @@ class L0(Gated):
             self._drawn = [hard_concrete(*each) for each in zip(closed, self.draw(step), strict=True)]
         for part, gates in zip(self.parts, self._drawn, strict=True):
             part.multiply(gates.detach())
-            for mask in part.gates.values():
-                mask.idle = True
+            part.lift()
 
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Move the gates."""

@@ -65,6 +65,10 @@ class Entries:
         """Let gradients of what is masked through, or no longer."""
         self.mask.straight, self.mask.idle = looking, False
 
+    def lift(self) -> None:
+        """Take the mask off for the step that is looked at."""
+        self.mask.idle = True
+
     def multiply(self, factors: Tensor | None) -> None:
         """Multiply each tile by its factor [outputs, inputs] in training, or no longer."""
         self.mask.factor = None if factors is None else self._spread(factors)
@@ -148,6 +152,11 @@ class Whole:
         gates = self.gates
         for place, mask in self.masks.items():
             mask.straight, mask.idle = looking and place in gates, looking and place not in gates
+
+    def lift(self) -> None:
+        """Take the masks off for the step that is looked at."""
+        for mask in self.masks.values():
+            mask.idle = True
 
     def multiply(self, factors: Tensor | None) -> None:
         """Multiply what each unit sends by its factor [count] in training, or no longer."""

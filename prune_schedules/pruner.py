@@ -15,10 +15,12 @@ from prune_schedules.penalty import group_lasso
 from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
+from prune_schedules.stream import Stream
 from students.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, out_axis, select, uses
+from students.width import hidden
 
-Shape = Literal["elements", "neurons", "heads", "layers"]
+Shape = Literal["elements", "neurons", "heads", "layers", "hidden"]
 _UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
 
 
@@ -34,13 +36,13 @@ class Pruner(ABC):
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
     shape: Shape | list[int] = "elements"
     """What is removed: single weights, tiles of them as in ``[4, 4]`` (outputs, inputs), neurons of the feed-forward,
-    attention heads, or layers: whole attentions and feed-forwards."""
+    attention heads, layers: whole attentions and feed-forwards, or hidden dimensions of the model."""
     where: list[Where] | None = None
-    """Which weights; by default attention and ffn, for neurons and heads the one they live in."""
+    """Which weights; by default attention and ffn, for neurons and heads the one they live in, for hidden all."""
     scope: Scope | None = None
     """What competes: ``layer`` (the default): all of one weight, or block for neurons and heads; ``global``: all (of
-    layers the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads to one
-    output; a number: so many neighbouring inputs of one output (4 and a sparsity of 0.5 is 2:4)."""
+    layers and hidden the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads
+    to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of 0.5 is 2:4)."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
@@ -51,7 +53,7 @@ class Pruner(ABC):
 
     def __post_init__(self):
         if self.scope is None:
-            self.scope = "global" if self.shape == "layers" else "layer"
+            self.scope = "global" if self.shape in ("layers", "hidden") else "layer"
         if isinstance(self.shape, str) and self.shape not in get_args(Shape):
             raise ValueError(f"shape: {self.shape!r} is not one of {', '.join(get_args(Shape))}")
         if isinstance(self.shape, list) and (len(self.shape) != 2 or min(self.shape) < 1):
@@ -59,17 +61,26 @@ class Pruner(ABC):
         named, group = get_args(get_args(Scope)[0]), isinstance(self.scope, int)
         if self.scope < 2 if group else self.scope not in named:
             raise ValueError(f"scope: {self.scope!r} is not one of {', '.join(named)}, nor a number above 1")
-        units = self.shape in _UNITS if isinstance(self.shape, str) else False
+        units = self.shape in (*_UNITS, "hidden") if isinstance(self.shape, str) else False
         if units and (group or self.scope == "row"):
-            raise ValueError(f"scope: {self.scope} is for weights; {self.shape} lie in no row")
-        if self.shape == "layers" and self.scope != "global":
-            raise ValueError(f"scope: layers are ranked over the whole model; it is global, not {self.scope}")
+            raise ValueError(f"scope: {self.scope} is for weights; {self._parts} lie in no row")
+        if self.shape in ("layers", "hidden") and self.scope != "global":
+            raise ValueError(f"scope: {self._parts} are ranked over the whole model; it is global, not {self.scope}")
+        if self.shape == "hidden":
+            if self.where not in (None, list(get_args(Where))):
+                raise ValueError("where: hidden dimensions run through the whole model; leave it out")
+            self.where = list(get_args(Where))
+            return
         homes = _UNITS[self.shape][0] if units else list(get_args(Where))
         self.where = [place for place in homes if place in ("attention", "ffn")] if self.where is None else self.where
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
         if set(self.where) - set(homes):
             raise ValueError(f"where: {self.shape} are in {' and '.join(homes)} only, not in {', '.join(self.where)}")
+
+    @property
+    def _parts(self) -> str:
+        return "hidden dimensions" if self.shape == "hidden" else str(self.shape)
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -92,7 +103,8 @@ class Pruner(ABC):
                 raise ValueError(f"drop: is {value} at step {step}; it is a probability, from 0 to below 1")
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
-        """What there is to remove, without touching the model: modules with a weight, or units.
+        """What there is to remove, without touching the model: modules with a weight, or units; of hidden dimensions
+        what makes them and what reads them.
 
         Sets ``weights``, the modules whose weight is pruned, by name, and ``skipped``, what is left out and why.
 
@@ -100,7 +112,12 @@ class Pruner(ABC):
             ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
                 into tiles or groups.
         """
-        if isinstance(self.shape, str) and self.shape in _UNITS:
+        if self.shape == "hidden":
+            found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
+            weights = [part.module for units in found for part in units.slices if part.name == "weight"]
+            once = {id(latent(module)): module for module in weights}  # a tied one, or from hidden to hidden
+            self.weights, self.skipped = {names[module]: module for module in once.values()}, {}
+        elif isinstance(self.shape, str) and self.shape in _UNITS:
             there = [units for units in _UNITS[self.shape][1](model) if home(units) in self.where]
             found, self.weights, self.skipped = untied(model, there)
         else:
@@ -134,11 +151,12 @@ class Pruner(ABC):
             ValueError: as ``find``.
         """
         self.seed = seed
-        least = 0 if self.shape == "layers" else 1
-        self.parts: list[Entries | Whole] = [
-            Whole(found, least) if isinstance(found, Units) else Entries(found, self._tile)
-            for found in self.find(model)
-        ]
+        least, found = 0 if self.shape == "layers" else 1, self.find(model)
+        self.parts: list[Entries | Whole | Stream] = (
+            [Stream(*found)]
+            if self.shape == "hidden"
+            else [Whole(each, least) if isinstance(each, Units) else Entries(each, self._tile) for each in found]
+        )
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
     def stands(self, timeline: Timeline) -> int:

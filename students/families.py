@@ -69,6 +69,8 @@ class Family:
     """The key of the config that holds the number of feed-forward units."""
     biased_scores: bool = False
     """Whether a position bias, shared by the layers, is added to the scores: heads cannot be cut then."""
+    scaled: str = ""
+    """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
 
 
 def _bert(prefix: str = "attention") -> Stack:
@@ -155,7 +157,7 @@ _T5 = {
 }
 
 RESIZED = "resized-"
-"""What stands before the family in the ``model_type`` of a model whose blocks have sizes of their own."""
+"""What stands before the family in the ``model_type`` of a model with sizes of its own."""
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
@@ -165,7 +167,7 @@ FAMILIES: dict[str, Family] = {
     "albert": Family({"encoder": _ALBERT}),
     "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner"),
     "llama": Family({"decoder": _LLAMA}),
-    "t5": Family(_T5, intermediate="d_ff", biased_scores=True),
+    "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs"),
 }
 
 

@@ -80,10 +80,11 @@ def largest(parts: list[Tensor], count: int) -> Tensor:
 
 def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     """How attention is divided: (key-value heads, query heads that share one of them, head size)."""
-    count = config.num_attention_heads
+    count, built = config.num_attention_heads, getattr(config, "built", None) or {}
+    hidden = built.get("hidden_size", config.hidden_size)  # of a narrower model the heads keep their size
     groups = getattr(config, "num_key_value_heads", None) or count
     # Llama and T5 have a head size of their own; elsewhere the heads divide the hidden size.
-    return groups, count // groups, getattr(config, "head_dim", None) or config.hidden_size // count
+    return groups, count // groups, getattr(config, "head_dim", None) or hidden // count
 
 
 def repeats(model: PreTrainedModel, stack: str | None = None) -> bool:

@@ -11,6 +11,7 @@ from students.families import RESIZED, depth, family, intermediate_size
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.student import Student, set_task, warn_fresh
+from students.width import set_width
 
 
 @dataclass(kw_only=True)
@@ -101,13 +102,10 @@ class Transformer(Student):
             count = self.layers or len(self.teacher_layers or []) or depth(teacher, name)
             setattr(config, stack.depth, count)
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
-        config.hidden_size = self.hidden or teacher.hidden_size
+        set_width(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
-        if getattr(teacher, "embedding_size", None) == teacher.hidden_size:
-            # ELECTRA projects its embeddings only if the two differ, and the teacher has no such projection.
-            config.embedding_size = config.hidden_size
         config.dtype = torch.float32
         return config
 

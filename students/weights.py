@@ -165,8 +165,8 @@ def fold(model: nn.Module) -> None:
 
 
 def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
-    """Put a tensor of another size in the place of a parameter, under the steps on it, and the sizes of a linear
-    layer right; one that reads nothing any more gives its bias.
+    """Put a tensor of another size in the place of a parameter, under the steps on it, and the sizes of its module
+    right; a linear layer that reads nothing any more gives its bias.
     """
     parametrized = parametrize.is_parametrized(module, name)
     holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)
@@ -175,5 +175,9 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
         module.out_features, module.in_features = latent(module).shape
     if isinstance(module, Conv1D):
         module.nx, module.nf = latent(module).shape
+    if isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = latent(module).shape
+    if isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(latent(module).shape)
     if isinstance(module, LINEAR) and latent(module).shape[1 - out_axis(module)] == 0:
         make_constant(module)

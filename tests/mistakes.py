@@ -99,6 +99,16 @@ IN_FILE = {
         "{kind: Magnitude, shape: heads, where: [ffn],",
         "7: prune.where: heads are in attention only, not in ffn",
     ),
+    "a place of hidden dimensions": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, shape: hidden, where: [ffn],",
+        "7: prune.where: hidden dimensions run through the whole model; leave it out",
+    ),
+    "hidden dimensions that blocks of the teacher write to": (
+        "prune: {kind: Magnitude,",
+        "replace: 0.5\nprune: {kind: Magnitude, shape: hidden,",
+        "8: prune: blocks of the teacher (replace) write to hidden dimensions that are pruned",
+    ),
     "no losses": (
         GOOD[GOOD.index("losses:") : GOOD.index("prune:")],
         "losses: {}\n",

@@ -29,6 +29,7 @@ prune:
   moved:
     {kind: Movement, drop: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
   read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
+  stream: {kind: Taylor, shape: hidden, sparsity: {kind: Cubic, to: 0.25, start: 1 steps, stop: 3 steps}}
 """
 
 

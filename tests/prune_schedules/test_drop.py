@@ -16,7 +16,7 @@ TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 NONE, HALF = Constant(0.0), Constant(0.5)
 
 
-@pytest.mark.parametrize("shape", ["layers", "heads", "neurons", "elements"])
+@pytest.mark.parametrize("shape", ["layers", "heads", "neurons", "hidden", "elements"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, drop=HALF)

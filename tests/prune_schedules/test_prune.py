@@ -119,7 +119,7 @@ def test_weights_come_back_when_they_have_grown():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
+@pytest.mark.parametrize("shape", ["neurons", "heads", "layers", "hidden"])
 def test_a_masked_unit_is_absent(name, shape):
     """Whatever is put into the weights of a masked unit, the outputs stay."""
     model, pruner = attached(name, sparsity=Constant(0.5), shape=shape)

@@ -1,0 +1,85 @@
+"""Runs that mask hidden dimensions beside neurons and heads that are cut on the way: resumed, and wrapped."""
+
+import pytest
+import torch
+
+from prune_schedules import L0, Magnitude, Prune, Taylor
+from prune_schedules.cut import cut
+from prune_schedules.norms import kept
+from prune_schedules.schedule import Cubic, Moment
+from students.units import heads, neurons
+from students.weights import fold
+from tests.families import batch
+from tests.prune_schedules.runs import Module, fit
+
+KINDS = [Magnitude, Taylor, L0]
+
+
+def trained(folder, kind: type, stop: int = 12, start: int = 0, strategy: str = "auto") -> tuple[Module, Prune]:
+    """12 steps: hidden dimensions until 7, neurons until 6 and heads until 10; neurons wait for the hidden ones."""
+    window = {"start": Moment("2 steps"), "stop": Moment("7 steps")}
+    pruners = {
+        "neurons": Magnitude(sparsity=Cubic(to=0.5, stop=Moment("6 steps")), shape="neurons"),
+        "hidden": kind(sparsity=Cubic(to=0.25, **window), shape="hidden", every=Moment("2 steps")),
+        "heads": Magnitude(sparsity=Cubic(to=0.5, stop=Moment("10 steps")), shape="heads"),
+    }
+    prune = Prune(pruners, {"neurons": 0, "heads": 0})
+    return fit(folder, prune, stop, start, strategy), prune
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
+def uninterrupted(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, request.param, *trained(folder, request.param)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
+    folder, _, whole, prune = uninterrupted
+    assert [units.count for units in neurons(whole.student)] == [32, 32]
+    assert [units.count for units in heads(whole.student)] == [2, 2]
+    assert whole.student.config.hidden_size == 32 and prune.pruners["hidden"].sparsity_now() == 0.25
+    sizes = {
+        step: torch.load(folder / f"at-step={step}.ckpt")["state_dict"][
+            "student.bert.encoder.layer.0.attention.output.LayerNorm.kept.mask"
+        ].sum()
+        for step in (2, 7, 12)
+    }
+    assert sizes == {2: 32, 7: 24, 12: 24}
+    model = whole.student.eval()
+    masked = model(**batch("bert")).logits
+    fold(model)
+    torch.testing.assert_close(model(**batch("bert")).logits, masked, rtol=0, atol=1e-5)
+    assert cut(model).units["hidden"] == (32, 24)
+    torch.testing.assert_close(model(**batch("bert")).logits, masked, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("start", [4, 8])
+def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
+    folder, kind, whole, _ = uninterrupted
+    checkpoint = f"at-step={start}.ckpt"
+    (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
+    resumed, _ = trained(tmp_path, kind, 12, start)
+    assert resumed.seen == whole.seen[start:]
+    one, other = (torch.load(path / "at-step=12.ckpt") for path in (folder, tmp_path))
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+
+
+@pytest.fixture
+def one_of_one():
+    """Lightning leaves the group of processes that it made, and another test may want its own."""
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("one_of_one")
+def test_a_wrapped_student_has_the_same_masks(tmp_path):
+    (tmp_path / "one").mkdir()
+    alone, _ = trained(tmp_path / "one", Magnitude, 7)
+    wrapped, _ = trained(tmp_path, Magnitude, 7, strategy="ddp")
+    assert torch.equal(kept(alone.student), kept(wrapped.student))
+    assert wrapped.seen == pytest.approx(alone.seen, abs=1e-5)
