@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Timeline
-from students.weights import latent
+from students.weights import latent, like, values, whole
 
 
 def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -61,13 +61,14 @@ class _Gate(Scored):
         """Look at the gradients, then take those of what is masked away."""
         if not self._looks(step, timeline):
             return
-        fresh = [self.added(gate_gradient(part.sent(latent), part.sent(_gradient))) for part in self.parts]
+        fresh = [self.added(gate_gradient(part.sent(values), part.sent(_gradient))) for part in self.parts]
         self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
         for part in self.parts:
             part.look(False)
             module, mask = part.gate()
             if mask.enabled and latent(module).grad is not None:
-                latent(module).grad.mul_(mask.mask)
+                gradient = latent(module).grad
+                gradient.mul_(like(mask.mask.expand(gradient.shape), gradient))
 
     def _looks(self, step: int, timeline: Timeline) -> bool:
         return self.begin(timeline) <= step < self._window(timeline)[1]
@@ -138,4 +139,4 @@ class Fisher(_Renewed):
 
 def _gradient(module, name: str) -> Tensor:
     parameter = latent(module, name)
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from prune_schedules.pruner import Scored
 from prune_schedules.scores import magnitude
-from students.weights import latent
+from students.weights import values
 
 
 class Magnitude(Scored):
@@ -13,7 +13,7 @@ class Magnitude(Scored):
 
     def scores(self) -> list[Tensor]:
         """``|w|``, or ``sqrt(mean w^2)``."""
-        return [magnitude(part.numbers(latent)) for part in self.parts]
+        return [magnitude(part.numbers(values)) for part in self.parts]
 
 
 class Random(Scored):
@@ -22,5 +22,5 @@ class Random(Scored):
     def scores(self) -> list[Tensor]:
         """Uniform in [0, 1); the same at every step, so that what is gone stays gone."""
         draw = torch.Generator().manual_seed(0)
-        shapes = [(part.numbers(latent)[0].shape[:-1], part.gate()[1].mask.device) for part in self.parts]
+        shapes = [(part.numbers(values)[0].shape[:-1], part.gate()[1].mask.device) for part in self.parts]
         return [torch.rand(shape, generator=draw).to(device) for shape, device in shapes]

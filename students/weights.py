@@ -4,6 +4,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -87,6 +88,23 @@ def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     if parametrize.is_parametrized(module, name):
         return module.parametrizations[name].original
     return getattr(module, name)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def values(module: nn.Module, name: str = "weight") -> Tensor:
+    """The numbers of the parameter that ``latent`` gives, whole wherever they lie."""
+    return whole(latent(module, name))
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor that all processes have whole, in shards if the other one is, which has its shape."""
+    if not isinstance(other, DTensor):
+        return tensor
+    return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
 
 
 def uses(model: nn.Module) -> dict[int, list[str]]:
