@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from distill.optimizer import Optimizer
 from distill.peer import LearningPeer, on_outputs
-from distill.sharded import Sharded
+from distill.sharded import Sharded, watch
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher
 from losses import Loss
@@ -111,7 +111,7 @@ class Distillation(LightningModule):
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
         student = self.recorder.trace(batch, student_needs)
         if self.shards:
-            self.shards.watch(student)
+            watch(self.student, student)
         asked = teacher_needs or self.peer is not None
         teacher = self.teacher.trace(batch, teacher_needs) if asked else None
         for trace in (student, teacher):

@@ -1,4 +1,7 @@
-"""Models in shards: each process keeps a part of every weight, and has a block whole only while the block runs."""
+"""Models in shards: each process keeps a part of every weight, and has a block whole only while the block runs.
+
+The rest of the project knows them by ``students.weights.values`` and ``like``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, distributed, nn
 from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -27,9 +31,9 @@ if TYPE_CHECKING:
 class Sharded(ModelParallelStrategy):
     """``strategy: fsdp2``: weights, gradients and the optimizer's state lie in shards over all processes.
 
-    The student, its frozen teachers and the projections of the losses, each cut block by block by torch's
-    ``fully_shard`` (FSDP: Zhao et al. 2023, arXiv 2304.11277). Masks and quantizers, on since ``setup``, see whole
-    weights where a block runs. Checkpoints are single files of whole tensors, as those of one process are.
+    FSDP (Zhao et al. 2023, arXiv 2304.11277) of the student, its frozen teachers and the projections of the losses.
+    Masks and quantizers are on since ``setup`` and see whole weights where a block runs. Checkpoints are single files
+    of whole tensors, as those of one process are.
     """
 
     def __init__(self):
@@ -44,42 +48,30 @@ class Sharded(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, module: Distillation) -> None:
-        """Cuts the models; before an optimizer is made, and once."""
+        """Cuts the models, before an optimizer is made."""
         mesh = self.device_mesh["data_parallel"]
         self.models = [module.student, *frozen(module.teacher)]
         for model in self.models:
-            for stack in family(model.config).stacks:
-                for block in dict.fromkeys(blocks(model, stack)):
-                    fully_shard(block, mesh=mesh)
-            fully_shard(model, mesh=mesh)
-        # Of the same kind as the student's, or gradients could not be clipped together.
-        self.projections = [loss for loss in module.losses.values() if any(True for _ in loss.parameters())]
+            shard(model, mesh)
+        # Gradients are clipped together, and for that all must lie in shards.
+        self.projections = [loss for loss in module.losses.values() if list(loss.parameters())]
         for loss in self.projections:
             fully_shard(loss, mesh=mesh)
         self.turns = Turns(self.models, module.trainer)
 
     def pre_backward(self, closure_loss: Tensor) -> None:
-        """FSDP gets ready when a gradient reaches the logits; where losses look elsewhere, none may."""
-        closure_loss.register_hook(_ready(self.models[0]))
-
-    def watch(self, trace: Trace) -> None:
-        """The same for what a trace of the student took out of the middle of a block."""
-        for (stack, layer), seen in trace.attention.items():
-            block = blocks(self.models[0], "decoder" if stack == "cross" else stack)[layer - 1]
-            for tensor in (seen.query, seen.key, seen.value):
-                if tensor.requires_grad:
-                    tensor.register_hook(_ready(block))
+        """Makes the student ready for the gradient."""
+        get_ready(self.models[0], closure_loss)
 
     def gather(self) -> None:
-        """After training: the models are as they were before ``shard``, whole and on the CPU, but on rank 0 alone.
+        """After training: the models are as they were before ``shard``, on the CPU, and on rank 0 with their numbers.
 
-        All processes call it; on the others no numbers are left.
+        All processes call it.
         """
         for hook in self.turns.hooks:
             hook.remove()
         for model in [*self.models, *self.projections]:
             unshard(model, keep=self.is_global_zero)
-        self.models = []
 
 
 class Turns:
@@ -110,22 +102,51 @@ class Turns:
 
     def _wait(self, mine: int) -> None:
         device = next(self.models[0].parameters()).device
-        while (chosen := self._largest(mine, device)) != mine:
+        while (chosen := _largest(mine, device)) != mine:
             self.joining = True
             self.models[chosen - 1](**self.given[chosen - 1])
             self.joining = False
 
-    @staticmethod
-    def _largest(number: int, device: torch.device) -> int:
-        found = torch.tensor(number, device=device)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        return int(found)
+
+def _largest(number: int, device: torch.device) -> int:
+    """The largest number of all processes."""
+    found = torch.tensor(number, device=device)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
 
 
 def frozen(teacher: object) -> list[PreTrainedModel]:
     """The models of a teacher that all processes ask at the same time: not of one with a cache."""
     members = teacher.members.values() if isinstance(teacher, Ensemble) else [teacher]
     return [member.model for member in members if isinstance(member, FrozenTeacher)]
+
+
+def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+    """Cuts each block, and what is outside of them together (tied weights must be), in place."""
+    for stack in family(model.config).stacks:
+        for block in dict.fromkeys(blocks(model, stack)):
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def get_ready(model: PreTrainedModel, loss: Tensor) -> None:
+    """Call it on a loss before its backward pass: FSDP begins one when a gradient reaches the outputs of the model,
+    and of a loss that looks elsewhere none does.
+    """
+    loss.register_hook(_on_gradient(model))
+
+
+def watch(model: PreTrainedModel, trace: Trace) -> None:
+    """The same for blocks of which a trace took something out of the middle."""
+    for (stack, layer), seen in trace.attention.items():
+        block = blocks(model, "decoder" if stack == "cross" else stack)[layer - 1]
+        for tensor in (seen.query, seen.key, seen.value):
+            if tensor.requires_grad:
+                tensor.register_hook(_on_gradient(block))
+
+
+def _on_gradient(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    return fully_shard.state(module)._pre_backward
 
 
 def unshard(model: nn.Module, keep: bool) -> None:
@@ -159,11 +180,6 @@ def unshard(model: nn.Module, keep: bool) -> None:
     for module in model.modules():
         for name in (STATE_KEY, REGISTRY_KEY, "_is_fsdp_managed_module", "_fsdp_use_orig_params"):
             module.__dict__.pop(name, None)
-
-
-def _ready(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What FSDP does when a gradient reaches the output of a module."""
-    return fully_shard.state(module)._pre_backward
 
 
 StrategyRegistry.register("fsdp2", Sharded, "Weights, gradients and optimizer in shards, gathered block by block.")

@@ -15,7 +15,7 @@ from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
 from students.units import Units, branches, heads, home, neurons
-from students.weights import Where, latent, out_axis, select, uses
+from students.weights import Where, latent, like, out_axis, select, stepped, uses, values
 
 Shape = Literal["elements", "neurons", "heads", "layers"]
 _UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
@@ -166,15 +166,17 @@ class Pruner(ABC):
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
         factor = self.penalty.value(step, timeline)
         parts = self.parts if factor else []
-        places = [place for part in parts for place in part.places if latent(*place).grad is not None]
-        if not places:
+        leaves = {place: values(*place).detach().requires_grad_() for part in parts for place in part.places}
+        if all(latent(*place).grad is None for place in leaves):
             return 0.0
         with torch.enable_grad():
-            value = factor * group_lasso([part.numbers(getattr) for part in parts])
-            found = torch.autograd.grad(value, [latent(*place) for place in places], allow_unused=True)
-        for place, gradient in zip(places, found, strict=True):
-            if gradient is not None:
-                latent(*place).grad.add_(gradient)
+            now = {place: stepped(*place, leaf) for place, leaf in leaves.items()}
+            value = factor * group_lasso([part.numbers(lambda *place: now[place]) for part in parts])
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        for place, gradient in zip(leaves, found, strict=True):
+            there = latent(*place).grad
+            if gradient is not None and there is not None:
+                there.add_(like(gradient, there))
         return float(value.detach())
 
     def state(self) -> dict[str, list[Tensor]]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from prune_schedules.inputs import Reading
 from prune_schedules.scores import lowest
-from students.weights import latent, out_axis
+from students.weights import latent, like, out_axis, values
 
 
 def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: int = 128) -> tuple[Tensor, Tensor]:
@@ -62,8 +62,8 @@ class SparseGPT(Reading):
         for part in self.parts:
             reader, mask = part.gate()
             axis = out_axis(reader)
-            weight = (latent(reader) * mask.mask).movedim(axis, 0)
+            weight = (values(reader) * mask.mask).movedim(axis, 0)
             changed, kept = remove(weight, self.seen[reader], share, self.scope)
-            latent(reader).copy_(changed.movedim(0, axis))
+            latent(reader).copy_(like(changed.movedim(0, axis), latent(reader)))
             part.keep(kept)
         self.seen = {}

@@ -151,6 +151,13 @@ def steps_on(module: nn.Module, name: str = "weight") -> list[nn.Module]:
     return list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
 
 
+def stepped(module: nn.Module, name: str, value: Tensor) -> Tensor:
+    """What the steps on a weight (or bias) make of a value in its place."""
+    for step in steps_on(module, name):
+        value = step(value)
+    return value
+
+
 def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
     """All steps of a class, by weight name and place in the chain, as in ``classifier.weight.0``."""
     return {_plain(name): step for name, step in model.named_modules() if isinstance(step, kind)}
