@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, distributed, nn
 from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from distill.ensemble import Ensemble
 from distill.teacher import FrozenTeacher
 from students.families import blocks, family
 from students.trace import Trace
+from students.weights import like, whole
 
 if TYPE_CHECKING:
     from distill.module import Distillation
@@ -58,6 +62,35 @@ class Sharded(ModelParallelStrategy):
         for loss in self.projections:
             fully_shard(loss, mesh=mesh)
         self.turns = Turns(self.models, module.trainer)
+
+    def lightning_module_state_dict(self) -> dict[str, Tensor]:
+        """The state of the module, whole, on rank 0; elsewhere empty."""
+        return self._gathered(self.model.state_dict())
+
+    def optimizer_state(self, optimizer: Optimizer | LightningOptimizer) -> dict[str, Any]:
+        """The state of the optimizer as it would be in one process, on rank 0."""
+        state = getattr(optimizer, "_optimizer", optimizer).state_dict()
+        return state | {"state": {number: self._gathered(each) for number, each in state["state"].items()}}
+
+    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        pairs = ((name, whole(tensor).cpu()) for name, tensor in tensors.items())
+        # Each in its turn: the others need not keep what they help to gather.
+        return dict(pairs) if self.is_global_zero else {name: None for name, _ in pairs}
+
+    def load_checkpoint(self, checkpoint_path: Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a file of whole tensors, and takes of them what belongs to this process."""
+        saved = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: like(value, own[name]) for name, value in saved.pop("state_dict").items()})
+        # Not by torch's set_optimizer_state_dict, which wants a state of parameters that are still frozen.
+        for optimizer, state in zip(self.optimizers, saved["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for number, values in state["state"].items():
+                mine = parameters[number]
+                for name, value in values.items():
+                    values[name] = (like(value, mine) if value.shape == mine.shape else value).clone()
+            optimizer.load_state_dict(state)
+        return saved
 
     def pre_backward(self, closure_loss: Tensor) -> None:
         """Makes the student ready for the gradient."""
@@ -159,14 +192,14 @@ def unshard(model: nn.Module, keep: bool) -> None:
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.reshard()
-    whole: dict[nn.Parameter, nn.Parameter] = {}  # of a tied one there is one
+    new: dict[nn.Parameter, nn.Parameter] = {}  # of a tied one there is one
     for module in model.modules():
         for name, old in module._parameters.items():
             if isinstance(old, DTensor):
-                if old not in whole:
-                    values = old.detach().full_tensor().to("cpu" if keep else "meta")
-                    whole[old] = nn.Parameter(values, requires_grad=old.requires_grad)
-                module._parameters[name] = whole[old]
+                if old not in new:
+                    values = whole(old.detach()).to("cpu" if keep else "meta")
+                    new[old] = nn.Parameter(values, requires_grad=old.requires_grad)
+                module._parameters[name] = new[old]
     for part in parts:
         state = fully_shard.state(part)
         handles = [state._pre_forward_hook_handle, state._post_forward_hook_handle]
