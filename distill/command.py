@@ -59,7 +59,8 @@ def quiet() -> None:
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", module="lightning", category=FutureWarning)
     warnings.filterwarnings(
-        "ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*"
+        "ignore",
+        message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*|.*returned a view tensor.*",
     )
 
 

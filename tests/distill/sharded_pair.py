@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from distill import finish, run
 from distill.chain import wait_for_rank_0
@@ -36,8 +37,8 @@ def train(file: Path) -> None:
 
 
 def compare(name: str, signals: str) -> list[str]:
-    """The parameters of a pruned and rounded model whose gradients are others in shards."""
-    plain = tiny(name, head="language" if name in ("bert", "gpt2") else "classification")
+    """The parameters of a model of one block, with logits pruned and rounded, whose gradients differ in shards."""
+    plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
     cut = copy.deepcopy(plain)
     stack = list(family(plain.config).stacks)[-1]
     last = {(stack, depth(plain.config, stack))} | ({("cross", 1)} if name == "t5" else set())
@@ -50,12 +51,14 @@ def compare(name: str, signals: str) -> list[str]:
     given.pop("labels")
     for model in (plain, cut):
         recorder, pruner, quantize = Recorder(model), Magnitude(sparsity=Constant(0.5), shape="neurons"), Quantize()
-        pruner.attach(model)
-        quantize.attach(model)
-        quantize.update(0, TIME)
+        if signals == "logits":
+            pruner.attach(model)
+            quantize.attach(model)
+            quantize.update(0, TIME)
         if model is cut:
             shard(model, init_device_mesh("cpu", (2,)))
-        pruner.update(0, TIME)
+        if signals == "logits":
+            pruner.update(0, TIME)
         trace = recorder.trace(given, asked)
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])
@@ -66,6 +69,7 @@ def compare(name: str, signals: str) -> list[str]:
         losses.append(float(loss.detach()))
         recorder.close()
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert all(isinstance(parameter, DTensor) for parameter in cut.parameters())
     pairs = zip(plain.named_parameters(), cut.parameters(), strict=True)
     others = [key for (key, one), other in pairs if not same(one.grad, other.grad)]
     first = torch.distributed.get_rank() == 0
