@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from distill.optimizer import Optimizer
 from distill.peer import LearningPeer, on_outputs
+from distill.sharded import Sharded, watch
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher
 from losses import Loss
@@ -69,6 +70,16 @@ class Distillation(LightningModule):
         """The counts of all losses on a batch, [L] in the order of the losses."""
         return torch.stack([loss.count(batch).float() for loss in self.losses.values()])
 
+    @property
+    def shards(self) -> Sharded | None:
+        """The strategy, if it is the one that cuts models into shards."""
+        return self.trainer.strategy if isinstance(self.trainer.strategy, Sharded) else None
+
+    def configure_model(self) -> None:
+        """Cuts the models into shards if asked to: masks and quantizers are on by now, and no optimizer is made."""
+        if self.shards:
+            self.shards.shard(self)
+
     def on_fit_start(self) -> None:
         """Moves the teacher, which no hook of Lightning sees."""
         if self.teacher is not None:
@@ -99,6 +110,8 @@ class Distillation(LightningModule):
         student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
         student = self.recorder.trace(batch, student_needs)
+        if self.shards:
+            watch(self.student, student)
         asked = teacher_needs or self.peer is not None
         teacher = self.teacher.trace(batch, teacher_needs) if asked else None
         for trace in (student, teacher):
@@ -135,6 +148,8 @@ class Distillation(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""
+        if self.shards:
+            self.shards.turns.finish()
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
         self.log_dict(values, logger=False, sync_dist=True)

@@ -100,6 +100,8 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
+    if module.shards:
+        module.shards.gather()
     notes += parts.notes
     notes += [f"{name}: {found.note()}" for name, found in teachers.items() if isinstance(found, CachedTeacher)]
     notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, Passed)]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from students.student import resolve
@@ -66,4 +67,4 @@ class FrozenTeacher:
     @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
         """The signals of one batch."""
-        return self.recorder.trace(batch, signals, stop_early=True)
+        return self.recorder.trace(batch, signals, stop_early=not isinstance(self.model, FSDPModule))

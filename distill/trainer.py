@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.assemble import Parts
-from distill.average import AveragedStudent
+from distill.average import AveragedStudent, MovingAverage
 from distill.checkpoints import Best, Last
 from distill.config import Config, dump
 from distill.curves import Curves
@@ -21,12 +21,17 @@ from distill.experiment import Experiment
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.passed import Passed
+from distill.peer import Peer
+from distill.sharded import Sharded
 from distill.timeline import settled
-from prune_schedules import Prune
+from prune_schedules import Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.pruner import Shape
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from quant_aware.quantize import QuantizeAware
 from students.replace import Replace
+
+_IN_SHARDS = (Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
+"""The pruners that have been tried on models in shards."""
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
@@ -34,6 +39,8 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     given = dict(config.value.trainer)
     with config.blame("trainer"):
         try:
+            if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
+                raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")
             trainer = _trainer(given, folder)
             # Of several devices Lightning makes DDP also where no strategy is named.
             ddp = given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy)
@@ -43,7 +50,28 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
             raise ValueError(str(error)) from error
         if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
             raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
+    if isinstance(trainer.strategy, Sharded):
+        _check_shards(config, str(trainer.precision))
     return trainer
+
+
+def _check_shards(config: Config[Experiment], precision: str) -> None:
+    """Raises ConfigError at what has not been done with models in shards."""
+    experiment, instead = config.value, "the models of this run lie in shards (strategy: fsdp2); ddp can do it"
+    if experiment.replace:
+        raise config.error("replace", f"blocks of a teacher run alone, and {instead}")
+    if isinstance(experiment.teacher, MovingAverage | Peer):
+        raise config.error("teacher", f"this one changes with the student, and {instead}")
+    for name, pruner in experiment.pruners().items():
+        key = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        if type(pruner) not in _IN_SHARDS:
+            raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
+        if pruner.shape == "hidden":
+            raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")
+        if pruner.drop != Constant(0.0):
+            raise config.error(key, f"drop: is drawn for whole weights, and {instead}")
+    if precision not in ("32-true", "bf16-mixed"):
+        raise config.error("trainer", f"precision: with fsdp2 32-true or bf16-mixed, not {precision}")
 
 
 def _trainer(given: dict[str, Any], folder: Path) -> Trainer:

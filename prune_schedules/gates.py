@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from prune_schedules.mask import Mask, apply_mask
 from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Timeline
-from students.weights import latent, steps_on
+from students.weights import latent, like, steps_on, values, whole
 
 
 def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -67,12 +67,12 @@ class Gated(Scored):
             stood = [mask.applied() for _, mask in gates]
             for part in self.parts:
                 part.look(False)
-            found = [gate_gradient(part.sent(latent), part.sent(_gradient)) for part in self.parts]
+            found = [gate_gradient(part.sent(values), part.sent(_gradient)) for part in self.parts]
             self.heed(found, step, timeline)
             for ((module, name), _), factor in zip(gates, stood, strict=True):
                 gradient = latent(module, name).grad
                 if factor is not None and gradient is not None:
-                    gradient.copy_(apply_mask(gradient, factor))
+                    gradient.mul_(like(factor.expand(gradient.shape), gradient))
         super().before_step(step, timeline)
 
 
@@ -160,7 +160,6 @@ class Fisher(_Renewed):
 def _gradient(module: nn.Module, name: str) -> Tensor:
     """The gradient of a parameter, as that of other gates on it is too, that have not been looked at yet."""
     parameter = latent(module, name)
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
+    gradient = whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     others = [step.applied() for step in steps_on(module, name) if isinstance(step, Mask) and step.straight]
-    return reduce(apply_mask, (factor for factor in others if factor is not None), parameter.grad)
+    return reduce(apply_mask, (factor for factor in others if factor is not None), gradient)

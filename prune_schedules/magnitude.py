@@ -4,7 +4,7 @@ from torch import Tensor
 
 from prune_schedules.pruner import Scored
 from prune_schedules.scores import magnitude
-from students.weights import latent
+from students.weights import values
 
 
 class Magnitude(Scored):
@@ -12,7 +12,7 @@ class Magnitude(Scored):
 
     def scores(self) -> list[Tensor]:
         """``|w|``, or ``sqrt(mean w^2)``."""
-        return [magnitude(part.numbers(latent)) for part in self.parts]
+        return [magnitude(part.numbers(values)) for part in self.parts]
 
 
 class Random(Scored):

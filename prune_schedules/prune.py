@@ -113,7 +113,8 @@ class Prune(Callback):
 
     @staticmethod
     def _kept(module: nn.Module) -> Tensor:
-        kept = torch.ones_like(latent(module), dtype=torch.bool)
+        weight = latent(module)
+        kept = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
         for step in steps_on(module):
             if isinstance(step, Mask):
                 kept = kept & step.mask

@@ -17,7 +17,7 @@ from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
 from prune_schedules.stream import Stream
 from students.units import Units, branches, heads, home, neurons
-from students.weights import Where, latent, out_axis, select, uses
+from students.weights import Where, latent, like, out_axis, select, stepped, uses, values
 from students.width import hidden
 
 Shape = Literal["elements", "neurons", "heads", "layers", "hidden"]
@@ -201,22 +201,24 @@ class Pruner(ABC):
         """A number in [0, 1) for each entry, tile or unit: a function of the seed, the step and what is pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
         draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
-        sizes = [(part.numbers(latent)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
+        sizes = [(part.numbers(values)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
         return [torch.rand(size, generator=draw).to(device) for size, device in sizes]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
         factor = self.penalty.value(step, timeline)
         parts = self.parts if factor else []
-        places = [place for part in parts for place in part.places if latent(*place).grad is not None]
-        if not places:
+        leaves = {place: values(*place).detach().requires_grad_() for part in parts for place in part.places}
+        if all(latent(*place).grad is None for place in leaves):
             return 0.0
         with torch.enable_grad():
-            value = factor * group_lasso([part.numbers(getattr) for part in parts])
-            found = torch.autograd.grad(value, [latent(*place) for place in places], allow_unused=True)
-        for place, gradient in zip(places, found, strict=True):
-            if gradient is not None:
-                latent(*place).grad.add_(gradient)
+            now = {place: stepped(*place, leaf) for place, leaf in leaves.items()}
+            value = factor * group_lasso([part.numbers(lambda *place: now[place]) for part in parts])
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        for place, gradient in zip(leaves, found, strict=True):
+            there = latent(*place).grad
+            if gradient is not None and there is not None:
+                there.add_(like(gradient, there))
         return float(value.detach())
 
     def state(self) -> dict[str, object]:

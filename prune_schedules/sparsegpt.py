@@ -5,7 +5,7 @@ from torch import Tensor
 
 from prune_schedules.inputs import Reading
 from prune_schedules.scores import lowest
-from students.weights import latent, out_axis
+from students.weights import latent, like, out_axis, values
 
 
 def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: int = 128) -> tuple[Tensor, Tensor]:
@@ -61,8 +61,8 @@ class SparseGPT(Reading):
         """Remove this share, and change the weights that stay."""
         for part in self.parts:
             reader, axis = part.module, out_axis(part.module)
-            weight = (latent(reader) * part.mask.mask).movedim(axis, 0)
+            weight = (values(reader) * part.mask.mask).movedim(axis, 0)
             changed, kept = remove(weight, self.seen[reader], share, self.scope)
-            latent(reader).copy_(changed.movedim(0, axis))
+            latent(reader).copy_(like(changed.movedim(0, axis), latent(reader)))
             part.keep(kept)
         self.seen = {}

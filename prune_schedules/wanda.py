@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from prune_schedules.inputs import Reading
 from prune_schedules.pruner import Scored
 from prune_schedules.scores import magnitude
-from students.weights import latent, out_axis
+from students.weights import out_axis, values
 
 
 class Wanda(Reading, Scored):
@@ -25,4 +25,4 @@ class Wanda(Reading, Scored):
 
     def _weighted(self, reader: nn.Module, name: str) -> Tensor:
         norms = self.seen[reader].sqrt()
-        return latent(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)
+        return values(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -152,19 +151,22 @@ class _Stop(Exception):
     """Ends a forward pass of which nothing more is needed."""
 
 
-@dataclass
 class _Tape:
-    """What is kept while a forward pass runs."""
+    """What is kept while a forward pass runs. No dataclass: FSDP copies those that blocks are given.
 
-    signals: Signals
-    attends: dict[nn.Module, tuple[str, str]]
-    """The modules that attend: (stack, name of their sites)."""
-    last: Site | None
-    gradient: bool
-    running: dict[str, int] = field(default_factory=dict)
-    """By stack, the layer that runs."""
-    hidden: dict[Site, Tensor] = field(default_factory=dict)
-    attention: dict[Site, Attention] = field(default_factory=dict)
+    Args:
+        signals: what to keep.
+        attends: the modules that attend: (stack, name of their sites).
+        last: the site after which nothing more is needed.
+        gradient: whether the pass has one.
+    """
+
+    def __init__(self, signals: Signals, attends: dict[nn.Module, tuple[str, str]], last: Site | None, gradient: bool):
+        self.signals, self.attends, self.last, self.gradient = signals, attends, last, gradient
+        self.running: dict[str, int] = {}
+        """By stack, the layer that runs."""
+        self.hidden: dict[Site, Tensor] = {}
+        self.attention: dict[Site, Attention] = {}
 
     def enter(self, stack: str, layers: list[int], state: Tensor) -> None:
         """A block starts to run: as the next of its layers, for ALBERT's block is all of them."""

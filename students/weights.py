@@ -4,6 +4,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -89,6 +90,23 @@ def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     return getattr(module, name)
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def values(module: nn.Module, name: str = "weight") -> Tensor:
+    """The numbers of the parameter that ``latent`` gives, whole wherever they lie."""
+    return whole(latent(module, name))
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor that all processes have whole, in shards if the other one is, which has its shape."""
+    if not isinstance(other, DTensor):
+        return tensor
+    return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
+
+
 def uses(model: nn.Module) -> dict[int, list[str]]:
     """By the id of each parameter the names under which different modules use it; a tied one has several."""
     found: dict[int, list[str]] = {}
@@ -131,6 +149,13 @@ def remove_step(module: nn.Module, step: nn.Module, name: str = "weight") -> Non
 def steps_on(module: nn.Module, name: str = "weight") -> list[nn.Module]:
     """The steps on a weight (or bias), in the order in which they act."""
     return list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
+
+
+def stepped(module: nn.Module, name: str, value: Tensor) -> Tensor:
+    """What the steps on a weight (or bias) make of a value in its place."""
+    for step in steps_on(module, name):
+        value = step(value)
+    return value
 
 
 def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:

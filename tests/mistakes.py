@@ -368,6 +368,21 @@ AGAINST_THE_WORLD = {
         "accelerator: cpu, strategy: foo",
         "10: trainer: You selected an invalid strategy name",
     ),
+    "shards of another kind": (
+        "accelerator: cpu",
+        "accelerator: cpu, strategy: fsdp",
+        "10: trainer.strategy: 'fsdp' is not known here; for models in shards take fsdp2",
+    ),
+    "blocks that cannot run alone": (
+        "trainer: {max_epochs: 1,",
+        "replace: {kind: Constant, to: 0.5}\ntrainer: {strategy: fsdp2, max_epochs: 1,",
+        "10: replace: blocks of a teacher run alone, and the models of this run lie in shards",
+    ),
+    "a precision for whole models": (
+        "accelerator: cpu",
+        "accelerator: cpu, strategy: fsdp2, precision: 64-true",
+        "10: trainer.precision: with fsdp2 32-true or bf16-mixed, not 64-true",
+    ),
     "devices that are none": (
         "accelerator: cpu",
         "accelerator: cpu, devices: many",

@@ -1,0 +1,97 @@
+"""What both processes do for ``test_sharded.py``, which starts the first; Lightning starts the second."""
+
+import copy
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from distill import finish, run
+from distill.chain import wait_for_rank_0
+from distill.sharded import get_ready, shard, unshard, watch
+from prune_schedules import Magnitude
+from prune_schedules.schedule import Constant, Timeline
+from quant_aware.quantize import Quantize
+from students.families import depth, family
+from students.trace import Recorder, Signals
+from students.weights import whole
+from tests.distill.runs import interrupted
+from tests.families import batch, tiny
+
+TIME = Timeline(total_steps=10, epoch_steps=5)
+
+
+def train(file: Path) -> None:
+    """The run under DDP, in shards, and in shards with a stop and a resumption."""
+    for name, strategy in (("ddp", "ddp"), ("whole", "fsdp2")):
+        run(file, name=name, **{"trainer.strategy": strategy})
+        wait_for_rank_0()
+    parts = {"name": "parts", "trainer.strategy": "fsdp2"}
+    interrupted(pytest.MonkeyPatch(), 6, file, **parts)
+    interrupted(pytest.MonkeyPatch(), 18, file, resume=True, **parts)
+
+
+def compare(name: str, signals: str) -> list[str]:
+    """The parameters of a model of one block, with logits pruned and rounded, whose gradients differ in shards."""
+    plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
+    cut = copy.deepcopy(plain)
+    stack = list(family(plain.config).stacks)[-1]
+    last = {(stack, depth(plain.config, stack))} | ({("cross", 1)} if name == "t5" else set())
+    asked = {
+        "logits": Signals(logits=True),
+        "attention": Signals(logits=True, attention=frozenset(last)),
+        "embeddings": Signals(logits=True, hidden=frozenset({(stack, 0)})),
+    }[signals]
+    given, losses = batch(name), []
+    given.pop("labels")
+    for model in (plain, cut):
+        recorder, pruner, quantize = Recorder(model), Magnitude(sparsity=Constant(0.5), shape="neurons"), Quantize()
+        if signals == "logits":
+            pruner.attach(model)
+            quantize.attach(model)
+            quantize.update(0, TIME)
+        if model is cut:
+            shard(model, init_device_mesh("cpu", (2,)))
+        if signals == "logits":
+            pruner.update(0, TIME)
+        trace = recorder.trace(given, asked)
+        seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
+        loss = sum(each.square().mean() for each in seen or [trace.logits])
+        if model is cut:
+            watch(model, trace)
+            get_ready(model, loss)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        recorder.close()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert all(isinstance(parameter, DTensor) for parameter in cut.parameters())
+    pairs = zip(plain.named_parameters(), cut.parameters(), strict=True)
+    others = [key for (key, one), other in pairs if not same(one.grad, other.grad)]
+    first = torch.distributed.get_rank() == 0
+    unshard(cut, keep=first)
+    if first:  # whole again, and nothing is left of what cut it
+        assert all(torch.equal(one, cut.state_dict()[key]) for key, one in plain.state_dict().items())
+        assert type(cut) is type(plain) and copy.deepcopy(cut)(**given).logits.equal(plain(**given).logits)
+    return others
+
+
+def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    """Whether gradients are equal up to rounding; one of zeros is none."""
+    one, other = (torch.zeros(()) if each is None else whole(each) for each in (one, other))
+    return torch.allclose(one, other, atol=1e-6, rtol=1e-4)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    finish.latencies = partial(finish.latencies, seconds=0.0)
+    train(folder / "x.yaml")
+    pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
+    pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention")]
+    found = {" ".join(pair): compare(*pair) for pair in pairs}
+    if torch.distributed.get_rank() == 0:
+        (folder / "gradients.json").write_text(json.dumps(found))
