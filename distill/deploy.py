@@ -15,7 +15,6 @@ from distill.module import Distillation
 from distill.tasks.task import Predict
 from distill.vocabulary import told
 from prune_schedules import cut
-from quant_aware.fake_quant import weight_axis
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from quant_aware.packed import FILE, OnGrid, load, save_packed
 from quant_aware.quantize import Quantize
@@ -117,11 +116,14 @@ def deploy(
         notes.append(
             "its sizes are no stock config's: the student loads after `import students`, not with plain transformers"
         )
+    bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
+    # onnxruntime rounds tied tables as well, on which there was no step.
+    others = 8 if quantize and quantize.target == "onnxruntime" else 32
     layers = [
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": (quantize.grid.width if quantize else 32) if weight.numel() else None,
+            "bits": bits.get(f"{name}.weight", others) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
@@ -153,13 +155,8 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, i
 
 def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
     """Writes the weights as codes of few bits and opens the file."""
-    names = {id(module): f"{name}.weight" for name, module in student.named_modules()}
-    quantized = {
-        names[id(module)]: OnGrid(quantize.grid, weight_axis(module))
-        for module in quantize.modules
-        if module.weight.numel()
-    }
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
+    quantized = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items() if tensors[name].numel()}
     path = folder / FILE
     save_packed(tensors, quantized, path, quantize.activations)
     return Exported(path, torch_predict(load(folder, head)), "packed", "torch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Literal
 
@@ -26,12 +27,15 @@ class Quantize:
     Args:
         weights: the grid of the weights, a number being the bits of a ``Uniform`` one; or several, one after the other,
             as in ``{40%: 8, 60%: 4, 80%: {kind: Ternary}}``.
+        mixed: grids of their own for weights by a pattern of their name in the student's file, the first that matches,
+            as in ``{"*embeddings*": 8, "classifier.*": null}``; null leaves a weight alone.
         activations: bits of the inputs of linear layers; null leaves them alone.
         target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
         start: the moment from which the student trains with them, where ``weights`` does not say it.
     """
 
     weights: Grid | dict[str, Grid] = field(default_factory=Uniform)
+    mixed: dict[str, Grid | None] = field(default_factory=dict)
     activations: Literal[8] | None = 8
     target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
@@ -47,7 +51,7 @@ class Quantize:
             self.stairs = [(self.start, self.weights)]
         self.grid = self.stairs[-1][1]
         """In the end; while it trains, at present."""
-        int8 = self.grid == Uniform() and self.activations == 8
+        int8 = all(grid == Uniform() for grid in (self.grid, *self.mixed.values())) and self.activations == 8
         if self.target == "onnxruntime" and not int8:
             why = "computes with 8 bits, weights uniform and per row, and 8-bit activations"
             raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
@@ -56,7 +60,10 @@ class Quantize:
     @property
     def precision(self) -> str:
         """What a file of these weights is called."""
-        return "int8" if self.target == "onnxruntime" else f"{self.stairs[-1][1].width}-bit"
+        if self.target == "onnxruntime":
+            return "int8"
+        widths = {grid.width for grid in (self.stairs[-1][1], *self.mixed.values()) if grid}
+        return f"{' and '.join(map(str, sorted(widths)))}-bit"
 
     def windows(self, timeline: Timeline) -> list[tuple[Grid, int, int]]:
         """Each grid with the steps at which the student begins and ceases to train on it.
@@ -75,31 +82,50 @@ class Quantize:
         """The modules that are quantized, by name, and what is left out and why.
 
         Raises:
-            ValueError: if a weight does not divide into the groups of the grid.
+            ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
         """
         chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
-        for module in chosen.values():
-            for _, grid in self.stairs:
+        for pattern in self.mixed:
+            if not any(fnmatchcase(f"{name}.weight", pattern) for name in chosen):
+                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}")
+        for name, module in chosen.items():
+            key, grids = self._grids(name)
+            for grid in grids:
                 try:
                     grid.divide(latent(module), weight_axis(module))
                 except ValueError as error:
-                    raise ValueError(f"weights: {error}") from None
-        return chosen, skipped
+                    raise ValueError(f"{key}: {error}") from None
+            if not grids:
+                skipped[name] = "left out by mixed"
+        return {name: module for name, module in chosen.items() if name not in skipped}, skipped
+
+    def _grids(self, name: str) -> tuple[str, list[Grid]]:
+        """The key that gives a weight its grids, and which it will have one after the other."""
+        for pattern, grid in self.mixed.items():
+            if fnmatchcase(f"{name}.weight", pattern):
+                return f"mixed: {pattern}", [grid] if grid else []
+        return "weights", [grid for _, grid in self.stairs]
 
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
         """Puts the steps on, switched off; returns what was skipped and why."""
         chosen, skipped = self.find(model)
         memo, self._rows, self._inputs = InputMemo(self.activations or 8), [], []
-        self.modules = list(chosen.values())
-        for module in self.modules:
-            step = FakeQuant(self.grid, weight_axis(module))
+        self._found: dict[nn.Module, FakeQuant] = {}
+        self._staged: list[FakeQuant | FakeQuantRows] = []
+        for name, module in chosen.items():
+            key, grids = self._grids(name)
+            step = self._found[module] = FakeQuant(grids[-1], weight_axis(module))
             add_step(module, step)
+            if key == "weights":
+                self._staged.append(step)
             if isinstance(module, nn.Embedding):
-                if not any(grid.per == "tensor" for _, grid in self.stairs):
+                if not any(grid.per == "tensor" for grid in grids):
                     # In training only the rows that are looked up are quantized: each has its own scale, so it is the
                     # same, and a table of a vocabulary is far larger than a batch.
-                    rows = FakeQuantRows(self.grid)
+                    rows = FakeQuantRows(grids[-1])
                     self._rows.append((rows, module.register_forward_hook(rows), step))
+                    if key == "weights":
+                        self._staged.append(rows)
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs.append((hook, module.register_forward_pre_hook(hook)))
@@ -114,14 +140,19 @@ class Quantize:
         self.grid = begun[-1] if begun else self.stairs[-1][1]
         for part in [*self._steps, *(hook for hook, _ in self._inputs), *(rows for rows, _, _ in self._rows)]:
             part.enabled = self.on
-        for part in [*self._steps, *(rows for rows, _, _ in self._rows)]:
+        for part in self._staged:
             part.grid = self.grid
+
+    def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Grid, int]]:
+        """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""
+        found = {name: self._found[module] for name, module in model.named_modules() if module in self._found}
+        return {f"{name}.weight": (step.grid, step.axis) for name, step in found.items()}
 
     def settle(self) -> None:
         """After training: moves the quantization of looked-up rows to whole tables, so that they can be folded."""
         for rows, handle, step in self._rows:
             handle.remove()
-            step.enabled, step.grid = rows.enabled, rows.grid
+            step.enabled = rows.enabled
 
     def detach_inputs(self) -> None:
         """Takes the hooks on the inputs off; the weights are folded elsewhere."""

@@ -315,6 +315,11 @@ AGAINST_THE_WORLD = {
         "{weights: {60%: 8, 50%: 4}}",
         "8: quantize.weights: 50% is step 1, and the grid before it comes at step 1",
     ),
+    "a grid for a weight that is not there": (
+        "{start: 50%}",
+        "{mixed: {'*embedings*': 8}}",
+        "8: quantize.mixed: no weight that is quantized is called '*embedings*'",
+    ),
     "two starts": (
         "{start: 50%}",
         "{weights: {50%: 8}, start: 50%}",

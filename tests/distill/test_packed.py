@@ -46,6 +46,20 @@ def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activ
     assert same == (activations is None), "inputs are rounded where they were in training, and only there"
 
 
+def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
+    mixed = {"*word_embeddings*": 8, "*.layer.0.*": {"kind": "Ternary"}, "classifier.*": None}
+    report = run(tiny_run, name="mixed", prune=None, quantize={"weights": {"10%": 8, "50%": 4}, "mixed": mixed})
+    (export,) = report.exports
+    assert (export.format, export.precision) == ("packed", "2 and 4 and 8-bit")
+    student = load(report.folder, AutoModelForSequenceClassification)
+    weights = {name: weight for name, weight in student.named_parameters() if weight.ndim == 2}
+    values = {name: max(len(row.unique()) for row in weight) for name, weight in weights.items()}
+    assert all(count <= 3 for name, count in values.items() if ".layer.0." in name)
+    assert 3 < values["bert.pooler.dense.weight"] <= 15 < values["bert.embeddings.word_embeddings.weight"]
+    assert values["classifier.weight"] == weights["classifier.weight"].shape[1]
+    assert export.largest_difference < 1e-4
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stairs = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
