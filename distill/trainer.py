@@ -25,8 +25,8 @@ from distill.peer import Peer
 from distill.sharded import Sharded
 from distill.timeline import settled
 from prune_schedules import Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
-from prune_schedules.pruner import Shape
 from prune_schedules.schedule import START, STOP, Constant, Timeline
+from prune_schedules.shapes import Shape
 from quant_aware.quantize import QuantizeAware
 from students.replace import Replace
 

@@ -6,8 +6,9 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
-from prune_schedules.pruner import Pruner, Shape
+from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Constant
+from prune_schedules.shapes import Shape
 from prune_schedules.shrink import cut_settled, follow
 from students.weights import latent, steps_on
 

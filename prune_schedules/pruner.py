@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,10 @@ from prune_schedules.penalty import group_lasso
 from prune_schedules.prunable import Entries, Whole
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores import Scope, lowest
+from prune_schedules.shapes import Shape, choose, find, tile
 from prune_schedules.stream import Stream
-from students.units import Units, branches, heads, home, neurons
-from students.weights import Where, latent, like, out_axis, select, stepped, uses, values
-from students.width import hidden
-
-Shape = Literal["elements", "neurons", "heads", "layers", "hidden"]
-_UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
+from students.units import Units
+from students.weights import Where, latent, like, stepped, values
 
 
 @dataclass(kw_only=True)
@@ -52,35 +48,7 @@ class Pruner(ABC):
     Grave and Joulin 2019, arXiv 1909.11556)."""
 
     def __post_init__(self):
-        if self.scope is None:
-            self.scope = "global" if self.shape in ("layers", "hidden") else "layer"
-        if isinstance(self.shape, str) and self.shape not in get_args(Shape):
-            raise ValueError(f"shape: {self.shape!r} is not one of {', '.join(get_args(Shape))}")
-        if isinstance(self.shape, list) and (len(self.shape) != 2 or min(self.shape) < 1):
-            raise ValueError(f"shape: {self.shape} are not the outputs and inputs of a tile, as in [4, 4]")
-        named, group = get_args(get_args(Scope)[0]), isinstance(self.scope, int)
-        if self.scope < 2 if group else self.scope not in named:
-            raise ValueError(f"scope: {self.scope!r} is not one of {', '.join(named)}, nor a number above 1")
-        units = self.shape in (*_UNITS, "hidden") if isinstance(self.shape, str) else False
-        if units and (group or self.scope == "row"):
-            raise ValueError(f"scope: {self.scope} is for weights; {self._parts} lie in no row")
-        if self.shape in ("layers", "hidden") and self.scope != "global":
-            raise ValueError(f"scope: {self._parts} are ranked over the whole model; it is global, not {self.scope}")
-        if self.shape == "hidden":
-            if self.where not in (None, list(get_args(Where))):
-                raise ValueError("where: hidden dimensions run through the whole model; leave it out")
-            self.where = list(get_args(Where))
-            return
-        homes = _UNITS[self.shape][0] if units else list(get_args(Where))
-        self.where = [place for place in homes if place in ("attention", "ffn")] if self.where is None else self.where
-        if not self.where or set(self.where) - set(get_args(Where)):
-            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
-        if set(self.where) - set(homes):
-            raise ValueError(f"where: {self.shape} are in {' and '.join(homes)} only, not in {', '.join(self.where)}")
-
-    @property
-    def _parts(self) -> str:
-        return "hidden dimensions" if self.shape == "hidden" else str(self.shape)
+        self.scope, self.where = choose(self.shape, self.scope, self.where)
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -112,34 +80,8 @@ class Pruner(ABC):
             ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
                 into tiles or groups.
         """
-        if self.shape == "hidden":
-            found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
-            weights = [part.module for units in found for part in units.slices if part.name == "weight"]
-            once = {id(latent(module)): module for module in weights}  # a tied one, or from hidden to hidden
-            self.weights, self.skipped = {names[module]: module for module in once.values()}, {}
-        elif isinstance(self.shape, str) and self.shape in _UNITS:
-            there = [units for units in _UNITS[self.shape][1](model) if home(units) in self.where]
-            found, self.weights, self.skipped = untied(model, there)
-        else:
-            self.weights, self.skipped = select(model, self.where)
-            found = list(self.weights.values())
-            for name, module in self.weights.items():
-                self._divides(name, latent(module).movedim(out_axis(module), 0).shape)
-        if not found:
-            raise ValueError(f"where: there is nothing to prune in {', '.join(self.where)}")
+        found, self.weights, self.skipped = find(model, self.shape, self.scope, self.where)
         return found
-
-    def _divides(self, name: str, size: torch.Size) -> None:
-        if any(n % t for n, t in zip(size, self._tile, strict=True)):
-            tile = f"tiles of {self._tile[0]} by {self._tile[1]}"
-            raise ValueError(f"shape: {name}, {size[0]} outputs by {size[1]} inputs, does not divide into {tile}")
-        inputs = size[1] // self._tile[1]
-        if isinstance(self.scope, int) and inputs % self.scope:
-            raise ValueError(f"scope: the {inputs} inputs of {name} do not divide into groups of {self.scope}")
-
-    @property
-    def _tile(self) -> tuple[int, int]:
-        return (1, 1) if self.shape == "elements" else tuple(self.shape)
 
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
         """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
@@ -155,7 +97,7 @@ class Pruner(ABC):
         self.parts: list[Entries | Whole | Stream] = (
             [Stream(*found)]
             if self.shape == "hidden"
-            else [Whole(each, least) if isinstance(each, Units) else Entries(each, self._tile) for each in found]
+            else [Whole(each, least) if isinstance(each, Units) else Entries(each, tile(self.shape)) for each in found]
         )
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
@@ -248,19 +190,3 @@ class Scored(Pruner):
         kept = lowest(self.scores(), share, self.scope, self.parts[0].at_least)
         for part, keep in zip(self.parts, kept, strict=True):
             part.keep(keep)
-
-
-def untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
-    """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
-    users, chosen, weights, skipped = uses(model), [], {}, {}
-    for units in (units for units in found if units.count):
-        names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
-        shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
-        if shared:
-            skipped[units.name] = f"tied: {', '.join(shared)}"
-        else:
-            chosen.append(units)
-            weights |= {
-                names[part][0].removesuffix(".weight"): part.module for part in units.slices if part.name == "weight"
-            }
-    return chosen, weights, skipped

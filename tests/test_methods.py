@@ -27,9 +27,10 @@ from distill.schema import spelling
 from distill.tasks import Task
 from distill.teacher import Teacher
 from losses import Loss
-from prune_schedules.pruner import Pruner, Shape
+from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Schedule
 from prune_schedules.scores import Scope
+from prune_schedules.shapes import Shape
 from quant_aware.quantize import Quantize
 from students import Student
 

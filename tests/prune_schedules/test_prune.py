@@ -224,9 +224,9 @@ def test_skipped_and_tied_units_are_listed():
     entries, units = Magnitude(sparsity=Constant(0.5)), Magnitude(sparsity=Constant(0.5), shape="neurons")
     entries.attach(copy.deepcopy(model))
     assert list(entries.skipped) == ["bert.encoder.layer.0.output.dense", "bert.encoder.layer.1.output.dense"]
-    with pytest.raises(ValueError, match="where: there is nothing to prune"):
+    why = r"nothing to prune in ffn; encoder\.0\.ffn is left out, tied: .*; encoder\.1\.ffn is left out, tied: "
+    with pytest.raises(ValueError, match=why):
         units.attach(model)
-    assert list(units.skipped) == ["encoder.0.ffn", "encoder.1.ffn"]
 
 
 @pytest.mark.parametrize(
