@@ -117,7 +117,7 @@ def deploy(
             "its sizes are no stock config's: the student loads after `import students`, not with plain transformers"
         )
     bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
-    # onnxruntime rounds tied tables as well, on which there was no step.
+    # onnxruntime rounds as well what there was no step on.
     others = 8 if quantize and quantize.target == "onnxruntime" else 32
     layers = [
         {

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from prune_schedules.schedule import START, Moment, Timeline
 from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
 from quant_aware.grids import Grid, Uniform
-from students.weights import add_step, latent, select, steps
+from students.weights import add_step, latent, select, steps, uses
 
 
 @dataclass(kw_only=True)
@@ -85,9 +85,18 @@ class Quantize:
             ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
         """
         chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
+        for tied in self._tied(model):
+            chosen |= tied
+            for name in tied:
+                skipped.pop(name, None)
         for pattern in self.mixed:
             if not any(fnmatchcase(f"{name}.weight", pattern) for name in chosen):
-                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}")
+                why = [
+                    f"; {name} is {reason}"
+                    for name, reason in skipped.items()
+                    if fnmatchcase(f"{name}.weight", pattern)
+                ]
+                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}{''.join(why)}")
         for name, module in chosen.items():
             key, grids = self._grids(name)
             for grid in grids:
@@ -98,6 +107,19 @@ class Quantize:
             if not grids:
                 skipped[name] = "left out by mixed"
         return {name: module for name, module in chosen.items() if name not in skipped}, skipped
+
+    def _tied(self, model: PreTrainedModel) -> list[dict[str, nn.Module]]:
+        """The modules, by name, that use one weight and find the same values in it: a table of words and a head."""
+        found = []
+        for names in uses(model).values():
+            if len(names) == 1 or not all(name.endswith(".weight") for name in names):
+                continue
+            users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}
+            grids = [self._grids(name)[1] for name in users]
+            tables = all(isinstance(module, (nn.Linear, nn.Embedding)) for module in users.values())
+            if tables and all(each == grids[0] for each in grids) and not any(g.per == "tensor" for g in grids[0]):
+                found.append(users)
+        return found
 
     def _grids(self, name: str) -> tuple[str, list[Grid]]:
         """The key that gives a weight its grids, and which it will have one after the other."""

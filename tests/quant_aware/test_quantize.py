@@ -1,0 +1,104 @@
+"""What is quantized of a model, on which grid, and that it is folded to what was trained."""
+
+import pytest
+import torch
+
+from prune_schedules.schedule import Timeline
+from quant_aware.fake_quant import FakeQuant
+from quant_aware.grids import Binary, Ternary, Uniform
+from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.quantize import Quantize
+from students.weights import fold, steps, uses
+from tests.families import FAMILIES, batch, tiny
+
+TIMELINE = Timeline(total_steps=10, epoch_steps=10)
+
+
+def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
+    skipped = quantize.attach(model)
+    quantize.update(step, TIMELINE)
+    return skipped
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weights", [Uniform(), Ternary()], ids=["int8", "ternary"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
+    model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
+    del inputs["labels"]
+    tied = {key for names in uses(model).values() if len(names) > 1 for key in names if key.endswith(".weight")}
+    quantize, parameters = Quantize(weights=weights), len(list(model.parameters()))
+    plain = model(**inputs).logits
+    assert attached(model, quantize) == {}
+    trained = model(**inputs).logits
+    assert not torch.allclose(trained, plain)
+    quantize.settle()
+    assert tied <= quantize.on_grid(model).keys()
+    assert torch.equal(model(**inputs).logits, trained)
+    fold(model)
+    assert torch.equal(model(**inputs).logits, trained) and len(list(model.parameters())) == parameters
+    assert all(len(row.unique()) <= weights.levels for key in tied for row in model.get_parameter(key))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_int8_of_such_a_model_is_what_onnxruntime_computes(tmp_path):
+    model, inputs = tiny("gpt2", head="lm").eval(), batch("gpt2", head="lm")
+    quantize = Quantize()
+    attached(model, quantize)
+    with torch.no_grad():
+        trained = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    quantize.settle()
+    fold(model)
+    quantize.detach_inputs()
+    export_onnx(model, inputs, tmp_path / "fp32.onnx")
+    quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
+    found = OnnxModel(tmp_path / "int8.onnx")(inputs)
+    valid = inputs["attention_mask"].bool()
+    assert (found.argmax(-1) == trained.argmax(-1))[valid].float().mean() > 0.95
+    assert float((found - trained)[valid].abs().max()) < 0.1 * float(trained[valid].std())
+
+
+def test_one_table_cannot_lie_on_two_grids():
+    with pytest.raises(ValueError, match="^mixed: no .* 'lm_head.*'; lm_head is tied to transformer.wte.weight"):
+        attached(tiny("gpt2", head="lm"), Quantize(weights=Uniform(bits=4), mixed={"lm_head.*": Uniform()}))
+    both = {"lm_head.*": Ternary(), "*.wte.*": Ternary()}
+    assert attached(tiny("gpt2", head="lm"), Quantize(mixed=both)) == {}
+    whole = Quantize(weights=Uniform(per="tensor"))
+    assert sorted(attached(tiny("gpt2", head="lm"), whole)) == ["lm_head", "transformer.wte"]
+
+
+def test_grids_go_by_names_and_the_first_pattern_counts():
+    model = tiny("bert")
+    mixed = {"*.layer.0.output*": Binary(), "*.layer.0.*": Ternary(), "classifier.*": None}
+    quantize = Quantize(weights={"20%": Uniform(), "50%": Uniform(bits=4)}, mixed=mixed)
+    skipped = attached(model, quantize, step=3)
+    assert skipped == {"classifier": "left out by mixed"}
+    grids = {key.rsplit(".", 2)[0]: step.grid for key, step in steps(model, FakeQuant).items()}
+    assert grids["bert.encoder.layer.0.output.dense"] == Binary()
+    assert grids["bert.encoder.layer.0.intermediate.dense"] == Ternary()
+    assert grids["bert.pooler.dense"] == Uniform()
+    quantize.update(5, TIMELINE)
+    assert quantize.on_grid(model)["bert.pooler.dense.weight"] == (Uniform(bits=4), 0)
+    assert quantize.on_grid(model)["bert.encoder.layer.0.intermediate.dense.weight"] == (Ternary(), 0)
+    quantize.update(1, TIMELINE)
+    assert not quantize.on and not any(step.enabled for step in steps(model, FakeQuant).values())
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "precision"),
+    [
+        ({}, "onnxruntime", "int8"),
+        ({"weights": {"10%": Ternary(), "50%": Uniform()}}, "onnxruntime", "int8"),
+        ({"target": "packed"}, "packed", "8-bit"),
+        ({"activations": None}, "packed", "8-bit"),
+        ({"weights": Uniform(per="tensor")}, "packed", "8-bit"),
+        ({"mixed": {"*": Binary()}}, "packed", "1 and 8-bit"),
+        ({"mixed": {"classifier.*": None}}, "packed", "8-bit"),
+    ],
+)
+def test_the_target_is_the_one_that_can(given, target, precision):
+    quantize = Quantize(**given)
+    assert (quantize.target, quantize.precision) == (target, precision)
+    if target == "packed" and given.get("target") is None:
+        with pytest.raises(ValueError, match="^target: onnxruntime computes with 8 bits"):
+            Quantize(**given, target="onnxruntime")
