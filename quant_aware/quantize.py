@@ -90,13 +90,10 @@ class Quantize:
             for name in tied:
                 skipped.pop(name, None)
         for pattern in self.mixed:
-            if not any(fnmatchcase(f"{name}.weight", pattern) for name in chosen):
-                why = [
-                    f"; {name} is {reason}"
-                    for name, reason in skipped.items()
-                    if fnmatchcase(f"{name}.weight", pattern)
-                ]
-                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}{''.join(why)}")
+            meant = [name for name in (*chosen, *skipped) if fnmatchcase(f"{name}.weight", pattern)]
+            if not chosen.keys() & set(meant):
+                why = "".join(f"; {name} is {skipped[name]}" for name in meant)
+                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}{why}")
         for name, module in chosen.items():
             key, grids = self._grids(name)
             for grid in grids:
