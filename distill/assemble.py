@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 from datasets import DatasetDict
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.average import AveragedStudent, MovingAverage
 from distill.config import Config
@@ -18,6 +18,7 @@ from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from distill.vocabulary import shown
 from losses import Loss
+from students.adapters import load_tokenizer
 from students.replace import groups
 from students.student import resolve
 from students.vocabulary import Vocabulary, smaller
@@ -130,7 +131,7 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
     named = own or next(iter(teachers.values())).model
     with config.blame("student" if own else _key(next(iter(teachers), ""), experiment)):
         with loading(resolve(named)):
-            tokenizer = AutoTokenizer.from_pretrained(resolve(named))
+            tokenizer = load_tokenizer(resolve(named))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
@@ -146,7 +147,7 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
             if model == named:
                 continue
             with loading(resolve(model)):
-                other = AutoTokenizer.from_pretrained(resolve(model))
+                other = load_tokenizer(resolve(model))
             if other.get_vocab() != tokenizer.get_vocab():
                 raise ValueError(
                     f"model: {model} and {named} have different vocabularies; a teacher and a student "

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
+from students.adapters import load_config, load_model
 from students.student import resolve
 from students.trace import Recorder, Signals, Trace
 
@@ -19,7 +20,7 @@ class Teacher:
     """The model that is imitated.
 
     Args:
-        model: a hub name, a folder, or an earlier run.
+        model: a hub name, a folder, or an earlier run; in a folder there may be an adapter of PEFT, which is merged.
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
             vocabulary; where a loss looks at these, the teacher runs.
@@ -34,7 +35,7 @@ class Teacher:
 
     def config(self) -> PretrainedConfig:
         """Its config, without its weights."""
-        return AutoConfig.from_pretrained(resolve(self.model))
+        return load_config(resolve(self.model))
 
     def load(self, head: type) -> PreTrainedModel:
         """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
@@ -42,11 +43,9 @@ class Teacher:
         Raises:
             ValueError: if its head is not trained: one at random teaches nothing.
         """
-        model, loading = head.from_pretrained(resolve(self.model), dtype=torch.float32, output_loading_info=True)
-        if loading["missing_keys"]:
-            raise ValueError(
-                f"it has no {', '.join(sorted(loading['missing_keys']))}; fine-tune it first (finetune.yaml)"
-            )
+        model, missing = load_model(head, resolve(self.model), self.config())
+        if missing:
+            raise ValueError(f"it has no {', '.join(sorted(missing))}; fine-tune it first (finetune.yaml)")
         return model
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from students.adapters import FILE as ADAPTER
+from students.adapters import load_config, load_model
 
 
 @dataclass(kw_only=True)
@@ -41,7 +43,7 @@ class Pretrained(Student):
     """A model that exists.
 
     Args:
-        model: a hub name, a folder, or the folder of an earlier run.
+        model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
     """
 
     plain: ClassVar[str] = "model"
@@ -59,17 +61,11 @@ class Pretrained(Student):
         head: type = AutoModelForSequenceClassification,
     ) -> PreTrainedModel:
         source = resolve(self.model)
-        config = AutoConfig.from_pretrained(source)
+        config = load_config(source)
         saved_labels = config.num_labels
         set_task(config, labels, problem)
-        model, loading = head.from_pretrained(
-            source,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=config.num_labels != saved_labels,
-        )
-        warn_fresh(self.model, [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])])
+        model, missing = load_model(head, source, config, resize=config.num_labels != saved_labels)
+        warn_fresh(self.model, missing)
         return model.train()
 
 
@@ -81,7 +77,7 @@ def resolve(model: str) -> str:
     """
     path = Path(model).expanduser()
     for folder in (path / "student", path):
-        if (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() or (folder / ADAPTER).is_file():
             return str(folder)
     if path.exists():
         raise ValueError(f"model: {model!r} holds no model: it has no config.json and no student/config.json")

@@ -1,0 +1,79 @@
+"""Adapters of PEFT: a few weights beside a base model, merged into it where they are loaded.
+
+So an adapter's folder is a name of a model like any other, for teachers and for students that exist.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+FILE = "adapter_config.json"
+_PREFIX = "base_model.model."
+
+
+def base_of(source: str) -> str | None:
+    """The model on which the adapter in a folder was trained; None if it holds none, or is a hub name."""
+    file = Path(source) / FILE
+    return json.loads(file.read_text())["base_model_name_or_path"] if file.is_file() else None
+
+
+def load_config(source: str) -> PretrainedConfig:
+    """The config of a model, or of an adapter's base with as many labels as the head that was saved with it."""
+    base = base_of(source)
+    if base is None:
+        return AutoConfig.from_pretrained(source)
+    config, heads = AutoConfig.from_pretrained(base), _saved(source).values()
+    kind = json.loads((Path(source) / FILE).read_text()).get("task_type")
+    count = min((len(weight) for weight in heads), default=config.num_labels)
+    if kind in ("SEQ_CLS", "TOKEN_CLS") and count != config.num_labels:
+        config.num_labels = count  # of a head the last layer has the fewest outputs
+    return config
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; of an adapter that has none of its own that of its base."""
+    base = base_of(source)
+    own = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return AutoTokenizer.from_pretrained(source if base is None or own else base)
+
+
+def load_model(
+    head: type, source: str, config: PretrainedConfig, resize: bool = False
+) -> tuple[PreTrainedModel, list[str]]:
+    """A model in float32, an adapter merged into its base, and the names of weights that no file had.
+
+    Args:
+        head: the Auto class of transformers.
+        source: a folder or a hub name.
+        config: as it is to be.
+        resize: whether weights may have other sizes than in the file, and start at random then.
+    """
+    base = base_of(source)
+    model, loading = head.from_pretrained(
+        base or source,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=resize or base is not None,
+    )
+    missing = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
+    if base is None:
+        return model, missing
+    from peft import PeftModel  # half a second, and few need it
+
+    saved = _saved(source)
+    merged = PeftModel.from_pretrained(model, source).merge_and_unload()
+    # PEFT has frozen the base, and a student is trained whole.
+    return merged.requires_grad_(True), [name for name in missing if name not in saved]
+
+
+def _saved(source: str) -> dict[str, torch.Tensor]:
+    """The weights of the base, heads as a rule, that were trained and saved whole."""
+    from peft.utils import load_peft_weights
+
+    found = load_peft_weights(source, device="cpu")
+    return {name.removeprefix(_PREFIX): weight for name, weight in found.items() if "lora_" not in name}
