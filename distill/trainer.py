@@ -24,13 +24,13 @@ from distill.passed import Passed
 from distill.peer import Peer
 from distill.sharded import Sharded
 from distill.timeline import settled
-from prune_schedules import Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
+from prune_schedules import L0, Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.shapes import Shape
 from quant_aware.quantize import QuantizeAware
 from students.replace import Replace
 
-_IN_SHARDS = (Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
+_IN_SHARDS = (L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
 """The pruners that have been tried on models in shards."""
 
 
@@ -68,8 +68,6 @@ def _check_shards(config: Config[Experiment], precision: str) -> None:
             raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
         if pruner.shape == "hidden":
             raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")
-        if pruner.drop != Constant(0.0):
-            raise config.error(key, f"drop: is drawn for whole weights, and {instead}")
     if precision not in ("32-true", "bf16-mixed"):
         raise config.error("trainer", f"precision: with fsdp2 32-true or bf16-mixed, not {precision}")
 

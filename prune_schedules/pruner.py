@@ -143,7 +143,11 @@ class Pruner(ABC):
         """A number in [0, 1) for each entry, tile or unit: a function of the seed, the step and what is pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
         draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
-        sizes = [(part.numbers(values)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
+
+        def empty(module: nn.Module, key: str) -> Tensor:
+            return torch.empty(latent(module, key).shape, device="meta")
+
+        sizes = [(part.numbers(empty)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
         return [torch.rand(size, generator=draw).to(device) for size, device in sizes]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
