@@ -127,8 +127,9 @@ class Ternary(Grid):
 
     def fit(self, groups: Tensor) -> Tensor:
         """``a``, [G, 1]."""
-        sizes, above = groups.abs(), self._above(groups)
-        return (sizes * above).sum(dim=1, keepdim=True) / above.sum(dim=1, keepdim=True).clamp(min=1)
+        above = self._above(groups)
+        total = torch.linalg.vector_norm(groups * above, 1, dim=1, keepdim=True)
+        return total / above.sum(dim=1, keepdim=True).clamp(min=1)
 
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
         """0, 1 and 2 for -a, 0 and a."""
@@ -138,9 +139,13 @@ class Ternary(Grid):
         """``-a, 0, a``."""
         return (codes - 1) * fit
 
+    def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
+        """The same without codes, for training."""
+        return groups.sign().mul_(self._above(groups)).mul_(fit)
+
     def _above(self, groups: Tensor) -> Tensor:
-        sizes = groups.abs()
-        return sizes > 0.7 * sizes.mean(dim=1, keepdim=True)
+        mean = torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / groups.shape[1]
+        return groups.abs() > 0.7 * mean
 
 
 @dataclass(kw_only=True)
