@@ -16,7 +16,7 @@ from distill.tasks.task import Predict
 from distill.vocabulary import told
 from prune_schedules import cut
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
-from quant_aware.packed import FILE, OnGrid, load, save_packed
+from quant_aware.packed import FILE, OnGrid, Rounded, load, save_packed
 from quant_aware.quantize import Quantize
 from students.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
@@ -156,9 +156,12 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, i
 def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
     """Writes the weights as codes of few bits and opens the file."""
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
-    quantized = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items() if tensors[name].numel()}
+    found = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items()}
+    # Of a tied weight one name is saved; what has no entries has no fit.
+    quantized = {name: each for name, each in found.items() if name in tensors and tensors[name].numel()}
+    inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
     path = folder / FILE
-    save_packed(tensors, quantized, path, quantize.activations)
+    save_packed(tensors, quantized, path, inputs)
     return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
 
 

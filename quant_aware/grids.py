@@ -144,8 +144,9 @@ class Ternary(Grid):
         return groups.sign().mul_(self._above(groups)).mul_(fit)
 
     def _above(self, groups: Tensor) -> Tensor:
-        mean = torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / groups.shape[1]
-        return groups.abs() > 0.7 * mean
+        # What is pruned has no part in the mean: it may leave the tensor while the student trains.
+        count = (groups != 0).sum(dim=1, keepdim=True).clamp(min=1)
+        return groups.abs() > 0.7 * torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / count
 
 
 @dataclass(kw_only=True)

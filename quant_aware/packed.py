@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from quant_aware import grids
@@ -28,6 +28,13 @@ class OnGrid(NamedTuple):
     axis: int
 
 
+class Rounded(NamedTuple):
+    """Linear layers, by name, whose inputs are rounded, and to how many bits."""
+
+    bits: int
+    layers: list[str]
+
+
 def pack(codes: Tensor, width: int) -> Tensor:
     """Codes (any shape, 0 to ``2^width - 1``) one after the other, ``width`` bits each, as bytes, uint8."""
     planes = codes.flatten().to(torch.uint8).numpy()[:, None] >> np.arange(width, dtype=np.uint8)
@@ -41,7 +48,7 @@ def unpack(packed: Tensor, width: int, count: int) -> Tensor:
 
 
 def save_packed(
-    tensors: dict[str, Tensor], quantized: dict[str, OnGrid], path: str | Path, activations: int | None = None
+    tensors: dict[str, Tensor], quantized: dict[str, OnGrid], path: str | Path, inputs: Rounded | None = None
 ) -> None:
     """Writes weights that lie on their grids as codes, in a safetensors file, and all others as they are.
 
@@ -52,7 +59,7 @@ def save_packed(
         tensors: all that is to be saved, by name, on the CPU.
         quantized: which of them lie on a grid.
         path: of the file.
-        activations: to how many bits the inputs of quantized linear layers are rounded, if at all.
+        inputs: of which layers they are rounded.
     """
     found, said = {}, {}
     for name, tensor in tensors.items():
@@ -67,14 +74,12 @@ def save_packed(
         if not grid.whole and (groups == 0).any():
             found[f"{name}.zeros"] = pack(groups == 0, 1)
         said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | vars(grid)
-    save_file(found, path, metadata={"grids": json.dumps(said), "activations": json.dumps(activations)})
+    save_file(found, path, metadata={"grids": json.dumps(said), "inputs": json.dumps(inputs)})
 
 
 def load_packed(path: str | Path) -> dict[str, Tensor]:
     """All tensors of such a file, those on grids with the values that they were trained with, float32."""
-    with safe_open(path, "pt") as file:
-        said = json.loads(file.metadata()["grids"])
-        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    saved, said = load_file(path), _said(path, "grids")
     found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
     for name, given in said.items():
         kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
@@ -101,13 +106,15 @@ def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
     model.tie_weights()
     if unexpected or set(missing) - set(model.all_tied_weights_keys):
         raise ValueError(f"{path} does not hold a {type(model).__name__}: {', '.join([*unexpected, *missing])}")
-    with safe_open(path, "pt") as file:
-        bits, names = (json.loads(file.metadata()[key]) for key in ("activations", "grids"))
-    if bits:
-        memo = InputMemo(bits)
-        for module in (model.get_submodule(name.removesuffix(".weight")) for name in names):
-            if not isinstance(module, nn.Embedding):
-                hook = FakeQuantInput(memo)
-                hook.enabled = True
-                module.register_forward_pre_hook(hook)
+    if inputs := _said(path, "inputs"):
+        bits, layers = inputs
+        hook = FakeQuantInput(InputMemo(bits))
+        hook.enabled = True
+        for name in layers:
+            model.get_submodule(name).register_forward_pre_hook(hook)
     return model.eval()
+
+
+def _said(path: str | Path, key: str) -> Any:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()[key])

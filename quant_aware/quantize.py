@@ -9,6 +9,7 @@ from typing import Literal
 
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Moment, Timeline
@@ -128,7 +129,8 @@ class Quantize:
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
         """Puts the steps on, switched off; returns what was skipped and why."""
         chosen, skipped = self.find(model)
-        memo, self._rows, self._inputs = InputMemo(self.activations or 8), [], []
+        memo, self._rows = InputMemo(self.activations or 8), []
+        self._inputs: dict[nn.Module, tuple[FakeQuantInput, RemovableHandle]] = {}
         self._found: dict[nn.Module, FakeQuant] = {}
         self._staged: list[FakeQuant | FakeQuantRows] = []
         for name, module in chosen.items():
@@ -147,7 +149,7 @@ class Quantize:
                         self._staged.append(rows)
             elif self.activations:
                 hook = FakeQuantInput(memo)
-                self._inputs.append((hook, module.register_forward_pre_hook(hook)))
+                self._inputs[module] = hook, module.register_forward_pre_hook(hook)
         tables = {id(step) for _, _, step in self._rows}
         self._steps = [step for step in steps(model, FakeQuant).values() if id(step) not in tables]
         return skipped
@@ -157,7 +159,7 @@ class Quantize:
         begun = [grid for grid, start, _ in self.windows(timeline) if step >= start]
         self.on = bool(begun)
         self.grid = begun[-1] if begun else self.stairs[-1][1]
-        for part in [*self._steps, *(hook for hook, _ in self._inputs), *(rows for rows, _, _ in self._rows)]:
+        for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
             part.enabled = self.on
         for part in self._staged:
             part.grid = self.grid
@@ -167,6 +169,10 @@ class Quantize:
         found = {name: self._found[module] for name, module in model.named_modules() if module in self._found}
         return {f"{name}.weight": (step.grid, step.axis) for name, step in found.items()}
 
+    def rounded(self, model: PreTrainedModel) -> list[str]:
+        """The layers whose inputs are rounded, by their name in a model of these modules."""
+        return [name for name, module in model.named_modules() if module in self._inputs]
+
     def settle(self) -> None:
         """After training: moves the quantization of looked-up rows to whole tables, so that they can be folded."""
         for rows, handle, step in self._rows:
@@ -175,7 +181,7 @@ class Quantize:
 
     def detach_inputs(self) -> None:
         """Takes the hooks on the inputs off; the weights are folded elsewhere."""
-        for _, handle in self._inputs:
+        for _, handle in self._inputs.values():
             handle.remove()
 
 

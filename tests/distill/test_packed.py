@@ -8,10 +8,20 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.measure import torch_predict
-from quant_aware.packed import load
+from quant_aware.packed import load, load_packed
 from tests.distill.runs import resumes_bit_for_bit, rows
+from tests.distill.worlds import ready_task, save_data, save_teacher
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
+LANGUAGE = """\
+task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8{more}}}
+teacher: {folder}/teacher
+student: {{kind: Transformer, layers: 1}}
+losses: {{logits: {{kind: Logits}}}}
+quantize: {{weights: {{kind: Ternary}}, start: 30%}}
+trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
+output: {folder}/runs
+"""
 ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "40%"}}
 
 
@@ -44,6 +54,23 @@ def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activ
     batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     same = torch.allclose(torch_predict(packed)(batch), torch_predict(whole)(batch), atol=1e-6)
     assert same == (activations is None), "inputs are rounded where they were in training, and only there"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["masked_lm", "causal_lm", "seq2seq"])
+def test_a_table_that_is_the_head_too_is_written_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    save_data(name, tmp_path / "data")
+    save_teacher(name, tmp_path / "teacher", layers=2)
+    more = ", source: left, target: right" if name == "seq2seq" else ""
+    (tmp_path / "x.yaml").write_text(LANGUAGE.format(name=name, folder=tmp_path, more=more))
+    report = run(tmp_path / "x.yaml")
+    (export,) = report.exports
+    assert export.largest_difference < 1e-4 and export.agreement == 1.0, "the inputs of the head are rounded, too"
+    student = load(report.folder, ready_task(name, tmp_path).head)
+    assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+    saved = load_packed(report.folder / export.path)
+    assert saved.keys() == {key for key, _ in student.named_parameters()}
 
 
 def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:

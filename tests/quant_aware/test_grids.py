@@ -47,6 +47,14 @@ def test_zeros_stay_and_there_are_no_more_values_than_said(grid):
         assert len(group.unique()) <= grid.levels + (not grid.whole)
 
 
+@pytest.mark.parametrize("grid", [grid for grid in GRIDS.values() if grid.per == "row"], ids=lambda grid: f"{grid}")
+def test_what_is_masked_may_be_cut_out(grid):
+    weight = random(6, 32)
+    masked = torch.cat([weight[:, :20], torch.zeros(6, 50), weight[:, 20:]], dim=1)
+    found = torch.cat([snapped(grid, masked)[:, :20], snapped(grid, masked)[:, 70:]], dim=1)
+    torch.testing.assert_close(found, snapped(grid, weight))
+
+
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_the_scale_of_a_weight_is_that_of_its_values(grid):
     weight = random(6, 32)
