@@ -10,8 +10,8 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from prune_schedules.norms import kept, release
-from students.families import RESIZED, family
-from students.resized import record_sizes
+from students.families import family, is_compact
+from students.record import record_sizes
 from students.units import Units, heads, neurons, shrink
 from students.width import narrow
 
@@ -76,5 +76,5 @@ def cut(model: PreTrainedModel) -> CutReport:
         release(model)
         built = None if counted.all() else narrow(model, counted)
     record_sizes(model, built)
-    stock = not model.config.model_type.startswith(RESIZED)
+    stock = not is_compact(model.config)
     return CutReport(report, skipped, (before, model.num_parameters()), stock)

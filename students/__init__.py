@@ -1,7 +1,7 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
-from students import resized
+from students import compact
 from students.student import Pretrained, Student, resolve
 from students.transformer import Transformer
 
-__all__ = ["Pretrained", "Student", "Transformer", "resized", "resolve"]
+__all__ = ["Pretrained", "Student", "Transformer", "compact", "resolve"]

@@ -156,8 +156,8 @@ _T5 = {
     ),
 }
 
-RESIZED = "resized-"
-"""What stands before the family in the ``model_type`` of a model with sizes of its own."""
+COMPACT = "compact-"
+"""What stands before the family in the ``model_type`` of a model of a form of its own."""
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
@@ -171,13 +171,18 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def is_compact(config: PretrainedConfig) -> bool:
+    """Whether this is the config of a model of a form that no stock one has."""
+    return config.model_type.startswith(COMPACT)
+
+
 def family(config: PretrainedConfig) -> Family:
-    """The facts of a model's family; those of the stock family for one of our resized models.
+    """The facts of a model's family; those of the stock family for one of our compact models.
 
     Raises:
         ValueError: if the family is not known, naming those that are.
     """
-    name = config.model_type.removeprefix(RESIZED)
+    name = config.model_type.removeprefix(COMPACT)
     if name not in FAMILIES:
         raise ValueError(f"model family {name!r} is not known; known are {', '.join(FAMILIES)}")
     return FAMILIES[name]

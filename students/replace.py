@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Schedule
-from students.families import RESIZED, blocks, family
+from students.families import COMPACT, blocks, family
 from students.layers import evenly
 
 
@@ -26,7 +26,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         ValueError: if the one cannot stand where the others do.
     """
     own, other = student.config, teacher.config
-    kinds = [config.model_type.removeprefix(RESIZED) for config in (own, other)]
+    kinds = [config.model_type.removeprefix(COMPACT) for config in (own, other)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"blocks of a {kinds[0]} cannot stand in a {kinds[1]}")
     if family(own).biased_scores:

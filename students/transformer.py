@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import RESIZED, depth, family, intermediate_size
+from students.families import depth, family, intermediate_size, is_compact
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.student import Student, set_task, warn_fresh
@@ -61,10 +61,9 @@ class Transformer(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError("a Transformer student is cut from a teacher: name one, or name a model")
-        if teacher.model_type.startswith(RESIZED):
+        if is_compact(teacher):
             raise ValueError(
-                "a teacher whose blocks have sizes of their own gives no Transformer student; "
-                "name the model it was made from"
+                "a teacher of a form of its own gives no Transformer student; name the model it was made from"
             )
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads

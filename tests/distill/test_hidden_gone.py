@@ -24,7 +24,7 @@ def test_a_run_that_prunes_hidden_dimensions(tiny_run: Path) -> None:
     """With losses on hidden states and attention, and int8."""
     report = run(tiny_run, **PRUNE)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert student.config.hidden_size == 18 and student.config.model_type == "resized-bert"
+    assert student.config.hidden_size == 18 and student.config.model_type == "compact-bert"
     assert student.bert.pooler.dense.weight.shape == (18, 18)
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
     assert report.exports[0].agreement > 0.9

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from students.families import blocks, depth, family
-from students.resized import record_sizes, resize, sizes
+from students.record import record_sizes
+from students.resized import resize, sizes
 from students.units import heads, neurons, shrink
 from tests.families import FAMILIES, batch, tiny
 
@@ -36,7 +37,7 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     model, inputs = uneven(name), batch(name)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(loaded) is type(model) and loaded.config.model_type == f"resized-{name}"
+    assert type(loaded) is type(model) and loaded.config.model_type == f"compact-{name}"
     assert sizes(loaded) == sizes(model) == loaded.config.sizes == AutoConfig.from_pretrained(tmp_path).sizes
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
 
@@ -76,7 +77,7 @@ def test_without_us_transformers_says_that_it_does_not_know_the_type(tmp_path):
     code = f"from transformers import AutoConfig; AutoConfig.from_pretrained({str(tmp_path)!r})"
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 1 and "`resized-bert`" in done.stderr and "ValueError" in done.stderr
+    assert done.returncode == 1 and "`compact-bert`" in done.stderr and "ValueError" in done.stderr
 
 
 def test_equal_blocks_and_all_heads_stay_stock():
