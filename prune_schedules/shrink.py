@@ -11,10 +11,11 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from prune_schedules.cut import stays
+from prune_schedules.mask import Mask
 from prune_schedules.prunable import Whole
 from prune_schedules.schedule import Timeline
 from students.units import Shrunk, shrink
-from students.weights import latent
+from students.weights import latent, steps_on
 
 if TYPE_CHECKING:
     from prune_schedules.pruner import Pruner
@@ -88,8 +89,8 @@ def cut_settled(
     """Cut out the units, of these shapes, of whose tensors all masks stand from this very step on.
 
     A pruner of elements that goes on ranks what lies beneath the masks of units, too: until it has ended they
-    stay. Heads that share a position bias always do. Later steps cut nothing: a checkpoint that is the best so
-    far would no longer fit.
+    stay. Heads that share a position bias always do, and what a grid learns a number for. Later steps cut nothing: a
+    checkpoint that is the best so far would no longer fit.
     """
     stands: dict[tuple, int] = {}
     for pruner in pruners.values():
@@ -97,11 +98,17 @@ def cut_settled(
             stands[place] = max(stands.get(place, 0), pruner.stands(timeline))
     for shape, wholes in same_units(pruners):
         ready = max(stands[place] for whole in wholes for place in whole.places) == step
-        if not ready or shape not in shapes or stays(model, wholes[0].units):
+        if not ready or shape not in shapes or stays(model, wholes[0].units) or _learned(wholes[0]):
             continue
         keep = torch.stack([whole.kept() for whole in wholes]).all(dim=0)
         if keep.any() and not keep.all():
             cut_live(wholes, keep, optimizers)
+
+
+def _learned(whole: Whole) -> bool:
+    """Whether another step than a mask has parameters for these units, as a grid that learns has for each row."""
+    others = [step for place in whole.places for step in steps_on(*place) if not isinstance(step, Mask)]
+    return any(True for step in others for _ in step.parameters())
 
 
 def follow(model: PreTrainedModel, pruners: dict[str, Pruner]) -> RemovableHandle:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from quant_aware.grids import Grid, Uniform
+from students.weights import like
 
 
 def weight_axis(module: nn.Module) -> int:
@@ -79,19 +80,56 @@ def fake_quantize_activation(x: Tensor, bits: int = 8) -> Tensor:
 
 
 class FakeQuant(nn.Module):
-    """A step on a weight, for ``torch.nn.utils.parametrize``: on its grid while ``enabled``, else unchanged."""
+    """A step on a weight, for ``torch.nn.utils.parametrize``: on its grid while ``enabled``, else unchanged.
+
+    Args:
+        grids: those that the weight has, one after the other; which it has now is ``stage``.
+        axis: of the weight's outputs.
+    """
 
     order: ClassVar[int] = 1
     """Its place in the chain of steps: after masks."""
 
-    def __init__(self, grid: Grid | None = None, axis: int = 0):
+    def __init__(self, grids: list[Grid] | None = None, axis: int = 0):
         super().__init__()
-        self.grid, self.axis = grid or Uniform(), axis
-        self.enabled = False
+        self.grids, self.axis = grids or [Uniform()], axis
+        self.stage, self.enabled = len(self.grids) - 1, False
+        self.fits = nn.ParameterDict()
+        """By stage, what a grid learns, flat: no weight decay for it."""
+
+    @property
+    def grid(self) -> Grid:
+        """The present one."""
+        return self.grids[self.stage]
+
+    def prepare(self, w: Tensor) -> None:
+        """Makes the parameters of the grids that learn, for such a weight; before an optimizer is made."""
+        for stage, grid in enumerate(self.grids):
+            if grid.learn:
+                self.fits[str(stage)] = nn.Parameter(grid.fit(grid.divide(w.detach(), self.axis)).flatten())
+
+    @torch.no_grad()
+    def begin(self, w: Tensor) -> None:
+        """Takes what the present grid learns from a weight, whole."""
+        if self.grid.learn:
+            fit = self.fits[str(self.stage)]
+            fit.copy_(like(self.grid.fit(self.grid.divide(w, self.axis)).flatten(), fit))
 
     def forward(self, w: Tensor) -> Tensor:
         """The weight as the deployed model will have it, in the shape and type of ``w``."""
-        return fake_quantize_weight(w, self.grid, self.axis) if self.enabled else w
+        learns = self.enabled and self.grid.learn
+        idle = [fit for stage, fit in self.fits.items() if not (learns and stage == str(self.stage))]
+        if idle:
+            w = _Aside.apply(w, *idle)
+        if not self.enabled:
+            return w
+        if not learns:
+            return fake_quantize_weight(w, self.grid, self.axis)
+        groups = self.grid.divide(w, self.axis)
+        # so that the sum of a group's gradients is of the size of a weight's (Esser et al. 2019)
+        share = (groups.shape[1] * (self.grid.levels // 2)) ** -0.5
+        fit = _Scaled.apply(self.fits[str(self.stage)], share).view(len(groups), -1)
+        return self.grid.join(self.grid.teach(groups, fit), w, self.axis)
 
     def extra_repr(self) -> str:
         """``grid``, ``axis`` and ``enabled``."""
@@ -99,15 +137,17 @@ class FakeQuant(nn.Module):
 
 
 class FakeQuantRows:
-    """A forward hook for an embedding: fake-quantises each row that was looked up, [..., H], while ``enabled``."""
+    """A forward hook for an embedding: fake-quantises each row that was looked up, [..., H], while ``enabled``, on the
+    grid of the step that would do so with the whole table.
+    """
 
-    def __init__(self, grid: Grid):
-        self.grid = grid
+    def __init__(self, step: FakeQuant):
+        self.step = step
         self.enabled = False
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         """The rows as they stand in the quantised table."""
-        return fake_quantize_weight(output.flatten(0, -2), self.grid).view_as(output) if self.enabled else output
+        return fake_quantize_weight(output.flatten(0, -2), self.step.grid).view_as(output) if self.enabled else output
 
 
 class InputMemo:
@@ -171,6 +211,38 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+class _Scaled(torch.autograd.Function):
+    """Forward ``x``, backward a share of the gradient."""
+
+    @staticmethod
+    def forward(x: Tensor, share: float) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.share = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.share, None
+
+
+class _Aside(torch.autograd.Function):
+    """Forward ``x``, backward zeros to parameters that have no part in it now: DDP waits for the gradients of all."""
+
+    @staticmethod
+    def forward(x: Tensor, *idle: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(torch.zeros_like(idle) for idle in ctx.saved_tensors)
 
 
 def _check_bits(bits: int) -> None:

@@ -1,7 +1,8 @@
 """Grids: the few values that the numbers of a weight may have.
 
 A weight is divided into groups [G, n], each with a few numbers of its own, ``fit`` [G, k], by which codes (0 and up)
-become values. What is saved of a weight is codes and fit; what it is trained with are the values that they make.
+become values. What is saved of a weight is codes and fit; what it is trained with are the values that they make. The
+fit is taken from the weight anew at each step or, where a grid says ``learn``, once, to be trained from then on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Grid(ABC):
     neighbouring inputs."""
     whole: ClassVar[bool] = True
     """Whether 0 is always among the values, so that what is pruned stays so."""
+    learn: ClassVar[bool] = False
+    """Whether the fit is learned, from where the weight is when training on the grid begins."""
 
     def __post_init__(self):
         if isinstance(self.per, int) and self.per < 2:
@@ -56,6 +59,20 @@ class Grid(ABC):
         values = self.decode(self.encode(groups, fit), fit)
         return values if self.whole else torch.where(groups == 0, 0.0, values)
 
+    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
+        """As ``snap``, for a fit that is learned: the gradient of each of its numbers is the sum over the values that
+        it makes, that of the weight is straight-through.
+        """
+        values = self.decode(self.encode(groups.detach(), fit.detach()), fit) + (groups - groups.detach())
+        return values if self.whole else torch.where(groups == 0, 0.0, values)
+
+    def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The codes and the fit that ``decode`` to values [G, n] that lie on the grid already (up to the last bit, and
+        but for zeros where 0 is none of the values).
+        """
+        fit = self.fit(values)
+        return self.encode(values, fit), fit
+
     def divide(self, weight: Tensor, axis: int = 0) -> Tensor:
         """The groups [G, n] of a weight whose outputs lie along ``axis``, float32.
 
@@ -78,19 +95,23 @@ class Grid(ABC):
 
 @dataclass(kw_only=True)
 class Uniform(Grid):
-    """Evenly spaced values on both sides of 0: ``round(w / s) s``, ``s = max |w| / (2^(bits - 1) - 1)``.
+    """Evenly spaced values on both sides of 0: ``round(w / s) s``, ``s = max |w| / q``, ``q = 2^(bits - 1) - 1``.
 
-    Jacob et al. 2018, arXiv 1712.05877; of 8 bits it is the grid of onnxruntime.
+    Jacob et al. 2018, arXiv 1712.05877; of 8 bits it is the grid of onnxruntime. With ``learn`` the step s is a
+    parameter that begins with ``2 mean |w| / sqrt(q)``; what lies outside ``-q s`` to ``q s`` is clipped, and has no
+    gradient (LSQ: Esser et al. 2019, arXiv 1902.08153).
     """
 
     plain: ClassVar[str] = "bits"
 
     bits: int = 8
     """Of a code: one sign, and as many steps to each side as fit, 127 with 8."""
+    learn: bool = False
+    """Whether the step is learned."""
 
     def __post_init__(self):
         super().__post_init__()
-        _check(self.bits, 2)
+        check_bits(self.bits, 2)
 
     @property
     def levels(self) -> int:
@@ -103,12 +124,16 @@ class Uniform(Grid):
 
     def fit(self, groups: Tensor) -> Tensor:
         """``s``, [G, 1]; 1 where a group is (nearly) zero, as in onnxruntime."""
-        scale = torch.linalg.vector_norm(groups, math.inf, dim=1, keepdim=True) / self._top
+        if self.learn:
+            count = (groups != 0).sum(dim=1, keepdim=True).clamp(min=1)  # what is pruned has no part in the mean
+            scale = 2 * torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / count / math.sqrt(self._top)
+        else:
+            scale = torch.linalg.vector_norm(groups, math.inf, dim=1, keepdim=True) / self._top
         return torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
 
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
         """``round(w / s)``, halves to even, from 0 up."""
-        return torch.div(groups, fit).round_().long() + self._top
+        return torch.div(groups, fit).round_().clamp_(-self._top, self._top).long() + self._top
 
     def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
         """Codes times ``s``."""
@@ -118,18 +143,44 @@ class Uniform(Grid):
         """The same without codes, for training."""
         return torch.div(groups, fit).round_().mul_(fit)
 
+    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
+        """The same for a step that is learned: the rounding passes gradients unchanged, the clipping does not."""
+        scale = fit.abs().clamp(min=torch.finfo(torch.float32).tiny)
+        steps = (groups / scale).clamp(-self._top, self._top)
+        return (steps + (steps.round() - steps).detach()) * scale
+
+    def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest step of which all values are multiples: of a learned one the last may not occur."""
+        if not self.learn:
+            return super().store(values)
+        largest = torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)
+        fit, found = torch.ones_like(largest), largest == 0
+        for steps in range(1, self._top + 1):
+            scale = torch.where(found, 1.0, largest / steps)
+            places = values / scale
+            fits = ~found & ((places - places.round()).abs().amax(dim=1, keepdim=True) < 1e-3)
+            fit, found = torch.where(fits, scale, fit), found | fits
+        return self.encode(values, fit), fit
+
 
 @dataclass(kw_only=True)
 class Ternary(Grid):
-    """``-a, 0, a``: 0 up to ``d = 0.7 mean |w|``, a the mean magnitude above (TWN: Li, Zhang, Liu 2016, 1605.04711)."""
+    """``-a, 0, a``: 0 up to ``d = 0.7 mean |w|``, a the mean magnitude above (TWN: Li, Zhang, Liu 2016, 1605.04711).
+
+    With ``learn`` the two factors are parameters, one for each sign (TTQ: Zhu et al. 2016, arXiv 1612.01064).
+    """
 
     levels: ClassVar[int] = 3
 
+    learn: bool = False
+    """Whether the factors are learned."""
+
     def fit(self, groups: Tensor) -> Tensor:
-        """``a``, [G, 1]."""
+        """``a``, [G, 1], or twice that, [G, 2]."""
         above = self._above(groups)
         total = torch.linalg.vector_norm(groups * above, 1, dim=1, keepdim=True)
-        return total / above.sum(dim=1, keepdim=True).clamp(min=1)
+        factor = total / above.sum(dim=1, keepdim=True).clamp(min=1)
+        return factor.repeat(1, 2) if self.learn else factor
 
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
         """0, 1 and 2 for -a, 0 and a."""
@@ -137,7 +188,15 @@ class Ternary(Grid):
 
     def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
         """``-a, 0, a``."""
-        return (codes - 1) * fit
+        if not self.learn:
+            return (codes - 1) * fit
+        down, up = fit.abs().unsqueeze(2).unbind(1)
+        return (codes - 1).clamp(min=0) * up + (codes - 1).clamp(max=0) * down
+
+    def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The signs, and the largest magnitude, of each sign where the factors are learned."""
+        down, up = ((sign * values).amax(dim=1, keepdim=True).clamp(min=0) for sign in (-1, 1))
+        return values.sign().long() + 1, torch.cat([down, up], dim=1) if self.learn else torch.maximum(down, up)
 
     def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
         """The same without codes, for training."""
@@ -181,7 +240,7 @@ class PowerOfTwo(Grid):
 
     def __post_init__(self):
         super().__post_init__()
-        _check(self.bits, 2)
+        check_bits(self.bits, 2)
 
     @property
     def levels(self) -> int:
@@ -215,6 +274,7 @@ def _nearest_power(sizes: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(sizes), torch.where(mantissa > 0.75, exponent, exponent - 1))
 
 
-def _check(bits: int, least: int) -> None:
+def check_bits(bits: int, least: int) -> None:
+    """Raises ValueError if a code of so many bits is too short for a grid, or longer than a byte."""
     if not least <= bits <= 8:
         raise ValueError(f"bits: must be {least} to 8, not {bits}")

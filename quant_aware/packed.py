@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from quant_aware import grids
+from quant_aware import codebook, grids
 from quant_aware.fake_quant import FakeQuantInput, InputMemo
 from quant_aware.grids import Grid
 
@@ -68,8 +68,8 @@ def save_packed(
             continue
         grid, axis = quantized[name]
         groups = grid.divide(tensor, axis)
-        fit = grid.fit(groups)
-        found[name] = pack(grid.encode(groups, fit), grid.width)
+        codes, fit = grid.store(groups)
+        found[name] = pack(codes, grid.width)
         found[f"{name}.fit"] = fit.contiguous()
         if not grid.whole and (groups == 0).any():
             found[f"{name}.zeros"] = pack(groups == 0, 1)
@@ -83,7 +83,7 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
     found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
     for name, given in said.items():
         kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
-        grid = getattr(grids, kind)(**given)
+        grid = getattr(codebook if hasattr(codebook, kind) else grids, kind)(**given)
         like = torch.empty(shape)
         groups = grid.divide(like, axis)
         values = grid.decode(unpack(saved[name], grid.width, groups.numel()).view_as(groups), saved[f"{name}.fit"])

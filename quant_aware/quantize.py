@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import reduce
 from itertools import pairwise
 from typing import Literal
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from prune_schedules.schedule import START, Moment, Timeline
 from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
 from quant_aware.grids import Grid, Uniform
-from students.weights import add_step, latent, select, steps, uses
+from students.weights import add_step, latent, select, steps, steps_on, uses, values
 
 
 @dataclass(kw_only=True)
@@ -115,7 +116,8 @@ class Quantize:
             users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}
             grids = [self._grids(name)[1] for name in users]
             tables = all(isinstance(module, (nn.Linear, nn.Embedding)) for module in users.values())
-            if tables and all(each == grids[0] for each in grids) and not any(g.per == "tensor" for g in grids[0]):
+            one_scale = any(grid.per == "tensor" and not grid.learn for grid in grids[0])
+            if tables and all(each == grids[0] for each in grids) and not one_scale:
                 found.append(users)
         return found
 
@@ -132,21 +134,23 @@ class Quantize:
         memo, self._rows = InputMemo(self.activations or 8), []
         self._inputs: dict[nn.Module, tuple[FakeQuantInput, RemovableHandle]] = {}
         self._found: dict[nn.Module, FakeQuant] = {}
-        self._staged: list[FakeQuant | FakeQuantRows] = []
+        self._staged: list[FakeQuant] = []
+        fits: dict[int, nn.ParameterDict] = {}
         for name, module in chosen.items():
             key, grids = self._grids(name)
-            step = self._found[module] = FakeQuant(grids[-1], weight_axis(module))
+            step = self._found[module] = FakeQuant(grids, weight_axis(module))
+            step.prepare(latent(module))
+            # A table that is the head too is one weight, and learns once.
+            step.fits = fits.setdefault(id(latent(module)), step.fits)
             add_step(module, step)
             if key == "weights":
                 self._staged.append(step)
             if isinstance(module, nn.Embedding):
-                if not any(grid.per == "tensor" for grid in grids):
+                if not any(grid.per == "tensor" or grid.learn for grid in grids):
                     # In training only the rows that are looked up are quantized: each has its own scale, so it is the
                     # same, and a table of a vocabulary is far larger than a batch.
-                    rows = FakeQuantRows(grids[-1])
+                    rows = FakeQuantRows(step)
                     self._rows.append((rows, module.register_forward_hook(rows), step))
-                    if key == "weights":
-                        self._staged.append(rows)
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)
@@ -156,13 +160,20 @@ class Quantize:
 
     def update(self, step: int, timeline: Timeline) -> None:
         """Switches to the grid of a step, a pure function of it."""
-        begun = [grid for grid, start, _ in self.windows(timeline) if step >= start]
-        self.on = bool(begun)
-        self.grid = begun[-1] if begun else self.stairs[-1][1]
+        begun = sum(step >= start for _, start, _ in self.windows(timeline))
+        self.on, self.stage = begun > 0, begun - 1 if begun else len(self.stairs) - 1
+        self.grid = self.stairs[self.stage][1]
         for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
             part.enabled = self.on
         for part in self._staged:
-            part.grid = self.grid
+            part.stage = self.stage
+
+    def begin(self, was_on: bool) -> None:
+        """Has the grids that learn, and that the student has just been switched to, look at its weights as they are."""
+        for module, step in self._found.items():
+            if step in self._staged or not was_on:
+                before = steps_on(module)[: steps_on(module).index(step)]
+                step.begin(reduce(lambda w, other: other(w), before, values(module).detach()))
 
     def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Grid, int]]:
         """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""
@@ -204,7 +215,11 @@ class QuantizeAware(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
         """Switches right after the optimizer step, so that validation of a step sees its numerics."""
+        was_on, before = self.quantize.on, self.quantize.stage
         self._switch(trainer, module)
+        # Not where a run is resumed: what it had learned was in the checkpoint.
+        if (self.quantize.on, self.quantize.stage) != (was_on, before):
+            self.quantize.begin(was_on)
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)

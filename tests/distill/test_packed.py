@@ -32,8 +32,11 @@ ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop"
         ({"kind": "Ternary"}, 8, {"elements": ELEMENTS}, "2-bit"),
         ({"kind": "Binary", "per": "tensor"}, None, {"elements": ELEMENTS}, "1-bit"),
         ({"kind": "Uniform", "bits": 3, "per": 8}, 8, {"elements": ELEMENTS}, "3-bit"),
+        ({"kind": "Uniform", "bits": 4, "learn": True}, 8, {"neurons": NEURONS}, "4-bit"),
+        ({"kind": "Ternary", "learn": True}, None, {"elements": ELEMENTS}, "2-bit"),
+        ({"kind": "KMeans", "bits": 2}, None, {"elements": ELEMENTS, "neurons": NEURONS}, "2-bit"),
     ],
-    ids=["uniform", "ternary", "binary", "groups"],
+    ids=["uniform", "ternary", "binary", "groups", "learned", "learned ternary", "means"],
 )
 def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activations, prune, precision) -> None:
     given = {"weights": weights, "activations": activations, "start": "50%"}
@@ -87,9 +90,17 @@ def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
     assert export.largest_difference < 1e-4
 
 
+ROUNDED = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
+LEARNED = {
+    "20%": {"kind": "Uniform", "learn": True},
+    "40%": {"kind": "Ternary", "learn": True},
+    "60%": {"kind": "KMeans", "bits": 3},
+}
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stairs = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
+@pytest.mark.parametrize("stairs", [ROUNDED, LEARNED], ids=["rounded", "learned"])
+def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stairs: dict) -> None:
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize={"weights": stairs}, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from quant_aware.codebook import KMeans
+from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Binary, Grid, PowerOfTwo, Ternary, Uniform
 
 GRIDS = {
@@ -13,7 +15,11 @@ GRIDS = {
     "binary": Binary(per="tensor"),
     "powers": PowerOfTwo(bits=4),
     "powers 2": PowerOfTwo(bits=2),
+    "means": KMeans(bits=3, per="row"),
+    "learned 4": Uniform(bits=4, learn=True),
+    "learned ternary": Ternary(per=16, learn=True),
 }
+LEARNED = {name: grid for name, grid in GRIDS.items() if grid.learn}
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -22,7 +28,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def snapped(grid: Grid, weight: torch.Tensor, axis: int = 0) -> torch.Tensor:
     groups = grid.divide(weight, axis)
-    return grid.join(grid.snap(groups, grid.fit(groups)), weight, axis)
+    snap = grid.teach if grid.learn else grid.snap
+    return grid.join(snap(groups, grid.fit(groups)), weight, axis)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
@@ -33,7 +40,8 @@ def test_what_is_saved_makes_what_was_trained(grid, axis):
     fit = grid.fit(groups)
     codes = grid.encode(groups, fit)
     assert codes.dtype == torch.long and codes.min() >= 0 and codes.max() < grid.levels
-    assert torch.equal(grid.decode(codes, fit), grid.snap(groups, fit))
+    made = grid.teach(groups, fit) if grid.learn else grid.snap(groups, fit)
+    assert torch.equal(grid.decode(codes, fit), made)
     assert torch.equal(grid.join(groups, weight, axis), weight)
 
 
@@ -47,9 +55,9 @@ def test_zeros_stay_and_there_are_no_more_values_than_said(grid):
         assert len(group.unique()) <= grid.levels + (not grid.whole)
 
 
-@pytest.mark.parametrize("grid", [grid for grid in GRIDS.values() if grid.per == "row"], ids=lambda grid: f"{grid}")
-def test_what_is_masked_may_be_cut_out(grid):
-    weight = random(6, 32)
+@pytest.mark.parametrize("name", ["uniform 8", "ternary", "powers", "powers 2"])
+def test_what_is_masked_may_be_cut_out(name):
+    grid, weight = GRIDS[name], random(6, 32)
     masked = torch.cat([weight[:, :20], torch.zeros(6, 50), weight[:, 20:]], dim=1)
     found = torch.cat([snapped(grid, masked)[:, :20], snapped(grid, masked)[:, 70:]], dim=1)
     torch.testing.assert_close(found, snapped(grid, weight))
@@ -95,11 +103,92 @@ def test_powers_of_two_by_trying_all(bits):
     assert torch.equal(snapped(PowerOfTwo(bits=bits), weight[None])[0], expected)
 
 
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("factor", [1.0, 0.37, 2.9])
+def test_what_lies_on_a_grid_is_stored_as_it_is(grid, factor):
+    """Also where a fit that was learned is not that of the values, and some of these do not occur."""
+    groups = grid.divide(random(48, 32) * (random(48, 32, seed=1) > 0))
+    fit = grid.fit(groups) * (factor if grid.learn else 1.0)
+    values = grid.teach(groups, fit) if grid.learn else grid.snap(groups, fit)
+    codes, found = grid.store(values)
+    assert codes.min() >= 0 and codes.max() < grid.levels
+    made = torch.where(values == 0, 0.0, grid.decode(codes, found))
+    torch.testing.assert_close(made, values, rtol=1e-6, atol=1e-7)
+    if grid.whole:
+        assert torch.equal(grid.decode(codes, found) == 0, values == 0)
+
+
+def test_a_learned_step_has_the_gradient_of_lsq():
+    """By hand, in float64: round(v / s) - v / s inside, the end outside; and the weight's is 1 inside, 0 outside."""
+    grid, weight, s = Uniform(bits=3, learn=True), random(4, 40).double(), torch.tensor([0.3, 0.5, 0.2, 1.0]).double()
+    w, fit = weight.clone().requires_grad_(), s.view(-1, 1).clone().requires_grad_()
+    upstream = random(4, 40, seed=2).double()
+    values = grid.teach(w, fit)
+    (values * upstream).sum().backward()
+    places = weight / s[:, None]
+    expected = places.round().clamp(-3, 3)
+    torch.testing.assert_close(values, expected * s[:, None])
+    inside = places.abs() < 3
+    by_hand = torch.where(inside, places.round() - places, places.sign() * 3)
+    torch.testing.assert_close(fit.grad.flatten(), (by_hand * upstream).sum(1))
+    torch.testing.assert_close(w.grad, upstream * inside)
+    start = grid.fit(weight.float()).double().flatten()
+    torch.testing.assert_close(start, 2 * weight.abs().mean(1) / 3**0.5, rtol=1e-5, atol=0)
+
+
+def test_learned_factors_have_the_sum_of_their_values_gradients():
+    """TTQ: each factor that of the numbers it stands for."""
+    grid, weight, upstream = Ternary(learn=True), random(2, 50), random(2, 50, seed=1)
+    w, fit = weight.clone().requires_grad_(), torch.tensor([[0.5, 1.5], [1.0, 0.2]], requires_grad=True)
+    values = grid.teach(w, fit)
+    (values * upstream).sum().backward()
+    above = weight.abs() > 0.7 * weight.abs().mean(1, keepdim=True)
+    down, up = above & (weight < 0), above & (weight > 0)
+    torch.testing.assert_close(values, up * fit[:, 1:] - down * fit[:, :1])
+    by_hand = torch.stack([-(upstream * down).sum(1), (upstream * up).sum(1)], dim=1)
+    torch.testing.assert_close(fit.grad, by_hand)
+    assert torch.equal(w.grad, upstream)
+
+
+def test_means_are_means_of_what_is_nearest_and_learn_its_gradients():
+    grid, weight = KMeans(bits=2), random(1, 3000)
+    fit = grid.fit(weight, rounds=200)
+    codes = (weight[..., None] - fit[:, None]).abs().argmin(-1)
+    assert torch.equal(codes, grid.encode(weight, fit))
+    means = torch.stack([weight[codes == code].double().mean() for code in range(4)])
+    torch.testing.assert_close(fit[0].double(), means, atol=1e-5, rtol=1e-5)
+    # Lloyd and Max: the best four values for a normal distribution, and what they leave of its variance
+    torch.testing.assert_close(fit[0], torch.tensor([-1.51, -0.4528, 0.4528, 1.51]), atol=0.1, rtol=0)
+    assert float((grid.snap(weight, fit) - weight).square().mean()) == pytest.approx(0.1175, abs=0.01)
+    mixed = fit[:, [2, 0, 3, 1]].clone().requires_grad_()  # learned values may pass each other
+    upstream = random(1, 3000, seed=1)
+    (grid.teach(weight, mixed) * upstream).sum().backward()
+    sums = torch.stack([upstream[codes == code].sum() for code in (2, 0, 3, 1)])
+    torch.testing.assert_close(mixed.grad[0], sums)
+
+
+@pytest.mark.parametrize("grid", LEARNED.values(), ids=LEARNED)
+def test_a_step_learns_only_while_its_grid_is_on(grid):
+    step, weight = FakeQuant([grid, Uniform(bits=2)]), torch.nn.Parameter(random(8, 32))
+    step.prepare(weight)
+    assert [parameter.ndim for parameter in step.parameters()] == [1]
+    for stage, enabled, moves in [(0, False, False), (0, True, True), (1, True, False)]:
+        step.stage, step.enabled = stage, enabled
+        step.zero_grad()
+        (step(weight) * random(8, 32, seed=1)).sum().backward()
+        (fit,) = step.parameters()
+        assert bool(fit.grad.any()) == moves, "and a gradient it always has: other processes wait for it"
+    step.stage = 0
+    step.begin(3 * weight.detach())
+    torch.testing.assert_close(fit.view(len(grid.divide(weight)), -1), grid.fit(grid.divide(3 * weight.detach())))
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: Uniform(bits=1), "^bits: must be 2 to 8, not 1"),
         (lambda: PowerOfTwo(bits=9), "^bits: must be 2 to 8, not 9"),
+        (lambda: KMeans(bits=0), "^bits: must be 1 to 8, not 0"),
         (lambda: Ternary(per=1), "^per: must be row, tensor or a number above 1, not 1"),
         (lambda: Uniform(per=7).divide(random(2, 16)), "^per: 16 inputs do not divide into groups of 7"),
     ],

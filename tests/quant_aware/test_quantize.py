@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from prune_schedules.schedule import Timeline
+from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Binary, Ternary, Uniform
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
@@ -21,7 +22,7 @@ def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("weights", [Uniform(), Ternary()], ids=["int8", "ternary"])
+@pytest.mark.parametrize("weights", [Uniform(), Ternary(learn=True), KMeans()], ids=["int8", "ternary", "means"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
     model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
