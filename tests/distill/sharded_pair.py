@@ -16,6 +16,7 @@ from distill.chain import wait_for_rank_0
 from distill.sharded import get_ready, shard, unshard, watch
 from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
+from quant_aware.grids import Uniform
 from quant_aware.quantize import Quantize
 from students.families import depth, family
 from students.trace import Recorder, Signals
@@ -50,7 +51,8 @@ def compare(name: str, signals: str) -> list[str]:
     given, losses = batch(name), []
     given.pop("labels")
     for model in (plain, cut):
-        recorder, pruner, quantize = Recorder(model), Magnitude(sparsity=Constant(0.5), shape="neurons"), Quantize()
+        recorder, pruner = Recorder(model), Magnitude(sparsity=Constant(0.5), shape="neurons")
+        quantize = Quantize(weights=Uniform(learn=True))
         if signals == "logits":
             pruner.attach(model)
             quantize.attach(model)
@@ -59,6 +61,7 @@ def compare(name: str, signals: str) -> list[str]:
             shard(model, init_device_mesh("cpu", (2,)))
         if signals == "logits":
             pruner.update(0, TIME)
+            quantize.begin(was_on=False)
         trace = recorder.trace(given, asked)
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])
