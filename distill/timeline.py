@@ -61,6 +61,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         with config.blame(path):
             pruner.check(timeline)
     if experiment.quantize:
+        scheduled("quantize.share", "share of weights on a grid", experiment.quantize.share)
+        with config.blame("quantize"):
+            experiment.quantize.check(timeline)
         staged = isinstance(experiment.quantize.weights, dict)
         with config.blame("quantize" if staged else "quantize.start"):
             for grid, start, stop in experiment.quantize.windows(timeline):

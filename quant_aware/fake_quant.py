@@ -1,14 +1,9 @@
-"""The numerics of a quantized model in training, of int8 those that ONNX Runtime has when it is deployed.
-
-Weights: on a grid, that of int8 symmetric with one scale per output channel (per row of an embedding table).
-Activations: ``DynamicQuantizeLinear``, that is asymmetric, one range per tensor, taken from that very tensor.
-The range so depends on what else is in the batch, padding included, in training as in deployment.
+"""Weights on a grid while they are trained, by default that of ONNX Runtime's int8: one scale for each output.
 
 All is computed in float32; gradients are straight-through (Bengio et al. 2013, arXiv 1308.3432): rounding
-passes them unchanged. Nothing is clipped, since every range spans its tensor.
+passes them unchanged.
 """
 
-import weakref
 from typing import ClassVar
 
 import torch
@@ -50,33 +45,7 @@ def fake_quantize_weight(w: Tensor, grid: Grid | None = None, axis: int = 0) -> 
     """The values that take the place of a weight on a grid (the int8 one), with a straight-through gradient."""
     grid = grid or Uniform()
     groups = grid.divide(w.detach(), axis)
-    return _StraightThrough.apply(w, grid.join(grid.snap(groups, grid.fit(groups)), w, axis))
-
-
-def fake_quantize_activation(x: Tensor, bits: int = 8) -> Tensor:
-    """What is left of ``x`` after ONNX's DynamicQuantizeLinear and back, with a straight-through gradient.
-
-    ``scale = (max(x, 0) - min(x, 0)) / (2^bits - 1)``, ``zero = round(-min(x, 0) / scale)``,
-    ``scale * (saturate(round(x / scale) + zero) - zero)``, halves to even, over the whole tensor. A tensor of no
-    features, of a branch that was cut out, stays one.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
-    """
-    _check_bits(bits)
-    if x.shape[-1] == 0:
-        return x.clone()
-    top = 2**bits - 1
-    values = x.detach().float()
-    low, high = torch.aminmax(values)
-    low, high = low.clamp(max=0), high.clamp(min=0)
-    scale = (high - low) / top
-    scale = torch.where(scale == 0, 1.0, scale)
-    zero = (-low / scale).clamp(max=top).round()
-    # x >= low, so round(x / scale) + zero >= 0; only the top can be passed, by one, when two halves round up.
-    # torch's own fake_quantize multiplies by 1 / scale, so some codes differ by one, and is slower on CPU.
-    snapped = torch.div(values, scale).round_().clamp_max_(top - zero).mul_(scale)
-    return _StraightThrough.apply(x, snapped.to(x.dtype))
+    return StraightThrough.apply(w, grid.join(grid.snap(groups, grid.fit(groups)), w, axis))
 
 
 class FakeQuant(nn.Module):
@@ -94,6 +63,8 @@ class FakeQuant(nn.Module):
         super().__init__()
         self.grids, self.axis = grids or [Uniform()], axis
         self.stage, self.enabled = len(self.grids) - 1, False
+        self.share = 1.0
+        """Of the numbers, those that are rounded in training."""
         self.fits = nn.ParameterDict()
         """By stage, what a grid learns, flat: no weight decay for it."""
 
@@ -117,6 +88,14 @@ class FakeQuant(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """The weight as the deployed model will have it, in the shape and type of ``w``."""
+        rounded = self._round(w)
+        return self.drawn(w, rounded) if self.training and self.enabled else rounded
+
+    def drawn(self, w: Tensor, rounded: Tensor) -> Tensor:
+        """A weight of which the share is rounded and the rest is not."""
+        return rounded if self.share >= 1 else torch.where(torch.rand_like(w) < self.share, rounded, w)
+
+    def _round(self, w: Tensor) -> Tensor:
         learns = self.enabled and self.grid.learn
         idle = [fit for stage, fit in self.fits.items() if not (learns and stage == str(self.stage))]
         if idle:
@@ -147,57 +126,13 @@ class FakeQuantRows:
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         """The rows as they stand in the quantised table."""
-        return fake_quantize_weight(output.flatten(0, -2), self.step.grid).view_as(output) if self.enabled else output
+        if not self.enabled:
+            return output
+        rounded = fake_quantize_weight(output.flatten(0, -2), self.step.grid).view_as(output)
+        return self.step.drawn(output, rounded) if module.training else rounded
 
 
-class InputMemo:
-    """The last fake-quantised activation of a model: q, k and v read the very same tensor.
-
-    The source is held weakly, and its result goes with it, so nothing outlives the forward pass that made it.
-    A copy (deepcopy, pickle) starts empty.
-
-    Raises:
-        ValueError: if ``bits`` is not in 2 to 8.
-    """
-
-    def __init__(self, bits: int = 8):
-        _check_bits(bits)
-        self.bits = bits
-        self._forget()
-
-    def __reduce__(self):
-        return InputMemo, (self.bits,)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``fake_quantize_activation(x)``, computed once for the same tensor, content and gradient mode."""
-        # The compiler merges equal computations by itself, and cannot trace weak references.
-        if torch.compiler.is_compiling():
-            return fake_quantize_activation(x, self.bits)
-        key = (0 if x.is_inference() else x._version, torch.is_grad_enabled())
-        if self._source is None or self._source() is not x or self._key != key:
-            result = fake_quantize_activation(x, self.bits)
-            self._forget()  # first: the old result may be the last to hold its source, whose end would empty this
-            self._source, self._result, self._key = weakref.ref(x, self._forget), result, key
-        return self._result
-
-    def _forget(self, source: weakref.ref | None = None) -> None:
-        if source is None or source is self._source:
-            self._source = self._result = self._key = None
-
-
-class FakeQuantInput:
-    """A forward pre-hook of a linear layer: fake-quantises its first positional argument, if ``enabled``."""
-
-    def __init__(self, memo: InputMemo):
-        self.memo = memo
-        self.enabled = False
-
-    def __call__(self, module: nn.Module, args: tuple) -> tuple:
-        """The arguments with which the layer is called."""
-        return (self.memo(args[0]), *args[1:]) if self.enabled else args
-
-
-class _StraightThrough(torch.autograd.Function):
+class StraightThrough(torch.autograd.Function):
     """Forward ``snapped``, backward to ``x`` as if it were ``x``; saves nothing and copies nothing."""
 
     @staticmethod
@@ -243,8 +178,3 @@ class _Aside(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
         return grad, *(torch.zeros_like(idle) for idle in ctx.saved_tensors)
-
-
-def _check_bits(bits: int) -> None:
-    if not 2 <= bits <= 8:
-        raise ValueError(f"bits: must be 2 to 8, not {bits}")

@@ -227,6 +227,10 @@ class Binary(Grid):
         """``-a, a``."""
         return (2 * codes - 1) * fit
 
+    def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The signs and the magnitude, which a mean of equal numbers may miss by the last bit."""
+        return self.encode(values, values), values.abs().amax(dim=1, keepdim=True)
+
 
 @dataclass(kw_only=True)
 class PowerOfTwo(Grid):

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from quant_aware import codebook, grids
-from quant_aware.fake_quant import FakeQuantInput, InputMemo
+from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.grids import Grid
 
 FILE = "student.packed.safetensors"
@@ -29,9 +29,9 @@ class OnGrid(NamedTuple):
 
 
 class Rounded(NamedTuple):
-    """Linear layers, by name, whose inputs are rounded, and to how many bits."""
+    """Linear layers, by name, whose inputs are rounded, and how."""
 
-    bits: int
+    kind: Activations
     layers: list[str]
 
 
@@ -74,7 +74,8 @@ def save_packed(
         if not grid.whole and (groups == 0).any():
             found[f"{name}.zeros"] = pack(groups == 0, 1)
         said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | vars(grid)
-    save_file(found, path, metadata={"grids": json.dumps(said), "inputs": json.dumps(inputs)})
+    rounded = inputs and vars(inputs.kind) | {"layers": inputs.layers}
+    save_file(found, path, metadata={"grids": json.dumps(said), "inputs": json.dumps(rounded)})
 
 
 def load_packed(path: str | Path) -> dict[str, Tensor]:
@@ -107,8 +108,8 @@ def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
     if unexpected or set(missing) - set(model.all_tied_weights_keys):
         raise ValueError(f"{path} does not hold a {type(model).__name__}: {', '.join([*unexpected, *missing])}")
     if inputs := _said(path, "inputs"):
-        bits, layers = inputs
-        hook = FakeQuantInput(InputMemo(bits))
+        layers = inputs.pop("layers")
+        hook = FakeQuantInput(InputMemo(Activations(**inputs)))
         hook.enabled = True
         for name in layers:
             model.get_submodule(name).register_forward_pre_hook(hook)

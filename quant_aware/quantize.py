@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from prune_schedules.schedule import START, Moment, Timeline
-from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
+from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
+from quant_aware.activations import Activations, FakeQuantInput, InputMemo
+from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.grids import Grid, Uniform
 from students.weights import add_step, latent, select, steps, steps_on, uses, values
 
@@ -31,14 +32,17 @@ class Quantize:
             as in ``{40%: 8, 60%: 4, 80%: {kind: Ternary}}``.
         mixed: grids of their own for weights by a pattern of their name in the student's file, the first that matches,
             as in ``{"*embeddings*": 8, "classifier.*": null}``; null leaves a weight alone.
-        activations: bits of the inputs of linear layers; null leaves them alone.
+        activations: how the inputs of linear layers are rounded, a number being bits; null leaves them alone.
+        share: of the numbers of each weight, those that a step of training rounds, drawn anew each time; all are when
+            the student is judged (quant-noise: Fan et al. 2020, arXiv 2004.07320).
         target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
         start: the moment from which the student trains with them, where ``weights`` does not say it.
     """
 
     weights: Grid | dict[str, Grid] = field(default_factory=Uniform)
     mixed: dict[str, Grid | None] = field(default_factory=dict)
-    activations: Literal[8] | None = 8
+    activations: Activations | None = field(default_factory=Activations)
+    share: Schedule = Constant(1.0)
     target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
 
@@ -53,9 +57,10 @@ class Quantize:
             self.stairs = [(self.start, self.weights)]
         self.grid = self.stairs[-1][1]
         """In the end; while it trains, at present."""
-        int8 = all(grid == Uniform() for grid in (self.grid, *self.mixed.values())) and self.activations == 8
+        plain = all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
+        int8 = plain and self.activations == Activations()
         if self.target == "onnxruntime" and not int8:
-            why = "computes with 8 bits, weights uniform and per row, and 8-bit activations"
+            why = "computes with 8 bits, weights uniform and per row, activations per tensor"
             raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
         self.target = self.target or ("onnxruntime" if int8 else "packed")
 
@@ -66,6 +71,16 @@ class Quantize:
             return "int8"
         widths = {grid.width for grid in (self.stairs[-1][1], *self.mixed.values()) if grid}
         return f"{' and '.join(map(str, sorted(widths)))}-bit"
+
+    def check(self, timeline: Timeline) -> None:
+        """Looks through the schedule of the share.
+
+        Raises:
+            ValueError: if it is none at some step.
+        """
+        for step in range(timeline.total_steps):
+            if not 0 <= self.share.value(step, timeline) <= 1:
+                raise ValueError(f"share: is {self.share.value(step, timeline)} at step {step}; it is 0 to 1")
 
     def windows(self, timeline: Timeline) -> list[tuple[Grid, int, int]]:
         """Each grid with the steps at which the student begins and ceases to train on it.
@@ -131,7 +146,7 @@ class Quantize:
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
         """Puts the steps on, switched off; returns what was skipped and why."""
         chosen, skipped = self.find(model)
-        memo, self._rows = InputMemo(self.activations or 8), []
+        memo, self._rows = InputMemo(self.activations), []
         self._inputs: dict[nn.Module, tuple[FakeQuantInput, RemovableHandle]] = {}
         self._found: dict[nn.Module, FakeQuant] = {}
         self._staged: list[FakeQuant] = []
@@ -167,6 +182,8 @@ class Quantize:
             part.enabled = self.on
         for part in self._staged:
             part.stage = self.stage
+        for part in self._found.values():
+            part.share = self.share.value(step, timeline)
 
     def begin(self, was_on: bool) -> None:
         """Has the grids that learn, and that the student has just been switched to, look at its weights as they are."""

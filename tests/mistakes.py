@@ -308,7 +308,12 @@ AGAINST_THE_WORLD = {
     "a grid that the runtime has not": (
         "{start: 50%}",
         "{weights: 4, target: onnxruntime}",
-        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, and 8-bit activations; ",
+        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor; ",
+    ),
+    "more than all of a weight": (
+        "{start: 50%}",
+        "{share: {kind: Linear, initial: 2, to: 1}}",
+        "8: quantize.share: is 2.0 at step 0; it is 0 to 1",
     ),
     "grids that do not follow each other": (
         "{start: 50%}",

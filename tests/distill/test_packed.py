@@ -32,7 +32,7 @@ ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop"
         ({"kind": "Ternary"}, 8, {"elements": ELEMENTS}, "2-bit"),
         ({"kind": "Binary", "per": "tensor"}, None, {"elements": ELEMENTS}, "1-bit"),
         ({"kind": "Uniform", "bits": 3, "per": 8}, 8, {"elements": ELEMENTS}, "3-bit"),
-        ({"kind": "Uniform", "bits": 4, "learn": True}, 8, {"neurons": NEURONS}, "4-bit"),
+        ({"kind": "Uniform", "bits": 4, "learn": True}, {"bits": 8, "per": "token"}, {"neurons": NEURONS}, "4-bit"),
         ({"kind": "Ternary", "learn": True}, None, {"elements": ELEMENTS}, "2-bit"),
         ({"kind": "KMeans", "bits": 2}, None, {"elements": ELEMENTS, "neurons": NEURONS}, "2-bit"),
     ],
@@ -101,6 +101,7 @@ LEARNED = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("stairs", [ROUNDED, LEARNED], ids=["rounded", "learned"])
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stairs: dict) -> None:
-    folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize={"weights": stairs}, prune=None)
+    given = {"weights": stairs, "share": {"kind": "Linear", "initial": 0.2, "to": 1.0}}
+    folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}

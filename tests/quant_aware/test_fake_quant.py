@@ -10,13 +10,8 @@ from onnx import TensorProto, helper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from quant_aware.fake_quant import (
-    InputMemo,
-    fake_quantize_activation,
-    fake_quantize_weight,
-    quantize_weight,
-    weight_axis,
-)
+from quant_aware.activations import Activations, InputMemo, fake_quantize_activation
+from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
 from quant_aware.grids import Uniform
 
 
@@ -161,13 +156,41 @@ def test_gradient_passes_straight_through(function, dtype):
 
 @pytest.mark.parametrize("bits", [1, 9])
 def test_bits_out_of_range_are_refused(bits):
-    users = (
-        InputMemo,
-        lambda bits: fake_quantize_activation(random(2, 2), bits),
-    )
-    for user in users:
-        with pytest.raises(ValueError, match="^bits: must be 2 to 8"):
-            user(bits)
+    with pytest.raises(ValueError, match="^bits: must be 2 to 8"):
+        Activations(bits=bits)
+
+
+def test_a_token_has_a_range_of_its_own():
+    """Each row as if it were alone, in any company; of one token it is the range of the tensor."""
+    x, kind = random(3, 5, 16) * torch.arange(1, 6)[:, None], Activations(bits=4, per="token")
+    rounded = fake_quantize_activation(x, kind)
+    for i, j in [(0, 0), (1, 3), (2, 4)]:
+        alone = x[i, j].double().numpy()
+        low, high = min(alone.min(), 0), max(alone.max(), 0)
+        scale = np.float32((high - low) / 15)
+        zero = np.clip(np.round(-low / scale), 0, 15)
+        expected = (np.clip(np.round(alone / scale) + zero, 0, 15) - zero) * scale
+        np.testing.assert_allclose(rounded[i, j].numpy(), expected, atol=1e-5)
+        assert torch.equal(rounded[i, j], fake_quantize_activation(x[i, j], Activations(bits=4)))
+    padded = torch.cat([x, 100 * random(3, 2, 16, seed=1)], dim=1)
+    assert torch.equal(fake_quantize_activation(padded, kind)[:, :5], rounded)
+    with_gradient = x.clone().requires_grad_()
+    fake_quantize_activation(with_gradient, kind).sum().backward()
+    assert torch.equal(with_gradient.grad, torch.ones_like(x))
+
+
+def test_a_share_is_rounded_in_training_and_all_is_in_evaluation():
+    step, weight = FakeQuant([Uniform(bits=2)]), random(200, 200)
+    step.enabled, step.share = True, 0.3
+    torch.manual_seed(0)
+    rounded, drawn = step.eval()(weight), step.train()(weight)
+    there = rounded != weight
+    assert there.float().mean() > 0.99
+    assert (drawn[there] == rounded[there]).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(drawn[drawn != rounded], weight[drawn != rounded])
+    assert not torch.equal(step(weight), drawn), "drawn anew each time"
+    step.share = 1.0
+    assert torch.equal(step(weight), rounded)
 
 
 def test_weight_axis_by_kind():

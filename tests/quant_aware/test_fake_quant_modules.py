@@ -8,14 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from quant_aware.fake_quant import (
-    FakeQuant,
-    FakeQuantInput,
-    InputMemo,
-    fake_quantize_activation,
-    fake_quantize_weight,
-    weight_axis,
-)
+from quant_aware.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, weight_axis
 
 
 class Block(nn.Module):
@@ -75,7 +69,7 @@ def test_switched_off_nothing_changes_and_switched_on_everything_is_quantised():
 def test_three_readers_share_one_computation(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "quant_aware.fake_quant.fake_quantize_activation",
+        "quant_aware.activations.fake_quantize_activation",
         lambda x, bits: calls.append(x) or fake_quantize_activation(x, bits),
     )
     switch(quantised(Block()), True)(IDS).sum().backward()
@@ -127,7 +121,7 @@ def test_copies_work_and_share_a_memo_of_their_own():
     clone, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(hook(model.q)))
     assert torch.equal(clone(IDS), model(IDS))
     assert hook(clone.q).memo is hook(clone.k).memo is not hook(model.q).memo
-    assert pickled.enabled and pickled.memo.bits == 8
+    assert pickled.enabled and pickled.memo.kind.bits == 8
 
 
 def test_inference_mode_and_autocast():

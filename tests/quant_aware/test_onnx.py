@@ -13,15 +13,8 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from quant_aware.fake_quant import (
-    FakeQuant,
-    FakeQuantInput,
-    InputMemo,
-    fake_quantize_activation,
-    fake_quantize_weight,
-    quantize_weight,
-    weight_axis,
-)
+from quant_aware.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
 from quant_aware.onnx import OnnxModel, export_onnx, file_bytes, quantize_onnx
 
 LAYERS = (nn.Linear, Conv1D, nn.Embedding)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from prune_schedules.schedule import Timeline
+from quant_aware.activations import Activations
 from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Binary, Ternary, Uniform
@@ -92,6 +93,7 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
         ({"weights": {"10%": Ternary(), "50%": Uniform()}}, "onnxruntime", "int8"),
         ({"target": "packed"}, "packed", "8-bit"),
         ({"activations": None}, "packed", "8-bit"),
+        ({"activations": Activations(per="token")}, "packed", "8-bit"),
         ({"weights": Uniform(per="tensor")}, "packed", "8-bit"),
         ({"mixed": {"*": Binary()}}, "packed", "1 and 8-bit"),
         ({"mixed": {"classifier.*": None}}, "packed", "8-bit"),
