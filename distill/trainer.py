@@ -27,7 +27,7 @@ from distill.timeline import settled
 from prune_schedules import L0, Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.shapes import Shape
-from quant_aware.quantize import QuantizeAware
+from quant_aware.aware import QuantizeAware
 from students.replace import Replace
 
 _IN_SHARDS = (L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)

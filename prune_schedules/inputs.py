@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Timeline
-from students.families import blocks, family
+from students.reading import positions
 from students.weights import latent
 
 
@@ -48,7 +48,7 @@ class Reading(Pruner):
         """Put masks on the model, all off, and begin with nothing seen."""
         super().attach(model, seed)
         self._readers = [part.reader for part in self.parts]
-        self._positions = [_positions(model)[reader] for reader in self._readers]
+        self._positions = [positions(model)[reader] for reader in self._readers]
         self._hooks: list[RemovableHandle] = []
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
@@ -101,14 +101,3 @@ class Reading(Pruner):
         """Take it up."""
         device = latent(self._readers[0]).device
         self.seen = dict(zip(self._readers, (tensor.to(device) for tensor in state["seen"]), strict=True))
-
-
-def _positions(model: PreTrainedModel) -> dict[nn.Module, str]:
-    """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
-    found = {}
-    for name, stack in family(model.config).stacks.items():
-        for block in blocks(model, name):
-            found |= dict.fromkeys(block.modules(), name)
-            if cross := stack.attention.get("cross"):
-                found |= {block.get_submodule(each.path): "encoder" for each in (cross.key, cross.value)}
-    return found

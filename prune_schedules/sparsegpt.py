@@ -5,6 +5,7 @@ from torch import Tensor
 
 from prune_schedules.inputs import Reading
 from prune_schedules.scores import lowest
+from students.reading import inverse_factor
 from students.weights import latent, like, out_axis, values
 
 
@@ -26,9 +27,7 @@ def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: 
         The new weight, zero where it is removed, and what is kept (bool, [out, in]).
     """
     weight, dtype = weight.to(torch.float64, copy=True), weight.dtype
-    gram = gram.to(torch.float64)
-    damped = gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    factor = inverse_factor(gram)
     kept = torch.ones_like(weight, dtype=torch.bool)
     for start in range(0, weight.shape[1], width):
         stop = min(start + width, weight.shape[1])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import pairwise
 from typing import Literal
 
-from lightning import Callback, LightningModule, Trainer
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
 from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
-from quant_aware.grids import Grid, Uniform
+from quant_aware.gptq import gptq
+from quant_aware.grids import Grid, Ternary, Uniform
+from students.reading import grams
 from students.weights import add_step, latent, select, steps, steps_on, uses, values
 
 
@@ -36,6 +39,8 @@ class Quantize:
         share: of the numbers of each weight, those that a step of training rounds, drawn anew each time; all are when
             the student is judged (quant-noise: Fan et al. 2020, arXiv 2004.07320).
         target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
+        gptq: the batches of training rows by whose inputs weights are rounded when a grid that learns begins, so that
+            what one spoils others make good; training goes on from there.
         start: the moment from which the student trains with them, where ``weights`` does not say it.
     """
 
@@ -43,6 +48,7 @@ class Quantize:
     mixed: dict[str, Grid | None] = field(default_factory=dict)
     activations: Activations | None = field(default_factory=Activations)
     share: Schedule = Constant(1.0)
+    gptq: int = 0
     target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
 
@@ -57,6 +63,10 @@ class Quantize:
             self.stairs = [(self.start, self.weights)]
         self.grid = self.stairs[-1][1]
         """In the end; while it trains, at present."""
+        if self.gptq < 0:
+            raise ValueError(f"gptq: a number of batches, not {self.gptq}")
+        if self.gptq and not any(map(apart, [grid for _, grid in self.stairs] + list(self.mixed.values()))):
+            raise ValueError("gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans")
         plain = all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
         int8 = plain and self.activations == Activations()
         if self.target == "onnxruntime" and not int8:
@@ -178,19 +188,41 @@ class Quantize:
         begun = sum(step >= start for _, start, _ in self.windows(timeline))
         self.on, self.stage = begun > 0, begun - 1 if begun else len(self.stairs) - 1
         self.grid = self.stairs[self.stage][1]
-        for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
-            part.enabled = self.on
+        self._switch(self.on)
         for part in self._staged:
             part.stage = self.stage
         for part in self._found.values():
             part.share = self.share.value(step, timeline)
 
-    def begin(self, was_on: bool) -> None:
-        """Has the grids that learn, and that the student has just been switched to, look at its weights as they are."""
-        for module, step in self._found.items():
-            if step in self._staged or not was_on:
-                before = steps_on(module)[: steps_on(module).index(step)]
-                step.begin(reduce(lambda w, other: other(w), before, values(module).detach()))
+    def _switch(self, on: bool) -> None:
+        for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
+            part.enabled = on
+
+    @torch.no_grad()
+    def begin(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
+        """Has the grids that learn, and that the student has just been switched to, look at its weights as they are,
+        and moves these if ``gptq`` says so.
+
+        Args:
+            model: the student.
+            was_on: whether there was another grid before.
+            batches: whose inputs are looked at.
+        """
+        chosen = {module: step for module, step in self._found.items() if step in self._staged or not was_on}
+        found = {}
+        if self.gptq:
+            self._switch(False)  # what layers read while nothing is rounded
+            found = grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
+            self._switch(True)
+        for module, step in chosen.items():
+            before = steps_on(module)[: steps_on(module).index(step)]
+            weight = reduce(lambda w, other: other(w), before, values(module))
+            step.begin(weight)
+            if module in found:
+                rows = weight.movedim(step.axis, 0)
+                fit = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
+                rounded = gptq(rows, found[module], step.grid, fit).movedim(0, step.axis)
+                latent(module).copy_(torch.where(weight == 0, latent(module), rounded))
 
     def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Grid, int]]:
         """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""
@@ -213,31 +245,6 @@ class Quantize:
             handle.remove()
 
 
-class QuantizeAware(Callback):
-    """Puts fake quantization on in ``setup``, before weights are restored or sharded, and switches it by the step."""
-
-    def __init__(self, quantize: Quantize):
-        self.quantize = quantize
-        self.skipped: dict[str, str] = {}
-
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Attaches to ``module.student``."""
-        self.skipped = self.quantize.attach(module.student)
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Switches as the first step of this process asks."""
-        self._switch(trainer, module)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
-    ) -> None:
-        """Switches right after the optimizer step, so that validation of a step sees its numerics."""
-        was_on, before = self.quantize.on, self.quantize.stage
-        self._switch(trainer, module)
-        # Not where a run is resumed: what it had learned was in the checkpoint.
-        if (self.quantize.on, self.quantize.stage) != (was_on, before):
-            self.quantize.begin(was_on)
-
-    def _switch(self, trainer: Trainer, module: LightningModule) -> None:
-        self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.grid.width if self.quantize.on else 32
+def apart(grid: Grid | None) -> bool:
+    """Whether a grid learns, and rounds each number by itself."""
+    return grid is not None and grid.learn and not isinstance(grid, Ternary)

@@ -310,6 +310,11 @@ AGAINST_THE_WORLD = {
         "{weights: 4, target: onnxruntime}",
         "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor; ",
     ),
+    "weights that are rounded again at each step, moved once": (
+        "{start: 50%}",
+        "{weights: 4, gptq: 8}",
+        "8: quantize.gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans",
+    ),
     "more than all of a weight": (
         "{start: 50%}",
         "{share: {kind: Linear, initial: 2, to: 1}}",

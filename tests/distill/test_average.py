@@ -14,7 +14,8 @@ from distill.optimizer import Optimizer
 from losses import HiddenMSE, Labels, Logits
 from prune_schedules import Magnitude, Prune
 from prune_schedules.schedule import Moment, Steps, Timeline
-from quant_aware.quantize import Quantize, QuantizeAware
+from quant_aware.aware import QuantizeAware
+from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
 from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, collate, rows
 from tests.distill.worlds import three_classes

@@ -102,6 +102,7 @@ LEARNED = {
 @pytest.mark.parametrize("stairs", [ROUNDED, LEARNED], ids=["rounded", "learned"])
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stairs: dict) -> None:
     given = {"weights": stairs, "share": {"kind": "Linear", "initial": 0.2, "to": 1.0}}
+    given |= {"gptq": 2} if stairs is LEARNED else {}
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}

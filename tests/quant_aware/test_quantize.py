@@ -10,7 +10,7 @@ from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Binary, Ternary, Uniform
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from quant_aware.quantize import Quantize
-from students.weights import fold, steps, uses
+from students.weights import fold, latent, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -58,6 +58,25 @@ def test_int8_of_such_a_model_is_what_onnxruntime_computes(tmp_path):
     valid = inputs["attention_mask"].bool()
     assert (found.argmax(-1) == trained.argmax(-1))[valid].float().mean() > 0.95
     assert float((found - trained)[valid].abs().max()) < 0.1 * float(trained[valid].std())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_weights_are_moved_so_that_outputs_stay(name):
+    """Those of the layers in blocks, and no tables."""
+    errors, moved = {}, {}
+    for batches in (0, 1):
+        model, rows = tiny(name).eval(), batch(name)
+        rows.pop("labels", None)
+        exact, quantize = model(**rows).logits, Quantize(weights=Uniform(bits=4, learn=True), activations=None)
+        quantize.gptq = batches
+        before = {module: module.weight.clone() for module in quantize.find(model)[0].values()}
+        attached(model, quantize)
+        quantize.begin(model, False, [rows])
+        errors[batches] = float((model(**rows).logits - exact).square().mean())
+        moved[batches] = [module for module, weight in before.items() if not torch.equal(latent(module), weight)]
+    assert errors[1] < errors[0] and not moved[0]
+    assert moved[1] and not any(isinstance(module, torch.nn.Embedding) for module in moved[1])
 
 
 def test_one_table_cannot_lie_on_two_grids():

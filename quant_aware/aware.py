@@ -1,0 +1,48 @@
+"""Fake quantization in the loop: put on before the first step, and switched by the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from quant_aware.quantize import Quantize
+
+
+class QuantizeAware(Callback):
+    """Puts fake quantization on in ``setup``, before weights are restored or sharded, and switches it by the step."""
+
+    def __init__(self, quantize: Quantize):
+        self.quantize = quantize
+        self.skipped: dict[str, str] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Attaches to ``module.student``."""
+        self.skipped = self.quantize.attach(module.student)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Switches as the first step of this process asks."""
+        self._switch(trainer, module)
+        if self.quantize.on and trainer.global_step == 0:
+            self.quantize.begin(module.student, False, self._calibration(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
+        """Switches right after the optimizer step, so that validation of a step sees its numerics."""
+        was_on, before = self.quantize.on, self.quantize.stage
+        self._switch(trainer, module)
+        # Not where a run is resumed: what it had learned was in the checkpoint.
+        if (self.quantize.on, self.quantize.stage) != (was_on, before):
+            self.quantize.begin(module.student, was_on, self._calibration(trainer))
+
+    def _calibration(self, trainer: Trainer) -> Iterator[dict[str, Tensor]]:
+        """The first batches of the epoch, of this process; nothing that training reads moves on by it."""
+        loader, world = trainer.train_dataloader, trainer.world_size
+        for group in loader.batch_sampler.order()[: self.quantize.gptq]:
+            yield loader.collate_fn([loader.dataset[i] for i in group[trainer.global_rank :: world]])
+
+    def _switch(self, trainer: Trainer, module: LightningModule) -> None:
+        self.quantize.update(trainer.global_step, module.timeline)
+        module.status["bits"] = self.quantize.grid.width if self.quantize.on else 32

@@ -1,0 +1,60 @@
+"""What the layers of a model read: whose positions, and how their inputs hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed, nn
+from transformers import PreTrainedModel
+
+from students.families import blocks, family
+from students.trace import inputs, valid_positions
+
+
+def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
+    """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
+    found = {}
+    for name, stack in family(model.config).stacks.items():
+        for block in blocks(model, name):
+            found |= dict.fromkeys(block.modules(), name)
+            if cross := stack.attention.get("cross"):
+                found |= {block.get_submodule(each.path): "encoder" for each in (cross.key, cross.value)}
+    return found
+
+
+@torch.no_grad()
+def grams(
+    model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
+) -> dict[nn.Module, Tensor]:
+    """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
+    and all processes; the model runs in evaluation, and is left in the mode in which it was.
+    """
+    stacks, found, mode, valid = positions(model), {}, model.training, {}
+
+    def hear(module: nn.Module, args: tuple[Tensor]) -> None:
+        rows = args[0][valid[stacks[module]]].float()
+        found[module] = found.get(module, 0.0) + rows.T @ rows
+
+    hooks = [module.register_forward_pre_hook(hear) for module in modules if module in stacks]
+    model.eval()
+    for batch in batches:
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        valid |= valid_positions(model.config, batch)
+        model(**inputs(model, batch))
+    model.train(mode)
+    for hook in hooks:
+        hook.remove()
+    if distributed.is_available() and distributed.is_initialized():
+        for gram in found.values():
+            distributed.all_reduce(gram)
+    return found
+
+
+def inverse_factor(gram: Tensor) -> Tensor:
+    """The upper Cholesky factor of ``(X'X + 1 % of its mean diagonal)^-1``, float64, [in, in]: by it an error in one
+    input is made good in the later ones (OBS: Hassibi and Stork 1993).
+    """
+    gram = gram.to(torch.float64)
+    damped = gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
