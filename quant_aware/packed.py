@@ -52,8 +52,8 @@ def save_packed(
 ) -> None:
     """Writes weights that lie on their grids as codes, in a safetensors file, and all others as they are.
 
-    Beside the codes of ``name`` lie ``name.fit`` and, where a grid has no 0 and the weight has, ``name.zeros``, a bit
-    for each number. Which grids they are is in the file's metadata.
+    Beside the codes of ``name`` lie ``name.fit`` and, where a grid has no 0 and the weight has, ``name.zeros``: a bit
+    for each number, or, where that is shorter, the places of the zeros. Which grids they are is in the metadata.
 
     Args:
         tensors: all that is to be saved, by name, on the CPU.
@@ -72,7 +72,9 @@ def save_packed(
         found[name] = pack(codes, grid.width)
         found[f"{name}.fit"] = fit.contiguous()
         if not grid.whole and (groups == 0).any():
-            found[f"{name}.zeros"] = pack(groups == 0, 1)
+            places = (groups == 0).flatten().nonzero().flatten().int()
+            bits = pack(groups == 0, 1)
+            found[f"{name}.zeros"] = places if places.nbytes < bits.nbytes else bits
         said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | vars(grid)
     rounded = inputs and vars(inputs.kind) | {"layers": inputs.layers}
     save_file(found, path, metadata={"grids": json.dumps(said), "inputs": json.dumps(rounded)})
@@ -89,9 +91,13 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
         groups = grid.divide(like, axis)
         values = grid.decode(unpack(saved[name], grid.width, groups.numel()).view_as(groups), saved[f"{name}.fit"])
         if f"{name}.zeros" in saved:
-            values = torch.where(unpack(saved[f"{name}.zeros"], 1, groups.numel()).view_as(groups) == 1, 0.0, values)
+            values.view(-1)[_places(saved[f"{name}.zeros"], groups.numel())] = 0.0
         found[name] = grid.join(values, like, axis)
     return found
+
+
+def _places(zeros: Tensor, count: int) -> Tensor:
+    return zeros.long() if zeros.dtype == torch.int32 else unpack(zeros, 1, count).nonzero().flatten()
 
 
 def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:

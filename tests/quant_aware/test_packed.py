@@ -21,12 +21,10 @@ def test_codes_are_packed_side_by_side(width, count):
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("pruned", [False, True])
-def test_what_was_trained_comes_out_of_the_file(grid, axis, pruned, tmp_path):
+@pytest.mark.parametrize("above", [-10.0, -2.5, 0.0], ids=["whole", "few zeros", "half zeros"])
+def test_what_was_trained_comes_out_of_the_file(grid, axis, above, tmp_path):
     """Of the weight that lies on its grid already, as a folded student's does."""
-    weight = random(48, 32)
-    if pruned:
-        weight *= random(48, 32, seed=1) > 0
+    weight = random(48, 32) * (random(48, 32, seed=1) > above)
     folded = snapped(grid, weight, axis)
     tensors = {"a.weight": folded, "a.bias": random(48)}
     save_packed(tensors, {"a.weight": OnGrid(grid, axis)}, tmp_path / "x.safetensors")
@@ -46,3 +44,13 @@ def test_the_file_is_as_small_as_its_bits(name, share, tmp_path):
     save_packed({"weight": weight}, {"weight": OnGrid(GRIDS[name], 0)}, tmp_path / "packed.safetensors")
     whole, packed = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "packed"))
     assert packed < share * whole + 256 * 4 + 500
+
+
+def test_few_zeros_are_named_and_many_have_a_bit_each(tmp_path):
+    grid, weight = GRIDS["binary"], random(64, 64)
+    sizes = []
+    for zeros in (0, 1, 64 * 64 // 2):
+        weight.flatten()[:zeros] = 0
+        save_packed({"a": snapped(grid, weight)}, {"a": OnGrid(grid, 0)}, tmp_path / "x.safetensors")
+        sizes.append((tmp_path / "x.safetensors").stat().st_size)
+    assert sizes[1] < sizes[0] + 150 < sizes[2] < sizes[0] + 64 * 64 // 8 + 150
