@@ -11,7 +11,7 @@ from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.runs import Module, fit
+from tests.prune_schedules.runs import fit, resume
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=10)
 
@@ -260,45 +260,39 @@ def test_the_schedule_is_checked_before_the_first_step():
     Magnitude(sparsity=Cubic(to=1.0)).check(TIMELINE)
 
 
-def trained(folder, stop: int, start: int = 0) -> tuple[Module, Prune]:
+def three_shapes() -> Prune:
     window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
-    prune = Prune(
+    return Prune(
         {
             "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
             "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
             "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
         }
     )
-    return fit(folder, prune, stop, start), prune
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    return folder, *trained(folder, 12)
+    prune = three_shapes()
+    return fit(tmp_path_factory.mktemp("run"), prune), prune
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [2, 4, 5, 8, 9, 11])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    folder, whole, _ = uninterrupted
-    checkpoint = f"at-step={start}.ckpt"
-    (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
-    resumed, _ = trained(tmp_path, 12, start)
-    assert resumed.seen == whole.seen[start:]
-    for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
-        assert torch.equal(mine, theirs), name
+    whole, _ = uninterrupted
+    resumed = resume(whole, tmp_path, three_shapes(), start)
     enabled = {name: mask.enabled for name, mask in steps(resumed, Mask).items()}
     assert enabled == {name: mask.enabled for name, mask in steps(whole, Mask).items()} and any(enabled.values())
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_checkpoints_hold_the_sparsity_of_their_step(uninterrupted):
-    folder, _, prune = uninterrupted
+    whole, prune = uninterrupted
     expected = {2: 0, 3: 0, 5: 0.6 * (1 - (4 / 6) ** 3), 6: 0.6 * (1 - (4 / 6) ** 3), 9: 0.6, 12: 0.6}
     path = "student.bert.encoder.layer.0.attention.self.query.parametrizations.weight.0.mask"
     for step, share in expected.items():
-        mask = torch.load(folder / f"at-step={step}.ckpt")["state_dict"][path]
+        mask = whole.saved(step)["state_dict"][path]
         assert int((~mask).sum()) == round(share * mask.numel())
     assert prune.pruners["entries"].sparsity_now() == pytest.approx(0.6, abs=1e-3)
     assert prune.pruners["neurons"].sparsity_now() == 0.5 and prune.pruners["layers"].sparsity_now() == 0.25
