@@ -7,14 +7,28 @@ from transformers import PreTrainedModel
 from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores import Scope
+from prune_schedules.shapes import Shape
+from students.weights import Where
+
+
+def mask(
+    model: PreTrainedModel,
+    share: float,
+    shape: Shape = "elements",
+    scope: Scope | None = None,
+    where: list[Where] | None = None,
+) -> Magnitude:
+    """What has masked this share of the model, by magnitude."""
+    pruner = Magnitude(sparsity=Constant(share), shape=shape, scope=scope, where=where)
+    pruner.attach(model)
+    pruner.update(0, Timeline(total_steps=10, epoch_steps=10))
+    return pruner
 
 
 def without(model: PreTrainedModel, shares: dict[str, float], scope: Scope | None = None) -> PreTrainedModel:
     """The model without these shares of its elements, neurons and so on, by magnitude, one shape after the other."""
     for shape, share in shares.items():
-        pruner = Magnitude(sparsity=Constant(share), shape=shape, scope=scope)
-        pruner.attach(model)
-        pruner.update(0, Timeline(total_steps=10, epoch_steps=10))
+        mask(model, share, shape, scope)
     return model
 
 
