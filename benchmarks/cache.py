@@ -10,18 +10,22 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from benchmarks.turns import ROWS, WARM_UP, in_turn, quartiles
 from distill.cache import CachedTeacher
 from distill.teacher import FrozenTeacher
 from losses import HiddenMSE, Logits, Loss
 from prune_schedules.schedule import Timeline
 from students.trace import Recorder, Signals
 
-BATCHES, ROWS, TOKENS, WARM_UP = 8, 32, 32, 3
+BATCHES, TOKENS = 8, 32
 SHAPE = {"vocab_size": 8000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_labels": 2}
 
 
@@ -45,18 +49,17 @@ def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], 
     ]
     for batch in batches:
         reads.trace(batch, needs[1])
-    times: dict[object, list[float]] = {runs: [], reads: []}
-    for step in range(WARM_UP + steps):
-        batch = batches[step % BATCHES]
-        for source, found in times.items():
-            begin = time.perf_counter()
-            taught, learnt = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
-            sum(total / count for total, count in (loss(learnt, taught, batch) for loss in losses)).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            found.append(time.perf_counter() - begin)
+
+    def step(source: FrozenTeacher | CachedTeacher, batch: dict[str, Tensor]) -> None:
+        taught, learnt = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
+        sum(total / count for total, count in (loss(learnt, taught, batch) for loss in losses)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    loops = {"runs": partial(step, runs), "is read": partial(step, reads)}
+    times = in_turn(loops, islice(cycle(batches), WARM_UP + steps), clock=time.perf_counter)
     size = sum(file.stat().st_size for file in folder.rglob("*.npy")) / len(ids)
-    return times[runs][WARM_UP:], times[reads][WARM_UP:], size
+    return times["runs"], times["is read"], size
 
 
 def main() -> None:
@@ -67,8 +70,7 @@ def main() -> None:
     for name, losses in cases.items():
         with tempfile.TemporaryDirectory() as folder:
             run, read, size = seconds(losses, steps, Path(folder))
-        ratios = [a / b for a, b in zip(run, read, strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
+        low, _, high = quartiles(run, read)
         slow, fast = (1000 * statistics.median(found) for found in (run, read))
         print(
             f"{name}: teacher runs {slow:.1f} ms, is read {fast:.1f} ms a step; {slow / fast:.2f} times faster, half "

@@ -21,6 +21,7 @@ from lightning import Callback, Trainer
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, DataCollatorWithPadding
 
+from benchmarks.turns import quartiles
 from distill.batches import LengthGrouped, Loader
 from distill.curves import Curves
 from distill.metrics_csv import MetricsCSV
@@ -152,7 +153,7 @@ def main() -> None:
         collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(name))
         turns = in_turn(rows(32 * steps), collate, steps, Path(name))
     loop, hand = turns.loop[WARM_UP:], turns.hand[WARM_UP:]
-    low, _, high = statistics.quantiles((a / b for a, b in zip(loop, hand, strict=True)), n=4)
+    low, _, high = quartiles(loop, hand)
     print(
         f"by hand {1000 * statistics.median(hand):.1f} ms, loop {1000 * statistics.median(loop):.1f} ms, ratio "
         f"{statistics.median(loop) / statistics.median(hand):.3f}, half of the pairs within {low:.3f} to {high:.3f}, "

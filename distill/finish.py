@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
@@ -58,20 +59,9 @@ def measure(
     Returns:
         The models, the exports, and what each model said.
     """
-    torch_models = {"student": deployed.model}
+    torch_models = _teachers(task, named, teachers) | {"student": deployed.model}
     if deployed.precision != "float32":
         torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
-    for teacher in teachers.values():
-        teacher.recorder.close()
-        teacher.model.cpu()
-    if isinstance(named, Teachers):
-        joint = Joint({name: t.model for name, t in teachers.items()}, named.shares(), named.choose, task)
-        # A teacher of one task cannot be judged on all.
-        alone = {} if named.choose == "task" else teachers
-        each = {f"teacher {name}": teacher.model for name, teacher in alone.items()}
-        torch_models = {"teacher": joint} | each | torch_models
-    elif teachers:
-        torch_models = {"teacher": teachers["teacher"].model} | torch_models
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export.predict
@@ -96,35 +86,54 @@ def measure(
         )
     if not deployed.export:
         return models, [], found
-    size, in_half = file_bytes(deployed.export.path), 2 * models["student"].parameters
-    export = Export(
-        format=deployed.export.format,
-        path=deployed.export.path.name,
-        bytes=size,
-        metrics=found["export"].metrics,
-        latency_ms={key: times[key]["export"] for key in samples},
-        agreement=agreement(found["export"].predictions, deployed.judged.predictions),
-        largest_difference=deployed.parity["exported"],
-        # A file no smaller than bfloat16 is not called int8, whatever is inside.
-        precision=deployed.precision
-        if size < in_half or deployed.precision == "float32"
-        else f"partly {deployed.precision}",
-    )
-    folded = models["student"]
+    folded, answered = models["student"], {key: times[key]["export"] for key in samples}
+    export = _export(deployed, found["export"], answered, in_half=2 * folded.parameters)
     # The file one would deploy counts as the student, as long as it is the smaller one.
     if export.bytes < folded.bytes:
-        models["student"] = Measured(
-            export.metrics,
-            folded.parameters,
-            folded.nonzero_parameters,
-            export.bytes,
-            folded.flops_per_example,
-            export.latency_ms,
-            deployed.export.runtime,
-            export.precision,
+        models["student"] = replace(
+            folded,
+            metrics=export.metrics,
+            bytes=export.bytes,
+            latency_ms=export.latency_ms,
+            runtime=deployed.export.runtime,
+            precision=export.precision,
         )
         models["student in torch"] = folded
     return models, [export], found
+
+
+def _teachers(
+    task: Task, named: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
+) -> dict[str, PreTrainedModel | Joint]:
+    """The teacher; of several, what they say together, and each."""
+    for teacher in teachers.values():
+        teacher.recorder.close()
+        teacher.model.cpu()
+    models = {name: teacher.model for name, teacher in teachers.items()}
+    if not isinstance(named, Teachers):
+        return models
+    joint = {"teacher": Joint(models, named.shares(), named.choose, task)}
+    # A teacher of one task cannot be judged on all.
+    alone = {} if named.choose == "task" else models
+    return joint | {f"teacher {name}": model for name, model in alone.items()}
+
+
+def _export(deployed: Deployed, found: Judged, latency_ms: dict[str, float], in_half: int) -> Export:
+    """The export, and what it said; ``in_half`` are the bytes of the student in bfloat16."""
+    size, precision = file_bytes(deployed.export.path), deployed.precision
+    # A file no smaller than bfloat16 is not called int8, whatever is inside.
+    if size >= in_half and precision != "float32":
+        precision = f"partly {precision}"
+    return Export(
+        format=deployed.export.format,
+        path=deployed.export.path.name,
+        bytes=size,
+        metrics=found.metrics,
+        latency_ms=latency_ms,
+        agreement=agreement(found.predictions, deployed.judged.predictions),
+        largest_difference=deployed.parity["exported"],
+        precision=precision,
+    )
 
 
 def latency_rows(rows: Dataset) -> dict[str, list[int]]:

@@ -94,20 +94,11 @@ class Grid(ABC):
 
 
 @dataclass(kw_only=True)
-class Uniform(Grid):
-    """Evenly spaced values on both sides of 0: ``round(w / s) s``, ``s = max |w| / q``, ``q = 2^(bits - 1) - 1``.
+class Signed(Grid):
+    """0, and as many values on each side of it as fit into codes of so many bits, 2 to 8."""
 
-    Jacob et al. 2018, arXiv 1712.05877; of 8 bits it is the grid of onnxruntime. With ``learn`` the step s is a
-    parameter that begins with ``2 mean |w| / sqrt(q)``; what lies outside ``-q s`` to ``q s`` is clipped, and has no
-    gradient (LSQ: Esser et al. 2019, arXiv 1902.08153).
-    """
-
-    plain: ClassVar[str] = "bits"
-
-    bits: int = 8
-    """Of a code: one sign, and as many steps to each side as fit, 127 with 8."""
-    learn: bool = False
-    """Whether the step is learned."""
+    bits: int
+    """Of a code."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,6 +112,23 @@ class Uniform(Grid):
     @property
     def _top(self) -> int:
         return 2 ** (self.bits - 1) - 1
+
+
+@dataclass(kw_only=True)
+class Uniform(Signed):
+    """Evenly spaced values on both sides of 0: ``round(w / s) s``, ``s = max |w| / q``, ``q = 2^(bits - 1) - 1``.
+
+    Jacob et al. 2018, arXiv 1712.05877; of 8 bits it is the grid of onnxruntime. With ``learn`` the step s is a
+    parameter that begins with ``2 mean |w| / sqrt(q)``; what lies outside ``-q s`` to ``q s`` is clipped, and has no
+    gradient (LSQ: Esser et al. 2019, arXiv 1902.08153).
+    """
+
+    plain: ClassVar[str] = "bits"
+
+    bits: int = 8
+    """Of a code: one sign, and as many steps to each side as fit, 127 with 8."""
+    learn: bool = False
+    """Whether the step is learned."""
 
     def fit(self, groups: Tensor) -> Tensor:
         """``s``, [G, 1]; 1 where a group is (nearly) zero, as in onnxruntime."""
@@ -233,7 +241,7 @@ class Binary(Grid):
 
 
 @dataclass(kw_only=True)
-class PowerOfTwo(Grid):
+class PowerOfTwo(Signed):
     """0 and ``+-2^e``, e from that of the largest magnitude down: products are shifts (Ott et al. 2016, 1608.06902).
 
     A magnitude goes to the nearer of the two powers about it, or to 0.
@@ -241,19 +249,6 @@ class PowerOfTwo(Grid):
 
     bits: int = 4
     """Of a code: 7 powers of each sign and 0 with 4."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_bits(self.bits, 2)
-
-    @property
-    def levels(self) -> int:
-        """``2^bits - 1``."""
-        return 2**self.bits - 1
-
-    @property
-    def _powers(self) -> int:
-        return 2 ** (self.bits - 1) - 1
 
     def fit(self, groups: Tensor) -> Tensor:
         """The largest power, [G, 1]; 1 where all is zero."""
@@ -263,14 +258,14 @@ class PowerOfTwo(Grid):
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
         """The number of halvings from the largest power, with the sign; 0 lies in the middle."""
         sizes = groups.abs()
-        smallest = fit * 2.0 ** (1 - self._powers)
+        smallest = fit * 2.0 ** (1 - self._top)
         place = torch.log2(_nearest_power(sizes.clamp(min=smallest, max=fit)) / smallest).round() + 1
-        return (groups.sign() * torch.where(sizes < smallest / 2, 0.0, place)).long() + self._powers
+        return (groups.sign() * torch.where(sizes < smallest / 2, 0.0, place)).long() + self._top
 
     def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
         """Signed powers."""
-        place = codes - self._powers
-        return place.sign() * fit * torch.pow(2.0, place.abs() - self._powers)
+        place = codes - self._top
+        return place.sign() * fit * torch.pow(2.0, place.abs() - self._top)
 
 
 def _nearest_power(sizes: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import yaml
 
 from distill.command import main
 from tests.hub import Hub
+from tests.promised import keeps_promises
 from tests.repositories import save_sst2, save_tiny_bert
 
 ROOT = Path(__file__).parents[1]
@@ -108,50 +109,12 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     folder = tmp_path / stem
     assert all((tmp_path / one["name"] / "report.html").exists() for one in runs[:-1])
     report = json.loads((folder / "report.json").read_text())
-    promised = {
-        "schema",
-        "name",
-        "task",
-        "started",
-        "seconds",
-        "command",
-        "seed",
-        "versions",
-        "hardware",
-        "models",
-        "ratios",
-        "timeline",
-        "exports",
-        "warnings",
-    }
-    assert promised <= report.keys()
-    assert (report["schema"], report["name"], report["task"], report["exports"]) == (
-        1,
-        stem,
-        "classification",
-        [],
-    )
+    keeps_promises(report)
+    assert (report["name"], report["task"], report["exports"]) == (stem, "classification", [])
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    for entry in report["timeline"]:
-        assert entry.keys() == {"what", "start_step", "stop_step"}
-        assert 0 <= entry["start_step"] <= entry["stop_step"] <= 2 * config["trainer"]["max_epochs"]
-    models = ["student"] if name == "finetune.yaml" else ["teacher", "student"]
-    assert list(report["models"]) == models
-    for model in report["models"].values():
-        assert {
-            "metrics",
-            "parameters",
-            "nonzero_parameters",
-            "bytes",
-            "flops_per_example",
-            "latency_ms",
-            "runtime",
-            "precision",
-        } <= model.keys()
-        assert model["latency_ms"].keys() == {"batch_1", "batch_32"}
-        assert 0 <= model["metrics"]["accuracy"] <= 1
-    wanted = {"retained", "smaller", "faster_batch_1", "faster_batch_32"} if len(models) == 2 else set()
-    assert report["ratios"].keys() == wanted
+    assert all(entry["stop_step"] <= 2 * config["trainer"]["max_epochs"] for entry in report["timeline"])
+    assert list(report["models"]) == (["student"] if name == "finetune.yaml" else ["teacher", "student"])
+    assert all(0 <= model["metrics"]["accuracy"] <= 1 for model in report["models"].values())
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     for loss in config["losses"]:

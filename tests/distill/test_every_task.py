@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedModel
 
 from distill import run
 from distill.batches import Collate
 from distill.data import prepare
+from distill.tasks import Task
 from losses.loss import predicted
 from students.trace import inputs, outputs
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
@@ -64,13 +66,17 @@ def test_runs_from_data_to_report(world):
     assert found["main_metric"].replace("_", " ") in page
 
 
-def test_what_is_predicted_does_not_depend_on_padding(world):
-    name, folder = world
+def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collate, PreTrainedModel]:
+    """A task, its validation rows, what makes batches of them, and the teacher."""
     task = ready_task(name, folder / "data")
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
-    rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    collate, model = Collate(tokenizer, 0), task.head.from_pretrained(folder / "teacher").eval()
+    model = task.head.from_pretrained(folder / "teacher").eval()
     model.config.pad_token_id = tokenizer.pad_token_id
+    return task, prepare(task, tokenizer)["validation"].remove_columns("length"), Collate(tokenizer, 0), model
+
+
+def test_what_is_predicted_does_not_depend_on_padding(world):
+    task, rows, collate, model = loaded(*world)
 
     def said(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
@@ -84,11 +90,7 @@ def test_what_is_predicted_does_not_depend_on_padding(world):
 
 
 def test_judged_in_batches_as_in_one(world):
-    name, folder = world
-    task = ready_task(name, folder / "data")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
-    rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    collate, model = Collate(tokenizer, 0), task.head.from_pretrained(folder / "teacher").eval()
+    task, rows, collate, model = loaded(*world)
 
     def judged(size: int) -> dict[str, float]:
         metrics = task.metrics()

@@ -20,6 +20,7 @@ from distill import run
 from distill.config import ConfigError
 from distill.measure import torch_predict
 from quant_aware.onnx import OnnxModel
+from tests.promised import keeps_promises
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,36 +73,8 @@ class TestRunFolder:
     def test_report_has_the_agreed_schema(self, finished):
         _, folder, _ = finished
         report = json.loads((folder / "report.json").read_text())
-        assert report["schema"] == 1
-        assert {
-            "name",
-            "task",
-            "started",
-            "seconds",
-            "command",
-            "seed",
-            "versions",
-            "hardware",
-            "models",
-            "ratios",
-            "timeline",
-            "exports",
-            "warnings",
-        } <= report.keys()
-        for model in report["models"].values():
-            assert {
-                "metrics",
-                "parameters",
-                "nonzero_parameters",
-                "bytes",
-                "flops_per_example",
-                "latency_ms",
-                "runtime",
-                "precision",
-            } <= model.keys()
-            assert set(model["latency_ms"]) == {"batch_1", "batch_32"}
-        assert set(report["ratios"]) == {"retained", "smaller", "faster_batch_1", "faster_batch_32"}
-        assert {"what", "start_step", "stop_step"} == set(report["timeline"][0])
+        keeps_promises(report)
+        assert report["ratios"] and report["timeline"]
         teacher, student = report["models"]["teacher"], report["models"]["student"]
         assert report["ratios"]["smaller"] == pytest.approx(teacher["bytes"] / student["bytes"])
         assert report["exports"][0]["bytes"] == (folder / "student.onnx").stat().st_size

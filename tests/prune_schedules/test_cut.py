@@ -1,3 +1,5 @@
+"""Units that are zero are cut out: no output changes, and the smaller model is saved, cut again and trained."""
+
 from typing import ClassVar
 
 import pytest
@@ -7,12 +9,12 @@ from transformers import AutoModelForSequenceClassification
 
 from prune_schedules.cut import alive, cut
 from prune_schedules.magnitude import Magnitude
-from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.schedule import Constant
+from prune_schedules.scores import Scope
 from students.units import heads, neurons
 from students.weights import add_step, fold, out_axis, select
 from tests.families import FAMILIES, batch, tiny
-
-TIMELINE = Timeline(total_steps=10, epoch_steps=10)
+from tests.prune_schedules.models import learns, without
 
 
 class Grid(nn.Module):
@@ -29,13 +31,9 @@ class Grid(nn.Module):
         return weight + ((weight / scale).round() * scale - weight).detach()
 
 
-def pruned(name: str, shares: dict[str, float], scope: str = "layer", grid: bool = False) -> nn.Module:
+def pruned(name: str, shares: dict[str, float], scope: Scope | None = None, grid: bool = False) -> nn.Module:
     """A tiny model that has lost these shares of its elements, neurons or heads, folded."""
-    model = tiny(name)
-    for shape, share in shares.items():
-        pruner = Magnitude(sparsity=Constant(share), shape=shape, scope=scope)
-        pruner.attach(model)
-        pruner.update(0, TIMELINE)
+    model = without(tiny(name), shares, scope)
     if grid:
         for module in select(model, ["attention", "ffn"])[0].values():
             add_step(module, Grid(out_axis(module)))
@@ -128,10 +126,7 @@ def test_weights_on_a_grid_are_still_on_it_after_cutting(name):
 def test_the_cut_model_can_be_cut_again():
     model = pruned("bert", {"heads": 0.5})
     cut(model)
-    pruner = Magnitude(sparsity=Constant(0.5), shape="heads")
-    pruner.attach(model)
-    pruner.update(0, TIMELINE)
-    fold(model)
+    fold(without(model, {"heads": 0.5}))
     before = model(**batch("bert")).logits
     assert cut(model).units["encoder.0.self"] == (2, 1)
     assert [block["heads"] for block in model.config.sizes["encoder"]] == [1, 1]
@@ -142,11 +137,4 @@ def test_the_cut_model_can_be_cut_again():
 def test_the_cut_model_trains_on(name):
     model = pruned(name, {"neurons": 0.5, "heads": 0.5}, scope="global")
     cut(model)
-    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=1e-2), []
-    for _ in range(5):
-        loss = model(**batch(name)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0]
+    assert learns(model, batch(name))

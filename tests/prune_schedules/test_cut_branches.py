@@ -9,8 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from prune_schedules.cut import alive, cut
-from prune_schedules.magnitude import Magnitude
-from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.schedule import Timeline
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from quant_aware.quantize import Quantize
 from students.families import family
@@ -20,6 +19,7 @@ from students.trace import Recorder
 from students.units import branches, heads, home, neurons
 from students.weights import fold
 from tests.families import FAMILIES, Head, batch, everything, tiny
+from tests.prune_schedules.models import mask
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 
@@ -194,10 +194,7 @@ def test_a_cut_model_can_be_pruned_and_quantized_again(name):
     cut(empty(model, {names[1], names[4]}))
     inputs = batch(name)
     for shape in ("elements", "neurons", "heads", "layers"):
-        pruner = Magnitude(sparsity=Constant(0.25), shape=shape, scope="global")
-        pruner.attach(model)
-        pruner.update(0, TIMELINE)
-        assert 0 < pruner.sparsity_now() <= 0.3
+        assert 0 < mask(model, 0.25, shape, "global").sparsity_now() <= 0.3
     quantize = Quantize()
     quantize.attach(model)
     quantize.update(0, TIMELINE)

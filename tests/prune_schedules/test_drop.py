@@ -10,7 +10,7 @@ from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Timeline
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.runs import fit
+from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 NONE, HALF = Constant(0.0), Constant(0.5)
@@ -73,17 +73,12 @@ def test_as_much_is_dropped_as_the_schedule_says():
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
     """And heads that are dropped to the end stay masked to the end."""
     sparsity = Cubic(to=0.5, start=Moment("2 steps"), stop=Moment("8 steps"))
-    pruners = {"heads": Movement(sparsity=sparsity, every=Moment("3 steps"), shape="heads", drop=Constant(0.3))}
-    (tmp_path / "whole").mkdir()
-    whole = fit(tmp_path / "whole", Prune(copy.deepcopy(pruners), {"heads": 0}))
-    for start in (3, 9):
-        folder = tmp_path / str(start)
-        folder.mkdir()
-        (folder / f"at-step={start}.ckpt").write_bytes((tmp_path / "whole" / f"at-step={start}.ckpt").read_bytes())
-        resumed = fit(folder, Prune(copy.deepcopy(pruners), {"heads": 0}), start=start)
-        assert resumed.seen == whole.seen[start:]
-        for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
-            assert torch.equal(mine, theirs), name
+
+    def make() -> Prune:
+        heads = Movement(sparsity=sparsity, every=Moment("3 steps"), shape="heads", drop=Constant(0.3))
+        return Prune({"heads": heads}, {"heads": 0})
+
+    whole = resumable(tmp_path, make, (3, 9))
     masks = list(steps(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks) and all(mask.factor is None for mask in masks)
 

@@ -1,7 +1,5 @@
 """Pruning by gradients: the sums against gradients of real gates, and through a run that is interrupted."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,7 @@ from prune_schedules.prunable import Entries
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.runs import fit
+from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
@@ -175,19 +173,15 @@ def test_movement_finds_the_weights_that_grow():
 @pytest.mark.parametrize("shape", ["elements", "neurons", [4, 4]])
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
     window = {"start": Moment("4 steps"), "stop": Moment("10 steps")}
-    pruners = {
-        kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
-        for kind in (Movement, Taylor)
-    }
-    (tmp_path / "whole").mkdir()
-    whole = fit(tmp_path / "whole", Prune(copy.deepcopy(pruners)))
-    for start in (2, 6, 7):
-        folder = tmp_path / str(start)
-        folder.mkdir()
-        (folder / f"at-step={start}.ckpt").write_bytes((tmp_path / "whole" / f"at-step={start}.ckpt").read_bytes())
-        resumed = fit(folder, Prune(copy.deepcopy(pruners)), start=start)
-        assert resumed.seen == whole.seen[start:]
-        for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
-            assert torch.equal(mine, theirs), name
+
+    def make() -> Prune:
+        return Prune(
+            {
+                kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
+                for kind in (Movement, Taylor)
+            }
+        )
+
+    whole = resumable(tmp_path, make, (2, 6, 7))
     masks = list(steps(whole, Mask).values())
     assert masks and not any(mask.mask.all() for mask in masks)

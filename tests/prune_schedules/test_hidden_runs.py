@@ -1,5 +1,7 @@
 """Runs that mask hidden dimensions beside neurons and heads that are cut on the way: resumed, and wrapped."""
 
+import copy
+
 import pytest
 import torch
 
@@ -10,12 +12,12 @@ from prune_schedules.schedule import Cubic, Moment
 from students.units import heads, neurons
 from students.weights import fold
 from tests.families import batch
-from tests.prune_schedules.runs import Module, fit
+from tests.prune_schedules.runs import fit, resume
 
 KINDS = [Magnitude, Taylor, L0]
 
 
-def trained(folder, kind: type, stop: int = 12, start: int = 0, strategy: str = "auto") -> tuple[Module, Prune]:
+def three_shapes(kind: type) -> Prune:
     """12 steps: hidden dimensions until 7, neurons until 6 and heads until 10; neurons wait for the hidden ones."""
     window = {"start": Moment("2 steps"), "stop": Moment("7 steps")}
     pruners = {
@@ -23,30 +25,27 @@ def trained(folder, kind: type, stop: int = 12, start: int = 0, strategy: str = 
         "hidden": kind(sparsity=Cubic(to=0.25, **window), shape="hidden", every=Moment("2 steps")),
         "heads": Magnitude(sparsity=Cubic(to=0.5, stop=Moment("10 steps")), shape="heads"),
     }
-    prune = Prune(pruners, {"neurons": 0, "heads": 0})
-    return fit(folder, prune, stop, start, strategy), prune
+    return Prune(pruners, {"neurons": 0, "heads": 0})
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
 def uninterrupted(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp("run")
-    return folder, request.param, *trained(folder, request.param)
+    prune = three_shapes(request.param)
+    return request.param, fit(tmp_path_factory.mktemp("run"), prune), prune
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
-    folder, _, whole, prune = uninterrupted
+    _, whole, prune = uninterrupted
     assert [units.count for units in neurons(whole.student)] == [32, 32]
     assert [units.count for units in heads(whole.student)] == [2, 2]
     assert whole.student.config.hidden_size == 32 and prune.pruners["hidden"].sparsity_now() == 0.25
     sizes = {
-        step: torch.load(folder / f"at-step={step}.ckpt")["state_dict"][
-            "student.bert.encoder.layer.0.attention.output.LayerNorm.kept.mask"
-        ].sum()
+        step: whole.saved(step)["state_dict"]["student.bert.encoder.layer.0.attention.output.LayerNorm.kept.mask"].sum()
         for step in (2, 7, 12)
     }
     assert sizes == {2: 32, 7: 24, 12: 24}
-    model = whole.student.eval()
+    model = copy.deepcopy(whole.student).eval()
     masked = model(**batch("bert")).logits
     fold(model)
     torch.testing.assert_close(model(**batch("bert")).logits, masked, rtol=0, atol=1e-5)
@@ -57,29 +56,14 @@ def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [4, 8])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    folder, kind, whole, _ = uninterrupted
-    checkpoint = f"at-step={start}.ckpt"
-    (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
-    resumed, _ = trained(tmp_path, kind, 12, start)
-    assert resumed.seen == whole.seen[start:]
-    one, other = (torch.load(path / "at-step=12.ckpt") for path in (folder, tmp_path))
-    assert one["state_dict"].keys() == other["state_dict"].keys()
-    for name, value in one["state_dict"].items():
-        assert torch.equal(value, other["state_dict"][name]), name
-
-
-@pytest.fixture
-def one_of_one():
-    """Lightning leaves the group of processes that it made, and another test may want its own."""
-    yield
-    torch.distributed.destroy_process_group()
+    kind, whole, _ = uninterrupted
+    resume(whole, tmp_path, three_shapes(kind), start)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_of_one")
 def test_a_wrapped_student_has_the_same_masks(tmp_path):
-    (tmp_path / "one").mkdir()
-    alone, _ = trained(tmp_path / "one", Magnitude, 7)
-    wrapped, _ = trained(tmp_path, Magnitude, 7, strategy="ddp")
+    alone = fit(tmp_path / "one", three_shapes(Magnitude), 7)
+    wrapped = fit(tmp_path, three_shapes(Magnitude), 7, strategy="ddp")
     assert torch.equal(kept(alone.student), kept(wrapped.student))
     assert wrapped.seen == pytest.approx(alone.seen, abs=1e-5)

@@ -1,7 +1,5 @@
 """Gates that are learned: their distribution, the share that is held, their gradients, and runs that stop."""
 
-import copy
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Steps, Timeline
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.runs import fit
+from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
@@ -160,17 +158,11 @@ def test_training_sees_gates_and_evaluation_masks():
 @pytest.mark.parametrize("shape", ["neurons", [4, 4]])
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
     sparsity = Cubic(to=0.4, start=Moment("4 steps"), stop=Moment("10 steps"))
-    pruners = {"gates": L0(sparsity=sparsity, every=Moment("3 steps"), shape=shape)}
-    (tmp_path / "whole").mkdir()
-    whole = fit(tmp_path / "whole", Prune(copy.deepcopy(pruners)))
-    for start in (3, 6, 11):
-        folder = tmp_path / str(start)
-        folder.mkdir()
-        (folder / f"at-step={start}.ckpt").write_bytes((tmp_path / "whole" / f"at-step={start}.ckpt").read_bytes())
-        resumed = fit(folder, Prune(copy.deepcopy(pruners)), start=start)
-        assert resumed.seen == whole.seen[start:]
-        for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
-            assert torch.equal(mine, theirs), name
+
+    def make() -> Prune:
+        return Prune({"gates": L0(sparsity=sparsity, every=Moment("3 steps"), shape=shape)})
+
+    whole = resumable(tmp_path, make, (3, 6, 11))
     masks = list(steps(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
     assert all(mask.factor is None and not mask.idle and not mask.straight for mask in masks)

@@ -15,7 +15,7 @@ from quant_aware.quantize import Quantize
 from students.units import heads, neurons
 from students.weights import add_step, latent, remove_step, steps, steps_on, uses
 from tests.families import FAMILIES, batch, tiny
-from tests.prune_schedules.runs import Module, fit
+from tests.prune_schedules.runs import fit, fit_on, resume
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 SHAPES = {"neurons", "heads"}
@@ -176,7 +176,7 @@ def test_a_step_is_taken_from_between_others():
     assert layer.weight is parameter and not parametrize.is_parametrized(layer)
 
 
-def trained(folder, stop: int, start: int = 0, cuts: bool = True, strategy: str = "auto") -> tuple[Module, Prune]:
+def three_shapes(cuts: bool = True) -> Prune:
     """12 steps: elements and neurons until 8, heads until 10."""
     window = {"start": Moment("3 steps"), "stop": Moment("8 steps")}
     later = {"start": Moment("3 steps"), "stop": Moment("10 steps")}
@@ -185,43 +185,33 @@ def trained(folder, stop: int, start: int = 0, cuts: bool = True, strategy: str 
         "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons", scope="global"),
         "heads": Magnitude(sparsity=Cubic(to=0.5, **later), shape="heads", scope="global"),
     }
-    prune = Prune(pruners, dict.fromkeys(SHAPES, 0) if cuts else {})
-    return fit(folder, prune, stop, start, strategy), prune
+    return Prune(pruners, dict.fromkeys(SHAPES, 0) if cuts else {})
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    return folder, *trained(folder, 12)
+    prune = three_shapes()
+    return fit(tmp_path_factory.mktemp("run"), prune), prune
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [5, 7, 8, 9, 10, 11])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    folder, whole, prune = uninterrupted
-    checkpoint = f"at-step={start}.ckpt"
-    (tmp_path / checkpoint).write_bytes((folder / checkpoint).read_bytes())
-    resumed, again = trained(tmp_path, 12, start)
-    assert resumed.seen == whole.seen[start:]
-    for (name, mine), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
-        assert torch.equal(mine, theirs), name
+    (whole, prune), again = uninterrupted, three_shapes()
+    resumed = resume(whole, tmp_path, again, start)
     assert again.sparsity == prune.sparsity == resumed.status["sparsity"] == whole.status["sparsity"]
-    one, other = (torch.load(path / "at-step=12.ckpt")["optimizer_states"][0] for path in (folder, tmp_path))
-    assert one["param_groups"] == other["param_groups"]
-    for number, state in one["state"].items():
-        assert all(torch.equal(value, other["state"][number][key]) for key, value in state.items())
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_with_masks(uninterrupted, tmp_path):
-    folder, whole, prune = uninterrupted
-    masked, kept = trained(tmp_path, 12, cuts=False)
+    (whole, prune), kept = uninterrupted, three_shapes(cuts=False)
+    masked = fit(tmp_path, kept)
     # Dropout of attention draws for each head: from the first step without them, it is another draw.
     assert whole.seen[:10] == pytest.approx(masked.seen[:10], abs=1e-5)
     assert prune.sparsity == kept.sparsity and len(steps(whole, Mask)) < len(steps(masked, Mask))
     counts = {}
     for step in (7, 8, 9, 10):
-        state = torch.load(folder / f"at-step={step}.ckpt")["state_dict"]
+        state = whole.saved(step)["state_dict"]
         shapes = {name.replace("parametrizations.", "").replace(".original", ""): v.shape for name, v in state.items()}
         layers = [f"student.bert.encoder.layer.{i}" for i in (0, 1)]
         counts[step] = tuple(
@@ -231,29 +221,22 @@ def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_wi
     assert counts == {7: (128, 64), 8: (64, 64), 9: (64, 64), 10: (64, 32)}
 
 
-@pytest.fixture
-def one_of_one():
-    """Lightning leaves the group of processes that it made, and another test may want its own."""
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_of_one")
 def test_a_wrapped_student_keeps_its_masks(tmp_path):
-    module, prune = trained(tmp_path, 11, strategy="ddp")
+    prune, again = three_shapes(), three_shapes()
+    module = fit(tmp_path, prune, 11, strategy="ddp")
     assert {units.count for units in neurons(module.student)} == {64}
     assert {units.count for units in heads(module.student)} == {4}
-    resumed, again = trained(tmp_path, 12, 11)  # in one process it keeps them too, for there is a best state with masks
+    resumed = fit(tmp_path, again, start=11)  # in one process it keeps them too, for there is a best state with masks
     assert {units.count for units in neurons(resumed.student)} == {64} and again.sparsity == prune.sparsity
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_of_one")
 def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
-    folder, whole, prune = uninterrupted
-    (tmp_path / "at-step=9.ckpt").write_bytes((folder / "at-step=9.ckpt").read_bytes())
-    resumed, again = trained(tmp_path, 12, 9, strategy="ddp")
+    (whole, prune), again = uninterrupted, three_shapes()
+    resumed = fit_on(whole, tmp_path, again, 9, strategy="ddp")
     assert sum(units.count for units in neurons(resumed.student)) == 64 and len(resumed.seen) == 3
     assert {units.count for units in heads(resumed.student)} == {4} and again.sparsity == prune.sparsity
     assert resumed.seen[0] == whole.seen[9]
@@ -261,7 +244,7 @@ def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_student_can_be_copied_and_loaded_after_the_run(uninterrupted):
-    _, whole, _ = uninterrupted
+    whole, _ = uninterrupted
     twin = copy.deepcopy(whole.student)
     assert not whole.student._load_state_dict_pre_hooks
     twin.load_state_dict(whole.student.state_dict())
