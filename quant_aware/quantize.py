@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from prune_schedules.schedule import START, Moment, Timeline
 from quant_aware.fake_quant import FakeQuant, FakeQuantInput, FakeQuantRows, InputMemo, weight_axis
 from quant_aware.grids import Grid, Uniform
-from students.weights import add_step, latent, select, steps, uses
+from students.recurrent_layer import Held
+from students.weights import Where, add_step, latent, select, steps, uses
 
 
 @dataclass(kw_only=True)
@@ -85,7 +86,7 @@ class Quantize:
         Raises:
             ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
         """
-        chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
+        chosen, skipped = select(model, list(get_args(Where)))
         for tied in self._tied(model):
             chosen |= tied
             for name in tied:
@@ -147,6 +148,8 @@ class Quantize:
                     self._rows.append((rows, module.register_forward_hook(rows), step))
                     if key == "weights":
                         self._staged.append(rows)
+            elif self.activations and isinstance(module, Held):
+                skipped[name] = "its inputs stay float32: of recurrent layers ONNX Runtime rounds those of plain LSTMs"
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)

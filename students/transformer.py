@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import depth, family, intermediate_size, is_compact
+from students.families import depth, family, intermediate_size, is_compact, is_recurrent
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.student import Student, set_task, warn_fresh
@@ -64,6 +64,10 @@ class Transformer(Student):
         if is_compact(teacher):
             raise ValueError(
                 "a teacher of a form of its own gives no Transformer student; name the model it was made from"
+            )
+        if is_recurrent(teacher):
+            raise ValueError(
+                "a recurrent teacher gives no Transformer student: it has no blocks to cut; try LSTM or GRU"
             )
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
