@@ -149,7 +149,7 @@ class Quantize:
                     if key == "weights":
                         self._staged.append(rows)
             elif self.activations and isinstance(module, Held):
-                skipped[name] = "its inputs stay float32: of recurrent layers ONNX Runtime rounds those of plain LSTMs"
+                skipped[name] = "its inputs stay float32: ONNX Runtime rounds those of plain LSTMs alone"
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)

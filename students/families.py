@@ -161,10 +161,8 @@ _T5 = {
     ),
 }
 
-_CELLS = ("input", "recurrent", "projection")
-_RECURRENT = Stack(
-    "layers", {}, None, recurrence=tuple(f"{way}.{name}" for way in ("ahead", "back") for name in _CELLS)
-)
+_HELD = tuple(f"{way}.{name}" for way in ("ahead", "back") for name in ("input", "recurrent", "projection"))
+_RECURRENT = Stack("layers", {}, None, recurrence=_HELD)
 
 RECURRENT = "recurrent"
 """The ``model_type`` of our recurrent networks."""

@@ -194,7 +194,7 @@ class RecurrentForMaskedLM(_WithHead):
     Wolf 2016, arXiv 1608.05859).
     """
 
-    _tied_weights_keys = {"lm_head.weight": "encoder.embeddings.weight"}  # noqa: RUF012, transformers' own form
+    _tied_weights_keys = {"lm_head.weight": "encoder.embeddings.weight"}
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)

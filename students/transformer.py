@@ -66,9 +66,7 @@ class Transformer(Student):
                 "a teacher of a form of its own gives no Transformer student; name the model it was made from"
             )
         if is_recurrent(teacher):
-            raise ValueError(
-                "a recurrent teacher gives no Transformer student: it has no blocks to cut; try LSTM or GRU"
-            )
+            raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.

@@ -21,9 +21,9 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
     """The modules whose ``weight`` is meant by ``where``, by name, and those left out, with the reason.
 
     ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``recurrence`` those
-    that hold the weights of recurrent ones, ``embeddings`` the tables of words, positions and types, ``head`` all linear layers outside the blocks. A weight used by
-    two modules is left out: a step would have to give the same values in both; and one without entries, of
-    neurons or heads that have all been cut, is not mentioned.
+    that hold the weights of recurrent ones, ``embeddings`` the tables of words, positions and types, ``head`` all
+    linear layers outside the blocks. A weight used by two modules is left out: a step would have to give the same
+    values in both; and one without entries, of neurons or heads that have all been cut, is not mentioned.
 
     Raises:
         ValueError: if the family of the model is not known.
