@@ -1,7 +1,6 @@
-"""Whole runs with recurrent networks: distilled, pruned and rounded, resumed, taught by one another, on two processes."""
+"""Whole runs with recurrent networks: distilled, pruned and rounded, resumed, as teachers, and in two processes."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -43,14 +42,12 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
     report = run(recurrent_run)
     table = rows(report.folder)
     assert all(float(table[0][f"train/{name}"]) > 0 for name in ("hidden", "logits"))
-    assert float(table[-1]["train/logits"]) < 0.7 * float(table[0]["train/logits"])
+    hidden = [float(row["train/hidden"]) for row in table if row["train/hidden"]]
+    assert hidden[7] < 0.97 * hidden[0]
     (export,) = report.exports
     assert export.agreement == 1.0 and export.largest_difference < 1e-4
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] == 0
-    said = json.loads((report.folder / "report.json").read_text())
-    assert "import students" in str(
-        said["details"] if "details" in said else (report.folder / "report.html").read_text()
-    )
+    assert "the student loads after `import students`" in (report.folder / "report.html").read_text()
     model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert model.config.model_type == "recurrent" and model.config.id2label == {0: "negative", 1: "positive"}
     weights = [w for name, w in model.named_parameters() if "layers" in name and w.ndim == 2]
@@ -70,9 +67,9 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
 @pytest.mark.parametrize(
     ("student", "message"),
     [
-        ({"kind": "LSTM", "hidden": 0}, "student: hidden: at least 1 is needed, not 0"),
+        ({"kind": "LSTM", "hidden": 0}, "student.hidden: at least 1 is needed, not 0"),
         ({"kind": "GRU", "projection": 4}, "student.projection: "),
-        ({"kind": "RNN", "embedding": 64}, "student: embedding: the teacher's words are 32 wide, not 64"),
+        ({"kind": "RNN", "embedding": 64}, "student.embedding: the teacher's words are 32 wide, not 64"),
     ],
 )
 def test_a_mistake_is_told_where_it_is(recurrent_run, student, message):
@@ -107,8 +104,8 @@ task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8}}
 teacher: {folder}/teacher
 student: {{kind: {kind}, hidden: 12, dropout: 0.0}}
 losses: {{logits: {{kind: Logits}}}}
-prune: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 1 steps, stop: 3 steps}}}}
-quantize: {{start: 4 steps}}
+prune: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 20%, stop: 50%}}}}
+quantize: {{start: 50%}}
 trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
 output: {folder}/runs
 """
@@ -134,7 +131,7 @@ def test_other_tasks(name, kind, tmp_path):
 
 def test_there_is_none_that_translates(tmp_path):
     file = world("seq2seq", "LSTM", tmp_path)
-    with pytest.raises(ConfigError, match="student: kind: of a LSTM there is no Seq2SeqLM"):
+    with pytest.raises(ConfigError, match="student.kind: of a LSTM there is no Seq2SeqLM"):
         run(file, **{"task.source": "left", "task.target": "right"})
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM
 
 from losses import AttentionKL, HiddenMSE, Relations
 from prune_schedules import L0, Magnitude, Wanda
