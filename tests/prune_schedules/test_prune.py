@@ -179,7 +179,7 @@ def test_one_of_the_branches_always_stays(where, most):
     _, pruner = attached("bert", sparsity=Constant(1.0), shape="layers", where=where)
     pruner.update(0, TIMELINE)
     assert sum(gone for gone, _ in (part.masked() for part in pruner.parts)) == most
-    assert pruner.scope == "global" and pruner.where == (where or ["attention", "ffn", "recurrence"])
+    assert pruner.scope == "global" and pruner.where == (where or ["attention", "ffn"])
 
 
 def test_the_weakest_head_goes():
