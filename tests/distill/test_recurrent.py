@@ -9,11 +9,13 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config import ConfigError
-from distill.measure import torch_predict
+from distill.measure import flops, torch_predict
 from quant_aware.packed import load
+from students import GRU, LSTM, RNN
 from tests.distill.runs import resumes_bit_for_bit, rows
 from tests.distill.test_run import command
 from tests.distill.worlds import save_data, save_teacher
+from tests.families import tiny
 
 CONFIG = """\
 task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
@@ -62,6 +64,13 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
     )
     assert taught.models["teacher"].metrics == report.models["student in torch"].metrics
     assert taught.models["student"].parameters < report.models["student in torch"].parameters
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3), (RNN, 1)])
+def test_operations_are_counted(kind, gates):
+    model = kind(hidden=8).build(tiny("bert"), {0: "a", 1: "b"}, None)
+    example = {"input_ids": torch.ones(1, 5, dtype=torch.long)}
+    assert flops(model, example) == 2 * (5 * 2 * gates * 8 * (32 + 8) + 16 * 8 + 8 * 2)
 
 
 @pytest.mark.parametrize(
