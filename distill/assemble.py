@@ -189,7 +189,8 @@ def _of_each_task(
         return [student]  # on outputs, and these are as many as the student's once they stand in their place
     if loss.teacher:
         raise ValueError(f"teacher: each task has its own, {loss.teacher!r} is that of one")
-    sizes = {(c.hidden_size, c.num_hidden_layers, c.num_attention_heads) for c in configs.values()}
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+    sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}
     if len(sizes) > 1:
         raise ValueError("the teachers of the tasks have different sizes, and a loss on layers needs equal ones")
     return list(configs.values())

@@ -77,10 +77,11 @@ def sizes(model: nn.Module) -> tuple[int, int]:
 
 def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     """Floating-point operations of the matrix products of one forward pass (a multiply and an add are two)."""
-    # On a copy with plain attention: the counter does not know the fused kernels of the CPU.
+    # On a copy with plain attention, and without oneDNN, which has recurrent layers of its own: the counter does not
+    # know the fused kernels of the CPU.
     copy = deepcopy(model).eval()
     copy.set_attn_implementation("eager")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         copy(**inputs(copy, example))
     return counter.get_total_flops()
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from losses.pairing import OnLayers, StateLayers
+from students.families import width
 from students.trace import Trace
 
 Positions = Literal["tokens", "first", "mean"]
@@ -66,12 +67,11 @@ class Projected(OnLayers):
             ValueError: if there is no teacher, or a layer lies outside its model.
         """
         super().setup(student, teacher)
-        needed = self.project or student.hidden_size != teacher.hidden_size
+        # Layer 0, which may have a width of its own, meets layer 0 alone, or what is named.
+        widths = {str(s): (width(student, s), width(teacher, t)) for s, t in self.pairing.pairs}
+        needed = self.project or any(mine != theirs for mine, theirs in widths.values())
         self.projections = nn.ModuleDict(
-            {
-                str(layer): nn.Linear(student.hidden_size, teacher.hidden_size) if needed else nn.Identity()
-                for layer in self.pairing.student_layers
-            }
+            {layer: nn.Linear(*both) if needed else nn.Identity() for layer, both in widths.items()}
         )
 
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from prune_schedules.norms import kept, release
-from students.families import family, is_compact
+from students.families import family, is_compact, is_recurrent
 from students.record import record_sizes
 from students.units import Units, heads, neurons, shrink
 from students.width import narrow
@@ -75,6 +75,7 @@ def cut(model: PreTrainedModel) -> CutReport:
         report["hidden"] = (len(counted), int(counted.sum()))
         release(model)
         built = None if counted.all() else narrow(model, counted)
-    record_sizes(model, built)
-    stock = not is_compact(model.config)
+    if report:
+        record_sizes(model, built)
+    stock = not (is_compact(model.config) or is_recurrent(model.config))
     return CutReport(report, skipped, (before, model.num_parameters()), stock)

@@ -16,7 +16,9 @@ from transformers import PreTrainedModel
 
 from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Timeline
+from students.families import is_recurrent
 from students.reading import positions
+from students.units import Units
 from students.weights import latent
 
 
@@ -31,12 +33,22 @@ class Reading(Pruner):
             raise ValueError("shape: hidden dimensions are read by all layers, and scores by what is read are of one")
         if self.batches < 1:
             raise ValueError(f"batches: must be at least 1, not {self.batches}")
-        if set(self.where) - {"attention", "ffn"}:
+        if set(self.where) & {"embeddings", "head"}:
             raise ValueError("where: what is read is known of attention and ffn only")
 
     @abstractmethod
     def gathered(self, inputs: Tensor) -> Tensor:
         """What one batch adds, of the inputs [positions, in] of a layer."""
+
+    def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
+        """What there is to remove; nothing of a recurrent network.
+
+        Raises:
+            ValueError: as ever, and if the model is one.
+        """
+        if is_recurrent(model.config):
+            raise ValueError("kind: a recurrent layer reads its own states one by one, and is not listened to")
+        return super().find(model)
 
     def check(self, timeline: Timeline) -> None:
         """Look through the schedule; nothing can be removed before a batch was seen."""

@@ -34,7 +34,8 @@ class Pruner(ABC):
     """What is removed: single weights, tiles of them as in ``[4, 4]`` (outputs, inputs), neurons of the feed-forward,
     attention heads, layers: whole attentions and feed-forwards, or hidden dimensions of the model."""
     where: list[Where] | None = None
-    """Which weights; by default attention and ffn, for neurons and heads the one they live in, for hidden all."""
+    """Which weights; by default attention, ffn and recurrence, for neurons and heads the one they live in, for hidden
+    all."""
     scope: Scope | None = None
     """What competes: ``layer`` (the default): all of one weight, or block for neurons and heads; ``global``: all (of
     layers and hidden the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads

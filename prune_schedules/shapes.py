@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prune_schedules.scores import Scope
+from students.families import is_recurrent
 from students.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, out_axis, select, uses
 from students.width import hidden
@@ -43,7 +44,7 @@ def choose(shape: Shape | list[int], scope: Scope | None, where: list[Where] | N
             raise ValueError("where: hidden dimensions run through the whole model; leave it out")
         return scope, [*_PLACES]
     homes = _UNITS[shape][0] if isinstance(shape, str) and shape in _UNITS else _PLACES
-    where = [place for place in homes if place in ("attention", "ffn")] if where is None else where
+    where = [place for place in homes if place not in ("embeddings", "head")] if where is None else where
     if not where or set(where) - set(_PLACES):
         raise ValueError(f"where: {where} is not a choice of {', '.join(_PLACES)}")
     if set(where) - set(homes):
@@ -61,6 +62,8 @@ def find(
         ValueError: if the family of the model is not known, nothing is left to remove, or a weight does not divide
             into tiles or groups.
     """
+    if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
+        raise ValueError(f"shape: {shape} are parts of transformers; of a recurrent network elements or tiles can go")
     if shape == "hidden":
         found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
         weights = [part.module for units in found for part in units.slices if part.name == "weight"]

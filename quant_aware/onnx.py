@@ -1,7 +1,8 @@
 """Export to ONNX, real int8 with the numerics of ``fake_quant``, and running the file.
 
-What becomes int8 is every product with a constant matrix (all linear layers, pooler and classifier included)
-and every embedding table. Products of two activations (attention), biases, norms and softmax stay float32.
+What becomes int8 is every product with a constant matrix (all linear layers, pooler and classifier included),
+every embedding table, and the weights of recurrent layers (see ``recurrent``). Products of two activations
+(attention), biases, norms and softmax stay float32.
 
 The grids are the same as in training, bit for bit. Logits still differ where float sums in another order move
 an activation across the edge between two codes, and the deeper the model, the more such a flip sets off: as
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quant_aware.fake_quant import quantize_weight
+from quant_aware.recurrent import quantize_recurrent, standardize
 from students.trace import outputs
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
@@ -66,6 +68,7 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
         model.set_attn_implementation(attention)
     file = program.model_proto
     _strip(file.graph)
+    standardize(file)
     onnx.save(file, path)
 
 
@@ -77,10 +80,17 @@ def quantize_onnx(fp32_path: str | Path, int8_path: str | Path) -> None:
     """
     model = onnx.load(fp32_path)
     _quantize_embeddings(model.graph)
+    quantize_recurrent(model)
     with _quiet():
         # It rewrites Gemm as MatMul and Add first, and drops the float32 tables that nothing reads any more.
         quantize_dynamic(
-            model, int8_path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8
+            model,
+            int8_path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            # What comes out of operators that are ONNX Runtime's own.
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
 
 
@@ -145,10 +155,14 @@ class _Logits(nn.Module):
 
 
 def _strip(graph: GraphProto) -> None:
-    """Takes out the stack traces, which name folders of this machine, and the shapes of inner values.
+    """Takes out inputs that are not looked at, the stack traces, which name folders of this machine, and the shapes of
+    inner values.
 
     The shapes contradict the ones that ONNX Runtime infers when it quantises, which makes it fail.
     """
+    read = {name for node in graph.node for name in node.input}
+    for unread in [part for part in graph.input if part.name not in read]:
+        graph.input.remove(unread)
     del graph.value_info[:]
     for part in (graph, *graph.node, *graph.input, *graph.output):
         del part.metadata_props[:]

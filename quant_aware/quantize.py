@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.gptq import gptq
 from quant_aware.grids import Grid, Ternary, Uniform
 from students.reading import grams
-from students.weights import add_step, latent, select, steps, steps_on, uses, values
+from students.recurrent_layer import Held
+from students.weights import Where, add_step, latent, select, steps, steps_on, uses, values
 
 
 @dataclass(kw_only=True)
@@ -111,7 +112,7 @@ class Quantize:
         Raises:
             ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
         """
-        chosen, skipped = select(model, ["attention", "ffn", "embeddings", "head"])
+        chosen, skipped = select(model, list(get_args(Where)))
         for tied in self._tied(model):
             chosen |= tied
             for name in tied:
@@ -176,6 +177,8 @@ class Quantize:
                     # same, and a table of a vocabulary is far larger than a batch.
                     rows = FakeQuantRows(step)
                     self._rows.append((rows, module.register_forward_hook(rows), step))
+            elif self.activations and isinstance(module, Held):
+                skipped[name] = "its inputs stay float32: ONNX Runtime rounds those of plain LSTMs alone"
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)

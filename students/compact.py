@@ -33,7 +33,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from students.families import COMPACT, FAMILIES, is_compact
+from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize
 from students.width import narrow, restore
 
@@ -116,7 +116,7 @@ _HEADS = {
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForSeq2SeqLM: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 }
-for _family in FAMILIES:
+for _family in (name for name in FAMILIES if name != RECURRENT):
     _stock = CONFIG_MAPPING[_family]
     AutoConfig.register(COMPACT + _family, compact_config(_stock))
     for _head, _models in _HEADS.items():

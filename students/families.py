@@ -53,10 +53,13 @@ class Stack:
 
     blocks: str
     attention: dict[str, AttentionParts]
-    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder."""
-    ffn: FeedForwardParts
+    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; of a recurrent block none."""
+    ffn: FeedForwardParts | None
+    """None of a recurrent block."""
     depth: str = "num_hidden_layers"
     """The key of the config that holds the number of blocks."""
+    recurrence: tuple[str, ...] = ()
+    """The linear layers that a recurrent block may have, which hold its weights."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Family:
     """Whether a position bias, shared by the layers, is added to the scores: heads cannot be cut then."""
     scaled: str = ""
     """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
+    width: str = "hidden_size"
+    """The key of the config that holds the width of what the first block reads."""
 
 
 def _bert(prefix: str = "attention") -> Stack:
@@ -156,6 +161,11 @@ _T5 = {
     ),
 }
 
+_HELD = tuple(f"{way}.{name}" for way in ("ahead", "back") for name in ("input", "recurrent", "projection"))
+_RECURRENT = Stack("layers", {}, None, recurrence=_HELD)
+
+RECURRENT = "recurrent"
+"""The ``model_type`` of our recurrent networks."""
 COMPACT = "compact-"
 """What stands before the family in the ``model_type`` of a model of a form of its own."""
 
@@ -168,12 +178,18 @@ FAMILIES: dict[str, Family] = {
     "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner"),
     "llama": Family({"decoder": _LLAMA}),
     "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs"),
+    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size"),
 }
 
 
 def is_compact(config: PretrainedConfig) -> bool:
     """Whether this is the config of a model of a form that no stock one has."""
     return config.model_type.startswith(COMPACT)
+
+
+def is_recurrent(config: PretrainedConfig) -> bool:
+    """Whether this is the config of a recurrent network: without attention, feed-forwards and a residual stream."""
+    return config.model_type == RECURRENT
 
 
 def family(config: PretrainedConfig) -> Family:
@@ -221,3 +237,8 @@ def intermediate_size(config: PretrainedConfig) -> int:
     """The number of feed-forward units of a block."""
     size = getattr(config, family(config).intermediate)
     return 4 * config.hidden_size if size is None else size
+
+
+def width(config: PretrainedConfig, layer: int) -> int:
+    """The width of the states of a layer; 0 is the input of the first block."""
+    return config.hidden_size if layer else getattr(config, family(config).width)

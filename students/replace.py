@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Schedule
-from students.families import COMPACT, blocks, family
+from students.families import COMPACT, blocks, family, is_recurrent
 from students.layers import evenly
 
 
@@ -29,6 +29,8 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
     kinds = [config.model_type.removeprefix(COMPACT) for config in (own, other)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"blocks of a {kinds[0]} cannot stand in a {kinds[1]}")
+    if is_recurrent(own):
+        raise ValueError("layers of recurrent networks cannot stand in each other's place")
     if family(own).biased_scores:
         raise ValueError(f"the blocks of a {kinds[0]} share one position bias, so none can be replaced alone")
     for key in ("hidden_size", "head_dim", "rope_parameters"):

@@ -116,7 +116,9 @@ def check(config: PretrainedConfig, signals: Signals) -> None:
     """
     stacks = family(config).stacks
     hidden = {name: depth(config, name) for name in stacks}
-    attention = dict(hidden)
+    attention = {name: hidden[name] for name, stack in stacks.items() if stack.attention}
+    if signals.attention and not attention:
+        raise ValueError(f"attention: a {config.model_type} network has none")
     for name, stack in stacks.items():
         if "cross" in stack.attention:
             attention["cross"] = hidden[name]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import depth, family, intermediate_size, is_compact
+from students.families import depth, family, intermediate_size, is_compact, is_recurrent
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.student import Student, set_task, warn_fresh
@@ -65,6 +65,8 @@ class Transformer(Student):
             raise ValueError(
                 "a teacher of a form of its own gives no Transformer student; name the model it was made from"
             )
+        if is_recurrent(teacher):
+            raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.

@@ -72,7 +72,7 @@ def neurons(model: PreTrainedModel) -> list[Units]:
     """The feed-forward units of every block, named as in ``encoder.0.ffn``."""
     found = []
     for name, stack in family(model.config).stacks.items():
-        for i, block in enumerate(stacks(model)[name]):
+        for i, block in enumerate(stacks(model)[name] if stack.ffn else []):
             inner, outer = ffn_layers(stack, block)
             slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
             slices += [Slice(layer, "bias", 0, 1) for layer in inner if latent(layer, "bias") is not None]

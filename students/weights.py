@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from students.constant import make_constant
 from students.families import Stack, blocks, family
 
-Where = Literal["attention", "ffn", "embeddings", "head"]
+Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 LINEAR = (nn.Linear, Conv1D)
 Kind = TypeVar("Kind", bound=nn.Module)
 
@@ -20,10 +20,10 @@ Kind = TypeVar("Kind", bound=nn.Module)
 def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The modules whose ``weight`` is meant by ``where``, by name, and those left out, with the reason.
 
-    ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``embeddings``
-    the tables of words, positions and types, ``head`` all linear layers outside the blocks. A weight used by
-    two modules is left out: a step would have to give the same values in both; and one without entries, of
-    neurons or heads that have all been cut, is not mentioned.
+    ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``recurrence`` those
+    that hold the weights of recurrent ones, ``embeddings`` the tables of words, positions and types, ``head`` all
+    linear layers outside the blocks. A weight used by two modules is left out: a step would have to give the same
+    values in both; and one without entries, of neurons or heads that have all been cut, is not mentioned.
 
     Raises:
         ValueError: if the family of the model is not known.
@@ -48,17 +48,20 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
 def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn.Module]]:
     """The modules of each ``Where``, and the linear layers inside blocks that are in none."""
     inside = {}
-    groups: dict[str, list[nn.Module]] = {"attention": [], "ffn": []}
+    groups: dict[str, list[nn.Module]] = {"attention": [], "ffn": [], "recurrence": []}
     for name, stack in family(model.config).stacks.items():
         for block in dict.fromkeys(blocks(model, name)):
-            inner, outer = ffn_layers(stack, block)
             groups["attention"] += attention_layers(stack, block)
-            groups["ffn"] += [*inner, outer]
+            if stack.ffn:
+                inner, outer = ffn_layers(stack, block)
+                groups["ffn"] += [*inner, outer]
+            there = dict(block.named_modules())
+            groups["recurrence"] += [there[path] for path in stack.recurrence if path in there]
             inside |= dict.fromkeys(block.modules())
     outside = [module for module in model.modules() if module not in inside]
     groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
     groups["head"] = [module for module in outside if isinstance(module, LINEAR)]
-    named = {*groups["attention"], *groups["ffn"]}
+    named = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
     return groups, [module for module in inside if isinstance(module, LINEAR) and module not in named]
 
 
