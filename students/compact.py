@@ -35,9 +35,10 @@ from transformers.models.auto.modeling_auto import (
 
 from students.families import COMPACT, FAMILIES, is_compact
 from students.resized import resize
+from students.sharing import share
 from students.width import narrow, restore
 
-FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"sizes": resize}
+FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"shared": share, "sizes": resize}
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
 loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes first."""
 
