@@ -114,7 +114,7 @@ def deploy(
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
-            "no stock config says what it is: the student loads after `import students`, not with plain transformers"
+            "its form is no stock config's: the student loads after `import students`, not with plain transformers"
         )
     bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     # onnxruntime rounds as well what there was no step on.

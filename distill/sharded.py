@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from distill.ensemble import Ensemble
 from distill.teacher import FrozenTeacher
 from students.families import blocks, family
+from students.sharing import sharing
 from students.trace import Trace
 from students.weights import like, whole
 
@@ -155,10 +156,10 @@ def frozen(teacher: object) -> list[PreTrainedModel]:
 
 
 def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
-    """Cuts each block, and what is outside of them together (tied weights must be), in place."""
+    """Cuts each block, together those that share layers and all that is outside (tied weights must be), in place."""
     for stack in family(model.config).stacks:
-        for block in dict.fromkeys(blocks(model, stack)):
-            fully_shard(block, mesh=mesh)
+        for group in sharing(blocks(model, stack)):
+            fully_shard(group, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 

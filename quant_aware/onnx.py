@@ -11,9 +11,11 @@ much as between float32 and float64 of the same torch model. So deployments are 
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,7 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
         model.set_attn_implementation(attention)
     file = program.model_proto
     _strip(file.graph)
+    _merge(file.graph)
     standardize(file)
     onnx.save(file, path)
 
@@ -166,6 +169,32 @@ def _strip(graph: GraphProto) -> None:
     del graph.value_info[:]
     for part in (graph, *graph.node, *graph.input, *graph.output):
         del part.metadata_props[:]
+
+
+def _merge(graph: GraphProto) -> None:
+    """Keeps a weight that several layers share once: the exporter turns it around for each of them, or in the graph,
+    where ONNX Runtime takes it for no constant and does not quantise it.
+    """
+    constants = {each.name: each for each in graph.initializer}
+    turned = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]
+    read = Counter(name for node in graph.node for name in node.input)
+    read.subtract(node.input[0] for node in turned)
+    for node in turned:
+        if not read[node.input[0]]:  # a table that is the head too is looked up as well
+            values = numpy_helper.to_array(constants[node.input[0]]).T
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), node.output[0]))
+            graph.node.remove(node)
+    first: dict[tuple, str] = {}
+    names = {
+        each.name: first.setdefault((each.data_type, *each.dims, sha256(each.raw_data).digest()), each.name)
+        for each in graph.initializer
+        if each.raw_data
+    }
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    read = {name for node in graph.node for name in node.input}
+    for each in [each for each in graph.initializer if each.name not in read]:
+        graph.initializer.remove(each)
 
 
 def _quantize_embeddings(graph: GraphProto) -> None:

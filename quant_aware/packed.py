@@ -111,7 +111,9 @@ def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
     model = head.from_config(AutoConfig.from_pretrained(Path(run) / "student"), dtype=torch.float32)
     missing, unexpected = model.load_state_dict(load_packed(path), strict=False)
     model.tie_weights()
-    if unexpected or set(missing) - set(model.all_tied_weights_keys):
+    # Of what has several names, tied or shared, these are the first, under which it was saved.
+    missing = [name for name, _ in model.named_parameters() if name in missing]
+    if unexpected or missing:
         raise ValueError(f"{path} does not hold a {type(model).__name__}: {', '.join([*unexpected, *missing])}")
     if inputs := _said(path, "inputs"):
         layers = inputs.pop("layers")

@@ -2,7 +2,8 @@
 
 from students import compact
 from students.recurrent_student import GRU, LSTM, RNN
+from students.shared import Shared
 from students.student import Pretrained, Student, resolve
 from students.transformer import Transformer
 
-__all__ = ["GRU", "LSTM", "RNN", "Pretrained", "Student", "Transformer", "compact", "resolve"]
+__all__ = ["GRU", "LSTM", "RNN", "Pretrained", "Shared", "Student", "Transformer", "compact", "resolve"]

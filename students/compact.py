@@ -35,9 +35,10 @@ from transformers.models.auto.modeling_auto import (
 
 from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize
+from students.sharing import share
 from students.width import narrow, restore
 
-FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"sizes": resize}
+FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"shared": share, "sizes": resize}
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
 loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes first."""
 
@@ -48,6 +49,7 @@ def become_compact(model: PreTrainedModel) -> None:
         # The config objects are shared with the modules inside, which read them: they change in place.
         model.__class__ = compact_model(type(model))
         model.config.__class__ = model.config_class
+        model.config.__dict__.pop("model_type", None)  # one that was read from a file has it, and it hides the class's
         for key in ("built", *FORMS):
             setattr(model.config, key, None)
 

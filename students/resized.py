@@ -15,8 +15,9 @@ def sizes(model: PreTrainedModel) -> Sizes:
     found: Sizes = {name: [{} for _ in blocks] for name, blocks in stacks(model).items()}
     for key, groups in (("intermediate", neurons(model)), ("heads", heads(model))):
         for units in groups:
-            stack, block, _ = units.name.split(".")
-            found[stack][int(block)][key] = units.count
+            for each in (units, *units.others):
+                stack, block, _ = each.name.split(".")
+                found[stack][int(block)][key] = units.count
     return found
 
 
@@ -33,6 +34,9 @@ def resize(model: PreTrainedModel, wanted: Sizes) -> None:
         for units in groups:
             stack, block, _ = units.name.split(".")
             count = wanted[stack][int(block)][key]
+            for other in (each.name.split(".") for each in units.others):
+                if wanted[other[0]][int(other[1])][key] != count:
+                    raise ValueError(f"sizes: {'.'.join(other)} runs the layers of {units.name} and has as many units")
             if not 0 <= count <= units.count:
                 raise ValueError(f"sizes: {units.name} has {units.count} units, not {count}")
             if count < units.count:

@@ -18,10 +18,9 @@ from students.width import set_width
 class Transformer(Student):
     """A model of the teacher's family and task head, smaller; a size that is not set is the teacher's.
 
-    With ``weights: teacher`` it starts from evenly spaced blocks, or from ``teacher_layers`` (from 1, one for
-    each of its blocks, the same in both stacks of T5), and keeps the hidden dimensions (one set throughout),
-    the neurons and the heads of the largest L2 norm. Heads that get narrower keep their leading part; Llama
-    and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
+    With ``weights: teacher`` it starts from the blocks ``teacher_layers``, and keeps the hidden dimensions (one set
+    throughout), the neurons and the heads of the largest L2 norm. Heads that get narrower keep their leading part;
+    Llama and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
     deeper or wider than the teacher.
 
     Args:
@@ -30,7 +29,8 @@ class Transformer(Student):
         heads: number of attention heads.
         intermediate: neurons of a feed-forward.
         weights: where they start.
-        teacher_layers: the teacher's blocks to start from, counted from 1, one for each of the student's.
+        teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
+            from 1, one for each of the student's, the same in both stacks of T5.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -41,7 +41,7 @@ class Transformer(Student):
     heads: int | None = None
     intermediate: int | None = None
     weights: Literal["teacher", "random"] = "teacher"
-    teacher_layers: list[int] | None = None
+    teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "intermediate"):
@@ -51,9 +51,9 @@ class Transformer(Student):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
         if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
             raise ValueError(f"heads: {self.heads} heads do not divide a hidden size of {self.hidden}")
-        if self.teacher_layers is not None:
-            if self.weights == "random":
-                raise ValueError("teacher_layers: no block of the teacher is used with weights: random")
+        if self.teacher_layers != "even" and self.weights == "random":
+            raise ValueError("teacher_layers: no block of the teacher is used with weights: random")
+        if isinstance(self.teacher_layers, list):
             count = len(self.teacher_layers)
             if count == 0 or self.layers not in (None, count):
                 raise ValueError(f"teacher_layers: names {count} blocks, not {self.layers or 'one or more'}")
@@ -91,7 +91,7 @@ class Transformer(Student):
         set_task(config, labels, problem)
         student = type(teacher)(config)
         if self.weights == "teacher":
-            if self.teacher_layers and repeats(teacher):
+            if self.teacher_layers != "even" and repeats(teacher):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
             warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
         return student.train()
@@ -100,7 +100,9 @@ class Transformer(Student):
         """The student's configuration, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
         for name, stack in facts.stacks.items():
-            count = self.layers or len(self.teacher_layers or []) or depth(teacher, name)
+            count = self.layers or depth(teacher, name)
+            if isinstance(self.teacher_layers, list):
+                count = len(self.teacher_layers)
             setattr(config, stack.depth, count)
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_width(config, self.hidden or teacher.hidden_size)
@@ -112,23 +114,27 @@ class Transformer(Student):
 
     def _taken(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
         """The blocks that are taken of each stack, from 1."""
-        if self.teacher_layers:
-            return dict.fromkeys(family(teacher).stacks, self.teacher_layers)
-        depths = {name: depth(teacher, name) for name in family(teacher).stacks}
-        return {
-            name: [evenly(i, self.layers or count, count) for i in range(1, (self.layers or count) + 1)]
-            for name, count in depths.items()
-        }
+        return {name: self._chosen(depth(teacher, name)) for name in family(teacher).stacks}
+
+    def _chosen(self, there: int) -> list[int]:
+        if isinstance(self.teacher_layers, list):
+            return self.teacher_layers
+        count = self.layers or there
+        if self.teacher_layers == "even":
+            return [evenly(i, count, there) for i in range(1, count + 1)]
+        first = 0 if self.teacher_layers == "bottom" else there - count
+        return [first + i for i in range(1, count + 1)]
 
     def _check_blocks(self, teacher: PretrainedConfig) -> None:
         for name in family(teacher).stacks:
             count = depth(teacher, name)
-            if self.teacher_layers and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
+            named = isinstance(self.teacher_layers, list)
+            if named and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
                 raise ValueError(
                     f"teacher_layers: the teacher has blocks 1 to {count}, "
                     f"not {', '.join(map(str, self.teacher_layers))}"
                 )
-            if self.teacher_layers is None and self.layers is not None and self.layers > count:
+            if not named and self.layers is not None and self.layers > count:
                 raise ValueError(
                     f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
                     "weights: random, or teacher_layers that name a block twice"

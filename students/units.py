@@ -1,5 +1,7 @@
 """The units a block is made of, neurons, heads and whole branches: where each has its numbers, how it is cut out."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,6 +44,8 @@ class Units:
     owner: nn.Module
     sent_by: int = 1
     """How many of the slices, the last ones, send on what a unit makes."""
+    others: tuple[Units, ...] = ()
+    """The same units as further blocks have them, which run the same layers."""
 
     @property
     def sending(self) -> tuple[Slice, ...]:
@@ -79,7 +83,7 @@ def neurons(model: PreTrainedModel) -> list[Units]:
             slices.append(Slice(outer, "weight", 1 - out_axis(outer), 1))
             count = latent(inner[0]).shape[out_axis(inner[0])]
             found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
-    return found
+    return _once(found)
 
 
 def heads(model: PreTrainedModel) -> list[Units]:
@@ -102,7 +106,15 @@ def heads(model: PreTrainedModel) -> list[Units]:
                 if parts.split:
                     attributes[parts.split] = (size,) * parts.query.parts
                 found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner))
-    return found
+    return _once(found)
+
+
+def _once(found: list[Units]) -> list[Units]:
+    """Units of layers that several blocks run are there once, named after the first block."""
+    same: dict[tuple[Slice, ...], list[Units]] = {}
+    for units in found:
+        same.setdefault(units.slices, []).append(units)
+    return [replace(first, others=tuple(others)) for first, *others in same.values()]
 
 
 def home(units: Units) -> Where:
@@ -166,6 +178,7 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
                     setattr(step, key, buffer.index_select(axis, index))
         changed.append(Shrunk(old, latent(module, name), axis, index))
     count = int(keep.sum())
-    for key, each in units.attributes.items():
-        setattr(units.owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
+    for owner in (units.owner, *(other.owner for other in units.others)):
+        for key, each in units.attributes.items():
+            setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
     return changed

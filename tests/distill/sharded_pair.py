@@ -18,6 +18,7 @@ from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
 from quant_aware.grids import Uniform
 from quant_aware.quantize import Quantize
+from students import Shared
 from students.families import depth, family
 from students.trace import Recorder, Signals
 from students.weights import whole
@@ -38,13 +39,19 @@ def train(file: Path) -> None:
 
 
 def compare(name: str, signals: str) -> list[str]:
-    """The parameters of a model of one block, with logits pruned and rounded, whose gradients differ in shards."""
-    plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
+    """The parameters of a model of one block, or of three that share, whose gradients differ in shards; pruned and
+    rounded where no other signals than logits are asked for.
+    """
+    if signals == "shared":
+        plain = Shared().build(tiny(name, layers=3), None, None).eval()
+    else:
+        plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
     cut = copy.deepcopy(plain)
     stack = list(family(plain.config).stacks)[-1]
     last = {(stack, depth(plain.config, stack))} | ({("cross", 1)} if name == "t5" else set())
     asked = {
         "logits": Signals(logits=True),
+        "shared": Signals(logits=True),
         "attention": Signals(logits=True, attention=frozenset(last)),
         "embeddings": Signals(logits=True, hidden=frozenset({(stack, 0)})),
     }[signals]
@@ -53,13 +60,13 @@ def compare(name: str, signals: str) -> list[str]:
     for model in (plain, cut):
         recorder, pruner = Recorder(model), Magnitude(sparsity=Constant(0.5), shape="neurons")
         quantize = Quantize(weights=Uniform(learn=True))
-        if signals == "logits":
+        if signals in ("logits", "shared"):
             pruner.attach(model)
             quantize.attach(model)
             quantize.update(0, TIME)
         if model is cut:
             shard(model, init_device_mesh("cpu", (2,)))
-        if signals == "logits":
+        if signals in ("logits", "shared"):
             pruner.update(0, TIME)
             quantize.begin(model, was_on=False)
         trace = recorder.trace(given, asked)
@@ -94,7 +101,7 @@ if __name__ == "__main__":
     finish.latencies = partial(finish.latencies, seconds=0.0)
     train(folder / "x.yaml")
     pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
-    pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention")]
+    pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention"), ("bert", "shared")]
     found = {" ".join(pair): compare(*pair) for pair in pairs}
     if torch.distributed.get_rank() == 0:
         (folder / "gradients.json").write_text(json.dumps(found))

@@ -102,5 +102,5 @@ def test_the_deployed_student_is_that_of_ddp(done: Path) -> None:
 @pytest.mark.slow
 def test_gradients_are_those_of_one_process(done: Path) -> None:
     found = json.loads((done / "gradients.json").read_text())
-    assert len(found) == 6
+    assert len(found) == 7
     assert {name: others for name, others in found.items() if others} == {}

@@ -14,7 +14,8 @@ from transformers import (
     BertTokenizer,
 )
 
-from students.families import blocks, depth, family
+from students.compact import become_compact
+from students.families import blocks, depth, family, is_compact
 from students.record import record_sizes
 from students.resized import resize, sizes
 from students.units import heads, neurons, shrink
@@ -53,6 +54,16 @@ def test_the_facts_of_the_family_hold(name):
     model = uneven(name)
     assert family(model.config) is family(tiny(name).config)
     assert len(blocks(model)) == depth(model.config) == 2
+
+
+def test_a_model_that_was_read_from_a_folder_becomes_one_of_ours_once(tmp_path):
+    tiny("bert").save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    for _ in range(2):
+        become_compact(model)
+        assert is_compact(model.config) and model.config.model_type == "compact-bert"
+    model.save_pretrained(tmp_path)
+    assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path)) is type(model)
 
 
 def test_copies_and_pickles():

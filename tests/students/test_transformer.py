@@ -59,6 +59,9 @@ def test_a_smaller_student_is_saved_and_loaded_by_plain_transformers(name, tmp_p
         ({"layers": 2}, [2, 4]),
         ({"layers": 3}, [1, 3, 4]),
         ({"teacher_layers": [4, 1, 1]}, [4, 1, 1]),
+        ({"layers": 3, "teacher_layers": "bottom"}, [1, 2, 3]),
+        ({"layers": 3, "teacher_layers": "top"}, [2, 3, 4]),
+        ({"layers": 2, "teacher_layers": "even"}, [2, 4]),
     ],
 )
 def test_the_blocks_are_those_asked_for(name, fields, expected):
@@ -88,6 +91,8 @@ def test_a_shared_block_runs_less_often():
     assert torch.equal(logits(student), logits(shorter))
     with pytest.raises(ValueError, match=r"^teacher_layers: the teacher runs one block many times"):
         build(teacher, teacher_layers=[1, 2])
+    with pytest.raises(ValueError, match=r"^teacher_layers: the teacher runs one block many times"):
+        build(teacher, layers=2, teacher_layers="top")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -152,6 +157,7 @@ def test_a_random_student_may_be_deeper_and_wider(name):
         ({"layers": 2, "teacher_layers": [1, 2, 3]}, "teacher_layers: names 3 blocks, not 2"),
         ({"teacher_layers": []}, "teacher_layers: names 0 blocks, not one or more"),
         ({"teacher_layers": [1], "weights": "random"}, "teacher_layers: no block"),
+        ({"teacher_layers": "top", "weights": "random"}, "teacher_layers: no block"),
     ],
 )
 def test_a_field_that_is_always_wrong(fields, message):
@@ -164,6 +170,7 @@ def test_a_field_that_is_always_wrong(fields, message):
     [
         ("bert", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
         ("t5", {"layers": 5}, "layers: the teacher has 4 blocks, not 5"),
+        ("bert", {"layers": 5, "teacher_layers": "top"}, "layers: the teacher has 4 blocks, not 5"),
         ("bert", {"teacher_layers": [0, 4]}, "teacher_layers: the teacher has blocks 1 to 4, not 0, 4"),
         ("bert", {"teacher_layers": [1, 5]}, "teacher_layers: the teacher has blocks 1 to 4, not 1, 5"),
         ("bert", {"hidden": 64}, "hidden: the teacher has 32, not 64"),

@@ -1,0 +1,116 @@
+"""Whole runs of students whose blocks share layers: distilled, pruned, in few bits, resumed, in two processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from distill import run
+from distill.config import ConfigError
+from quant_aware import packed
+from students.sharing import sharing
+from tests.distill.runs import resumes_bit_for_bit
+from tests.distill.test_run import _without_dropout, command, rows
+
+SHARED = {"student": {"kind": "Shared", "hidden": 24, "heads": 4, "intermediate": 32}}
+NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
+HEADS = {"kind": "Taylor", "shape": "heads", "sparsity": {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "50%"}}
+
+
+@pytest.mark.parametrize("more", [{}, {"share": "ffn", "groups": 2}], ids=str)
+def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
+    given = {"student": SHARED["student"] | more, "prune": {"neurons": NEURONS, "heads": HEADS}}
+    report = run(tiny_run, **given)
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert student.config.num_hidden_layers == 4
+    assert [len(group) for group in sharing(list(student.bert.encoder.layer))] == ([2, 2] if more else [4])
+    assert all(block.intermediate.dense.out_features == 24 for block in student.bert.encoder.layer)
+    assert all(0 < block.attention.self.num_attention_heads <= 3 for block in student.bert.encoder.layer)
+    assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
+    assert report.exports[0].agreement > 0.9
+    found = json.loads((report.folder / "report.json").read_text())["models"]["student"]
+    assert found["parameters"] == student.num_parameters()
+    saved = load_file(report.folder / "student" / "model.safetensors")
+    assert sum(weight.numel() for weight in saved.values()) == student.num_parameters()
+
+
+@pytest.mark.parametrize("shape", ["hidden", "layers"])
+def test_hidden_dimensions_and_branches_are_pruned_too(tiny_run: Path, shape: str) -> None:
+    pruner = {"kind": "Taylor", "shape": shape, "sparsity": {"kind": "Cubic", "to": 0.5, "start": "10%", "stop": "50%"}}
+    report = run(tiny_run, prune=pruner, quantize=None, student={"kind": "Shared", "share": "attention"})
+    assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert student.config.hidden_size == (16 if shape == "hidden" else 32)
+    assert len(sharing(list(student.bert.encoder.layer))) == 1
+
+
+def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before neurons have been cut and after."""
+    resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, **SHARED)
+
+
+def test_a_packed_file_holds_each_weight_once(tiny_run: Path) -> None:
+    report = run(tiny_run, quantize={"weights": 4, "start": "50%"}, **SHARED)
+    model = packed.load(report.folder, AutoModelForSequenceClassification)
+    assert [len(group) for group in sharing(list(model.bert.encoder.layer))] == [4]
+    names = [name for name in load_file(report.folder / packed.FILE) if ".layer." in name]
+    assert {name.split(".layer.")[1].split(".")[0] for name in names} == {"0"}
+    assert report.exports[0].agreement == 1.0
+
+
+def test_its_blocks_take_the_place_of_the_teachers(tiny_run: Path) -> None:
+    given = {"student": {"kind": "Shared", "layers": 2}, "replace": 0.5, "losses.relations": None}
+    report = run(tiny_run, **given)
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert len(sharing(list(student.bert.encoder.layer))) == 1 and report.parity["folded"] < 1e-5
+
+
+def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
+    first = run(tiny_run, name="first", **SHARED | {"quantize": None, "prune": None})
+    second = run(tiny_run, name="second", student=str(first.folder), quantize=None)
+    student = AutoModelForSequenceClassification.from_pretrained(second.folder / "student")
+    assert len(sharing(list(student.bert.encoder.layer))) == 1
+    assert torch.isfinite(student.classifier.weight).all()
+
+
+def test_two_processes_are_one(tiny_run: Path) -> None:
+    teacher = _without_dropout(tiny_run)
+    words = [f"--teacher={teacher}", "--student={kind: Shared, share: attention}", "--trainer.max_epochs=1"]
+    words += ["--quantize=null", "--prune.elements=null"]
+    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
+    assert one.wait(240) == 0, one.stdout.read()
+    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2")
+    assert two.wait(240) == 0, two.stdout.read()
+    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
+    assert len(left) == len(right) == 9
+    for a, b in zip(left, right, strict=True):
+        for key in a:
+            if key.startswith("train/") and a[key]:
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (
+            {"student": {"kind": "Shared", "groups": 9}},
+            r"^--student: student.groups: 9 sets of layers for the 4 blocks share",
+        ),
+        ({"student": {"kind": "Shared", "groups": 0}}, r"^--student: student.groups: at least 1 is needed, not 0"),
+        (
+            {"student": {"kind": "Shared", "share": "al"}},
+            r"^--student: student.share: 'al' is not one of all, attention, ffn",
+        ),
+        (
+            {"student": {"kind": "Shared", "keep_end": True}},
+            r"^--student: student.keep_end: Shared has no 'keep_end'; did you",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(tiny_run: Path, changes: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        run(tiny_run, **changes)
+    assert "\n" not in str(error.value)
