@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Timeline
 from students.families import blocks, family
-from students.weights import latent
+from students.weights import factors, latent
 
 
 @dataclass(kw_only=True)
@@ -110,5 +110,6 @@ def _positions(model: PreTrainedModel) -> dict[nn.Module, str]:
         for block in blocks(model, name):
             found |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):
-                found |= {block.get_submodule(each.path): "encoder" for each in (cross.key, cross.value)}
+                layers = [block.get_submodule(each.path) for each in (cross.key, cross.value)]
+                found |= {part: "encoder" for layer in layers for part in factors(layer)}
     return found

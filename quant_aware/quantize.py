@@ -144,7 +144,7 @@ class Quantize:
                     # In training only the rows that are looked up are quantized: each has its own scale, so it is the
                     # same, and a table of a vocabulary is far larger than a batch.
                     rows = FakeQuantRows(grids[-1])
-                    self._rows.append((rows, module.register_forward_hook(rows), step))
+                    self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
                     if key == "weights":
                         self._staged.append(rows)
             elif self.activations:
