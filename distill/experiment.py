@@ -144,7 +144,11 @@ class Experiment:
     def _check_quantize(self, quantize: Quantize) -> None:
         if self.export and quantize.target == "packed":
             raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
-        units = [pruner.shape for pruner in self.pruners().values() if pruner.shape in ("neurons", "heads", "hidden")]
+        units = [
+            pruner.shape
+            for pruner in self.pruners().values()
+            if pruner.shape in ("neurons", "heads", "hidden", "ranks")
+        ]
         grids = [*(grid for _, grid in quantize.stairs), *filter(None, quantize.mixed.values())]
         if units and any(isinstance(grid.per, int) for grid in grids):
             raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")

@@ -151,7 +151,7 @@ def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape
     if isinstance(parts.companion, AveragedStudent):
         return {}
     looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.student_needs.attention]
-    return {"neurons": 0, "heads": max(looks, default=0)}
+    return {"neurons": 0, "heads": max(looks, default=0), "ranks": 0}
 
 
 def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from prune_schedules.norms import kept, release
+from students.factored import components
 from students.families import family, is_compact, is_recurrent
 from students.record import record_sizes
 from students.units import Units, heads, neurons, shrink
@@ -39,13 +40,21 @@ def alive(units: Units) -> Tensor:
     return torch.stack([part.any(dim=1) for part in parts]).any(dim=0)
 
 
+def working(component: Units) -> Tensor:
+    """Which rank-1 components of a layer in two factors do something (bool [count]): those that are made, as long as
+    the layer has outputs.
+    """
+    made, sent = (part.rows(getattr(part.module, part.name).detach(), component.count) for part in component.slices)
+    return (made != 0).any(dim=1) & bool(sent.shape[1])
+
+
 def stays(model: PreTrainedModel, units: Units) -> bool:
-    """Whether units cannot be cut: heads whose layers share a position bias."""
-    return family(model.config).biased_scores and not units.name.endswith(".ffn")
+    """Whether units cannot be cut: heads (a module keeps their number) whose layers share a position bias."""
+    return family(model.config).biased_scores and bool(units.attributes)
 
 
 def cut(model: PreTrainedModel) -> CutReport:
-    """Take out, in place, the neurons and heads whose parameters are all zero, after ``fold``, and the hidden
+    """Take out, in place, the neurons, heads and ranks whose parameters are all zero, after ``fold``, and the hidden
     dimensions that norms do not count, all of whose parameters are zero then.
 
     The outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu and tanh have. Where no unit
@@ -70,6 +79,11 @@ def cut(model: PreTrainedModel) -> CutReport:
             skipped[units.name] = f"{gone} heads are zero but stay: the layers share a position bias"
         elif gone:
             shrink(units, keep)
+    for component in components(model):
+        keep = working(component)
+        report[component.name] = (component.count, int(keep.sum()))
+        if not keep.all():
+            shrink(component, keep)
     counted, built = kept(model), None
     if counted is not None:
         report["hidden"] = (len(counted), int(counted.sum()))

@@ -9,12 +9,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prune_schedules.scores import Scope
+from students.factored import components
 from students.families import is_recurrent
 from students.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, out_axis, select, uses
 from students.width import hidden
 
-Shape = Literal["elements", "neurons", "heads", "layers", "hidden"]
+Shape = Literal["elements", "neurons", "heads", "layers", "hidden", "ranks"]
 _UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
 _PLACES: list[Where] = list(get_args(Where))
 
@@ -35,7 +36,7 @@ def choose(shape: Shape | list[int], scope: Scope | None, where: list[Where] | N
     if scope < 2 if group else scope not in named:
         raise ValueError(f"scope: {scope!r} is not one of {', '.join(named)}, nor a number above 1")
     parts = "hidden dimensions" if shape == "hidden" else str(shape)
-    if shape in ("neurons", "heads", "layers", "hidden") and (group or scope == "row"):
+    if shape in ("neurons", "heads", "layers", "hidden", "ranks") and (group or scope == "row"):
         raise ValueError(f"scope: {scope} is for weights; {parts} lie in no row")
     if shape in ("layers", "hidden") and scope != "global":
         raise ValueError(f"scope: {parts} are ranked over the whole model; it is global, not {scope}")
@@ -71,6 +72,12 @@ def find(
         return found, {names[module]: module for module in once.values()}, {}
     if isinstance(shape, str) and shape in _UNITS:
         found, weights, skipped = _untied(model, [each for each in _UNITS[shape][1](model) if home(each) in where])
+    elif shape == "ranks":
+        chosen, skipped = select(model, where)
+        meant = [each for each in components(model) if each.owner in chosen.values()]
+        found, weights, _ = _untied(model, meant)
+        if not found:
+            raise ValueError("shape: no layer here is in two factors, as those of a LowRank student are")
     else:
         weights, skipped = select(model, where)
         found = list(weights.values())

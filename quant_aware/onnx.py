@@ -220,10 +220,10 @@ def _quantize_embeddings(graph: GraphProto) -> None:
 def _lookup(table: str, ids: str, output: str) -> list[NodeProto]:
     """``output = float(codes[ids]) * scale[ids]``."""
     return [
-        helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}_codes"], axis=0),
-        helper.make_node("Cast", [f"{output}_codes"], [f"{output}_float"], to=TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}_scale"], axis=0),
-        helper.make_node("Mul", [f"{output}_float", f"{output}_scale"], [output]),
+        helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}_row_codes"], axis=0),
+        helper.make_node("Cast", [f"{output}_row_codes"], [f"{output}_row_float"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}_row_scale"], axis=0),
+        helper.make_node("Mul", [f"{output}_row_float", f"{output}_row_scale"], [output]),
     ]
 
 

@@ -176,7 +176,7 @@ class Quantize:
                     # In training only the rows that are looked up are quantized: each has its own scale, so it is the
                     # same, and a table of a vocabulary is far larger than a batch.
                     rows = FakeQuantRows(step)
-                    self._rows.append((rows, module.register_forward_hook(rows), step))
+                    self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
             elif self.activations and isinstance(module, Held):
                 skipped[name] = "its inputs stay float32: ONNX Runtime rounds those of plain LSTMs alone"
             elif self.activations:

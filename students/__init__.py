@@ -1,9 +1,10 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
 from students import compact
+from students.low_rank import LowRank
 from students.recurrent_student import GRU, LSTM, RNN
 from students.shared import Shared
 from students.student import Pretrained, Student, resolve
 from students.transformer import Transformer
 
-__all__ = ["GRU", "LSTM", "RNN", "Pretrained", "Shared", "Student", "Transformer", "compact", "resolve"]
+__all__ = ["GRU", "LSTM", "RNN", "LowRank", "Pretrained", "Shared", "Student", "Transformer", "compact", "resolve"]

@@ -33,14 +33,15 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
+from students.factored import factorize
 from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize
 from students.sharing import share
 from students.width import narrow, restore
 
-FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"shared": share, "sizes": resize}
+FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"shared": share, "ranks": factorize, "sizes": resize}
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
-loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes first."""
+loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes last."""
 
 
 def become_compact(model: PreTrainedModel) -> None:
@@ -82,12 +83,12 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         if built:
             restore(config)
         base.__init__(self, config)
-        if built:
-            narrow(self, torch.arange(built["hidden_size"], device="cpu") < size)
-            config.built = built
         for key, alter in FORMS.items():
             if (form := getattr(config, key)) is not None:
                 alter(self, form)
+        if built:
+            narrow(self, torch.arange(built["hidden_size"], device="cpu") < size)
+            config.built = built
 
     return _publish(
         type(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from students.families import blocks, family
 from students.trace import inputs, valid_positions
+from students.weights import factors
 
 
 def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
@@ -19,7 +20,8 @@ def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
         for block in blocks(model, name):
             found |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):
-                found |= {block.get_submodule(each.path): "encoder" for each in (cross.key, cross.value)}
+                layers = [block.get_submodule(each.path) for each in (cross.key, cross.value)]
+                found |= {part: "encoder" for layer in layers for part in factors(layer)}
     return found
 
 

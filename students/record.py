@@ -7,6 +7,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.compact import become_compact
+from students.factored import ranks
 from students.families import family, intermediate_size, is_compact
 from students.inherit import head_shape
 from students.resized import sizes
@@ -25,6 +26,7 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
         return
     become_compact(model)
     config.sizes, config.built = sizes(model), config.built or built
+    config.ranks = ranks(model) if config.ranks else None
 
 
 def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedConfig | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families import Projection, blocks, family
-from students.weights import Where, ffn_layers, latent, out_axis, set_parameter, steps_on
+from students.weights import Where, ffn_layers, inner_axis, latent, out_axis, reader, set_parameter, steps_on
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def neurons(model: PreTrainedModel) -> list[Units]:
             inner, outer = ffn_layers(stack, block)
             slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
             slices += [Slice(layer, "bias", 0, 1) for layer in inner if latent(layer, "bias") is not None]
-            slices.append(Slice(outer, "weight", 1 - out_axis(outer), 1))
+            outer = reader(outer)
+            slices.append(Slice(outer, "weight", inner_axis(outer), 1))
             count = latent(inner[0]).shape[out_axis(inner[0])]
             found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
     return _once(found)
@@ -92,7 +93,7 @@ def heads(model: PreTrainedModel) -> list[Units]:
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(stacks(model)[name]):
             for kind, parts in stack.attention.items():
-                owner, output = block.get_submodule(parts.module), block.get_submodule(parts.output)
+                owner, output = block.get_submodule(parts.module), reader(block.get_submodule(parts.output))
                 size = getattr(owner, parts.size)
                 count = _width(block, parts.value) // size
                 slices = [
@@ -100,7 +101,7 @@ def heads(model: PreTrainedModel) -> list[Units]:
                     for projection in (parts.query, parts.key, parts.value)
                     for part in _projected(block, projection, count)
                 ]
-                axis = 1 - out_axis(output)
+                axis = inner_axis(output)
                 slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
                 if parts.split:
@@ -129,12 +130,13 @@ def branches(model: PreTrainedModel) -> list[Units]:
     Norms stay, and so do branches of which nothing is left. Not for ``shrink``: a branch leaves the tensors with
     the last of its neurons or heads.
     """
-    found = []
+    # Turned around: a first factor comes after the layer whose it is, which then has the word.
+    found, wholes = [], {reader(module): module for module in reversed([*model.modules()])}
     for units in neurons(model) + heads(model):
-        reader = units.slices[-1].module
+        last = wholes[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
-        if latent(reader, "bias") is not None:
-            slices.insert(-1, Slice(reader, "bias", 0, len(latent(reader, "bias"))))
+        if latent(last, "bias") is not None:
+            slices.insert(-1, Slice(last, "bias", 0, len(latent(last, "bias"))))
         if units.count:
             sent_by = len(slices) - len(units.slices) + 1
             found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))

@@ -60,7 +60,9 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
             inside |= dict.fromkeys(block.modules())
     outside = [module for module in model.modules() if module not in inside]
     groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
-    groups["head"] = [module for module in outside if isinstance(module, LINEAR)]
+    groups = {where: [part for module in found for part in factors(module)] for where, found in groups.items()}
+    tables = {*groups["embeddings"]}
+    groups["head"] = [module for module in outside if isinstance(module, LINEAR) and module not in tables]
     named = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
     return groups, [module for module in inside if isinstance(module, LINEAR) and module not in named]
 
@@ -81,9 +83,24 @@ def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Modu
     return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
 
 
+def factors(module: nn.Module) -> list[nn.Module]:
+    """A linear layer or an embedding and, where it is in two factors (``students.factored``), the other one."""
+    return [part for part in module.modules() if isinstance(part, (*LINEAR, nn.Embedding))]
+
+
+def reader(layer: nn.Module) -> nn.Module:
+    """What reads the inputs of a linear layer: itself or, where it is in two factors, the first."""
+    return getattr(layer, "reads", layer)
+
+
 def out_axis(module: nn.Module) -> int:
     """The axis of ``weight`` along which the outputs lie: 0, but 1 in GPT-2's ``Conv1D``."""
     return 1 if isinstance(module, Conv1D) else 0
+
+
+def inner_axis(module: nn.Module) -> int:
+    """The other one: along it lie the inputs of a linear layer, and the dimensions of an embedding."""
+    return 1 - out_axis(module)
 
 
 def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:

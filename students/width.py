@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from students.factored import components
 from students.units import Slice, Units, heads, neurons, shrink
 from students.weights import LINEAR, latent, out_axis
 
@@ -17,9 +18,10 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     leads from hidden to hidden, as a pooler, does both. They are one set throughout: both stacks of T5 have the same.
     All users of a tied tensor are there, and read if one of them does: embeddings that are the head as well.
 
-    The axes along which they lie are those that are longer in a wider model and hold no neurons and no heads.
+    The axes along which they lie are those that are longer in a wider model and hold no neurons, heads or ranks.
     """
-    held = {(part.module, part.name, part.axis) for units in neurons(model) + heads(model) for part in units.slices}
+    others = neurons(model) + heads(model) + components(model)
+    held = {(part.module, part.name, part.axis) for units in others for part in units.slices}
     own, wide, found = dict(model.named_modules()), _wider(model), []
     size = model.config.hidden_size
     for path, other in wide.named_modules():

@@ -91,6 +91,15 @@ def test_without_us_transformers_says_that_it_does_not_know_the_type(tmp_path):
     assert done.returncode == 1 and "`compact-bert`" in done.stderr and "ValueError" in done.stderr
 
 
+def test_a_model_that_was_loaded_becomes_one_of_ours_once(tmp_path):
+    tiny("bert").save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    for _ in range(2):
+        shrink(neurons(model)[0], torch.arange(neurons(model)[0].count) > 0)
+        record_sizes(model)
+        assert model.config.model_type == "compact-bert" and type(model).__name__.count("Compact") == 1
+
+
 def test_equal_blocks_and_all_heads_stay_stock():
     model = tiny("gpt2")
     for units in neurons(model):

@@ -1,0 +1,143 @@
+"""Whole runs of students in two factors: distilled, pruned of their ranks, in 8 bits; resumed, in two processes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import students  # noqa: F401  registers our own model types
+from distill import run
+from distill.config import ConfigError
+from quant_aware.packed import load
+from students.factored import rank_of, ranks
+from tests.distill.runs import resumes_bit_for_bit, rows, weights
+from tests.distill.test_run import _without_dropout, command
+from tests.distill.worlds import ready_task, save_data, save_teacher
+
+SCHEDULE = {"kind": "Cubic", "to": 0.4, "start": "10%", "stop": "40%"}
+RANKS = {"kind": "Magnitude", "shape": "ranks", "where": ["attention", "ffn", "embeddings"], "sparsity": SCHEDULE}
+FLOP = {"kind": "L0", "shape": "ranks", "sparsity": SCHEDULE}
+NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
+STUDENT = {
+    "student": {"kind": "LowRank", "layers": 2, "share": 0.8, "where": ["attention", "ffn", "embeddings", "head"]},
+}
+LAYER = "bert.encoder.layer.0.intermediate.dense"
+LANGUAGE = """\
+task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8{more}}}
+teacher: {folder}/teacher
+student: {{kind: LowRank, layers: 1, share: 0.7, where: [attention, ffn, embeddings]}}
+losses: {{logits: {{kind: Logits}}}}
+prune: {{kind: Magnitude, shape: ranks, sparsity: {{kind: Steps, at: {{2 steps: 0.4}}}}}}
+quantize: {{weights: 8, start: 50%}}
+trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
+output: {folder}/runs
+"""
+
+
+def left(state: dict[str, torch.Tensor], prefix: str = "student.") -> int:
+    """The rank of a layer in a checkpoint."""
+    return len(
+        state.get(f"{prefix}{LAYER}.reads.weight", state.get(f"{prefix}{LAYER}.reads.parametrizations.weight.original"))
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_leaves_the_factors_that_were_trained(tiny_run: Path) -> None:
+    report = run(tiny_run, prune={"ranks": RANKS, "neurons": NEURONS}, **STUDENT)
+    (export,) = report.exports
+    # So small a model takes half of the file in names: it is called partly int8.
+    assert export.format == "onnx" and export.precision.endswith("int8") and export.agreement > 0.9
+    assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-4
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert student.config.ranks == ranks(student)
+    # 64 by 32, of which 0.8 may stay: 17, less 0.4 of them.
+    assert rank_of(student.get_submodule(LAYER)) == 10 == left(weights(report.folder))
+    assert len(student.get_submodule(LAYER).bias) == 48
+    assert report.models["student"].parameters == student.num_parameters()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stop", [3, 9])
+def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """While gates are learned, and after the ranks they closed have been cut out (at step 6)."""
+    folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, prune={"ranks": FLOP, "neurons": NEURONS}, **STUDENT)
+    assert left(weights(folder)) < 17
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
+    given = {"weights": 4, "mixed": {"*.makes.*": 8}, "start": "50%"}
+    report = run(tiny_run, prune=RANKS, quantize=given, **STUDENT)
+    (export,) = report.exports
+    assert export.format == "packed" and export.largest_difference < 1e-4 and export.agreement == 1.0
+    packed = load(report.folder, AutoModelForSequenceClassification)
+    whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
+    assert len(packed.get_submodule(LAYER).reads.weight[0].unique()) <= 15
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["masked_lm", "causal_lm", "seq2seq"])
+def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    save_data(name, tmp_path / "data")
+    save_teacher(name, tmp_path / "teacher", layers=2)
+    more = ", source: left, target: right" if name == "seq2seq" else ""
+    (tmp_path / "x.yaml").write_text(LANGUAGE.format(name=name, folder=tmp_path, more=more))
+    report = run(tmp_path / "x.yaml")
+    assert report.parity["folded"] < 1e-4 and report.parity["cut"] < 1e-4 and report.exports[0].agreement > 0.8
+    student = ready_task(name, tmp_path).head.from_pretrained(report.folder / "student")
+    assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+    assert student.num_parameters() == report.models["student"].parameters
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_are_one(tiny_run: Path) -> None:
+    """One cuts the ranks out, and two mask them until the end."""
+    kept = "{kind: LowRank, share: 0.8, where: [attention, ffn, embeddings, head]}"
+    prune = "{kind: L0, shape: ranks, sparsity: {kind: Steps, at: {1 steps: 0.2, 4 steps: 0.4}}}"
+    words = [f"--teacher={_without_dropout(tiny_run)}", f"--student={kept}", f"--prune={prune}", "--quantize=null"]
+    words.append("--trainer.max_epochs=1")
+    started = [
+        command(tiny_run, *words, "--name=one", "--task.batch_size=8"),
+        command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"),
+    ]
+    for process in started:
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    one, two = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
+    assert len(one) == len(two) > 8
+    for a, b in zip(one, two, strict=True):
+        for key in a:
+            if key.startswith(("train/", "val/")) and a[key]:
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-4, rel=1e-4), (a["step"], key)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"student.rank": 400}, "student.rank: 400 makes no layer in attention, ffn smaller"),
+        ({"student.rank": 4, "student.energy": 0.5}, "energy: rank says it already; name one of them"),
+        ({"student.share": 2}, "share: lies between 0 and 1, and is not 2"),
+        ({"student.where": ["tables"]}, "'tables' is not one of attention, ffn, embeddings, head"),
+        ({"student.kind": "Transformer"}, "prune.shape: no layer here is in two factors, as those of a LowRank"),
+    ],
+)
+def test_wrong_values_are_told_in_a_line(tiny_run: Path, given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_run, **{"student": {"kind": "LowRank"}, "prune": RANKS} | given)
+
+
+def test_groups_of_inputs_are_not_torn(tiny_run: Path) -> None:
+    with pytest.raises(ConfigError, match="would be torn where ranks are cut out"):
+        run(tiny_run, prune=RANKS, quantize={"weights": {"kind": "Uniform", "bits": 4, "per": 4}}, **STUDENT)
+
+
+def test_it_is_a_student_that_exists(tiny_run: Path) -> None:
+    """For a second run, with its own teacher."""
+    run(tiny_run, name="first", prune=None, quantize=None, **STUDENT)
+    report = run(tiny_run, name="second", student=str(tiny_run.parent / "runs" / "first"))
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert rank_of(student.get_submodule(LAYER)) == 17
