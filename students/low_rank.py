@@ -16,10 +16,11 @@ from students.weights import Where, latent, select, uses
 
 @dataclass(kw_only=True)
 class LowRank(Transformer):
-    """A Transformer student whose layers [out, in] are two of them, [out, rank] and [rank, in] (Sainath et al. 2013).
+    """A Transformer student whose layers [out, in] are two of them, [out, rank] and [rank, in].
 
     They start as the truncated singular value decomposition of the weights that the student would have had, which is
-    as near to these as any of that rank. A layer that two factors would not make smaller stays whole.
+    as near to these as any of that rank (Sainath et al., ICASSP 2013). A layer that two factors would not make
+    smaller stays whole.
 
     Args:
         share: of each layer's numbers, those that may stay; half of them if nothing else is said.
