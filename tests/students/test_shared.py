@@ -100,7 +100,7 @@ def test_it_computes_what_equal_blocks_compute(name, fields):
         ({"share": "ffn"}, lambda block, attention, ffn: 6 * (block - ffn) + ffn),
         ({"share": "attention", "groups": 2}, lambda block, attention, ffn: 6 * (block - attention) + 2 * attention),
     ],
-    ids=str,
+    ids=["all", "groups", "ends", "ends and groups", "ffn", "attention"],
 )
 def test_parameters_are_as_many_as_are_not_shared(fields, count):
     hidden, inner = 32, 64
