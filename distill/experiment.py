@@ -20,6 +20,7 @@ from losses import Loss
 from prune_schedules import Pruner
 from prune_schedules.schedule import Schedule
 from quant_aware.packed import FILE
+from quant_aware.product import Product
 from quant_aware.quantize import Quantize
 from students import Student
 
@@ -150,7 +151,12 @@ class Experiment:
             if pruner.shape in ("neurons", "heads", "hidden", "ranks")
         ]
         grids = [*(grid for _, grid in quantize.stairs), *filter(None, quantize.mixed.values())]
-        if units and any(isinstance(grid.per, int) for grid in grids):
+        if any(isinstance(grid, Product) for grid in grids):
+            for name, pruner in self.pruners().items():
+                everywhere = any(isinstance(grid, Product) for _, grid in quantize.stairs)
+                if everywhere or pruner.shape == "hidden" or "embeddings" in (pruner.where or []):
+                    raise ValueError(f"quantize: Product: its pieces would lose single numbers to what {name} removes")
+        if units and any(isinstance(grid.per, int) and not isinstance(grid, Product) for grid in grids):
             raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
 
     def _check_teachers(self) -> None:

@@ -81,8 +81,12 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     # know the fused kernels of the CPU.
     copy = deepcopy(model).eval()
     copy.set_attn_implementation("eager")
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
-        copy(**inputs(copy, example))
+    enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, what is of Intel's GPUs
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            copy(**inputs(copy, example))
+    finally:
+        torch.backends.mkldnn.set_flags(enabled)
     return counter.get_total_flops()
 
 

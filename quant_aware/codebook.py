@@ -35,6 +35,11 @@ class KMeans(Grid):
         """``2^bits``."""
         return 2**self.bits
 
+    @property
+    def numbers(self) -> int:
+        """The values."""
+        return self.levels
+
     def fit(self, groups: Tensor, rounds: int = 20) -> Tensor:
         """The means in rising order, [G, 2^bits], from evenly spaced ones on; one that is nearest to none stays."""
         there = (groups != 0).float()

@@ -74,10 +74,14 @@ class FakeQuant(nn.Module):
         return self.grids[self.stage]
 
     def prepare(self, w: Tensor) -> None:
-        """Makes the parameters of the grids that learn, for such a weight; before an optimizer is made."""
+        """Makes the parameters of the grids that learn, for such a weight; before an optimizer is made.
+
+        They are zeros until ``begin``.
+        """
         for stage, grid in enumerate(self.grids):
             if grid.learn:
-                self.fits[str(stage)] = nn.Parameter(grid.fit(grid.divide(w.detach(), self.axis)).flatten())
+                count = len(grid.divide(w.detach(), self.axis)) * grid.numbers
+                self.fits[str(stage)] = nn.Parameter(torch.zeros(count, device=w.device))
 
     @torch.no_grad()
     def begin(self, w: Tensor) -> None:
@@ -102,7 +106,11 @@ class FakeQuant(nn.Module):
             w = _Aside.apply(w, *idle)
         if not self.enabled:
             return w
-        if not learns:
+        return self.round(w)
+
+    def round(self, w: Tensor) -> Tensor:
+        """A weight on the present grid; or some rows of one, where they have no fit of their own that is learned."""
+        if not self.grid.learn:
             return fake_quantize_weight(w, self.grid, self.axis)
         groups = self.grid.divide(w, self.axis)
         # so that the sum of a group's gradients is of the size of a weight's (Esser et al. 2019)
@@ -128,7 +136,7 @@ class FakeQuantRows:
         """The rows as they stand in the quantised table."""
         if not self.enabled:
             return output
-        rounded = fake_quantize_weight(output.flatten(0, -2), self.step.grid).view_as(output)
+        rounded = self.step.round(output.flatten(0, -2)).view_as(output)
         return self.step.drawn(output, rounded) if module.training else rounded
 
 

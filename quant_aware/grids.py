@@ -42,6 +42,11 @@ class Grid(ABC):
         """The bits of a code."""
         return (self.levels - 1).bit_length()
 
+    @property
+    def numbers(self) -> int:
+        """How many of them a fit has for each group."""
+        return 1
+
     @abstractmethod
     def fit(self, groups: Tensor) -> Tensor:
         """The numbers [G, k] for groups [G, n], float32."""
@@ -57,14 +62,14 @@ class Grid(ABC):
     def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
         """The values that take the place of the numbers, [G, n]; a 0 stays one."""
         values = self.decode(self.encode(groups, fit), fit)
-        return values if self.whole else torch.where(groups == 0, 0.0, values)
+        return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
 
     def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
         """As ``snap``, for a fit that is learned: the gradient of each of its numbers is the sum over the values that
         it makes, that of the weight is straight-through.
         """
         values = self.decode(self.encode(groups.detach(), fit.detach()), fit) + (groups - groups.detach())
-        return values if self.whole else torch.where(groups == 0, 0.0, values)
+        return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The codes and the fit that ``decode`` to values [G, n] that lie on the grid already (up to the last bit, and
@@ -72,6 +77,14 @@ class Grid(ABC):
         """
         fit = self.fit(values)
         return self.encode(values, fit), fit
+
+    def kept_zero(self, groups: Tensor) -> Tensor:
+        """Which numbers stay 0 on a grid without one, bool [G, n]."""
+        return groups == 0
+
+    def codes_of(self, groups: Tensor) -> tuple[int, ...]:
+        """The shape of the codes of groups [G, n]."""
+        return tuple(groups.shape)
 
     def divide(self, weight: Tensor, axis: int = 0) -> Tensor:
         """The groups [G, n] of a weight whose outputs lie along ``axis``, float32.
@@ -182,6 +195,11 @@ class Ternary(Grid):
 
     learn: bool = False
     """Whether the factors are learned."""
+
+    @property
+    def numbers(self) -> int:
+        """A factor, or one for each sign."""
+        return 1 + self.learn
 
     def fit(self, groups: Tensor) -> Tensor:
         """``a``, [G, 1], or twice that, [G, 2]."""

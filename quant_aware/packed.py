@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from quant_aware import codebook, grids
+from quant_aware import codebook, grids, product
 from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.grids import Grid
 
@@ -86,10 +87,11 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
     found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
     for name, given in said.items():
         kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
-        grid = getattr(codebook if hasattr(codebook, kind) else grids, kind)(**given)
+        grid = next(getattr(module, kind) for module in (grids, codebook, product) if hasattr(module, kind))(**given)
         like = torch.empty(shape)
         groups = grid.divide(like, axis)
-        values = grid.decode(unpack(saved[name], grid.width, groups.numel()).view_as(groups), saved[f"{name}.fit"])
+        count = grid.codes_of(groups)
+        values = grid.decode(unpack(saved[name], grid.width, prod(count)).view(count), saved[f"{name}.fit"])
         if f"{name}.zeros" in saved:
             values.view(-1)[_places(saved[f"{name}.zeros"], groups.numel())] = 0.0
         found[name] = grid.join(values, like, axis)

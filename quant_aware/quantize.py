@@ -19,6 +19,7 @@ from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.gptq import gptq
 from quant_aware.grids import Grid, Ternary, Uniform
+from quant_aware.product import Product
 from students.reading import grams
 from students.recurrent_layer import Held
 from students.weights import Where, add_step, latent, select, steps, steps_on, uses, values
@@ -172,9 +173,9 @@ class Quantize:
             if key == "weights":
                 self._staged.append(step)
             if isinstance(module, nn.Embedding):
-                if not any(grid.per == "tensor" or grid.learn for grid in grids):
-                    # In training only the rows that are looked up are quantized: each has its own scale, so it is the
-                    # same, and a table of a vocabulary is far larger than a batch.
+                if not any(map(_between_rows, grids)):
+                    # In training only the rows that are looked up are quantized: it is the same, and a table of a
+                    # vocabulary is far larger than a batch.
                     rows = FakeQuantRows(step)
                     self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
             elif self.activations and isinstance(module, Held):
@@ -248,6 +249,13 @@ class Quantize:
             handle.remove()
 
 
+def _between_rows(grid: Grid) -> bool:
+    """Whether the rows of a table cannot be brought to a grid without the others, or without knowing which they are."""
+    if grid.learn:
+        return not (grid.per == "tensor" or isinstance(grid, Product))
+    return grid.per == "tensor"
+
+
 def apart(grid: Grid | None) -> bool:
     """Whether a grid learns, and rounds each number by itself."""
-    return grid is not None and grid.learn and not isinstance(grid, Ternary)
+    return grid is not None and grid.learn and not isinstance(grid, Ternary | Product)

@@ -135,6 +135,11 @@ AGAINST_THE_WORLD = {
         "{share: {kind: Linear, initial: 2, to: 1}}",
         "8: quantize.share: is 2.0 at step 0; it is 0 to 1",
     ),
+    "pieces that would lose single numbers": (
+        "{start: 50%}",
+        "{weights: {kind: Product}}",
+        "8: quantize: Product: its pieces would lose single numbers to what prune removes",
+    ),
     "grids that do not follow each other": (
         "{start: 50%}",
         "{weights: {60%: 8, 50%: 4}}",

@@ -76,6 +76,15 @@ def test_a_table_that_is_the_head_too_is_written_once(tmp_path: Path, name: str)
     assert saved.keys() == {key for key, _ in student.named_parameters()}
 
 
+def test_a_table_of_words_is_written_in_pieces(tiny_run: Path) -> None:
+    given = {"weights": 8, "mixed": {"*word_embeddings*": PIECES}, "activations": None, "start": "50%"}
+    report = run(tiny_run, name="pieces", prune={"neurons": NEURONS}, quantize=given)
+    (export,) = report.exports
+    assert export.largest_difference < 1e-4 and export.agreement == 1.0
+    table = load(report.folder, AutoModelForSequenceClassification).get_input_embeddings().weight
+    assert all(len(piece.unique(dim=0)) <= 2**3 + 1 for piece in table.unflatten(1, (-1, 4)).unbind(1))
+
+
 def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
     mixed = {"*word_embeddings*": 8, "*.layer.0.*": {"kind": "Ternary"}, "classifier.*": None}
     report = run(tiny_run, name="mixed", prune=None, quantize={"weights": {"10%": 8, "50%": 4}, "mixed": mixed})
@@ -90,6 +99,7 @@ def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
     assert export.largest_difference < 1e-4
 
 
+PIECES = {"kind": "Product", "bits": 3, "per": 4}
 ROUNDED = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
 LEARNED = {
     "20%": {"kind": "Uniform", "learn": True},
@@ -102,7 +112,7 @@ LEARNED = {
 @pytest.mark.parametrize("stairs", [ROUNDED, LEARNED], ids=["rounded", "learned"])
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stairs: dict) -> None:
     given = {"weights": stairs, "share": {"kind": "Linear", "initial": 0.2, "to": 1.0}}
-    given |= {"gptq": 2} if stairs is LEARNED else {}
+    given |= {"gptq": 2, "mixed": {"*word_embeddings*": PIECES}} if stairs is LEARNED else {}
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}

@@ -171,6 +171,8 @@ def test_means_are_means_of_what_is_nearest_and_learn_its_gradients():
 def test_a_step_learns_only_while_its_grid_is_on(grid):
     step, weight = FakeQuant([grid, Uniform(bits=2)]), torch.nn.Parameter(random(8, 32))
     step.prepare(weight)
+    step.stage = 0
+    step.begin(weight)
     assert [parameter.ndim for parameter in step.parameters()] == [1]
     for stage, enabled, moves in [(0, False, False), (0, True, True), (1, True, False)]:
         step.stage, step.enabled = stage, enabled

@@ -19,6 +19,7 @@ TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
     skipped = quantize.attach(model)
     quantize.update(step, TIMELINE)
+    quantize.begin(model, was_on=False)
     return skipped
 
 
