@@ -36,7 +36,7 @@ IN_FILE = {
     "a word in a list of choices": (
         "{kind: Magnitude,",
         "{kind: Magnitude, where: [attn],",
-        "7: prune.where.0: 'attn' is not one of attention, ffn, embeddings, head, recurrence; did you mean 'attention'?",
+        "7: prune.where.0: 'attn' is not one of attention, ffn, embeddings, head, recurrence; did you mean 'attention'",
     ),
     "a misspelt rule": (
         "HiddenMSE,",
