@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
 from prune_schedules.schedule import Timeline
+from quant_aware.codebook import KMeans
 from quant_aware.grids import Ternary, Uniform
 from quant_aware.quantize import Quantize
 
@@ -24,6 +25,7 @@ def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, T
     if quantize:
         quantize.attach(model)
         quantize.update(0, Timeline(1000, 1000))
+        quantize.begin(model, was_on=False)
     optimizer = adamw(model)
     return lambda batch: train(model, optimizer, batch)
 
@@ -31,11 +33,15 @@ def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, T
 def main() -> None:
     """Prints the ratios, and between which half of them lie."""
     given = arguments(steps=30).parse_args()
+    # The steps of a table of words are those of each word; it is not worth it, and costs as much as all the rest.
+    learned, tables = Uniform(bits=4, learn=True), {"*embeddings*": Uniform()}
     loops = {
         "plain": loop(given.model),
         "int8": loop(given.model, Quantize()),
         "4-bit weights alone": loop(given.model, Quantize(weights=Uniform(bits=4), activations=None)),
         "4-bit weights, groups of 64": loop(given.model, Quantize(weights=Uniform(bits=4, per=64), activations=None)),
+        "4-bit weights, learned steps": loop(given.model, Quantize(weights=learned, mixed=tables, activations=None)),
+        "4-bit weights, learned tables": loop(given.model, Quantize(weights=KMeans(), activations=None)),
         "ternary weights, 8-bit activations": loop(given.model, Quantize(weights=Ternary())),
     }
     times = in_turn(loops, batches(given.steps, given.tokens))
