@@ -2,6 +2,28 @@
 
 from students import compact
 from students.student import Pretrained, Student, resolve
+from students.subquadratic import (
+    BlockAttention,
+    EfficientAttention,
+    FixedAttention,
+    LinearAttention,
+    Linformer,
+    LocalAttention,
+    Performer,
+)
 from students.transformer import Transformer
 
-__all__ = ["Pretrained", "Student", "Transformer", "compact", "resolve"]
+__all__ = [
+    "BlockAttention",
+    "EfficientAttention",
+    "FixedAttention",
+    "LinearAttention",
+    "Linformer",
+    "LocalAttention",
+    "Performer",
+    "Pretrained",
+    "Student",
+    "Transformer",
+    "compact",
+    "resolve",
+]

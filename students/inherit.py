@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import blocks, depth, family, intermediate_size
+from students.families import blocks, depth, family, intermediate_size, positions
 from students.units import heads, neurons
 
 
@@ -26,7 +26,7 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
             f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
             f"has no place for the teacher's {', '.join(lost)}; choose another size"
         )
-    entries, hidden, fresh = unit_entries(teacher, student.config), [], set()
+    entries, hidden, fresh = unit_entries(teacher, student.config) | place_entries(teacher, student.config), [], set()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
     for name in own:
         for axis, change in enumerate(zip(source[names[name]].shape, own[name].shape, strict=True)):
@@ -70,6 +70,19 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
             # A fused layer (GPT-2) has several slices along one axis, in their order.
             entries[place] = torch.cat([entries[place], found]) if place in entries else found
     return entries
+
+
+def place_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
+    """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
+    and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
+    """
+    if not (path := family(student).positions):
+        return {}
+    (before, skipped), (after, _) = positions(teacher.config), positions(student)
+    table = teacher.base_model.get_submodule(path)
+    name = next(name for name, module in teacher.named_modules() if module is table)
+    kept = torch.cat([torch.arange(skipped), skipped + torch.arange(after) % before])
+    return {(f"{name}.weight", 0): kept}
 
 
 def largest(parts: list[Tensor], count: int) -> Tensor:

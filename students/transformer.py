@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import depth, family, intermediate_size, is_compact
+from students.families import depth, family, intermediate_size, is_compact, positions
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.student import Student, set_task, warn_fresh
@@ -31,6 +31,7 @@ class Transformer(Student):
         intermediate: neurons of a feed-forward.
         weights: where they start.
         teacher_layers: the teacher's blocks to start from, counted from 1, one for each of the student's.
+        positions: the most tokens it can read; a table of positions is repeated to be as long.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -42,9 +43,10 @@ class Transformer(Student):
     intermediate: int | None = None
     weights: Literal["teacher", "random"] = "teacher"
     teacher_layers: list[int] | None = None
+    positions: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "heads", "intermediate"):
+        for name in ("layers", "hidden", "heads", "intermediate", "positions"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
         if self.weights not in ("teacher", "random"):
@@ -65,6 +67,8 @@ class Transformer(Student):
             raise ValueError(
                 "a teacher of a form of its own gives no Transformer student; name the model it was made from"
             )
+        if self.positions and family(teacher).biased_scores:
+            raise ValueError(f"positions: a {teacher.model_type} has no places, it reads texts of any length")
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
@@ -105,6 +109,8 @@ class Transformer(Student):
         config.num_attention_heads = self.heads or teacher.num_attention_heads
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
+        if self.positions:
+            config.max_position_embeddings = self.positions + positions(teacher)[1]
         config.dtype = torch.float32
         return config
 

@@ -166,6 +166,8 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
                     setattr(step, key, buffer.index_select(axis, index))
         changed.append(Shrunk(old, latent(module, name), axis, index))
     count = int(keep.sum())
+    if hasattr(replaced := getattr(units.owner, "attend", None), "keep_heads"):
+        replaced.keep_heads(keep)
     for key, each in units.attributes.items():
         setattr(units.owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
     return changed
