@@ -87,6 +87,7 @@ def own_attention(
         mask = torch.ones(key.shape[0], key.shape[2], dtype=torch.bool, device=key.device)
     if mask.ndim != 2:
         raise ValueError("this attention looks at no pairs of tokens: give a mask of tokens, [batch, length]")
+    mask = mask.reshape(key.shape[0], key.shape[2])  # for an exporter, which has not seen that its length is the keys'
     if query.shape[1] == 0:
         return query.transpose(1, 2), None  # all heads have been cut out
     groups = query.shape[1] // key.shape[1]
@@ -108,8 +109,8 @@ def own_mask(
     attention_mask: Tensor | None = None,
     **rest: Any,
 ) -> Tensor | None:
-    """The mask of ``own_attention``: of one that has been replaced that of the tokens, boolean [B, S], or None where all
-    count, for a mask of pairs would cost what is to be saved; SDPA's otherwise.
+    """The mask of ``own_attention``: SDPA's, or of an attention that has been replaced that of the tokens, boolean
+    [B, S], None where all count; one of pairs would cost what is to be saved.
 
     Raises:
         ValueError: if the tokens of a row are not one text, or the cache holds places for tokens to come.

@@ -1,4 +1,4 @@
-"""Attention inside blocks of the text: BlockBERT (Qiu 2020, arXiv 1911.02972), and Sparse Transformer's fixed pattern."""
+"""Attention inside blocks: BlockBERT (Qiu 2020, arXiv 1911.02972), and the Sparse Transformer's fixed pattern."""
 
 import torch
 from torch import Tensor, nn

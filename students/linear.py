@@ -25,8 +25,8 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool) ->
     query = F.pad(query, (0, 0, length - asked, 0))
     total = (query * key.cumsum(2)).sum(-1, keepdim=True).clamp(min=floor)
     q, k, v = (chunked(tensor, CHUNK) for tensor in (query, key, value))
-    # The sums of all chunks before each: of the first one, none.
-    before = F.pad((k.mT @ v).cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    sums = k.mT @ v
+    before = sums.cumsum(2) - sums
     found = ((q @ k.mT).tril() @ v + q @ before).flatten(2, 3)[:, :, :length]
     return (found / total)[:, :, length - asked :]
 
@@ -49,7 +49,10 @@ def random_features(tensor: Tensor, directions: Tensor, present: Tensor | None =
 
 def orthogonal(count: int, size: int) -> Tensor:
     """Directions [count, size] that are normally distributed each, and orthogonal within every ``size`` of them."""
-    blocks = [torch.linalg.qr(torch.randn(size, size)).Q.T for _ in range(-(-count // size))]
+    blocks = []
+    for _ in range(0, count, size):
+        q, r = torch.linalg.qr(torch.randn(size, size))
+        blocks.append((q * r.diagonal().sign()).T)  # else some directions are likelier than others (Mezzadri 2007)
     return torch.cat(blocks)[:count] * torch.randn(count, size).norm(dim=1, keepdim=True)
 
 
@@ -77,9 +80,7 @@ class _Linear(nn.Module):
 class Elu(_Linear):
     """``phi(x) = elu(x) + 1`` of queries and keys (Katharopoulos 2020, arXiv 2006.16236); no scale, no dropout."""
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
         query, key = F.elu(query) + 1, F.elu(key) + 1
         return linear_attention(query, torch.where(padding[:, None, :, None], key, 0.0), value, causal)
 
@@ -93,9 +94,7 @@ class Favor(_Linear):
         super().__init__()
         self.register_buffer("directions", orthogonal(features, size))
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
         directions = self.directions.to(query.dtype)
         query = random_features(query * scale**0.5, directions)
         return linear_attention(query, random_features(key * scale**0.5, directions, padding), value, causal)
@@ -106,8 +105,6 @@ class Efficient(_Linear):
     1812.01243; equation 69 of Gupta and Agrawal closes the second softmax too late); no scale, no dropout.
     """
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
         key = key.masked_fill(~padding[:, None, :, None], torch.finfo(key.dtype).min)
         return query.softmax(-1) @ (key.softmax(-2).mT @ value)

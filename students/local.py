@@ -1,4 +1,4 @@
-"""A window of neighbours and a few tokens that all see and that see all: Longformer (Beltagy 2020, arXiv 2004.05150)."""
+"""A window of neighbours, and tokens that all see and that see all: Longformer (Beltagy 2020, arXiv 2004.05150)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,7 @@
 """Students whose attention costs less than the square of the length; the rest of them is the teacher's, or a part."""
 
-from abc import abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
