@@ -74,7 +74,7 @@ def seconds(model: BertForSequenceClassification, length: int, training: bool) -
 
 
 def peak(name: str, positions: int, layers: int, hidden: int, length: int, training: bool, found) -> None:
-    """Puts into ``found`` how many MB one pass adds to what the process has held at most; run in a process of its own."""
+    """Puts into ``found`` how many MB one pass adds to what the process held; run in a process of its own."""
     torch.set_num_threads(1)
     model = made(kinds(positions)[name], layers, hidden).eval()
     seconds(model, 16, training)

@@ -49,6 +49,7 @@ def become_compact(model: PreTrainedModel) -> None:
         # The config objects are shared with the modules inside, which read them: they change in place.
         model.__class__ = compact_model(type(model))
         model.config.__class__ = model.config_class
+        model.config.__dict__.pop("model_type", None)  # one that was loaded has the stock name of its own, too
         for key in ("built", *FORMS):
             setattr(model.config, key, None)
 

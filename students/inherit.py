@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import blocks, depth, family, intermediate_size, positions
+from students.families import blocks, depth, family, intermediate_size
+from students.places import place_entries
 from students.units import heads, neurons
 
 
@@ -70,19 +71,6 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
             # A fused layer (GPT-2) has several slices along one axis, in their order.
             entries[place] = torch.cat([entries[place], found]) if place in entries else found
     return entries
-
-
-def place_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
-    """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
-    and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
-    """
-    if not (path := family(student).positions):
-        return {}
-    (before, skipped), (after, _) = positions(teacher.config), positions(student)
-    table = teacher.base_model.get_submodule(path)
-    name = next(name for name, module in teacher.named_modules() if module is table)
-    kept = torch.cat([torch.arange(skipped), skipped + torch.arange(after) % before])
-    return {(f"{name}.weight", 0): kept}
 
 
 def largest(parts: list[Tensor], count: int) -> Tensor:

@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import depth, family, intermediate_size, is_compact, positions
+from students.families import depth, family, intermediate_size, is_compact
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
+from students.places import check_places, set_places
 from students.student import Student, set_task, warn_fresh
 from students.width import set_width
 
@@ -67,8 +68,8 @@ class Transformer(Student):
             raise ValueError(
                 "a teacher of a form of its own gives no Transformer student; name the model it was made from"
             )
-        if self.positions and family(teacher).biased_scores:
-            raise ValueError(f"positions: a {teacher.model_type} has no places, it reads texts of any length")
+        if self.positions:
+            check_places(teacher)
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
@@ -110,7 +111,7 @@ class Transformer(Student):
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
         if self.positions:
-            config.max_position_embeddings = self.positions + positions(teacher)[1]
+            set_places(config, self.positions)
         config.dtype = torch.float32
         return config
 

@@ -14,6 +14,7 @@ from transformers import (
     BertTokenizer,
 )
 
+from students.compact import become_compact
 from students.families import blocks, depth, family
 from students.record import record_sizes
 from students.resized import resize, sizes
@@ -53,6 +54,15 @@ def test_the_facts_of_the_family_hold(name):
     model = uneven(name)
     assert family(model.config) is family(tiny(name).config)
     assert len(blocks(model)) == depth(model.config) == 2
+
+
+def test_a_model_that_was_loaded_becomes_one_once(tmp_path):
+    tiny("bert").save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    become_compact(model)
+    become_compact(model)
+    assert type(model).__name__ == "CompactBertForSequenceClassification"
+    assert model.config.model_type == "compact-bert"
 
 
 def test_copies_and_pickles():
