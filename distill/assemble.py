@@ -19,6 +19,7 @@ from distill.teacher import FrozenTeacher
 from distill.vocabulary import shown
 from losses import Loss
 from students.adapters import load_tokenizer
+from students.families import has_places, positions
 from students.replace import groups
 from students.student import resolve
 from students.vocabulary import Vocabulary, smaller
@@ -50,6 +51,8 @@ def assemble(config: Config[Experiment]) -> Parts:
     with config.blame("student"):
         experiment.student.check(first)
     tokenizer, named = _tokenizer(config)
+    if places := getattr(experiment.student, "positions", None):
+        tokenizer.model_max_length = places
     with config.blame("task"):
         for step in experiment.task.augmentations():
             step.setup(tokenizer)
@@ -65,6 +68,8 @@ def assemble(config: Config[Experiment]) -> Parts:
     teachers = {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
+            if has_places(configs[name]) and longest > (most := positions(configs[name])[0]):
+                raise ValueError(f"there are rows of {longest} tokens, and {teacher.model!r} reads {most} at most")
             own = experiment.task.tasks[name].classes.names if experiment.taught_apart() else labels
             if own:
                 _same_outputs(configs[name], own)

@@ -5,6 +5,33 @@ from students.low_rank import LowRank
 from students.recurrent_student import GRU, LSTM, RNN
 from students.shared import Shared
 from students.student import Pretrained, Student, resolve
+from students.subquadratic import (
+    BlockAttention,
+    EfficientAttention,
+    FixedAttention,
+    LinearAttention,
+    Linformer,
+    LocalAttention,
+    Performer,
+)
 from students.transformer import Transformer
 
-__all__ = ["GRU", "LSTM", "RNN", "LowRank", "Pretrained", "Shared", "Student", "Transformer", "compact", "resolve"]
+__all__ = [
+    "BlockAttention",
+    "EfficientAttention",
+    "FixedAttention",
+    "GRU",
+    "LSTM",
+    "LinearAttention",
+    "Linformer",
+    "LocalAttention",
+    "LowRank",
+    "Performer",
+    "Pretrained",
+    "RNN",
+    "Shared",
+    "Student",
+    "Transformer",
+    "compact",
+    "resolve",
+]

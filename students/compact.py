@@ -33,13 +33,19 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
+from students.attends import attend, implementation
 from students.factored import factorize
 from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize
 from students.sharing import share
 from students.width import narrow, restore
 
-FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {"shared": share, "ranks": factorize, "sizes": resize}
+FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
+    "shared": share,
+    "ranks": factorize,
+    "attends": attend,
+    "sizes": resize,
+}
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
 loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes last."""
 
@@ -66,6 +72,7 @@ def compact_config(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
             "__module__": __name__,
             "__annotations__": dict.fromkeys(keys, dict | None),
             **dict.fromkeys(keys),
+            "_attn_implementation": property(implementation, PretrainedConfig._attn_implementation.fset),
             "validate_architecture": lambda self: None,  # heads need not divide a hidden size that was cut
             "model_type": COMPACT + base.model_type,
             "__doc__": f"A {base.__name__} of a form of its own, cut from the widths ``built``.",

@@ -76,6 +76,10 @@ class Family:
     """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
     width: str = "hidden_size"
     """The key of the config that holds the width of what the first block reads."""
+    positions: str = "embeddings.position_embeddings"
+    """The table of positions in the base model; empty where there is none."""
+    after_padding: bool = False
+    """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
 
 
 def _bert(prefix: str = "attention") -> Stack:
@@ -171,14 +175,14 @@ COMPACT = "compact-"
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
-    "roberta": Family({"encoder": _bert()}),
+    "roberta": Family({"encoder": _bert()}, after_padding=True),
     "electra": Family({"encoder": _bert()}),
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
-    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner"),
-    "llama": Family({"decoder": _LLAMA}),
-    "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs"),
-    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size"),
+    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", positions="wpe"),
+    "llama": Family({"decoder": _LLAMA}, positions=""),
+    "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs", positions=""),
+    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
 }
 
 
@@ -242,3 +246,19 @@ def intermediate_size(config: PretrainedConfig) -> int:
 def width(config: PretrainedConfig, layer: int) -> int:
     """The width of the states of a layer; 0 is the input of the first block."""
     return config.hidden_size if layer else getattr(config, family(config).width)
+
+
+def is_causal(config: PretrainedConfig) -> bool:
+    """Whether some stack of the model sees only what lies before."""
+    return "decoder" in family(config).stacks or getattr(config, "is_decoder", False)
+
+
+def has_places(config: PretrainedConfig) -> bool:
+    """Whether the model has a table of positions, beyond which it cannot read."""
+    return bool(family(config).positions)
+
+
+def positions(config: PretrainedConfig) -> tuple[int, int]:
+    """How many tokens the config has places for, and how many entries of a table of positions stand before them."""
+    skipped = config.pad_token_id + 1 if family(config).after_padding else 0
+    return config.max_position_embeddings - skipped, skipped

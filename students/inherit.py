@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families import blocks, depth, family, intermediate_size
+from students.places import place_entries
 from students.units import heads, neurons
 
 
@@ -26,7 +27,7 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
             f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
             f"has no place for the teacher's {', '.join(lost)}; choose another size"
         )
-    entries, hidden, fresh = unit_entries(teacher, student.config), [], set()
+    entries, hidden, fresh = unit_entries(teacher, student.config) | place_entries(teacher, student.config), [], set()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
     for name in own:
         for axis, change in enumerate(zip(source[names[name]].shape, own[name].shape, strict=True)):

@@ -39,7 +39,7 @@ class Signals:
 class Attention:
     """What one attention was given: query [B, A, Sq, D]; key, value [B, A or fewer, Sk, D] (grouped heads).
 
-    ``mask`` is boolean, True = visible, [B or 1, 1, Sq, Sk]; without one, ``causal`` hides the future.
+    ``mask`` is boolean, True = visible, [B or 1, 1, Sq or 1, Sk]; ``causal`` hides the future, too.
     ``bias`` is T5's position bias, [1, A, Sq, Sk]; rotary positions are in query and key already.
     """
 
@@ -67,11 +67,10 @@ class Attention:
 
     def visible(self) -> Tensor:
         """Which keys a query may look at, boolean, [B or 1, 1, Sq, Sk]."""
-        if self.mask is not None:
-            return self.mask
         shape = (1, 1, self.query.shape[2], self.key.shape[2])
         everything = torch.ones(shape, dtype=torch.bool, device=self.query.device)
-        return everything.tril() if self.causal else everything
+        visible = everything.tril() if self.causal else everything
+        return visible if self.mask is None else visible & self.mask
 
     def scores(self) -> Tensor:
         """Q K^T * scale + bias in float32, nothing masked, [B, A, Sq, Sk]."""

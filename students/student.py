@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 
 from students.adapters import FILE as ADAPTER
 from students.adapters import load_config, load_model
+from students.places import lengthen
 
 
 @dataclass(kw_only=True)
@@ -44,11 +45,20 @@ class Pretrained(Student):
 
     Args:
         model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
+        positions: the most tokens it can read; a table of positions is repeated to be as long.
+
+    Raises:
+        ValueError: if ``positions`` is not positive.
     """
 
     plain: ClassVar[str] = "model"
 
     model: str
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and self.positions < 1:
+            raise ValueError(f"positions: at least 1 is needed, not {self.positions}")
 
     def check(self, teacher: PretrainedConfig | None) -> None:
         resolve(self.model)
@@ -66,6 +76,8 @@ class Pretrained(Student):
         set_task(config, labels, problem)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_labels)
         warn_fresh(self.model, missing)
+        if self.positions:
+            model = lengthen(model, self.positions)
         return model.train()
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 from transformers.utils import ModelOutput
 
 from students.asked import OnlyAsked
+from students.attends import RECORDING, own_attention, own_mask
 from students.families import blocks, family
 from students.signals import Attention, Signals, Site, Trace, check, last_site
 
@@ -211,16 +210,21 @@ def _recording_attention(
     tape: _Tape | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA that notes what it is given; the signature is the one ``AttentionInterface`` wants."""
+    """The model's own attention, SDPA or what stands in its place, that notes what it is given; the signature is the
+    one ``AttentionInterface`` wants.
+    """
     if tape is not None:
         scale = query.shape[-1] ** -0.5 if rest.get("scaling") is None else rest["scaling"]
         is_causal = module.is_causal if rest.get("is_causal") is None else rest["is_causal"]
         bias = rest.get("position_bias")
-        tape.attend(module, Attention(query, key, value, mask, scale, bias, mask is None and is_causal))
-    return sdpa_attention_forward(module, query, key, value, mask, **rest)
+        # a mask of pairs hides the future already, one of tokens does not
+        hides = mask is not None and mask.ndim == 4
+        pairs = mask if mask is None or hides else mask[:, None, None]
+        tape.attend(module, Attention(query, key, value, pairs, scale, bias, is_causal and not hides))
+    return own_attention(module, query, key, value, mask, **rest)
 
 
-NAME = "recording"
+NAME = RECORDING
 AttentionInterface.register(NAME, _recording_attention)
 # without this one the mask would be None, silently, and padding be attended to
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, own_mask)

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from students.families import depth, family, intermediate_size, is_compact, is_recurrent
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
+from students.places import check_places, set_places
 from students.student import Student, set_task, warn_fresh
 from students.width import set_width
 
@@ -31,6 +32,7 @@ class Transformer(Student):
         weights: where they start.
         teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
             from 1, one for each of the student's, the same in both stacks of T5.
+        positions: the most tokens it can read; a table of positions is repeated to be as long.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -42,9 +44,10 @@ class Transformer(Student):
     intermediate: int | None = None
     weights: Literal["teacher", "random"] = "teacher"
     teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
+    positions: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "heads", "intermediate"):
+        for name in ("layers", "hidden", "heads", "intermediate", "positions"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
         if self.weights not in ("teacher", "random"):
@@ -67,6 +70,8 @@ class Transformer(Student):
             )
         if is_recurrent(teacher):
             raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
+        if self.positions:
+            check_places(teacher)
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
@@ -109,6 +114,8 @@ class Transformer(Student):
         config.num_attention_heads = self.heads or teacher.num_attention_heads
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
+        if self.positions:
+            set_places(config, self.positions)
         config.dtype = torch.float32
         return config
 

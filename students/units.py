@@ -181,6 +181,8 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
         changed.append(Shrunk(old, latent(module, name), axis, index))
     count = int(keep.sum())
     for owner in (units.owner, *(other.owner for other in units.others)):
+        if hasattr(replaced := getattr(owner, "attend", None), "keep_heads"):
+            replaced.keep_heads(keep)
         for key, each in units.attributes.items():
             setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
     return changed

@@ -185,5 +185,5 @@ def test_what_a_resolved_config_says_is_read_again():
     assert (
         again(Magnitude(sparsity=Constant(0.5), shape="hidden")).where
         == again(again(Magnitude(sparsity=Constant(0.5), shape="hidden"))).where
-        == ["attention", "ffn", "embeddings", "head"]
+        == ["attention", "ffn", "embeddings", "head", "recurrence"]
     )

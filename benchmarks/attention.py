@@ -1,0 +1,144 @@
+"""What each attention costs from 512 tokens on, beside full attention: a whole model, one row, one thread.
+
+    python -m benchmarks.attention [--longest 16384] [--layers 6] [--hidden 384] [--training]
+
+The models are made up, so no file is needed. Full attention is SDPA, transformers' own. Of each length all models take
+turns, the seconds are processor time, and the figures are how many times less time, and memory, than full attention;
+memory is what the process holds at most while the pass runs, above what it held before.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from students import (
+    BlockAttention,
+    EfficientAttention,
+    FixedAttention,
+    LinearAttention,
+    Linformer,
+    LocalAttention,
+    Performer,
+    Transformer,
+)
+
+FULL = "Transformer"
+
+
+def kinds(positions: int) -> dict[str, Transformer]:
+    """Full attention, and the others with their defaults and a narrower window."""
+    return {
+        FULL: Transformer(positions=positions),
+        "LocalAttention 256": LocalAttention(positions=positions),
+        "LocalAttention 128": LocalAttention(positions=positions, window=128),
+        "FixedAttention 128": FixedAttention(positions=positions),
+        "BlockAttention 4": BlockAttention(positions=positions, blocks=4),
+        "Linformer 256": Linformer(positions=positions, length=256),
+        "Linformer 128": Linformer(positions=positions),
+        "LinearAttention": LinearAttention(positions=positions),
+        "EfficientAttention": EfficientAttention(positions=positions),
+        "Performer 256": Performer(positions=positions),
+        "Performer 64": Performer(positions=positions, features=64),
+    }
+
+
+def made(kind: Transformer, layers: int, hidden: int) -> BertForSequenceClassification:
+    """The model, with random weights, 32 dimensions to a head and a vocabulary too small to count."""
+    config = BertConfig(
+        vocab_size=1000,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=hidden // 32,
+        intermediate_size=4 * hidden,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind.build(BertForSequenceClassification(config), None, None)
+
+
+def seconds(model: BertForSequenceClassification, length: int, training: bool) -> float:
+    """Processor time of one pass over one row; with ``training`` forward and backward, dropout left out."""
+    ids = torch.full((1, length), 7)
+    mask = torch.ones_like(ids)
+    begin = time.process_time()
+    with torch.set_grad_enabled(training):
+        logits = model(input_ids=ids, attention_mask=mask).logits
+        if training:
+            logits.sum().backward()
+    return time.process_time() - begin
+
+
+def peak(name: str, positions: int, layers: int, hidden: int, length: int, training: bool, found) -> None:
+    """Puts into ``found`` how many MB one pass adds to what the process held; run in a process of its own."""
+    torch.set_num_threads(1)
+    model = made(kinds(positions)[name], layers, hidden).eval()
+    seconds(model, 16, training)
+    Path("/proc/self/clear_refs").write_text("5")  # the most begins anew, with what is held now
+    before = most_held()
+    seconds(model, length, training)
+    found.put(most_held() - before)
+
+
+def most_held() -> float:
+    """The most memory that this process has held, MB; Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def measured_peak(*given: object) -> float:
+    """``peak`` of a fresh process, which has freed nothing yet that it could use again."""
+    context = multiprocessing.get_context("spawn")
+    found = context.SimpleQueue()
+    process = context.Process(target=peak, args=(*given, found))
+    process.start()
+    process.join()
+    return found.get()
+
+
+def main() -> None:
+    """Prints, for each length, a row for each attention; then from which length on each is faster than full."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--longest", type=int, default=16384)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--training", action="store_true", help="forward and backward")
+    parser.add_argument("--memory", action="store_true", help="peak memory, too: a process for each figure")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    lengths = [length for length in (512, 1024, 2048, 4096, 8192, 16384) if length <= given.longest]
+    models = {name: made(kind, given.layers, given.hidden).eval() for name, kind in kinds(lengths[-1]).items()}
+    faster: dict[str, list[int]] = {name: [] for name in models}
+    what = "training step" if given.training else "forward pass"
+    print(f"{what}, {given.layers} layers of {given.hidden}, {given.hidden // 32} heads, one thread")
+    print("| tokens | attention | s | times faster | MB | times less |")
+    print("|---|---|---|---|---|---|")
+    for length in lengths:
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for _ in range(given.rounds):
+            for name, model in models.items():
+                times[name].append(seconds(model, length, given.training))
+        sizes = {}
+        if given.memory:
+            sizes = {
+                name: measured_peak(name, lengths[-1], given.layers, given.hidden, length, given.training)
+                for name in models
+            }
+        for name, found in times.items():
+            ratio = statistics.median(full / own for full, own in zip(times[FULL], found, strict=True))
+            memory = f"{sizes[name]:.0f} | {sizes[FULL] / max(sizes[name], 1):.1f}" if sizes else " | "
+            print(f"| {length} | {name} | {statistics.median(found):.3f} | {ratio:.2f} | {memory} |", flush=True)
+            if ratio > 1:
+                faster[name].append(length)
+    for name, found in faster.items():
+        if name != FULL:
+            print(f"{name}: faster at {', '.join(map(str, found)) or 'none of these lengths'}")
+
+
+if __name__ == "__main__":
+    main()

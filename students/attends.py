@@ -1,0 +1,130 @@
+"""Attention that costs less than the square of the length, in the place of a model's own, through transformers'
+attention interface.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
+
+from students.blocks import Blocks, Fixed
+from students.families import blocks, family, positions
+from students.linear import Efficient, Elu, Favor
+from students.linformer import Projected
+from students.local import Local
+
+RECORDING = "recording"
+REPLACED, PLAIN = "replaced", "replaced-plain"
+"""What ``config._attn_implementation`` is of a model with another attention; the second where "eager" was asked."""
+
+
+def attend(model: PreTrainedModel, form: dict[str, Any]) -> None:
+    """Put the attention that ``form`` describes in the place of every block's own, in place; weights are loaded after.
+
+    Raises:
+        ValueError: if the form is not known.
+    """
+    for name, stack in family(model.config).stacks.items():
+        for block in dict.fromkeys(blocks(model, name)):
+            for parts in stack.attention.values():
+                owner = block.get_submodule(parts.module)
+                owner.attend = _made(form, model.config, getattr(owner, parts.size))
+
+
+def _made(form: dict[str, Any], config: PretrainedConfig, size: int) -> nn.Module:
+    """The attention of one layer whose heads have ``size`` dimensions."""
+    match form:
+        case {"kind": "LocalAttention", "window": window, "global_tokens": first}:
+            return Local(window, first)
+        case {"kind": "FixedAttention", "block": block, "summaries": summaries}:
+            return Fixed(block, summaries)
+        case {"kind": "BlockAttention", "blocks": count}:
+            return Blocks(count, positions(config)[0], config.num_attention_heads)
+        case {"kind": "LinearAttention"}:
+            return Elu()
+        case {"kind": "Performer", "features": features}:
+            return Favor(features, size)
+        case {"kind": "EfficientAttention"}:
+            return Efficient()
+        case {"kind": "Linformer", "length": length, "shared": shared}:
+            return Projected(length, positions(config)[0], shared)
+    raise ValueError(f"attends: {form} is no attention that is known here")
+
+
+def implementation(config: PretrainedConfig) -> str | None:
+    """The attention of a compact config: whatever was asked for, one that has been replaced never comes back."""
+    asked = config._attn_implementation_internal
+    if config.attends is None or asked in (RECORDING, PLAIN):
+        return asked
+    return PLAIN if asked == "eager" else REPLACED
+
+
+def own_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    plain: bool = False,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """What stands in the place of a module's attention, or SDPA where nothing does, as ``AttentionInterface`` wants.
+
+    The mask is that of ``own_mask``.
+
+    Raises:
+        ValueError: if it is a mask of pairs, and the attention has been replaced.
+    """
+    replaced = getattr(module, "attend", None)
+    if replaced is None:
+        return sdpa_attention_forward(module, query, key, value, mask, **rest)
+    if mask is None:
+        mask = torch.ones(key.shape[0], key.shape[2], dtype=torch.bool, device=key.device)
+    if mask.ndim != 2:
+        raise ValueError("this attention looks at no pairs of tokens: give a mask of tokens, [batch, length]")
+    mask = mask.reshape(key.shape[0], key.shape[2])  # for an exporter, which has not seen that its length is the keys'
+    if query.shape[1] == 0:
+        return query.transpose(1, 2), None  # all heads have been cut out
+    groups = query.shape[1] // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if rest.get("scaling") is None else rest["scaling"]
+    causal = module.is_causal if rest.get("is_causal") is None else rest["is_causal"]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    found = replaced(query, key, value, mask, scale, causal, rest.get("dropout", 0.0), plain)
+    return found.transpose(1, 2).contiguous(), None
+
+
+def own_mask(
+    *,
+    config: PretrainedConfig,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    mask_function: Any = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    **rest: Any,
+) -> Tensor | None:
+    """The mask of ``own_attention``: SDPA's, or of an attention that has been replaced that of the tokens, boolean
+    [B, S], None where all count; one of pairs would cost what is to be saved.
+
+    Raises:
+        ValueError: if the tokens of a row are not one text, or the cache holds places for tokens to come.
+    """
+    if getattr(config, "attends", None) is None:
+        rest |= {"mask_function": mask_function, "attention_mask": attention_mask, "config": config}
+        return sdpa_mask(q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset, **rest)
+    if mask_function not in (causal_mask_function, bidirectional_mask_function):
+        raise ValueError("several texts in one row, or other masks of pairs, need full attention")
+    if not torch.compiler.is_exporting() and kv_length != q_offset + q_length:
+        raise ValueError("a cache of fixed size has places for tokens to come; generate with a growing one")
+    return attention_mask
+
+
+for _name, _attention in ((REPLACED, own_attention), (PLAIN, partial(own_attention, plain=True))):
+    AttentionInterface.register(_name, _attention)
+    AttentionMaskInterface.register(_name, own_mask)

@@ -1,0 +1,130 @@
+"""Whole runs of students with another attention: distilled, pruned, int8, cut, resumed, in two processes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from distill import run
+from distill.config import ConfigError
+from students.linformer import Projected
+from tests.distill.runs import resumes_bit_for_bit, weights
+from tests.distill.test_run import command
+
+HEADS = {
+    "kind": "Magnitude",
+    "shape": "heads",
+    "sparsity": {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "50%"},
+}
+ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "start": "10%", "stop": "60%"}}
+NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "60%"}}
+PRUNE = {"prune": {"heads": HEADS, "elements": ELEMENTS, "neurons": NEURONS}}
+LINFORMER = {"kind": "Linformer", "length": 8, "layers": 2}
+STUDENTS = [
+    {"kind": "LocalAttention", "window": 4, "layers": 2},
+    {"kind": "FixedAttention", "block": 4, "summaries": 1, "layers": 2},
+    {"kind": "BlockAttention", "blocks": 3, "layers": 2},
+    {"kind": "LinearAttention", "layers": 2},
+    {"kind": "Performer", "features": 16, "layers": 2},
+    {"kind": "EfficientAttention", "layers": 2},
+    LINFORMER,
+]
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=lambda student: student["kind"])
+def test_it_is_distilled_pruned_and_int8(tiny_run: Path, student: dict) -> None:
+    """With losses on hidden states, relations and logits; what is exported is what was trained."""
+    report = run(tiny_run, student=student, **PRUNE)
+    model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert model.config.attends["kind"] == student["kind"]
+    assert [block["heads"] for block in model.config.sizes["encoder"]] == [3, 3]
+    assert model.config.sizes["encoder"][0]["intermediate"] < 64
+    assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5 and report.parity["exported"] < 0.1
+    assert report.exports[0].agreement > 0.9
+    said = (report.folder / "metrics.csv").read_text()
+    assert "nan" not in said and re.search(r"\bnan\b", (report.folder / "report.html").read_text(), re.I) is None
+
+
+@pytest.mark.parametrize("student", [LINFORMER, {"kind": "Performer", "features": 16}], ids=["learned", "drawn"])
+def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, student: dict) -> None:
+    resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, student=student, **PRUNE)
+
+
+def test_projections_are_learned(tiny_run: Path) -> None:
+    report = run(tiny_run, student=LINFORMER | {"positions": 32}, quantize=None, prune=None)
+    state = weights(report.folder)
+    for name in ("keys", "values"):
+        learned = state[f"student.bert.encoder.layer.1.attention.self.attend.{name}"]
+        assert learned.shape == (8, 32) and not torch.allclose(learned, Projected(8, 32, False).keys, atol=1e-4)
+
+
+def test_the_next_run_starts_from_it_and_it_can_teach(tiny_run: Path) -> None:
+    first = run(tiny_run, name="first", student=STUDENTS[0], **PRUNE)
+    second = run(
+        tiny_run, name="second", student=str(first.folder), teacher=str(first.folder), prune=None, quantize=None
+    )
+    assert json.loads((second.folder / "student" / "config.json").read_text())["attends"]["window"] == 4
+
+
+def test_longer_texts_than_the_teachers(tiny_run: Path) -> None:
+    """The first run gives the teacher more places; the second one's teacher reads what its student reads."""
+    given = {"name": "longer", "losses": {"labels": {"kind": "Labels"}}, "prune": None, "quantize": None}
+    longer = run(tiny_run, student={"kind": "Transformer", "positions": 200}, **given)
+    config = json.loads((longer.folder / "student" / "config.json").read_text())
+    assert (config["model_type"], config["max_position_embeddings"]) == ("bert", 200)
+    assert json.loads((longer.folder / "student" / "tokenizer_config.json").read_text())["model_max_length"] == 200
+    report = run(
+        tiny_run, name="student", teacher=str(longer.folder), student={"kind": "LocalAttention", "positions": 150}
+    )
+    assert json.loads((report.folder / "student" / "config.json").read_text())["max_position_embeddings"] == 150
+
+
+def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, materials: Path, tmp_path: Path) -> None:
+    file = materials / "teacher" / "config.json"
+    before = file.read_text()
+    file.write_text(json.dumps(json.loads(before) | {"max_position_embeddings": 4}))
+    try:
+        with pytest.raises(ConfigError, match=r"teacher: there are rows of \d+ tokens, and .*teacher' reads 4 at most"):
+            run(tiny_run, student={"kind": "LocalAttention", "positions": 200})
+    finally:
+        file.write_text(before)
+
+
+@pytest.mark.parametrize(
+    "student, message",
+    [
+        ("{kind: LocalAttention, window: 3}", "student.window: half of it lies on each side, so it is even, not 3"),
+        ("{kind: Linformer, length: 999}", "student.length: the student reads 128 tokens, fewer than 999"),
+    ],
+)
+def test_a_wrong_value_is_one_line(tiny_run: Path, student: str, message: str) -> None:
+    process = command(tiny_run, f"--student={student}")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and message in said and "Traceback" not in said
+
+
+def test_two_processes_are_one(tiny_run: Path, materials: Path) -> None:
+    file = materials / "teacher" / "config.json"
+    before = file.read_text()
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    file.write_text(json.dumps(json.loads(before) | still))
+    try:
+        words = ["--student={kind: Linformer, length: 8, layers: 2}", "--prune=null", "--quantize=null"]
+        started = [
+            command(tiny_run, "--name=one", *words),
+            command(
+                tiny_run, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp", *words
+            ),
+        ]
+        for process in started:
+            said, _ = process.communicate(timeout=240)
+            assert process.returncode == 0, said
+    finally:
+        file.write_text(before)
+    one, two = (weights(tiny_run.parent / "runs" / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4, msg=name)
