@@ -21,7 +21,7 @@ from quant_aware.gptq import gptq
 from quant_aware.grids import Grid, Ternary, Uniform
 from quant_aware.product import Product
 from students.reading import grams
-from students.recurrent_layer import Held
+from students.recurrent.layer import Held
 from students.weights import Where, add_step, latent, select, steps, steps_on, uses, values
 
 

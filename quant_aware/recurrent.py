@@ -10,7 +10,7 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from quant_aware.fake_quant import quantize_weight
-from students.recurrent_layer import DOMAIN
+from students.recurrent.layer import DOMAIN
 
 _ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, which of torch's gates stands where in ONNX."""

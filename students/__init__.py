@@ -1,11 +1,7 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
 from students import compact
-from students.low_rank import LowRank
-from students.recurrent_student import GRU, LSTM, RNN
-from students.shared import Shared
-from students.student import Pretrained, Student, resolve
-from students.subquadratic import (
+from students.attention.kinds import (
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -14,6 +10,10 @@ from students.subquadratic import (
     LocalAttention,
     Performer,
 )
+from students.low_rank import LowRank
+from students.recurrent.kinds import GRU, LSTM, RNN
+from students.shared import Shared
+from students.student import Pretrained, Student, resolve
 from students.transformer import Transformer
 
 __all__ = [

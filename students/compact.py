@@ -33,7 +33,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from students.attends import attend, implementation
+from students.attention.interface import attend, implementation
 from students.factored import factorize
 from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize

@@ -12,7 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 from transformers.utils import ModelOutput
 
 from students.asked import OnlyAsked
-from students.attends import RECORDING, own_attention, own_mask
+from students.attention.interface import RECORDING, own_attention, own_mask
 from students.families import blocks, family
 from students.signals import Attention, Signals, Site, Trace, check, last_site
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config import ConfigError
-from students.linformer import Projected
+from students.attention.linformer import Projected
 from tests.distill.runs import resumes_bit_for_bit, weights
 from tests.distill.test_run import command
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from students.blocks import Blocks, Fixed
-from students.linear import Efficient, Elu, Favor, orthogonal
-from students.linformer import Projected
-from students.local import Local
+from students.attention.blocks import Blocks, Fixed
+from students.attention.linear import Efficient, Elu, Favor, orthogonal
+from students.attention.linformer import Projected
+from students.attention.local import Local
 
 HEADS, WIDTH = 4, 8
 

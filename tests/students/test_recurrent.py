@@ -13,9 +13,9 @@ from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.cut import cut
 from prune_schedules.schedule import Constant
 from students import GRU, LSTM, RNN, Transformer
-from students.recurrent import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
-from students.recurrent_layer import reverse
-from students.recurrent_student import narrowed
+from students.recurrent.kinds import narrowed
+from students.recurrent.layer import reverse
+from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.trace import Recorder, Signals, inputs
 from students.weights import fold, select
 from tests.families import batch, everything, tiny
@@ -220,7 +220,7 @@ import students
 given = torch.load(sys.argv[2])
 for head in sys.argv[3:]:
     model = getattr(transformers, head).from_pretrained(sys.argv[1] + "/" + head)
-    assert type(model).__module__ == "students.recurrent", type(model)
+    assert type(model).__module__ == "students.recurrent.model", type(model)
     output = model(**given)
     found = torch.stack([output.start_logits, output.end_logits]) if "start_logits" in output else output[0]
     assert torch.equal(found, torch.load(f"{sys.argv[1]}/{head}.pt")), head

@@ -118,7 +118,7 @@ def test_full_attention_never_comes_back(kind, name, tmp_path):
 def test_no_mask_over_pairs_is_made(kind, name, monkeypatch):
     """It would cost what is to be saved; tokens that are no text are hidden all the same."""
     model = student(kind, name)
-    for module in ("students.attends", "transformers.masking_utils"):
+    for module in ("students.attention.interface", "transformers.masking_utils"):
         monkeypatch.setattr(f"{module}.sdpa_mask", None)
     assert logits(model, long(name)).isfinite().all()
     assert logits(model, {"input_ids": long(name)["input_ids"][:1]}).isfinite().all()

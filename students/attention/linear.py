@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.softmax import chunked
+from students.attention.softmax import chunked
 
 CHUNK = 64
 """Tokens of a decoder whose pairs are computed one by one; what lies before them is summed up."""

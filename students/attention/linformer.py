@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.softmax import softmax_attention
+from students.attention.softmax import softmax_attention
 
 
 class Projected(nn.Module):

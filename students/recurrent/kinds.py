@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from students.recurrent import RecurrentConfig
+from students.recurrent.model import RecurrentConfig
 from students.student import Student, set_task
 
 

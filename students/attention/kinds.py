@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from students.attends import attend
+from students.attention.interface import attend
 from students.compact import become_compact
 from students.families import family, is_causal, positions
 from students.transformer import Transformer

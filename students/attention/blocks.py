@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.softmax import attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import attend_by_chunks, chunked, softmax_attention
 
 
 class Blocks(nn.Module):

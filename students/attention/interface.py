@@ -11,11 +11,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
-from students.blocks import Blocks, Fixed
+from students.attention.blocks import Blocks, Fixed
+from students.attention.linear import Efficient, Elu, Favor
+from students.attention.linformer import Projected
+from students.attention.local import Local
 from students.families import blocks, family, positions
-from students.linear import Efficient, Elu, Favor
-from students.linformer import Projected
-from students.local import Local
 
 RECORDING = "recording"
 REPLACED, PLAIN = "replaced", "replaced-plain"

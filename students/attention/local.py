@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.softmax import attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import attend_by_chunks, chunked, softmax_attention
 
 SMALLEST = 32
 """A chunk of queries: as many as half the window, and at least these, or the kernel would have too little to do."""
