@@ -18,6 +18,7 @@ from students import (
     Linformer,
     LocalAttention,
     Performer,
+    Pretrained,
     Transformer,
 )
 from students.families import blocks, family, is_causal
@@ -243,6 +244,23 @@ def test_places_are_repeated(name):
         assert len(after) == 120 + first
     assert torch.equal(logits(model, batch(name)), logits(teacher, batch(name)))
     assert logits(model, batch(name, length=120)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])
+def test_a_model_that_exists_is_given_places(name, tmp_path):
+    teacher = tiny(name)
+    teacher.save_pretrained(tmp_path)
+    model = Pretrained(model=str(tmp_path), positions=120).build(None, None, None).eval()
+    inputs = long(name)
+    torch.testing.assert_close(logits(model, inputs), logits(student(Full, name, teacher=teacher), inputs))
+
+
+def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
+    student(Linformer).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="^positions: a model of a form of its own keeps its places"):
+        Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
+    with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):
+        Pretrained(model=str(tmp_path), positions=0)
 
 
 def test_places_are_left_out():
