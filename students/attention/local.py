@@ -1,6 +1,7 @@
 """A window of neighbours, and tokens that all see and that see all: Longformer (Beltagy 2020, arXiv 2004.05150)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from students.attention.softmax import attend_by_chunks, chunked, softmax_attention
@@ -51,17 +52,16 @@ class Local(nn.Module):
         near = self._near(asking[:, :, None], keys[:, None], causal) & inside[:, None]
         # Global tokens stand beside the window, and are left out of it, not to be counted twice.
         seen = near & (padding & ~self._given(torch.arange(length, device=key.device), begin))[:, keys][:, :, None]
-        near_keys, near_values = (tensor[:, :, keys] for tensor in (key, value))
+        near_keys, near_values = (self._neighbours(tensor, size, causal) for tensor in (key, value))
         if self.first:
             given = begin[:, None] + torch.arange(self.first, device=key.device)
             there, given = given < length, given.clamp(max=length - 1)
             there = there & padding.gather(1, given)
             before = given[:, None, None] <= asking[:, :, None] if causal else torch.ones_like(seen[..., :1])
-            seen = torch.cat([there[:, None, None] & before, seen], -1)
-            shape = (-1, key.shape[1], queries.shape[2], -1, -1)
-            given_keys, given_values = (_taken(tensor, given) for tensor in (key, value))
-            near_keys = torch.cat([given_keys[:, :, None].expand(shape), near_keys], 3)
-            near_values = torch.cat([given_values[:, :, None].expand(shape), near_values], 3)
+            seen = torch.cat([seen, there[:, None, None] & before], -1)
+            for pieces, tensor in ((near_keys, key), (near_values, value)):
+                pieces.append(_taken(tensor, given)[:, None].expand(-1, queries.shape[2], -1, -1, -1))
+        near_keys, near_values = (torch.cat(pieces, 3).transpose(1, 2) for pieces in (near_keys, near_values))
         found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], *rest)[:, :, :length]
         if not self.first or causal:
             return found
@@ -69,6 +69,16 @@ class Local(nn.Module):
         at = torch.arange(length, device=key.device)
         answer = _taken(whole, (at - begin[:, None]).clamp(0, self.first - 1))
         return torch.where(self._given(at, begin)[:, None, :, None], answer, found)
+
+    def _neighbours(self, tensor: Tensor, size: int, causal: bool) -> list[Tensor]:
+        """Of [B, A, S, D] what stands before, in and after each chunk, [B, C, A, half or size, D] each."""
+        length = tensor.shape[2]
+        chunks = (length + size - 1) // size
+        # one more chunk on each side; slices of the whole, as picking them one by one would take several times as long
+        fill = (0, 0, size, (chunks + 1) * size - length)
+        wide = F.pad(tensor, fill).unflatten(2, (chunks + 2, size)).transpose(1, 2)
+        pieces = [wide[:, :chunks, :, size - self.half :], wide[:, 1 : chunks + 1]]
+        return pieces if causal else [*pieces, wide[:, 2:, :, : self.half]]
 
     def _near(self, asking: Tensor, keys: Tensor, causal: bool) -> Tensor:
         distance = asking - keys
