@@ -1,6 +1,9 @@
-"""What tests of whole runs need: to stop one, and to read what it left."""
+"""What tests of whole runs need: to start one and stop it, and to read what it left."""
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,20 @@ import torch
 
 from distill import run
 from distill.checkpoints import Interrupted, Last
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
+    """``train.py`` with the file and the words, started."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "--config", str(file), *words],
+        cwd=file.parent,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

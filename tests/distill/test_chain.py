@@ -14,7 +14,7 @@ from distill.chain import read
 from distill.checkpoints import Interrupted, Last
 from distill.command import main
 from distill.config import ConfigError
-from tests.distill.test_run import ROOT, command, rows, weights
+from tests.distill.runs import ROOT, rows, weights
 
 CHAIN = """\
 # a teacher, then its student
@@ -90,16 +90,6 @@ def test_resuming_leaves_out_what_is_done_and_goes_on_bit_for_bit(
     assert run(chain, resume=True).name == "last"
     assert first.stat().st_mtime_ns == done
     same(by_hand, chain.parent / "runs")
-
-
-def test_two_processes_do_one_run_after_the_other(chain: Path) -> None:
-    words = "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"
-    process = command(chain, *words)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    for name in NAMES:
-        assert (chain.parent / "runs" / name / "report.json").exists()
-        assert output.count(f"\n{name}: 8 steps") + output.startswith(f"{name}: 8 steps") == 1, output
 
 
 MISTAKES = {

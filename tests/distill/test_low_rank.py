@@ -1,4 +1,4 @@
-"""Whole runs of students in two factors: distilled, pruned of their ranks, in 8 bits; resumed, in two processes."""
+"""Whole runs of students in two factors: distilled, pruned of their ranks, in 8 bits; resumed."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from distill import run
 from distill.config import ConfigError
 from quant_aware.packed import load
 from students.factored import rank_of, ranks
-from tests.distill.runs import resumes_bit_for_bit, rows, weights
-from tests.distill.test_run import _without_dropout, command
+from tests.distill.runs import resumes_bit_for_bit, weights
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
 SCHEDULE = {"kind": "Cubic", "to": 0.4, "start": "10%", "stop": "40%"}
@@ -90,28 +89,6 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
     student = ready_task(name, tmp_path).head.from_pretrained(report.folder / "student")
     assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
     assert student.num_parameters() == report.models["student"].parameters
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_are_one(tiny_run: Path) -> None:
-    """One cuts the ranks out, and two mask them until the end."""
-    kept = "{kind: LowRank, share: 0.8, where: [attention, ffn, embeddings, head]}"
-    prune = "{kind: L0, shape: ranks, sparsity: {kind: Steps, at: {1 steps: 0.2, 4 steps: 0.4}}}"
-    words = [f"--teacher={_without_dropout(tiny_run)}", f"--student={kept}", f"--prune={prune}", "--quantize=null"]
-    words.append("--trainer.max_epochs=1")
-    started = [
-        command(tiny_run, *words, "--name=one", "--task.batch_size=8"),
-        command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"),
-    ]
-    for process in started:
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, said
-    one, two = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
-    assert len(one) == len(two) > 8
-    for a, b in zip(one, two, strict=True):
-        for key in a:
-            if key.startswith(("train/", "val/")) and a[key]:
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-4, rel=1e-4), (a["step"], key)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""Whole runs with recurrent networks: distilled, pruned and rounded, resumed, as teachers, and in two processes."""
+"""Whole runs with recurrent networks: distilled, pruned and rounded, resumed, as teachers."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from distill.measure import flops, torch_predict
 from quant_aware.packed import load
 from students import GRU, LSTM, RNN
 from tests.distill.runs import resumes_bit_for_bit, rows
-from tests.distill.test_run import command
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import tiny
 
@@ -142,27 +140,3 @@ def test_there_is_none_that_translates(tmp_path):
     file = world("seq2seq", "LSTM", tmp_path)
     with pytest.raises(ConfigError, match="student.kind: of a LSTM there is no Seq2SeqLM"):
         run(file, **{"task.source": "left", "task.target": "right"})
-
-
-def test_two_processes_are_one(tmp_path):
-    file = world("token_classification", "LSTM", tmp_path, 28)
-    started = [
-        command(file, "--name=one", "--task.batch_size=8", "--quantize=null"),  # ranges are those of a process
-        command(
-            file,
-            "--quantize=null",
-            "--name=two",
-            "--task.batch_size=4",
-            "--trainer.devices=2",
-            "--trainer.strategy=ddp",
-        ),
-    ]
-    for process in started:
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, said
-    one, two = (list(csv.DictReader((tmp_path / "runs" / name / "metrics.csv").open())) for name in ("one", "two"))
-    assert len(one) == len(two) > 3
-    for mine, other in zip(one, two, strict=True):
-        for key in ("train/logits", "sparsity", "val/f1"):
-            found, expected = (float(row[key] or 0) for row in (mine, other))
-            assert found == pytest.approx(expected, abs=1e-5, rel=1e-4), (mine["step"], key)

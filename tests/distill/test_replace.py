@@ -1,4 +1,4 @@
-"""A run in which the student's blocks replace the teacher's, pruned and in int8: resumed, in two processes, refused."""
+"""A run in which the student's blocks replace the teacher's, pruned and in int8: resumed, refused."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.checkpoints import Interrupted, Last
 from distill.config import ConfigError
-from tests.distill.test_run import command, rows, weights
+from tests.distill.runs import rows, weights
 
 REPLACE = {
     "student": {"kind": "Transformer", "layers": 2},
@@ -41,26 +41,6 @@ def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypa
     assert shares[0] == 0.3 and shares[-1] == 1.0 and shares == sorted(shares)
     student = AutoModelForSequenceClassification.from_pretrained(whole / "student")
     assert student.config.num_hidden_layers == 2
-
-
-def test_two_processes_draw_the_same(tiny_run: Path) -> None:
-    """Before int8, the curves are those of one process, apart from dropout, of which there is none."""
-    from tests.distill.test_run import _without_dropout
-
-    teacher = _without_dropout(tiny_run)
-    words = [f"--teacher={teacher}", "--student={kind: Transformer, layers: 1}", "--losses.relations=null"]
-    words += ["--replace=0.5", "--trainer.max_epochs=1", "--quantize=null"]
-    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
-    assert one.wait(240) == 0, one.stdout.read()
-    # the strategy is not named: Lightning makes it DDP, and blocks that do not run have no gradient
-    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2")
-    assert two.wait(240) == 0, two.stdout.read()
-    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
-    assert len(left) == len(right) == 9
-    for a, b in zip(left, right, strict=True):
-        for key in a:
-            if key.startswith("train/") and a[key]:
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
 
 
 @pytest.mark.parametrize(

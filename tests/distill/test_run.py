@@ -1,15 +1,8 @@
-"""A whole run, small: what it writes, that it resumes bit for bit, that two processes are one, that it stops in
-good order.
-"""
+"""A whole run, small: what it writes, that it resumes bit for bit, that it stops in good order."""
 
-import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,28 +13,8 @@ from distill import run
 from distill.config import ConfigError
 from distill.measure import torch_predict
 from quant_aware.onnx import OnnxModel
+from tests.distill.runs import command, rows, weights
 from tests.promised import keeps_promises
-
-ROOT = Path(__file__).parents[2]
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "metrics.csv").open()))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "--config", str(file), *words],
-        cwd=file.parent,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -183,41 +156,6 @@ class TestResume:
         assert expected.keys() == found.keys()
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
         assert rows(folder) == rows(whole)
-
-
-def _without_dropout(file: Path) -> Path:
-    from tests.repositories import save_tiny_bert
-
-    folder = file.parent / "still"
-    if not folder.exists():
-        save_tiny_bert(folder, layers=2, hidden=32, heads=4, labels=["negative", "positive"])
-        config = json.loads((folder / "config.json").read_text()) | {
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def test_two_processes_are_one(tiny_run):
-    """``devices=2, strategy=ddp`` on the CPU gives the one-process curve on the same global batches."""
-    words = ["--student", str(_without_dropout(tiny_run)), "--trainer.max_epochs=1", "--quantize.start=60%"]
-    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
-    assert one.wait(240) == 0, one.stdout.read()
-    two = command(
-        tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"
-    )
-    assert two.wait(240) == 0, two.stdout.read()
-    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
-    assert len(left) == len(right) == 9
-    for a, b in zip(left, right, strict=True):
-        for key in a:
-            if key.startswith("train/") and a[key] and float(a["bits"] or 8) == 32:
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
-    # one process cuts the neurons out at step 5 and the other two mask them to the end
-    layer, folder = "student.bert.encoder.layer.0.intermediate.dense", tiny_run.parent / "runs"
-    assert weights(folder / "one")[f"{layer}.bias"].shape == (48,)
-    assert weights(folder / "two")[f"{layer}.parametrizations.bias.original"].shape == (64,)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(tiny_run):

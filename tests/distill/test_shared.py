@@ -1,4 +1,4 @@
-"""Whole runs of students whose blocks share layers: distilled, pruned, in few bits, resumed, in two processes."""
+"""Whole runs of students whose blocks share layers: distilled, pruned, in few bits, resumed."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from distill.config import ConfigError
 from quant_aware import packed
 from students.sharing import sharing
 from tests.distill.runs import resumes_bit_for_bit
-from tests.distill.test_run import _without_dropout, command, rows
 
 SHARED = {"student": {"kind": "Shared", "hidden": 24, "heads": 4, "intermediate": 32}}
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -74,22 +73,6 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
     student = AutoModelForSequenceClassification.from_pretrained(second.folder / "student")
     assert len(sharing(list(student.bert.encoder.layer))) == 1
     assert torch.isfinite(student.classifier.weight).all()
-
-
-def test_two_processes_are_one(tiny_run: Path) -> None:
-    teacher = _without_dropout(tiny_run)
-    words = [f"--teacher={teacher}", "--student={kind: Shared, share: attention}", "--trainer.max_epochs=1"]
-    words += ["--quantize=null", "--prune.elements=null"]
-    one = command(tiny_run, *words, "--name=one", "--task.batch_size=8")
-    assert one.wait(240) == 0, one.stdout.read()
-    two = command(tiny_run, *words, "--name=two", "--task.batch_size=4", "--trainer.devices=2")
-    assert two.wait(240) == 0, two.stdout.read()
-    left, right = (rows(tiny_run.parent / "runs" / name) for name in ("one", "two"))
-    assert len(left) == len(right) == 9
-    for a, b in zip(left, right, strict=True):
-        for key in a:
-            if key.startswith("train/") and a[key]:
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-5), (a["step"], key)
 
 
 @pytest.mark.parametrize(

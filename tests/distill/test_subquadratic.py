@@ -1,4 +1,4 @@
-"""Whole runs of students with another attention: distilled, pruned, int8, cut, resumed, in two processes."""
+"""Whole runs of students with another attention: distilled, pruned, int8, cut, resumed."""
 
 import json
 import re
@@ -11,8 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.config import ConfigError
 from students.attention.linformer import Projected
-from tests.distill.runs import resumes_bit_for_bit, weights
-from tests.distill.test_run import command
+from tests.distill.runs import command, resumes_bit_for_bit, weights
 
 HEADS = {
     "kind": "Magnitude",
@@ -104,27 +103,3 @@ def test_a_wrong_value_is_one_line(tiny_run: Path, student: str, message: str) -
     process = command(tiny_run, f"--student={student}")
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and message in said and "Traceback" not in said
-
-
-def test_two_processes_are_one(tiny_run: Path, materials: Path) -> None:
-    file = materials / "teacher" / "config.json"
-    before = file.read_text()
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    file.write_text(json.dumps(json.loads(before) | still))
-    try:
-        words = ["--student={kind: Linformer, length: 8, layers: 2}", "--prune=null", "--quantize=null"]
-        started = [
-            command(tiny_run, "--name=one", *words),
-            command(
-                tiny_run, "--name=two", "--task.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp", *words
-            ),
-        ]
-        for process in started:
-            said, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, said
-    finally:
-        file.write_text(before)
-    one, two = (weights(tiny_run.parent / "runs" / name) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4, msg=name)

@@ -1,0 +1,118 @@
+"""Two processes are one: on the same global batches they have the curves of one process, whatever is in the run.
+
+All runs stand in one chain, which one process and two go through.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import CONFIG
+from tests.distill.runs import command, rows, weights
+from tests.distill.worlds import save_data, save_teacher
+from tests.repositories import save_tiny_bert
+
+TASK = """\
+task: {{name: {name}, data: {folder}/{name}, max_length: {length}, batch_size: 8}}
+teacher: {folder}/{name}/teacher
+student: {{kind: Transformer, layers: 1}}
+losses: {{labels: {{kind: Labels}}, logits: {{kind: Logits}}}}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+"""
+RANKS = """\
+student: {kind: LowRank, share: 0.8, where: [attention, ffn, embeddings, head]}
+prune: {kind: L0, shape: ranks, sparsity: {kind: Steps, at: {1 steps: 0.2, 4 steps: 0.4}}}
+quantize: null
+"""
+PRUNED = """\
+prune:
+  units: {kind: Taylor, shape: neurons, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 3 steps}}
+  gates: {kind: L0, shape: heads, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
+  moved:
+    {kind: Movement, drop: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
+  read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
+  stream: {kind: Taylor, shape: hidden, sparsity: {kind: Cubic, to: 0.25, start: 1 steps, stop: 3 steps}}
+"""
+# Ranges of activations are those of a process, so no curve of an int8 step is compared.
+SENTENCES = {
+    "cut": "student: {folder}/still\nquantize: {{weights: 8, activations: 8, target: onnxruntime, start: 60%}}",
+    "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
+    "shared": "student: {{kind: Shared, share: attention}}\nquantize: null",
+    "ranks": RANKS.replace("{", "{{").replace("}", "}}"),
+    "linformer": "student: {{kind: Linformer, length: 8, layers: 2}}\nquantize: null",
+}
+TASKS = {
+    "tokens": ("token_classification", 32, ""),
+    "drawn-anew": ("masked_lm", 6, ""),
+    "pruned": ("token_classification", 32, PRUNED),
+    "recurrent": ("token_classification", 32, "student: {kind: LSTM, hidden: 12, dropout: 0.0}"),
+}
+
+
+def still(teacher: Path) -> None:
+    """Takes dropout out of a saved model: two processes draw other numbers than one."""
+    file = teacher / "config.json"
+    kept = {name: 0.0 for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    file.write_text(json.dumps(json.loads(file.read_text()) | kept))
+
+
+@pytest.fixture(scope="module")
+def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The runs of ``one`` process and of ``two``."""
+    folder = tmp_path_factory.mktemp("processes")
+    save_tiny_bert(folder / "still", layers=4, hidden=32, heads=4, labels=["negative", "positive"])
+    still(folder / "still")
+    base = yaml.safe_load(CONFIG.format(data=materials / "data", teacher=folder / "still", output=""))
+    base["trainer"]["max_epochs"] = 1
+    documents = []
+    for name, text in SENTENCES.items():
+        documents.append(base | yaml.safe_load(text.format(folder=folder)) | {"name": name})
+    for name, (task, length, more) in TASKS.items():
+        if not (folder / task).exists():
+            (folder / task).mkdir()
+            save_data(task, folder / task, rows=28)  # seven for validation: one more for one rank than for the other
+            save_teacher(task, folder / task / "teacher", layers=2)
+            still(folder / task / "teacher")
+        text = TASK.format(name=task, folder=folder, length=length)
+        documents.append(yaml.safe_load(text) | yaml.safe_load(more or "{}") | {"name": name})
+    for document in documents:
+        document.pop("output", None)
+    file = folder / "all.yaml"
+    file.write_text(yaml.safe_dump_all(documents, sort_keys=False))
+    started = {
+        "one": command(file, f"--output={folder / 'one'}"),
+        # no strategy is named: Lightning makes it DDP, also where a part of the model has no gradient
+        "two": command(file, f"--output={folder / 'two'}", "--task.batch_size=4", "--trainer.devices=2"),
+    }
+    for process in started.values():
+        said, _ = process.communicate(timeout=480)
+        assert process.returncode == 0, said
+        for name in [*SENTENCES, *TASKS]:
+            assert sum(line.startswith(f"{name}: ") and " steps" in line for line in said.splitlines()) == 1, said
+    return {name: folder / name for name in started}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SENTENCES, *TASKS])
+def test_curves_are_the_same(done: dict[str, Path], name: str) -> None:
+    one, two = (rows(folder / name) for folder in done.values())
+    assert len(one) == len(two) > 4
+    compared = set()
+    for a, b in zip(one, two, strict=True):
+        for key in a:
+            if key.startswith(("train/", "val/", "sparsity")) and a[key] and float(a.get("bits") or 32) == 32:
+                compared.add(key)
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-7, rel=1e-4), (a["step"], key)
+    assert "train/logits" in compared and any(float(row["train/logits"] or 0) > 1e-6 for row in one)
+    assert name not in ("cut", "shared", "ranks", "pruned") or any(float(row["sparsity"] or 0) > 0.3 for row in one)
+    assert name not in TASKS or any(float(row[key] or 0) for row in one for key in row if key.startswith("val/"))
+
+
+@pytest.mark.slow
+def test_one_process_cuts_and_two_mask_to_the_end(done: dict[str, Path]) -> None:
+    layer = "student.bert.encoder.layer.0.intermediate.dense"
+    assert weights(done["one"] / "cut")[f"{layer}.bias"].shape == (48,)
+    assert weights(done["two"] / "cut")[f"{layer}.parametrizations.bias.original"].shape == (64,)
