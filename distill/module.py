@@ -95,14 +95,28 @@ class Distillation(LightningModule):
         """Sets everything that is a function of the step."""
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed((self.seed + 1009 * batches + 7919 * self.global_rank) % 2**63)
-        for loss in self.losses.values():
-            loss.at(self.global_step, self.timeline)
-            if self.alone and loss.teacher_needs:
-                loss.now["weight"] = 0.0
+        self._set_losses()
         rate = self.optimizer.rate(self.global_step, self.timeline)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         self.status["lr"] = rate
+
+    def _set_losses(self) -> None:
+        for loss in self.losses.values():
+            loss.at(self.global_step, self.timeline)
+            if self.alone and loss.teacher_needs:
+                loss.now["weight"] = 0.0
+
+    def probe(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss that training has now, of one batch and without dropout; nothing is remembered of it."""
+        self._set_losses()
+        batch, totals, mode = self.transfer_batch_to_device(batch, self.device, 0), self.totals, self.student.training
+        self.totals = {}
+        self.student.eval()
+        found = self.training_step(batch | {"window": self.count(batch)}, 0)
+        self.student.train(mode)
+        self.totals = totals
+        return found / self.trainer.accumulate_grad_batches
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """The loss of one batch, scaled so that it is normalised once over the window and the ranks."""

@@ -16,6 +16,8 @@ class QuantizeAware(Callback):
     def __init__(self, quantize: Quantize):
         self.quantize = quantize
         self.skipped: dict[str, str] = {}
+        self.bits: dict[str, int] = {}
+        """Of the weights to which bits were allotted, by name."""
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Attaches to ``module.student``."""
@@ -23,9 +25,10 @@ class QuantizeAware(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Switches as the first step of this process asks."""
+        self.quantize.set_bits(module.student, self.bits)  # of a resumed run
         self._switch(trainer, module)
         if self.quantize.on and trainer.global_step == 0:
-            self.quantize.begin(module.student, False, self._calibration(trainer))
+            self._begin(trainer, module, False)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
@@ -35,13 +38,27 @@ class QuantizeAware(Callback):
         self._switch(trainer, module)
         # Not where a run is resumed: what it had learned was in the checkpoint.
         if (self.quantize.on, self.quantize.stage) != (was_on, before):
-            self.quantize.begin(module.student, was_on, self._calibration(trainer))
+            self._begin(trainer, module, was_on)
 
-    def _calibration(self, trainer: Trainer) -> Iterator[dict[str, Tensor]]:
+    def _begin(self, trainer: Trainer, module: LightningModule, was_on: bool) -> None:
+        if self.quantize.allot:
+            batches = self._calibration(trainer, self.quantize.allot.batches)
+            self.bits = self.quantize.allot_bits(module.student, module.probe, batches)
+        self.quantize.begin(module.student, was_on, self._calibration(trainer, self.quantize.gptq))
+
+    def _calibration(self, trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
         """The first batches of the epoch, of this process; nothing that training reads moves on by it."""
         loader, world = trainer.train_dataloader, trainer.world_size
-        for group in loader.batch_sampler.order()[: self.quantize.gptq]:
+        for group in loader.batch_sampler.order()[:count]:
             yield loader.collate_fn([loader.dataset[i] for i in group[trainer.global_rank :: world]])
+
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        """The bits that were allotted."""
+        return {"bits": self.bits}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
+        """Takes them up."""
+        self.bits = state_dict["bits"]
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import pairwise
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
 from quant_aware.activations import Activations, FakeQuantInput, InputMemo
+from quant_aware.allot import Allot, choose, costs, traces
 from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.gptq import gptq
 from quant_aware.grids import Grid, Ternary, Uniform
@@ -40,6 +41,8 @@ class Quantize:
         activations: how the inputs of linear layers are rounded, a number being bits; null leaves them alone.
         share: of the numbers of each weight, those that a step of training rounds, drawn anew each time; all are when
             the student is judged (quant-noise: Fan et al. 2020, arXiv 2004.07320).
+        allot: bits on average, in the place of the same for all: each weight has 2 to those of ``weights``, most where
+            rounding changes the loss most; what ``mixed`` names is not among them.
         target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
         gptq: the batches of training rows by whose inputs weights are rounded when a grid that learns begins, so that
             what one spoils others make good; training goes on from there.
@@ -51,6 +54,7 @@ class Quantize:
     activations: Activations | None = field(default_factory=Activations)
     share: Schedule = Constant(1.0)
     gptq: int = 0
+    allot: Allot | None = None
     target: Literal["onnxruntime", "packed"] | None = None
     start: Moment = START
 
@@ -69,7 +73,9 @@ class Quantize:
             raise ValueError(f"gptq: a number of batches, not {self.gptq}")
         if self.gptq and not any(map(apart, [grid for _, grid in self.stairs] + list(self.mixed.values()))):
             raise ValueError("gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans")
-        plain = all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
+        if self.allot and not (isinstance(self.weights, Uniform) and self.weights.bits > self.allot.average):
+            raise ValueError("allot: needs one grid, Uniform, of more bits than there are to be on average")
+        plain = not self.allot and all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
         int8 = plain and self.activations == Activations()
         if self.target == "onnxruntime" and not int8:
             why = "computes with 8 bits, weights uniform and per row, activations per tensor"
@@ -82,6 +88,8 @@ class Quantize:
         if self.target == "onnxruntime":
             return "int8"
         widths = {grid.width for grid in (self.stairs[-1][1], *self.mixed.values()) if grid}
+        if self.allot:
+            return f"2 to {max(widths)}-bit"
         return f"{' and '.join(map(str, sorted(widths)))}-bit"
 
     def check(self, timeline: Timeline) -> None:
@@ -219,14 +227,59 @@ class Quantize:
             found = grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
             self._switch(True)
         for module, step in chosen.items():
-            before = steps_on(module)[: steps_on(module).index(step)]
-            weight = reduce(lambda w, other: other(w), before, values(module))
+            weight = self._beneath(module)
             step.begin(weight)
             if module in found:
                 rows = weight.movedim(step.axis, 0)
                 fit = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
                 rounded = gptq(rows, found[module], step.grid, fit).movedim(0, step.axis)
                 latent(module).copy_(torch.where(weight == 0, latent(module), rounded))
+
+    def allot_bits(
+        self,
+        model: PreTrainedModel,
+        loss: Callable[[dict[str, Tensor]], Tensor],
+        batches: Iterable[dict[str, Tensor]],
+    ) -> dict[str, int]:
+        """Chooses the bits of each weight as ``allot`` says, and gives them by the names of the weights.
+
+        Args:
+            model: the student.
+            loss: of a batch, the same each time it is asked.
+            batches: by which the loss is looked at.
+        """
+        names = {module: name for name, module in model.named_modules()}
+        users: dict[int, list[nn.Module]] = {}
+        for module, step in self._found.items():
+            if step in self._staged:
+                users.setdefault(id(latent(module)), []).append(module)
+        firsts = [modules[0] for modules in users.values()]
+        self._switch(False)
+        found = traces(loss, [latent(module) for module in firsts], batches)
+        offered = [
+            costs(self._beneath(module), self._found[module], trace)
+            for module, trace in zip(firsts, found, strict=True)
+        ]
+        self._switch(True)
+        chosen = choose(offered, [latent(module).numel() for module in firsts], self.allot.average)
+        bits = {
+            f"{names[module]}.weight": width
+            for modules, width in zip(users.values(), chosen, strict=True)
+            for module in modules
+        }
+        self.set_bits(model, bits)
+        return bits
+
+    def set_bits(self, model: PreTrainedModel, bits: dict[str, int]) -> None:
+        """Gives weights of ``model`` grids of these bits, by name."""
+        for name, width in bits.items():
+            step = self._found[model.get_submodule(name.removesuffix(".weight"))]
+            step.grids = [replace(grid, bits=width) for grid in step.grids]
+
+    def _beneath(self, module: nn.Module) -> Tensor:
+        """A weight, whole, as the steps before the grid leave it."""
+        before = steps_on(module)[: steps_on(module).index(self._found[module])]
+        return reduce(lambda weight, step: step(weight), before, values(module))
 
     def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Grid, int]]:
         """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""

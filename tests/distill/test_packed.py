@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.measure import torch_predict
 from quant_aware.packed import load, load_packed
-from tests.distill.runs import resumes_bit_for_bit, rows
+from tests.distill.runs import checkpoint, resumes_bit_for_bit, rows
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -116,3 +116,33 @@ def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch,
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}
+
+
+ALLOTTED = {
+    "weights": {"kind": "Uniform", "bits": 6, "learn": True},
+    "allot": {"average": 3.5, "batches": 2},
+    "start": "40%",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bits_are_allotted_under_a_limit(tiny_run: Path) -> None:
+    report = run(tiny_run, quantize=ALLOTTED, prune=None)
+    (bits,) = (state["bits"] for state in checkpoint(report.folder)["callbacks"].values() if "bits" in state)
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    sizes = {name: student.get_parameter(name).numel() for name in bits}
+    assert len(set(bits.values())) > 1 and set(bits.values()) <= {2, 3, 4, 5, 6}
+    average = sum(bits[name] * size for name, size in sizes.items()) / sum(sizes.values())
+    assert 3 < average <= 3.5 and sum(sizes.values()) > 0.95 * student.num_parameters()
+    loaded = load(report.folder, AutoModelForSequenceClassification)
+    for name, width in bits.items():
+        assert max(len(row.unique()) for row in loaded.get_parameter(name)) <= 2**width - 1, name
+    (export,) = report.exports
+    assert export.precision == "2 to 6-bit" and export.agreement == 1.0 and export.largest_difference < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_allotted_bits_are_taken_up_again(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = resumes_bit_for_bit(monkeypatch, 9, 16, tiny_run, quantize=ALLOTTED)
+    (bits,) = (state["bits"] for state in checkpoint(folder)["callbacks"].values() if "bits" in state)
+    assert len(set(bits.values())) > 1

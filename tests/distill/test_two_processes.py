@@ -39,6 +39,7 @@ prune:
 # Ranges of activations are those of a process, so no curve of an int8 step is compared.
 SENTENCES = {
     "cut": "student: {folder}/still\nquantize: {{weights: 8, activations: 8, target: onnxruntime, start: 60%}}",
+    "allotted": "quantize: {{weights: 4, activations: null, allot: 3, start: 60%}}",
     "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
     "shared": "student: {{kind: Shared, share: attention}}\nquantize: null",
     "ranks": RANKS.replace("{", "{{").replace("}", "}}"),
