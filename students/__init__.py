@@ -14,6 +14,7 @@ from students.low_rank import LowRank
 from students.recurrent.kinds import GRU, LSTM, RNN
 from students.shared import Shared
 from students.student import Pretrained, Student, resolve
+from students.tensor_train import TensorTrain
 from students.transformer import Transformer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "RNN",
     "Shared",
     "Student",
+    "TensorTrain",
     "Transformer",
     "compact",
     "resolve",

@@ -38,11 +38,13 @@ from students.factored import factorize
 from students.families import COMPACT, FAMILIES, RECURRENT, is_compact
 from students.resized import resize
 from students.sharing import share
+from students.table import set_table
 from students.width import narrow, restore
 
 FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "shared": share,
     "ranks": factorize,
+    "tensor_train": set_table,
     "attends": attend,
     "sizes": resize,
 }

@@ -19,7 +19,12 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     All users of a tied tensor are there, and read if one of them does: embeddings that are the head as well.
 
     The axes along which they lie are those that are longer in a wider model and hold no neurons, heads or ranks.
+
+    Raises:
+        ValueError: if the table of words is a tensor train.
     """
+    if getattr(model.config, "tensor_train", None):
+        raise ValueError("shape: a hidden dimension is no column of a tensor train")
     others = neurons(model) + heads(model) + components(model)
     held = {(part.module, part.name, part.axis) for units in others for part in units.slices}
     own, wide, found = dict(model.named_modules()), _wider(model), []

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from distill.augment.augmentation import Augmentation, Row
 from distill.hub import loading
 from students.student import resolve
+from students.table import rows_of
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,7 @@ class WordReplacement(Augmentation):
         with loading(source):
             if AutoTokenizer.from_pretrained(source).get_vocab() != tokenizer.get_vocab():
                 raise ValueError(f"augment: model: {self.model} reads other tokens than the teacher and the student")
-            embeddings = AutoModel.from_pretrained(source, dtype=torch.float32).get_input_embeddings().weight
+            embeddings = rows_of(AutoModel.from_pretrained(source, dtype=torch.float32))
         self.pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         marks = [mark for mark in "Ġ▁" if any(piece.startswith(mark) for piece in self.pieces)]
         self.mark = marks[0] if marks else ""
@@ -51,7 +52,7 @@ class WordReplacement(Augmentation):
         self.words = torch.tensor(self.is_word).nonzero().squeeze(1)
         if len(self.words) <= self.candidates:
             raise ValueError(f"augment: candidates: the tokenizer has {len(self.words)} words that are one token")
-        self.embeddings = torch.nn.functional.normalize(embeddings.detach(), dim=-1)
+        self.embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         self.nearest: dict[int, list[int]] = {}
 
     def apply(self, row: Row, draw: torch.Generator) -> Row:

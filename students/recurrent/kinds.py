@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from students.recurrent.model import RecurrentConfig
 from students.student import Student, set_task
+from students.table import rows_of
 
 
 @dataclass(kw_only=True)
@@ -68,7 +69,7 @@ class _Recurrent(Student):
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:
             raise ValueError(f"kind: of a {self.cell.upper()} there is no {head.__name__.removeprefix('AutoModelFor')}")
-        table = teacher.get_input_embeddings().weight.detach().float()
+        table = rows_of(teacher)
         ahead_only = head is AutoModelForCausalLM
         config = RecurrentConfig(
             vocab_size=len(table),

@@ -43,6 +43,7 @@ SENTENCES = {
     "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
     "shared": "student: {{kind: Shared, share: attention}}\nquantize: null",
     "ranks": RANKS.replace("{", "{{").replace("}", "}}"),
+    "train": "student: {{kind: TensorTrain, rank: 4, layers: 2}}\nquantize: null",
     "linformer": "student: {{kind: Linformer, length: 8, layers: 2}}\nquantize: null",
 }
 TASKS = {
