@@ -147,13 +147,14 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, par
 
 
 def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape, int]:
-    """The steps before which units must not leave the student's tensors, by their shape: heads while a loss looks at
-    attention. Its moving average follows the student weight by weight, so beside it all stay.
+    """The steps before which units must not leave the student's tensors, by their shape: heads and layers while a loss
+    looks at attention. Its moving average follows the student weight by weight, so beside it all stay.
     """
     if isinstance(parts.companion, AveragedStudent):
         return {}
     looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.student_needs.attention]
-    return {"neurons": 0, "heads": max(looks, default=0), "ranks": 0}
+    unseen = max(looks, default=0)
+    return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
 
 
 def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prune_schedules.mask import Mask
 from students.units import Units
-from students.weights import add_step, latent, out_axis, remove_step
+from students.weights import add_step, latent, out_axis, remove_step, steps_on
 
 Numbers = Callable[[nn.Module, str], Tensor]
 """A number for each entry of a parameter, by its module and name; ``latent`` gives the parameter itself."""
@@ -127,8 +127,9 @@ class Whole:
     def release(self, left: int) -> None:
         """Take the masks off, because all but ``left`` units are going to be cut out, and stand for these alone."""
         for (module, name), mask in self.masks.items():
-            remove_step(module, mask, name)
-        slices = tuple(replace(part, start=part.start * left // self.units.count) for part in self.units.slices)
+            if mask in steps_on(module, name):
+                remove_step(module, mask, name)
+        slices = tuple(replace(part, start=part.start * left // max(self.units.count, 1)) for part in self.units.slices)
         self.units, self.left = replace(self.units, count=left, slices=slices), left
 
     def masked(self) -> tuple[int, int]:

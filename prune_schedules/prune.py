@@ -20,7 +20,7 @@ class Prune(Callback):
     validation and checkpoints of a step see the sparsity of that step. No rank has masks of its own:
     ``DDPStrategy(broadcast_buffers=False)`` saves sending them at every forward pass.
 
-    In one process, neurons and heads are cut out of the student as soon as all masks on their tensors stand
+    In one process, neurons, heads and branches are cut out of the student as soon as all masks on their tensors stand
     for good; among several, whose wrapper holds the parameters, they stay masked.
 
     Args:
@@ -33,13 +33,15 @@ class Prune(Callback):
     def __init__(self, pruners: dict[str, Pruner], cuts: dict[Shape, int] | None = None, seed: int = 0):
         self.pruners, self.cuts, self.seed = pruners, cuts or {}, seed
         self._step: int | None = None
+        self._idle: list[nn.Parameter] = []
+        """Biases of branches that are gone."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put the masks on, before a checkpoint is restored and the model is wrapped."""
         if stage == "fit":
             for pruner in self.pruners.values():
                 pruner.attach(pl_module.student, self.seed)
-            self._follows = follow(pl_module.student, self.pruners)
+            self._follows = follow(pl_module.student, self.pruners, self._idle)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the schedules and set the masks of the first step; after resuming they are there as saved."""
@@ -59,10 +61,12 @@ class Prune(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Show the pruners the gradients, then add those of their penalties."""
+        """Show the pruners the gradients, then add those of their penalties; what is idle has none."""
         step, timeline = trainer.global_step, pl_module.timeline
         for pruner in self.pruners.values():
             pruner.before_step(step, timeline)
+        for bias in self._idle:
+            bias.grad = None
         penalized = [pruner for pruner in self.pruners.values() if pruner.penalty != Constant(0.0)]
         if penalized:
             pl_module.status["penalty"] = sum(pruner.penalize(step, timeline) for pruner in penalized)
@@ -86,7 +90,8 @@ class Prune(Callback):
             pruner.update(step, module.timeline)
         if due and isinstance(trainer.strategy, SingleDeviceStrategy):
             allowed = {shape for shape, start in self.cuts.items() if step >= start}
-            cut_settled(module.student, self.pruners, allowed, step, module.timeline, trainer.optimizers)
+            found = cut_settled(module.student, self.pruners, allowed, step, module.timeline, trainer.optimizers)
+            self._idle += found
         if due:
             module.status["sparsity"] = self.sparsity
 

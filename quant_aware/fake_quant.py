@@ -104,7 +104,7 @@ class FakeQuant(nn.Module):
         idle = [fit for stage, fit in self.fits.items() if not (learns and stage == str(self.stage))]
         if idle:
             w = _Aside.apply(w, *idle)
-        if not self.enabled:
+        if not self.enabled or w.numel() == 0:  # of a branch that is gone
             return w
         return self.round(w)
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
 
@@ -23,8 +24,14 @@ class ConstantConv1D(Conv1D):
 
 
 def make_constant(layer: nn.Linear | Conv1D) -> None:
-    """Change, in place, the class of a layer whose weight has no inputs left."""
-    layer.__class__ = ConstantConv1D if isinstance(layer, Conv1D) else ConstantLinear
+    """Change, in place, the class of a layer whose weight has no inputs left; steps on its weight or bias stay."""
+    plain, own = ConstantConv1D if isinstance(layer, Conv1D) else ConstantLinear, type(layer)
+    if parametrize.is_parametrized(layer):
+        # torch reads such weights through properties of a class made for this layer alone, and goes back to its base.
+        properties = {key: value for key, value in vars(own).items() if key not in ("__dict__", "__weakref__")}
+        layer.__class__ = type(own.__name__, (plain,), properties)
+    else:
+        layer.__class__ = plain
 
 
 def _constant(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,7 +10,9 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.measure import torch_predict
 from quant_aware.onnx import OnnxModel
-from tests.distill.runs import rows
+from tests.distill.runs import resumes_bit_for_bit, rows, weights
+
+LAYERS = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "50%"}}
 
 
 def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
@@ -22,8 +24,7 @@ def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
         return deployed[0]
 
     monkeypatch.setattr(module, "deploy", deploy)
-    layers = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "50%"}}
-    run(tiny_run, **{"prune": {"layers": layers}, "trainer.max_epochs": 1, "losses.relations": None})
+    run(tiny_run, **{"prune": {"layers": LAYERS}, "trainer.max_epochs": 1, "losses.relations": None})
     folder = tiny_run.parent / "runs" / "tiny"
     student = AutoModelForSequenceClassification.from_pretrained(folder / "student")
     sizes = [(key, size) for block in student.config.sizes["encoder"] for key, size in block.items()]
@@ -45,3 +46,10 @@ def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
     inputs["token_type_ids"] = torch.zeros(1, 4, dtype=torch.long)
     said = OnnxModel(folder / "student.onnx")(inputs)
     assert (said - torch_predict(student)(inputs)).abs().max() < 0.2
+
+
+def test_they_leave_before_int8_begins_and_it_resumes_bit_for_bit(tiny_run, monkeypatch):
+    elements = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.3, "stop": "40%"}}
+    given = {"prune": {"layers": LAYERS, "elements": elements}, "losses.relations": None}
+    folder = resumes_bit_for_bit(monkeypatch, 13, 16, tiny_run, **given)
+    assert sum(tensor.numel() == 0 for tensor in weights(folder).values()) >= 2

@@ -19,13 +19,14 @@ from tests.prune_schedules.runs import fit, fit_on, resume
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 SHAPES = {"neurons", "heads"}
+BRANCHES = SHAPES | {"layers"}
 
 
 class Learner:
     """A model that trains by hand: pruned at step 3, and cut then or not."""
 
     def __init__(self, name: str, shares: dict[str, float], cuts: bool, quantize: bool = False):
-        self.model, self.cuts, self.name = tiny(name), cuts, name
+        self.model, self.cuts, self.name, self.idle = tiny(name), cuts, name, []
         self.pruners = {
             shape: Magnitude(sparsity=Steps(at={"3 steps": share}), shape=shape, scope="global")
             for shape, share in shares.items()
@@ -42,11 +43,13 @@ class Learner:
         self.optimizer.zero_grad()
         loss = self.model(**batch(self.name, seed=number)).loss
         loss.backward()
+        for bias in self.idle:
+            bias.grad = None
         self.optimizer.step()
         for pruner in self.pruners.values():
             pruner.update(number, TIMELINE)
         if self.cuts:
-            cut_settled(self.model, self.pruners, SHAPES, number, TIMELINE, [self.optimizer])
+            self.idle += cut_settled(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
         return float(loss.detach())
 
 
@@ -77,6 +80,24 @@ def test_what_is_computed_stays_when_units_leave(quantize):
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     left, before = ([step.enabled for step in steps(each.model, FakeQuant).values()] for each in (cut, masked))
     assert left == before and any(left) == quantize
+
+
+@pytest.mark.parametrize("more", [{}, {"neurons": 0.5, "heads": 0.5, "elements": 0.3}], ids=["alone", "with units"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_branches_that_are_gone_leave_too(name, more):
+    """Three quarters of the attentions and feed-forwards; what added their bias adds nothing, and learns nothing."""
+    masked, cut = pair(name, {"layers": 0.75} | more)
+    for number in range(1, 9):
+        before, after = masked.step(number), cut.step(number)
+        assert after == pytest.approx(before, abs=1e-5), number
+    sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
+    gone = [units.name for units in neurons(cut.model) + heads(cut.model) if units.count == 0]
+    there = [part for part in masked.pruners["layers"].parts if not part.kept().any()]
+    stay = {part.units.name for part in there if name == "t5" and not part.units.name.endswith(".ffn")}
+    assert gone and set(gone) == {part.units.name for part in there} - stay - {"decoder.0.self"}
+    assert sizes[1] < sizes[0] and all(not bias.any() for bias in cut.idle)
+    assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
+    assert masked.pruners["layers"].sparsity_now() == cut.pruners["layers"].sparsity_now() >= 0.5
 
 
 def test_the_optimizer_keeps_its_state_of_what_is_left():
@@ -176,6 +197,14 @@ def test_a_step_is_taken_from_between_others():
     assert layer.weight is parameter and not parametrize.is_parametrized(layer)
 
 
+def with_branches(cuts: bool = True) -> Prune:
+    """The same, and half of the branches until 9."""
+    prune = three_shapes(cuts)
+    window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
+    prune.pruners["layers"] = Magnitude(sparsity=Cubic(to=0.5, **window), shape="layers")
+    return Prune(prune.pruners, dict.fromkeys(BRANCHES, 0) if cuts else {})
+
+
 def three_shapes(cuts: bool = True) -> Prune:
     """12 steps: elements and neurons until 8, heads until 10."""
     window = {"start": Moment("3 steps"), "stop": Moment("8 steps")}
@@ -200,6 +229,16 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     (whole, prune), again = uninterrupted, three_shapes()
     resumed = resume(whole, tmp_path, again, start)
     assert again.sparsity == prune.sparsity == resumed.status["sparsity"] == whole.status["sparsity"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("start", [8, 9, 10, 11])
+def test_a_run_without_its_branches_resumes_bit_for_bit(tmp_path, start):
+    prune, again = with_branches(), with_branches()
+    whole = fit(tmp_path / "whole", prune)
+    assert 0 in {units.count for units in neurons(whole.student) + heads(whole.student)}
+    resumed = resume(whole, tmp_path, again, start)
+    assert again.sparsity == prune.sparsity == resumed.status["sparsity"]
 
 
 @pytest.mark.filterwarnings("ignore")
