@@ -16,6 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from distill.tasks.columns import bad_texts, named, room_for
 from distill.tasks.task import Predict
 from distill.tasks.vocabulary import VocabularyTask
+from students.asked import IGNORED
 
 
 @dataclass(kw_only=True)
@@ -84,10 +85,17 @@ def greedy(predict: Predict, batch: dict[str, Tensor], end: int, longest: int) -
         longest: tokens, after which it stops anyhow.
     """
     read = {name: value for name, value in batch.items() if name not in ("labels", "decoder_attention_mask")}
-    written = batch["decoder_input_ids"][:, :1]
-    done = torch.zeros_like(written[:, 0], dtype=torch.bool)
-    while not done.all() and written.shape[1] <= longest:
-        token = predict(read | {"decoder_input_ids": written})[:, -1].argmax(-1)
-        token = torch.where(done, end, token.to(written.device))
-        written, done = torch.cat([written, token[:, None]], 1), done | (token == end)
+    written = read.pop("decoder_input_ids")[:, :1]
+    at_work = torch.arange(len(written))
+    while len(at_work) and written.shape[1] <= longest:
+        text = written[at_work]
+        # Of a vocabulary only what comes next is asked.
+        asked = torch.full_like(text, IGNORED)
+        asked[:, -1] = end
+        token = predict(read | {"decoder_input_ids": text, "labels": asked})[:, -1].argmax(-1).to(written.device)
+        following = written.new_full((len(written), 1), end)
+        following[at_work, 0] = token
+        written, going = torch.cat([written, following], 1), token != end
+        if not going.all():  # who has ended is not asked again
+            at_work, read = at_work[going.cpu()], {name: value[going] for name, value in read.items()}
     return written[:, 1:]

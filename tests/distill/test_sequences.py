@@ -68,13 +68,21 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
 def test_writing_ends_at_the_end_or_when_it_is_too_long():
     scripts = torch.tensor([[5, 6, 9, 7, 7], [5, 9, 7, 7, 7], [5, 5, 5, 5, 5]])
 
+    asked = []
+
     def predict(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        assert "labels" not in batch and "decoder_attention_mask" not in batch
+        assert "decoder_attention_mask" not in batch
         at = batch["decoder_input_ids"].shape[1]
-        return torch.nn.functional.one_hot(scripts[:, :at], 10).float()
+        assert (batch["labels"] != -100).nonzero()[:, 1].tolist() == [at - 1] * len(batch["row"]), (
+            "only what comes next"
+        )
+        asked.append(batch["row"].tolist())
+        return torch.nn.functional.one_hot(scripts[batch["row"], :at], 10).float()
 
     batch = {"decoder_input_ids": torch.zeros(3, 4).long(), "labels": scripts, "decoder_attention_mask": scripts}
+    batch["row"] = torch.arange(3)
     assert greedy(predict, batch, end=9, longest=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
+    assert asked == [[0, 1, 2], [0, 1, 2], [0, 2], [2]], "who has ended is not asked again"
 
 
 def test_bleu_is_that_of_sacrebleu(ready):
