@@ -45,7 +45,7 @@ def fake_quantize_weight(w: Tensor, grid: Grid | None = None, axis: int = 0) -> 
     """The values that take the place of a weight on a grid (the int8 one), with a straight-through gradient."""
     grid = grid or Uniform()
     groups = grid.divide(w.detach(), axis)
-    return StraightThrough.apply(w, grid.join(grid.snap(groups, grid.fit(groups)), w, axis))
+    return StraightThrough.apply(w, grid.join(grid.round(groups), w, axis))
 
 
 class FakeQuant(nn.Module):

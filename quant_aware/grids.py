@@ -64,6 +64,10 @@ class Grid(ABC):
         values = self.decode(self.encode(groups, fit), fit)
         return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
 
+    def round(self, groups: Tensor) -> Tensor:
+        """The values that take the place of the numbers, [G, n], by a fit of the moment."""
+        return self.snap(groups, self.fit(groups))
+
     def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
         """As ``snap``, for a fit that is learned: the gradient of each of its numbers is the sum over the values that
         it makes, that of the weight is straight-through.
@@ -203,14 +207,12 @@ class Ternary(Grid):
 
     def fit(self, groups: Tensor) -> Tensor:
         """``a``, [G, 1], or twice that, [G, 2]."""
-        above = self._above(groups)
-        total = torch.linalg.vector_norm(groups * above, 1, dim=1, keepdim=True)
-        factor = total / above.sum(dim=1, keepdim=True).clamp(min=1)
+        factor = self._factor(groups, self._signs(groups))
         return factor.repeat(1, 2) if self.learn else factor
 
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
         """0, 1 and 2 for -a, 0 and a."""
-        return (self._above(groups) * groups.sign()).long() + 1
+        return self._signs(groups).long() + 1
 
     def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
         """``-a, 0, a``."""
@@ -224,14 +226,21 @@ class Ternary(Grid):
         down, up = ((sign * values).amax(dim=1, keepdim=True).clamp(min=0) for sign in (-1, 1))
         return values.sign().long() + 1, torch.cat([down, up], dim=1) if self.learn else torch.maximum(down, up)
 
-    def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """The same without codes, for training."""
-        return groups.sign().mul_(self._above(groups)).mul_(fit)
+    def round(self, groups: Tensor) -> Tensor:
+        """The same without codes, for training, and looks for the signs once."""
+        signs = self._signs(groups)
+        return signs.mul_(self._factor(groups, signs))
 
-    def _above(self, groups: Tensor) -> Tensor:
+    def _signs(self, groups: Tensor) -> Tensor:
+        """-1, 0 or 1 for each number, [G, n]."""
         # What is pruned has no part in the mean: it may leave the tensor while the student trains.
-        count = (groups != 0).sum(dim=1, keepdim=True).clamp(min=1)
-        return groups.abs() > 0.7 * torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / count
+        count = torch.count_nonzero(groups, dim=1).clamp_(min=1).unsqueeze(1)
+        least = 0.7 * torch.linalg.vector_norm(groups, 1, dim=1, keepdim=True) / count
+        return torch.div(groups, least.clamp_(min=torch.finfo(torch.float32).tiny)).trunc_().clamp_(-1, 1)
+
+    def _factor(self, groups: Tensor, signs: Tensor) -> Tensor:
+        count = torch.count_nonzero(signs, dim=1).clamp_(min=1).unsqueeze(1)
+        return (groups * signs).sum(dim=1, keepdim=True) / count
 
 
 @dataclass(kw_only=True)

@@ -41,6 +41,7 @@ def test_what_is_saved_makes_what_was_trained(grid, axis):
     codes = grid.encode(groups, fit)
     assert codes.dtype == torch.long and codes.min() >= 0 and codes.max() < grid.levels
     made = grid.teach(groups, fit) if grid.learn else grid.snap(groups, fit)
+    assert grid.learn or torch.equal(grid.round(groups), made)
     assert torch.equal(grid.decode(codes, fit), made)
     assert torch.equal(grid.join(groups, weight, axis), weight)
 
@@ -109,7 +110,7 @@ def test_what_lies_on_a_grid_is_stored_as_it_is(grid, factor):
     """Also where a fit that was learned is not that of the values, and some of these do not occur."""
     groups = grid.divide(random(48, 32) * (random(48, 32, seed=1) > 0))
     fit = grid.fit(groups) * (factor if grid.learn else 1.0)
-    values = grid.teach(groups, fit) if grid.learn else grid.snap(groups, fit)
+    values = grid.teach(groups, fit) if grid.learn else grid.round(groups)
     codes, found = grid.store(values)
     assert codes.min() >= 0 and codes.max() < grid.levels
     made = torch.where(values == 0, 0.0, grid.decode(codes, found))
