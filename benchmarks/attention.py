@@ -1,8 +1,9 @@
 """What each attention costs from 512 tokens on, beside full attention: a whole model, one row, one thread.
 
-    python -m benchmarks.attention [--longest 16384] [--layers 6] [--hidden 384] [--training]
+    python -m benchmarks.attention [--longest 16384] [--layers 6] [--hidden 384] [--training] [--int8]
 
-The models are made up, so no file is needed. Full attention is SDPA, transformers' own. Of each length all models take
+The models are made up, so no file is needed. Full attention is SDPA, transformers' own; with ``--int8`` all are files
+for onnxruntime, as a run exports them. Of each length all models take
 turns, the seconds are processor time, and the figures are how many times less time, and memory, than full attention;
 memory is what the process holds at most while the pass runs, above what it held before.
 """
@@ -10,12 +11,15 @@ memory is what the process holds at most while the pass runs, above what it held
 import argparse
 import multiprocessing
 import statistics
+import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from students import (
     BlockAttention,
     EfficientAttention,
@@ -61,11 +65,24 @@ def made(kind: Transformer, layers: int, hidden: int) -> BertForSequenceClassifi
         return kind.build(BertForSequenceClassification(config), None, None)
 
 
-def seconds(model: BertForSequenceClassification, length: int, training: bool) -> float:
+def exported(model: BertForSequenceClassification) -> OnnxModel:
+    """The int8 file of a model, loaded."""
+    ids = torch.full((2, 64), 7)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_onnx(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, Path(folder) / "plain.onnx")
+        quantize_onnx(Path(folder) / "plain.onnx", Path(folder) / "int8.onnx")
+        return OnnxModel(Path(folder) / "int8.onnx")
+
+
+def seconds(model: BertForSequenceClassification | OnnxModel, length: int, training: bool) -> float:
     """Processor time of one pass over one row; with ``training`` forward and backward, dropout left out."""
     ids = torch.full((1, length), 7)
     mask = torch.ones_like(ids)
     begin = time.process_time()
+    if isinstance(model, OnnxModel):
+        model({"input_ids": ids, "attention_mask": mask})
+        return time.process_time() - begin
     with torch.set_grad_enabled(training):
         logits = model(input_ids=ids, attention_mask=mask).logits
         if training:
@@ -109,12 +126,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--training", action="store_true", help="forward and backward")
     parser.add_argument("--memory", action="store_true", help="peak memory, too: a process for each figure")
+    parser.add_argument("--int8", action="store_true", help="exported, in onnxruntime")
     given = parser.parse_args()
+    if given.int8 and (given.training or given.memory):
+        parser.error("--int8 is for the time of a forward pass")
     torch.set_num_threads(1)
     lengths = [length for length in (512, 1024, 2048, 4096, 8192, 16384) if length <= given.longest]
     models = {name: made(kind, given.layers, given.hidden).eval() for name, kind in kinds(lengths[-1]).items()}
+    if given.int8:
+        models = {name: exported(model) for name, model in models.items()}
     faster: dict[str, list[int]] = {name: [] for name in models}
-    what = "training step" if given.training else "forward pass"
+    what = "training step" if given.training else f"forward pass{', int8 in onnxruntime' * given.int8}"
     print(f"{what}, {given.layers} layers of {given.hidden}, {given.hidden // 32} heads, one thread")
     print("| tokens | attention | s | times faster | MB | times less |")
     print("|---|---|---|---|---|---|")
