@@ -1,5 +1,7 @@
 """A tiny run that does everything: data, teacher and config in a temporary folder."""
 
+import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +32,17 @@ output: {output}
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a latency to be measured well: five rounds, not seconds of them."""
     monkeypatch.setattr("distill.finish.latencies", partial(latencies, seconds=0.0))
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test leaves in the environment goes with it: after a run under DDP Lightning leaves ``LOCAL_RANK``, by
+    which the next one would start no second process.
+    """
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
