@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from distill.config import Config, load_all, to_yaml
+from distill.config import Config, load_all
 from distill.experiment import Experiment
 from distill.folder import claim
 from distill.nodes import ConfigError
@@ -67,7 +67,7 @@ def remaining(configs: list[Config[Experiment]], resume: bool) -> Iterator[tuple
     folders = [folder_of(config.value) for config in configs]
     begun = [resume and (at == 0 or (folder / "config.yaml").exists()) for at, folder in enumerate(folders)]
     for config, folder, has in zip(configs, folders, begun, strict=True):
-        claim(config, folder, to_yaml(config.value), has)
+        claim(config, folder, has)
     done = [has and (folder / "report.json").exists() for has, folder in zip(begun, folders, strict=True)]
     done[-1] = False
     todo = [(config, has) for config, has, over in zip(configs, begun, done, strict=True) if not over]

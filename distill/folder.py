@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from distill.config import Config
+from distill.config import Config, dump, load
 from distill.experiment import Experiment
 
 
-def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool) -> tuple[Path | None, int]:
+def claim(config: Config[Experiment], folder: Path, resume: bool) -> tuple[Path | None, int]:
     """The checkpoint to go on from and its step; none and 0 for a new run. Writes nothing.
 
     Raises:
@@ -24,7 +23,8 @@ def claim(config: Config[Experiment], folder: Path, resolved: str, resume: bool)
             raise config.error("output", f"{file} is a file, not a folder")
         if resume and not begun.exists():
             raise config.error("name", f"there is no run in {folder} to resume")
-        if resume and (different := _first_difference(yaml.safe_load(begun.read_text()), yaml.safe_load(resolved))):
+        # Read as a config, so that a key which came with a later version has its default there.
+        if resume and (different := _first_difference(dump(load(begun, Experiment).value), dump(config.value))):
             why = (
                 f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
             )

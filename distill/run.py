@@ -68,7 +68,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     """``run`` for a config that is read already."""
     experiment, began = config.value, time.time()
     folder, resolved = folder_of(experiment), to_yaml(experiment)
-    checkpoint, at_step = claim(config, folder, resolved, resume)
+    checkpoint, at_step = claim(config, folder, resume)
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
