@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.attention.softmax import attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import How, attend_by_chunks, chunked, softmax_attention
 
 
 class Blocks(nn.Module):
@@ -29,22 +29,12 @@ class Blocks(nn.Module):
         stay = keep.to(self.shifts.device).repeat_interleave(len(self.shifts) // len(keep))
         self.shifts = self.shifts[stay]
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        padding: Tensor,
-        scale: float,
-        causal: bool,
-        dropout: float,
-        plain: bool,
-    ) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
         length = key.shape[2]
         queries, keys, values = (chunked(tensor, self.size) for tensor in (query, key, value))
-        there = chunked(padding[:, None, :, None].to(torch.uint8), self.size)[..., 0].bool()
+        there = chunked(present[:, None, :, None].to(torch.uint8), self.size)[..., 0].bool()
         chunks = queries.shape[2]
-        end = torch.where(padding, torch.arange(length, device=key.device), 0).amax(1)
+        end = torch.where(present, torch.arange(length, device=key.device), 0).amax(1)
         count = end // self.size + 1
         own = torch.arange(chunks, device=key.device)
         # [B, A, C]: the blocks that a row has, in a circle
@@ -52,7 +42,7 @@ class Blocks(nn.Module):
         index = looked[..., None, None]
         keys, values = (x.gather(2, index.expand(-1, -1, -1, *x.shape[3:])) for x in (keys, values))
         seen = there.expand(-1, looked.shape[1], -1, -1).gather(2, looked[..., None].expand(-1, -1, -1, self.size))
-        return attend_by_chunks(queries, keys, values, seen[..., None, :], scale, dropout, plain)[:, :, :length]
+        return attend_by_chunks(queries, keys, values, seen[..., None, :], how)[:, :, :length]
 
 
 class Fixed(nn.Module):
@@ -69,34 +59,24 @@ class Fixed(nn.Module):
         super().__init__()
         self.size, self.summaries = size, summaries
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        padding: Tensor,
-        scale: float,
-        causal: bool,
-        dropout: float,
-        plain: bool,
-    ) -> Tensor:
-        rest, length, size = (scale, dropout, plain), key.shape[2], self.size
-        if causal and not torch.compiler.is_exporting() and not padding[:, 0].all():
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+        length, size, causal = key.shape[2], self.size, how.causal
+        if causal and not torch.compiler.is_exporting() and not present[:, 0].all():
             raise ValueError("FixedAttention counts blocks from the first token: pad on the right")
         at = torch.arange(length, device=key.device)
         summary = at % size >= size - self.summaries
         if query.shape[2] != length:
             asking = at[-query.shape[2] :, None]
             seen = (at // size == asking // size) | summary
-            seen = (seen & (at <= asking) if causal else seen) & padding[:, None]
-            return softmax_attention(query, key, value, seen[:, None], *rest)
+            seen = (seen & (at <= asking) if causal else seen) & present[:, None]
+            return softmax_attention(query, key, value, seen[:, None], how)
         queries, keys, values = (chunked(tensor, size) for tensor in (query, key, value))
         chunks = queries.shape[2]
-        there = chunked((padding & ~summary)[:, None, :, None].to(torch.uint8), size)[:, 0, :, None, :, 0].bool()
+        there = chunked((present & ~summary)[:, None, :, None].to(torch.uint8), size)[:, 0, :, None, :, 0].bool()
         asking = torch.arange(chunks * size, device=key.device).view(chunks, size)
         # Summaries of all blocks stand beside a token's own block, and are left out of that, not to be counted twice.
         places = asking[:, size - self.summaries :].flatten()
-        given = (places < length) & padding[:, places.clamp(max=length - 1)]
+        given = (places < length) & present[:, places.clamp(max=length - 1)]
         given = given[:, None, None].expand(-1, chunks, size, -1)
         there = there.expand(-1, -1, size, -1)
         if causal:
@@ -108,4 +88,4 @@ class Fixed(nn.Module):
             for x in (keys, values)
         )
         seen = torch.cat([there, given], -1)
-        return attend_by_chunks(queries, keys, values, seen[:, None], *rest)[:, :, :length]
+        return attend_by_chunks(queries, keys, values, seen[:, None], how)[:, :, :length]

@@ -15,6 +15,7 @@ from students.attention.blocks import Blocks, Fixed
 from students.attention.linear import Efficient, Elu, Favor
 from students.attention.linformer import Projected
 from students.attention.local import Local
+from students.attention.softmax import How
 from students.families import blocks, family, positions
 
 RECORDING = "recording"
@@ -94,7 +95,7 @@ def own_attention(
     scale = query.shape[-1] ** -0.5 if rest.get("scaling") is None else rest["scaling"]
     causal = module.is_causal if rest.get("is_causal") is None else rest["is_causal"]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    found = replaced(query, key, value, mask, scale, causal, rest.get("dropout", 0.0), plain)
+    found = replaced(query, key, value, mask, How(scale, causal, rest.get("dropout", 0.0), plain))
     return found.transpose(1, 2).contiguous(), None
 
 

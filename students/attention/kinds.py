@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from students.attention.interface import attend
 from students.compact import become_compact
@@ -28,19 +28,11 @@ class _Replaced(Transformer):
     def fit(self, student: PretrainedConfig) -> None:
         """Raise ValueError if a field does not fit the student's configuration."""
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type = AutoModelForSequenceClassification,
-    ) -> PreTrainedModel:
-        student = super().build(teacher, labels, problem, head)
+    def alter(self, student: PreTrainedModel) -> None:
         own = {field.name for field in fields(self)} - {field.name for field in fields(Transformer)}
         become_compact(student)
         student.config.attends = {"kind": type(self).__name__} | {name: getattr(self, name) for name in sorted(own)}
         attend(student, student.config.attends)
-        return student.train()
 
     def _at_least(self, least: int, *names: str) -> None:
         for name in names:

@@ -1,10 +1,12 @@
 """Attention without a softmax over pairs: queries and keys become features, and the keys are summed up first."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import chunked
+from students.attention.softmax import How, chunked
 
 CHUNK = 64
 """Tokens of a decoder whose pairs are computed one by one; what lies before them is summed up."""
@@ -56,33 +58,27 @@ def orthogonal(count: int, size: int) -> Tensor:
     return torch.cat(blocks)[:count] * torch.randn(count, size).norm(dim=1, keepdim=True)
 
 
-class _Linear(nn.Module):
+class _Linear(nn.Module, ABC):
     """In float32, whatever the precision around it: sums over a long text outgrow a half."""
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        padding: Tensor,
-        scale: float,
-        causal: bool,
-        dropout: float,
-        plain: bool,
-    ) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
         kind = value.dtype
         with torch.autocast(query.device.type, enabled=False):
             if kind in (torch.float16, torch.bfloat16):
                 query, key, value = query.float(), key.float(), value.float()
-            return self.attend(query, key, value, padding, scale, causal).to(kind)
+            return self.attend(query, key, value, present, how).to(kind)
+
+    @abstractmethod
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+        """[B, A, Sq, D], of tensors that are float32 at least."""
 
 
 class Elu(_Linear):
     """``phi(x) = elu(x) + 1`` of queries and keys (Katharopoulos 2020, arXiv 2006.16236); no scale, no dropout."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
         query, key = F.elu(query) + 1, F.elu(key) + 1
-        return linear_attention(query, torch.where(padding[:, None, :, None], key, 0.0), value, causal)
+        return linear_attention(query, torch.where(present[:, None, :, None], key, 0.0), value, how.causal)
 
 
 class Favor(_Linear):
@@ -94,10 +90,11 @@ class Favor(_Linear):
         super().__init__()
         self.register_buffer("directions", orthogonal(features, size))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
         directions = self.directions.to(query.dtype)
-        query = random_features(query * scale**0.5, directions)
-        return linear_attention(query, random_features(key * scale**0.5, directions, padding), value, causal)
+        query, key = query * how.scale**0.5, key * how.scale**0.5
+        features = random_features(query, directions), random_features(key, directions, present)
+        return linear_attention(*features, value, how.causal)
 
 
 class Efficient(_Linear):
@@ -105,6 +102,6 @@ class Efficient(_Linear):
     1812.01243; equation 69 of Gupta and Agrawal closes the second softmax too late); no scale, no dropout.
     """
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float, causal: bool) -> Tensor:
-        key = key.masked_fill(~padding[:, None, :, None], torch.finfo(key.dtype).min)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+        key = key.masked_fill(~present[:, None, :, None], torch.finfo(key.dtype).min)
         return query.softmax(-1) @ (key.softmax(-2).mT @ value)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.attention.softmax import softmax_attention
+from students.attention.softmax import How, softmax_attention
 
 
 class Projected(nn.Module):
@@ -25,30 +25,20 @@ class Projected(nn.Module):
         self.keys = nn.Parameter(_means(length, positions))
         self.values = None if shared else nn.Parameter(_means(length, positions))
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        padding: Tensor,
-        scale: float,
-        causal: bool,
-        dropout: float,
-        plain: bool,
-    ) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
         size = key.shape[2]
         if not torch.compiler.is_exporting() and size > self.positions:
             raise ValueError(f"a Linformer of {self.positions} positions cannot read {size} tokens")
-        there = padding[:, None, :, None]
+        there = present[:, None, :, None]
         along_keys = self.keys
         along_values = self.keys if self.values is None else self.values
         at = torch.arange(size, device=key.device)
-        end = torch.where(padding, at, -1).amax(1) + 1
+        end = torch.where(present, at, -1).amax(1) + 1
         piece = torch.arange(self.length, device=key.device)
         seen = piece * self.positions < end[:, None] * self.length
         key = along_keys[:, :size].to(key.dtype) @ torch.where(there, key, 0.0)
         value = along_values[:, :size].to(value.dtype) @ torch.where(there, value, 0.0)
-        return softmax_attention(query, key, value, seen[:, None, None], scale, dropout, plain)
+        return softmax_attention(query, key, value, seen[:, None, None], how)
 
 
 def _means(length: int, positions: int) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import How, attend_by_chunks, chunked, softmax_attention
 
 SMALLEST = 32
 """A chunk of queries: as many as half the window, and at least these, or the kernel would have too little to do."""
@@ -22,28 +22,17 @@ class Local(nn.Module):
         super().__init__()
         self.half, self.first = window // 2, global_tokens
 
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        padding: Tensor,
-        scale: float,
-        causal: bool,
-        dropout: float,
-        plain: bool,
-    ) -> Tensor:
-        rest = (scale, dropout, plain)
-        length, size = key.shape[2], max(self.half, SMALLEST)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+        length, size, causal = key.shape[2], max(self.half, SMALLEST), how.causal
         # Where padding is on the left, the text begins later.
-        begin = padding.to(torch.int32).argmax(1)
+        begin = present.to(torch.int32).argmax(1)
         if query.shape[2] != length or (length <= 3 * size and not torch.compiler.is_exporting()):
             at = torch.arange(length, device=key.device)
             seen = self._near(at[-query.shape[2] :, None], at, causal) | self._given(at, begin)[:, None]
             seen = seen | (self._given(at[-query.shape[2] :], begin)[:, :, None] & (not causal))
             if causal:
                 seen = seen & (at <= at[-query.shape[2] :, None])
-            return softmax_attention(query, key, value, (seen & padding[:, None])[:, None], *rest)
+            return softmax_attention(query, key, value, (seen & present[:, None])[:, None], how)
         queries = chunked(query, size)
         start = torch.arange(queries.shape[2], device=key.device)[:, None] * size
         asking = start + torch.arange(size, device=key.device)
@@ -51,21 +40,21 @@ class Local(nn.Module):
         inside, keys = (keys >= 0) & (keys < length), keys.clamp(0, length - 1)
         near = self._near(asking[:, :, None], keys[:, None], causal) & inside[:, None]
         # Global tokens stand beside the window, and are left out of it, not to be counted twice.
-        seen = near & (padding & ~self._given(torch.arange(length, device=key.device), begin))[:, keys][:, :, None]
+        seen = near & (present & ~self._given(torch.arange(length, device=key.device), begin))[:, keys][:, :, None]
         near_keys, near_values = (self._neighbours(tensor, size, causal) for tensor in (key, value))
         if self.first:
             given = begin[:, None] + torch.arange(self.first, device=key.device)
             there, given = given < length, given.clamp(max=length - 1)
-            there = there & padding.gather(1, given)
+            there = there & present.gather(1, given)
             before = given[:, None, None] <= asking[:, :, None] if causal else torch.ones_like(seen[..., :1])
             seen = torch.cat([seen, there[:, None, None] & before], -1)
             for pieces, tensor in ((near_keys, key), (near_values, value)):
                 pieces.append(_taken(tensor, given)[:, None].expand(-1, queries.shape[2], -1, -1, -1))
         near_keys, near_values = (torch.cat(pieces, 3).transpose(1, 2) for pieces in (near_keys, near_values))
-        found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], *rest)[:, :, :length]
+        found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], how)[:, :, :length]
         if not self.first or causal:
             return found
-        whole = softmax_attention(_taken(query, given), key, value, padding[:, None, None], *rest)
+        whole = softmax_attention(_taken(query, given), key, value, present[:, None, None], how)
         at = torch.arange(length, device=key.device)
         answer = _taken(whole, (at - begin[:, None]).clamp(0, self.first - 1))
         return torch.where(self._given(at, begin)[:, None, :, None], answer, found)

@@ -3,6 +3,7 @@
 ``import students`` (or this file) makes transformers know them, under the names of ``AutoModel`` and its like.
 """
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -120,7 +121,7 @@ class RecurrentModel(Recurrent):
         return BaseModelOutput(last_hidden_state=self.layers[-1](states, lengths))
 
 
-class _WithHead(Recurrent):
+class _WithHead(Recurrent, ABC):
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.encoder = RecurrentModel(config)
@@ -133,9 +134,9 @@ class _WithHead(Recurrent):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return self.said(self.encoder(input_ids, mask).last_hidden_state, mask)
 
+    @abstractmethod
     def said(self, states: Tensor, mask: Tensor) -> ModelOutput:
         """The same, of the states of the last layer, [B, S, H], and the mask, [B, S]."""
-        raise NotImplementedError
 
 
 class RecurrentForSequenceClassification(_WithHead):

@@ -10,6 +10,7 @@ from students.attention.blocks import Blocks, Fixed
 from students.attention.linear import Efficient, Elu, Favor, orthogonal
 from students.attention.linformer import Projected
 from students.attention.local import Local
+from students.attention.softmax import How
 
 HEADS, WIDTH = 4, 8
 
@@ -33,7 +34,7 @@ def softmax(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, scale: floa
 
 
 def ask(attention: torch.nn.Module, tensors: list[Tensor], padding: Tensor, causal: bool, plain: bool) -> Tensor:
-    return attention(*tensors, padding, 0.5, causal, 0.0, plain)
+    return attention(*tensors, padding, How(0.5, causal, plain=plain))
 
 
 def same(found: Tensor, expected: Tensor, padding: Tensor) -> None:
