@@ -6,7 +6,7 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from students.compact import become_compact
 from students.factored import decompose, ranks, tie
@@ -50,14 +50,7 @@ class LowRank(Transformer):
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type = AutoModelForSequenceClassification,
-    ) -> PreTrainedModel:
-        student = super().build(teacher, labels, problem, head)
+    def alter(self, student: PreTrainedModel) -> None:
         whole, changed = [], False
         for name, modules in meant(student, self.where).items():
             weight = latent(modules[0])
@@ -75,7 +68,6 @@ class LowRank(Transformer):
         become_compact(student)
         student.config.ranks = ranks(student)
         tie(student)
-        return student
 
     def rank_for(self, weight: Tensor) -> int:
         """The rank that a weight is to have."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from students.compact import become_compact
 from students.families import Stack, blocks, depth, family
@@ -50,16 +50,9 @@ class Shared(Transformer):
                     "there must be fewer"
                 )
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type = AutoModelForSequenceClassification,
-    ) -> PreTrainedModel:
-        if teacher is not None and repeats(teacher):
-            raise ValueError(f"kind: a {teacher.config.model_type} shares its blocks already, also as a Transformer")
-        student = super().build(teacher, labels, problem, head)
+    def alter(self, student: PreTrainedModel) -> None:
+        if repeats(student):
+            raise ValueError(f"kind: a {student.config.model_type} shares its blocks already, also as a Transformer")
         become_compact(student)
         stacks = family(student.config).stacks
         sources = {name: self._sources(depth(student.config, name)) for name in stacks}
@@ -68,7 +61,6 @@ class Shared(Transformer):
             for name, stack in stacks.items():
                 self._average(stack, blocks(student, name), sources[name])
         share(student, student.config.shared)
-        return student
 
     def _sources(self, count: int) -> list[int]:
         """For each block the first one of its group, from 0."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from students.compact import become_compact
 from students.table import form_of, set_table, train_of
@@ -26,14 +26,7 @@ class TensorTrain(Transformer):
         if self.rank < 1:
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type = AutoModelForSequenceClassification,
-    ) -> PreTrainedModel:
-        student = super().build(teacher, labels, problem, head)
+    def alter(self, student: PreTrainedModel) -> None:
         table = student.get_input_embeddings().weight.detach()
         form = form_of(*table.shape, self.rank)
         cores = train_of(table, form)
@@ -45,4 +38,3 @@ class TensorTrain(Transformer):
         with torch.no_grad():
             for core, numbers in zip(student.get_input_embeddings().cores, cores, strict=True):
                 core.weight.copy_(numbers)
-        return student.train()
