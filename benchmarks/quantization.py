@@ -15,8 +15,9 @@ from torch import Tensor
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
 from prune_schedules.schedule import Timeline
 from quant_aware.codebook import KMeans
-from quant_aware.grids import Ternary, Uniform
+from quant_aware.grids import Uniform
 from quant_aware.quantize import Quantize
+from quant_aware.signs import Ternary
 
 
 def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:

@@ -150,10 +150,10 @@ class Experiment:
             for pruner in self.pruners().values()
             if pruner.shape in ("neurons", "heads", "hidden", "ranks")
         ]
-        grids = [*(grid for _, grid in quantize.stairs), *filter(None, quantize.mixed.values())]
+        grids = [*quantize.in_turn, *filter(None, quantize.mixed.values())]
         if any(isinstance(grid, Product) for grid in grids):
             for name, pruner in self.pruners().items():
-                everywhere = any(isinstance(grid, Product) for _, grid in quantize.stairs)
+                everywhere = any(isinstance(grid, Product) for grid in quantize.in_turn)
                 if everywhere or pruner.shape == "hidden" or "embeddings" in (pruner.where or []):
                     raise ValueError(f"quantize: Product: its pieces would lose single numbers to what {name} removes")
         if units and any(isinstance(grid.per, int) and not isinstance(grid, Product) for grid in grids):

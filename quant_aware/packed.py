@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from quant_aware import codebook, grids, product
+from quant_aware import codebook, grids, product, signs
 from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.grids import Grid
 
@@ -87,7 +87,9 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
     found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
     for name, given in said.items():
         kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
-        grid = next(getattr(module, kind) for module in (grids, codebook, product) if hasattr(module, kind))(**given)
+        grid = next(getattr(module, kind) for module in (grids, signs, codebook, product) if hasattr(module, kind))(
+            **given
+        )
         like = torch.empty(shape)
         groups = grid.divide(like, axis)
         count = grid.codes_of(groups)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +18,13 @@ from quant_aware.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.allot import Allot, choose, costs, traces
 from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.gptq import gptq
-from quant_aware.grids import Grid, Ternary, Uniform
+from quant_aware.grids import Grid, Uniform
 from quant_aware.product import Product
+from quant_aware.selection import grids_of, quantized
+from quant_aware.signs import Ternary
 from students.reading import grams
 from students.recurrent.layer import Held
-from students.weights import Where, add_step, latent, select, steps, steps_on, uses, values
+from students.weights import add_step, latent, steps, steps_on, values
 
 
 @dataclass(kw_only=True)
@@ -67,11 +68,12 @@ class Quantize:
             self.stairs = [(Moment(text), grid) for text, grid in self.weights.items()]
         else:
             self.stairs = [(self.start, self.weights)]
-        self.grid = self.stairs[-1][1]
+        self.in_turn = [grid for _, grid in self.stairs]
+        self.grid = self.in_turn[-1]
         """In the end; while it trains, at present."""
         if self.gptq < 0:
             raise ValueError(f"gptq: a number of batches, not {self.gptq}")
-        if self.gptq and not any(map(apart, [grid for _, grid in self.stairs] + list(self.mixed.values()))):
+        if self.gptq and not any(map(apart, [*self.in_turn, *self.mixed.values()])):
             raise ValueError("gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans")
         if self.allot and not (isinstance(self.weights, Uniform) and self.weights.bits > self.allot.average):
             raise ValueError("allot: needs one grid, Uniform, of more bits than there are to be on average")
@@ -87,7 +89,7 @@ class Quantize:
         """What a file of these weights is called."""
         if self.target == "onnxruntime":
             return "int8"
-        widths = {grid.width for grid in (self.stairs[-1][1], *self.mixed.values()) if grid}
+        widths = {grid.width for grid in (self.in_turn[-1], *self.mixed.values()) if grid}
         if self.allot:
             return f"2 to {max(widths)}-bit"
         return f"{' and '.join(map(str, sorted(widths)))}-bit"
@@ -121,47 +123,7 @@ class Quantize:
         Raises:
             ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
         """
-        chosen, skipped = select(model, list(get_args(Where)))
-        for tied in self._tied(model):
-            chosen |= tied
-            for name in tied:
-                skipped.pop(name, None)
-        for pattern in self.mixed:
-            meant = [name for name in (*chosen, *skipped) if fnmatchcase(f"{name}.weight", pattern)]
-            if not chosen.keys() & set(meant):
-                why = "".join(f"; {name} is {skipped[name]}" for name in meant)
-                raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}{why}")
-        for name, module in chosen.items():
-            key, grids = self._grids(name)
-            for grid in grids:
-                try:
-                    grid.divide(latent(module), weight_axis(module))
-                except ValueError as error:
-                    raise ValueError(f"{key}: {error}") from None
-            if not grids:
-                skipped[name] = "left out by mixed"
-        return {name: module for name, module in chosen.items() if name not in skipped}, skipped
-
-    def _tied(self, model: PreTrainedModel) -> list[dict[str, nn.Module]]:
-        """The modules, by name, that use one weight and find the same values in it: a table of words and a head."""
-        found = []
-        for names in uses(model).values():
-            if len(names) == 1 or not all(name.endswith(".weight") for name in names):
-                continue
-            users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}
-            grids = [self._grids(name)[1] for name in users]
-            tables = all(isinstance(module, (nn.Linear, nn.Embedding)) for module in users.values())
-            one_scale = any(grid.per == "tensor" and not grid.learn for grid in grids[0])
-            if tables and all(each == grids[0] for each in grids) and not one_scale:
-                found.append(users)
-        return found
-
-    def _grids(self, name: str) -> tuple[str, list[Grid]]:
-        """The key that gives a weight its grids, and which it will have one after the other."""
-        for pattern, grid in self.mixed.items():
-            if fnmatchcase(f"{name}.weight", pattern):
-                return f"mixed: {pattern}", [grid] if grid else []
-        return "weights", [grid for _, grid in self.stairs]
+        return quantized(model, self.in_turn, self.mixed)
 
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
         """Puts the steps on, switched off; returns what was skipped and why."""
@@ -172,7 +134,7 @@ class Quantize:
         self._staged: list[FakeQuant] = []
         fits: dict[int, nn.ParameterDict] = {}
         for name, module in chosen.items():
-            key, grids = self._grids(name)
+            key, grids = grids_of(name, self.in_turn, self.mixed)
             step = self._found[module] = FakeQuant(grids, weight_axis(module))
             step.prepare(latent(module))
             # A table that is the head too is one weight, and learns once.
@@ -199,7 +161,7 @@ class Quantize:
         """Switches to the grid of a step, a pure function of it."""
         begun = sum(step >= start for _, start, _ in self.windows(timeline))
         self.on, self.stage = begun > 0, begun - 1 if begun else len(self.stairs) - 1
-        self.grid = self.stairs[self.stage][1]
+        self.grid = self.in_turn[self.stage]
         self._switch(self.on)
         for part in self._staged:
             part.stage = self.stage

@@ -6,7 +6,8 @@ import torch
 
 from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
-from quant_aware.grids import Binary, Grid, PowerOfTwo, Ternary, Uniform
+from quant_aware.grids import Grid, PowerOfTwo, Uniform
+from quant_aware.signs import Binary, Ternary
 
 GRIDS = {
     "uniform 8": Uniform(),

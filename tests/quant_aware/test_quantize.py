@@ -7,9 +7,10 @@ from prune_schedules.schedule import Timeline
 from quant_aware.activations import Activations
 from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
-from quant_aware.grids import Binary, Ternary, Uniform
+from quant_aware.grids import Uniform
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from quant_aware.quantize import Quantize
+from quant_aware.signs import Binary, Ternary
 from students.weights import fold, latent, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
