@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-import students  # noqa: F401  registers our own model types
 from distill import run
 from distill.config import ConfigError
 from quant_aware.packed import load

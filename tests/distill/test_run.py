@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-import students  # noqa: F401  registers our own model types
 from distill import run
 from distill.config import ConfigError
 from distill.measure import torch_predict

@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-import students  # noqa: F401  registers our own model types
 from distill import finish, run
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit, rows, weights
 

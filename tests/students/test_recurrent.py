@@ -1,4 +1,4 @@
-"""Recurrent networks, held against torch's own on each row alone, and as models that are saved, traced and pruned."""
+"""Recurrent networks, held against torch's own on each row alone, and as models that are saved and traced."""
 
 import subprocess
 import sys
@@ -9,15 +9,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from losses import AttentionKL, HiddenMSE, Relations
-from prune_schedules import L0, Magnitude, Wanda
-from prune_schedules.cut import cut
-from prune_schedules.schedule import Constant
 from students import GRU, LSTM, RNN, Transformer
 from students.recurrent.kinds import narrowed
 from students.recurrent.layer import reverse
 from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.trace import Recorder, Signals, inputs
-from students.weights import fold, select
+from students.weights import select
 from tests.families import batch, everything, tiny
 
 SHAPES = [
@@ -283,34 +280,3 @@ def test_every_matrix_can_be_meant():
     assert select(model, ["attention", "ffn"]) == ({}, {})
     assert list(select(model, ["embeddings"])[0]) == ["encoder.embeddings"]
     assert list(select(model, ["head"])[0]) == ["dense", "classifier"]
-
-
-def test_elements_of_every_layer_are_pruned():
-    model, pruner = small(), Magnitude(sparsity=Constant(0.5))
-    given = inputs(model, batch("bert"))
-    dense = model(**given).logits
-    pruner.attach(model)
-    assert len(pruner.weights) == 8
-    pruner.renew(0.5)
-    sparse = model(**given).logits
-    assert not torch.allclose(sparse, dense)
-    fold(model)
-    assert torch.equal(model(**given).logits, sparse)
-    for layer in model.encoder.layers:
-        for way in layer.directions:
-            for part in (way.input, way.recurrent):
-                assert (part.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
-    report = cut(model)
-    assert report.units == {} and not report.stock and report.parameters[0] == report.parameters[1]
-
-
-@pytest.mark.parametrize("shape", ["neurons", "heads", "layers", "hidden"])
-def test_units_of_transformers_are_refused(shape):
-    for pruner in (Magnitude(sparsity=Constant(0.5), shape=shape), L0(sparsity=Constant(0.5), shape=shape)):
-        with pytest.raises(ValueError, match=f"shape: {shape} are parts of transformers"):
-            pruner.find(small())
-
-
-def test_pruning_by_what_is_read_is_refused():
-    with pytest.raises(ValueError, match="kind: a recurrent layer reads its own states"):
-        Wanda(sparsity=Constant(0.5)).find(small())

@@ -1,4 +1,4 @@
-"""Students whose blocks share layers: what they compute; what is there, saved, cut, exported once; what is refused."""
+"""Students whose blocks share layers: what they compute; what is there, saved, exported once; what is refused."""
 
 import copy
 import os
@@ -10,17 +10,14 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AlbertConfig, AlbertModel, AutoConfig, AutoModel
+from transformers import AlbertConfig, AlbertModel, AutoModel
 
-from prune_schedules.cut import cut
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
 from students import Shared, Transformer
 from students.families import blocks, family
 from students.replace import groups
 from students.sharing import parts, share, sharing
 from students.trace import Recorder, Signals
-from students.units import branches, heads, neurons, shrink
-from students.weights import select
 from tests.families import FAMILIES, _auto, batch, tiny, tiny_config
 
 SHARING = [name for name in FAMILIES if name != "albert"]
@@ -239,46 +236,6 @@ def test_each_layer_leaves_its_own_trace(name):
     for site in sites:
         assert torch.equal(traces[0].hidden[site], traces[1].hidden[site])
         assert torch.equal(traces[0].attention[site].query, traces[1].attention[site].query)
-
-
-def test_units_and_weights_are_there_once():
-    student = build(tiny("bert", layers=4), share="attention", groups=2)
-    assert [units.name for units in heads(student)] == ["encoder.0.self", "encoder.2.self"]
-    assert [units.name for units in neurons(student)] == [f"encoder.{i}.ffn" for i in range(4)]
-    assert len(branches(student)) == 6
-    chosen, skipped = select(student, ["attention", "ffn"])
-    assert len(chosen) == 2 * 4 + 4 * 2 and not skipped
-
-
-@pytest.mark.parametrize("fields", WAYS, ids=str)
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "distilbert"])
-def test_what_is_cut_is_cut_in_all_blocks(name, fields, tmp_path):
-    student = build(tiny(name, layers=4), **fields)
-    given = batch(name)
-    with torch.no_grad():
-        for units, dead in ((heads(student)[0], 1), (neurons(student)[-1], 20)):
-            for (module, key), (axis, stay) in units.entries(torch.arange(units.count) >= dead).items():
-                getattr(module, key).movedim(axis, 0)[~stay] = 0.0
-    before = logits(student, name)
-    report = cut(student)
-    assert not report.stock and report.parameters[1] < report.parameters[0]
-    torch.testing.assert_close(logits(student, name), before, rtol=1e-4, atol=1e-5)
-    student.save_pretrained(tmp_path)
-    loaded, said = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(said.values()), said
-    assert torch.equal(loaded(**given).logits, student(**given).logits)
-    assert loaded.num_parameters() == report.parameters[1]
-
-
-def test_sizes_that_differ_where_layers_are_shared_are_refused(tmp_path):
-    student = build(tiny("bert", layers=4))
-    shrink(neurons(student)[0], torch.arange(64) < 40)
-    cut(student)
-    student.save_pretrained(tmp_path)
-    config = AutoConfig.from_pretrained(tmp_path)
-    config.sizes["encoder"][2]["intermediate"] = 41
-    with pytest.raises(ValueError, match=r"^sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
-        AutoModel.from_config(config)
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])

@@ -18,7 +18,6 @@ from students import (
     Linformer,
     LocalAttention,
     Performer,
-    Pretrained,
     Transformer,
 )
 from students.families import blocks, family, is_causal
@@ -232,41 +231,6 @@ def test_all_heads_of_a_layer_are_cut_out(kind, tmp_path):
     assert logits(model, inputs).isfinite().all()
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "t5"])
-def test_places_are_repeated(name):
-    teacher = tiny(name)
-    model = student(Full, name, teacher=teacher)
-    assert type(model) is type(teacher)
-    if path := family(teacher.config).positions:
-        before, after = (each.base_model.get_submodule(path).weight for each in (teacher, model))
-        first = 2 if name == "roberta" else 0
-        assert torch.equal(after[:66], before) and torch.equal(after[66:], before[first : first + len(after) - 66])
-        assert len(after) == 120 + first
-    assert torch.equal(logits(model, batch(name)), logits(teacher, batch(name)))
-    assert logits(model, batch(name, length=120)).isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])
-def test_a_model_that_exists_is_given_places(name, tmp_path):
-    teacher = tiny(name)
-    teacher.save_pretrained(tmp_path)
-    model = Pretrained(model=str(tmp_path), positions=120).build(None, None, None).eval()
-    inputs = long(name)
-    torch.testing.assert_close(logits(model, inputs), logits(student(Full, name, teacher=teacher), inputs))
-
-
-def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
-    student(Linformer).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="^positions: a model of a form of its own keeps its places"):
-        Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
-    with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):
-        Pretrained(model=str(tmp_path), positions=0)
-
-
-def test_places_are_left_out():
-    assert student(Full, positions=20).bert.embeddings.position_embeddings.num_embeddings == 20
-
-
 @pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])
 def test_with_defaults_a_window_is_the_teacher_on_short_texts(name):
     teacher = tiny(name)
@@ -297,8 +261,6 @@ def test_blocks_may_be_fewer_and_started_anywhere():
         (BlockAttention, {}, "llama", "kind: BlockAttention is for encoders, and a llama is none: its blocks see"),
         (EfficientAttention, {}, "gpt2", "kind: EfficientAttention is for encoders"),
         (LocalAttention, {}, "t5", "kind: a t5 adds a bias to every pair of tokens, LocalAttention makes no pairs"),
-        (Transformer, {"positions": 0}, "bert", "positions: at least 1 is needed, not 0"),
-        (Transformer, {"positions": 99}, "t5", "positions: a t5 has no places"),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, fields, name, message):
