@@ -43,60 +43,97 @@ class Parts:
 
 def assemble(config: Config[Experiment]) -> Parts:
     """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first."""
-    experiment, configs = config.value, {}
-    for name, teacher in experiment.teachers().items():
-        with config.blame(_key(name, experiment)), loading(resolve(teacher.model)):
-            configs[name] = teacher.config()
-    first = next(iter(configs.values()), None)
+    experiment, known = config.value, _teacher_configs(config)
     with config.blame("student"):
-        experiment.student.check(first)
+        experiment.student.check(next(iter(known.values()), None))
     tokenizer, named = _tokenizer(config)
+    rows, notes = _rows(config, known, tokenizer, named)
+    teachers = _teachers(config, known, max(max(part["length"]) for part in rows.values()))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        student, companion = _student(config, [teacher.model for teacher in teachers.values()])
+    learnt_from = {"teacher": companion} if companion else teachers
+    if experiment.replace:
+        with config.blame("replace"):
+            groups(student, next(iter(teachers.values())).model)
+    _check_steps(config, student)
+    for model in (student, *(teacher.model for teacher in learnt_from.values())):
+        model.config.pad_token_id = tokenizer.pad_token_id
+    vocabulary = None
+    if experiment.vocabulary:
+        with config.blame("vocabulary"):
+            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+    _set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
+    if (companion or experiment.until_passed()) and all(loss.teacher_needs for loss in experiment.losses.values()):
+        why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
+        raise config.error("losses", why)
+    said = [str(w.message) for w in warned if w.category is UserWarning]
+    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, said, notes)
+
+
+def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
+    found = {}
+    for name, teacher in config.value.teachers().items():
+        with config.blame(_key(name, config.value)), loading(resolve(teacher.model)):
+            found[name] = teacher.config()
+    return found
+
+
+def _rows(
+    config: Config[Experiment], known: dict[str, PretrainedConfig], tokenizer: PreTrainedTokenizerBase, named: str
+) -> tuple[DatasetDict, list[str]]:
+    """The rows as tokens, none longer than the model ``named`` reads, and what the report should say of them."""
+    experiment, task = config.value, config.value.task
     if places := getattr(experiment.student, "positions", None):
         tokenizer.model_max_length = places
     with config.blame("task"):
-        for step in experiment.task.augmentations():
+        for step in task.augmentations():
             step.setup(tokenizer)
-        if isinstance(experiment.task, MultiTask):
-            heads = {name: taught.id2label for name, taught in configs.items()} if experiment.taught_apart() else {}
-            rows, notes = prepare_several(experiment.task, tokenizer, heads)
+        if isinstance(task, MultiTask):
+            heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
+            rows, notes = prepare_several(task, tokenizer, heads)
         else:
-            rows, notes = prepare(experiment.task, tokenizer, first.id2label if first else None), []
-        labels = experiment.task.classes.names if experiment.task.classes else None
+            first = next(iter(known.values()), None)
+            rows, notes = prepare(task, tokenizer, first.id2label if first else None), []
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
-    teachers = {}
+    return rows, notes
+
+
+def _teachers(config: Config[Experiment], known: dict[str, PretrainedConfig], longest: int) -> dict[str, FrozenTeacher]:
+    """The teachers by name, all of which read the longest row and have the outputs that the task has."""
+    experiment, task, found = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
-            if has_places(configs[name]) and longest > (most := positions(configs[name])[0]):
+            if has_places(known[name]) and longest > (most := positions(known[name])[0]):
                 raise ValueError(f"there are rows of {longest} tokens, and {teacher.model!r} reads {most} at most")
-            own = experiment.task.tasks[name].classes.names if experiment.taught_apart() else labels
-            if own:
-                _same_outputs(configs[name], own)
+            if classes := (task.tasks[name] if experiment.taught_apart() else task).classes:
+                _same_outputs(known[name], classes.names)
             with loading(resolve(teacher.model)):
-                teachers[name] = FrozenTeacher(teacher.load(experiment.task.head))
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        models = [teacher.model for teacher in teachers.values()]
-        with config.blame("student"):
-            student = experiment.student.build(
-                models[0] if models else None,
-                dict(enumerate(labels)) if labels else None,
-                experiment.task.problem,
-                experiment.task.head,
-            )
-        with config.blame("teacher.peer"):
-            companion = None
-            if isinstance(experiment.teacher, Peer):
-                companion = experiment.teacher.begin(student, experiment.task.head)
-            elif isinstance(experiment.teacher, MovingAverage):
-                companion = experiment.teacher.begin(student)
-    if experiment.replace:
-        with config.blame("replace"):
-            groups(student, models[0])
-    configs = {name: teacher.model.config for name, teacher in teachers.items()}
-    if companion:
-        configs, models = {"teacher": companion.model.config}, [companion.model]
+                found[name] = FrozenTeacher(teacher.load(task.head))
+    return found
+
+
+def _student(
+    config: Config[Experiment], teachers: list[PreTrainedModel]
+) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
+    """The student, and the teacher that changes with it."""
+    experiment, task = config.value, config.value.task
+    labels = dict(enumerate(task.classes.names)) if task.classes else None
+    with config.blame("student"):
+        student = experiment.student.build(teachers[0] if teachers else None, labels, task.problem, task.head)
+    with config.blame("teacher.peer"):
+        if isinstance(experiment.teacher, Peer):
+            return student, experiment.teacher.begin(student, task.head)
+        if isinstance(experiment.teacher, MovingAverage):
+            return student, experiment.teacher.begin(student)
+    return student, None
+
+
+def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
+    """Whether what is to be frozen, pruned and quantized is there."""
+    experiment = config.value
     with config.blame("optimizer"):
         experiment.optimizer.check(student)
     for name, pruner in experiment.pruners().items():
@@ -105,23 +142,16 @@ def assemble(config: Config[Experiment]) -> Parts:
     if experiment.quantize:
         with config.blame("quantize"):
             experiment.quantize.find(student)
-    for model in (student, *models):
-        model.config.pad_token_id = tokenizer.pad_token_id
-    vocabulary = None
-    if experiment.vocabulary:
-        with config.blame("vocabulary"):
-            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
-    for name, loss in experiment.losses.items():
+
+
+def _set_losses_up(
+    config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]
+) -> None:
+    apart = config.value.taught_apart()
+    for name, loss in config.value.losses.items():
         with config.blame(f"losses.{name}"):
-            apart = experiment.taught_apart()
-            for taught in _of_each_task(loss, configs, student.config) if apart else _looked_at(loss, configs):
-                loss.setup(student.config, taught)
-    may_know_less = companion or experiment.until_passed()
-    if may_know_less and all(loss.teacher_needs for loss in experiment.losses.values()):
-        why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
-        raise config.error("losses", why)
-    said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, said, notes)
+            for taught in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
+                loss.setup(student, taught)
 
 
 def _key(name: str, experiment: Experiment) -> str:

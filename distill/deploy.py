@@ -103,12 +103,7 @@ def deploy(
         quantize.detach_inputs()
     student.save_pretrained(folder / "student")
     (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(folder / "student")
-    export = None
-    if quantize and quantize.target == "packed":
-        export = write_packed(student, quantize, folder, experiment.task.head)
-    elif quantize or experiment.export:
-        model = write_onnx(student, fixed, folder / "student.onnx", int8=quantize is not None)
-        export = Exported(folder / "student.onnx", model, "onnx", "onnxruntime")
+    export = write_export(experiment, student, fixed, folder)
     if export:
         parity["exported"] = difference(trained, export.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
@@ -116,10 +111,22 @@ def deploy(
         notes.append(
             "its form is no stock config's: the student loads after `import students`, not with plain transformers"
         )
+    precision = quantize.precision if quantize else "float32"
+    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, also)
+
+
+def load_best(module: Distillation, path: Path) -> None:
+    """Loads the weights, masks included, of the best settled state; the last state is kept if none was validated."""
+    if path.exists():
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
+    """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
     bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     # onnxruntime rounds as well what there was no step on.
     others = 8 if quantize and quantize.target == "onnxruntime" else 32
-    layers = [
+    return [
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
@@ -129,14 +136,19 @@ def deploy(
         }
         for name, weight in matrices(student).items()
     ]
-    precision = quantize.precision if quantize else "float32"
-    return Deployed(student, export, found, parity, layers, notes, precision, also)
 
 
-def load_best(module: Distillation, path: Path) -> None:
-    """Loads the weights, masks included, of the best settled state; the last state is kept if none was validated."""
-    if path.exists():
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+def write_export(
+    experiment: Experiment, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
+) -> Exported | None:
+    """Writes the file that was asked for, if any, and opens it."""
+    quantize = experiment.quantize
+    if quantize and quantize.target == "packed":
+        return write_packed(student, quantize, folder, experiment.task.head)
+    if quantize or experiment.export:
+        path = folder / "student.onnx"
+        return Exported(path, write_onnx(student, batch, path, int8=quantize is not None), "onnx", "onnxruntime")
+    return None
 
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, int8: bool) -> OnnxModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from distill.batches import Collate, in_turn
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
 from distill.measure import Judged, Measured, agreement, flops, judged, latencies, sizes, torch_predict
@@ -19,7 +19,9 @@ from distill.report import Export
 from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teacher import FrozenTeacher, Teacher
+from distill.vocabulary import respelled
 from quant_aware.onnx import file_bytes
+from students.vocabulary import Vocabulary
 
 
 @dataclass
@@ -32,10 +34,20 @@ class Asked:
     """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
 
     @classmethod
-    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Callable) -> Asked:
+    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> Asked:
         """Batches of these rows: all, in groups, and the chosen ones."""
         samples = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         return cls(list(DataLoader(rows, batch_sampler=groups, collate_fn=collate)), samples)
+
+
+def asked_of(task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None) -> tuple[Asked, Asked]:
+    """The validation rows as the teachers read them, and as the student does, whose vocabulary may be another."""
+    groups, chosen = in_turn(task.kinds(rows), 2 * task.batch_size), latency_rows(rows)
+    asked = Asked.of(rows, groups, chosen, collate)
+    if not vocabulary:
+        return asked, asked
+    again = respelled(task, rows, vocabulary.tokenizer)
+    return asked, Asked.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
 
 
 def measure(

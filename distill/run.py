@@ -21,7 +21,7 @@ from distill.config import Config, to_yaml
 from distill.deploy import deploy, matrices
 from distill.ensemble import united
 from distill.experiment import Experiment
-from distill.finish import Asked, details, latency_rows, measure
+from distill.finish import asked_of, details, measure
 from distill.folder import claim
 from distill.module import Distillation
 from distill.passed import Passed
@@ -33,7 +33,6 @@ from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
 from distill.timeline import table
 from distill.trainer import make_callbacks, make_loggers
-from distill.vocabulary import respelled
 
 
 def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
@@ -90,8 +89,8 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
-    kinds, size = task.kinds(rows), 2 * task.batch_size
-    validation = DataLoader(rows, batch_sampler=in_turn(kinds, size, *ranks), collate_fn=collate)
+    in_groups = in_turn(task.kinds(rows), 2 * task.batch_size, *ranks)
+    validation = DataLoader(rows, batch_sampler=in_groups, collate_fn=collate)
 
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,12 +107,8 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if not trainer.is_global_zero:
         return None
 
-    groups, chosen, vocabulary = in_turn(kinds, size), latency_rows(rows), parts.vocabulary
-    asked = own = Asked.of(rows, groups, chosen, collate)
-    if vocabulary:
-        again = respelled(task, rows, vocabulary.tokenizer)
-        own = Asked.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
-    deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, vocabulary)
+    asked, own = asked_of(task, rows, collate, parts.vocabulary)
+    deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
     report = Report(
         name=experiment.name,
@@ -131,14 +126,9 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         notes=notes + deployed.also,
         folder=folder,
     )
-    skipped = [
-        f"{name}: {why}" for callback in trainer.callbacks for name, why in getattr(callback, "skipped", {}).items()
-    ]
-    publish(
-        report,
-        details(task, judged, rows["row"], deployed, skipped),
-        trainer.loggers,
-    )
+    left_out = [getattr(callback, "skipped", {}) for callback in trainer.callbacks]
+    skipped = [f"{name}: {why}" for each in left_out for name, why in each.items()]
+    publish(report, details(task, judged, rows["row"], deployed, skipped), trainer.loggers)
     return report
 
 
