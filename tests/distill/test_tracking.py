@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -13,8 +14,8 @@ BLOCK = 32768
 
 
 def records(path: Path):
-    """The protobuf records of a ``.wandb`` file: LevelDB's log framing in blocks of 32 KiB after a header of 7
-    bytes.
+    """The protobuf records of a ``.wandb`` file, as far as it is written: LevelDB's log framing in blocks of 32 KiB
+    after a header of 7 bytes.
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -25,11 +26,15 @@ def records(path: Path):
         if left < 7:
             at += left
             continue
+        if len(data) - at < 7:
+            return
         crc, length, kind = struct.unpack_from("<IHB", data, at)
         if kind == 0:
             at += left
             continue
         piece = data[at + 7 : at + 7 + length]
+        if len(piece) < length:
+            return
         assert crc == zlib.crc32(data[at + 6 : at + 7 + length])
         at += 7 + length
         parts.append(piece)
@@ -38,6 +43,16 @@ def records(path: Path):
             record.ParseFromString(b"".join(parts))
             parts = []
             yield record
+
+
+def whole(path: Path) -> list:
+    """All records. A process of wandb's own writes them; on a busy machine the last ones come after the run's end."""
+    for _ in range(600):
+        found = list(records(path))
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        time.sleep(0.1)
+    raise AssertionError("wandb did not write the end of the run in a minute")
 
 
 def items(found) -> dict:
@@ -56,7 +71,7 @@ def logged(materials, tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         report = run(file, tracking={"wandb": "testing"})
     (path,) = (folder / "runs" / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
-    return report, list(records(path))
+    return report, whole(path)
 
 
 def test_curves_config_and_report_reach_weights_and_biases(logged):
