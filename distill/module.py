@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from distill.optimizer import Optimizer
 from distill.peer import LearningPeer, on_outputs
-from distill.sharded import Sharded, watch
+from distill.sharded import Sharded, frozen, watch
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher
 from losses import Loss
@@ -78,7 +78,7 @@ class Distillation(LightningModule):
     def configure_model(self) -> None:
         """Cuts the models into shards if asked to: masks and quantizers are on by now, and no optimizer is made."""
         if self.shards:
-            self.shards.shard(self)
+            self.shards.shard([self.student, *frozen(self.teacher)], self.losses.values(), self.trainer)
 
     def on_fit_start(self) -> None:
         """Moves the teacher, which no hook of Lightning sees."""

@@ -5,10 +5,10 @@ The rest of the project knows them by ``students.weights.values`` and ``like``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -28,9 +28,6 @@ from students.families import blocks, family
 from students.sharing import sharing
 from students.trace import Trace
 from students.weights import like, whole
-
-if TYPE_CHECKING:
-    from distill.module import Distillation
 
 
 class Sharded(ModelParallelStrategy):
@@ -52,17 +49,16 @@ class Sharded(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
-    def shard(self, module: Distillation) -> None:
-        """Cuts the models, before an optimizer is made."""
-        mesh = self.device_mesh["data_parallel"]
-        self.models = [module.student, *frozen(module.teacher)]
+    def shard(self, models: list[PreTrainedModel], losses: Iterable[nn.Module], trainer: Trainer) -> None:
+        """Cuts the models, the student first, before an optimizer is made."""
+        mesh, self.models = self.device_mesh["data_parallel"], models
         for model in self.models:
             shard(model, mesh)
         # Gradients are clipped together, and for that all must lie in shards.
-        self.projections = [loss for loss in module.losses.values() if list(loss.parameters())]
+        self.projections = [loss for loss in losses if list(loss.parameters())]
         for loss in self.projections:
             fully_shard(loss, mesh=mesh)
-        self.turns = Turns(self.models, module.trainer)
+        self.turns = Turns(self.models, trainer)
 
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         """The state of the module, whole, on rank 0; elsewhere empty."""
