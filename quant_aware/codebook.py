@@ -12,17 +12,11 @@ from quant_aware.grids import Grid, check_bits
 
 
 @dataclass(kw_only=True)
-class KMeans(Grid):
-    """``2^bits`` values, at first the means that are nearest to all numbers (Lloyd's algorithm), then learned.
+class Codebook(Grid):
+    """``2^bits`` entries that stand in no order and are learned; what is pruned stays 0."""
 
-    A number takes the nearest value, and a value has the gradients of all that took it (Han et al. 2015, arXiv
-    1510.00149). Of one bit it is BS-Flexible (Cheong and Daniel 2019). What is pruned stays 0.
-    """
-
-    bits: int = 4
-    """Of a code."""
-    per: Literal["row", "tensor"] | int = "tensor"
-    """What has a table of its own."""
+    bits: int
+    """Of a code, 1 to 8."""
     whole: ClassVar[bool] = False
     learn: ClassVar[bool] = True
 
@@ -34,6 +28,20 @@ class KMeans(Grid):
     def levels(self) -> int:
         """``2^bits``."""
         return 2**self.bits
+
+
+@dataclass(kw_only=True)
+class KMeans(Codebook):
+    """``2^bits`` values, at first the means that are nearest to all numbers (Lloyd's algorithm), then learned.
+
+    A number takes the nearest value, and a value has the gradients of all that took it (Han et al. 2015, arXiv
+    1510.00149). Of one bit it is BS-Flexible (Cheong and Daniel 2019). What is pruned stays 0.
+    """
+
+    bits: int = 4
+    """Of a code."""
+    per: Literal["row", "tensor"] | int = "tensor"
+    """What has a table of its own."""
 
     @property
     def numbers(self) -> int:

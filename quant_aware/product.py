@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from quant_aware.grids import Grid, check_bits
+from quant_aware.codebook import Codebook
 
 AT_ONCE = 2**24
 """Distances that are held in memory at a time."""
 
 
 @dataclass(kw_only=True)
-class Product(Grid):
+class Product(Codebook):
     """Product quantization: each piece of ``per`` neighbouring numbers is one of ``2^bits``, of each place in a row its
     own, at first by k-means, then learned (Gong et al. 2014, arXiv 1412.6115; of embeddings Suzuki and Nagata 2016).
 
@@ -27,17 +26,6 @@ class Product(Grid):
     """Of the code of a piece."""
     per: int = 4
     """Numbers in a piece."""
-    whole: ClassVar[bool] = False
-    learn: ClassVar[bool] = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_bits(self.bits, 1)
-
-    @property
-    def levels(self) -> int:
-        """``2^bits`` pieces."""
-        return 2**self.bits
 
     @property
     def numbers(self) -> int:
