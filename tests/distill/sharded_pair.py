@@ -35,6 +35,7 @@ def train(file: Path) -> None:
         wait_for_rank_0()
     parts = {"name": "parts", "trainer.strategy": "fsdp2"}
     interrupted(pytest.MonkeyPatch(), 6, file, **parts)
+    wait_for_rank_0()  # who resumes reads what rank 0 is still writing
     interrupted(pytest.MonkeyPatch(), 18, file, resume=True, **parts)
 
 
