@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -107,14 +107,18 @@ class OnnxModel:
 
     On x86 CPUs without VNNI (AVX2, early AVX-512), ONNX Runtime's product of uint8 and int8 adds pairs in 16
     bits and saturates, which can ruin the answers. There (only), ``session.x64quantprecision`` is set: an
-    exact kernel, but slower. Who runs the file on such a CPU with code of his own must set it too.
+    exact kernel, but slower. Who runs the file on such a CPU with code of his own must set it too, and see to it that
+    no two products read one weight (``apart``).
     """
 
     def __init__(self, path: str | Path):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.x64quantprecision", "1" if saturates() else "0")
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        file: str | bytes = str(path)
+        if saturates():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+            file = apart(onnx.load(path)).SerializeToString()
+        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self.inputs = [node.name for node in self.session.get_inputs()]
 
     def __call__(self, batch: dict[str, Tensor]) -> Tensor:
@@ -144,6 +148,26 @@ def saturates() -> bool:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     product = session.run(None, {"a": (255 * ones).astype(np.uint8)})[0]
     return bool((product != 255 * 127 * size).any())
+
+
+def apart(file: ModelProto) -> ModelProto:
+    """The model with an int8 matrix of its own for each product, and no other change.
+
+    ``session.x64quantprecision`` rewrites the matrices of products one after the other, and ONNX Runtime fails at one
+    that it has rewritten already.
+    """
+    matrices = {each.name: each for each in file.graph.initializer if each.data_type == TensorProto.INT8}
+    seen: set[str] = set()
+    for node in file.graph.node:
+        for at, name in enumerate(node.input):
+            if node.op_type == "MatMulInteger" and name in seen:
+                copy = TensorProto()
+                copy.CopyFrom(matrices[name])
+                copy.name = node.input[at] = f"{name} of {node.output[0]}"
+                file.graph.initializer.append(copy)
+            elif node.op_type == "MatMulInteger" and name in matrices:
+                seen.add(name)
+    return file
 
 
 class _Logits(nn.Module):

@@ -48,7 +48,7 @@ print(json.dumps({
 def run(environment: dict[str, str]) -> dict:
     """What SCRIPT prints in a process of its own: the client reads its environment when it is imported."""
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -172,7 +172,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
 def said(environment: dict[str, str]) -> dict[str, str]:
     # Without a hub the client alone would retry for 185 s in all; the limit leaves room for slow imports.
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -101,5 +101,5 @@ def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, material
 )
 def test_a_wrong_value_is_one_line(tiny_run: Path, student: str, message: str) -> None:
     process = command(tiny_run, f"--student={student}")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 2 and message in said and "Traceback" not in said

@@ -90,7 +90,7 @@ def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "two": command(file, f"--output={folder / 'two'}", "--task.batch_size=4", "--trainer.devices=2"),
     }
     for process in started.values():
-        said, _ = process.communicate(timeout=480)
+        said, _ = process.communicate(timeout=1200)
         assert process.returncode == 0, said
         for name in [*SENTENCES, *TASKS]:
             assert sum(line.startswith(f"{name}: ") and " steps" in line for line in said.splitlines()) == 1, said
