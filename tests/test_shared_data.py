@@ -1,4 +1,4 @@
-"""Shipped configs of each task on a few rows of the shared data, where these are: every run of the file to its report."""
+"""Shipped configs of each task on a few rows of the shared data, where these are: each run comes to its report."""
 
 import re
 from pathlib import Path
