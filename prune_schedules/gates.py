@@ -91,7 +91,9 @@ class _Summed(Gated):
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Add to the sums."""
         fresh = [self.added(gradient) for gradient in gradients]
-        self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
+        if self.seen is not None:  # what was loaded lies where the model was then
+            fresh = [old.to(new.device).add_(new) for old, new in zip(self.seen, fresh, strict=True)]
+        self.seen = fresh
 
     def scores(self) -> list[Tensor]:
         """The sums."""
@@ -103,9 +105,7 @@ class _Summed(Gated):
 
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
         """Take the sums up."""
-        self.seen = [
-            tensor.to(latent(part.reader).device) for tensor, part in zip(state["seen"], self.parts, strict=True)
-        ]
+        self.seen = list(state["seen"])
 
 
 class Movement(_Summed):

@@ -92,7 +92,7 @@ class Reading(Pruner):
         for reader, fresh in self._fresh.items():
             if distributed.is_available() and distributed.is_initialized():
                 distributed.all_reduce(fresh)
-            self.seen[reader] = self.seen.get(reader, 0.0) + fresh
+            self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
         self._fresh = {}
 
     def _stop_listening(self) -> None:
@@ -105,11 +105,14 @@ class Reading(Pruner):
         super().renew(share)
         self.seen = {}
 
+    def of(self, reader: nn.Module) -> Tensor:
+        """What was gathered of one layer, where its weight is now: it was loaded before the model was moved."""
+        return self.seen[reader].to(latent(reader).device)
+
     def state(self) -> dict[str, list[Tensor]]:
         """What was gathered."""
         return {"seen": [self.seen[reader] for reader in self._readers]} if self.seen else {}
 
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
         """Take it up."""
-        device = latent(self._readers[0]).device
-        self.seen = dict(zip(self._readers, (tensor.to(device) for tensor in state["seen"]), strict=True))
+        self.seen = dict(zip(self._readers, state["seen"], strict=True))

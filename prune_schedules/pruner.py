@@ -132,7 +132,7 @@ class Pruner(ABC):
         probability = self.drop.value(step, timeline)
         if probability > 0:
             for part, draw in zip(self.parts, self.draw(step), strict=True):
-                part.multiply((draw >= probability).to(torch.float32))
+                part.multiply((draw >= probability).to(latent(part.reader).device, torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
@@ -141,15 +141,15 @@ class Pruner(ABC):
                 part.multiply(None)
 
     def draw(self, step: int) -> list[Tensor]:
-        """A number in [0, 1) for each entry, tile or unit: a function of the seed, the step and what is pruned."""
+        """A number in [0, 1) for each entry, tile or unit, on the CPU: a function of the seed, the step and what is
+        pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
         draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
 
         def empty(module: nn.Module, key: str) -> Tensor:
             return torch.empty(latent(module, key).shape, device="meta")
 
-        sizes = [(part.numbers(empty)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
-        return [torch.rand(size, generator=draw).to(device) for size, device in sizes]
+        return [torch.rand(part.numbers(empty)[0].shape[:-1], generator=draw, device="cpu") for part in self.parts]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""

@@ -61,7 +61,7 @@ class SparseGPT(Reading):
         for part in self.parts:
             reader, axis = part.module, out_axis(part.module)
             weight = (values(reader) * part.mask.mask).movedim(axis, 0)
-            changed, kept = remove(weight, self.seen[reader], share, self.scope)
+            changed, kept = remove(weight, self.of(reader), share, self.scope)
             latent(reader).copy_(like(changed.movedim(0, axis), latent(reader)))
             part.keep(kept)
         self.seen = {}

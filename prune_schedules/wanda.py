@@ -24,5 +24,5 @@ class Wanda(Reading, Scored):
         return [magnitude(part.sent(self._weighted)) for part in self.parts]
 
     def _weighted(self, reader: nn.Module, name: str) -> Tensor:
-        norms = self.seen[reader].sqrt()
+        norms = self.of(reader).sqrt()
         return values(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)

@@ -146,6 +146,16 @@ def test_nothing_goes_before_gradients_were_seen(kind):
     kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
 
 
+def test_sums_that_were_loaded_follow_the_model():
+    """Lightning loads them before it moves the model, here to meta, where there are no numbers."""
+    pruner, again = Movement(sparsity=LATER, shape="heads"), Movement(sparsity=LATER, shape="heads")
+    one_step("bert", pruner, 3)
+    again.attach(tiny("bert"))
+    again.load_state(pruner.state())
+    again.heed([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
+    assert {score.device.type for score in again.scores()} == {"meta"}
+
+
 def test_movement_finds_the_weights_that_grow():
     """Targets need the first inputs, and the weights of the others start large: magnitude keeps the wrong ones."""
     torch.manual_seed(0)

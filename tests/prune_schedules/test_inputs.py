@@ -89,6 +89,19 @@ def test_inputs_are_gathered_just_before_masks_are_due():
     assert [step for step, listening in enumerate(listens) if listening] == [8, 9, 12, 13]
 
 
+def test_norms_that_were_loaded_follow_the_model():
+    """Lightning loads them before it moves the model, here to meta, where there are no numbers."""
+    pruner, again, model = Wanda(sparsity=ONCE), Wanda(sparsity=ONCE), tiny("bert")
+    read("bert", pruner, padded("bert"))
+    again.attach(model)
+    again.load_state(pruner.state())
+    model.to("meta")
+    assert {scores.device.type for scores in again.scores()} == {"meta"}
+    again._fresh = {reader: norms.to("meta") for reader, norms in again.seen.items()}
+    again.before_step(5, TIMELINE)
+    assert {norms.device.type for norms in again.seen.values()} == {"meta"}
+
+
 def reference(weight: np.ndarray, gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """OBS column by column: the inverse over the columns not yet done is computed anew each time."""
     weight, n = weight.copy(), len(gram)
