@@ -79,6 +79,8 @@ class Reading(Pruner):
 
     def _listen(self, valid: Tensor):
         def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
+            if not reader.training:  # a validation between two batches of one step
+                return
             rows = inputs[0].detach()[valid]
             fresh = self.gathered(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             self._fresh[reader] = self._fresh.get(reader, 0.0) + fresh
@@ -86,7 +88,7 @@ class Reading(Pruner):
         return hook
 
     def before_step(self, step: int, timeline: Timeline) -> None:
-        """Add what was gathered on all ranks, and stop listening: what comes next may be a validation."""
+        """Add what was gathered on all ranks, and stop listening."""
         super().before_step(step, timeline)
         self._stop_listening()
         for reader, fresh in self._fresh.items():

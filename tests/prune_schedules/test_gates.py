@@ -127,6 +127,8 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     part.keep(keep)
     model.zero_grad()
     taylor.seen = None
+    for mask in steps(model, Mask).values():
+        mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
     masked = model(**inputs)
     masked.loss.backward()

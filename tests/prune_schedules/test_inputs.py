@@ -17,11 +17,19 @@ ONCE = Steps(at={"25%": 0.5})
 
 def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
     """A model that has read one batch, with masks made of it."""
-    model = tiny(name).eval()
-    pruner.attach(model)
+    model = attached(name, pruner)
     pruner.before_forward(4, TIMELINE, inputs)
     model(**inputs)
     pruner.before_step(4, TIMELINE)
+    return model
+
+
+def attached(name: str, pruner) -> torch.nn.Module:
+    """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
+    model = tiny(name).eval()
+    pruner.attach(model)
+    for module in pruner.weights.values():
+        module.training = True
     return model
 
 
@@ -66,8 +74,7 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
     pruner = Wanda(sparsity=ONCE)
     read(name, pruner, inputs)
     halves = Wanda(sparsity=ONCE)
-    model = tiny(name).eval()
-    halves.attach(model)
+    model = attached(name, halves)
     for rows in (slice(0, 1), slice(1, None)):
         part = {key: value[rows] for key, value in inputs.items()}
         halves.before_forward(4, TIMELINE, part)
@@ -75,6 +82,17 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
         halves.before_step(4, TIMELINE)
     for one, other in zip(pruner.scores(), halves.scores(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_validation_is_not_listened_to():
+    """One between two batches of a step has other rows, and another mask."""
+    pruner, inputs = Wanda(sparsity=ONCE), padded("bert")
+    model = read("bert", pruner, inputs)
+    before = [scores.clone() for scores in pruner.scores()]
+    pruner.before_forward(4, TIMELINE, inputs)
+    model.eval()(**batch("bert", size=1))
+    pruner.before_step(4, TIMELINE)
+    assert all(map(torch.equal, pruner.scores(), before))
 
 
 def test_inputs_are_gathered_just_before_masks_are_due():

@@ -90,7 +90,7 @@ def test_stairs_and_short_runs_are_met_too():
     "kind", [Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda], ids=lambda k: k.__name__
 )
 def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
-    model = tiny("bert").eval()
+    model = tiny("bert").train()
     there_and_back = Steps(at={"0 steps": 0.0, "2 steps": 0.5, "3 steps": 0.0})
     pruner, masked = kind(sparsity=there_and_back, every=Moment("1 steps")), []
     pruner.attach(model)
