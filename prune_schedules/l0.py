@@ -97,10 +97,14 @@ class L0(Gated):
             part.multiply(gates.detach().to(latent(part.reader).device))
             part.lift()
 
-    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
-        """Move the gates."""
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Look at the gradients; the gates have been used."""
+        super().before_step(step, timeline)
         for part in self.parts:
             part.multiply(None)
+
+    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+        """Move the gates."""
         self.optimizer.zero_grad()
         torch.autograd.backward(self._drawn, [gradient.cpu() for gradient in gradients])
         self.optimizer.step()

@@ -148,6 +148,23 @@ def test_nothing_goes_before_gradients_were_seen(kind):
     kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
 
 
+@pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
+def test_a_step_that_overflowed_is_not_looked_at(kind):
+    """As the scaler of ``16-mixed`` leaves such a step out; where all were, weights are ranked by their size."""
+    pruner = kind(sparsity=LATER, shape="neurons", every=Moment("2 steps"))
+    model = one_step("bert", pruner, 3)
+    before = [score.clone() for score in pruner.scores()]
+    pruner.before_forward(4, TIMELINE, {})
+    model(**batch("bert")).loss.backward()
+    latent(pruner.parts[-1].reader).grad[0, 0] = torch.inf
+    pruner.before_step(4, TIMELINE)
+    assert all(map(torch.equal, pruner.scores(), before))
+    pruner.seen, sizes = None, pruner.parts[0].sent(latent)[0].square().mean(dim=1).sqrt()
+    torch.testing.assert_close(pruner.scores()[0], sizes)
+    pruner.update(7, TIMELINE)
+    assert 0 < pruner.sparsity_now() < 0.5
+
+
 def test_sums_that_were_loaded_follow_the_model():
     """Lightning loads them before it moves the model, here to meta, where there are no numbers."""
     pruner, again = Movement(sparsity=LATER, shape="heads"), Movement(sparsity=LATER, shape="heads")

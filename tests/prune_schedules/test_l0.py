@@ -193,6 +193,16 @@ def test_what_is_left_out_lies_where_the_model_is(shape):
     assert {scores.device.type for scores in pruner.scores()} == {"cpu"}
 
 
+def test_a_step_that_overflowed_moves_no_gate():
+    model, pruner = tiny("bert"), L0(sparsity=LATER, shape="heads")
+    pruner.attach(model)
+    at_step(model, pruner, 8)
+    latent(pruner.parts[0].reader).grad[0, 0] = torch.nan
+    pruner.before_step(8, TIMELINE)
+    assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
+    assert all(mask.factor is None and not mask.idle for mask in steps(model, Mask).values())
+
+
 def test_two_seeds_draw_other_gates():
     drawn = []
     for seed in (0, 0, 1):
