@@ -144,6 +144,24 @@ def test_sparsegpt_is_obs_on_the_columns_not_yet_done():
     assert error < np.linalg.norm((weight - plain) @ inputs.T)
 
 
+@pytest.mark.parametrize("columns, group", [(12, 4), (12, 3), (132, 6)])
+def test_sparsegpt_chooses_of_each_group_when_those_before_it_are_done(columns, group):
+    """Half of every group, by what they cost as they are by then (OBS: w^2 over the inverse's diagonal)."""
+    rng = np.random.default_rng(0)
+    gram = np.cov(rng.normal(size=(columns, columns)) @ rng.normal(size=(columns, 400)))
+    weight = rng.normal(size=(5, columns))
+    changed, kept = remove(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
+    expected, gone = np.ones_like(weight, dtype=bool), group // 2
+    damped = gram + 0.01 * np.mean(np.diag(gram)) * np.eye(columns)
+    for start in range(0, columns, group):
+        now = reference(weight, gram, np.where(np.arange(columns) < start, expected, True))
+        cost = [now[:, j] ** 2 / np.linalg.inv(damped[j:, j:])[0, 0] for j in range(start, start + group)]
+        for row, first in enumerate(np.argsort(np.stack(cost, 1), axis=1)[:, :gone]):
+            expected[row, start + first] = False
+    assert (kept.numpy() == expected).all()
+    np.testing.assert_allclose(changed.numpy(), reference(weight, gram, expected) * expected, atol=1e-9)
+
+
 def test_sparsegpt_loses_less_than_wanda_and_magnitude():
     torch.manual_seed(0)
     inputs = torch.randn(200, 64, dtype=torch.float64) @ torch.randn(64, 64, dtype=torch.float64)
