@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Pruner(ABC):
 
     def __post_init__(self):
         self.scope, self.where = choose(self.shape, self.scope, self.where)
+        if self.every.amount == 0:
+            raise ValueError(f"every: {self.every} is no time; masks are renewed at each step with '1 steps'")
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -59,17 +62,24 @@ class Pruner(ABC):
         """Look through the whole schedule before the first step.
 
         Raises:
-            ValueError: if a moment lies outside the run, or the sparsity outside 0 to 1.
+            ValueError: if a moment lies outside the run, the sparsity outside 0 to 1 or, in the end, between two
+                shares of a group, a probability outside 0 to 1, or a penalty below 0.
         """
         start, stop, period = self._window(timeline)
         for step in [*range(start, stop, period), stop]:
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
-        for step in range(timeline.total_steps if self.drop != Constant(0.0) else 0):
-            if not 0 <= self.drop.value(step, timeline) < 1:
-                value = self.drop.value(step, timeline)
-                raise ValueError(f"drop: is {value} at step {step}; it is a probability, from 0 to below 1")
+        end = self.sparsity.value(stop, timeline)
+        if isinstance(self.scope, int) and abs(end - round(end * self.scope) / self.scope) > 1e-6:
+            share = f"{round(end * self.scope) / self.scope:.6g}"
+            raise ValueError(f"sparsity: ends at {end}; of groups of {self.scope} that is {share}: write {share}")
+        limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
+        for name, (limit, kind) in limits.items():
+            schedule = getattr(self, name)
+            for step in range(timeline.total_steps if schedule != Constant(0.0) else 0):
+                if not 0 <= (value := schedule.value(step, timeline)) < limit:
+                    raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
         """What there is to remove, without touching the model: modules with a weight, or units; of hidden dimensions
@@ -107,8 +117,10 @@ class Pruner(ABC):
         return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
+        """When masks begin and cease to move, and how often; what ``initial`` removes goes at once."""
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
-        return min(ends), max(ends), max(1, self.every.step(timeline))
+        start = 0 if self.sparsity.value(0, timeline) > 0 else min(ends)
+        return start, max(ends), max(1, self.every.step(timeline))
 
     def due(self, step: int, timeline: Timeline) -> bool:
         """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""
