@@ -65,11 +65,17 @@ class Reading(Pruner):
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
 
+    def listens(self, step: int, timeline: Timeline) -> bool:
+        """Whether inputs are gathered at a step: all layers must run in it."""
+        start, stop, period = self._window(timeline)
+        coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
+        return 0 < coming - step <= self.batches
+
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""
         super().before_forward(step, timeline, batch)
         self._stop_listening()
-        if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
+        if not self.listens(step, timeline):
             return
         mask = batch["attention_mask"].bool()
         # A decoder reads the same text, unless it has one of its own.

@@ -55,6 +55,16 @@ def test_what_is_frozen_is_on_it(tmp_path):
     assert ("frozen *embeddings*", 0, 60) in rows(read(tmp_path, **{"optimizer.freeze": '{"*embeddings*": 30%}'}))
 
 
+def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
+    given = {"losses": "{logits: {kind: Logits}}", "replace": "{kind: Linear, initial: 0.5, to: 1.0, stop: 60%}"}
+    late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
+    entries(read(tmp_path, **given | late), RUN)
+    early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
+    said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
+    with pytest.raises(ConfigError, match=said):
+        entries(read(tmp_path, **given | early), RUN)
+
+
 def test_one_stair_is_a_jump(tmp_path):
     found = rows(read(tmp_path, **{"losses.logits.weight": "{kind: Steps, at: {30%: 2.0}, initial: 1.0}"}))
     assert ("weight of logits (steps)", 60, 60) in found

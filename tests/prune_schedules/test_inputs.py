@@ -7,8 +7,9 @@ import torch
 from prune_schedules import SparseGPT, Wanda
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.sparsegpt import remove
+from students import LowRank
 from students.families import blocks
-from students.weights import latent
+from students.weights import latent, out_axis
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -17,20 +18,24 @@ ONCE = Steps(at={"25%": 0.5})
 
 def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
     """A model that has read one batch, with masks made of it."""
-    model = attached(name, pruner)
+    model = hear(tiny(name).eval(), pruner)
+    listen(model, pruner, inputs)
+    return model
+
+
+def hear(model: torch.nn.Module, pruner) -> torch.nn.Module:
+    """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
+    pruner.attach(model)
+    for part in pruner.parts:
+        part.reader.training = True
+    return model
+
+
+def listen(model: torch.nn.Module, pruner, inputs: dict) -> None:
+    """One batch is read before masks are due."""
     pruner.before_forward(4, TIMELINE, inputs)
     model(**inputs)
     pruner.before_step(4, TIMELINE)
-    return model
-
-
-def attached(name: str, pruner) -> torch.nn.Module:
-    """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
-    model = tiny(name).eval()
-    pruner.attach(model)
-    for module in pruner.weights.values():
-        module.training = True
-    return model
 
 
 def padded(name: str) -> dict:
@@ -63,6 +68,24 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
     assert pruner.seen == {}
 
 
+@pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
+@pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_wanda_of_units_is_over_the_weights_that_send_them(name, low_rank, shape):
+    """Of a layer in two factors the first; of whole branches, whose bias goes with them, the weights alone."""
+    model, pruner, inputs = tiny(name), Wanda(sparsity=ONCE, shape=shape, scope="global"), padded(name)
+    if low_rank:
+        model = LowRank(share=0.9, where=["attention", "ffn"]).build(model, None, None)
+    model = hear(model.eval(), pruner)
+    listen(model, pruner, inputs)
+    for part, found in zip(pruner.parts, pruner.scores(), strict=True):
+        weighted = latent(part.reader).movedim(out_axis(part.reader), 0) * pruner.seen[part.reader].sqrt()
+        units = weighted.T.reshape(part.total, -1)
+        torch.testing.assert_close(found, units.square().mean(dim=1).sqrt())
+    pruner.update(5, TIMELINE)
+    assert 0 < pruner.sparsity_now() <= 0.5
+
+
 def _ffn(model) -> list:
     pruner = Wanda(sparsity=ONCE, where=["ffn"])
     return pruner.find(model)
@@ -74,12 +97,10 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
     pruner = Wanda(sparsity=ONCE)
     read(name, pruner, inputs)
     halves = Wanda(sparsity=ONCE)
-    model = attached(name, halves)
+    model = hear(tiny(name).eval(), halves)
     for rows in (slice(0, 1), slice(1, None)):
         part = {key: value[rows] for key, value in inputs.items()}
-        halves.before_forward(4, TIMELINE, part)
-        model(**part)
-        halves.before_step(4, TIMELINE)
+        listen(model, halves, part)
     for one, other in zip(pruner.scores(), halves.scores(), strict=True):
         torch.testing.assert_close(one, other)
 
