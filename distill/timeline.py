@@ -124,6 +124,19 @@ def settled(experiment: Experiment, timeline: Timeline) -> int:
     return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
 
 
+def early(experiment: Experiment, timeline: Timeline) -> list[str]:
+    """What is allowed and seldom meant: weights are rounded while masks still move."""
+    if not experiment.quantize:
+        return []
+    _, start, _ = experiment.quantize.windows(timeline)[0]
+    found = []
+    for name, pruner in experiment.pruners().items():
+        end = max((moment.step(timeline) for moment in pruner.sparsity.moments().values()), default=0)
+        if start < end:
+            found.append(f"quantize starts at step {start}, while the masks of {name} move until step {end}")
+    return found
+
+
 def table(found: list[dict], timeline: Timeline) -> str:
     """The timeline as text, a row each with a bar."""
     width, span = max(len(row["what"]) for row in found), max(1, timeline.total_steps)

@@ -5,7 +5,7 @@ import pytest
 from distill.config import load
 from distill.experiment import Experiment
 from distill.nodes import ConfigError
-from distill.timeline import entries, settled, table
+from distill.timeline import early, entries, settled, table
 from prune_schedules.schedule import Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
@@ -63,6 +63,13 @@ def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
     with pytest.raises(ConfigError, match=said):
         entries(read(tmp_path, **given | early), RUN)
+
+
+def test_rounding_before_masks_stand_is_told(tmp_path):
+    assert early(read(tmp_path).value, RUN) == []
+    assert early(read(tmp_path, quantize="null").value, RUN) == []
+    said = "quantize starts at step 100, while the masks of prune move until step 120"
+    assert early(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [said]
 
 
 def test_one_stair_is_a_jump(tmp_path):
