@@ -38,9 +38,10 @@ class Pruner(ABC):
     """Which weights; by default attention, ffn and recurrence, for neurons and heads the one they live in, for hidden
     all."""
     scope: Scope | None = None
-    """What competes: ``layer`` (the default): all of one weight, or block for neurons and heads; ``global``: all (of
-    layers and hidden the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads
-    to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of 0.5 is 2:4)."""
+    """What competes: ``layer`` (the default, but of L0): all of one weight, or block for neurons and heads; ``global``:
+    all (the default of L0; of layers and hidden the only one); ``distribution``: all, by how they stand in their own
+    weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of
+    0.5 is 2:4)."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
