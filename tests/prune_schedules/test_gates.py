@@ -207,7 +207,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         return Prune(
             {
                 kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
-                for kind in (Movement, Taylor)
+                for kind in (Fisher, Movement, Taylor)
             }
         )
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from prune_schedules import SparseGPT, Wanda
+from prune_schedules import Prune, SparseGPT, Wanda
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.sparsegpt import remove
 from students import LowRank
 from students.families import blocks
 from students.weights import latent, out_axis
 from tests.families import FAMILIES, batch, tiny
+from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 ONCE = Steps(at={"25%": 0.5})
@@ -210,6 +211,19 @@ def test_sparsegpt_on_a_model(name, scope):
         kept = module.weight != 0
         assert not torch.equal(module.weight[kept], old[kept])
     assert model(**batch(name)).logits.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path):
+    def make() -> Prune:
+        read = Wanda(sparsity=Steps(at={"6 steps": 0.5}), batches=3, where=["ffn"])
+        solved = SparseGPT(sparsity=Steps(at={"7 steps": 0.5}), batches=3, where=["attention"])
+        return Prune({"read": read, "solved": solved})
+
+    whole = resumable(tmp_path, make, (4, 5, 6))
+    seen = {start: whole.saved(start)["callbacks"]["Prune"]["seen"] for start in (3, 4, 5, 6, 7)}
+    gathering = {start: sorted(name for name, state in found.items() if state) for start, found in seen.items()}
+    assert gathering == {3: [], 4: ["read"], 5: ["read", "solved"], 6: ["solved"], 7: []}
 
 
 @pytest.mark.parametrize(

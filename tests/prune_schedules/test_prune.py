@@ -171,6 +171,7 @@ def three_shapes() -> Prune:
             "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
             "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
             "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
+            "chance": Random(sparsity=Cubic(to=0.5, **window), shape="heads"),
         }
     )
 
