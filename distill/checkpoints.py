@@ -78,8 +78,11 @@ class Last(Callback):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Saves after validation, or a resumed run would leave it out."""
-        self.save(trainer)
+        """Saves after validation, or a resumed run would leave it out; within an accumulation window it waits for its
+        end, where a stop that has come meanwhile is carried out, too.
+        """
+        if not trainer.fit_loop._should_accumulate():
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Writes the checkpoint if it is time, or if any rank was told to stop.

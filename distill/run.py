@@ -31,7 +31,7 @@ from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
-from distill.timeline import table
+from distill.timeline import early, table
 from distill.trainer import make_callbacks, make_loggers
 
 
@@ -122,7 +122,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         timeline=planned.entries,
         exports=exports,
         parity=deployed.parity,
-        warnings=[*parts.warnings, *doubts(models, exports, deployed)],
+        warnings=[*parts.warnings, *early(experiment, timeline), *doubts(models, exports, deployed)],
         notes=notes + deployed.also,
         folder=folder,
     )

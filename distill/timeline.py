@@ -7,6 +7,7 @@ from dataclasses import fields
 from distill.average import MovingAverage
 from distill.config import Config
 from distill.experiment import Experiment
+from prune_schedules.inputs import Reading
 from prune_schedules.schedule import Schedule, Timeline
 
 
@@ -51,7 +52,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
                 scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
     if experiment.replace:
         scheduled("replace", "replacement of blocks", experiment.replace)
-        _no_loss_on_what_may_not_run(config, experiment.replace, timeline)
+        _nothing_looks_at_what_may_not_run(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
         path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
         of = "" if name == "prune" else f" {name}"
@@ -92,8 +93,10 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
         raise config.error("losses", message)
 
 
-def _no_loss_on_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
-    """Attention is that of a block of the student, which has none at a step at which it does not run."""
+def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
+    """Attention is that of a block of the student, which has none at a step at which it does not run, and reads
+    nothing then.
+    """
     for step in range(timeline.total_steps):
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
@@ -104,6 +107,11 @@ def _no_loss_on_what_may_not_run(config: Config[Experiment], replace: Schedule, 
                 if loss.now["weight"] != 0:
                     why = "looks at attention, which a block has only where it runs"
                     raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
+        for name, pruner in config.value.pruners().items():
+            if probability < 1 and isinstance(pruner, Reading) and pruner.listens(step, timeline):
+                path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"
+                why = "looks at what a block reads, and reads only where it runs"
+                raise config.error(path, f"kind: {why}: at step {step} that is not sure (replace)")
 
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:
@@ -114,6 +122,19 @@ def settled(experiment: Experiment, timeline: Timeline) -> int:
         for moment in pruner.sparsity.moments().values()
     ]
     return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
+
+
+def early(experiment: Experiment, timeline: Timeline) -> list[str]:
+    """What is allowed and seldom meant: weights are rounded while masks still move."""
+    if not experiment.quantize:
+        return []
+    _, start, _ = experiment.quantize.windows(timeline)[0]
+    found = []
+    for name, pruner in experiment.pruners().items():
+        end = max((moment.step(timeline) for moment in pruner.sparsity.moments().values()), default=0)
+        if start < end:
+            found.append(f"quantize starts at step {start}, while the masks of {name} move until step {end}")
+    return found
 
 
 def table(found: list[dict], timeline: Timeline) -> str:

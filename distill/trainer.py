@@ -42,10 +42,11 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
             if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
                 raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")
             trainer = _trainer(given, folder)
-            # Of several devices Lightning makes DDP also where no strategy is named.
-            ddp = given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy)
-            if ddp and _leaves_parameters_idle(config.value):
-                trainer = _trainer(given | {"strategy": "ddp_find_unused_parameters_true"}, folder)
+            # Of several devices Lightning makes DDP also where no strategy is named. The buffers that change are masks,
+            # which every rank makes alike: none sends its own at each step.
+            if given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
+                idle = _leaves_parameters_idle(config.value)
+                trainer.strategy._ddp_kwargs |= {"find_unused_parameters": idle, "broadcast_buffers": False}
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
         if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):

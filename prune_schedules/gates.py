@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from prune_schedules.mask import Mask, apply_mask
 from prune_schedules.pruner import Scored
 from prune_schedules.schedule import Timeline
+from prune_schedules.scores import magnitude
 from students.weights import latent, like, steps_on, values, whole
 
 
@@ -29,7 +30,8 @@ class Gated(Scored):
     """Looks, at optimizer steps, at the gradient of each part's gate.
 
     The gradient is that of all ranks and of the whole batch, before it is clipped; what is masked has one too,
-    as if it were not, and so may come back.
+    as if it were not, and so may come back. One that is not finite, as after an overflow under ``16-mixed``, is left
+    out, as the optimizer leaves it out: on all ranks, for all have the same.
     """
 
     @abstractmethod
@@ -68,7 +70,8 @@ class Gated(Scored):
             for part in self.parts:
                 part.look(False)
             found = [gate_gradient(part.sent(values), part.sent(_gradient)) for part in self.parts]
-            self.heed(found, step, timeline)
+            if torch.stack([gradient.isfinite().all() for gradient in found]).all():
+                self.heed(found, step, timeline)
             for ((module, name), _), factor in zip(gates, stood, strict=True):
                 gradient = latent(module, name).grad
                 if factor is not None and gradient is not None:
@@ -91,11 +94,13 @@ class _Summed(Gated):
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Add to the sums."""
         fresh = [self.added(gradient) for gradient in gradients]
-        self.seen = fresh if self.seen is None else [old.add_(new) for old, new in zip(self.seen, fresh, strict=True)]
+        if self.seen is not None:  # what was loaded lies where the model was then
+            fresh = [old.to(new.device).add_(new) for old, new in zip(self.seen, fresh, strict=True)]
+        self.seen = fresh
 
     def scores(self) -> list[Tensor]:
-        """The sums."""
-        return self.seen
+        """The sums; where no gradient was finite, the size of the weights alone."""
+        return [magnitude(part.sent(values)) for part in self.parts] if self.seen is None else self.seen
 
     def state(self) -> dict[str, list[Tensor]]:
         """The sums."""
@@ -103,9 +108,7 @@ class _Summed(Gated):
 
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
         """Take the sums up."""
-        self.seen = [
-            tensor.to(latent(part.reader).device) for tensor, part in zip(state["seen"], self.parts, strict=True)
-        ]
+        self.seen = list(state["seen"])
 
 
 class Movement(_Summed):

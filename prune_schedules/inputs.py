@@ -65,11 +65,17 @@ class Reading(Pruner):
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
 
+    def listens(self, step: int, timeline: Timeline) -> bool:
+        """Whether inputs are gathered at a step: all layers must run in it."""
+        start, stop, period = self._window(timeline)
+        coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
+        return 0 < coming - step <= self.batches
+
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""
         super().before_forward(step, timeline, batch)
         self._stop_listening()
-        if not any(self.due(later, timeline) for later in range(step + 1, step + 1 + self.batches)):
+        if not self.listens(step, timeline):
             return
         mask = batch["attention_mask"].bool()
         # A decoder reads the same text, unless it has one of its own.
@@ -79,6 +85,8 @@ class Reading(Pruner):
 
     def _listen(self, valid: Tensor):
         def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
+            if not reader.training:  # a validation between two batches of one step
+                return
             rows = inputs[0].detach()[valid]
             fresh = self.gathered(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             self._fresh[reader] = self._fresh.get(reader, 0.0) + fresh
@@ -86,13 +94,13 @@ class Reading(Pruner):
         return hook
 
     def before_step(self, step: int, timeline: Timeline) -> None:
-        """Add what was gathered on all ranks, and stop listening: what comes next may be a validation."""
+        """Add what was gathered on all ranks, and stop listening."""
         super().before_step(step, timeline)
         self._stop_listening()
         for reader, fresh in self._fresh.items():
             if distributed.is_available() and distributed.is_initialized():
                 distributed.all_reduce(fresh)
-            self.seen[reader] = self.seen.get(reader, 0.0) + fresh
+            self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
         self._fresh = {}
 
     def _stop_listening(self) -> None:
@@ -105,11 +113,14 @@ class Reading(Pruner):
         super().renew(share)
         self.seen = {}
 
+    def of(self, reader: nn.Module) -> Tensor:
+        """What was gathered of one layer, where its weight is now: it was loaded before the model was moved."""
+        return self.seen[reader].to(latent(reader).device)
+
     def state(self) -> dict[str, list[Tensor]]:
         """What was gathered."""
         return {"seen": [self.seen[reader] for reader in self._readers]} if self.seen else {}
 
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
         """Take it up."""
-        device = latent(self._readers[0]).device
-        self.seen = dict(zip(self._readers, (tensor.to(device) for tensor in state["seen"]), strict=True))
+        self.seen = dict(zip(self._readers, state["seen"], strict=True))

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from prune_schedules.gates import Gated
 from prune_schedules.schedule import Constant, Timeline
+from students.weights import latent
 
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 """Gamma, zeta and beta of the paper: the stretch of the gates, and how sharp they are."""
@@ -79,7 +80,7 @@ class L0(Gated):
         return self._window(timeline)[0]
 
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
-        """Put masks on the model, all off, and gates that are open."""
+        """Put masks on the model, all off, and gates that are open; these stay on the CPU, wherever the model goes."""
         super().attach(model, seed)
         self.logits = [torch.zeros_like(draw).requires_grad_() for draw in self.draw(0)]
         self.optimizer = torch.optim.Adam(self.logits, lr=self.lr)
@@ -93,15 +94,19 @@ class L0(Gated):
             closed = self.closed(self.sparsity.value(step, timeline))
             self._drawn = [hard_concrete(*each) for each in zip(closed, self.draw(step), strict=True)]
         for part, gates in zip(self.parts, self._drawn, strict=True):
-            part.multiply(gates.detach())
+            part.multiply(gates.detach().to(latent(part.reader).device))
             part.lift()
+
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Look at the gradients; the gates have been used."""
+        super().before_step(step, timeline)
+        for part in self.parts:
+            part.multiply(None)
 
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Move the gates."""
-        for part in self.parts:
-            part.multiply(None)
         self.optimizer.zero_grad()
-        torch.autograd.backward(self._drawn, gradients)
+        torch.autograd.backward(self._drawn, [gradient.cpu() for gradient in gradients])
         self.optimizer.step()
 
     def closed(self, share: float) -> list[Tensor]:

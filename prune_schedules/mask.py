@@ -30,7 +30,8 @@ class Mask(nn.Module):
     thus saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is off and costs
     nothing. For the time of one training step, ``factor`` (a tensor of the mask's shape) multiplies the weight as
     well; ``straight`` lets the gradient through as if there were neither, for those who look at it and take it away
-    again before the optimizer's step; and ``idle`` is set where something else stands for the mask.
+    again before the optimizer's step; and ``idle`` is set where something else stands for the mask. In evaluation,
+    which may come between two batches of a step, the mask alone counts.
     """
 
     order: ClassVar[int] = 0
@@ -53,7 +54,7 @@ class Mask(nn.Module):
 
     def applied(self) -> Tensor | None:
         """What the weight is multiplied by, if by anything, float32."""
-        kept = self.kept if self.enabled and not self.idle else None
+        kept = self.kept if self.enabled and not (self.idle and self.training) else None
         if self.factor is None or not self.training:
             return kept
         return self.factor if kept is None else self.factor * kept

@@ -17,8 +17,8 @@ class Prune(Callback):
     """Moves the masks of named pruners on ``module.student``, along ``module.timeline``.
 
     Masks of several pruners on one weight follow each other. They move right after the optimizer's step, so
-    validation and checkpoints of a step see the sparsity of that step. No rank has masks of its own:
-    ``DDPStrategy(broadcast_buffers=False)`` saves sending them at every forward pass.
+    validation and checkpoints of a step see the sparsity of that step. No rank has masks of its own, so DDP need not
+    send them at every forward pass (``distill/trainer.py`` says so).
 
     In one process, neurons, heads and branches are cut out of the student as soon as all masks on their tensors stand
     for good; among several, whose wrapper holds the parameters, they stay masked.

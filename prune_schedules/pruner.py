@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -37,9 +38,10 @@ class Pruner(ABC):
     """Which weights; by default attention, ffn and recurrence, for neurons and heads the one they live in, for hidden
     all."""
     scope: Scope | None = None
-    """What competes: ``layer`` (the default): all of one weight, or block for neurons and heads; ``global``: all (of
-    layers and hidden the only one); ``distribution``: all, by how they stand in their own weight; ``row``: what leads
-    to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of 0.5 is 2:4)."""
+    """What competes: ``layer`` (the default, but of L0): all of one weight, or block for neurons and heads; ``global``:
+    all (the default of L0; of layers and hidden the only one); ``distribution``: all, by how they stand in their own
+    weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of
+    0.5 is 2:4)."""
     every: Moment = Moment("1%")
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
@@ -50,6 +52,8 @@ class Pruner(ABC):
 
     def __post_init__(self):
         self.scope, self.where = choose(self.shape, self.scope, self.where)
+        if self.every.amount == 0:
+            raise ValueError(f"every: {self.every} is no time; masks are renewed at each step with '1 steps'")
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -59,17 +63,24 @@ class Pruner(ABC):
         """Look through the whole schedule before the first step.
 
         Raises:
-            ValueError: if a moment lies outside the run, or the sparsity outside 0 to 1.
+            ValueError: if a moment lies outside the run, the sparsity outside 0 to 1 or, in the end, between two
+                shares of a group, a probability outside 0 to 1, or a penalty below 0.
         """
         start, stop, period = self._window(timeline)
         for step in [*range(start, stop, period), stop]:
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
-        for step in range(timeline.total_steps if self.drop != Constant(0.0) else 0):
-            if not 0 <= self.drop.value(step, timeline) < 1:
-                value = self.drop.value(step, timeline)
-                raise ValueError(f"drop: is {value} at step {step}; it is a probability, from 0 to below 1")
+        end = self.sparsity.value(stop, timeline)
+        if isinstance(self.scope, int) and abs(end - round(end * self.scope) / self.scope) > 1e-6:
+            share = f"{round(end * self.scope) / self.scope:.6g}"
+            raise ValueError(f"sparsity: ends at {end}; of groups of {self.scope} that is {share}: write {share}")
+        limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
+        for name, (limit, kind) in limits.items():
+            schedule = getattr(self, name)
+            for step in range(timeline.total_steps if schedule != Constant(0.0) else 0):
+                if not 0 <= (value := schedule.value(step, timeline)) < limit:
+                    raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
         """What there is to remove, without touching the model: modules with a weight, or units; of hidden dimensions
@@ -107,8 +118,10 @@ class Pruner(ABC):
         return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
+        """When masks begin and cease to move, and how often; what ``initial`` removes goes at once."""
         ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
-        return min(ends), max(ends), max(1, self.every.step(timeline))
+        start = 0 if self.sparsity.value(0, timeline) > 0 else min(ends)
+        return start, max(ends), max(1, self.every.step(timeline))
 
     def due(self, step: int, timeline: Timeline) -> bool:
         """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""
@@ -132,7 +145,7 @@ class Pruner(ABC):
         probability = self.drop.value(step, timeline)
         if probability > 0:
             for part, draw in zip(self.parts, self.draw(step), strict=True):
-                part.multiply((draw >= probability).to(torch.float32))
+                part.multiply((draw >= probability).to(latent(part.reader).device, torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
@@ -141,15 +154,15 @@ class Pruner(ABC):
                 part.multiply(None)
 
     def draw(self, step: int) -> list[Tensor]:
-        """A number in [0, 1) for each entry, tile or unit: a function of the seed, the step and what is pruned."""
+        """A number in [0, 1) for each entry, tile or unit, on the CPU: a function of the seed, the step and what is
+        pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
         draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
 
         def empty(module: nn.Module, key: str) -> Tensor:
             return torch.empty(latent(module, key).shape, device="meta")
 
-        sizes = [(part.numbers(empty)[0].shape[:-1], latent(part.reader).device) for part in self.parts]
-        return [torch.rand(size, generator=draw).to(device) for size, device in sizes]
+        return [torch.rand(part.numbers(empty)[0].shape[:-1], generator=draw, device="cpu") for part in self.parts]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""

@@ -14,20 +14,21 @@ def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: 
 
     Column by column ``e_j = (w_j - mask_j w_j) / c_jj`` is pushed to the later ones, ``W_k -= e_j c_jk``, c the upper
     Cholesky factor of ``(X'X + 1 % of its mean diagonal)^-1``; the mask is the lowest ``w^2 / c_jj^2`` of ``width``
-    columns at a time (SparseGPT: Frantar and Alistarh 2023, arXiv 2301.00774; OBS: Hassibi and Stork 1993).
+    columns at a time, each group as those before it have changed it (SparseGPT: Frantar and Alistarh 2023, arXiv
+    2301.00774; OBS: Hassibi and Stork 1993).
 
     Args:
         weight: float, [out, in].
         gram: ``X'X`` of the inputs, [in, in].
         share: of the entries.
         scope: as in ``lowest``, of the columns that are looked at together.
-        width: how many these are.
+        width: how many these are, where ``scope`` is no number itself.
 
     Returns:
         The new weight, zero where it is removed, and what is kept (bool, [out, in]).
     """
     weight, dtype = weight.to(torch.float64, copy=True), weight.dtype
-    factor = inverse_factor(gram)
+    factor, width = inverse_factor(gram), scope if isinstance(scope, int) else width
     kept = torch.ones_like(weight, dtype=torch.bool)
     for start in range(0, weight.shape[1], width):
         stop = min(start + width, weight.shape[1])
@@ -61,7 +62,7 @@ class SparseGPT(Reading):
         for part in self.parts:
             reader, axis = part.module, out_axis(part.module)
             weight = (values(reader) * part.mask.mask).movedim(axis, 0)
-            changed, kept = remove(weight, self.seen[reader], share, self.scope)
+            changed, kept = remove(weight, self.of(reader), share, self.scope)
             latent(reader).copy_(like(changed.movedim(0, axis), latent(reader)))
             part.keep(kept)
         self.seen = {}

@@ -11,8 +11,8 @@ from students.weights import out_axis, values
 class Wanda(Reading, Scored):
     """Removes what adds least to its output: ``|w| norm(x)`` (Sun et al. 2023, arXiv 2306.11695).
 
-    ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons and heads the root
-    mean square over the weights by which they are sent on.
+    ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons, heads and layers the root
+    mean square over the weights by which they are sent on. A bias, multiplied with nothing, has no part in it.
     """
 
     def gathered(self, inputs: Tensor) -> Tensor:
@@ -24,5 +24,7 @@ class Wanda(Reading, Scored):
         return [magnitude(part.sent(self._weighted)) for part in self.parts]
 
     def _weighted(self, reader: nn.Module, name: str) -> Tensor:
-        norms = self.seen[reader].sqrt()
+        if name == "bias":
+            return values(reader, name)[:0]
+        norms = self.of(reader).sqrt()
         return values(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)

@@ -190,6 +190,21 @@ AGAINST_THE_WORLD = {
         "to: 1.5",
         "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1",
     ),
+    "a share that no group can lose": (
+        "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
+        "{kind: Magnitude, scope: 8, sparsity: {kind: Cubic, to: 0.8}}",
+        "7: prune.sparsity: ends at 0.8; of groups of 8 that is 0.75: write 0.75",
+    ),
+    "a penalty that makes weights grow": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, penalty: {kind: Linear, initial: 0, to: -0.1},",
+        "7: prune.penalty: is -0.05 at step 1; it is a factor, from 0 up",
+    ),
+    "masks of the start before there are gradients": (
+        "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
+        "{kind: Taylor, sparsity: {kind: Steps, initial: 0.3, at: {50%: 0.5}}}",
+        "7: prune.sparsity: is 0.3 at once, before there are gradients to go by",
+    ),
     "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
     "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),
     "a run with no end": ("max_epochs: 1", "max_epochs: null", "10: trainer.max_epochs: the run has no steps"),

@@ -99,6 +99,11 @@ IN_FILE = {
         "{kind: Magnitude, shape: heads, where: [ffn],",
         "7: prune.where: heads are in attention only, not in ffn",
     ),
+    "masks that are renewed at no time": (
+        "{kind: Magnitude,",
+        "{kind: Magnitude, every: 0 steps,",
+        "7: prune.every: 0 steps is no time",
+    ),
     "a place of hidden dimensions": (
         "{kind: Magnitude,",
         "{kind: Magnitude, shape: hidden, where: [ffn],",

@@ -61,6 +61,12 @@ def resumes_bit_for_bit(monkeypatch: pytest.MonkeyPatch, stop: int, total: int, 
     interrupted(monkeypatch, stop, file, name="parts", **given)
     interrupted(monkeypatch, total, file, name="parts", resume=True, **given)
     whole, parts = (file.parent / "runs" / name for name in ("whole", "parts"))
+    as_one(whole, parts)
+    return whole
+
+
+def as_one(whole: Path, parts: Path) -> None:
+    """Asserts that two runs have ended with the same state and the same curves, bit for bit."""
     expected, found = checkpoint(whole), checkpoint(parts)
     for part in ("state_dict", "callbacks", "optimizer_states"):
         # Lightning saves current_score and does not load it; nothing reads it
@@ -71,7 +77,6 @@ def resumes_bit_for_bit(monkeypatch: pytest.MonkeyPatch, stop: int, total: int, 
         assert one.keys() == other.keys()
         assert [name for name in one if not same(one[name], other[name])] == []
     assert rows(parts) == rows(whole)
-    return whole
 
 
 def flat(value: object, path: str = "") -> dict[str, object]:

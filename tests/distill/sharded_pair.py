@@ -1,6 +1,7 @@
 """What both processes do for ``test_sharded.py``, which starts the first; Lightning starts the second."""
 
 import copy
+import hashlib
 import json
 import sys
 from functools import partial
@@ -8,20 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import LightningModule, Trainer
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from distill import finish, run
 from distill.chain import wait_for_rank_0
 from distill.sharded import get_ready, shard, unshard, watch
-from prune_schedules import Magnitude
+from prune_schedules import Magnitude, Prune
+from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Timeline
 from quant_aware.grids import Uniform
 from quant_aware.quantize import Quantize
 from students import Shared
 from students.families import depth, family
 from students.trace import Recorder, Signals
-from students.weights import whole
+from students.weights import steps, whole
 from tests.distill.runs import interrupted
 from tests.families import batch, tiny
 
@@ -29,7 +32,8 @@ TIME = Timeline(total_steps=10, epoch_steps=5)
 
 
 def train(file: Path) -> None:
-    """The run under DDP, in shards, and in shards with a stop and a resumption."""
+    """The run under DDP, in shards, and in shards with a stop and a resumption; each ends with one set of masks."""
+    Prune.on_train_end = agree
     for name, strategy in (("ddp", "ddp"), ("whole", "fsdp2")):
         run(file, name=name, **{"trainer.strategy": strategy})
         wait_for_rank_0()
@@ -37,6 +41,16 @@ def train(file: Path) -> None:
     interrupted(pytest.MonkeyPatch(), 6, file, **parts)
     wait_for_rank_0()  # who resumes reads what rank 0 is still writing
     interrupted(pytest.MonkeyPatch(), 18, file, resume=True, **parts)
+
+
+def agree(prune: Prune, trainer: Trainer, module: LightningModule) -> None:
+    """Fails if the masks of this process are not those of the other."""
+    masks = hashlib.sha256()
+    for name, mask in steps(module.student, Mask).items():
+        masks.update(name.encode() + mask.mask.numpy().tobytes())
+    found = [None] * trainer.world_size
+    torch.distributed.all_gather_object(found, masks.hexdigest())
+    assert len(set(found)) == 1 and len(found) == 2 and prune.sparsity > 0, found
 
 
 def compare(name: str, signals: str) -> list[str]:

@@ -30,6 +30,9 @@ prune:
   units: {{kind: Taylor, shape: neurons, drop: 0.2, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
   moved: {{kind: Movement, where: [head], sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
   read: {{kind: SparseGPT, where: [ffn], batches: 2, sparsity: {{kind: Steps, at: {{30%: 0.2}}}}}}
+  squared: {{kind: Fisher, where: [ffn], sparsity: {{kind: Cubic, to: 0.2, start: 10%, stop: 60%}}}}
+  scaled: {{kind: Wanda, where: [attention], batches: 2, sparsity: {{kind: Steps, at: {{40%: 0.2}}}}}}
+  chance: {{kind: Random, where: [head], sparsity: {{kind: Cubic, to: 0.2, stop: 60%}}}}
 quantize: {{start: 70%}}
 optimizer: {{lr: 1e-3, freeze: {{"*embeddings*": 70%}}}}
 trainer: {{max_epochs: 2, accelerator: cpu, devices: 2, log_every_n_steps: 1, enable_progress_bar: false}}

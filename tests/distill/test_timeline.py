@@ -5,7 +5,7 @@ import pytest
 from distill.config import load
 from distill.experiment import Experiment
 from distill.nodes import ConfigError
-from distill.timeline import entries, settled, table
+from distill.timeline import early, entries, settled, table
 from prune_schedules.schedule import Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
@@ -53,6 +53,23 @@ def test_several_pruners_are_told_apart_and_stairs_have_no_order(tmp_path):
 
 def test_what_is_frozen_is_on_it(tmp_path):
     assert ("frozen *embeddings*", 0, 60) in rows(read(tmp_path, **{"optimizer.freeze": '{"*embeddings*": 30%}'}))
+
+
+def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
+    given = {"losses": "{logits: {kind: Logits}}", "replace": "{kind: Linear, initial: 0.5, to: 1.0, stop: 60%}"}
+    late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
+    entries(read(tmp_path, **given | late), RUN)
+    early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
+    said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
+    with pytest.raises(ConfigError, match=said):
+        entries(read(tmp_path, **given | early), RUN)
+
+
+def test_rounding_before_masks_stand_is_told(tmp_path):
+    assert early(read(tmp_path).value, RUN) == []
+    assert early(read(tmp_path, quantize="null").value, RUN) == []
+    said = "quantize starts at step 100, while the masks of prune move until step 120"
+    assert early(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [said]
 
 
 def test_one_stair_is_a_jump(tmp_path):

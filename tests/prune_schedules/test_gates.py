@@ -127,6 +127,8 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     part.keep(keep)
     model.zero_grad()
     taylor.seen = None
+    for mask in steps(model, Mask).values():
+        mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
     masked = model(**inputs)
     masked.loss.backward()
@@ -144,6 +146,33 @@ def test_nothing_goes_before_gradients_were_seen(kind):
     with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
         kind(sparsity=Constant(0.5)).check(TIMELINE)
     kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
+
+
+@pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
+def test_a_step_that_overflowed_is_not_looked_at(kind):
+    """As the scaler of ``16-mixed`` leaves such a step out; where all were, weights are ranked by their size."""
+    pruner = kind(sparsity=LATER, shape="neurons", every=Moment("2 steps"))
+    model = one_step("bert", pruner, 3)
+    before = [score.clone() for score in pruner.scores()]
+    pruner.before_forward(4, TIMELINE, {})
+    model(**batch("bert")).loss.backward()
+    latent(pruner.parts[-1].reader).grad[0, 0] = torch.inf
+    pruner.before_step(4, TIMELINE)
+    assert all(map(torch.equal, pruner.scores(), before))
+    pruner.seen, sizes = None, pruner.parts[0].sent(latent)[0].square().mean(dim=1).sqrt()
+    torch.testing.assert_close(pruner.scores()[0], sizes)
+    pruner.update(7, TIMELINE)
+    assert 0 < pruner.sparsity_now() < 0.5
+
+
+def test_sums_that_were_loaded_follow_the_model():
+    """Lightning loads them before it moves the model, here to meta, where there are no numbers."""
+    pruner, again = Movement(sparsity=LATER, shape="heads"), Movement(sparsity=LATER, shape="heads")
+    one_step("bert", pruner, 3)
+    again.attach(tiny("bert"))
+    again.load_state(pruner.state())
+    again.heed([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
+    assert {score.device.type for score in again.scores()} == {"meta"}
 
 
 def test_movement_finds_the_weights_that_grow():
@@ -178,7 +207,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         return Prune(
             {
                 kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
-                for kind in (Movement, Taylor)
+                for kind in (Fisher, Movement, Taylor)
             }
         )
 

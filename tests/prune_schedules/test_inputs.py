@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from prune_schedules import SparseGPT, Wanda
+from prune_schedules import Prune, SparseGPT, Wanda
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.sparsegpt import remove
+from students import LowRank
 from students.families import blocks
-from students.weights import latent
+from students.weights import latent, out_axis
 from tests.families import FAMILIES, batch, tiny
+from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
 ONCE = Steps(at={"25%": 0.5})
@@ -17,12 +19,24 @@ ONCE = Steps(at={"25%": 0.5})
 
 def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
     """A model that has read one batch, with masks made of it."""
-    model = tiny(name).eval()
+    model = hear(tiny(name).eval(), pruner)
+    listen(model, pruner, inputs)
+    return model
+
+
+def hear(model: torch.nn.Module, pruner) -> torch.nn.Module:
+    """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
     pruner.attach(model)
+    for part in pruner.parts:
+        part.reader.training = True
+    return model
+
+
+def listen(model: torch.nn.Module, pruner, inputs: dict) -> None:
+    """One batch is read before masks are due."""
     pruner.before_forward(4, TIMELINE, inputs)
     model(**inputs)
     pruner.before_step(4, TIMELINE)
-    return model
 
 
 def padded(name: str) -> dict:
@@ -55,6 +69,24 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
     assert pruner.seen == {}
 
 
+@pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
+@pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_wanda_of_units_is_over_the_weights_that_send_them(name, low_rank, shape):
+    """Of a layer in two factors the first; of whole branches, whose bias goes with them, the weights alone."""
+    model, pruner, inputs = tiny(name), Wanda(sparsity=ONCE, shape=shape, scope="global"), padded(name)
+    if low_rank:
+        model = LowRank(share=0.9, where=["attention", "ffn"]).build(model, None, None)
+    model = hear(model.eval(), pruner)
+    listen(model, pruner, inputs)
+    for part, found in zip(pruner.parts, pruner.scores(), strict=True):
+        weighted = latent(part.reader).movedim(out_axis(part.reader), 0) * pruner.seen[part.reader].sqrt()
+        units = weighted.T.reshape(part.total, -1)
+        torch.testing.assert_close(found, units.square().mean(dim=1).sqrt())
+    pruner.update(5, TIMELINE)
+    assert 0 < pruner.sparsity_now() <= 0.5
+
+
 def _ffn(model) -> list:
     pruner = Wanda(sparsity=ONCE, where=["ffn"])
     return pruner.find(model)
@@ -66,15 +98,23 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
     pruner = Wanda(sparsity=ONCE)
     read(name, pruner, inputs)
     halves = Wanda(sparsity=ONCE)
-    model = tiny(name).eval()
-    halves.attach(model)
+    model = hear(tiny(name).eval(), halves)
     for rows in (slice(0, 1), slice(1, None)):
         part = {key: value[rows] for key, value in inputs.items()}
-        halves.before_forward(4, TIMELINE, part)
-        model(**part)
-        halves.before_step(4, TIMELINE)
+        listen(model, halves, part)
     for one, other in zip(pruner.scores(), halves.scores(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_validation_is_not_listened_to():
+    """One between two batches of a step has other rows, and another mask."""
+    pruner, inputs = Wanda(sparsity=ONCE), padded("bert")
+    model = read("bert", pruner, inputs)
+    before = [scores.clone() for scores in pruner.scores()]
+    pruner.before_forward(4, TIMELINE, inputs)
+    model.eval()(**batch("bert", size=1))
+    pruner.before_step(4, TIMELINE)
+    assert all(map(torch.equal, pruner.scores(), before))
 
 
 def test_inputs_are_gathered_just_before_masks_are_due():
@@ -87,6 +127,19 @@ def test_inputs_are_gathered_just_before_masks_are_due():
         pruner.before_forward(step, TIMELINE, batch("bert"))
         listens.append(any(module._forward_pre_hooks for module in model.modules()))
     assert [step for step, listening in enumerate(listens) if listening] == [8, 9, 12, 13]
+
+
+def test_norms_that_were_loaded_follow_the_model():
+    """Lightning loads them before it moves the model, here to meta, where there are no numbers."""
+    pruner, again, model = Wanda(sparsity=ONCE), Wanda(sparsity=ONCE), tiny("bert")
+    read("bert", pruner, padded("bert"))
+    again.attach(model)
+    again.load_state(pruner.state())
+    model.to("meta")
+    assert {scores.device.type for scores in again.scores()} == {"meta"}
+    again._fresh = {reader: norms.to("meta") for reader, norms in again.seen.items()}
+    again.before_step(5, TIMELINE)
+    assert {norms.device.type for norms in again.seen.values()} == {"meta"}
 
 
 def reference(weight: np.ndarray, gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -111,6 +164,24 @@ def test_sparsegpt_is_obs_on_the_columns_not_yet_done():
     plain = weight * kept.numpy()
     error = np.linalg.norm((weight - changed.numpy()) @ inputs.T)
     assert error < np.linalg.norm((weight - plain) @ inputs.T)
+
+
+@pytest.mark.parametrize("columns, group", [(12, 4), (12, 3), (132, 6)])
+def test_sparsegpt_chooses_of_each_group_when_those_before_it_are_done(columns, group):
+    """Half of every group, by what they cost as they are by then (OBS: w^2 over the inverse's diagonal)."""
+    rng = np.random.default_rng(0)
+    gram = np.cov(rng.normal(size=(columns, columns)) @ rng.normal(size=(columns, 400)))
+    weight = rng.normal(size=(5, columns))
+    changed, kept = remove(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
+    expected, gone = np.ones_like(weight, dtype=bool), group // 2
+    damped = gram + 0.01 * np.mean(np.diag(gram)) * np.eye(columns)
+    for start in range(0, columns, group):
+        now = reference(weight, gram, np.where(np.arange(columns) < start, expected, True))
+        cost = [now[:, j] ** 2 / np.linalg.inv(damped[j:, j:])[0, 0] for j in range(start, start + group)]
+        for row, first in enumerate(np.argsort(np.stack(cost, 1), axis=1)[:, :gone]):
+            expected[row, start + first] = False
+    assert (kept.numpy() == expected).all()
+    np.testing.assert_allclose(changed.numpy(), reference(weight, gram, expected) * expected, atol=1e-9)
 
 
 def test_sparsegpt_loses_less_than_wanda_and_magnitude():
@@ -140,6 +211,19 @@ def test_sparsegpt_on_a_model(name, scope):
         kept = module.weight != 0
         assert not torch.equal(module.weight[kept], old[kept])
     assert model(**batch(name)).logits.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path):
+    def make() -> Prune:
+        read = Wanda(sparsity=Steps(at={"6 steps": 0.5}), batches=3, where=["ffn"])
+        solved = SparseGPT(sparsity=Steps(at={"7 steps": 0.5}), batches=3, where=["attention"])
+        return Prune({"read": read, "solved": solved})
+
+    whole = resumable(tmp_path, make, (4, 5, 6))
+    seen = {start: whole.saved(start)["callbacks"]["Prune"]["seen"] for start in (3, 4, 5, 6, 7)}
+    gathering = {start: sorted(name for name, state in found.items() if state) for start, found in seen.items()}
+    assert gathering == {3: [], 4: ["read"], 5: ["read", "solved"], 6: ["solved"], 7: []}
 
 
 @pytest.mark.parametrize(

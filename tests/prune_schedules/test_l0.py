@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prune_schedules import L0, Prune
+from prune_schedules import L0, Prune, Random
 from prune_schedules.l0 import closing, hard_concrete, open_probability
 from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Steps, Timeline
@@ -149,8 +149,6 @@ def test_training_sees_gates_and_evaluation_masks():
     ((module, name),) = part.gates
     scale = getattr(module.train(), name) / latent(module, name)
     assert ((scale > 0.001) & (scale < 0.999)).any()
-    for mask in steps(model, Mask).values():
-        mask.idle = False  # what is validated comes after a step
     assert torch.equal(getattr(module.eval(), name), latent(module, name) * part.masks[module, name].mask)
 
 
@@ -166,6 +164,43 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
     masks = list(steps(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
     assert all(mask.factor is None and not mask.idle and not mask.straight for mask in masks)
+
+
+@pytest.mark.parametrize("shape", ["elements", "heads", "hidden"])
+def test_a_model_may_move_when_its_gates_are_made(shape, monkeypatch):
+    """Lightning moves it after ``setup``. Of a model on meta there are no numbers: its gradients are made up."""
+    model, pruner = tiny("bert"), L0(sparsity=LATER, shape=shape)
+    pruner.attach(model)
+    model.to("meta")
+    pruner.before_forward(8, TIMELINE, {})
+    assert {mask.factor.device.type for mask in steps(model, Mask).values() if mask.factor is not None} == {"meta"}
+    real = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape) if self.is_meta else real(self))
+    pruner.heed([torch.empty(gates.shape, device="meta") for gates in pruner._drawn], 8, TIMELINE)
+    assert all(logits.device.type == "cpu" and logits.any() for logits in pruner.logits)
+    saved, again = pruner.state(), L0(sparsity=LATER, shape=shape)
+    again.attach(tiny("bert").to("meta"))
+    again.load_state(saved)
+    assert all(map(torch.equal, again.logits, pruner.logits))
+
+
+@pytest.mark.parametrize("shape", ["elements", "heads"])
+def test_what_is_left_out_lies_where_the_model_is(shape):
+    model, pruner = tiny("bert"), Random(sparsity=Constant(0.5), shape=shape, drop=Constant(0.5))
+    pruner.attach(model.to("meta"))
+    pruner.before_forward(0, TIMELINE, {})
+    assert {mask.factor.device.type for mask in steps(model, Mask).values() if mask.factor is not None} == {"meta"}
+    assert {scores.device.type for scores in pruner.scores()} == {"cpu"}
+
+
+def test_a_step_that_overflowed_moves_no_gate():
+    model, pruner = tiny("bert"), L0(sparsity=LATER, shape="heads")
+    pruner.attach(model)
+    at_step(model, pruner, 8)
+    latent(pruner.parts[0].reader).grad[0, 0] = torch.nan
+    pruner.before_step(8, TIMELINE)
+    assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
+    assert all(mask.factor is None and not mask.idle for mask in steps(model, Mask).values())
 
 
 def test_two_seeds_draw_other_gates():

@@ -61,6 +61,30 @@ def test_the_schedule_is_followed_and_its_end_is_met():
         assert sparsity == sum(round(share * size) for size in sizes) / sum(sizes)
 
 
+@pytest.mark.parametrize(
+    "sparsity, shares",
+    [
+        (Cubic(initial=0.5, to=0.8, start=Moment("50%")), {0: 0.5, 40: 0.5, 100: 0.8}),
+        (Steps(initial=0.25, at={"50%": 0.5}), {0: 0.25, 49: 0.25, 50: 0.5}),
+    ],
+)
+def test_what_is_removed_initially_goes_at_once(sparsity, shares):
+    _, pruner = attached("bert", sparsity=sparsity)
+    for step in range(101):
+        pruner.update(step, TIMELINE)
+        if step in shares:
+            assert pruner.sparsity_now() == pytest.approx(shares[step], abs=1e-3)
+
+
+def test_a_share_in_groups_is_one_that_comes_out():
+    for share, scope in ((0.5, 4), (0.75, 64), (0.333333, 3), (1.0, 7), (0.0, 5)):
+        Magnitude(sparsity=Cubic(to=share), scope=scope).check(TIMELINE)
+    Magnitude(sparsity=Steps(at={"10%": 0.3, "50%": 0.5}), scope=4).check(TIMELINE)
+    for share, scope, said in ((0.7, 4, "0.75"), (0.3, 3, "0.333333"), (0.1, 4, "0"), (0.99, 64, "0.984375")):
+        with pytest.raises(ValueError, match=f"^sparsity: ends at {share}; of groups of {scope} that is {said}: write"):
+            Magnitude(sparsity=Cubic(to=share), scope=scope).check(TIMELINE)
+
+
 def test_nothing_is_computed_when_nothing_is_due():
     class Silent(Scored):
         def scores(self):
@@ -90,7 +114,7 @@ def test_stairs_and_short_runs_are_met_too():
     "kind", [Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda], ids=lambda k: k.__name__
 )
 def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
-    model = tiny("bert").eval()
+    model = tiny("bert").train()
     there_and_back = Steps(at={"0 steps": 0.0, "2 steps": 0.5, "3 steps": 0.0})
     pruner, masked = kind(sparsity=there_and_back, every=Moment("1 steps")), []
     pruner.attach(model)
@@ -147,6 +171,7 @@ def three_shapes() -> Prune:
             "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
             "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
             "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
+            "chance": Random(sparsity=Cubic(to=0.5, **window), shape="heads"),
         }
     )
 
