@@ -163,10 +163,18 @@ class Joint(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
         task: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """The outputs together, as ``logits``."""
-        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        named = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "decoder_input_ids": decoder_input_ids,
+            "decoder_attention_mask": decoder_attention_mask,
+        }
         given, batch = {name: value for name, value in named.items() if value is not None}, {"task": task}
         if self.choose == "task":
             name, _ = self.run.of(batch)

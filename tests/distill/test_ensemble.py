@@ -12,7 +12,7 @@ from distill import run
 from distill.config import ConfigError
 from distill.ensemble import Ensemble, Joint, Teachers, joined, together
 from distill.measure import sizes, torch_predict
-from distill.tasks import CausalLM, Classification, MultiTask, Regression
+from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
 from distill.tasks.classes import Classes
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals
@@ -107,6 +107,15 @@ def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     data, joint = batch("bert"), Joint(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
     assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
+
+
+def test_the_joint_model_of_decoders_with_a_text_of_their_own():
+    models = {name: tiny("t5", layers=layers, head="language").eval() for name, layers in (("a", 1), ("b", 2))}
+    task = Seq2Seq(data="x", source="left", target="right")
+    task.tokenizer, data = range(90), batch("t5", head="language")
+    found = torch_predict(Joint(models, [1.0, 1.0], "mean", task))(data)
+    each = [torch_predict(model)(data)[..., :90] for model in models.values()]
+    torch.testing.assert_close(found, together(each, [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(
