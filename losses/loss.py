@@ -82,18 +82,22 @@ class PerPrediction(Loss):
         return predicted(batch).sum()
 
 
+def of_numbers(batch: dict[str, Tensor]) -> bool:
+    """Whether the labels are real numbers, as in a regression."""
+    return "labels" in batch and batch["labels"].is_floating_point()
+
+
 def predicted(batch: dict[str, Tensor]) -> Tensor:
     """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
-    labels = batch.get("labels")
-    if labels is None or labels.is_floating_point():
+    if "labels" not in batch or of_numbers(batch):
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
-    return labels != IGNORED
+    return batch["labels"] != IGNORED
 
 
 def known(batch: dict[str, Tensor]) -> Tensor:
     """True where a prediction is asked and its label is known, in the shape of the labels."""
     labels = batch["labels"]
-    return ~labels.isnan() if labels.is_floating_point() else (labels != IGNORED) & (labels != UNKNOWN)
+    return ~labels.isnan() if of_numbers(batch) else (labels != IGNORED) & (labels != UNKNOWN)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
