@@ -46,6 +46,34 @@ def test_pairs_and_triples_against_a_loop(sizes):
         assert not found[row, size:].any()
 
 
+@pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-5, 1e-4])
+@pytest.mark.parametrize("whose", ["student", "teacher", "both"])
+def test_items_that_are_one_and_the_same_have_no_angle(whose, gap):
+    states = torch.randn(2, 1, 6, 8, generator=DRAW)
+    far = {"student": states[0].clone(), "teacher": states[1].clone()}
+    near = {name: state.clone() for name, state in far.items()}
+    for name in near if whose == "both" else [whose]:
+        near[name][:, 2] = near[name][:, 1] + gap * torch.randn(8, generator=DRAW)
+    sizes = []
+    for items in (far, near):
+        student = items["student"].requires_grad_()
+        contextual(student, items["teacher"], torch.ones(1, 6).bool()).sum().backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[1] < 3 * sizes[0]
+
+
+def test_a_triple_without_an_angle_adds_nothing():
+    student, teacher = torch.randn(2, 3, 4, generator=DRAW)
+    student[1] = student[0]  # of the three triples the one at the last item is left, between two equal edges
+    mine, theirs = student.numpy(), teacher.numpy()
+    gaps = {pair: (cosine(*mine[list(pair)]) - cosine(*theirs[list(pair)])) ** 2 for pair in ((0, 1), (0, 2), (1, 2))}
+    angle = (1 - cosine(*(theirs[:2] - theirs[2]))) ** 2
+    expected = [sum(gap for pair, gap in gaps.items() if item in pair) / 2 + angle * (item == 2) for item in range(3)]
+    np.testing.assert_allclose(
+        contextual(student[None], teacher[None], torch.ones(1, 3).bool())[0], expected, rtol=1e-4
+    )
+
+
 def test_turning_scaling_and_widening_the_space_changes_nothing():
     states = torch.randn(2, 6, 4, generator=DRAW)
     turn = torch.linalg.qr(torch.randn(7, 4, generator=DRAW))[0]
