@@ -18,10 +18,11 @@ def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
 
 def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """``beta (1 - rho(p_T, p_S))`` over the classes of an example, plus ``gamma`` times the same over the examples of a
-    class, mean over the classes; times T squared, [N] of logits [N, C].
+    class, mean over the classes; times T squared, [N] of logits [N, C]. A single example correlates with none.
     """
     q, p = ((logits.float() / temperature).softmax(-1) for logits in (student, teacher))
-    return temperature**2 * (beta * pearson_distance(q, p) + gamma * pearson_distance(q, p, dim=0).mean())
+    within = pearson_distance(q, p, dim=0).mean() if len(q) > 1 else 0.0
+    return temperature**2 * (beta * pearson_distance(q, p) + gamma * within)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -154,9 +154,11 @@ def test_correlation_takes_no_note_of_scale_and_shift():
 
 def test_a_batch_of_one_correlates_within_no_class():
     one = POINTS[:, :1].float().requires_grad_()
-    value = dist(one[0], one[1].detach())
+    value = dist(one[0], one[1].detach(), 2.0, beta=3.0)
     value.sum().backward()
     assert one.grad.isfinite().all()
+    torch.testing.assert_close(value, 4.0 * 3.0 * pearson_distance(*(one / 2).softmax(-1)))
+    assert float(dist(one[0], one[0]).detach()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
