@@ -77,6 +77,10 @@ class Contextual(OnLayers):
     layers: Layers = "uniform"
     over: Literal["tokens", "layers", "examples"] = "tokens"
 
+    @property
+    def among_examples(self) -> bool:
+        return self.over == "examples"
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks for the layers that are compared.
 

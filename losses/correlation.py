@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.logits import Softened
+from losses.loss import check_factors
 
 
 def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
@@ -40,6 +41,10 @@ class DIST(Softened):
 
     beta: float = 1.0
     gamma: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_factors(beta=self.beta, gamma=self.gamma)
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         return dist(student, teacher, self.now["temperature"], self.beta, self.gamma)

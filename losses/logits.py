@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -73,10 +74,12 @@ class LogitsMSE(OnLogits):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.noise < 0:
-            raise ValueError(f"noise: must be at least 0, not {self.noise}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be a number of at least 0, not {self.noise}")
         if not 0 <= self.noisy <= 1:
             raise ValueError(f"noisy: is a share, from 0 to 1, not {self.noisy}")
+        if self.noise and not self.noisy:
+            raise ValueError(f"noisy: at 0 the teacher is noisy for no prediction, and noise is {self.noise}")
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if self.noise:

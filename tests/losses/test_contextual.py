@@ -163,6 +163,7 @@ def test_one_layer_is_related_to_none(layers):
         set_up(Contextual(over="layers", layers=layers), *pair("bert"))
 
 
-def test_a_wrong_temperature():
-    with pytest.raises(ValueError, match="temperature: must be above 0"):
-        Contrastive(temperature=0.0)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_wrong_temperature(temperature):
+    with pytest.raises(ValueError, match="^temperature: must be a number above 0"):
+        Contrastive(temperature=temperature)

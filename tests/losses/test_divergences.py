@@ -1,5 +1,7 @@
 """The divergences, against scipy in float64, and the identities that need no data."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
 from losses import (
+    DIST,
     DKD,
     JensenShannon,
     Logits,
@@ -168,8 +171,16 @@ def test_a_batch_of_one_correlates_within_no_class():
         (SkewKL, {"alpha": 1.0}, r"alpha: must lie in \[0, 1\), not 1.0"),
         (Logits, {"top_k": 0}, "top_k: 0 leaves no distribution"),
         (Logits, {"top_k": 1, "tail": False}, "top_k: 1 leaves no distribution"),
-        (LogitsMSE, {"noise": -1.0}, "noise: must be at least 0"),
-        (LogitsMSE, {"noisy": 1.5}, "noisy: is a share"),
+        (LogitsMSE, {"noise": -1.0}, "^noise: must be a number of at least 0"),
+        (LogitsMSE, {"noise": math.nan}, "^noise: must be a number of at least 0, not nan"),
+        (LogitsMSE, {"noisy": 1.5}, "^noisy: is a share"),
+        (LogitsMSE, {"noise": 0.1, "noisy": 0.0}, "^noisy: at 0 the teacher is noisy for no prediction"),
+        (DKD, {"alpha": -1.0}, "^alpha: must be a number of at least 0, not -1.0"),
+        (DKD, {"beta": math.nan}, "^beta: must be a number of at least 0, not nan"),
+        (DKD, {"alpha": 0.0, "beta": 0.0}, "^alpha: with alpha and beta at 0 nothing is compared"),
+        (DIST, {"beta": -1.0}, "^beta: must be a number of at least 0"),
+        (DIST, {"gamma": -0.5}, "^gamma: must be a number of at least 0, not -0.5"),
+        (DIST, {"beta": 0.0, "gamma": 0.0}, "^beta: with beta and gamma at 0 nothing is compared"),
     ],
 )
 def test_a_wrong_field(kind, fields, said):
