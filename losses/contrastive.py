@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PretrainedConfig
 
-from losses.hidden import Projected, at_positions
+from losses.hidden import Projected, at_positions, check_first
 from losses.loss import PerExample, product
 from losses.pairing import Layers
 from students.trace import Trace
@@ -45,6 +46,15 @@ class Contrastive(PerExample, Projected):
     @property
     def among_examples(self) -> bool:
         return True
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if the state that stands for a text has seen nothing of it.
+        """
+        super().setup(student, teacher)
+        check_first(self.positions, self.stack, student, teacher)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
