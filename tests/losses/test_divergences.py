@@ -188,6 +188,31 @@ def test_a_wrong_field(kind, fields, said):
         kind(**fields)
 
 
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (Logits(), lambda p, q: entropy(p, q)),
+        (ReverseKL(), lambda p, q: entropy(q, p)),
+        (SkewKL(alpha=0.2), lambda p, q: entropy(p, 0.2 * p + 0.8 * q)),
+        (SkewReverseKL(alpha=0.2), lambda p, q: entropy(q, 0.8 * p + 0.2 * q)),
+        (
+            JensenShannon(beta=0.3),
+            lambda p, q: 0.3 * entropy(p, 0.3 * p + 0.7 * q) + 0.7 * entropy(q, 0.3 * p + 0.7 * q),
+        ),
+        (TotalVariation(), lambda p, q: np.abs(p - q).sum() / 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_class_says_which_of_the_two_is_the_teacher(loss, expected):
+    loss.temperature = Constant(2.0)
+    loss.at(0, Timeline(10, 5))
+    student, teacher = POINTS
+    found = loss.distance(student, teacher, None)
+    p, q = (softmax(z.numpy() / 2, -1) for z in (teacher, student))
+    rows = [2.0**loss.power * expected(a, b) for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(found, rows, rtol=1e-4)
+
+
 def test_a_noisy_teacher_moves_so_much_and_so_many():
     loss, z = LogitsMSE(noise=0.5, noisy=0.25), torch.ones(4000, 3)
     with torch.random.fork_rng(devices=[]):
