@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from losses import Contextual, Contrastive, Flow, HiddenMSE
+from losses import Contextual, Contrastive, Flow, HiddenMSE, Loss
 from losses.contextual import contextual
 from losses.contrastive import info_nce
 from losses.flow import flow
@@ -20,6 +20,12 @@ DRAW = torch.Generator().manual_seed(0)
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+
+
+def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
+    """What a loss makes of the student's states before it compares them, in float64."""
+    linear = loss.projections[str(layer)]
+    return state.detach().double() @ linear.weight.detach().double().T + linear.bias.detach().double()
 
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
@@ -115,6 +121,22 @@ def test_flow_against_a_loop():
         np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_flow_of_two_models_against_a_loop():
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(Flow(layers={0: 0, 1: 2, 2: 4}), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    mine = {s: projected(loss, s, seen.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
+    theirs = {t: taught.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
+    expected = 0.0
+    for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
+        for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
+            ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
+            other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
+            expected += ((ours - other) ** 2).mean()
+    value, count = loss(seen, taught, data)
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
+
+
 @pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
 def test_a_flow_needs_two_layers_in_a_row(layers):
     with pytest.raises(ValueError, match=r"^layers: a flow runs from layer to layer"):
@@ -131,13 +153,20 @@ def test_contrast_against_a_loop():
     torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
 
 
-def test_contrast_sums_over_examples_and_teaches():
+@pytest.mark.parametrize("positions", ["first", "mean"])
+def test_contrast_sums_over_examples_and_teaches(positions):
     student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Contrastive(), student, teacher)
+    loss = set_up(Contrastive(temperature=0.3, positions=positions), student, teacher)
     seen, taught = look(loss, student, teacher, data)
+    sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
+    mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
+    states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
+    targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
+    scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
+    expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
     value, count = loss(seen, taught, data)
     value.backward()
-    assert value > 0 and count == loss.count(data) == 3
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
     assert all(parameter.grad.any() for parameter in loss.parameters())
     (state,) = seen.hidden.values()
     assert not state.grad[data["attention_mask"] == 0].any()
