@@ -57,7 +57,8 @@ class CachedTeacher:
         """The signals of one batch, whose ``row`` [B] says which rows it holds.
 
         Raises:
-            ValueError: if a row does not hold the tokens that were there when the cache was made.
+            ValueError: if a row does not hold the tokens that were there when the cache was made, or a state is too
+                large for float16.
         """
         rows, config = batch["row"].cpu().numpy(), self.teacher.model.config
         if signals.attention:
@@ -98,10 +99,14 @@ class CachedTeacher:
 
     def _write(self, trace: Trace, rows: np.ndarray, valid: dict[str, Tensor]) -> dict[str, tuple]:
         """Keeps what the teacher said; values first, keys after them."""
-        found = {
-            f"{stack}-{layer}": packed(state, valid[stack], self.width).half()
-            for (stack, layer), state in trace.hidden.items()
-        }
+        found = {}
+        for (stack, layer), state in trace.hidden.items():
+            state = packed(state, valid[stack], self.width)
+            found[f"{stack}-{layer}"] = half = state.half()
+            if (half.isinf() & state.isfinite()).any():
+                most = f"{torch.finfo(half.dtype).max:,.0f}"
+                where = f"layer {layer} of the {stack} has states beyond {most}, the most that the cache can hold"
+                raise ValueError(f"teacher.cache: {where}; write cache: false")
         if trace.logits is not None:
             whole = trace.logits.ndim == 2
             found["logits"] = (trace.logits if whole else packed(trace.logits, _spoken(valid), self.width)).float()

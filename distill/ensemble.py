@@ -59,8 +59,7 @@ def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean"
     Of distributions, the log of the mean of the probabilities, weighted (You et al. 2017, KDD); or, with ``confident``,
     the logits of whichever is surest of its likeliest class. Of single numbers, their weighted mean.
     """
-    width = min(part.shape[-1] for part in logits)  # vocabularies may be padded to different round sizes
-    stacked = torch.stack([part[..., :width] for part in logits]).float()
+    stacked = torch.stack(logits).float()
     shares = torch.tensor(weights, device=stacked.device) / sum(weights)
     shares = shares.view(-1, *[1] * logits[0].ndim)
     if stacked.shape[-1] == 1:
@@ -70,6 +69,13 @@ def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean"
         return (log_p + shares.log()).logsumexp(0)
     surest = log_p.max(-1, keepdim=True).values.argmax(0, keepdim=True)
     return stacked.gather(0, surest.expand_as(stacked[:1]))[0]
+
+
+def joined(logits: list[Tensor], weights: list[float], choose: Choose, task: Task, batch: dict[str, Tensor]) -> Tensor:
+    """The same of what the models give, where the task takes it from them: what is no output of this batch, as another
+    task's head or a vocabulary's padding, has no share in a distribution.
+    """
+    return task.widen(together([task.select(part, batch) for part in logits], weights, choose), batch)
 
 
 class Ensemble:
@@ -108,7 +114,8 @@ class Ensemble:
                     stack = f"{name}/{site}" if kind == "valid" else (f"{name}/{site[0]}", site[1])
                     getattr(merged, kind)[stack] = value
         if signals.logits:
-            merged.logits = together([traces[name].logits for name in self.members], self.weights, self.choose)
+            logits = [traces[name].logits for name in self.members]
+            merged.logits = joined(logits, self.weights, self.choose, self.task, batch)
         return merged
 
     def _own_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
@@ -116,7 +123,7 @@ class Ensemble:
         name, _ = self.task.of(batch)
         trace = self.members[name].trace(batch, signals)
         if trace.logits is not None:
-            trace.logits = self.task.widen(trace.logits, name)
+            trace.logits = self.task.widen(trace.logits, batch)
         return trace
 
 
@@ -156,17 +163,25 @@ class Joint(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
         task: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """The outputs together, as ``logits``."""
-        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: value for name, value in named.items() if value is not None}
+        named = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "decoder_input_ids": decoder_input_ids,
+            "decoder_attention_mask": decoder_attention_mask,
+        }
+        given, batch = {name: value for name, value in named.items() if value is not None}, {"task": task}
         if self.choose == "task":
-            name, _ = self.run.of({"task": task})
+            name, _ = self.run.of(batch)
             model = self.models[self.names.index(name)]
-            return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, name))
+            return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, batch))
         logits = [outputs(model(**inputs(model, given))) for model in self.models]
-        return SequenceClassifierOutput(logits=together(logits, self.weights, self.choose))
+        return SequenceClassifierOutput(logits=joined(logits, self.weights, self.choose, self.run, batch))
 
     def set_attn_implementation(self, name: str) -> None:
         """Of all models."""

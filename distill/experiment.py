@@ -109,6 +109,9 @@ class Experiment:
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         self._check_teachers()
+        for name, loss in self.losses.items():
+            if loss.among_examples and self.task.batch_size < 2:
+                raise ValueError(f"task: batch_size: of one example {name}, which compares it with others, is always 0")
         self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
         if self.replace and not self.teacher:
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")

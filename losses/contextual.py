@@ -25,26 +25,36 @@ def cosines(states: Tensor) -> Tensor:
     return product(normal, normal.mT)
 
 
-def angles(states: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """``cos`` of the angle at an item between two neighbours, [G, n, 4, 4] of [G, n, H], and where both exist."""
+NEAR = 1e-3
+"""Items less than this share of their norm apart are one and the same: which way the other lies is left to rounding,
+and the gradient of it grows as one over the distance.
+"""
+
+
+def angles(states: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``cos`` of the angle at an item between two neighbours, [G, n, 4, 4] of [G, n, H]; where both exist; and where
+    both are apart from it.
+    """
     padded, there = F.pad(states.float(), (0, 0, REACH, REACH)), F.pad(present, (REACH, REACH))
     size, offsets = states.shape[1], [o for o in range(2 * REACH + 1) if o != REACH]
     edges = torch.stack([padded[:, o : o + size] for o in offsets], 2) - states.float()[:, :, None]
+    apart = edges.detach().norm(dim=-1) > NEAR * states.detach().float().norm(dim=-1, keepdim=True)
     edges = F.normalize(edges, dim=-1)
     both = torch.stack([there[:, o : o + size] for o in offsets], 2) & present[:, :, None]
     exists = (both[..., None] & both[..., None, :]).triu(1)
-    return product(edges, edges.mT), exists
+    return product(edges, edges.mT), exists, apart[..., None] & apart[..., None, :]
 
 
 def contextual(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
     """Squared error of the cosines, mean over the other items, plus that of the angles, mean over the triples: [G, n].
 
     Of items [G, n, H_S] and [G, n, H_T]; the widths may differ. Items that are not ``present`` [G, n] count nothing.
+    A triple of which an edge vanishes in either model has no angle there: it adds 0, and is one of those of the mean.
     """
     others = (present[:, :, None] & present[:, None, :]) & ~torch.eye(present.shape[1], device=present.device).bool()
     pairs = torch.where(others, cosines(student) - cosines(teacher), 0.0).square()
-    (mine, exists), (theirs, _) = angles(student, present), angles(teacher, present)
-    triples = torch.where(exists, mine - theirs, 0.0).square()
+    (mine, exists, apart), (theirs, _, other) = angles(student, present), angles(teacher, present)
+    triples = torch.where(exists & apart & other, mine - theirs, 0.0).square()
     return pairs.sum(-1) / others.sum(-1).clamp(min=1) + triples.sum((-1, -2)) / exists.sum((-1, -2)).clamp(min=1)
 
 
@@ -55,6 +65,7 @@ class Contextual(OnLayers):
     Over ``tokens`` it is CKD's word relation and over ``layers`` its layer-transforming relation (Park, Kim, Yang 2021,
     arXiv 2109.08359), with squared errors; over ``examples`` it is the representational distance of McClure and
     Kriegeskorte (2016, arXiv 1511.03979), with cosines, and depends on how rows are batched. No projection is needed.
+    Angles at items that are one and the same in either model (repeated first tokens, blocks that do nothing) add 0.
 
     Args:
         over: what is related: the tokens of a text, in each pair of layers; the compared layers of a token; or the
@@ -65,6 +76,10 @@ class Contextual(OnLayers):
 
     layers: Layers = "uniform"
     over: Literal["tokens", "layers", "examples"] = "tokens"
+
+    @property
+    def among_examples(self) -> bool:
+        return self.over == "examples"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks for the layers that are compared.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PretrainedConfig
 
-from losses.hidden import Projected, at_positions
+from losses.hidden import Projected, at_positions, check_first
 from losses.loss import PerExample, product
 from losses.pairing import Layers
 from students.trace import Trace
@@ -38,8 +40,21 @@ class Contrastive(PerExample, Projected):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.temperature <= 0:
-            raise ValueError(f"temperature: must be above 0, not {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: must be a number above 0, not {self.temperature}")
+
+    @property
+    def among_examples(self) -> bool:
+        return True
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if the state that stands for a text has seen nothing of it.
+        """
+        super().setup(student, teacher)
+        check_first(self.positions, self.stack, student, teacher)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.logits import Softened
+from losses.loss import check_factors
 
 
 def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
@@ -18,10 +19,11 @@ def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
 
 def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """``beta (1 - rho(p_T, p_S))`` over the classes of an example, plus ``gamma`` times the same over the examples of a
-    class, mean over the classes; times T squared, [N] of logits [N, C].
+    class, mean over the classes; times T squared, [N] of logits [N, C]. A single example correlates with none.
     """
     q, p = ((logits.float() / temperature).softmax(-1) for logits in (student, teacher))
-    return temperature**2 * (beta * pearson_distance(q, p) + gamma * pearson_distance(q, p, dim=0).mean())
+    within = pearson_distance(q, p, dim=0).mean() if len(q) > 1 else 0.0
+    return temperature**2 * (beta * pearson_distance(q, p) + gamma * within)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -39,6 +41,10 @@ class DIST(Softened):
 
     beta: float = 1.0
     gamma: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_factors(beta=self.beta, gamma=self.gamma)
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         return dist(student, teacher, self.now["temperature"], self.beta, self.gamma)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losses.divergences import kl
 from losses.logits import Softened
+from losses.loss import check_factors
 
 
 def dkd(
@@ -47,6 +48,10 @@ class DKD(Softened):
 
     alpha: float = 1.0
     beta: float = 8.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_factors(alpha=self.alpha, beta=self.beta)
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         return dkd(student, teacher, labels, self.now["temperature"], self.alpha, self.beta)

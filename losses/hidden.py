@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from losses.pairing import OnLayers, StateLayers
-from students.families import width
+from students.families import find_stack, is_causal, width
 from students.trace import Trace
 
 Positions = Literal["tokens", "first", "mean"]
@@ -86,6 +86,15 @@ class OnHidden(Projected):
     layers: StateLayers = "uniform"
     positions: Positions = "tokens"
 
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if the state that stands for a text has seen nothing of it.
+        """
+        super().setup(student, teacher)
+        check_first(self.positions, self.stack, student, teacher)
+
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
         valid = self.valid(batch)
@@ -113,6 +122,12 @@ class OnHidden(Projected):
         else:
             total = self.pairing.total(lambda s, t: self.distance(states[s], targets[t]).sum())
         return total, self.count(batch)
+
+
+def check_first(positions: Positions, stack: str | None, *models: PretrainedConfig) -> None:
+    """Raises ValueError if the first token is to stand for its text where it sees nothing that comes after it."""
+    if positions == "first" and any(is_causal(config, find_stack(config, stack)[0]) for config in models):
+        raise ValueError("positions: the first token of a decoder has seen no other; use mean, or tokens")
 
 
 def mixed(state: Tensor, targets: Tensor) -> Tensor:
@@ -147,7 +162,8 @@ class HiddenCosine(OnHidden):
 
 @dataclass(kw_only=True, eq=False)
 class PatientHidden(OnHidden):
-    """Squared distance of normalised states, of the first token (PKD, Sun et al. 2019, arXiv 1908.09355).
+    """Squared distance of normalised states, of the first token (PKD, Sun et al. 2019, arXiv 1908.09355); of decoders,
+    whose first token has seen no other, with ``positions: mean`` or ``tokens``.
 
     With ``layers: random, positions: mean`` it is RAIL-KD (Haidar et al. 2021, arXiv 2109.10164).
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from losses.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
-from losses.loss import PerPrediction, known, predicted
+from losses.loss import PerPrediction, known, of_numbers, predicted
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.trace import Signals, Trace
 
@@ -73,10 +74,12 @@ class LogitsMSE(OnLogits):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.noise < 0:
-            raise ValueError(f"noise: must be at least 0, not {self.noise}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be a number of at least 0, not {self.noise}")
         if not 0 <= self.noisy <= 1:
             raise ValueError(f"noisy: is a share, from 0 to 1, not {self.noisy}")
+        if self.noise and not self.noisy:
+            raise ValueError(f"noisy: at 0 the teacher is noisy for no prediction, and noise is {self.noise}")
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if self.noise:
@@ -98,7 +101,7 @@ class Softened(OnLogits):
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The number of predictions; none where, of several tasks, it is a batch of numbers."""
-        return super().count(batch) * (not batch["labels"].is_floating_point() if "labels" in batch else 1)
+        return super().count(batch) * (not of_numbers(batch))
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Asks both models for their logits.
@@ -109,6 +112,12 @@ class Softened(OnLogits):
         super().setup(student, teacher)
         if student.num_labels == 1:
             raise ValueError("a single output has no distribution; use LogitsMSE for regression")
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the predictions, number of predictions; nothing of a batch of numbers."""
+        if of_numbers(batch):  # of which a one-hot, or a correlation, is none or a constant
+            return student.logits.float().sum() * 0.0, self.count(batch)
+        return super().forward(student, teacher, batch)
 
     def at(self, step: int, timeline: Timeline) -> None:
         """Sets ``now``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
@@ -57,6 +58,11 @@ class Loss(nn.Module, ABC):
             ValueError: if the models cannot give what the loss looks at.
         """
 
+    @property
+    def among_examples(self) -> bool:
+        """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
+        return False
+
     @abstractmethod
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """How many positions the loss is a mean over, from the batch alone: a window is counted before it runs."""
@@ -82,18 +88,31 @@ class PerPrediction(Loss):
         return predicted(batch).sum()
 
 
+def check_factors(**factors: float) -> None:
+    """Raises ValueError unless the factors of a loss's parts are numbers of at least 0, and one of them above it."""
+    for name, factor in factors.items():
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{name}: must be a number of at least 0, not {factor}")
+    if not any(factors.values()):
+        raise ValueError(f"{next(iter(factors))}: with {' and '.join(factors)} at 0 nothing is compared")
+
+
+def of_numbers(batch: dict[str, Tensor]) -> bool:
+    """Whether the labels are real numbers, as in a regression."""
+    return "labels" in batch and batch["labels"].is_floating_point()
+
+
 def predicted(batch: dict[str, Tensor]) -> Tensor:
     """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
-    labels = batch.get("labels")
-    if labels is None or labels.is_floating_point():
+    if "labels" not in batch or of_numbers(batch):
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
-    return labels != IGNORED
+    return batch["labels"] != IGNORED
 
 
 def known(batch: dict[str, Tensor]) -> Tensor:
     """True where a prediction is asked and its label is known, in the shape of the labels."""
     labels = batch["labels"]
-    return ~labels.isnan() if labels.is_floating_point() else (labels != IGNORED) & (labels != UNKNOWN)
+    return ~labels.isnan() if of_numbers(batch) else (labels != IGNORED) & (labels != UNKNOWN)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

@@ -248,9 +248,9 @@ def width(config: PretrainedConfig, layer: int) -> int:
     return config.hidden_size if layer else getattr(config, family(config).width)
 
 
-def is_causal(config: PretrainedConfig) -> bool:
-    """Whether some stack of the model sees only what lies before."""
-    return "decoder" in family(config).stacks or getattr(config, "is_decoder", False)
+def is_causal(config: PretrainedConfig, stack: str | None = None) -> bool:
+    """Whether a stack of the model, or some stack if none is named, sees only what lies before."""
+    return "decoder" in ([stack] if stack else family(config).stacks) or getattr(config, "is_decoder", False)
 
 
 def has_places(config: PretrainedConfig) -> bool:

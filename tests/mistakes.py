@@ -13,6 +13,7 @@ optimizer: {lr: 3e-5}
 trainer: {max_epochs: 1, accelerator: cpu}
 output: out
 """
+UNTIL_A_LOSS = GOOD[GOOD.index("}\nteacher") : GOOD.index("HiddenMSE")]
 
 IN_FILE = {
     "a misspelt key": ("layers: 1", "layer: 1", "3: student.layer: Transformer has no 'layer'; did you mean 'layers'?"),
@@ -113,6 +114,21 @@ IN_FILE = {
         "prune: {kind: Magnitude,",
         "replace: 0.5\nprune: {kind: Magnitude, shape: hidden,",
         "8: prune: blocks of the teacher (replace) write to hidden dimensions that are pruned",
+    ),
+    "factors that leave nothing": (
+        "{kind: Logits, temperature: 2.0}",
+        "{kind: DIST, beta: 0, gamma: 0}",
+        "6: losses.logits.beta: with beta and gamma at 0 nothing is compared",
+    ),
+    "an example that is compared with no other": (
+        f"{UNTIL_A_LOSS}HiddenMSE",
+        f", batch_size: 1{UNTIL_A_LOSS}Contrastive",
+        "1: task.batch_size: of one example hidden, which compares it with others, is always 0",
+    ),
+    "examples that are not related": (
+        f"{UNTIL_A_LOSS}HiddenMSE",
+        f", batch_size: 1{UNTIL_A_LOSS}Contextual, over: examples",
+        "1: task.batch_size: of one example hidden, which compares it with others, is always 0",
     ),
     "no losses": (
         GOOD[GOOD.index("losses:") : GOOD.index("prune:")],

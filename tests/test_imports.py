@@ -1,6 +1,9 @@
 """Imports go one way, and what is known of a model family stands in one file."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,16 @@ MAY_USE = {
     "configs": set(),
 }
 FILES = [ROOT / "train.py", *(file for room in MAY_USE for file in sorted((ROOT / room).glob("**/*.py")))]
-
+COMES_WITH = {
+    "docstring_parser": "docstring-parser",
+    "httpx2": "huggingface_hub",
+    "markupsafe": "jinja2",
+    "numpy": "transformers",
+    "pyarrow": "datasets",
+    "tokenizers": "transformers",
+    "yaml": "pyyaml",
+}
+"""What is imported under another name than it is required by, or needed by what is required."""
 
 EXEMPT = {"students/families.py", "distill/quickstart.py"}
 """The one file that knows the families, and the demonstration, which makes a small teacher of one of them."""
@@ -62,6 +74,13 @@ def test_imports_go_one_way(parsed):
     if file == ROOT / "prune_schedules" / "schedule.py":
         assert not ours
     assert {module for module in ours - {SCHEDULE} if room(module) not in MAY_USE[own]} == set()
+
+
+def test_what_is_imported_is_required(parsed):
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    required = {re.match(r"[\w-]+", line)[0] for line in named}
+    others = {room(module) for module in modules(*parsed)} - MAY_USE.keys() - sys.stdlib_module_names
+    assert {COMES_WITH.get(name, name) for name in others} <= required
 
 
 def test_nothing_of_ours_imports_the_tests(parsed):

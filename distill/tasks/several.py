@@ -73,12 +73,6 @@ class MultiTask(Task):
         start = sum(width for other, width in list(widths.items())[: self.number(name)])
         return slice(start, start + widths[name])
 
-    def widen(self, logits: Tensor, name: str) -> Tensor:
-        """The outputs of one task, [B, C], where they stand among those of all, [B, sum of C]."""
-        wide = logits.new_zeros(len(logits), len(self.classes.names))
-        wide[:, self.outputs(name)] = logits
-        return wide
-
     def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Labels of classes are whole numbers, which beside real ones in a column they are not."""
         _, task = self.of(batch)
@@ -97,6 +91,12 @@ class MultiTask(Task):
 
     def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return logits[:, self.outputs(self.of(batch)[0])]
+
+    def widen(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The outputs of one task, [B, C], where they stand among those of all, [B, sum of C]."""
+        wide = logits.new_zeros(len(logits), len(self.classes.names))
+        wide[:, self.outputs(self.of(batch)[0])] = logits
+        return wide
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return self.of(batch)[1].predictions(logits, batch).float()

@@ -30,7 +30,7 @@ class QuestionAnswering(DataTask):
     """A piece of the context for each question; the data has the columns of SQuAD: question, context, answers.
 
     Two distributions are predicted, where the answer begins and where it ends. A context that is too long is cut off,
-    and a question whose answer is cut off with it is not learnt from, and counts as not answered.
+    a question never, and a question whose answer is cut off with it is not learnt from, and counts as not answered.
 
     Args:
         metric: by which the best state is chosen.
@@ -67,6 +67,15 @@ class QuestionAnswering(DataTask):
         return ["question", "context", "answers"]
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        asked = [text if isinstance(text, str) else "" for text in table["question"]]
+        lengths = [len(ids) for ids in self.tokenizer(asked, add_special_tokens=False)["input_ids"]]
+        room = self.max_length - self.tokenizer.num_special_tokens_to_add(pair=True)
+        for row, length in enumerate(lengths, 1):
+            if length >= room:
+                yield (
+                    row,
+                    f"'question' has {length} tokens; max_length: {self.max_length} leaves none for 'context'",
+                )
         rows = zip(*(table[name] for name in self.columns), strict=True)
         for row, (question, context, answers) in enumerate(rows, 1):
             for name, text in (("question", question), ("context", context)):
@@ -81,7 +90,7 @@ class QuestionAnswering(DataTask):
         found = self.tokenizer(
             rows["question"],
             rows["context"],
-            truncation="longest_first",
+            truncation="only_second",
             max_length=self.max_length,
             return_offsets_mapping=True,
         )

@@ -80,6 +80,10 @@ class Task(ABC):
         """What counts of a model's outputs: a distribution or a number, in the last dimension, for each label."""
         return logits
 
+    def widen(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Selected outputs as ``select`` finds them in what a model gives."""
+        return logits
+
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What a model says wherever it is asked, [N], of selected logits: the likeliest output."""
         return logits[predicted(batch)].argmax(-1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from distill.data import prepare
 from distill.tasks import QuestionAnswering
 from tests.distill.tables import refused, write
 
@@ -30,6 +31,18 @@ def test_a_bad_row_is_named(bad, said, tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [bad])
     found = refused(QuestionAnswering(data=file), tokenizer)
     assert found.startswith(f"data: {file} row 4: {said}")
+
+
+def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_path):
+    long = answers(["film"], [4]) | {"question": "film " * 13}
+    for length, bad in ((16, True), (17, False)):
+        task = QuestionAnswering(data=write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [long] * 2))
+        task.max_length = length
+        if bad:
+            said = "row 4: 'question' has 13 tokens; max_length: 16 leaves none for 'context' (and 1 more such rows)"
+            assert refused(task, tokenizer).endswith(said)
+        else:
+            assert sorted(map(len, prepare(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,18 @@ def test_rows_come_in_any_order_and_padding(tmp_path):
             assert torch.equal(found.hidden[site][i, -n:], first.hidden[site][row, :n])
 
 
+def test_states_too_large_for_the_cache_are_refused(tmp_path):
+    data, model = batch("bert", size=2), tiny("bert", layers=2)
+    with torch.no_grad():
+        model.bert.encoder.layer[1].output.LayerNorm.weight.mul_(1e6)
+    teacher = cached(tmp_path, data, model)
+    said = r"^teacher.cache: layer 2 of the encoder has states beyond 65,504, .*; write cache: false$"
+    with pytest.raises(ValueError, match=said):
+        teacher.trace(of(data, [0, 1]), ASKED)
+    first = Signals(hidden=frozenset({("encoder", 1)}))
+    assert teacher.trace(of(data, [0, 1]), first).hidden["encoder", 1].isfinite().all()
+
+
 def test_outputs_of_tokens_are_kept_without_padding(tmp_path):
     """In float32, bit for bit, in batches of other rows and lengths; zeros at padding."""
     data = batch("bert", size=4)

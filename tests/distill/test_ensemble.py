@@ -10,8 +10,10 @@ from scipy.special import logsumexp, softmax
 
 from distill import run
 from distill.config import ConfigError
-from distill.ensemble import Ensemble, Joint, Teachers, together
+from distill.ensemble import Ensemble, Joint, Teachers, joined, together
 from distill.measure import sizes, torch_predict
+from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
+from distill.tasks.classes import Classes
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals
 from tests.distill.worlds import three_classes
@@ -40,6 +42,29 @@ def test_numbers_have_a_plain_mean():
     expected = (one[0] + 3 * one[1] + 4 * one[2]) / 8
     for choose in ("mean", "confident"):
         torch.testing.assert_close(together(one, [1.0, 3.0, 4.0], choose), expected.float())
+
+
+@pytest.mark.parametrize("choose", ["mean", "confident"])
+def test_the_heads_of_other_tasks_have_no_share(choose):
+    several = MultiTask(tasks={"taste": Classification(data="x"), "length": Regression(data="x")})
+    several.tasks["taste"].classes, several.tasks["length"].classes = (Classes(n, n) for n in (["a", "b"], [""]))
+    several.join()
+    heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
+    taste, length = (
+        several.select(joined(heads, [1.0, 1.0], choose, several, batch), batch)
+        for batch in ({"task": torch.tensor([number])} for number in range(2))
+    )
+    torch.testing.assert_close(length, torch.tensor([[3.1]]))
+    torch.testing.assert_close(taste, together([head[:, :2] for head in heads], [1.0, 1.0], choose))
+
+
+@pytest.mark.parametrize("choose", ["mean", "confident"])
+def test_a_vocabularys_padding_has_no_share(choose):
+    task = CausalLM(data="x")
+    task.tokenizer = range(4)  # all that is asked of it is how long it is
+    padded = [torch.cat([LOGITS[0], torch.full((5, 2), 9.0)], 1), torch.cat([LOGITS[1], torch.full((5, 1), 7.0)], 1)]
+    found = joined(padded, [1.0, 2.0], choose, task, {})
+    torch.testing.assert_close(found, together(LOGITS[:2], [1.0, 2.0], choose))
 
 
 @pytest.mark.parametrize("choose", ["mean", "confident"])
@@ -82,6 +107,15 @@ def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     data, joint = batch("bert"), Joint(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
     assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
+
+
+def test_the_joint_model_of_decoders_with_a_text_of_their_own():
+    models = {name: tiny("t5", layers=layers, head="language").eval() for name, layers in (("a", 1), ("b", 2))}
+    task = Seq2Seq(data="x", source="left", target="right")
+    task.tokenizer, data = range(90), batch("t5", head="language")
+    found = torch_predict(Joint(models, [1.0, 1.0], "mean", task))(data)
+    each = [torch_predict(model)(data)[..., :90] for model in models.values()]
+    torch.testing.assert_close(found, together(each, [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(

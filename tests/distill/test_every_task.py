@@ -25,7 +25,7 @@ losses:
   hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
   relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
   labels: {{kind: Labels}}
-  logits: {{kind: Logits, temperature: 2.0}}
+  logits: {{kind: {logits}}}
 prune: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
 quantize: {{start: 70%}}
 optimizer: {{lr: 1e-3}}
@@ -34,6 +34,7 @@ output: {folder}/runs
 """
 
 MORE = {"seq2seq": ", source: left, target: right"}
+LOGITS = {"regression": "LogitsMSE"}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -49,7 +50,8 @@ def world(request, tmp_path_factory) -> tuple[str, Path]:
 def test_runs_from_data_to_report(world):
     name, folder = world
     file = folder / "x.yaml"
-    file.write_text(CONFIG.format(name=name, folder=folder, more=MORE.get(name, "")))
+    logits = LOGITS.get(name, "Logits, temperature: 2.0")
+    file.write_text(CONFIG.format(name=name, folder=folder, more=MORE.get(name, ""), logits=logits))
     report = run(file)
     found = json.loads((folder / "runs" / "x" / "report.json").read_text())
     assert found["task"] == name and found["main_metric"] in found["models"]["student"]["metrics"]

@@ -144,7 +144,7 @@ def test_outputs_stand_side_by_side(folder):
         batch = {"task": torch.tensor([number] * 2), "labels": torch.tensor([1.0, 0.0], dtype=torch.float64)}
         part = several.select(logits, batch)
         assert part.shape[1] == WIDTHS[name]
-        assert torch.equal(several.select(several.widen(part, name), batch), part)
+        assert torch.equal(several.select(several.widen(part, batch), batch), part)
         assert several.finish(batch)["labels"].is_floating_point() == (name == "length")
     assert rows["train"]["task"][:] == [0] * 48 + [1] * 48 + [2] * 48
 

@@ -109,6 +109,12 @@ def brute(logits: torch.Tensor, inside: list[bool]) -> tuple[int, int]:
     return max(pieces, key=lambda piece: float(logits[0, piece[0]] + logits[1, piece[1]]))
 
 
+def test_of_a_long_question_nothing_is_cut_off(tokenizer):
+    rows = [row("warm", "warm ending", "film " * 12)]
+    ids = encoded(rows, tokenizer, max_length=16)[1]["input_ids"][0]
+    assert len(ids) == 16 and tokenizer.decode(ids).count("film") == 12
+
+
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_the_likeliest_piece_of_the_context(tokenizer, tmp_path, scale):
     long = " ".join(["film", "and", "music"] * 25)

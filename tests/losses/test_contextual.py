@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from losses import Contextual, Contrastive, Flow, HiddenMSE
+from losses import Contextual, Contrastive, Flow, HiddenMSE, Loss
 from losses.contextual import contextual
 from losses.contrastive import info_nce
 from losses.flow import flow
@@ -20,6 +20,12 @@ DRAW = torch.Generator().manual_seed(0)
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+
+
+def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
+    """What a loss makes of the student's states before it compares them, in float64."""
+    linear = loss.projections[str(layer)]
+    return state.detach().double() @ linear.weight.detach().double().T + linear.bias.detach().double()
 
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
@@ -44,6 +50,34 @@ def test_pairs_and_triples_against_a_loop(sizes):
         expected = reference(student[row, :size].double().numpy(), teacher[row, :size].double().numpy())
         np.testing.assert_allclose(found[row, :size], expected, rtol=1e-4, atol=1e-6)
         assert not found[row, size:].any()
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-5, 1e-4])
+@pytest.mark.parametrize("whose", ["student", "teacher", "both"])
+def test_items_that_are_one_and_the_same_have_no_angle(whose, gap):
+    states = torch.randn(2, 1, 6, 8, generator=DRAW)
+    far = {"student": states[0].clone(), "teacher": states[1].clone()}
+    near = {name: state.clone() for name, state in far.items()}
+    for name in near if whose == "both" else [whose]:
+        near[name][:, 2] = near[name][:, 1] + gap * torch.randn(8, generator=DRAW)
+    sizes = []
+    for items in (far, near):
+        student = items["student"].requires_grad_()
+        contextual(student, items["teacher"], torch.ones(1, 6).bool()).sum().backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[1] < 3 * sizes[0]
+
+
+def test_a_triple_without_an_angle_adds_nothing():
+    student, teacher = torch.randn(2, 3, 4, generator=DRAW)
+    student[1] = student[0]  # of the three triples the one at the last item is left, between two equal edges
+    mine, theirs = student.numpy(), teacher.numpy()
+    gaps = {pair: (cosine(*mine[list(pair)]) - cosine(*theirs[list(pair)])) ** 2 for pair in ((0, 1), (0, 2), (1, 2))}
+    angle = (1 - cosine(*(theirs[:2] - theirs[2]))) ** 2
+    expected = [sum(gap for pair, gap in gaps.items() if item in pair) / 2 + angle * (item == 2) for item in range(3)]
+    np.testing.assert_allclose(
+        contextual(student[None], teacher[None], torch.ones(1, 3).bool())[0], expected, rtol=1e-4
+    )
 
 
 def test_turning_scaling_and_widening_the_space_changes_nothing():
@@ -87,6 +121,22 @@ def test_flow_against_a_loop():
         np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_flow_of_two_models_against_a_loop():
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(Flow(layers={0: 0, 1: 2, 2: 4}), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    mine = {s: projected(loss, s, seen.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
+    theirs = {t: taught.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
+    expected = 0.0
+    for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
+        for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
+            ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
+            other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
+            expected += ((ours - other) ** 2).mean()
+    value, count = loss(seen, taught, data)
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
+
+
 @pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
 def test_a_flow_needs_two_layers_in_a_row(layers):
     with pytest.raises(ValueError, match=r"^layers: a flow runs from layer to layer"):
@@ -103,13 +153,20 @@ def test_contrast_against_a_loop():
     torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
 
 
-def test_contrast_sums_over_examples_and_teaches():
+@pytest.mark.parametrize("positions", ["first", "mean"])
+def test_contrast_sums_over_examples_and_teaches(positions):
     student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Contrastive(), student, teacher)
+    loss = set_up(Contrastive(temperature=0.3, positions=positions), student, teacher)
     seen, taught = look(loss, student, teacher, data)
+    sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
+    mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
+    states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
+    targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
+    scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
+    expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
     value, count = loss(seen, taught, data)
     value.backward()
-    assert value > 0 and count == loss.count(data) == 3
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
     assert all(parameter.grad.any() for parameter in loss.parameters())
     (state,) = seen.hidden.values()
     assert not state.grad[data["attention_mask"] == 0].any()
@@ -135,6 +192,7 @@ def test_one_layer_is_related_to_none(layers):
         set_up(Contextual(over="layers", layers=layers), *pair("bert"))
 
 
-def test_a_wrong_temperature():
-    with pytest.raises(ValueError, match="temperature: must be above 0"):
-        Contrastive(temperature=0.0)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_wrong_temperature(temperature):
+    with pytest.raises(ValueError, match="^temperature: must be a number above 0"):
+        Contrastive(temperature=temperature)

@@ -1,5 +1,7 @@
 """The divergences, against scipy in float64, and the identities that need no data."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
 from losses import (
+    DIST,
     DKD,
     JensenShannon,
     Logits,
@@ -154,9 +157,11 @@ def test_correlation_takes_no_note_of_scale_and_shift():
 
 def test_a_batch_of_one_correlates_within_no_class():
     one = POINTS[:, :1].float().requires_grad_()
-    value = dist(one[0], one[1].detach())
+    value = dist(one[0], one[1].detach(), 2.0, beta=3.0)
     value.sum().backward()
     assert one.grad.isfinite().all()
+    torch.testing.assert_close(value, 4.0 * 3.0 * pearson_distance(*(one / 2).softmax(-1)))
+    assert float(dist(one[0], one[0]).detach()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +171,46 @@ def test_a_batch_of_one_correlates_within_no_class():
         (SkewKL, {"alpha": 1.0}, r"alpha: must lie in \[0, 1\), not 1.0"),
         (Logits, {"top_k": 0}, "top_k: 0 leaves no distribution"),
         (Logits, {"top_k": 1, "tail": False}, "top_k: 1 leaves no distribution"),
-        (LogitsMSE, {"noise": -1.0}, "noise: must be at least 0"),
-        (LogitsMSE, {"noisy": 1.5}, "noisy: is a share"),
+        (LogitsMSE, {"noise": -1.0}, "^noise: must be a number of at least 0"),
+        (LogitsMSE, {"noise": math.nan}, "^noise: must be a number of at least 0, not nan"),
+        (LogitsMSE, {"noisy": 1.5}, "^noisy: is a share"),
+        (LogitsMSE, {"noise": 0.1, "noisy": 0.0}, "^noisy: at 0 the teacher is noisy for no prediction"),
+        (DKD, {"alpha": -1.0}, "^alpha: must be a number of at least 0, not -1.0"),
+        (DKD, {"beta": math.nan}, "^beta: must be a number of at least 0, not nan"),
+        (DKD, {"alpha": 0.0, "beta": 0.0}, "^alpha: with alpha and beta at 0 nothing is compared"),
+        (DIST, {"beta": -1.0}, "^beta: must be a number of at least 0"),
+        (DIST, {"gamma": -0.5}, "^gamma: must be a number of at least 0, not -0.5"),
+        (DIST, {"beta": 0.0, "gamma": 0.0}, "^beta: with beta and gamma at 0 nothing is compared"),
     ],
 )
 def test_a_wrong_field(kind, fields, said):
     with pytest.raises(ValueError, match=said):
         kind(**fields)
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (Logits(), lambda p, q: entropy(p, q)),
+        (ReverseKL(), lambda p, q: entropy(q, p)),
+        (SkewKL(alpha=0.2), lambda p, q: entropy(p, 0.2 * p + 0.8 * q)),
+        (SkewReverseKL(alpha=0.2), lambda p, q: entropy(q, 0.8 * p + 0.2 * q)),
+        (
+            JensenShannon(beta=0.3),
+            lambda p, q: 0.3 * entropy(p, 0.3 * p + 0.7 * q) + 0.7 * entropy(q, 0.3 * p + 0.7 * q),
+        ),
+        (TotalVariation(), lambda p, q: np.abs(p - q).sum() / 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_class_says_which_of_the_two_is_the_teacher(loss, expected):
+    loss.temperature = Constant(2.0)
+    loss.at(0, Timeline(10, 5))
+    student, teacher = POINTS
+    found = loss.distance(student, teacher, None)
+    p, q = (softmax(z.numpy() / 2, -1) for z in (teacher, student))
+    rows = [2.0**loss.power * expected(a, b) for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(found, rows, rtol=1e-4)
 
 
 def test_a_noisy_teacher_moves_so_much_and_so_many():

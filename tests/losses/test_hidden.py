@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from losses import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
+from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
 from losses.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
 from tests.families import batch, tiny
 from tests.losses.traces import look, pair, set_up, sites
@@ -46,7 +46,8 @@ def reference(kind: type, s: list[float], t: list[float]) -> float:
 def test_sum_over_tokens_and_layers(kind, family, width):
     student, teacher = pair(family, width)
     data = batch(family)
-    loss = set_up(kind(layers={0: 1, 2: 3}), student, teacher)
+    first = kind is PatientHidden and family == "bert"
+    loss = set_up(kind(layers={0: 1, 2: 3}, positions="first" if first else "tokens"), student, teacher)
     seen, taught = look(loss, student, teacher, data)
     stack = next(iter(seen.hidden))[0]
     expected = 0.0
@@ -55,12 +56,12 @@ def test_sum_over_tokens_and_layers(kind, family, width):
         if width == 24:
             states = states @ projection.weight.double().T + projection.bias.double()
         for row in range(3):
-            tokens = 1 if kind is PatientHidden else int(data["attention_mask"][row].sum())
+            tokens = 1 if first else int(data["attention_mask"][row].sum())
             for token in range(tokens):
                 expected += reference(kind, states[row, token].tolist(), targets[row, token].tolist())
     value, count = loss(seen, taught, data)
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
-    assert count == (3 if kind is PatientHidden else data["attention_mask"].sum())
+    assert count == (3 if first else data["attention_mask"].sum())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,6 +145,17 @@ def test_the_stack_of_an_encoder_decoder_is_chosen():
     assert sites(set_up(HiddenMSE(layers="top", stack="decoder"), model, model)) == [(("decoder", 2), ("decoder", 2))]
     with pytest.raises(ValueError, match=r"^stack: bert has no 'decoder'"):
         set_up(HiddenMSE(stack="decoder"), *pair("bert"))
+
+
+@pytest.mark.parametrize("kind", [PatientHidden, HiddenMSE, Contrastive])
+def test_a_first_token_that_has_seen_no_other_is_refused(kind):
+    said = "^positions: the first token of a decoder has seen no other; use mean"
+    with pytest.raises(ValueError, match=said):
+        set_up(kind(positions="first"), *pair("gpt2"))
+    with pytest.raises(ValueError, match=said):
+        set_up(kind(positions="first", stack="decoder", layers="top"), tiny("t5"), tiny("t5"))
+    set_up(kind(positions="mean"), *pair("gpt2"))
+    set_up(kind(positions="first", layers="top"), tiny("t5"), tiny("t5"))
 
 
 @pytest.mark.parametrize("positions", ["tokens", "first", "mean"])

@@ -9,13 +9,16 @@ from hypothesis.extra import numpy as arrays
 from scipy.special import softmax
 from scipy.stats import entropy
 
+import losses
 from losses import Logits, LogitsMSE
-from losses.logits import logits_mse
+from losses.logits import Softened, logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
+from students.signals import Trace
 from tests.families import tiny
 from tests.losses.traces import forward_kl
 
 fixed = settings(derandomize=True, deadline=None, database=None)
+SOFTENED = [kind for kind in map(vars(losses).get, losses.__all__) if issubclass(kind, Softened)]
 logits = arrays.arrays(np.float64, (2, 4), elements=st.floats(-10, 10, width=32))
 
 
@@ -103,6 +106,19 @@ def test_one_output_is_no_distribution():
     with pytest.raises(ValueError, match="LogitsMSE"):
         Logits().setup(one, one)
     LogitsMSE().setup(one, one)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in vars(losses).values() if isinstance(kind, type) and issubclass(kind, Softened)]
+)
+def test_a_batch_of_numbers_counts_nothing(kind):
+    loss, one = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss.at(0, Timeline(10, 10))
+    batch = {"input_ids": torch.zeros(4, 1, dtype=torch.long), "labels": torch.tensor([1.0, -2.5, 0.3, 4.0])}
+    value, count = loss(Trace(one, {}, {}, {}), Trace(-one.detach(), {}, {}, {}), batch)
+    value.backward()
+    assert value == 0 == count == loss.count(batch)
+    assert not one.grad.any(), "and yet what DDP counts on is there"
 
 
 @pytest.mark.parametrize(

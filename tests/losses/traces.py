@@ -13,6 +13,7 @@ from losses import (
     AttentionKL,
     AttentionScores,
     Contextual,
+    Contrastive,
     FeatureMap,
     FeatureStatistics,
     Flow,
@@ -57,6 +58,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "TotalVariation": TotalVariation,
     "DKD": DKD,
     "DIST": lambda: DIST(gamma=0.0),
+    "DIST, within classes": DIST,
     "HiddenMSE": HiddenMSE,
     "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
     "PatientHidden": PatientHidden,
@@ -66,12 +68,26 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "HiddenMSE, mixture": lambda: HiddenMSE(layers="mixture"),
     "Contextual": Contextual,
     "Contextual, layers": lambda: Contextual(over="layers"),
+    "Contextual, examples": lambda: Contextual(over="examples"),
+    "Contrastive": Contrastive,
+    "HiddenMSE, random": lambda: HiddenMSE(layers="random"),
+    "HiddenMSE, nearest": lambda: HiddenMSE(layers="nearest"),
+    "HiddenMSE, transport": lambda: HiddenMSE(layers="transport"),
     "Flow": Flow,
     "AttentionScores": AttentionScores,
     "AttentionKL": lambda: AttentionKL(layers="uniform"),
     "Relations": lambda: Relations(layers="uniform", heads=8),
     "MiniLM": lambda: Relations(relations=["qk", "vv"]),
 }
+
+OF_ONE_BATCH = {
+    "DIST, within classes": "a class is correlated over the predictions of a batch",
+    "Contextual, examples": "the examples of a batch are related to one another",
+    "Contrastive": "each example is to be told from the others of its batch",
+    "HiddenMSE, nearest": "the nearest layer is that of the whole batch",
+    "HiddenMSE, transport": "the plan of least cost is that of the whole batch",
+}
+"""The losses that are no sum over the rows of a batch, and why."""
 
 
 def set_up(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module) -> Loss:
