@@ -25,10 +25,13 @@ class QuantizeAware(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Switches as the first step of this process asks."""
-        self.quantize.set_bits(module.student, self.bits)  # of a resumed run
-        self._switch(trainer, module)
+        self._take_up(trainer, module)
         if self.quantize.on and trainer.global_step == 0:
             self._begin(trainer, module, False)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Switches as the last step asks: of a run that is resumed after it no step of training begins."""
+        self._take_up(trainer, module)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
@@ -59,6 +62,10 @@ class QuantizeAware(Callback):
     def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
         """Takes them up."""
         self.bits = state_dict["bits"]
+
+    def _take_up(self, trainer: Trainer, module: LightningModule) -> None:
+        self.quantize.set_bits(module.student, self.bits)  # of a resumed run
+        self._switch(trainer, module)
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
