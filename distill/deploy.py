@@ -51,6 +51,8 @@ class Deployed:
     notes: list[str]
     precision: str
     """Of the export."""
+    exact: bool = True
+    """Whether no inputs are rounded, so that logits differ by the order of sums alone."""
     also: list[str] = field(default_factory=list)
     """What else the report should say."""
 
@@ -112,7 +114,8 @@ def deploy(
             "its form is no stock config's: the student loads after `import students`, not with plain transformers"
         )
     precision = quantize.precision if quantize else "float32"
-    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, also)
+    exact = not (quantize and quantize.activations)
+    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, exact, also)
 
 
 def load_best(module: Distillation, path: Path) -> None:
