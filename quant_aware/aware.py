@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -28,6 +29,13 @@ class QuantizeAware(Callback):
         self._take_up(trainer, module)
         if self.quantize.on and trainer.global_step == 0:
             self._begin(trainer, module, False)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Takes the gradient, of zeros, of what learns later or did before: AdamW would count the step, and move it."""
+        for fit in self.quantize.idle():
+            fit.grad = None
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Switches as the last step asks: of a run that is resumed after it no step of training begins."""

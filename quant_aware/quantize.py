@@ -172,6 +172,11 @@ class Quantize:
         for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
             part.enabled = on
 
+    def idle(self) -> list[nn.Parameter]:
+        """What grids learn that are not on."""
+        found = self._found.values()
+        return [fit for part in found for stage, fit in part.fits.items() if not self.on or stage != str(part.stage)]
+
     @torch.no_grad()
     def begin(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
         """Has the grids that learn, and that the student has just been switched to, look at its weights as they are,

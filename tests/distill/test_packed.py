@@ -1,5 +1,6 @@
 """Whole runs with weights of few bits: the file is small, and gives the very student that was trained."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,17 @@ def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch,
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_grid_learns_is_stepped_only_while_it_is_on(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"losses": {"logits": {"kind": "Logits"}}, "prune": None, "quantize": {"weights": LEARNED}}
+    interrupted(monkeypatch, 16, tiny_run, **given)
+    saved = checkpoint(tiny_run.parent / "runs" / "tiny")
+    fits = sum(".fits." in name for name in saved["state_dict"])
+    (states,) = (each["state"].values() for each in saved["optimizer_states"])
+    found = Counter(int(state["step"]) for state in states)
+    assert found == {16: len(states) - fits, 3: fits / 3, 4: fits / 3, 6: fits / 3}, "of 3 grids"
 
 
 ALLOTTED = {
