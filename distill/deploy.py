@@ -127,13 +127,14 @@ def load_best(module: Distillation, path: Path) -> None:
 def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
     bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
-    # onnxruntime rounds as well what there was no step on.
+    tables = {name for name, module in student.named_modules() if isinstance(module, nn.Embedding)}
+    # onnxruntime rounds as well the products that there was no step on.
     others = 8 if quantize and quantize.target == "onnxruntime" else 32
     return [
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": bits.get(f"{name}.weight", others) if weight.numel() else None,
+            "bits": bits.get(f"{name}.weight", 32 if name in tables else others) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
@@ -150,20 +151,20 @@ def write_export(
         return write_packed(student, quantize, folder, experiment.task.head)
     if quantize or experiment.export:
         path = folder / "student.onnx"
-        return Exported(path, write_onnx(student, batch, path, int8=quantize is not None), "onnx", "onnxruntime")
+        return Exported(path, write_onnx(student, batch, path, quantize), "onnx", "onnxruntime")
     return None
 
 
-def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, int8: bool) -> OnnxModel:
-    """Writes the ONNX file and opens it."""
-    whole = path.with_suffix(".fp32.onnx") if int8 else path
+def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
+    """Writes the ONNX file, of int8 if it was trained so, and opens it."""
+    whole = path.with_suffix(".fp32.onnx") if quantize else path
     # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
     before = student.config._attn_implementation
     student.set_attn_implementation("eager")
     export_onnx(student, batch, whole)
     student.set_attn_implementation(before)
-    if int8:
-        quantize_onnx(whole, path)
+    if quantize:
+        quantize_onnx(whole, path, quantize.on_grid(student))
         whole.unlink()
     return OnnxModel(path)
 
