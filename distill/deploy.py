@@ -47,7 +47,9 @@ class Deployed:
     trained.
     """
     layers: list[dict]
-    """Of each matrix: name, sparsity, bits (None if it is gone), parameters, and how many it had before it was cut."""
+    """Of each matrix: name, sparsity, bits of a number (None if it is gone), parameters, and how many it had before it
+    was cut.
+    """
     notes: list[str]
     precision: str
     """Of the export."""
@@ -126,7 +128,7 @@ def load_best(module: Distillation, path: Path) -> None:
 
 def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
-    bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
+    bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     tables = {name for name, module in student.named_modules() if isinstance(module, nn.Embedding)}
     # onnxruntime rounds as well the products that there was no step on.
     others = 8 if quantize and quantize.target == "onnxruntime" else 32

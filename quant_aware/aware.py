@@ -77,4 +77,4 @@ class QuantizeAware(Callback):
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.grid.width if self.quantize.on else 32
+        module.status["bits"] = self.quantize.grid.rate if self.quantize.on else 32

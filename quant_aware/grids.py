@@ -43,6 +43,11 @@ class Grid(ABC):
         return (self.levels - 1).bit_length()
 
     @property
+    def rate(self) -> float:
+        """The bits of a number, without the fits."""
+        return self.width
+
+    @property
     def numbers(self) -> int:
         """How many of them a fit has for each group."""
         return 1

@@ -89,10 +89,10 @@ class Quantize:
         """What a file of these weights is called."""
         if self.target == "onnxruntime":
             return "int8"
-        widths = {grid.width for grid in (self.in_turn[-1], *self.mixed.values()) if grid}
+        rates = sorted({grid.rate for grid in (self.in_turn[-1], *self.mixed.values()) if grid})
         if self.allot:
-            return f"2 to {max(widths)}-bit"
-        return f"{' and '.join(map(str, sorted(widths)))}-bit"
+            return f"{min(2, *rates):g} to {max(rates):g}-bit"
+        return f"{' and '.join(f'{rate:g}' for rate in rates)}-bit"
 
     def check(self, timeline: Timeline) -> None:
         """Looks through the schedule of the share.

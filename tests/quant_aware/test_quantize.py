@@ -1,5 +1,7 @@
 """What is quantized of a model, on which grid, and that it is folded to what was trained."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,10 +11,13 @@ from onnx import numpy_helper
 from distill.deploy import layers, matrices, write_onnx
 from prune_schedules.schedule import Timeline
 from quant_aware.activations import Activations
+from quant_aware.allot import Allot
+from quant_aware.aware import QuantizeAware
 from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Uniform
 from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.product import Product
 from quant_aware.quantize import Quantize
 from quant_aware.signs import Binary, Ternary
 from students.weights import fold, latent, steps, uses
@@ -137,6 +142,17 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
     assert not quantize.on and not any(step.enabled for step in steps(model, FakeQuant).values())
 
 
+def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
+    model, quantize = tiny("bert"), Quantize(weights=Product(bits=6, per=4), activations=None)
+    attached(model, quantize)
+    module = SimpleNamespace(student=model, timeline=TIMELINE, status={})
+    QuantizeAware(quantize).on_fit_end(SimpleNamespace(global_step=9), module)
+    assert module.status == {"bits": 1.5}
+    quantize.settle()
+    fold(model)
+    assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}
+
+
 @pytest.mark.parametrize(
     ("given", "target", "precision"),
     [
@@ -148,6 +164,10 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
         ({"weights": Uniform(per="tensor")}, "packed", "8-bit"),
         ({"mixed": {"*": Binary()}}, "packed", "1 and 8-bit"),
         ({"mixed": {"classifier.*": None}}, "packed", "8-bit"),
+        ({"mixed": {"*embeddings*": Product(bits=8, per=4)}}, "packed", "2 and 8-bit"),
+        ({"weights": Product(bits=6, per=4)}, "packed", "1.5-bit"),
+        ({"allot": Allot(average=4)}, "packed", "2 to 8-bit"),
+        ({"allot": Allot(average=4), "mixed": {"*embeddings*": Product(bits=6)}}, "packed", "1.5 to 8-bit"),
     ],
 )
 def test_the_target_is_the_one_that_can(given, target, precision):
