@@ -42,7 +42,8 @@ class AveragedStudent(FrozenTeacher, Callback):
     """The teacher that is the average; a callback, so that it follows the optimizer and lies in ``last.ckpt`` alone.
 
     It is a plain model and averages what the student computes with: weights after masks and rounding. Averaged beneath
-    them, it would be a model that never was, with the stale values of what is masked.
+    them, it would be a model that never was, with the stale values of what is masked. Tables alone are averaged before
+    rounding: in training only the rows that are looked up are rounded.
 
     Args:
         model: where the average begins; changed in place.

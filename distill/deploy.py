@@ -47,10 +47,14 @@ class Deployed:
     trained.
     """
     layers: list[dict]
-    """Of each matrix: name, sparsity, bits (None if it is gone), parameters, and how many it had before it was cut."""
+    """Of each matrix: name, sparsity, bits of a number (None if it is gone), parameters, and how many it had before it
+    was cut.
+    """
     notes: list[str]
     precision: str
     """Of the export."""
+    exact: bool = True
+    """Whether no inputs are rounded, so that logits differ by the order of sums alone."""
     also: list[str] = field(default_factory=list)
     """What else the report should say."""
 
@@ -112,7 +116,8 @@ def deploy(
             "its form is no stock config's: the student loads after `import students`, not with plain transformers"
         )
     precision = quantize.precision if quantize else "float32"
-    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, also)
+    exact = not (quantize and quantize.activations)
+    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, exact, also)
 
 
 def load_best(module: Distillation, path: Path) -> None:
@@ -123,14 +128,15 @@ def load_best(module: Distillation, path: Path) -> None:
 
 def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
-    bits = {name: grid.width for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
-    # onnxruntime rounds as well what there was no step on.
+    bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
+    tables = {name for name, module in student.named_modules() if isinstance(module, nn.Embedding)}
+    # onnxruntime rounds as well the products that there was no step on.
     others = 8 if quantize and quantize.target == "onnxruntime" else 32
     return [
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": bits.get(f"{name}.weight", others) if weight.numel() else None,
+            "bits": bits.get(f"{name}.weight", 32 if name in tables else others) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
@@ -147,20 +153,20 @@ def write_export(
         return write_packed(student, quantize, folder, experiment.task.head)
     if quantize or experiment.export:
         path = folder / "student.onnx"
-        return Exported(path, write_onnx(student, batch, path, int8=quantize is not None), "onnx", "onnxruntime")
+        return Exported(path, write_onnx(student, batch, path, quantize), "onnx", "onnxruntime")
     return None
 
 
-def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, int8: bool) -> OnnxModel:
-    """Writes the ONNX file and opens it."""
-    whole = path.with_suffix(".fp32.onnx") if int8 else path
+def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
+    """Writes the ONNX file, of int8 if it was trained so, and opens it."""
+    whole = path.with_suffix(".fp32.onnx") if quantize else path
     # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
     before = student.config._attn_implementation
     student.set_attn_implementation("eager")
     export_onnx(student, batch, whole)
     student.set_attn_implementation(before)
-    if int8:
-        quantize_onnx(whole, path)
+    if quantize:
+        quantize_onnx(whole, path, quantize.on_grid(student))
         whole.unlink()
     return OnnxModel(path)
 

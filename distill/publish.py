@@ -14,9 +14,9 @@ from distill.report import Export, Report
 
 def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deployed) -> list[str]:
     """What a reader of the figures should know."""
-    # Activations in int8 turn a difference in the last bit into one of a whole code here and there; weights do not.
+    # Rounded inputs turn a difference in the last bit into one of a whole code here and there; rounded weights do not.
     limits = {"folded": 1e-4}
-    if deployed.precision == "float32":
+    if deployed.exact:
         limits |= {"cut": 1e-3, "vocabulary": 1e-3, "exported": 1e-3}
     found = [
         f"the {what} student's logits are up to {deployed.parity[what]:.1g} from those it had in training"

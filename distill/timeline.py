@@ -68,7 +68,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         staged = isinstance(experiment.quantize.weights, dict)
         with config.blame("quantize" if staged else "quantize.start"):
             for grid, start, stop in experiment.quantize.windows(timeline):
-                add(f"{f'{grid.width}-bit' if staged else experiment.quantize.precision} training", start, stop)
+                add(f"{f'{grid.rate:g}-bit' if staged else experiment.quantize.precision} training", start, stop)
     with config.blame("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     for pattern, until in experiment.optimizer.freeze.items():

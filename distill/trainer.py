@@ -69,8 +69,9 @@ def _check_shards(config: Config[Experiment], precision: str) -> None:
             raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
         if pruner.shape == "hidden":
             raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")
-    if experiment.quantize and experiment.quantize.allot:
-        raise config.error("quantize", f"allot: wants whole weights, and {instead}")
+    for key in ("allot", "gptq"):
+        if experiment.quantize and getattr(experiment.quantize, key):
+            raise config.error("quantize", f"{key}: wants whole weights, and {instead}")
     if precision not in ("32-true", "bf16-mixed"):
         raise config.error("trainer", f"precision: with fsdp2 32-true or bf16-mixed, not {precision}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -25,10 +26,20 @@ class QuantizeAware(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Switches as the first step of this process asks."""
-        self.quantize.set_bits(module.student, self.bits)  # of a resumed run
-        self._switch(trainer, module)
+        self._take_up(trainer, module)
         if self.quantize.on and trainer.global_step == 0:
             self._begin(trainer, module, False)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Takes the gradient, of zeros, of what learns later or did before: AdamW would count the step, and move it."""
+        for fit in self.quantize.idle():
+            fit.grad = None
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Switches as the last step asks: of a run that is resumed after it no step of training begins."""
+        self._take_up(trainer, module)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
@@ -60,6 +71,10 @@ class QuantizeAware(Callback):
         """Takes them up."""
         self.bits = state_dict["bits"]
 
+    def _take_up(self, trainer: Trainer, module: LightningModule) -> None:
+        self.quantize.set_bits(module.student, self.bits)  # of a resumed run
+        self._switch(trainer, module)
+
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.grid.width if self.quantize.on else 32
+        module.status["bits"] = self.quantize.grid.rate if self.quantize.on else 32

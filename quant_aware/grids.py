@@ -43,6 +43,11 @@ class Grid(ABC):
         return (self.levels - 1).bit_length()
 
     @property
+    def rate(self) -> float:
+        """The bits of a number, without the fits."""
+        return self.width
+
+    @property
     def numbers(self) -> int:
         """How many of them a fit has for each group."""
         return 1
@@ -175,8 +180,10 @@ class Uniform(Signed):
         return (steps + (steps.round() - steps).detach()) * scale
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest step of which all values are multiples: of a learned one the last may not occur."""
-        if not self.learn:
+        """The largest step of which all values are multiples: the last may not occur where a step is learned, or where
+        rows of a whole table have left it.
+        """
+        if not self.learn and self.per != "tensor":
             return super().store(values)
         largest = torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)
         fit, found = torch.ones_like(largest), largest == 0

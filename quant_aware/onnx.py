@@ -1,8 +1,8 @@
 """Export to ONNX, real int8 with the numerics of ``fake_quant``, and running the file.
 
 What becomes int8 is every product with a constant matrix (all linear layers, pooler and classifier included),
-every embedding table, and the weights of recurrent layers (see ``recurrent``). Products of two activations
-(attention), biases, norms and softmax stay float32.
+every table of words, positions and types, and the weights of recurrent layers (see ``recurrent``). Products of two
+activations (attention), biases, norms and softmax stay float32.
 
 The grids are the same as in training, bit for bit. Logits still differ where float sums in another order move
 an activation across the edge between two codes, and the deeper the model, the more such a flip sets off: as
@@ -12,7 +12,7 @@ much as between float32 and float64 of the same torch model. So deployments are 
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
@@ -33,6 +33,9 @@ from students.trace import outputs
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
+
+_MODEL = "model"
+"""Before the names of weights in the file."""
 
 
 def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Path) -> None:
@@ -75,14 +78,19 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
     onnx.save(file, path)
 
 
-def quantize_onnx(fp32_path: str | Path, int8_path: str | Path) -> None:
+def quantize_onnx(fp32_path: str | Path, int8_path: str | Path, tables: Container[str] | None = None) -> None:
     """Writes the int8 form of a float32 file: weights int8 per output channel, activations uint8 per tensor.
 
     Weights that are on their grid of 8 bits are kept exactly. An embedding table becomes int8 rows with a
     float32 scale each: ONNX Runtime's own form, one uint8 range for the whole table, is a coarser grid.
+
+    Args:
+        fp32_path: what ``export_onnx`` wrote.
+        int8_path: of the file to write.
+        tables: what becomes int8 of that in which something is looked up, by its name in the model; if not given, all.
     """
     model = onnx.load(fp32_path)
-    _quantize_embeddings(model.graph)
+    _quantize_embeddings(model.graph, tables)
     quantize_recurrent(model)
     with _quiet():
         # It rewrites Gemm as MatMul and Add first, and drops the float32 tables that nothing reads any more.
@@ -175,7 +183,8 @@ class _Logits(nn.Module):
 
     def __init__(self, model: PreTrainedModel, names: list[str]):
         super().__init__()
-        self.model, self.names = model, names
+        self.add_module(_MODEL, model)
+        self.names = names
 
     def forward(self, *tensors: Tensor) -> Tensor:
         return outputs(self.model(**dict(zip(self.names, tensors, strict=True))))
@@ -221,9 +230,13 @@ def _merge(graph: GraphProto) -> None:
         graph.initializer.remove(each)
 
 
-def _quantize_embeddings(graph: GraphProto) -> None:
-    """Replaces each lookup in a constant float32 table by one in its int8 rows and one in their scales."""
-    tables = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2}
+def _quantize_embeddings(graph: GraphProto, names: Container[str] | None) -> None:
+    """Replaces each lookup in a constant float32 table that is named by one in its int8 rows and one in their scales.
+
+    Another, as T5's of relative positions, was not rounded in training, either.
+    """
+    floats = (t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2)
+    tables = {t.name: t for t in floats if names is None or t.name.removeprefix(f"{_MODEL}.") in names}
     nodes, done = [], set()
     for node in graph.node:
         if not (node.op_type == "Gather" and node.input[0] in tables and _axis(node) == 0):

@@ -61,6 +61,9 @@ def save_packed(
         quantized: which of them lie on a grid.
         path: of the file.
         inputs: of which layers they are rounded.
+
+    Raises:
+        ValueError: if a weight does not lie on its grid, so that another would be read.
     """
     found, said = {}, {}
     for name, tensor in tensors.items():
@@ -70,6 +73,8 @@ def save_packed(
         grid, axis = quantized[name]
         groups = grid.divide(tensor, axis)
         codes, fit = grid.store(groups)
+        if not torch.allclose(torch.where(groups == 0, 0.0, grid.decode(codes, fit)), groups, rtol=1e-5, atol=1e-8):
+            raise ValueError(f"{name} does not lie on its grid, {grid}: the file would hold another")
         found[name] = pack(codes, grid.width)
         found[f"{name}.fit"] = fit.contiguous()
         if not grid.whole and (groups == 0).any():

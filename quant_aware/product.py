@@ -28,6 +28,11 @@ class Product(Codebook):
     """Numbers in a piece."""
 
     @property
+    def rate(self) -> float:
+        """That share of a code's bits."""
+        return self.bits / self.per
+
+    @property
     def numbers(self) -> int:
         """Those of all pieces."""
         return self.levels * self.per

@@ -89,10 +89,10 @@ class Quantize:
         """What a file of these weights is called."""
         if self.target == "onnxruntime":
             return "int8"
-        widths = {grid.width for grid in (self.in_turn[-1], *self.mixed.values()) if grid}
+        rates = sorted({grid.rate for grid in (self.in_turn[-1], *self.mixed.values()) if grid})
         if self.allot:
-            return f"2 to {max(widths)}-bit"
-        return f"{' and '.join(map(str, sorted(widths)))}-bit"
+            return f"{min(2, *rates):g} to {max(rates):g}-bit"
+        return f"{' and '.join(f'{rate:g}' for rate in rates)}-bit"
 
     def check(self, timeline: Timeline) -> None:
         """Looks through the schedule of the share.
@@ -171,6 +171,11 @@ class Quantize:
     def _switch(self, on: bool) -> None:
         for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
             part.enabled = on
+
+    def idle(self) -> list[nn.Parameter]:
+        """What grids learn that are not on."""
+        found = self._found.values()
+        return [fit for part in found for stage, fit in part.fits.items() if not self.on or stage != str(part.stage)]
 
     @torch.no_grad()
     def begin(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:

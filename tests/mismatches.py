@@ -228,6 +228,17 @@ AGAINST_THE_WORLD = {
         "replace: {kind: Constant, to: 0.5}\ntrainer: {strategy: fsdp2, max_epochs: 1,",
         "10: replace: blocks of a teacher run alone, and the models of this run lie in shards",
     ),
+    "bits that are allotted to shards": (
+        "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
+        "quantize: {allot: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
+        "8: quantize.allot: wants whole weights, and the models of this run lie in shards",
+    ),
+    "errors that shards would make good": (
+        "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
+        "quantize: {weights: {kind: Uniform, learn: true}, gptq: 4}\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
+        "8: quantize.gptq: wants whole weights, and the models of this run lie in shards",
+    ),
     "a precision for whole models": (
         "accelerator: cpu",
         "accelerator: cpu, strategy: fsdp2, precision: 64-true",

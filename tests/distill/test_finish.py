@@ -1,11 +1,13 @@
-"""What the page shows of single rows."""
+"""What the page shows of single rows, and what the report doubts."""
 
+import pytest
 import torch
 from datasets import Dataset
 
 from distill.deploy import Deployed
 from distill.finish import details
-from distill.measure import Judged
+from distill.measure import Judged, Measured
+from distill.publish import doubts
 from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
 
@@ -34,3 +36,12 @@ def test_pieces_of_raw_text_are_no_rows_of_the_data():
     task.texts, task.validation = ["text"], Dataset.from_list([{"text": "one long line"}])
     both = {name: said([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
     assert "examples" not in details(task, both, [2, 1, 0], STUDENT, [])
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["weights alone", "inputs, too"])
+def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
+    """Inputs that are rounded make far greater differences, by themselves."""
+    models = {"student": Measured({}, 10, 10, 40, 0, {})}
+    deployed = Deployed(None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact)
+    said = ["the exported student's logits are up to 0.02 from those it had in training"]
+    assert doubts(models, [], deployed) == (said if exact else [])

@@ -1,15 +1,17 @@
 """Whole runs with weights of few bits: the file is small, and gives the very student that was trained."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.measure import torch_predict
 from quant_aware.packed import load, load_packed
-from tests.distill.runs import checkpoint, resumes_bit_for_bit, rows
+from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit, rows
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -118,6 +120,17 @@ def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch,
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_grid_learns_is_stepped_only_while_it_is_on(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"losses": {"logits": {"kind": "Logits"}}, "prune": None, "quantize": {"weights": LEARNED}}
+    interrupted(monkeypatch, 16, tiny_run, **given)
+    saved = checkpoint(tiny_run.parent / "runs" / "tiny")
+    fits = sum(".fits." in name for name in saved["state_dict"])
+    (states,) = (each["state"].values() for each in saved["optimizer_states"])
+    found = Counter(int(state["step"]) for state in states)
+    assert found == {16: len(states) - fits, 3: fits / 3, 4: fits / 3, 6: fits / 3}, "of 3 grids"
+
+
 ALLOTTED = {
     "weights": {"kind": "Uniform", "bits": 6, "learn": True},
     "allot": {"average": 3.5, "batches": 2},
@@ -146,3 +159,23 @@ def test_allotted_bits_are_taken_up_again(tiny_run: Path, monkeypatch: pytest.Mo
     folder = resumes_bit_for_bit(monkeypatch, 9, 16, tiny_run, quantize=ALLOTTED)
     (bits,) = (state["bits"] for state in checkpoint(folder)["callbacks"].values() if "bits" in state)
     assert len(set(bits.values())) > 1
+
+
+THREE_BITS = {"weights": {"kind": "Uniform", "bits": 3, "learn": True}, "start": "40%"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantize", [THREE_BITS, ALLOTTED], ids=["learned", "allotted"])
+def test_a_run_stopped_after_its_last_step_is_deployed_as_it_was_trained(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, quantize: dict
+) -> None:
+    """As after Ctrl-C while it was measured: Lightning has nothing left to train. What was pruned stays so, too."""
+    given = {"quantize": quantize, "trainer.max_steps": 16}
+    whole = run(tiny_run, name="whole", **given)
+    interrupted(monkeypatch, 16, tiny_run, name="parts", **given)
+    parts = run(tiny_run, name="parts", resume=True, **given)
+    one, other = (load_file(report.folder / "student" / "model.safetensors") for report in (whole, parts))
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert parts.parity == whole.parity and parts.warnings == whole.warnings
+    assert parts.models["student"].metrics == whole.models["student"].metrics

@@ -55,14 +55,17 @@ def test_over_many_draws_it_is_the_trace_of_each_weights_own_hessian():
         assert abs(found[of]) > 3 * float(apart / 1500) ** 0.5, "so far from 0 that the sign is right"
 
 
-def test_what_bits_cost():
-    weight, step = drawn(3, 8), FakeQuant([Uniform(bits=5)])
+@pytest.mark.parametrize("learn", [False, True])
+def test_what_bits_cost(learn):
+    """Of a grid that learns by the values with which training on it begins: large ones are clipped."""
+    weight, step = drawn(3, 8), FakeQuant([Uniform(bits=5, learn=learn)])
     found = costs(weight, step, 12.0)
     assert list(found) == [2, 3, 4, 5]
     for bits, cost in found.items():
         top = 2 ** (bits - 1) - 1
-        scale = weight.double().abs().amax(dim=1, keepdim=True) / top
-        lost = ((weight / scale).round() * scale - weight).square().sum()
+        sizes = weight.double().abs()
+        scale = 2 * sizes.mean(1, keepdim=True) / top**0.5 if learn else sizes.amax(1, keepdim=True) / top
+        lost = ((weight / scale).round().clamp(-top, top) * scale - weight).square().sum()
         assert cost == pytest.approx(12.0 / 24 * float(lost), rel=1e-4)
     assert all(cost > 0 for cost in costs(weight, step, -3.0).values()), "a trace below 0 is no reason for fewer bits"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from quant_aware.grids import Uniform
 from quant_aware.packed import OnGrid, load_packed, pack, save_packed, unpack
 from tests.quant_aware.test_grids import GRIDS, random, snapped
 
@@ -32,6 +33,21 @@ def test_what_was_trained_comes_out_of_the_file(grid, axis, above, tmp_path):
     assert found.keys() == tensors.keys() and torch.equal(found["a.bias"], tensors["a.bias"])
     torch.testing.assert_close(found["a.weight"], folded, rtol=1e-6, atol=1e-7)
     assert torch.equal(found["a.weight"] == 0, folded == 0)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_a_weight_that_lies_on_no_grid_is_not_written(grid, tmp_path):
+    with pytest.raises(ValueError, match="^a does not lie on its grid, "):
+        save_packed({"a": random(48, 32)}, {"a": OnGrid(grid, 0)}, tmp_path / "x.safetensors")
+
+
+def test_one_step_for_a_table_outlives_its_largest_rows(tmp_path):
+    """As those of tokens that leave the vocabulary."""
+    grid = Uniform(bits=4, per="tensor")
+    folded = snapped(grid, random(48, 32))
+    kept = folded[folded.abs().amax(dim=1) < folded.abs().max()]
+    save_packed({"a": kept}, {"a": OnGrid(grid, 0)}, tmp_path / "x.safetensors")
+    torch.testing.assert_close(load_packed(tmp_path / "x.safetensors")["a"], kept, rtol=1e-6, atol=1e-7)
 
 
 SHARES = {"uniform 8": 1 / 4, "powers": 1 / 8, "ternary": 1 / 16, "binary": 1 / 32}
