@@ -15,7 +15,8 @@ from distill.module import Distillation
 from distill.tasks.task import Predict
 from distill.vocabulary import told
 from prune_schedules import cut
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.packed import FILE, OnGrid, Rounded, load, save_packed
 from quant_aware.quantize import Quantize
 from students.vocabulary import Vocabulary, cut_vocabulary

@@ -20,7 +20,6 @@ from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teacher import FrozenTeacher, Teacher
 from distill.vocabulary import respelled
-from quant_aware.onnx import file_bytes
 from students.vocabulary import Vocabulary
 
 
@@ -132,7 +131,7 @@ def _teachers(
 
 def _export(deployed: Deployed, found: Judged, latency_ms: dict[str, float], in_half: int) -> Export:
     """The export, and what it said; ``in_half`` are the bytes of the student in bfloat16."""
-    size, precision = file_bytes(deployed.export.path), deployed.precision
+    size, precision = deployed.export.path.stat().st_size, deployed.precision
     # A file no smaller than bfloat16 is not called int8, whatever is inside.
     if size >= in_half and precision != "float32":
         precision = f"partly {precision}"

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.measure import torch_predict
-from quant_aware.onnx import OnnxModel
+from quant_aware.onnx_model import OnnxModel
 from tests.distill.runs import resumes_bit_for_bit, rows, weights
 
 LAYERS = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "50%"}}

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill import run
 from distill.config import ConfigError
 from distill.measure import torch_predict
-from quant_aware.onnx import OnnxModel
+from quant_aware.onnx_model import OnnxModel
 from tests.distill.runs import command, rows, weights
 from tests.promised import keeps_promises
 

@@ -15,7 +15,7 @@ from distill.config import ConfigError
 from distill.data import prepare, prepare_several
 from distill.tasks import Classification, MultiTask, Regression
 from distill.vocabulary import respelled, shown
-from quant_aware.onnx import OnnxModel
+from quant_aware.onnx_model import OnnxModel
 from students.pieces import needed, remade
 from tests.distill.runs import interrupted, weights
 from tests.distill.tables import write

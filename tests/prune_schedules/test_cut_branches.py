@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from prune_schedules.cut import alive, cut
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.families import family
 from students.resized import sizes

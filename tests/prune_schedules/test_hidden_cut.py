@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from prune_schedules.cut import cut
 from prune_schedules.norms import kept
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import OnnxModel, export_onnx
+from quant_aware.onnx import export_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.units import heads, neurons
 from students.weights import fold, latent

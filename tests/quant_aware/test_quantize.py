@@ -16,7 +16,8 @@ from quant_aware.aware import QuantizeAware
 from quant_aware.codebook import KMeans
 from quant_aware.fake_quant import FakeQuant
 from quant_aware.grids import Uniform
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.product import Product
 from quant_aware.quantize import Quantize
 from quant_aware.signs import Binary, Ternary

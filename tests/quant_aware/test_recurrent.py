@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, Au
 
 from distill.measure import torch_predict
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import GRU, LSTM, RNN
 from students.trace import inputs

@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
 from students.factored import components, decompose, factorize, rank_of, ranks, truncated

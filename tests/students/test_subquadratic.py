@@ -9,7 +9,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from losses import AttentionKL, AttentionScores, Relations
 from prune_schedules import cut
-from quant_aware.onnx import OnnxModel, export_onnx, quantize_onnx
+from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_model import OnnxModel
 from students import (
     BlockAttention,
     EfficientAttention,

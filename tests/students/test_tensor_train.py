@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from quant_aware.onnx import OnnxModel, export_onnx
+from quant_aware.onnx import export_onnx
+from quant_aware.onnx_model import OnnxModel
 from students import LSTM, LowRank, TensorTrain
 from students.table import TrainTable, form_of, rows_of, set_table, train_of
 from students.vocabulary import smaller
