@@ -1,6 +1,7 @@
-"""Shipped configs of each task on a few rows of the shared data, where these are: each run comes to its report."""
+"""Shipped configs of each task on a few rows of the shared data, where these are: every run to its report."""
 
 import re
+from math import isfinite
 from pathlib import Path
 
 import pyarrow.parquet
@@ -13,7 +14,7 @@ from distill.measure import latencies
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-CONFIGS = ["sst2-structured", "mt-dnn", "wnut17", "squad", "wikitext", "stories", "multi30k"]
+CONFIGS = ["sst2-structured", "mt-dnn", "wnut17", "stsb", "squad", "wikitext", "stories", "multi30k"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,7 +59,9 @@ def test_every_run_of_a_config_comes_to_its_report(name: str, tmp_path: Path, mo
         output=str(tmp_path / "runs"),
         **{"trainer.max_epochs": 1, "trainer.accelerator": "cpu"},
     )
-    for folder in (tmp_path / "runs").iterdir():
+    for folder in (tmp_path / "runs").glob("[!.]*"):
         assert (folder / "report.json").exists() and (folder / "student" / "config.json").exists(), folder.name
     assert {"teacher", "student"} <= report.models.keys()
-    assert all(value >= 0 for model in report.models.values() for value in model.metrics.values() if value == value)
+    for name, value in ((name, value) for model in report.models.values() for name, value in model.metrics.items()):
+        # a correlation may be below 0, and is none where a model says nearly the same of all the few rows
+        assert value >= -1 if isfinite(value) else name.endswith(("pearson", "spearman", "mean")), (name, value)
