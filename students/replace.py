@@ -37,6 +37,10 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         ours, theirs = (getattr(config, key, None) for config in (own, other))
         if ours != theirs:
             raise ValueError(f"needs a student with the teacher's {key}, {theirs}, not {ours}")
+    # Its model would make the mask for its own attention, which that of the teacher's blocks misreads.
+    ours, theirs = (getattr(config, "attends", None) or {"kind": "full attention"} for config in (own, other))
+    if ours != theirs:
+        raise ValueError(f"needs a student with the teacher's attention, {theirs['kind']}, not {ours['kind']}")
     found = []
     for stack in family(own).stacks:
         mine, replaced = blocks(student, stack), blocks(teacher, stack)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from students import Transformer
+from students import LinearAttention, LocalAttention, Transformer
 from students.families import blocks
 from students.replace import Replace, drawn, groups
 from students.trace import Recorder, Signals
@@ -118,6 +118,16 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
         (tiny("t5"), tiny("t5"), "the blocks of a t5 share one position bias"),
         (tiny("albert"), tiny("albert"), "a block of a albert runs several times"),
         (tiny("llama", heads=2), tiny("llama"), "needs a student with the teacher's head_dim, 8, not 16"),
+        (
+            LinearAttention().build(tiny("bert"), None, None),
+            tiny("bert"),
+            "needs a student with the teacher's attention, full attention, not LinearAttention",
+        ),
+        (
+            tiny("bert"),
+            LocalAttention().build(tiny("bert"), None, None),
+            "needs a student with the teacher's attention, LocalAttention, not full attention",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
