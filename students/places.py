@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.families import family, is_compact, positions
+from students.families import family, is_compact, is_recurrent, positions
 
 
 def check_places(config: PretrainedConfig) -> None:
     """Raise ValueError if a model cannot be given another number of places."""
+    if is_recurrent(config):
+        raise ValueError("positions: a recurrent network reads texts of any length")
     if family(config).biased_scores:
         raise ValueError(f"positions: a {config.model_type} has no places, it reads texts of any length")
     if is_compact(config):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students import Linformer, Pretrained, Transformer
+from students import LSTM, Linformer, Pretrained, Transformer
 from students.families import family
 from tests.families import FAMILIES, batch, tiny
 
@@ -50,6 +50,12 @@ def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
         Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
     with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):
         Pretrained(model=str(tmp_path), positions=0)
+
+
+def test_a_recurrent_network_has_none_to_be_given(tmp_path):
+    LSTM(hidden=8).build(tiny("bert"), None, None).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="^positions: a recurrent network reads texts of any length$"):
+        Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
 
 
 def test_places_are_left_out():
