@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from datasets import DatasetDict
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.average import AveragedStudent, MovingAverage
 from distill.config import Config
 from distill.data import prepare, prepare_several
 from distill.experiment import Experiment
+from distill.first_batches import first_batches
 from distill.hub import loading
 from distill.peer import LearningPeer, Peer
 from distill.tasks import MultiTask
@@ -41,8 +44,11 @@ class Parts:
     notes: list[str]
 
 
-def assemble(config: Config[Experiment]) -> Parts:
-    """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first."""
+def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
+    """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first.
+
+    ``begins`` is whether the student's weights are those of the first step; else it looks at no data for them.
+    """
     experiment, known = config.value, _teacher_configs(config)
     with config.blame("student"):
         experiment.student.check(next(iter(known.values()), None))
@@ -51,7 +57,9 @@ def assemble(config: Config[Experiment]) -> Parts:
     teachers = _teachers(config, known, max(max(part["length"]) for part in rows.values()))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        student, companion = _student(config, [teacher.model for teacher in teachers.values()])
+        start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
+        batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
+        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches)
     learnt_from = {"teacher": companion} if companion else teachers
     if experiment.replace:
         with config.blame("replace"):
@@ -116,13 +124,14 @@ def _teachers(config: Config[Experiment], known: dict[str, PretrainedConfig], lo
 
 
 def _student(
-    config: Config[Experiment], teachers: list[PreTrainedModel]
+    config: Config[Experiment], teachers: list[PreTrainedModel], batches: Iterable[dict[str, Tensor]]
 ) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
     """The student, and the teacher that changes with it."""
     experiment, task = config.value, config.value.task
     labels = dict(enumerate(task.classes.names)) if task.classes else None
     with config.blame("student"):
-        student = experiment.student.build(teachers[0] if teachers else None, labels, task.problem, task.head)
+        teacher = teachers[0] if teachers else None
+        student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
     with config.blame("teacher.peer"):
         if isinstance(experiment.teacher, Peer):
             return student, experiment.teacher.begin(student, task.head)

@@ -94,7 +94,7 @@ def rehearse(configs: list[Config[Experiment]]) -> None:
             trial = Config(copy.deepcopy(config.value), config.places)
             _name_models(trial.value, stand_ins)
             try:
-                planned = plan(trial, folders[at])
+                planned = plan(trial, folders[at], begins=False)
             except ConfigError as error:
                 text = str(error)
                 for folder, stand_in in stand_ins.items():

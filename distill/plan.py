@@ -27,14 +27,14 @@ class Plan:
     entries: list[dict]
 
 
-def plan(config: Config[Experiment], folder: Path) -> Plan:
-    """Loads and builds all that a run needs; writes nothing.
+def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
+    """Loads and builds all that a run needs; writes nothing. ``begins`` is whether the first step comes next.
 
     Raises:
         ConfigError: at the first thing that does not fit.
     """
     task = config.value.task
-    parts = assemble(config)
+    parts = assemble(config, begins)
     trainer = make_trainer(config, folder)
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     order = LengthGrouped(

@@ -71,7 +71,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
-    planned = plan(config, folder)
+    planned = plan(config, folder, begins=checkpoint is None)
     parts, trainer, order, timeline = planned.parts, planned.trainer, planned.order, planned.timeline
     task, ranks = experiment.task, (trainer.world_size, trainer.global_rank)
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from students.reading import damped
 from students.units import Slice, Units, stacks
 from students.weights import inner_axis, latent, set_parameter, uses
 
@@ -26,6 +27,22 @@ def truncated(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     root = values[:rank].sqrt()
     return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def weighted(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The factors whose product ``W'`` makes of inputs X [N, n] what is nearest to their ``X W'``, of one size again.
+
+    ``gram`` is ``X'X``, damped here. Of outputs that are projected to the ``rank`` strongest directions U of them all
+    least is lost, so ``W' = U U' W``; it is the ``W'`` that truncates ``W L``, where ``L L' = X'X`` (DRONE: Chen 2021;
+    SVD-LLM: Wang 2024, arXiv 2403.07378).
+    """
+    whole = weight.double()
+    basis, rest = torch.linalg.qr(whole)  # a weight has no outputs but in these directions
+    strongest = torch.linalg.eigh(rest @ damped(gram) @ rest.T).eigenvectors.flip(1)[:, :rank]
+    left = basis @ strongest
+    right = left.T @ whole
+    root = right.norm(dim=1).sqrt().clamp(min=1e-12)
+    return (left * root).to(weight.dtype), (right / root[:, None]).to(weight.dtype)
 
 
 def rank_of(module: nn.Module) -> int | None:
@@ -57,11 +74,15 @@ def _make(table: nn.Embedding, args: tuple[Tensor, ...], rows: Tensor) -> Tensor
 
 
 @torch.no_grad()
-def decompose(modules: list[nn.Module], rank: int) -> None:
-    """Let layers and embeddings that use one weight be two factors of it, as near as this rank allows; ties stay."""
+def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -> None:
+    """Let layers and embeddings that use one weight be two factors of it, as near as this rank allows; ties stay.
+
+    With ``gram``, the ``X'X`` of a layer's inputs, near in what it makes of these, and else in its numbers.
+    """
     first = modules[0]
     turned = inner_axis(first) == 0
-    left, right = truncated(latent(first).T if turned else latent(first), rank)
+    weight = latent(first).T if turned else latent(first)
+    left, right = truncated(weight, rank) if gram is None else weighted(weight, rank, gram)
     for module in modules:
         split(module, rank)
         thin = module.makes if isinstance(module, nn.Embedding) else module.reads

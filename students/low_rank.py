@@ -1,7 +1,9 @@
 """A student whose linear layers, and embeddings, are two thin ones each, started by an SVD of the weights."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import get_args
 
 import torch
@@ -10,6 +12,7 @@ from transformers import PreTrainedModel
 
 from students.compact import become_compact
 from students.factored import decompose, ranks, tie
+from students.reading import grams_before_training
 from students.transformer import Transformer
 from students.weights import Where, latent, select, uses
 
@@ -18,14 +21,16 @@ from students.weights import Where, latent, select, uses
 class LowRank(Transformer):
     """A Transformer student whose layers [out, in] are two of them, [out, rank] and [rank, in].
 
-    They start as the truncated singular value decomposition of the weights that the student would have had, which is
-    as near to these as any of that rank (Sainath et al., ICASSP 2013). A layer that two factors would not make
-    smaller stays whole.
+    They start as the truncated singular value decomposition of the weights that the student would have had. In the
+    blocks it is weighted by what layers read, so that their outputs are as near as with any factors of that rank (Chen
+    et al. 2021; SVD-LLM, arXiv 2403.07378); elsewhere, and without ``batches``, the weights are (Sainath et al., ICASSP
+    2013). A layer that two factors would not make smaller stays whole.
 
     Args:
         share: of each layer's numbers, those that may stay; half of them if nothing else is said.
         rank: the same rank for all layers, in place of ``share``.
         energy: in place of both: of each layer the lowest rank that keeps this share of the sum of its squares.
+        batches: the batches of training whose inputs weight the decomposition; 0 is the plain one.
         where: which layers; with ``embeddings`` the tables of words and positions, too. Where one table is the head
             as well, both are meant by either of them: they keep one table, and have a thin layer each.
     """
@@ -33,6 +38,7 @@ class LowRank(Transformer):
     share: float | None = None
     rank: int | None = None
     energy: float | None = None
+    batches: int = 16
     where: list[Where] = field(default_factory=lambda: ["attention", "ffn"])
 
     def __post_init__(self) -> None:
@@ -44,30 +50,44 @@ class LowRank(Transformer):
             self.share = 0.5
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
+        if self.batches < 0:
+            raise ValueError(f"batches: at least 0 is needed, not {self.batches}")
         for name in ("share", "energy"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}: lies between 0 and 1, and is not {getattr(self, name)}")
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
 
-    def alter(self, student: PreTrainedModel) -> None:
-        whole, changed = [], False
+    def build(
+        self,
+        teacher: PreTrainedModel | None,
+        labels: dict[int, str] | None,
+        problem: str | None,
+        head: type | None = None,
+        batches: Iterable[dict[str, Tensor]] = (),
+    ) -> PreTrainedModel:
+        student = super().build(teacher, labels, problem, head)
+        # Ranks are those of the weights alone: a run that goes on has them without the batches.
+        found, whole = {}, []
         for name, modules in meant(student, self.where).items():
             weight = latent(modules[0])
             rank = self.rank_for(weight.detach())
             if rank * sum(weight.shape) < weight.numel():
-                decompose(modules, rank)
-                changed = True
+                found[modules[0]] = (modules, rank)
             else:
                 whole.append(name)
-        if not changed:
+        if not found:
             key = next(key for key in ("rank", "energy", "share") if getattr(self, key) is not None)
             raise ValueError(f"{key}: {getattr(self, key)} makes no layer in {', '.join(self.where)} smaller")
         if whole:
             warnings.warn(f"stay whole, as two factors would be no smaller: {', '.join(whole)}", stacklevel=2)
+        read = grams_before_training(student, list(found), islice(batches, self.batches))
+        for first, (modules, rank) in found.items():
+            decompose(modules, rank, read.get(first))
         become_compact(student)
         student.config.ranks = ranks(student)
         tie(student)
+        return student
 
     def rank_for(self, weight: Tensor) -> int:
         """The rank that a weight is to have."""

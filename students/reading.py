@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, distributed, nn
 from transformers import PreTrainedModel
 
-from students.families import blocks, family
-from students.trace import inputs, valid_positions
+from students.families import blocks, depth, family
+from students.signals import Signals
+from students.trace import Recorder, inputs, valid_positions
 from students.weights import factors
 
 
@@ -25,13 +27,39 @@ def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
     return found
 
 
-@torch.no_grad()
 def grams(
     model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
 ) -> dict[nn.Module, Tensor]:
     """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
     and all processes; the model runs in evaluation, and is left in the mode in which it was.
     """
+    found = _heard(model, modules, batches, lambda batch: model(**inputs(model, batch)))
+    if distributed.is_available() and distributed.is_initialized():
+        for gram in found.values():
+            distributed.all_reduce(gram)
+    return found
+
+
+def grams_before_training(
+    model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
+) -> dict[nn.Module, Tensor]:
+    """The same of a model that is being built, and of this process alone: all of them read the same batches then. Its
+    head is not asked, which over a vocabulary would be most of the work.
+    """
+    recorder, stack = Recorder(model), list(family(model.config).stacks)[-1]
+    end = Signals(hidden=frozenset({(stack, depth(model.config, stack))}))
+    found = _heard(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
+    recorder.close()
+    return found
+
+
+@torch.no_grad()
+def _heard(
+    model: PreTrainedModel,
+    modules: list[nn.Module],
+    batches: Iterable[dict[str, Tensor]],
+    run: Callable[[dict[str, Tensor]], object],
+) -> dict[nn.Module, Tensor]:
     stacks, found, mode, valid = positions(model), {}, model.training, {}
 
     def hear(module: nn.Module, args: tuple[Tensor]) -> None:
@@ -43,20 +71,21 @@ def grams(
     for batch in batches:
         batch = {name: value.to(model.device) for name, value in batch.items()}
         valid |= valid_positions(model.config, batch)
-        model(**inputs(model, batch))
+        run(batch)
     model.train(mode)
     for hook in hooks:
         hook.remove()
-    if distributed.is_available() and distributed.is_initialized():
-        for gram in found.values():
-            distributed.all_reduce(gram)
     return found
 
 
-def inverse_factor(gram: Tensor) -> Tensor:
-    """The upper Cholesky factor of ``(X'X + 1 % of its mean diagonal)^-1``, float64, [in, in]: by it an error in one
-    input is made good in the later ones (OBS: Hassibi and Stork 1993).
-    """
+def damped(gram: Tensor) -> Tensor:
+    """``X'X`` and 1 % of its mean diagonal, float64, [in, in]: something is read in every direction."""
     gram = gram.to(torch.float64)
-    damped = gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    return gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def inverse_factor(gram: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse of ``damped``, float64, [in, in]: by it an error in one input is made
+    good in the later ones (OBS: Hassibi and Stork 1993).
+    """
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped(gram))), upper=True)

@@ -2,10 +2,12 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.adapters import FILE as ADAPTER
@@ -27,12 +29,14 @@ class Student(ABC):
         labels: dict[int, str] | None,
         problem: str | None,
         head: type = AutoModelForSequenceClassification,
+        batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
 
         ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
         keeps what the model has, but a regression has one label. ``head`` is the Auto class of transformers that
-        loads such a model. The teacher stays as it is.
+        loads such a model. ``batches`` are those of training, for what looks at them; without them only numbers are
+        others, and no shape. The teacher stays as it is.
 
         Raises:
             ValueError: if the student cannot be built, naming the field at fault.
@@ -69,6 +73,7 @@ class Pretrained(Student):
         labels: dict[int, str] | None,
         problem: str | None,
         head: type = AutoModelForSequenceClassification,
+        batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)

@@ -1,10 +1,12 @@
 """A student of the teacher's own family: fewer blocks, narrower ones, started from the teacher's weights."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families import depth, family, intermediate_size, is_compact, is_recurrent
@@ -90,6 +92,7 @@ class Transformer(Student):
         labels: dict[int, str] | None,
         problem: str | None,
         head: type | None = None,
+        batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)

@@ -1,5 +1,6 @@
 """Recurrent students: networks of RNN, GRU or LSTM cells that read the words of a teacher of any family."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -65,6 +66,7 @@ class _Recurrent(Student):
         labels: dict[int, str] | None,
         problem: str | None,
         head: type = AutoModelForSequenceClassification,
+        batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from distill import run
+from distill import assemble, run
+from distill.chain import read, rehearse
 from distill.config import ConfigError
 from quant_aware.packed import load
 from students.factored import rank_of, ranks
-from tests.distill.runs import resumes_bit_for_bit, weights
+from tests.distill.runs import interrupted, resumes_bit_for_bit, weights
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
 SCHEDULE = {"kind": "Cubic", "to": 0.4, "start": "10%", "stop": "40%"}
@@ -60,6 +61,25 @@ def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch,
     """While gates are learned, and after the ranks they closed have been cut out (at step 6)."""
     folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, prune={"ranks": FLOP, "neurons": NEURONS}, **STUDENT)
     assert left(weights(folder)) < 17
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it begins: a rehearsal throws its weights away, and a run that goes on has them."""
+    real, seen = assemble.first_batches, []
+
+    def counted(*args):
+        for each in real(*args):
+            seen.append(each)
+            yield each
+
+    monkeypatch.setattr(assemble, "first_batches", counted)
+    given = {"student": {"kind": "LowRank", "batches": 3}, "prune": None, "quantize": None}
+    rehearse(read(tiny_run, given))
+    assert seen == []
+    for stop, resume in ((1, False), (2, True)):
+        interrupted(monkeypatch, stop, tiny_run, resume=resume, **given)
+        assert len(seen) == 3 and all(each["input_ids"].shape[0] == 8 for each in seen)
 
 
 @pytest.mark.filterwarnings("ignore")

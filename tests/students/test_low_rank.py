@@ -16,8 +16,9 @@ from quant_aware.onnx import export_onnx, quantize_onnx
 from quant_aware.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
-from students.factored import components, decompose, factorize, rank_of, ranks, truncated
+from students.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
 from students.low_rank import meant
+from students.reading import damped, grams_before_training
 from students.record import record_sizes
 from students.units import heads, neurons, shrink
 from students.vocabulary import cut_vocabulary
@@ -52,6 +53,68 @@ def test_a_truncation_is_the_nearest_of_its_rank():
         lost = (weight.double() - left.double() @ right.double()).square().sum()
         torch.testing.assert_close(lost, values[rank:].square().sum(), rtol=1e-5, atol=1e-8)
         torch.testing.assert_close(left.norm(dim=0), right.norm(dim=1))
+
+
+@pytest.mark.parametrize("size", [(24, 40), (40, 24)], ids=str)
+def test_a_weighted_one_is_the_nearest_in_what_it_makes_of_inputs(size):
+    """Against the truncation of W L, for inputs of very different scales, fewer of them than there are dimensions."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(*size, generator=draw)
+    read = torch.randn(20, size[1], generator=draw) * torch.logspace(-2, 2, size[1])
+    gram = read.T @ read
+    lower = torch.linalg.cholesky(damped(gram))
+
+    values = torch.linalg.svdvals(weight.double() @ lower)
+    for rank in (1, 7, 23):
+        left, right = weighted(weight, rank, gram)
+        assert left.shape == (size[0], rank) and right.shape == (rank, size[1])
+        error, plain = (weight.double() - a.double() @ b.double() for a, b in ((left, right), truncated(weight, rank)))
+        torch.testing.assert_close((error @ lower).square().sum(), values[rank:].square().sum(), rtol=1e-3, atol=0)
+        assert (error @ read.T.double()).norm() < (plain @ read.T.double()).norm()
+        torch.testing.assert_close(left.norm(dim=0), right.norm(dim=1))
+    left, right = weighted(weight, 24, gram)
+    torch.testing.assert_close(left @ right, weight, rtol=0, atol=1e-4)
+    assert all(part.isfinite().all() for part in weighted(weight * 0, 3, gram * 0))
+
+
+@pytest.mark.parametrize("head", ["classification", "language"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_layers_read_makes_their_outputs_nearer(name, head):
+    """Of each layer in a block, over positions that are not padding; what is outside stays the plain truncation."""
+    inputs, fields = batch(name, head=head), {"share": 0.5, "where": ALL}
+    teacher, plain = tiny(name, head=head), build(name, head, **fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        student = LowRank(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
+    assert student.training and ranks(student) == ranks(plain)
+    chosen = {path: modules[0] for path, modules in meant(teacher, ALL).items()}
+    found = grams_before_training(teacher, list(chosen.values()), [inputs])
+    inner = select(teacher, ["attention", "ffn"])[0]
+    for path, layer in chosen.items():
+        errors = []
+        for model in (student, plain):
+            module = model.get_submodule(path)
+            thin = module.makes if hasattr(module, "makes") else getattr(module, "reads", None)
+            if thin is None:
+                continue
+            turned, table = isinstance(module, Conv1D), isinstance(module, nn.Embedding)
+            pair = (module.weight, thin.weight.T if table else thin.weight)
+            product = pair[1].T @ pair[0] if turned else pair[0] @ pair[1]
+            errors.append((layer.weight - product).T if turned else layer.weight - product)
+        if path not in inner:
+            assert not errors or torch.equal(*errors)
+        elif errors:
+            lost, before = (torch.einsum("oi,ij,oj", error, found[layer], error) for error in errors)
+            assert lost < before
+
+
+def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_nothing():
+    model = tiny("bert").train()
+    before = model.config._attn_implementation, torch.get_rng_state()
+    grams_before_training(model, [model.bert.encoder.layer[0].intermediate.dense], [batch("bert")])
+    assert model.training and model.config._attn_implementation == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("head", ["classification", "language"])
@@ -129,6 +192,7 @@ def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
         ({"share": 1.0}, "share: lies between 0 and 1, and is not 1.0"),
         ({"energy": -0.5}, "energy: lies between 0 and 1, and is not -0.5"),
         ({"rank": 4, "energy": 0.9}, "energy: rank says it already; name one of them"),
+        ({"batches": -1}, "batches: at least 0 is needed, not -1"),
         ({"where": []}, "where: .* is not a choice of attention, ffn, embeddings, head"),
         ({"where": ["attentions"]}, "where: .* is not a choice of attention, ffn, embeddings, head"),
     ],
