@@ -82,6 +82,8 @@ class _Recurrent(Student):
             bidirectional=not ahead_only if self.bidirectional is None else self.bidirectional,
             projection_size=getattr(self, "projection", None),
             dropout=self.dropout,
+            id2label=teacher.config.id2label,
+            label2id=teacher.config.label2id,
             **{name: getattr(teacher.config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
         )
         set_task(config, labels, problem)

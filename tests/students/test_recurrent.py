@@ -152,7 +152,7 @@ def test_embeddings_start_as_the_words_of_any_teacher(name):
     table = teacher.get_input_embeddings().weight
     student = LSTM(hidden=4).build(teacher, None, None)
     assert torch.equal(student.get_input_embeddings().weight, table)
-    assert student.config.num_labels == 2 and student.training
+    assert student.config.num_labels == 3 and student.training
     assert student.config.pad_token_id == teacher.config.pad_token_id
     narrow = LSTM(hidden=4, embedding=5).build(teacher, None, None).get_input_embeddings().weight
     left, sizes, _ = torch.linalg.svd(table.detach().double(), full_matrices=False)
