@@ -20,7 +20,7 @@ class _Replaced(Transformer):
         super().check(teacher)
         kind = type(self).__name__
         if family(teacher).biased_scores:
-            raise ValueError(f"kind: a {teacher.model_type} adds a bias to every pair of tokens, {kind} makes no pairs")
+            raise ValueError(f"kind: a {teacher.model_type} adds a bias to all pairs of tokens, which {kind} has not")
         if self.only_before and is_causal(teacher):
             raise ValueError(f"kind: {kind} is for encoders, and a {teacher.model_type} is none: {self.only_before}")
         self.fit(self._config(teacher))

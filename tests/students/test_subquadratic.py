@@ -261,7 +261,7 @@ def test_blocks_may_be_fewer_and_started_anywhere():
         (Linformer, {}, "gpt2", "kind: Linformer is for encoders, and a gpt2 is none: a projected key mixes"),
         (BlockAttention, {}, "llama", "kind: BlockAttention is for encoders, and a llama is none: its blocks see"),
         (EfficientAttention, {}, "gpt2", "kind: EfficientAttention is for encoders"),
-        (LocalAttention, {}, "t5", "kind: a t5 adds a bias to every pair of tokens, LocalAttention makes no pairs"),
+        (LocalAttention, {}, "t5", "kind: a t5 adds a bias to all pairs of tokens, which LocalAttention has not"),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, fields, name, message):
