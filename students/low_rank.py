@@ -58,15 +58,7 @@ class LowRank(Transformer):
         if not self.where or set(self.where) - set(get_args(Where)):
             raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Where))}")
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
-    ) -> PreTrainedModel:
-        student = super().build(teacher, labels, problem, head)
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         # Ranks are those of the weights alone: a run that goes on has them without the batches.
         found, whole = {}, []
         for name, modules in meant(student, self.where).items():
@@ -87,7 +79,6 @@ class LowRank(Transformer):
         become_compact(student)
         student.config.ranks = ranks(student)
         tie(student)
-        return student
 
     def rank_for(self, weight: Tensor) -> int:
         """The rank that a weight is to have."""

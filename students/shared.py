@@ -1,10 +1,11 @@
 """A student whose blocks share layers (ALBERT), started from the teacher's blocks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.compact import become_compact
@@ -50,7 +51,7 @@ class Shared(Transformer):
                     "there must be fewer"
                 )
 
-    def alter(self, student: PreTrainedModel) -> None:
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         if repeats(student):
             raise ValueError(f"kind: a {student.config.model_type} shares its blocks already, also as a Transformer")
         become_compact(student)

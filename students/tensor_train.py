@@ -1,8 +1,10 @@
 """A student whose table of words is a tensor train, started from the teacher's table."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from students.compact import become_compact
@@ -26,7 +28,7 @@ class TensorTrain(Transformer):
         if self.rank < 1:
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
 
-    def alter(self, student: PreTrainedModel) -> None:
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         table = student.get_input_embeddings().weight.detach()
         form = form_of(*table.shape, self.rank)
         cores = train_of(table, form)

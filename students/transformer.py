@@ -102,11 +102,11 @@ class Transformer(Student):
             if self.teacher_layers != "even" and repeats(teacher):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
             warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
-        self.alter(student)
+        self.alter(student, batches)
         return student.train()
 
-    def alter(self, student: PreTrainedModel) -> None:
-        """Give a student, made and started, the form of its kind, in place."""
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Give a student, made and started, the form of its kind, in place; it may look at batches of training."""
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""

@@ -1,8 +1,10 @@
 """Students whose attention costs less than the square of the length; the rest of them is the teacher's, or a part."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.attention.interface import attend
@@ -28,7 +30,7 @@ class _Replaced(Transformer):
     def fit(self, student: PretrainedConfig) -> None:
         """Raise ValueError if a field does not fit the student's configuration."""
 
-    def alter(self, student: PreTrainedModel) -> None:
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         own = {field.name for field in fields(self)} - {field.name for field in fields(Transformer)}
         become_compact(student)
         student.config.attends = {"kind": type(self).__name__} | {name: getattr(self, name) for name in sorted(own)}
