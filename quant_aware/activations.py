@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from quant_aware.fake_quant import StraightThrough
+from quant_aware.gradients import StraightThrough
 
 
 @dataclass(frozen=True, kw_only=True)

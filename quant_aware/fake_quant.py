@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from quant_aware.gradients import Aside, Scaled, StraightThrough
 from quant_aware.grids import Grid, Uniform
 from students.weights import like
 
@@ -103,7 +104,7 @@ class FakeQuant(nn.Module):
         learns = self.enabled and self.grid.learn
         idle = [fit for stage, fit in self.fits.items() if not (learns and stage == str(self.stage))]
         if idle:
-            w = _Aside.apply(w, *idle)
+            w = Aside.apply(w, *idle)
         if not self.enabled or w.numel() == 0:  # of a branch that is gone
             return w
         return self.round(w)
@@ -115,7 +116,7 @@ class FakeQuant(nn.Module):
         groups = self.grid.divide(w, self.axis)
         # so that the sum of a group's gradients is of the size of a weight's (Esser et al. 2019)
         share = (groups.shape[1] * (self.grid.levels // 2)) ** -0.5
-        fit = _Scaled.apply(self.fits[str(self.stage)], share).view(len(groups), -1)
+        fit = Scaled.apply(self.fits[str(self.stage)], share).view(len(groups), -1)
         return self.grid.join(self.grid.teach(groups, fit), w, self.axis)
 
     def extra_repr(self) -> str:
@@ -138,51 +139,3 @@ class FakeQuantRows:
             return output
         rounded = self.step.round(output.flatten(0, -2)).view_as(output)
         return self.step.drawn(output, rounded) if module.training else rounded
-
-
-class StraightThrough(torch.autograd.Function):
-    """Forward ``snapped``, backward to ``x`` as if it were ``x``; saves nothing and copies nothing."""
-
-    @staticmethod
-    def forward(x: Tensor, snapped: Tensor) -> Tensor:
-        return snapped
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _Scaled(torch.autograd.Function):
-    """Forward ``x``, backward a share of the gradient."""
-
-    @staticmethod
-    def forward(x: Tensor, share: float) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.share = inputs[1]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.share, None
-
-
-class _Aside(torch.autograd.Function):
-    """Forward ``x``, backward zeros to parameters that have no part in it now: DDP waits for the gradients of all."""
-
-    @staticmethod
-    def forward(x: Tensor, *idle: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        return grad, *(torch.zeros_like(idle) for idle in ctx.saved_tensors)

@@ -15,6 +15,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from quant_aware.gradients import LearnedStep, StraightThrough
+
 
 @dataclass(kw_only=True)
 class Grid(ABC):
@@ -77,7 +79,7 @@ class Grid(ABC):
         """As ``snap``, for a fit that is learned: the gradient of each of its numbers is the sum over the values that
         it makes, that of the weight is straight-through.
         """
-        values = self.decode(self.encode(groups.detach(), fit.detach()), fit) + (groups - groups.detach())
+        values = StraightThrough.apply(groups, self.decode(self.encode(groups.detach(), fit.detach()), fit))
         return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,9 +177,7 @@ class Uniform(Signed):
 
     def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
         """The same for a step that is learned: the rounding passes gradients unchanged, the clipping does not."""
-        scale = fit.abs().clamp(min=torch.finfo(torch.float32).tiny)
-        steps = (groups / scale).clamp(-self._top, self._top)
-        return (steps + (steps.round() - steps).detach()) * scale
+        return LearnedStep.apply(groups, fit.abs().clamp(min=torch.finfo(torch.float32).tiny), self._top)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The largest step of which all values are multiples: the last may not occur where a step is learned, or where
