@@ -13,6 +13,7 @@ from distill.pictures import NARROW, WIDE, agreement_matrix, layer_bars, loss_cu
 
 LOWER_IS_BETTER = {"loss", "perplexity", "mse", "rmse", "mae"}
 TEMPLATE = Path(__file__).with_name("page.html")
+SIZE, SPEED, COUNT = ("smaller", "larger", "as large"), ("faster", "slower", "as fast"), ("fewer", "more", "as many")
 PREFIXES = {"B": [" B", " kB", " MB", " GB", " TB"], "n": ["", " k", " M", " bn", " tn"]}
 
 
@@ -41,9 +42,12 @@ def show(value: float | None, unit: str = "") -> str:
     return f"{value:,.{after_point}f}{suffix}"
 
 
-def compared(ratio: float, better: str, worse: str) -> tuple[str, str]:
-    """A ratio above 0 as one says it: 5.5 is ("5.5", "smaller"), 0.5 is ("2.0", "larger")."""
-    return (show(ratio, "x"), better) if ratio >= 1 else (show(1 / ratio, "x"), worse)
+def compared(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
+    """A ratio above 0 as one says it, of size: 5.5 is ("5.5 ×", "smaller"), 0.5 ("2.0 ×", "larger"), 1.01 ("1.0 ×", "as
+    large")."""
+    more, less, equal = words
+    number, word = (show(ratio, "x"), more) if ratio >= 1 else (show(1 / ratio, "x"), less)
+    return number, equal if number == show(1, "x") else word
 
 
 def join(separator: str, *parts: str | None) -> str:
@@ -76,13 +80,13 @@ def result(report: dict) -> str:
     elif score is not None:
         parts.append(f"reaches {name} {show(score)}")
     if ratios.get("smaller"):
-        number, word = compared(ratios["smaller"], "smaller", "larger")
+        number, word = compared(ratios["smaller"], SIZE)
         parts.append(f"{number.replace('×', 'times')} {word}")
     elif student.get("bytes"):
         parts.append(f"takes {show(student['bytes'], 'B')}")
     where = f" ({measured_on(report)})" if measured_on(report) else ""
     if ratios.get("faster_batch_1"):
-        number, word = compared(ratios["faster_batch_1"], "faster", "slower")
+        number, word = compared(ratios["faster_batch_1"], SPEED)
         parts.append(f"{number.replace('×', 'times')} {word} at batch 1{where}")
     elif batch_1:
         parts.append(f"answers in {show(batch_1, 'ms')} at batch 1{where}")
@@ -139,19 +143,19 @@ def tiles(report: dict) -> list[tuple[str, str, str]]:
         for key in ("nonzero_parameters", "flops_per_example")
     }
     facts = [
-        (ratios.get("smaller"), "smaller", "larger", "", "B", ("bytes",)),
-        (ratios.get("faster_batch_1"), "faster", "slower", " at batch 1", "ms", ("latency_ms", "batch_1")),
-        (ratios.get("faster_batch_32"), "faster", "slower", " at batch 32", "ms", ("latency_ms", "batch_32")),
-        (fewer["nonzero_parameters"], "fewer", "more", " non-zero weights", "n", ("nonzero_parameters",)),
-        (fewer["flops_per_example"], "fewer", "more", " FLOPs", "n", ("flops_per_example",)),
+        (ratios.get("smaller"), SIZE, "", "B", ("bytes",)),
+        (ratios.get("faster_batch_1"), SPEED, " at batch 1", "ms", ("latency_ms", "batch_1")),
+        (ratios.get("faster_batch_32"), SPEED, " at batch 32", "ms", ("latency_ms", "batch_32")),
+        (fewer["nonzero_parameters"], COUNT, " non-zero weights", "n", ("nonzero_parameters",)),
+        (fewer["flops_per_example"], COUNT, " FLOPs", "n", ("flops_per_example",)),
     ]
     name = metric.replace("_", " ")
     if ratios.get("retained"):
         before, after = (show(look_up(model, ("metrics", metric))) for model in (teacher, student))
         found.append((show(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
-    for ratio, better, worse, of, unit, path in facts:
+    for ratio, words, of, unit, path in facts:
         if ratio:
-            number, word = compared(ratio, better, worse)
+            number, word = compared(ratio, words)
             before, after = (show(look_up(model, path), unit) for model in (teacher, student))
             found.append((number, word + of, f"{before} → {after}"))
     return found

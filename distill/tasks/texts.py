@@ -199,4 +199,4 @@ class Regression(TextTask):
         return f"{float(prediction):.2f}"
 
     def truth(self, row: dict) -> str:
-        return str(row[self.label])
+        return f"{float(row[self.label]):g}"  # a float32 from Parquet has more digits than were written

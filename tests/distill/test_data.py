@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
@@ -214,6 +215,11 @@ def test_the_order_of_the_teachers_classes_is_taken(
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
     assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
     assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
+
+
+def test_a_number_of_32_bits_is_said_as_it_was_written(tmp_path: Path) -> None:
+    task = Regression(data=str(tmp_path))
+    assert [task.truth({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
 
 
 @pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])

@@ -90,6 +90,12 @@ def test_sentence_does_not_boast():
         "The student has 1.050 times the teacher's perplexity, 4.0 times smaller, "
         "2.0 times slower at batch 1 (onnxruntime int8, 2 threads)."
     )
+    report["ratios"] = {"smaller": 1.0, "faster_batch_1": 0.97}
+    report["models"]["student"]["metrics"] = {"perplexity": 20.0}
+    assert result(report) == (
+        "The student reaches perplexity 20.00, 1.0 times as large, "
+        "1.0 times as fast at batch 1 (onnxruntime int8, 2 threads)."
+    )
 
 
 def test_sentence_without_a_teacher():
