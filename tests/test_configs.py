@@ -83,7 +83,9 @@ def test_every_config_of_the_hub_is_run() -> None:
     assert sorted(OVERRIDES) == naming
 
 
-@pytest.mark.parametrize("name", OVERRIDES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "tinybert.yaml" else [pytest.mark.slow]) for name in OVERRIDES]
+)
 def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -13,6 +13,7 @@ from distill.cache import CachedTeacher, fingerprint
 from distill.config import ConfigError
 from distill.teacher import FrozenTeacher
 from students.signals import Signals
+from tests.distill.runs import interrupted
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import batch, tiny
 
@@ -217,34 +218,24 @@ def teacher(materials) -> dict:
 
 def test_the_second_epoch_and_the_second_run_have_no_teacher(materials, tiny_run):
     folder = tiny_run.parent / "runs"
-    given = {"teacher": teacher(materials), "losses.relations": None}
+    student = {"losses.relations": None, "quantize": None}
+    given = {"teacher": teacher(materials)} | student
     run(tiny_run, name="first", **given)
     assert "ran for 64 rows, and was read from its cache for 64" in notes(folder / "first")
     run(tiny_run, name="second", **given)
     assert "ran for 0 rows, and was read from its cache for 128" in notes(folder / "second")
     assert curve(folder / "first") == curve(folder / "second")
-    run(tiny_run, name="without", **{"losses.relations": None})
+    run(tiny_run, name="without", **student)
     for a, b in zip(curve(folder / "first"), curve(folder / "without"), strict=True):
         assert float(a["train/logits"] or 0) == pytest.approx(float(b["train/logits"] or 0), rel=0.05, abs=1e-3)
 
 
 def test_a_stop_in_the_first_epoch_changes_nothing(materials, tiny_run, monkeypatch):
-    from distill.checkpoints import Interrupted, Last
-
-    folder, real = tiny_run.parent / "runs", Last.save
-    given = {"teacher": teacher(materials), "losses.relations": None}
-    run(tiny_run, name="whole", **given, output=str(tiny_run.parent / "elsewhere"))
-
-    def interrupt(self, trainer):
-        self.stopped = self.stopped or trainer.global_step == 5
-        real(self, trainer)
-
-    monkeypatch.setattr(Last, "save", interrupt)
-    with pytest.raises(Interrupted):
-        run(tiny_run, name="whole", **given)
-    monkeypatch.setattr(Last, "save", real)
-    run(tiny_run, name="whole", resume=True, **given)
-    assert curve(folder / "whole") == curve(tiny_run.parent / "elsewhere" / "whole")
+    given = {"teacher": teacher(materials), "losses.relations": None, "name": "x"}
+    interrupted(monkeypatch, 16, tiny_run, output=str(tiny_run.parent / "elsewhere"), **given)
+    interrupted(monkeypatch, 5, tiny_run, **given)
+    interrupted(monkeypatch, 16, tiny_run, resume=True, **given)
+    assert curve(tiny_run.parent / "runs" / "x") == curve(tiny_run.parent / "elsewhere" / "x")
 
 
 TOKENS = """\

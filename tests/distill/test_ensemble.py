@@ -147,6 +147,7 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
         "teacher": {"members": members, "weights": {"large": 2.0}},
         "losses.hidden.teacher": "other",
         "losses.relations.teacher": "large",
+        "quantize": None,
     }
     report = run(tiny_run, **given)
     assert {"teacher", "teacher large", "teacher other", "student"} <= report.models.keys()

@@ -20,7 +20,7 @@ from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
 CONFIG = """\
 task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8{more}}}
 teacher: {folder}/teacher
-student: {{kind: Transformer, layers: 2, hidden: 24, intermediate: 32}}
+student: {{kind: Transformer, layers: 1, hidden: 24, intermediate: 32}}
 losses:
   hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
   relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
@@ -63,7 +63,7 @@ def test_runs_from_data_to_report(world):
         assert float(rows[0][f"train/{loss}"]) > 0
     task = ready_task(name, folder / "data")
     saved = task.head.from_pretrained(folder / "runs" / "x" / "student")
-    assert saved.config.num_hidden_layers == 2
+    assert saved.config.num_hidden_layers == 1
     page = (folder / "runs" / "x" / "report.html").read_text()
     assert found["main_metric"].replace("_", " ") in page
 

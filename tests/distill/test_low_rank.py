@@ -133,6 +133,6 @@ def test_groups_of_inputs_are_not_torn(tiny_run: Path) -> None:
 def test_it_is_a_student_that_exists(tiny_run: Path) -> None:
     """For a second run, with its own teacher."""
     run(tiny_run, name="first", prune=None, quantize=None, **STUDENT)
-    report = run(tiny_run, name="second", student=str(tiny_run.parent / "runs" / "first"))
+    report = run(tiny_run, name="second", student=str(tiny_run.parent / "runs" / "first"), quantize=None)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert rank_of(student.get_submodule(LAYER)) == 17

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.checkpoints import Interrupted, Last
 from distill.config import ConfigError
-from tests.distill.runs import rows, weights
+from tests.distill.runs import resumes_bit_for_bit, rows
 
 REPLACE = {
     "student": {"kind": "Transformer", "layers": 2},
@@ -20,26 +18,11 @@ REPLACE = {
 
 
 def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tiny_run, name="whole", **REPLACE)
-    real = Last.save
-
-    def interrupt(self, trainer):
-        self.stopped = trainer.global_step == 5
-        real(self, trainer)
-
-    monkeypatch.setattr(Last, "save", interrupt)
-    with pytest.raises(Interrupted, match="after step 5 of 8"):
-        run(tiny_run, name="parts", **REPLACE)
-    monkeypatch.setattr(Last, "save", real)
-    run(tiny_run, name="parts", resume=True, **REPLACE)
-    whole, parts = (tiny_run.parent / "runs" / name for name in ("whole", "parts"))
-    expected, found = weights(whole), weights(parts)
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-    assert rows(parts) == rows(whole)
-    shares = [float(row["replace"]) for row in rows(whole) if row["replace"]]
+    folder = resumes_bit_for_bit(monkeypatch, 5, 8, tiny_run, **REPLACE)
+    shares = [float(row["replace"]) for row in rows(folder) if row["replace"]]
     assert shares[0] == 0.3 and shares[-1] == 1.0 and shares == sorted(shares)
-    student = AutoModelForSequenceClassification.from_pretrained(whole / "student")
+    report = run(tiny_run, quantize=None, **REPLACE)
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.num_hidden_layers == 2
 
 

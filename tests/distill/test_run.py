@@ -12,7 +12,7 @@ from distill import run
 from distill.config import ConfigError
 from distill.measure import torch_predict
 from quant_aware.onnx_model import OnnxModel
-from tests.distill.runs import command, rows, weights
+from tests.distill.runs import command, interrupted, rows, weights
 from tests.promised import keeps_promises
 
 
@@ -134,22 +134,9 @@ class TestResume:
     # 8; 8 steps in an epoch
     @pytest.mark.parametrize("stop", [1, 5, 8, 10, 13])
     def test_continues_bit_for_bit(self, finished, tiny_run, monkeypatch, stop):
-        from distill.checkpoints import Last
-
         _, whole, _ = finished
-        real = Last.save
-
-        def interrupt(self, trainer):
-            self.stopped = self.stopped or trainer.global_step == stop
-            real(self, trainer)
-
-        monkeypatch.setattr(Last, "save", interrupt)
-        from distill.checkpoints import Interrupted
-
-        with pytest.raises(Interrupted, match=f"after step {stop} of 16"):
-            run(tiny_run)
-        monkeypatch.setattr(Last, "save", real)
-        run(tiny_run, resume=True)
+        interrupted(monkeypatch, stop, tiny_run)
+        interrupted(monkeypatch, 16, tiny_run, resume=True)
         folder = tiny_run.parent / "runs" / "tiny"
         expected, found = weights(whole), weights(folder)
         assert expected.keys() == found.keys()

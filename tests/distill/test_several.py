@@ -93,13 +93,13 @@ def test_runs_from_data_to_report(folder, apart):
             folder=folder, teacher=f"{{members: {{{members}}}, choose: task}}" if apart else folder / "teacher"
         )
     )
-    report = run(file)
+    report = run(file, **({"quantize": None} if apart else {}))
     found = json.loads((folder / "runs" / f"x{apart}" / "report.json").read_text())
     assert found["task"] == "multi_task" and found["main_metric"] == "mean"
     scores = found["models"]["student"]["metrics"]
     wanted = (scores["taste/accuracy"] + scores["length/spearman"] + scores["part/f1"]) / 3
     assert scores["mean"] == pytest.approx(wanted, abs=1e-6)
-    assert report.exports[0].agreement > 0.9
+    assert apart or report.exports[0].agreement > 0.9
     saved = AutoModelForSequenceClassification.from_pretrained(folder / "runs" / f"x{apart}" / "student")
     taste = ["taste/good", "taste/bad"] if apart else ["taste/bad", "taste/good"]
     assert list(saved.config.id2label.values()) == [*taste, "length", *(f"part/LABEL_{i}" for i in range(3))]

@@ -19,7 +19,9 @@ NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic"
 HEADS = {"kind": "Taylor", "shape": "heads", "sparsity": {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "50%"}}
 
 
-@pytest.mark.parametrize("more", [{}, {"share": "ffn", "groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{"share": "ffn", "groups": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=["ffn of halves", "all"]
+)
 def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
     given = {"student": SHARED["student"] | more, "prune": {"neurons": NEURONS, "heads": HEADS}}
     report = run(tiny_run, **given)

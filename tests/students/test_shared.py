@@ -241,7 +241,7 @@ def test_each_layer_leaves_its_own_trace(name):
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
-    teacher = tiny(name, layers=4, hidden=64, intermediate=256)
+    teacher = tiny(name, layers=2, hidden=64, intermediate=256)
     student, given = build(teacher), batch(name)
     export_onnx(student, given, tmp_path / "whole.onnx")
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "int8.onnx")

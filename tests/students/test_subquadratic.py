@@ -271,7 +271,11 @@ def test_what_does_not_fit_is_refused(kind, fields, name, message):
 
 @pytest.mark.parametrize(
     "kind, name",
-    [*((kind, "bert") for kind in KINDS), (FixedAttention, "llama"), (LinearAttention, "gpt2")],
+    [
+        *((kind, "bert") for kind in KINDS),
+        pytest.param(FixedAttention, "llama", marks=pytest.mark.slow),
+        pytest.param(LinearAttention, "gpt2", marks=pytest.mark.slow),
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_its_onnx_file_reads_any_length(kind, name, tmp_path):
