@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.measure import latencies
+from distill.page import render
 from tests.repositories import save_sst2, save_tiny_bert
 
 CONFIG = """\
@@ -28,10 +29,20 @@ output: {output}
 """
 
 
+def unwritten(report: dict, rows: list[dict], details: dict) -> str:
+    """The page, its figures made but not written out as SVG."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.page.svg", lambda figure: "<svg></svg>")
+        return render(report, rows, details)
+
+
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits for a latency to be measured well: five rounds, not seconds of them."""
+    """No test waits for a latency to be measured well, five rounds and not seconds of them, nor for the pictures of a
+    run, which take as long as its training; those of `finished`, made once, are whole.
+    """
     monkeypatch.setattr("distill.finish.latencies", partial(latencies, seconds=0.0))
+    monkeypatch.setattr("distill.publish.render", unwritten)
 
 
 @pytest.fixture(autouse=True)
