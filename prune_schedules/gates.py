@@ -14,9 +14,12 @@ from transformers import PreTrainedModel
 
 from prune_schedules.mask import Mask, apply_mask
 from prune_schedules.pruner import Scored
-from prune_schedules.schedule import Timeline
+from prune_schedules.schedule import Moment, Timeline
 from prune_schedules.scores import magnitude
 from students.weights import latent, like, steps_on, values, whole
+
+_FADE = 0.999
+"""What is left of a square after a step: Adam's second beta."""
 
 
 def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -111,20 +114,53 @@ class _Summed(Gated):
         self.seen = list(state["seen"])
 
 
+@dataclass(kw_only=True)
 class Movement(_Summed):
     """Removes what training moves towards zero (Sanh, Wolf and Rush 2020, arXiv 2005.07683).
 
-    ``S = -sum_t w dL/dw`` from the first step on, the masked ones included: the gradient of a score that learns
-    straight through the mask, so that the sum is what plain SGD would make of it. It grows where a weight grows.
+    ``S = -sum_t xi'_t / sqrt(v_t)`` from the first step on, masked weights included: ``xi' = w dL/dw`` is the gradient
+    of a score that learns straight through the mask, and ``v`` Adam's mean of its squares. It grows where a weight
+    grows. Adam moves the scores, as in the paper's code: of the plain sums in its formula the lowest are, by chance,
+    those with the largest gradients. Momentum is lost in a sum, and of a learning rate only the order of the scores
+    would be left, so neither is here.
     """
 
+    every: Moment = Moment("1 steps")
+    """How often the masks are renewed while the sparsity changes: as a rule at each step. What is masked and missed
+    rises in score from then on, all of it at once: by the next renewal it would stand above what was kept, and the two
+    change places."""
+
+    def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
+        """Put masks on the model, all off, and begin with nothing seen."""
+        super().attach(model, seed)
+        self.squares: list[Tensor] | None = None
+
+    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+        """Take a step of Adam."""
+        squares = [gradient.square() for gradient in gradients]
+        if self.squares is not None:
+            squares = [old.to(new.device).mul_(_FADE).add_(new) for old, new in zip(self.squares, squares, strict=True)]
+        self.squares = squares
+        weight = (1 - _FADE ** (step + 1)) / (1 - _FADE)
+        roots = [(square / weight).sqrt().clamp(min=torch.finfo(square.dtype).tiny) for square in squares]
+        super().heed([gradient / root for gradient, root in zip(gradients, roots, strict=True)], step, timeline)
+
     def added(self, gradient: Tensor) -> Tensor:
-        """``-xi'``."""
+        """Against the gradient."""
         return -gradient
 
     def begin(self, timeline: Timeline) -> int:
         """The first step of the run."""
         return 0
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """The scores, and the sums of squares."""
+        return super().state() | ({} if self.squares is None else {"squares": self.squares})
+
+    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Take them up."""
+        super().load_state(state)
+        self.squares = list(state["squares"])
 
 
 class _Renewed(_Summed):
