@@ -50,19 +50,22 @@ class Pretrained(Student):
     Args:
         model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
         positions: the most tokens it can read; a table of positions is repeated to be as long.
+        dropout: the share of whatever it drops in training; not given, as the model has it.
 
     Raises:
-        ValueError: if ``positions`` is not positive.
+        ValueError: if ``positions`` is not positive, or ``dropout`` no share.
     """
 
     plain: ClassVar[str] = "model"
 
     model: str
     positions: int | None = None
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.positions < 1:
             raise ValueError(f"positions: at least 1 is needed, not {self.positions}")
+        check_dropout(self.dropout)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
         resolve(self.model)
@@ -79,6 +82,7 @@ class Pretrained(Student):
         config = load_config(source)
         saved_labels = config.num_labels
         set_task(config, labels, problem)
+        set_dropout(config, self.dropout)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_labels)
         warn_fresh(self.model, missing)
         if self.positions:
@@ -113,6 +117,21 @@ def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: s
     if labels is not None:
         config.id2label = dict(labels)
         config.label2id = {name: index for index, name in labels.items()}
+
+
+def check_dropout(dropout: float | None) -> None:
+    """Raise ValueError if it is given and no share."""
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ValueError(f"dropout: is {dropout}; it is a share, from 0 to below 1")
+
+
+def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
+    """Write one share over all that a configuration drops, which transformers calls dropout or pdrop in every family;
+    ``None`` keeps what it has.
+    """
+    for name, value in config.to_dict().items() if dropout is not None else ():
+        if ("dropout" in name or name.endswith("pdrop")) and type(value) in (int, float):
+            setattr(config, name, dropout)
 
 
 def warn_fresh(source: str, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from students.families import depth, family, intermediate_size, is_compact, is_r
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.places import check_places, set_places
-from students.student import Student, set_task, warn_fresh
+from students.student import Student, check_dropout, set_dropout, set_task, warn_fresh
 from students.width import set_width
 
 
@@ -35,6 +35,7 @@ class Transformer(Student):
         teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
             from 1, one for each of the student's, the same in both stacks of T5.
         positions: the most tokens it can read; a table of positions is repeated to be as long.
+        dropout: the share of whatever it drops in training; not given, that of the teacher's configuration.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -47,8 +48,10 @@ class Transformer(Student):
     weights: Literal["teacher", "random"] = "teacher"
     teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
     positions: int | None = None
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
+        check_dropout(self.dropout)
         for name in ("layers", "hidden", "heads", "intermediate", "positions"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
@@ -97,6 +100,7 @@ class Transformer(Student):
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)
         set_task(config, labels, problem)
+        set_dropout(config, self.dropout)
         student = type(teacher)(config)
         if self.weights == "teacher":
             if self.teacher_layers != "even" and repeats(teacher):

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.recurrent.model import RecurrentConfig
-from students.student import Student, set_task
+from students.student import Student, check_dropout, set_task
 from students.table import rows_of
 
 
@@ -46,8 +46,7 @@ class _Recurrent(Student):
         for name in ("hidden", "layers", "embedding"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: is {self.dropout}; it is a share, from 0 to below 1")
+        check_dropout(self.dropout)
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
 
