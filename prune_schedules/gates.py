@@ -96,10 +96,7 @@ class _Summed(Gated):
 
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Add to the sums."""
-        fresh = [self.added(gradient) for gradient in gradients]
-        if self.seen is not None:  # what was loaded lies where the model was then
-            fresh = [old.to(new.device).add_(new) for old, new in zip(self.seen, fresh, strict=True)]
-        self.seen = fresh
+        self.seen = _onto(self.seen, [self.added(gradient) for gradient in gradients])
 
     def scores(self) -> list[Tensor]:
         """The sums; where no gradient was finite, the size of the weights alone."""
@@ -137,12 +134,10 @@ class Movement(_Summed):
 
     def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Take a step of Adam."""
-        squares = [gradient.square() for gradient in gradients]
-        if self.squares is not None:
-            squares = [old.to(new.device).mul_(_FADE).add_(new) for old, new in zip(self.squares, squares, strict=True)]
-        self.squares = squares
+        self.squares = _onto(self.squares, [gradient.square() for gradient in gradients], _FADE)
         weight = (1 - _FADE ** (step + 1)) / (1 - _FADE)
-        roots = [(square / weight).sqrt().clamp(min=torch.finfo(square.dtype).tiny) for square in squares]
+        # A gradient whose square is no number any more moves nothing: its root must not be smaller than it is.
+        roots = [(square / weight).clamp(min=torch.finfo(square.dtype).tiny).sqrt() for square in self.squares]
         super().heed([gradient / root for gradient, root in zip(gradients, roots, strict=True)], step, timeline)
 
     def added(self, gradient: Tensor) -> Tensor:
@@ -194,6 +189,13 @@ class Fisher(_Renewed):
     def added(self, gradient: Tensor) -> Tensor:
         """``xi'^2 / 2``."""
         return gradient.square() / 2
+
+
+def _onto(old: list[Tensor] | None, new: list[Tensor], fade: float = 1.0) -> list[Tensor]:
+    """``fade old + new``, in place of the old; what was loaded lies where the model was then, and follows it."""
+    if old is None:
+        return new
+    return [one.to(other.device).mul_(fade).add_(other) for one, other in zip(old, new, strict=True)]
 
 
 def _gradient(module: nn.Module, name: str) -> Tensor:

@@ -93,8 +93,9 @@ def test_weights_without_a_gradient_do_not_move():
     pruner = Movement(sparsity=LATER)
     pruner.seen = pruner.squares = None
     for step in range(2):
-        pruner.heed([torch.tensor([0.0, 1e-12])], step, TIMELINE)
-    assert pruner.scores()[0].tolist() == [0.0, -2.0]
+        pruner.heed([torch.tensor([0.0, 1e-12, 1e-30])], step, TIMELINE)
+    still, moved, lost = pruner.scores()[0].tolist()
+    assert (still, moved) == (0.0, -2.0) and abs(lost) < 1e-9, "the square of the last is no number"
 
 
 def test_tiles_are_scored_by_one_gate_each():
