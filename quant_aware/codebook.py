@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from quant_aware.gradients import StraightThrough
 from quant_aware.grids import Grid, check_bits
 
 
@@ -61,13 +63,25 @@ class KMeans(Codebook):
         return means
 
     def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """The nearest value, in rising order."""
+        """The nearest value, in rising order: as many as there are borders below a number."""
         table = fit.sort(dim=1).values
-        return torch.searchsorted(((table[:, 1:] + table[:, :-1]) / 2).contiguous(), groups.contiguous())
+        borders = (table[:, 1:] + table[:, :-1]) / 2
+        if self.bits > 6:
+            return torch.searchsorted(borders, groups.contiguous())
+        codes, above = torch.zeros_like(groups), torch.empty_like(groups)
+        for border in borders.split(1, dim=1):  # few passes are faster than a search; in floats, they are vectorised
+            codes += torch.gt(groups, border, out=above)
+        return codes.long()
 
     def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
         """The values of the table, in rising order."""
         return fit.sort(dim=1).values.gather(1, codes)
+
+    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
+        """As ``snap``, with the gradients of both; what is pruned reads a 0 that stands behind the table."""
+        codes = self.encode(groups.detach(), fit.detach()).masked_fill_(self.kept_zero(groups), self.levels)
+        table = F.pad(fit.sort(dim=1).values, (0, 1))
+        return StraightThrough.apply(groups, table.gather(1, codes))
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The values that occur are the table, but 0, which stands there in the place of those that do not."""

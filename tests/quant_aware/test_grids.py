@@ -169,6 +169,26 @@ def test_means_are_means_of_what_is_nearest_and_learn_its_gradients():
     torch.testing.assert_close(mixed.grad[0], sums)
 
 
+@pytest.mark.parametrize("bits", [1, 6, 7])
+def test_a_number_takes_the_nearest_value_of_a_table_of_any_size(bits):
+    grid, weight, fit = KMeans(bits=bits, per="row"), random(3, 2000), 0.8 * random(3, 2**bits, seed=1)
+    codes = grid.encode(weight, fit)
+    distances = (weight.double()[..., None] - fit.sort(dim=1).values.double()[:, None]).abs()
+    torch.testing.assert_close(distances.gather(2, codes[..., None])[..., 0], distances.amin(-1), atol=1e-7, rtol=0)
+
+
+def test_what_is_pruned_has_no_part_in_the_gradient_of_a_value():
+    grid, kept = KMeans(bits=2, per="row"), random(2, 500, seed=1) > 0
+    weight, upstream = random(2, 500) * kept, random(2, 500, seed=2)
+    fit = grid.fit(weight).requires_grad_()
+    values = grid.teach(weight, fit)
+    (values * upstream).sum().backward()
+    codes = grid.encode(weight, fit.detach())
+    sums = [[upstream[row][kept[row] & (codes[row] == code)].sum() for code in range(4)] for row in range(2)]
+    assert (values[~kept] == 0).all() and (values[kept] != 0).all()
+    torch.testing.assert_close(fit.grad, torch.tensor(sums))
+
+
 @pytest.mark.parametrize("grid", LEARNED.values(), ids=LEARNED)
 def test_a_step_learns_only_while_its_grid_is_on(grid):
     step, weight = FakeQuant([grid, Uniform(bits=2)]), torch.nn.Parameter(random(8, 32))
