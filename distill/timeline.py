@@ -116,11 +116,7 @@ def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Sche
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:
     """The step from which the student has its final sparsity and bits."""
-    ends = [
-        moment.step(timeline)
-        for pruner in experiment.pruners().values()
-        for moment in pruner.sparsity.moments().values()
-    ]
+    ends = [pruner.sparsity.span(timeline)[1] for pruner in experiment.pruners().values()]
     return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
 
 
@@ -129,12 +125,9 @@ def early(experiment: Experiment, timeline: Timeline) -> list[str]:
     if not experiment.quantize:
         return []
     _, start, _ = experiment.quantize.windows(timeline)[0]
-    found = []
-    for name, pruner in experiment.pruners().items():
-        end = max((moment.step(timeline) for moment in pruner.sparsity.moments().values()), default=0)
-        if start < end:
-            found.append(f"quantize starts at step {start}, while the masks of {name} move until step {end}")
-    return found
+    ends = {name: pruner.sparsity.span(timeline)[1] for name, pruner in experiment.pruners().items()}
+    moving = ((name, end) for name, end in ends.items() if start < end)
+    return [f"quantize starts at step {start}, while the masks of {name} move until step {end}" for name, end in moving]
 
 
 def table(found: list[dict], timeline: Timeline) -> str:

@@ -119,9 +119,8 @@ class Pruner(ABC):
 
     def _window(self, timeline: Timeline) -> tuple[int, int, int]:
         """When masks begin and cease to move, and how often; what ``initial`` removes goes at once."""
-        ends = [moment.step(timeline) for moment in self.sparsity.moments().values()] or [0]
-        start = 0 if self.sparsity.value(0, timeline) > 0 else min(ends)
-        return start, max(ends), max(1, self.every.step(timeline))
+        start, stop = self.sparsity.span(timeline)
+        return 0 if self.sparsity.value(0, timeline) > 0 else start, stop, max(1, self.every.step(timeline))
 
     def due(self, step: int, timeline: Timeline) -> bool:
         """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""

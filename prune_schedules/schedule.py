@@ -94,6 +94,11 @@ class Schedule(ABC):
         """The moments at which the schedule begins or ceases to change, by the key that holds them."""
         return {}
 
+    def span(self, timeline: Timeline) -> tuple[int, int]:
+        """The steps at which it begins and ceases to change: 0 and 0, if it never does."""
+        steps = [moment.step(timeline) for moment in self.moments().values()] or [0]
+        return min(steps), max(steps)
+
 
 @dataclass(frozen=True)
 class Constant(Schedule):

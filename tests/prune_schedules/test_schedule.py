@@ -99,7 +99,7 @@ def test_schedules_are_values():
 
 def test_constant():
     assert {Constant(0.3).value(step, RUN) for step in range(101)} == {0.3}
-    assert Constant(0.3).moments() == {}
+    assert Constant(0.3).moments() == {} and Constant(0.3).span(RUN) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", RAMPS)
@@ -135,6 +135,7 @@ def test_the_shape_of_a_ramp(kind, quarter, half):
     assert ramp.value(30, RUN) == pytest.approx(2 + 8 * quarter)
     assert ramp.value(40, RUN) == pytest.approx(2 + 8 * half)
     assert ramp.moments() == {"start": Moment("20 steps"), "stop": Moment("60 steps")}
+    assert ramp.span(RUN) == (20, 60)
 
 
 @fixed
