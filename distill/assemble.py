@@ -202,9 +202,8 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
 
 def _same_outputs(teacher: PretrainedConfig, labels: list[str]) -> None:
     if teacher.num_labels != len(labels):
-        raise ValueError(
-            f"model: the teacher has {teacher.num_labels} outputs, the data {len(labels)} ({', '.join(labels)})"
-        )
+        which = f" ({', '.join(labels)})" if any(labels) else ", a number"
+        raise ValueError(f"model: the teacher has {teacher.num_labels} outputs, the data {len(labels)}{which}")
     names = list(teacher.id2label.values())
     if names != labels and sorted(names) == sorted(labels):
         raise ValueError(f"model: its outputs are {', '.join(names)}, those of the first teacher {', '.join(labels)}")

@@ -115,8 +115,9 @@ def place_of(node: yaml.Node) -> str:
 
 def did_you_mean(word: object, known: Iterable) -> str:
     """``; did you mean '…'?`` with the nearest of the known words, or nothing if none is near."""
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    lower = {str(k).lower(): str(k) for k in known}
+    near = difflib.get_close_matches(str(word).lower(), lower, 1, 0.5)
+    return f"; did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def meant(word: object, known: Iterable, there: str = "it has") -> str:

@@ -52,6 +52,11 @@ AGAINST_THE_WORLD = {
         "teacher: three",
         "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)",
     ),
+    "a teacher of classes for numbers": (
+        "name: classification, data: data.csv",
+        "name: regression, data: data.csv",
+        "2: teacher.model: the teacher has 2 outputs, the data 1, a number",
+    ),
     "texts for lists of words": (
         "name: classification, data: data.csv",
         "name: token_classification, data: data.csv, words: text, tags: label",

@@ -162,6 +162,7 @@ def test_dump_is_plain_data() -> None:
 def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
+    assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
     assert spelling(Square) == "Square"
     assert (
         describe(Length) == "a Length"
