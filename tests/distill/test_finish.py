@@ -5,9 +5,10 @@ import torch
 from datasets import Dataset
 
 from distill.deploy import Deployed
-from distill.finish import details
+from distill.finish import deployable, details
 from distill.measure import Judged, Measured
 from distill.publish import doubts
+from distill.report import Export
 from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
 
@@ -45,3 +46,11 @@ def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
     deployed = Deployed(None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact)
     said = ["the exported student's logits are up to 0.02 from those it had in training"]
     assert doubts(models, [], deployed) == (said if exact else [])
+
+
+@pytest.mark.parametrize(("size", "counts"), [(58_946_899, True), (14_000_000, True), (60_000_000, False)])
+def test_a_file_asked_for_counts_as_the_student_unless_it_is_larger(size, counts):
+    """Of float32 a file holds the weights and a graph."""
+    folded = Measured({}, 14_732_354, 14_732_347, 58_929_416, 0, {})
+    export = Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "float32")
+    assert deployable(export, folded) == counts
