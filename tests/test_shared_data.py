@@ -14,7 +14,18 @@ from distill.measure import latencies
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-CONFIGS = ["sst2-structured", "mt-dnn", "wnut17", "stsb", "squad", "wikitext", "stories", "multi30k"]
+CONFIGS = [
+    "sst2-structured",
+    "bilstm",
+    "stsb-sparse",
+    "mt-dnn",
+    "wnut17",
+    "stsb",
+    "squad",
+    "wikitext",
+    "stories",
+    "multi30k",
+]
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,6 +63,8 @@ def test_every_run_of_a_config_comes_to_its_report(name: str, tmp_path: Path, mo
     text = (ROOT / "configs" / f"{name}.yaml").read_text().replace("google-t5/t5-small", str(tmp_path / "t5"))
     for path in set(re.findall(r"\.\./shared/data/[\w/.]+", text)):
         text = text.replace(path, str(few(ROOT / path, tmp_path / "data")))
+    more = re.search(r"data: ([^,\s}]+)", text)[1] + "/train.parquet"
+    text = re.sub(r"unlabelled: runs/\w+\.parquet", f"unlabelled: {more}", text)
     text = re.sub(r"batch_size: \d+", "batch_size: 2", text)
     (tmp_path / f"{name}.yaml").write_text(text.replace("../shared/models", str(SHARED / "models")))
     report = run(
