@@ -45,8 +45,7 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
     hidden = [float(row["train/hidden"]) for row in table if row["train/hidden"]]
     assert hidden[7] < 0.97 * hidden[0]
     (export,) = report.exports
-    # On some CPUs a last bit differs, and with it the code of an input: a 255th of its range, times a weight.
-    assert export.agreement == 1.0 and export.largest_difference < 1e-2
+    assert export.agreement == 1.0 and export.largest_difference < 1e-4
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] == 0
     assert "the student loads after `import students`" in (report.folder / "report.html").read_text()
     model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
