@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from distill.measure import latencies
 from distill.page import render
@@ -54,6 +55,15 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For int8 LSTMs in onnxruntime: of several threads each has rows of their own, and the range of their states."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

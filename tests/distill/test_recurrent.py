@@ -38,7 +38,7 @@ def recurrent_run(materials, tmp_path) -> Path:
     return file
 
 
-def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_run):
+def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_run, one_thread):
     report = run(recurrent_run)
     table = rows(report.folder)
     assert all(float(table[0][f"train/{name}"]) > 0 for name in ("hidden", "logits"))

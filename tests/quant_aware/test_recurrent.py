@@ -16,6 +16,8 @@ from students.trace import inputs
 from students.weights import fold
 from tests.families import batch, tiny
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STUDENTS = {
     "LSTM": LSTM(hidden=8, layers=2),
     "ahead": LSTM(hidden=8, bidirectional=False),
@@ -28,15 +30,6 @@ HEADS = {
     "answers": (GRU(hidden=8), AutoModelForQuestionAnswering),
     "language": (LSTM(hidden=8), AutoModelForCausalLM),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Of several threads each has rows of its own, and takes the range of their states."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def wide(student, *head):
