@@ -9,6 +9,7 @@ memory is what the process holds at most while the pass runs, above what it held
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import statistics
 import tempfile
@@ -96,6 +97,7 @@ def peak(name: str, positions: int, layers: int, hidden: int, length: int, train
     torch.set_num_threads(1)
     model = made(kinds(positions)[name], layers, hidden).eval()
     seconds(model, 16, training)
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what making the model freed would be used again, and not be counted
     Path("/proc/self/clear_refs").write_text("5")  # the most begins anew, with what is held now
     before = most_held()
     seconds(model, length, training)
@@ -109,12 +111,18 @@ def most_held() -> float:
 
 
 def measured_peak(*given: object) -> float:
-    """``peak`` of a fresh process, which has freed nothing yet that it could use again."""
+    """``peak`` of a fresh process.
+
+    Raises:
+        SystemExit: if the process failed, for want of memory most likely.
+    """
     context = multiprocessing.get_context("spawn")
     found = context.SimpleQueue()
     process = context.Process(target=peak, args=(*given, found))
     process.start()
     process.join()
+    if process.exitcode:
+        raise SystemExit(f"{given[0]}: no figure of memory, its process ended with {process.exitcode}")
     return found.get()
 
 
