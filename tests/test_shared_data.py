@@ -17,6 +17,7 @@ SHARED = ROOT.parent / "shared"
 CONFIGS = [
     "sst2-structured",
     "bilstm",
+    "shared",
     "stsb-sparse",
     "mt-dnn",
     "wnut17",
