@@ -205,8 +205,7 @@ class _Reader:
         found = {}
         for name, (key_node, value_node) in keys_of(node).items():
             inner = f"{path}.{name}"
-            whole = key_node.start_mark.name == f"--{inner}" and isinstance(value_node, yaml.MappingNode)
-            if is_dataclass(hint) and key_node.start_mark.name.startswith(f"--{path}.") and not whole:
+            if is_dataclass(hint) and key_node.start_mark.name.startswith(f"--{path}."):
                 known = [k for k, (n, _) in keys_of(node).items() if n is not key_node]
                 raise ConfigError(f"--{inner}: {path} has no {name!r}{meant(name, known)}")
             if is_dataclass(hint) and value_of(value_node) is None:
