@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from datasets import DatasetDict
@@ -15,16 +16,16 @@ from distill.config import Config
 from distill.data import prepare, prepare_several
 from distill.experiment import Experiment
 from distill.first_batches import first_batches
+from distill.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.hub import loading
 from distill.peer import LearningPeer, Peer
 from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from distill.vocabulary import shown
 from losses import Loss
-from students.adapters import load_tokenizer
-from students.families import has_places, positions
+from students.adapters import load_config, load_tokenizer
 from students.replace import groups
-from students.student import resolve
+from students.student import resolve, set_task
 from students.vocabulary import Vocabulary, smaller
 
 
@@ -40,6 +41,8 @@ class Parts:
     """The teacher that changes with the student."""
     vocabulary: Vocabulary | None
     """What the deployed student will have of the tokens, if not all."""
+    outputs: dict[str, list[str]]
+    """Of each model with trained outputs what it calls them, in the order of the task's classes."""
     warnings: list[str]
     notes: list[str]
 
@@ -54,12 +57,17 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         experiment.student.check(next(iter(known.values()), None))
     tokenizer, named = _tokenizer(config)
     rows, notes = _rows(config, known, tokenizer, named)
-    teachers = _teachers(config, known, max(max(part["length"]) for part in rows.values()))
+    _check_tokenizers(config, rows, tokenizer, named)
+    outputs: dict[str, list[str]] = {}
+    teachers = _teachers(config, known, rows, tokenizer, outputs)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
         batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
-        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches)
+        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
+    with config.blame("student"):
+        check_decoder_start(student.config, "the student")
+        check_limits(student, "the student", rows, tokenizer)
     learnt_from = {"teacher": companion} if companion else teachers
     if experiment.replace:
         with config.blame("replace"):
@@ -76,7 +84,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
         raise config.error("losses", why)
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, said, notes)
+    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
 
 
 def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
@@ -101,30 +109,62 @@ def _rows(
             heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
             rows, notes = prepare_several(task, tokenizer, heads)
         else:
-            first = next(iter(known.values()), None)
-            rows, notes = prepare(task, tokenizer, first.id2label if first else None), []
+            rows, notes = prepare(task, tokenizer, _first_head(config, known)), []
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
     return rows, notes
 
 
-def _teachers(config: Config[Experiment], known: dict[str, PretrainedConfig], longest: int) -> dict[str, FrozenTeacher]:
-    """The teachers by name, all of which read the longest row and have the outputs that the task has."""
+def _first_head(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> dict[int, str] | None:
+    """The names of the outputs whose order the run has: those of the first teacher, else of a student that exists."""
+    experiment = config.value
+    model = getattr(experiment.student, "model", None)
+    if known or model is None:
+        return next((teacher.id2label for teacher in known.values()), None)
+    with config.blame("student"), loading(resolve(model)):
+        return load_config(resolve(model)).id2label
+
+
+def _teachers(
+    config: Config[Experiment],
+    known: dict[str, PretrainedConfig],
+    rows: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    outputs: dict[str, list[str]],
+) -> dict[str, FrozenTeacher]:
+    """The teachers by name, all of which read all rows, and whose outputs stand in the order of the classes."""
     experiment, task, found = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
-            if has_places(known[name]) and longest > (most := positions(known[name])[0]):
-                raise ValueError(f"there are rows of {longest} tokens, and {teacher.model!r} reads {most} at most")
-            if classes := (task.tasks[name] if experiment.taught_apart() else task).classes:
-                _same_outputs(known[name], classes.names)
+            part = task.tasks[name] if experiment.taught_apart() else task
+            if part.classes:
+                with model_at_fault():
+                    part.head_order(list(known[name].id2label.values()))
             with loading(resolve(teacher.model)):
-                found[name] = FrozenTeacher(teacher.load(task.head))
+                model = teacher.load(task.head)
+            with model_at_fault():
+                check_decoder_start(model.config, repr(teacher.model))
+                check_limits(model, repr(teacher.model), rows, tokenizer)
+                outputs[name] = align_outputs(model, part)
+            found[name] = FrozenTeacher(model)
     return found
 
 
+@contextmanager
+def model_at_fault() -> Iterator[None]:
+    """Says of a ``ValueError`` inside that it lies at the key ``model``."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from error
+
+
 def _student(
-    config: Config[Experiment], teachers: list[PreTrainedModel], batches: Iterable[dict[str, Tensor]]
+    config: Config[Experiment],
+    teachers: list[PreTrainedModel],
+    batches: Iterable[dict[str, Tensor]],
+    outputs: dict[str, list[str]],
 ) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
     """The student, and the teacher that changes with it."""
     experiment, task = config.value, config.value.task
@@ -132,9 +172,13 @@ def _student(
     with config.blame("student"):
         teacher = teachers[0] if teachers else None
         student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
+        outputs["student"] = align_outputs(student, task)
+        set_task(student.config, labels, task.problem)
     with config.blame("teacher.peer"):
         if isinstance(experiment.teacher, Peer):
-            return student, experiment.teacher.begin(student, task.head)
+            peer = experiment.teacher.begin(student, task.head)
+            align_outputs(peer.model, task)
+            return student, peer
         if isinstance(experiment.teacher, MovingAverage):
             return student, experiment.teacher.begin(student)
     return student, None
@@ -183,30 +227,25 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
                 f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
                 f"there"
             )
-    models = {_key(name, experiment): teacher.model for name, teacher in teachers.items()}
-    if isinstance(experiment.teacher, Peer):
-        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", named)
-    for key, model in models.items():
-        with config.blame(key):
-            if model == named:
-                continue
-            with loading(resolve(model)):
-                other = load_tokenizer(resolve(model))
-            if other.get_vocab() != tokenizer.get_vocab():
-                raise ValueError(
-                    f"model: {model} and {named} have different vocabularies; a teacher and a student "
-                    f"read the same tokens"
-                )
     return tokenizer, named
 
 
-def _same_outputs(teacher: PretrainedConfig, labels: list[str]) -> None:
-    if teacher.num_labels != len(labels):
-        which = f" ({', '.join(labels)})" if any(labels) else ", a number"
-        raise ValueError(f"model: the teacher has {teacher.num_labels} outputs, the data {len(labels)}{which}")
-    names = list(teacher.id2label.values())
-    if names != labels and sorted(names) == sorted(labels):
-        raise ValueError(f"model: its outputs are {', '.join(names)}, those of the first teacher {', '.join(labels)}")
+def _check_tokenizers(
+    config: Config[Experiment], rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, named: str
+) -> None:
+    """Whether all models read the rows as the run's tokenizer makes them."""
+    experiment = config.value
+    models = {_key(name, experiment): teacher.model for name, teacher in experiment.teachers().items()}
+    if isinstance(experiment.teacher, Peer):
+        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", named)
+    for key, model in models.items():
+        if model == named:
+            continue
+        with config.blame(key):
+            with loading(resolve(model)):
+                other = load_tokenizer(resolve(model))
+            with model_at_fault():
+                check_spelling(experiment.task, rows, tokenizer, other)
 
 
 def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -116,8 +117,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     Args:
         task: what to read; it is set up.
         tokenizer: of the student and the teacher.
-        head: the teacher's class names; where they are the data's own in another order, the outputs take the teacher's
-            order, and where the data has numbers alone, the teacher's names.
+        head: the teacher's class names; where they are those of the data, the outputs take its order and names.
 
     Raises:
         ValueError: naming the file and the row, if a row cannot be used.
@@ -132,7 +132,8 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
         table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
         tables["train"] = table.select(range(min(task.train_rows, len(table))))
     if head and task.classes:
-        task.classes.follow(head)
+        with suppress(ValueError):  # a head that is none of the task's is refused where the model is loaded
+            task.classes.follow(list(head.values()))
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])

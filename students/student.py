@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.adapters import FILE as ADAPTER
 from students.adapters import load_config, load_model
+from students.outputs import check_problem
 from students.places import lengthen
 
 
@@ -49,6 +50,7 @@ class Pretrained(Student):
 
     Args:
         model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
+        head: keep its outputs, which must be those of the task, or make ``new`` ones, for a model of another task.
         positions: the most tokens it can read; a table of positions is repeated to be as long.
         dropout: the share of whatever it drops in training; not given, as the model has it.
 
@@ -59,6 +61,7 @@ class Pretrained(Student):
     plain: ClassVar[str] = "model"
 
     model: str
+    head: Literal["keep", "new"] = "keep"
     positions: int | None = None
     dropout: float | None = None
 
@@ -80,11 +83,18 @@ class Pretrained(Student):
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)
-        saved_labels = config.num_labels
+        saved_names, saved_count = config.id2label, config.num_labels
+        if self.head == "keep":
+            check_problem(config, problem)
         set_task(config, labels, problem)
         set_dropout(config, self.dropout)
-        model, missing = load_model(head, source, config, resize=config.num_labels != saved_labels)
+        model, missing = load_model(head, source, config, resize=config.num_labels != saved_count)
+        if self.head == "new":
+            missing += new_outputs(model)
         warn_fresh(self.model, missing)
+        # Outputs that were loaded keep their names: they may stand in another order than the task's.
+        if config.num_labels == saved_count and not any(is_output(model, name) for name in missing):
+            set_task(model.config, saved_names, problem)
         if self.positions:
             model = lengthen(model, self.positions)
         return model.train()
@@ -134,7 +144,28 @@ def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
             setattr(config, name, dropout)
 
 
+def is_output(model: PreTrainedModel, name: str) -> bool:
+    """Whether a weight of this name stands behind the base model."""
+    return not name.startswith(f"{model.base_model_prefix}.")
+
+
+def new_outputs(model: PreTrainedModel) -> list[str]:
+    """Start at random, in place, what stands behind the base model; return the names of its weights.
+
+    Raises:
+        ValueError: if its outputs are tokens, whose weights may be those of its embeddings.
+    """
+    if model.get_output_embeddings() is not None:
+        raise ValueError("head: its outputs are the tokens of its vocabulary; leave head out")
+    names = [name for name, _ in model.named_parameters() if is_output(model, name)]
+    for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        for parameter in model.get_submodule(module).parameters(recurse=False):
+            parameter._is_hf_initialized = False  # else transformers leaves alone what it has loaded
+        model._init_weights(model.get_submodule(module))
+    return names
+
+
 def warn_fresh(source: str, names: list[str]) -> None:
     """Warn that these weights of a student could not be had from its source and start at random."""
     if names:
-        warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(names))}", stacklevel=3)
+        warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(set(names)))}", stacklevel=3)

@@ -50,12 +50,12 @@ AGAINST_THE_WORLD = {
     "a teacher of other classes": (
         "teacher: teacher",
         "teacher: three",
-        "2: teacher.model: the teacher has 3 outputs, the data 2 (LABEL_0, LABEL_1)",
+        "2: teacher.model: it has 3 outputs (a, b, c), the data 2 classes (LABEL_0, LABEL_1); where that is meant, ",
     ),
     "a teacher of classes for numbers": (
         "name: classification, data: data.csv",
         "name: regression, data: data.csv",
-        "2: teacher.model: the teacher has 2 outputs, the data 1, a number",
+        "2: teacher.model: it has 2 outputs (0, 1), and a regression has one, a number",
     ),
     "texts for lists of words": (
         "name: classification, data: data.csv",

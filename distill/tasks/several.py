@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification
 
-from distill.tasks.classes import Classes
+from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
 from losses.loss import Loss
@@ -54,7 +54,20 @@ class MultiTask(Task):
     def join(self) -> None:
         """Lays the outputs of the tasks side by side, once all are set up."""
         names = [f"{task}/{name}".rstrip("/") for task, part in self.tasks.items() for name in part.classes.names]
-        self.classes = Classes(names, names)
+        self.classes = Classes(names, list(range(len(names))))
+
+    def head_order(self, head: list[str]) -> list[int]:
+        """Of each output of the run that of a model: by ``task/class``, of outputs without names by number."""
+        if is_unnamed(head):
+            return self.classes.order(head)
+        order = []
+        for task, part in self.tasks.items():
+            own = [i for i, name in enumerate(head) if name.partition("/")[0] == task]
+            try:
+                order += [own[i] for i in part.head_order([head[i].partition("/")[2] for i in own])]
+            except ValueError as error:
+                raise ValueError(f"{task}: {error}") from error
+        return order
 
     def kinds(self, rows: Dataset) -> list[int]:
         return list(rows["task"])

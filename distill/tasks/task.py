@@ -50,6 +50,14 @@ class Task(ABC):
     def check(self, losses: dict[str, Loss], teachers: int) -> None:
         """Raise ValueError if the task does not go with these losses, or so many teachers."""
 
+    def head_order(self, head: list[str]) -> list[int]:
+        """Of each class the output of a model whose outputs have these names.
+
+        Raises:
+            ValueError: if nothing proves which is which.
+        """
+        return self.classes.order(head)
+
     def augmentations(self) -> list[Augmentation]:
         """The augmentations of training rows in their order."""
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, M
 from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from distill.tasks.classes import Classes, kind_of
+from distill.tasks.classes import Classes, kind_of, listed
 from distill.tasks.columns import bad_texts, named, room_for, text_columns
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
@@ -92,16 +92,19 @@ class Classification(TextTask):
     """One class for each text or pair of texts.
 
     Args:
+        labels: the class of each value of the label, {value: name or number of an output}, where names do not say it;
+            several values may have one class, and a model more classes than the data.
         metric: by which the best state is chosen.
     """
 
     problem: ClassVar[str] = "single_label_classification"
 
+    labels: dict[str, str] = field(default_factory=dict)
     metric: Literal["accuracy", "f1", "matthews"] = "accuracy"
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.classes = Classes.of(table.features[self.label], table[self.label])
+        self.classes = Classes.of(table.features[self.label], table[self.label], self.labels)
 
     def kind(self, table: Dataset) -> object:
         return kind_of(table.features[self.label])
@@ -168,7 +171,12 @@ class Regression(TextTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.classes = Classes([""], [""])
+        self.classes = Classes([""])
+
+    def head_order(self, head: list[str]) -> list[int]:
+        if len(head) != 1:
+            raise ValueError(f"it has {len(head)} outputs ({listed(head)}), and a regression has one, a number")
+        return [0]
 
     def wrong(self, label: object) -> str:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import ClassVar, Literal
 
@@ -30,6 +30,7 @@ class TokenClassification(DataTask):
     Args:
         words: the column of lists of words.
         tags: the column of lists of their classes.
+        labels: the class of each tag, {tag: name or number of an output}, where names do not say it.
         metric: by which the best state is chosen; ``f1`` is of whole entities, and needs tags B-..., I-... and O.
     """
 
@@ -37,6 +38,7 @@ class TokenClassification(DataTask):
 
     words: str = "tokens"
     tags: str = "ner_tags"
+    labels: dict[str, str] = field(default_factory=dict)
     metric: Literal["f1", "accuracy"] = "f1"
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -49,7 +51,7 @@ class TokenClassification(DataTask):
             raise ValueError("words: the tokenizer does not tell which token belongs to which word")
         room_for(tokenizer, self.max_length)
         tags = chain.from_iterable(row for row in table[self.tags] if row)
-        self.classes = Classes.of(table.features[self.tags].feature, tags)
+        self.classes = Classes.of(table.features[self.tags].feature, tags, self.labels)
 
     @property
     def columns(self) -> list[str]:

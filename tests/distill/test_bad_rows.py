@@ -30,6 +30,7 @@ def test_a_bad_row_is_named(
     assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} row 3: ") in (
         said,
         said.replace("-1", "'-1'"),
+        said + "; a negative number is a class only where task.labels names it",
     )
 
 
@@ -93,6 +94,6 @@ def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTr
     )
     write(tmp_path / "train.parquet", [{"text": "one", "label": word} for word in NAMES])
     write(tmp_path / "validation.parquet", ROWS)
-    assert "the labels are texts for training, numbers for validation" in refused(
+    assert "validation.parquet row 1: 'label' is 0, not one of negative, positive (and 3 more such rows)" in refused(
         Classification(data=str(tmp_path)), tokenizer
     )

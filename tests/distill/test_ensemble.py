@@ -47,7 +47,7 @@ def test_numbers_have_a_plain_mean():
 @pytest.mark.parametrize("choose", ["mean", "confident"])
 def test_the_heads_of_other_tasks_have_no_share(choose):
     several = MultiTask(tasks={"taste": Classification(data="x"), "length": Regression(data="x")})
-    several.tasks["taste"].classes, several.tasks["length"].classes = (Classes(n, n) for n in (["a", "b"], [""]))
+    several.tasks["taste"].classes, several.tasks["length"].classes = (Classes(n) for n in (["a", "b"], [""]))
     several.join()
     heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
     taste, length = (
@@ -182,9 +182,10 @@ def test_a_single_teacher_has_no_name(tiny_run):
         run(tiny_run, **{"losses.hidden.teacher": "large"})
 
 
-def test_outputs_in_another_order_are_refused(materials, tiny_run, tmp_path):
-    save_tiny_bert(tmp_path / "turned", layers=2, hidden=32, heads=4, labels=["positive", "negative"])
-    members = {"large": str(materials / "teacher"), "turned": str(tmp_path / "turned")}
-    with pytest.raises(ConfigError, match="teacher.members.turned.model: its outputs are positive, negative"):
+def test_outputs_of_other_names_are_refused(materials, tiny_run, tmp_path):
+    save_tiny_bert(tmp_path / "other", layers=2, hidden=32, heads=4, labels=["sad", "happy"])
+    members = {"large": str(materials / "teacher"), "other": str(tmp_path / "other")}
+    said = "teacher.members.other.model: its outputs are sad, happy, the classes of the data negative, positive"
+    with pytest.raises(ConfigError, match=said):
         named = {"losses.hidden.teacher": "large", "losses.relations.teacher": "large"}
         run(tiny_run, teacher={"members": members}, **named)

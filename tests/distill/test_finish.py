@@ -21,7 +21,7 @@ def said(predictions: list[int], certainty: list[float]) -> Judged:
 
 def test_rows_on_which_two_models_differ_come_first():
     task = Classification(data="x")
-    task.texts, task.classes = ["text"], Classes(["bad", "good"], ["bad", "good"])
+    task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])
     task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
     both = {"teacher": said([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": said([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
     found = details(task, both, [3, 2, 1, 0], STUDENT, [])

@@ -195,7 +195,7 @@ def test_what_several_tasks_cannot_be(tasks, said):
         ({"task.tasks.taste.metric": "f2"}, "task.tasks.taste.metric: 'f2' is not one of"),
         (
             {"losses.logits": {"kind": "LogitsMSE"}, "teacher": "{folder}/of-part"},
-            "teacher.model: the teacher has 3 outputs",
+            "teacher.model: it has 3 outputs",
         ),
         (
             {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "choose": "task"}},

@@ -12,7 +12,7 @@ from distill.tasks.classes import Classes
 
 def measured(task: Task, logits: torch.Tensor, labels: torch.Tensor, batch: int = 17) -> dict[str, float]:
     """The metrics after batches of unequal size."""
-    task.classes = Classes(*[[str(i) for i in range(logits.shape[-1])]] * 2)
+    task.classes = Classes([str(i) for i in range(logits.shape[-1])])
     metrics = task.metrics()
     for part, true in zip(logits.split(batch), labels.split(batch), strict=True):
         task.judge(metrics, part, {"input_ids": true, "labels": true})
@@ -72,7 +72,7 @@ def test_the_main_metric_is_the_one_that_was_chosen() -> None:
         and Regression(data="x", metric="pearson").main_metric == "pearson"
     )
     for task, labels in ((Classification(data="x"), 3), (Regression(data="x"), 1)):
-        task.classes = Classes(*[[str(i) for i in range(labels)]] * 2)
+        task.classes = Classes([str(i) for i in range(labels)])
         assert task.main_metric in task.metrics()
 
 

@@ -97,7 +97,7 @@ def test_f1_does_not_depend_on_batches_nor_ranks():
 
 def encoded(words: list[str], tags: list, tokenizer: PreTrainedTokenizerBase, **given: object) -> dict:
     task = TokenClassification(data="x", **given)
-    task.tokenizer, task.classes = tokenizer, Classes(TAGS, TAGS)
+    task.tokenizer, task.classes = tokenizer, Classes(TAGS, feature=TAGS)
     return task.encode({"tokens": [words], "ner_tags": [tags]})
 
 
@@ -167,7 +167,7 @@ def test_tags_that_are_no_entities_have_no_f1(tokenizer, tmp_path):
 
 def test_accuracy_is_of_words(tokenizer):
     task, draw = TokenClassification(data="x"), torch.Generator().manual_seed(0)
-    task.classes = Classes(TAGS, TAGS)
+    task.classes = Classes(TAGS, feature=TAGS)
     labels = torch.randint(5, (6, 9), generator=draw)
     labels[torch.rand(6, 9, generator=draw) < 0.4] = IGNORED
     logits = torch.randn(6, 9, 5, generator=draw) + 2 * torch.nn.functional.one_hot(labels.clamp(min=0), 5)
@@ -198,7 +198,7 @@ def table(words: object, tags: object) -> list[dict]:
         (["one", "film"], ["O"], "'ner_tags' has 1 tags for 2 words"),
         (["one"], ["O", "O"], "'ner_tags' has 2 tags for 1 words"),
         (["one"], None, "'ner_tags' has 0 tags for 1 words"),
-        (["one"], [None], "'ner_tags' has None, not one of O"),
+        (["one"], [None], "'ner_tags' has None; a class is a whole number or a text"),
     ],
 )
 def test_a_bad_row_is_named(words, tags, said, tokenizer, tmp_path):

@@ -76,7 +76,7 @@ COLUMNS = {"seq2seq": {"source": "left", "target": "right"}}
 def three_classes() -> Classification:
     """The task as it is after looking at data of three classes."""
     task = Classification(data="none")
-    task.classes = Classes(*[["a", "b", "c"]] * 2)
+    task.classes = Classes(["a", "b", "c"])
     return task
 
 

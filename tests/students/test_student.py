@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
 from students import Pretrained, resolve
 from tests.families import batch, tiny
@@ -39,14 +40,29 @@ def test_a_run_folder_means_its_student(saved, tmp_path):
     assert Pretrained(model=str(run)).build(None, None, None).config.num_labels == 3
 
 
-def test_the_labels_of_the_task_are_in_the_config(saved):
+def test_outputs_that_are_loaded_keep_their_names(saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         student = Pretrained(model=str(saved[0])).build(None, LABELS, "single_label_classification")
-    assert student.config.id2label == LABELS
-    assert student.config.label2id == {"bad": 0, "good": 1, "so so": 2}
+    assert student.config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
     assert student.config.problem_type == "single_label_classification"
     assert torch.equal(student.classifier.weight, saved[1].classifier.weight)
+
+
+def test_a_new_head_starts_at_random_with_the_names_of_the_task(saved):
+    with pytest.warns(UserWarning, match="start at random: classifier.bias, classifier.weight"):
+        student = Pretrained(model=str(saved[0]), head="new").build(None, LABELS, "single_label_classification")
+    assert student.config.id2label == LABELS
+    assert student.config.label2id == {"bad": 0, "good": 1, "so so": 2}
+    assert not torch.equal(student.classifier.weight, saved[1].classifier.weight)
+    assert float(student.classifier.weight.detach().std()) == pytest.approx(student.config.initializer_range, rel=0.5)
+    assert torch.equal(student.bert.pooler.dense.weight, saved[1].bert.pooler.dense.weight)
+
+
+def test_a_head_of_tokens_is_never_new(tmp_path):
+    BertForMaskedLM(tiny("bert").config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="head: its outputs are the tokens of its vocabulary"):
+        Pretrained(model=str(tmp_path), head="new").build(None, None, None, AutoModelForMaskedLM)
 
 
 def test_another_number_of_labels_gives_a_fresh_head_and_a_warning(saved):
