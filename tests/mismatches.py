@@ -70,7 +70,7 @@ AGAINST_THE_WORLD = {
     "a tag too few": (
         "name: classification, data: data.csv",
         "name: token_classification, data: untagged.jsonl",
-        "1: task.data: untagged.jsonl row 2: 'ner_tags' has 1 tags for 2 words",
+        "1: task.data: untagged.jsonl line 2: 'ner_tags' has 1 tags for 2 words",
     ),
     "no column of answers": (
         "name: classification, data: data.csv",
@@ -80,7 +80,7 @@ AGAINST_THE_WORLD = {
     "an answer that stands elsewhere": (
         "name: classification, data: data.csv",
         "name: question_answering, data: elsewhere.jsonl",
-        "1: task.data: elsewhere.jsonl row 2: the answer 'film' does not stand at 0",
+        "1: task.data: elsewhere.jsonl line 2: the answer 'film' does not stand at 0",
     ),
     "a teacher that finds no answers": (
         "name: classification, data: data.csv",

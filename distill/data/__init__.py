@@ -1,5 +1,7 @@
 """From a name or a file to rows that are checked, labelled and turned into tokens."""
 
-from distill.data.rows import encode, prepare, prepare_several, read
+from distill.data.facts import DataFacts, FileFacts, Truncation
+from distill.data.files import read
+from distill.data.rows import encode, prepare, prepare_several
 
-__all__ = ["encode", "prepare", "prepare_several", "read"]
+__all__ = ["DataFacts", "FileFacts", "Truncation", "encode", "prepare", "prepare_several", "read"]

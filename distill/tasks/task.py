@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -16,6 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from distill.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import Loss, predicted
+
+if TYPE_CHECKING:
+    from distill.data.facts import DataFacts
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
 """From a batch to the logits of its rows, [B, ...]."""
@@ -46,6 +49,8 @@ class Task(ABC):
         """Of the outputs; none where these are numbers, words of the tokenizer or positions."""
         self.validation: Dataset | None = None
         """The rows by which is judged, as they are, where they are of one data set."""
+        self.facts: DataFacts | None = None
+        """What was read, where the task has data of its own."""
 
     def check(self, losses: dict[str, Loss], teachers: int) -> None:
         """Raise ValueError if the task does not go with these losses, or so many teachers."""
@@ -166,6 +171,13 @@ class DataTask(Task):
     def kind(self, table: Dataset) -> object:
         """What must be the same of the labels in all files."""
         return None
+
+    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        """The columns of labels whose type is that of no label: (a row that shows it, what is wrong).
+
+        Asked before ``setup``, which then may rely on the types.
+        """
+        yield from ()
 
     @abstractmethod
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:

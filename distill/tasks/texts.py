@@ -17,7 +17,7 @@ from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of, listed
-from distill.tasks.columns import bad_texts, named, room_for, text_columns
+from distill.tasks.columns import bad_labels, bad_texts, named, room_for, text_columns
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
 
@@ -58,6 +58,9 @@ class TextTask(DataTask):
     @property
     def columns(self) -> list[str]:
         return [*self.texts, self.label]
+
+    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        yield from bad_labels(table, self.label, numbers=self.problem == "regression")
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         yield from bad_texts(table, self.texts)

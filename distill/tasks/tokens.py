@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
-from distill.tasks.columns import named, room_for
+from distill.tasks.columns import example, is_label, is_list, named, room_for
 from distill.tasks.task import DataTask
 from students.asked import IGNORED
 
@@ -59,6 +59,12 @@ class TokenClassification(DataTask):
 
     def kind(self, table: Dataset) -> object:
         return kind_of(table.features[self.tags].feature)
+
+    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        kind = table.data.schema.field(self.tags).type if self.tags in table.column_names else None
+        if kind is not None and is_list(kind) and not is_label(kind.value_type):
+            for row, value, of_all in example(table, self.tags):
+                yield row, f"{self.tags!r} is {value}, {of_all}; a tag is one class, a whole number or a text"
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         for row, (words, tags) in enumerate(zip(table[self.words], table[self.tags], strict=True), 1):

@@ -1,4 +1,4 @@
-"""Rows that cannot be used are refused by file and number."""
+"""Rows that cannot be used are refused by file and line, or by file and row where it has no lines."""
 
 from pathlib import Path
 
@@ -27,7 +27,8 @@ def test_a_bad_row_is_named(
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.{kind}", [*ROWS[:2], row, ROWS[2]] if name == split else ROWS)
     task = Classification(data=str(tmp_path), train_rows=2)
-    assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} row 3: ") in (
+    place = {"csv": "line 4", "parquet": "row 3", "jsonl": "line 3"}[kind]
+    assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} {place}: ") in (
         said,
         said.replace("-1", "'-1'"),
         said + "; a negative number is a class only where task.labels names it",
@@ -41,7 +42,11 @@ def test_a_class_that_was_not_trained_is_named(tmp_path: Path, tokenizer: PreTra
         tmp_path / f"validation.{kind}",
         [{"text": "one", "label": label} for label in ("ham", "span", "spam", "eggs")],
     )
-    said = f"data: {tmp_path}/validation.{kind} row 2: 'label' is 'span', not one of ham, spam (and 1 more such rows)"
+    first, second = {"csv": ("line 3", "line 5"), "parquet": ("row 2", "row 4"), "jsonl": ("line 2", "line 4")}[kind]
+    said = (
+        f"data: {tmp_path}/validation.{kind} {first}: 'label' is 'span', not one of ham, spam; "
+        f"{second}: 'label' is 'eggs', not one of ham, spam"
+    )
     assert refused(Classification(data=str(tmp_path)), tokenizer) == said
 
 
@@ -51,18 +56,18 @@ def test_rows_of_a_single_file_are_counted_as_they_stand_there(
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     rows[41]["text"] = ""
     file = write(tmp_path / "all.csv", rows)
-    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} row 42: 'text' is empty"
+    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} line 43: 'text' is empty"
 
 
 def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     numbers = write(tmp_path / "numbers.csv", [{"text": 3, "label": 0}, {"text": 4, "label": 1}])
     assert refused(Classification(data=numbers, text="text"), tokenizer).startswith(
-        f"data: {numbers} row 1: 'text' is 3, not a text"
+        f"data: {numbers} line 2: 'text' is 3, not a text but a whole number, as in all rows"
     )
     real = write(tmp_path / "real.parquet", [{"text": "one", "label": 0.5}, {"text": "this", "label": 1.5}])
     assert "row 1: 'label' is 0.5; a class is a whole number or a text" in refused(Classification(data=real), tokenizer)
     words = write(tmp_path / "words.csv", [{"text": "one", "label": "1.5"}, {"text": "this", "label": "much"}])
-    assert refused(Regression(data=words), tokenizer).endswith("row 2: 'label' is 'much', not a number")
+    assert refused(Regression(data=words), tokenizer).endswith("line 3: 'label' is 'much', not a number")
     infinite = write(
         tmp_path / "infinite.parquet",
         [{"text": "one", "label": 1.5}, {"text": "this", "label": float("inf")}],

@@ -1,4 +1,4 @@
-"""Answers that cannot be used are refused by row, or by what they lack."""
+"""Answers that cannot be used are refused by line, or by what they lack."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def answers(text: object, start: object) -> dict:
 def test_a_bad_row_is_named(bad, said, tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [bad])
     found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} row 4: {said}")
+    assert found.startswith(f"data: {file} line 4: {said}")
 
 
 def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_path):
@@ -39,8 +39,8 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
         task = QuestionAnswering(data=write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [long] * 2))
         task.max_length = length
         if bad:
-            said = "row 4: 'question' has 13 tokens; max_length: 16 leaves none for 'context' (and 1 more such rows)"
-            assert refused(task, tokenizer).endswith(said)
+            said = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
+            assert refused(task, tokenizer).endswith(f"line 4: {said}; line 5: {said}")
         else:
             assert sorted(map(len, prepare(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
@@ -60,7 +60,7 @@ def test_answers_of_another_form_are_named(all_rows, said, tokenizer, tmp_path):
     rows = [{"question": "is it", "context": "one film", "answers": all_rows}] * 3
     file = write(tmp_path / "all.jsonl", rows)
     found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} row 1: {said}")
+    assert found.startswith(f"data: {file} line 1: {said}")
 
 
 def test_a_missing_column_is_named(tokenizer, tmp_path):

@@ -187,10 +187,11 @@ def test_validation_is_the_same_in_every_epoch_and_run(masked, tokenizer):
 @pytest.mark.parametrize("kind", [CausalLM, MaskedLM])
 def test_what_raw_text_cannot_be(kind, tokenizer, tmp_path):
     empty = texts(tmp_path, ["", ""])
-    assert refused(kind(data=empty), tokenizer).endswith("train.parquet row 1: 'text' is empty, as in all rows")
+    for split in ("train", "validation"):
+        assert f"{split}.parquet row 1: 'text' is empty, as in all rows" in refused(kind(data=empty), tokenizer)
     numbers = write(tmp_path / "numbers.parquet", [{"text": 1}, {"text": 2}])
     assert refused(kind(data=numbers), tokenizer) == "text: name the column of the text; there are text"
-    said = f"data: {numbers} row 1: 'text' is 1, not a text (and 1 more such rows)"
+    said = f"data: {numbers} row 1: 'text' is 1, not a text; row 2: 'text' is 2, not a text"
     assert refused(kind(data=numbers, text="text"), tokenizer) == said
     two = write(tmp_path / "two.parquet", [{"title": "a", "body": "b"}] * 2)
     assert refused(kind(data=two), tokenizer) == "text: name the column of the text; there are title, body"

@@ -147,6 +147,6 @@ def test_mistakes_are_told(tmp_path: Path, tokenizer: PreTrainedTokenizerBase):
     assert refused(Seq2Seq(data=file, source="en", target="fr"), tokenizer) == (
         "target: there is no column 'fr'; there are en, de"
     )
-    assert refused(Seq2Seq(data=file, source="en", target="de"), tokenizer).endswith("row 2: 'de' is empty")
+    assert refused(Seq2Seq(data=file, source="en", target="de"), tokenizer).endswith("line 2: 'de' is empty")
     with pytest.raises(ValueError, match="augment: the target of a changed source is not known"):
         Seq2Seq(data=file, source="en", target="de", augment={"a": None})

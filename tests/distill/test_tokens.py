@@ -203,13 +203,13 @@ def table(words: object, tags: object) -> list[dict]:
 )
 def test_a_bad_row_is_named(words, tags, said, tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", table(words, tags))
-    assert refused(TokenClassification(data=file), tokenizer) == f"data: {file} row 4: {said}"
+    assert refused(TokenClassification(data=file), tokenizer) == f"data: {file} line 4: {said}"
 
 
 def test_an_unknown_tag_is_named(tokenizer, tmp_path):
     write(tmp_path / "train.jsonl", table(["one"], ["B-thing"]))
     file = write(tmp_path / "validation.jsonl", table(["one"], ["B-thin"]))
-    said = f"data: {file} row 4: 'ner_tags' has 'B-thin', not one of B-thing, O"
+    said = f"data: {file} line 4: 'ner_tags' has 'B-thin', not one of B-thing, O"
     assert refused(TokenClassification(data=str(tmp_path)), tokenizer) == said
 
 
@@ -225,10 +225,11 @@ def test_columns_that_do_not_serve_are_named(tokenizer, tmp_path):
     said = "tags: there is no column 'ner_tags'; there are words, tags"
     assert refused(TokenClassification(data=file, words="words"), tokenizer) == said
     numbers = write(tmp_path / "numbers.jsonl", [{"tokens": [1, 2], "ner_tags": ["O", "O"]}] * 2)
-    said = f"data: {numbers} row 1: 'tokens' is not a list of texts (and 1 more such rows)"
+    said = "'tokens' is not a list of texts"
+    said = f"data: {numbers} line 1: {said}; line 2: {said}"
     assert refused(TokenClassification(data=numbers), tokenizer) == said
     real = write(tmp_path / "real.jsonl", [{"tokens": ["one"], "ner_tags": [0.5]}] * 2)
-    said = "row 1: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
+    said = "line 1: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
     assert said in refused(TokenClassification(data=real), tokenizer)
 
 

@@ -81,7 +81,7 @@ def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
     [
         (MORE, {"teacher": None}, "task.unlabelled: without a teacher there is nothing to learn from these texts"),
         ([{"words": "x"}, {"words": "y"}], {}, "task.unlabelled: there is no column 'sentence'; there are words"),
-        ([{"sentence": "x"}, {"sentence": ""}], {}, "unlabelled: .*more.jsonl row 2: 'sentence' is empty"),
+        ([{"sentence": "x"}, {"sentence": ""}], {}, "unlabelled: .*more.jsonl line 2: 'sentence' is empty"),
         (None, {}, "task.unlabelled: there is no file or folder"),
     ],
 )
