@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.table import FileTable, Problem, Split
 from distill.tasks import DataTask
-from distill.tasks.columns import listed
+from distill.tasks.columns import is_text, listed, shortened, values_of
 
 MOST = 10
 """Places of a file that are shown."""
+
+_NUMBER = re.compile(r"\s*[+-]?\d+\s*").fullmatch
 
 Found = list[tuple[FileTable, Problem]]
 """Problems, each with its file."""
@@ -50,6 +53,7 @@ def set_up(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokeni
         refuse(found + bad["train"])  # a label that is missing makes texts of a column of numbers
         if 0 < len(bad["validation"]) < len(splits["validation"].rows):
             refuse(bad["validation"])
+        refuse([problem for name in task.columns for problem in _no_numbers(name, splits)])
         raise ValueError(f"data: the labels are {train} for training, {validation} for validation")
     known = {(id(file), problem.line) for file, problem in found}
     found += [(file, p) for problems in bad.values() for file, p in problems if (id(file), p.line) not in known]
@@ -58,6 +62,17 @@ def set_up(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokeni
     if len(names) == 1 and names != [""]:
         path = splits["train"].facts.path
         raise ValueError(f"data: all rows of {path} are of one class, {names[0]!r}; there must be two or more")
+
+
+def _no_numbers(column: str, splits: dict[str, Split]) -> Found:
+    """The values that make texts of a column of one split, where it is one of numbers in the other."""
+    texts = [name for name, split in splits.items() if is_text(split.rows.data.schema.field(column).type)]
+    if len(texts) != 1:
+        return []
+    values = values_of(splits[texts[0]].rows, column)
+    why = f"not a number, as the labels of {next(name for name in splits if name != texts[0])} are"
+    bad = [(row, f"{column!r} is {shortened(v)}, {why}") for row, v in enumerate(values, 1) if not _NUMBER(v)]
+    return placed(splits[texts[0]], bad)
 
 
 def placed(split: Split, rows: Iterable[tuple[int, str]]) -> Found:
@@ -79,8 +94,11 @@ def refuse(found: Found) -> None:
     parts = []
     for file, places in by_file.values():
         file.facts.rows_refused = len(places)
-        shown = [f"{file.unit} {line}: {' and '.join(places[line])}" for line in sorted(places)[:MOST]]
+        shown: dict[str, list[int]] = {}
+        for line in sorted(places)[:MOST]:
+            shown.setdefault(" and ".join(places[line]), []).append(line)
+        what = "; ".join(f"{file.unit} {', '.join(map(str, lines))}: {why}" for why, lines in shown.items())
         rest = f" (and {len(places) - MOST:,} more {file.unit}s)" if len(places) > MOST else ""
-        parts.append(f"{file.facts.path} {'; '.join(shown)}{rest}")
+        parts.append(f"{file.facts.path} {what}{rest}")
     if parts:
         raise ValueError(f"data: {'; '.join(parts)}")

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from distill.data.facts import Truncation
 from distill.data.table import Split
 from distill.tasks import DataTask
-from distill.tasks.columns import shortened
+from distill.tasks.columns import shortened, values_of
 
 _KEYS = ("text", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
@@ -40,8 +40,9 @@ def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation
     counts = {split: _counts(table) if names else Counter() for split, table in rows.items()}
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
     facts.truncation = {split: cut for split, cut in truncation.items() if cut and cut.rows}
-    shown = {tuple(ids) for ids in rows["validation"]["input_ids"]}
-    facts.duplicates = 0 if task.in_order else sum(tuple(ids) in shown for ids in rows["train"]["input_ids"])
+    if not task.in_order:
+        shown = {tuple(ids) for ids in values_of(rows["validation"], "input_ids")}
+        facts.duplicates = sum(tuple(ids) in shown for ids in values_of(rows["train"], "input_ids"))
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 
 
@@ -73,7 +74,7 @@ def class_warnings(counts: dict[str, int]) -> list[str]:
 
 
 def _counts(rows: Dataset) -> Counter:
-    labels = rows["labels"]
+    labels = list(values_of(rows, "labels"))
     return Counter(chain.from_iterable(labels) if len(labels) and isinstance(labels[0], list) else labels)
 
 

@@ -55,7 +55,8 @@ def _decoder() -> json.JSONDecoder:
             raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
         return row
 
-    return json.JSONDecoder(object_pairs_hook=once)
+    # Python writes a gap among numbers as NaN, which is no JSON and would make real numbers of whole ones.
+    return json.JSONDecoder(object_pairs_hook=once, parse_constant=lambda name: None if name == "NaN" else float(name))
 
 
 def _one_a_line(lines: list[str]) -> Iterator[tuple[int, object]]:

@@ -14,7 +14,7 @@ from distill.data.describe import describe, describe_split
 from distill.data.facts import DataFacts, Truncation
 from distill.data.files import splits_of
 from distill.tasks import DataTask, MultiTask
-from distill.tasks.columns import bad_texts, named
+from distill.tasks.columns import bad_texts, named, values_of
 from distill.tasks.texts import TextTask
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -57,7 +57,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
             lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
         )
     # Validation in the order of length: batches with hardly any padding, and no metric depends on the order.
-    lengths = rows["validation"]["length"]
+    lengths = rows["validation"]["length"][:]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
     task.validation = tables["validation"]
@@ -155,5 +155,5 @@ def truncation(task: DataTask, table: Dataset, rows: Dataset) -> Truncation | No
 def _tokens(rows: Dataset) -> list[tuple[int, ...]]:
     """The tokens of each row: of its text, and where a text is written, of that."""
     if "decoder_attention_mask" not in rows.column_names:
-        return [(length,) for length in rows["length"]]
-    return list(zip(rows["length"], map(len, rows["labels"]), strict=True))
+        return [(length,) for length in rows["length"][:]]
+    return list(zip(rows["length"][:], map(len, values_of(rows, "labels")), strict=True))

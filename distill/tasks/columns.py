@@ -21,6 +21,12 @@ def listed(names: list[str], most: int = 20) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def values_of(table: Dataset, column: str) -> Iterator[object]:
+    """The values of a column in the order of the rows, read by the thousand: one by one they take ten times as long."""
+    for rows in table.select_columns([column]).iter(1000):
+        yield from rows[column]
+
+
 def named(table: Dataset, key: str, columns: list[str]) -> None:
     """Raises ValueError if a column is missing, naming the key that asks for it."""
     for name in columns:
@@ -33,7 +39,7 @@ _TYPES = {bool: "true or false", int: "a whole number", float: "a real number", 
 
 def type_of(value: object) -> str:
     """The type of a value in words."""
-    return _TYPES.get(type(value), "a mapping" if isinstance(value, dict) else f"a {type(value).__name__}")
+    return _TYPES.get(type(value), "a mapping" if isinstance(value, dict) else f"of type {type(value).__name__}")
 
 
 def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
@@ -44,7 +50,7 @@ def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
             for row, value, kind_of_all in example(table, column):
                 yield row, f"{column!r} is {value}, not a text but {kind_of_all}"
             continue
-        for row, text in enumerate(table[column], 1):
+        for row, text in enumerate(values_of(table, column), 1):
             if text is None or not text.strip():
                 yield row, f"{column!r} is empty"
 
@@ -85,7 +91,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether it is a type of texts."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def example(table: Dataset, column: str) -> Iterator[tuple[int, str, str]]:

@@ -17,7 +17,7 @@ from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of, listed
-from distill.tasks.columns import bad_labels, bad_texts, named, room_for, text_columns
+from distill.tasks.columns import bad_labels, bad_texts, named, room_for, text_columns, values_of
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
 
@@ -64,10 +64,11 @@ class TextTask(DataTask):
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         yield from bad_texts(table, self.texts)
-        missing = [row for row, label in enumerate(table[self.label], 1) if label is None or label == ""]
+        labels = list(values_of(table, self.label))
+        missing = [row for row, label in enumerate(labels, 1) if label in (None, "") or label != label]
         yield from ((row, f"{self.label!r} is missing") for row in missing)
         # A gap makes real numbers of a column of classes; then the other rows are not at fault.
-        for row, label in enumerate([] if missing else table[self.label], 1):
+        for row, label in enumerate([] if missing else labels, 1):
             if wrong := self.wrong(label):
                 yield row, f"{self.label!r} is {label!r}{wrong}"
 

@@ -40,7 +40,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
         task.max_length = length
         if bad:
             said = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
-            assert refused(task, tokenizer).endswith(f"line 4: {said}; line 5: {said}")
+            assert refused(task, tokenizer).endswith(f"line 4, 5: {said}")
         else:
             assert sorted(map(len, prepare(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
@@ -60,7 +60,7 @@ def test_answers_of_another_form_are_named(all_rows, said, tokenizer, tmp_path):
     rows = [{"question": "is it", "context": "one film", "answers": all_rows}] * 3
     file = write(tmp_path / "all.jsonl", rows)
     found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} line 1: {said}")
+    assert found.startswith(f"data: {file} line 1, 2, 3: {said}")
 
 
 def test_a_missing_column_is_named(tokenizer, tmp_path):

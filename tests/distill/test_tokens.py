@@ -225,11 +225,10 @@ def test_columns_that_do_not_serve_are_named(tokenizer, tmp_path):
     said = "tags: there is no column 'ner_tags'; there are words, tags"
     assert refused(TokenClassification(data=file, words="words"), tokenizer) == said
     numbers = write(tmp_path / "numbers.jsonl", [{"tokens": [1, 2], "ner_tags": ["O", "O"]}] * 2)
-    said = "'tokens' is not a list of texts"
-    said = f"data: {numbers} line 1: {said}; line 2: {said}"
+    said = f"data: {numbers} line 1, 2: 'tokens' is not a list of texts"
     assert refused(TokenClassification(data=numbers), tokenizer) == said
     real = write(tmp_path / "real.jsonl", [{"tokens": ["one"], "ner_tags": [0.5]}] * 2)
-    said = "line 1: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
+    said = "line 1, 2: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
     assert said in refused(TokenClassification(data=real), tokenizer)
 
 
