@@ -14,6 +14,7 @@ from distill.data.facts import FileFacts
 from distill.data.json_rows import read_json
 from distill.data.table import FileTable, Split
 from distill.hub import loading
+from distill.tasks.columns import listed
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow")
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval")}
@@ -74,9 +75,10 @@ def _chosen(name: str, found: DatasetDict) -> dict[str, Split]:
     chosen = {split: next((key for key in found if key.startswith(keys)), None) for split, keys in SPLITS.items()}
     if not chosen["train"] or not len(found[chosen["train"]]):
         raise ValueError(f"data: {name!r} has no training rows (splits: {', '.join(found)})")
-    return {
-        split: Split([_table(found[key], f"{name} ({key})", split, "dataset")]) for split, key in chosen.items() if key
-    }
+    tables = {s: _table(found[key], f"{name} ({key})", s, "dataset") for s, key in chosen.items() if key}
+    if unread := [key for key in found if key not in chosen.values()]:
+        tables["train"].facts.dialect.append(f"not read: {', '.join(unread)}")
+    return {split: Split([table]) for split, table in tables.items()}
 
 
 def _table(rows: Dataset, path: str, split: str, kind: str) -> FileTable:
@@ -122,7 +124,11 @@ def _read_folder(path: Path) -> dict[str, Split]:
     if not files["train"]:
         wanted = ", ".join(f"train{suffix}" for suffix in SUFFIXES)
         raise ValueError(f"data: the folder {str(path)!r} has no train file ({wanted})")
-    return {split: _joined([_read_file(file, split) for file in found]) for split, found in files.items() if found}
+    tables = {split: [_read_file(file, split) for file in found] for split, found in files.items() if found}
+    read = [file for found in files.values() for file in found]
+    if unread := [file.name for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and file not in read]:
+        tables["train"][0].facts.dialect.append(f"not read here: {listed(unread)}")
+    return {split: _joined(found) for split, found in tables.items()}
 
 
 def _files(folder: Path, names: tuple[str, ...]) -> list[Path]:

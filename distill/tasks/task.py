@@ -131,7 +131,8 @@ class DataTask(Task):
 
     Args:
         data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
-            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation.
+            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation. A csv is separated by
+            comma, semicolon, tab or bar; a tsv has no quoting.
         max_length: tokens beyond it are cut off.
         train_rows: use only the first so many training rows, after a fixed shuffle unless they belong together.
         augment: one augmentation of the training rows, or several by name, applied in their order.

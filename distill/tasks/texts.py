@@ -27,7 +27,8 @@ class TextTask(DataTask):
     """What the tasks on texts share.
 
     Args:
-        text: the column of the text, or the two columns of a pair; if not given, the columns of texts in their order.
+        text: the column of the text, or the two columns of a pair; if not given, the only column of texts, or the two
+            whose names are those of a pair (``sentence1`` and ``sentence2``, ``premise`` and ``hypothesis``).
         label: the column of the label.
         unlabelled: more texts to train on, named as ``data`` is, with the same columns; the teacher judges them.
     """

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from distill.data import Truncation, prepare, read
@@ -120,7 +120,7 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
     task = Classification(data=str(tmp_path), max_length=16, unlabelled=more)
     prepare(task, tokenizer)
     assert task.facts.table_lines() == [
-        f"train: {tmp_path}/train.csv (csv, separated by ','): 40 rows, 40 kept",
+        f"train: {tmp_path}/train.csv (csv, separated by ',', not read here: more.jsonl): 40 rows, 40 kept",
         f"validation: {tmp_path}/validation.csv (csv, separated by ','): 2 rows, 2 kept",
         f"unlabelled: {more} (jsonl): 5 rows, 5 kept",
         "columns: sentence1 (text 1 of 2), sentence2 (text 2 of 2), label (label); ignored: id",
@@ -135,6 +135,22 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
         "warning: the class 'godo' has one training row; did you mean 'good'?",
     ]
     assert task.facts.truncation["train"] == Truncation(rows=1, tokens=18, of_rows=40, of_tokens=9 * 6 + 30 * 7 + 34)
+
+
+def test_what_stands_beside_and_is_not_read(tmp_path: Path, tokenizer) -> None:
+    rows = [{"text": f"film {i}", "label": i % 2} for i in range(4)]
+    for name in ("train", "train_old", "validation", "test"):
+        write(tmp_path / f"{name}.csv", rows)
+    task, _ = ready(tmp_path, tokenizer)
+    assert task.facts.files[0].dialect == ["separated by ','", "not read here: test.csv, train_old.csv"]
+    both = DatasetDict({name: Dataset.from_list(rows) for name in ("train", "validation_matched", "validation_other")})
+    both.save_to_disk(tmp_path / "saved")
+    task, _ = ready(tmp_path / "saved", tokenizer)
+    assert [file.path for file in task.facts.files] == [
+        f"{tmp_path}/saved (train)",
+        f"{tmp_path}/saved (validation_matched)",
+    ]
+    assert task.facts.files[0].dialect == ["not read: validation_other"]
 
 
 def test_rows_that_are_held_out_or_left_out_are_counted(tmp_path: Path, tokenizer) -> None:

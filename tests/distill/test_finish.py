@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from distill.deploy import Deployed
-from distill.finish import deployable, details
+from distill.finish import deployable, details, latency_rows
 from distill.measure import Judged, Measured
 from distill.publish import doubts
 from distill.report import Export
@@ -29,6 +29,17 @@ def test_rows_on_which_two_models_differ_come_first():
     first = found["examples"][0]
     assert (first["label"], first["teacher"], first["student"]) == ("bad", "good", "bad")
     assert found["agreement"]["counts"] == [[2, 0], [2, 0]]
+
+
+def test_a_batch_of_32_is_one_whatever_the_rows():
+    lengths = {1: [3], 2: [9, 1], 5: [2, 8, 5, 1, 9], 33: list(range(1, 34)), 80: list(range(1, 81))}
+    middle = {1: 3, 2: 9, 5: 5, 33: 17, 80: 41}
+    for count, numbers in lengths.items():
+        found = latency_rows(Dataset.from_dict({"input_ids": [[7] * length for length in numbers]}))
+        assert len(found["batch_32"]) == 32
+        assert len(set(found["batch_32"])) == min(32, count)
+        assert [numbers[row] for row in found["batch_1"]] == [middle[count]]
+    assert sorted(numbers[row] for row in found["batch_32"]) == list(range(25, 57))
 
 
 def test_pieces_of_raw_text_are_no_rows_of_the_data():

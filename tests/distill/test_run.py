@@ -156,3 +156,13 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tiny_run):
     assert process.returncode == 130, output
     assert "--resume" in output and "Traceback" not in output
     assert torch.load(metrics.parent / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_handful_of_rows_is_a_run(tiny_run, tmp_path, count):
+    """Of two rows and of five a single one is held out."""
+    (tmp_path / "few.csv").write_text("text,label\n" + "".join(f"film {i},{i % 2}\n" for i in range(count)))
+    given = {"losses": {"logits": {"kind": "Logits"}}, "prune": None, "quantize": None}
+    report = run(tiny_run, **given, **{"task.data": str(tmp_path / "few.csv")})
+    assert report.timeline[0]["stop_step"] == 2
+    assert set(report.models["student"].latency_ms) == {"batch_1", "batch_32"}
