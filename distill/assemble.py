@@ -41,8 +41,8 @@ class Parts:
     """The teacher that changes with the student."""
     vocabulary: Vocabulary | None
     """What the deployed student will have of the tokens, if not all."""
-    outputs: dict[str, list[str]]
-    """Of each model with trained outputs what it calls them, in the order of the task's classes."""
+    outputs: dict[str, dict[str, str]]
+    """Of each model with trained outputs {its name of an output: class of the run}."""
     warnings: list[str]
     notes: list[str]
 
@@ -58,7 +58,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     tokenizer, named = _tokenizer(config)
     rows, notes = _rows(config, known, tokenizer, named)
     _check_tokenizers(config, rows, tokenizer, named)
-    outputs: dict[str, list[str]] = {}
+    outputs: dict[str, dict[str, str]] = {}
     teachers = _teachers(config, known, rows, tokenizer, outputs)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -131,7 +131,7 @@ def _teachers(
     known: dict[str, PretrainedConfig],
     rows: DatasetDict,
     tokenizer: PreTrainedTokenizerBase,
-    outputs: dict[str, list[str]],
+    outputs: dict[str, dict[str, str]],
 ) -> dict[str, FrozenTeacher]:
     """The teachers by name, all of which read all rows, and whose outputs stand in the order of the classes."""
     experiment, task, found = config.value, config.value.task, {}
@@ -164,7 +164,7 @@ def _student(
     config: Config[Experiment],
     teachers: list[PreTrainedModel],
     batches: Iterable[dict[str, Tensor]],
-    outputs: dict[str, list[str]],
+    outputs: dict[str, dict[str, str]],
 ) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
     """The student, and the teacher that changes with it."""
     experiment, task = config.value, config.value.task

@@ -20,7 +20,7 @@ from distill.config import Config, load_all
 from distill.experiment import Experiment
 from distill.folder import claim
 from distill.nodes import ConfigError
-from distill.plan import plan
+from distill.plan import Plan, plan
 from students.vocabulary import cut_vocabulary
 
 
@@ -73,12 +73,28 @@ def remaining(configs: list[Config[Experiment]], resume: bool) -> Iterator[tuple
     todo = [(config, has) for config, has, over in zip(configs, begun, done, strict=True) if not over]
     # Ranks that a run of this process starts come after the rehearsal.
     if len(todo) > 1 and getattr(rank_zero_only, "rank", 0) == 0:
-        rehearse([config for config, _ in todo])
+        for _ in rehearse([config for config, _ in todo]):
+            pass
     return iter(todo)
 
 
-def rehearse(configs: list[Config[Experiment]]) -> None:
-    """Assembles each run once, and throws it away.
+def check(configs: list[Config[Experiment]], resume: bool) -> Iterator[tuple[str, Plan]]:
+    """Each run by name as it would begin; nothing is trained or written.
+
+    Raises:
+        ConfigError: at the first mistake in any of them.
+    """
+    for config in configs:
+        claim(config, folder_of(config.value), resume)
+    return rehearse(configs, whole=True)
+
+
+def rehearse(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[tuple[str, Plan]]:
+    """Assembles each run once, by its name, and throws it away.
+
+    Args:
+        configs: of the runs in their order.
+        whole: whether to look at data for the student's weights and score the teachers, where these exist.
 
     Raises:
         ConfigError: at the first thing that does not fit.
@@ -94,7 +110,7 @@ def rehearse(configs: list[Config[Experiment]]) -> None:
             trial = Config(copy.deepcopy(config.value), config.places)
             _name_models(trial.value, stand_ins)
             try:
-                planned = plan(trial, folders[at], begins=False)
+                planned = plan(trial, folders[at], begins=whole and not named & stand_ins.keys())
             except ConfigError as error:
                 text = str(error)
                 for folder, stand_in in stand_ins.items():
@@ -113,6 +129,7 @@ def rehearse(configs: list[Config[Experiment]]) -> None:
                 tokenizer = parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer
                 parts.student.save_pretrained(stand_ins[folders[at]])
                 tokenizer.save_pretrained(stand_ins[folders[at]])
+            yield config.value.name, planned
 
 
 def wait_for_rank_0() -> None:

@@ -10,7 +10,7 @@ import warnings
 import datasets
 import transformers
 
-from distill.chain import read
+from distill.chain import check, read
 from distill.checkpoints import Interrupted
 from distill.config import ConfigError, to_yaml
 from distill.help import help_text
@@ -24,6 +24,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     try:
@@ -36,6 +37,10 @@ def main(words: list[str]) -> int:
         configs = read(known.config, overrides(rest))
         if known.print_config:
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
+            return 0
+        if known.check:
+            for name, planned in check(configs, known.resume):
+                print(planned.text(name), flush=True)
             return 0
         for report in carry_out_all(configs, known.resume):
             if report is not None:

@@ -119,21 +119,21 @@ def _difference(row: int, split: str, *read: tuple[PreTrainedTokenizerBase, Data
     return f"row {row + 1} of {_READ[split]} is '… {shown[0]} …' for the run and '… {shown[1]} …' for it"
 
 
-def align_outputs(model: PreTrainedModel, task: Task) -> list[str]:
+def align_outputs(model: PreTrainedModel, task: Task) -> dict[str, str]:
     """Put the outputs of a trained head in the order of the task's classes.
 
     Returns:
-        The names that they had, in the new order; nothing where the task has no classes.
+        {name of an output: class} in the new order; empty where the task has no classes.
 
     Raises:
         ValueError: if nothing proves which output is which class, or the head is for several labels at once.
     """
     if not task.classes:
-        return []
+        return {}
     check_problem(model.config, task.problem)
     names = head_names(model)
     order = task.head_order(names)
     if len(order) < len(names):
         raise ValueError(f"it has {len(names)} outputs, and the run {len(order)}")
     reorder_outputs(model, order)
-    return [names[output] for output in order]
+    return {names[output]: name for output, name in zip(order, task.classes.names, strict=True)}

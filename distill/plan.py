@@ -11,7 +11,8 @@ from distill.assemble import Parts, assemble
 from distill.batches import LengthGrouped
 from distill.config import Config
 from distill.experiment import Experiment
-from distill.timeline import entries
+from distill.preflight import Preflight, preflight
+from distill.timeline import entries, table
 from distill.trainer import make_trainer, time_of
 from prune_schedules.schedule import Timeline
 
@@ -25,6 +26,12 @@ class Plan:
     order: LengthGrouped
     timeline: Timeline
     entries: list[dict]
+    preflight: Preflight
+
+    def text(self, name: str) -> str:
+        """What the terminal shows before the first step of the run ``name``: what was read, and what happens when."""
+        lines = "".join(f"\n  {line}" for line in self.preflight.lines())
+        return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}"
 
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
@@ -41,4 +48,5 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
         list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
     )
     timeline = time_of(config, trainer, len(order))
-    return Plan(parts, trainer, order, timeline, entries(config, timeline))
+    found = entries(config, timeline)
+    return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))

@@ -49,6 +49,8 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """How it was measured, beyond the hardware."""
+    preflight: dict = field(default_factory=dict)
+    """What was read before the first step, as ``Preflight.to_json`` gives it."""
     folder: Path = Path()
 
     @property
@@ -81,6 +83,7 @@ class Report:
             "versions": versions(),
             "hardware": hardware(),
             "notes": self.notes,
+            "preflight": self.preflight,
             "models": {name: asdict(model) for name, model in self.models.items()},
             "ratios": self.ratios,
             "timeline": self.timeline,

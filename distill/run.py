@@ -31,7 +31,7 @@ from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
-from distill.timeline import early, table
+from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
 
 
@@ -95,7 +95,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
-        print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
+        print(planned.text(experiment.name), flush=True)
     trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
@@ -122,8 +122,14 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         timeline=planned.entries,
         exports=exports,
         parity=deployed.parity,
-        warnings=[*parts.warnings, *early(experiment, timeline), *doubts(models, exports, deployed)],
+        warnings=[
+            *planned.preflight.warnings,
+            *parts.warnings,
+            *early(experiment, timeline),
+            *doubts(models, exports, deployed),
+        ],
         notes=notes + deployed.also,
+        preflight=planned.preflight.to_json(),
         folder=folder,
     )
     left_out = [getattr(callback, "skipped", {}) for callback in trainer.callbacks]

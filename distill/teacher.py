@@ -24,6 +24,7 @@ class Teacher:
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
             vocabulary; where a loss looks at these, the teacher runs.
+        check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
 
@@ -31,6 +32,7 @@ class Teacher:
 
     model: str
     cache: bool = False
+    check: bool = True
     until_passed: bool = False
 
     def config(self) -> PretrainedConfig:

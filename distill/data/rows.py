@@ -27,7 +27,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     Args:
         task: what to read; it is set up.
         tokenizer: of the student and the teacher.
-        head: the teacher's class names; where they are those of the data, the outputs take its order and names.
+        head: names of a model's outputs; where they are those of the data, the run has their order and names.
 
     Raises:
         ValueError: naming the file and the row, if a row cannot be used.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datasets import ClassLabel
 from datasets.features.features import FeatureType
 
+from distill.tasks.columns import listed
+
 
 @dataclass
 class Classes:
@@ -85,6 +87,10 @@ class Classes:
     def number(self, value: int | str) -> int:
         """The output that stands for a value of the data."""
         return self.outputs[self.key(value)]
+
+    def labels(self) -> dict[str, str]:
+        """{value of the data: its class}; none of a regression."""
+        return {value: self.names[output] for value, output in self.outputs.items() if self.names[output]}
 
     def wrong(self, value: object) -> str:
         """What is wrong with a value of the data, to be said after it; nothing if it is a class."""
@@ -167,9 +173,3 @@ def _folded(name: str) -> str:
 
 def _number(value: str, feature: list[str] = ()) -> int | None:
     return list(feature).index(value) if value in feature else int(value) if value.isdecimal() else None
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Names one after the other, the first of many."""
-    more = f", … ({len(names) - most} more)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

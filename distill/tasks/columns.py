@@ -16,7 +16,7 @@ def shortened(value: object, most: int = 60, plain: bool = False) -> str:
 
 
 def listed(names: list[str], most: int = 20) -> str:
-    """Names of columns, of too many the first ones."""
+    """Names of columns or classes, of too many the first ones."""
     shown = ", ".join(shortened(name, plain=True) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 

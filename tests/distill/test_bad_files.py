@@ -274,7 +274,7 @@ def test_tags_that_are_no_classes(tmp_path: Path, tokenizer, tags: list, said: s
         ("text,label\n", "validation.csv cannot be read: it has no rows below the names"),
         (
             "text,label\na,1\nb,pos\n",
-            "validation.csv line 3: 'label' is 'pos', not a number, as the labels of train are",
+            "validation.csv line 3: 'label' is 'pos', not one of LABEL_0, LABEL_1",
         ),
         ("text,label\na,1\nb,2\n", "validation.csv line 3: 'label' is 2, not one of LABEL_0, LABEL_1"),
     ],

@@ -169,7 +169,7 @@ MISFITS = {
     "a class that labels leaves out": (
         "named",
         {"task.labels": {"negative": "negative"}},
-        "task.data: {folder}/data/train.jsonl row 2: 'label' is 'positive', not one of negative",
+        "task.data: {folder}/data/train.jsonl line 2, 4,",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,124 @@
+"""Whether a teacher knows more than the data does by itself: its score on validation against a constant prediction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from distill.batches import Collate, in_turn
+from distill.measure import torch_predict
+from distill.tasks import MultiTask, Task
+from distill.tasks.vocabulary import VocabularyTask
+from losses.loss import predicted
+
+MOST_ROWS, MOST_TOKENS = 512, 32_768
+"""Of validation, spread evenly over its lengths: enough to tell a teacher from chance, and seconds of work."""
+
+
+@dataclass
+class Score:
+    """How a model does on validation, beside what needs no model.
+
+    Args:
+        task: of several tasks its name, else empty.
+        metric: accuracy, pearson or perplexity.
+        value: of the model.
+        baseline: of the most frequent class, of a constant number, or of the frequencies of tokens.
+        rows: on how many rows of validation.
+        of_rows: how many there are.
+        worse: whether the model is further below the baseline than chance explains (three standard errors).
+    """
+
+    task: str
+    metric: str
+    value: float
+    baseline: float
+    rows: int
+    of_rows: int
+    worse: bool
+
+    @property
+    def useless(self) -> bool:
+        """Whether the model is not better than the baseline."""
+        better = self.value < self.baseline if self.metric == "perplexity" else self.value > self.baseline
+        return not better
+
+    def text(self) -> str:
+        """The score in words."""
+        name = {"accuracy": "the most frequent class", "perplexity": "the frequencies of tokens"}
+        rows = f"{self.rows}" if self.rows == self.of_rows else f"{self.rows} of {self.of_rows}"
+        task = f"{self.task}: " if self.task else ""
+        against = name.get(self.metric, "a constant number")
+        return f"{task}{self.metric} {self.value:.4g} on {rows} validation rows, {against} {self.baseline:.4g}"
+
+
+def scores(
+    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collate, device: torch.device | str = "cpu"
+) -> list[Score]:
+    """The score of a model, of several tasks one each; none where no constant prediction is known.
+
+    Args:
+        model: with the outputs of the task; stays where it was.
+        task: of the rows.
+        rows: of validation, in the order of their length.
+        collate: makes a batch.
+        device: to run on.
+    """
+    before, kinds = next(model.parameters()).device, task.kinds(rows)
+    model.to(device)
+    found = []
+    for kind in sorted(set(kinds)):
+        numbers = [i for i, other in enumerate(kinds) if other == kind]
+        sample = _spread(numbers, list(rows["length"]))
+        chosen = rows.select(sample).remove_columns("length")
+        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), task.batch_size), collate_fn=collate)
+        logits, labels, part, name = [], [], task, ""
+        predict = torch_predict(model)
+        for batch in batches:
+            batch = {key: value.to(device) for key, value in batch.items()}
+            if isinstance(task, MultiTask):
+                name, part = task.of(batch)
+            asked = predicted(batch)
+            logits.append(task.select(predict(batch), batch)[asked].float().cpu())
+            labels.append(batch["labels"][asked].cpu())
+        score = _score(part, torch.cat(logits), torch.cat(labels))
+        if score:
+            found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
+    model.to(before)
+    return found
+
+
+def _spread(numbers: list[int], lengths: list[int]) -> list[int]:
+    """Some of the rows, spread evenly, of not too many tokens."""
+    most = min(MOST_ROWS, max(1, MOST_TOKENS * len(numbers) // max(1, sum(lengths[i] for i in numbers))))
+    step = max(1, math.ceil(len(numbers) / most))
+    return numbers[::step]
+
+
+def _score(task: Task, logits: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
+    """Metric, value, baseline and whether the value is below it by more than chance, of N answers: logits [N, C]."""
+    count = len(labels)
+    if not count:
+        return None
+    if isinstance(task, VocabularyTask):
+        loss = float(F.cross_entropy(logits, labels))
+        shares = labels.bincount().double() / count
+        shares = shares[shares > 0]
+        return "perplexity", math.exp(min(loss, 700.0)), math.exp(float(-(shares * shares.log()).sum())), False
+    if task.problem == "regression":
+        r = float(torch.corrcoef(torch.stack([logits[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
+        r = r if math.isfinite(r) else 0.0
+        return "pearson", r, 0.0, r < -3 / math.sqrt(count)
+    if task.classes:
+        accuracy = float((logits.argmax(-1) == labels).double().mean())
+        majority = int(labels.bincount().max()) / count
+        error = math.sqrt(majority * (1 - majority) / count)
+        return "accuracy", accuracy, majority, accuracy < majority - 3 * error
+    return None
