@@ -124,6 +124,9 @@ sys.exit(main(sys.argv[3:]))
 
 def killed(file: Path, step: int, where: str, *words: str) -> None:
     """A run that SIGKILL ends after a step, before its checkpoint, or within its checkpoint."""
-    command = [sys.executable, "-c", KILLED, str(step), where, "--config", str(file), *words]
+    script = file.parent / "killed.py"  # a file, which Lightning can start for other ranks
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(step), where, "--config", str(file), *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, capture_output=True).returncode == -signal.SIGKILL
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
