@@ -4,8 +4,8 @@ python -m benchmarks.kills [--kills 50] [--each 5] [--seed 0] [--folder FOLDER] 
 
 Each run has every technique on (several losses, a cached teacher, two pruners, int8, accumulation, validation within an
 epoch). It is killed ``--each`` times, each time resumed by ``--resume=auto``, and then left to end. One run in two has
-two processes; of these both or one at random is killed. Three kills in four come at a random moment after the run has
-its folder, the others at any moment. It ends with 1 if anything differs.
+two processes; of these both or one at random is killed. Half of the kills come after a random step, a quarter at a
+random moment after the run has its folder, the others at any moment. It ends with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Run:
         self.folder, self.output, self.processes = folder / name / "run", folder / name, processes
         self.command = [sys.executable, "train.py", "--config", str(folder / "run.yaml"), "--resume=auto"]
         self.command += [f"--output={self.output}", *PROCESSES[processes]]
+        self.total = 0
+        """The last step of a run that was left alone."""
         self.output.mkdir()
 
     def start(self) -> subprocess.Popen:
@@ -94,12 +96,13 @@ class Run:
 
     def kill(self, draw: random.Random, ready: float, end: float) -> dict:
         """Starts it and kills it at a random moment; what is known of that."""
-        process = self.start()
-        if draw.random() < 0.75:
+        process, moment = self.start(), draw.choice(["step", "step", "folder", "any"])
+        wait = draw.uniform(0, {"step": 0.5, "folder": end - ready, "any": end}[moment])
+        if moment != "any":
             self.wait_for_folder(process)
-            wait = draw.uniform(0, end - ready)
-        else:
-            wait = draw.uniform(0, end)
+        target = draw.randint(self.step() + 1, max(self.total, self.step() + 1))
+        while moment == "step" and process.poll() is None and self.step() < target:
+            time.sleep(0.02)
         with suppress(subprocess.TimeoutExpired):
             process.wait(wait)
         victim = draw.choice(["both", "rank 0", "rank 1"]) if self.processes == 2 else "the process"
@@ -201,6 +204,7 @@ def main() -> int:
     while (done := sum(len(run["kills"]) for run in runs)) < given.kills:
         processes = list(PROCESSES)[len(runs) % 2]
         run = Run(folder, f"killed-{len(runs)}", processes)
+        run.total = whole[processes].step()
         kills = [run.kill(draw, *times[processes]) for _ in range(min(given.each, given.kills - done))]
         try:
             run.complete()

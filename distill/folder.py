@@ -125,14 +125,16 @@ def _newest(config: Config[Experiment], folder: Path) -> Start:
     for path in (newest, previous(newest)):
         try:
             found = read_checkpoint(path)
+            best = found["callbacks"]["Best"]["step"]
+            step, rows, origin = found["global_step"], found["curve_rows"], found["origin"]
         except FileNotFoundError:
             continue
+        except (KeyError, TypeError) as error:
+            damage.append(f"{path} is no checkpoint of a run of this version ({error})")
         except ValueError as error:
             damage.append(str(error))
-            continue
-        best = found["callbacks"]["Best"]["step"]
-        step, rows, origin = found["global_step"], found["curve_rows"], found["origin"]
-        return Start(path, step, rows, origin, best, "; ".join(damage), stamps)
+        else:
+            return Start(path, step, rows, origin, best, "; ".join(damage), stamps)
     if damage:
         why = f"{'; '.join(damage)}, and there is no other checkpoint; remove {folder}, or give this one another --name"
         raise config.error("name", why)

@@ -169,6 +169,16 @@ class TestDamage:
         refused(capsys, ["--config", str(tiny_run), "--resume=auto"], f"{previous(path)} is damaged (File is not a zip")
         assert {file.stat().st_size for file in path.parent.glob("last*")} == {99}
 
+    @pytest.mark.parametrize("saved", [{"state_dict": {}}, [1, 2], {"global_step": 3, "callbacks": {"Best": None}}])
+    def test_a_checkpoint_of_something_else_is_told(
+        self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, saved: object
+    ) -> None:
+        interrupted(monkeypatch, 1, tiny_run)
+        path = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "last.ckpt"
+        torch.save(saved, path)
+        with pytest.raises(ConfigError, match=r"name: .*last.ckpt is no checkpoint of a run of this version"):
+            run(tiny_run, resume="auto")
+
     @pytest.mark.parametrize("text", ["", "task: {name", "seed: 0\0\0\0\0", "\x00" * 64, "- a\n"])
     def test_a_config_that_was_written_by_half_is_no_obstacle_before_the_first_checkpoint(
         self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, text: str
