@@ -172,6 +172,11 @@ def equal(one: object, two: object) -> bool:
     return torch.equal(one, two) if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor) else one == two
 
 
+def counted(runs: list[dict]) -> int:
+    """The kills that found a run alive."""
+    return sum(not kill["had_ended"] for run in runs for kill in run["kills"])
+
+
 def main() -> int:
     """Prints a table, a row for each run; 1 if one of them differs."""
     parser = argparse.ArgumentParser()
@@ -201,7 +206,7 @@ def main() -> int:
         )
     print("| run | processes | kills | at steps | victims | drafts left | differs |\n|---|---|---|---|---|---|---|")
     runs = []
-    while (done := sum(len(run["kills"]) for run in runs)) < given.kills:
+    while (done := counted(runs)) < given.kills:
         processes = list(PROCESSES)[len(runs) % 2]
         run = Run(folder, f"killed-{len(runs)}", processes)
         run.total = whole[processes].step()
@@ -217,7 +222,7 @@ def main() -> int:
         row = [len(runs), processes, len(kills), *cells, left, ", ".join(differs) or "no"]
         print(f"| {' | '.join(map(str, row))} |", flush=True)
     good = [run for run in runs if not run["differs"]]
-    kills = sum(len(run["kills"]) for run in runs)
+    kills = counted(runs)
     print(f"{kills} kills in {len(runs)} runs: {len(good)} of {len(runs)} ended as those that were left alone")
     if given.json:
         given.json.write_text(json.dumps({"kills": kills, "equal": len(good), "runs": runs}, indent=1) + "\n")
