@@ -166,6 +166,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """A hash of a model's class, configuration and weights."""
     found = hashlib.blake2b(digest_size=8)
     config = {key: value for key, value in model.config.to_dict().items() if not key.startswith("_")}
+    config.pop("transformers_version", None)
     found.update(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         found.update(name.encode())

@@ -18,7 +18,7 @@ from torch import distributed
 
 from distill.config import Config, load_all
 from distill.experiment import Experiment
-from distill.folder import claim
+from distill.folder import Resume, begun, claim, finished
 from distill.nodes import ConfigError
 from distill.plan import Plan, plan
 from students.vocabulary import cut_vocabulary
@@ -56,36 +56,45 @@ def folder_of(experiment: Experiment) -> Path:
     return Path(experiment.output) / experiment.name
 
 
-def remaining(configs: list[Config[Experiment]], resume: bool) -> Iterator[tuple[Config[Experiment], bool]]:
+def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
     """The runs that are to be done, each with whether it has begun; all are checked before the first is given.
 
-    With ``resume`` those before the last whose report is written are left out.
+    With ``resume`` those before the last whose report is written are left out, with ``auto`` the last as well.
 
     Raises:
         ConfigError: at the first mistake in any of them.
     """
     folders = [folder_of(config.value) for config in configs]
-    begun = [resume and (at == 0 or (folder / "config.yaml").exists()) for at, folder in enumerate(folders)]
-    for config, folder, has in zip(configs, folders, begun, strict=True):
-        claim(config, folder, has)
-    done = [has and (folder / "report.json").exists() for has, folder in zip(begun, folders, strict=True)]
-    done[-1] = False
-    todo = [(config, has) for config, has, over in zip(configs, begun, done, strict=True) if not over]
+    goes_on = _claim_all(configs, folders, resume)
+    done = [has and finished(folder) for has, folder in zip(goes_on, folders, strict=True)]
+    done[-1] = done[-1] and resume == "auto"
+    todo = [(config, has) for config, has, over in zip(configs, goes_on, done, strict=True) if not over]
     # Ranks that a run of this process starts come after the rehearsal.
-    if len(todo) > 1 and getattr(rank_zero_only, "rank", 0) == 0:
-        for _ in rehearse([config for config, _ in todo]):
-            pass
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        for config, folder, over in zip(configs, folders, done, strict=True):
+            if over:
+                print(f"{config.value.name}: is done already, {folder / 'report.html'}", flush=True)
+        if len(todo) > 1:
+            for _ in rehearse([config for config, _ in todo]):
+                pass
     return iter(todo)
 
 
-def check(configs: list[Config[Experiment]], resume: bool) -> Iterator[tuple[str, Plan]]:
+def _claim_all(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
+    """Of each run whether it goes on; the folders are free for that."""
+    goes_on = [bool(resume) and (begun(folder) or (resume is True and folder == folders[0])) for folder in folders]
+    for config, folder, has in zip(configs, folders, goes_on, strict=True):
+        claim(config, folder, has)
+    return goes_on
+
+
+def check(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[str, Plan]]:
     """Each run by name as it would begin; nothing is trained or written.
 
     Raises:
         ConfigError: at the first mistake in any of them.
     """
-    for config in configs:
-        claim(config, folder_of(config.value), resume)
+    _claim_all(configs, [folder_of(config.value) for config in configs], resume)
     return rehearse(configs, whole=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 
@@ -25,7 +26,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--resume", action="store_true")
+    # A SLURM job is started again as it stands, by its user or when it is requeued.
+    unsaid = "auto" if "SLURM_JOB_ID" in os.environ else False
+    parser.add_argument("--resume", nargs="?", const=True, default=unsaid, choices=["auto"])
     parser.add_argument("--help", "-h", action="store_true")
     try:
         known, rest = parser.parse_known_args(words)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.experiment import Experiment
+from distill.files import replacing, replacing_in
 from distill.measure import Judged, judged, torch_predict
 from distill.module import Distillation
 from distill.tasks.task import Predict
@@ -74,7 +74,7 @@ def deploy(
 
     Args:
         experiment: what was asked for.
-        module: after ``fit``.
+        module: after ``fit``, in the state that is to be deployed.
         folder: of the run.
         tokenizer: of the student as it was trained; saved with it if its vocabulary is not cut.
         batches: validation.
@@ -84,7 +84,6 @@ def deploy(
         vocabulary: to which the student is cut.
     """
     module.cpu().float()  # whatever precision it was trained in
-    load_best(module, folder / "checkpoints" / "best.ckpt")
     student, quantize, fixed = module.student, experiment.quantize, own[0]
     # Every token that is left had a number before, so both can be asked the same.
     asked = fixed | {"input_ids": vocabulary.keep[fixed["input_ids"]]} if vocabulary else fixed
@@ -106,8 +105,9 @@ def deploy(
     found = judged(experiment.task, torch_predict(student), own)
     if quantize:
         quantize.detach_inputs()
-    student.save_pretrained(folder / "student")
-    (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(folder / "student")
+    with replacing_in(folder) as draft:
+        student.save_pretrained(draft / "student")
+        (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(draft / "student")
     export = write_export(experiment, student, fixed, folder)
     if export:
         parity["exported"] = difference(trained, export.predict(fixed))
@@ -119,12 +119,6 @@ def deploy(
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
     return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, exact, also)
-
-
-def load_best(module: Distillation, path: Path) -> None:
-    """Loads the weights, masks included, of the best settled state; the last state is kept if none was validated."""
-    if path.exists():
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
 
 
 def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
@@ -160,15 +154,17 @@ def write_export(
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
     """Writes the ONNX file, of int8 if it was trained so, and opens it."""
-    whole = path.with_suffix(".fp32.onnx") if quantize else path
-    # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
-    before = student.config._attn_implementation
-    student.set_attn_implementation("eager")
-    export_onnx(student, batch, whole)
-    student.set_attn_implementation(before)
-    if quantize:
-        quantize_onnx(whole, path, quantize.on_grid(student))
-        whole.unlink()
+    with replacing_in(path.parent) as draft:
+        new = draft / path.name
+        whole = new.with_suffix(".fp32.onnx") if quantize else new
+        # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
+        before = student.config._attn_implementation
+        student.set_attn_implementation("eager")
+        export_onnx(student, batch, whole)
+        student.set_attn_implementation(before)
+        if quantize:
+            quantize_onnx(whole, new, quantize.on_grid(student))
+            whole.unlink()
     return OnnxModel(path)
 
 
@@ -180,7 +176,8 @@ def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, hea
     quantized = {name: each for name, each in found.items() if name in tensors and tensors[name].numel()}
     inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
     path = folder / FILE
-    save_packed(tensors, quantized, path, inputs)
+    with replacing(path) as draft:
+        save_packed(tensors, quantized, draft, inputs)
     return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
 
 

@@ -14,12 +14,13 @@ from distill.config import dump
 from distill.experiment import Experiment
 from distill.schema import describe, members_of, schema_of, selector, subclasses
 
-_HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--check] [--resume] [--print_config] [--help]
+_HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--check] [--resume[=auto]] [--print_config]
 
 NAME is looked up as given, then in configs/. --check reads data and models whole, prints what was read and how it
-fits, and trains nothing. --resume continues the run in its folder; --print_config prints the complete config. Below
-are the keys of the file; each is also an option, as in --losses.logits.weight=0.5. Documents separated by --- are
-several runs, done in order; an option holds for all.
+fits, and trains nothing. --resume continues the run in its folder; --resume=auto begins or continues it, or tells that
+it is done, and is what a SLURM job does unasked. --print_config prints the complete config and runs nothing. Below are
+the keys of the file; each is also an option, as in --losses.logits.weight=0.5. Documents separated by --- are several
+runs, done in order; an option holds for all.
 """
 
 

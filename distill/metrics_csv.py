@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+from itertools import islice
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from distill.files import replacing
+
 
 class MetricsCSV(Logger):
-    """Lightning's ``CSVLogger`` deletes the file of the run it continues; this one cuts it back to the step and goes
-    on.
+    """Lightning's ``CSVLogger`` deletes the file of the run it continues; this one cuts it back to the rows that were
+    there when the checkpoint was written, and goes on.
 
     Args:
         path: the file.
@@ -20,7 +23,7 @@ class MetricsCSV(Logger):
 
     def __init__(self, path: Path, columns: list[str]):
         super().__init__()
-        self.path, self.columns = path, ["step", *columns]
+        self.path, self.columns, self.rows = path, ["step", *columns], 0
 
     @property
     def name(self) -> str:
@@ -37,22 +40,24 @@ class MetricsCSV(Logger):
         """The config is a file of its own."""
 
     @rank_zero_only
-    def start(self, step: int) -> None:
-        """Begins the file anew, with the rows up to ``step`` of the one that is there."""
+    def start(self, rows: int) -> None:
+        """Begins the file anew, with the first ``rows`` rows of the one that is there."""
         kept = []
-        if step and self.path.exists():
+        if rows and self.path.exists():
             with self.path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with self.path.open("w", newline="") as file:
+                kept = list(islice(csv.DictReader(file), rows))
+        with replacing(self.path) as draft, draft.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(kept)
+        self.rows = len(kept)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Adds a row."""
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow({"step": step} | metrics)
+        self.rows += 1
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:

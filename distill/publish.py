@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from distill.deploy import Deployed
+from distill.files import write_text
 from distill.measure import Measured
 from distill.metrics_csv import read_rows
 from distill.page import render
@@ -38,10 +39,12 @@ def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deploye
 
 
 def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
-    """Writes report.json and report.html, and sends table and pictures to Weights & Biases if it is watched."""
-    report.write()
+    """Writes report.html and report.json, by which the run is done, and sends table and pictures to Weights & Biases if
+    it is watched.
+    """
     rows = read_rows(report.folder / "metrics.csv")
-    (report.folder / "report.html").write_text(render(report.to_json(), rows, details))
+    write_text(report.folder / "report.html", render(report.to_json(), rows, details))
+    report.write()
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             _to_wandb(logger, report, rows, details)

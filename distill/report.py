@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from distill.files import write_text
 from distill.measure import Measured
 
 
@@ -94,7 +95,7 @@ class Report:
 
     def write(self) -> None:
         """Writes report.json into the folder of the run."""
-        (self.folder / "report.json").write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        write_text(self.folder / "report.json", json.dumps(self.to_json(), indent=1) + "\n")
 
 
 def versions() -> dict[str, str]:

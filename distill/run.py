@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from distill.augment import Augmented
 from distill.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.cache import CachedTeacher
 from distill.chain import folder_of, read, remaining, wait_for_rank_0
+from distill.checkpoints import Best, Origin
 from distill.config import Config, to_yaml
 from distill.deploy import deploy, matrices
 from distill.ensemble import united
 from distill.experiment import Experiment
+from distill.files import write_text
+from distill.fingerprints import compare, origin
 from distill.finish import asked_of, details, measure
-from distill.folder import claim
+from distill.folder import Resume, claim, entered, tidy
 from distill.module import Distillation
 from distill.passed import Passed
 from distill.plan import plan
@@ -35,26 +39,27 @@ from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
 
 
-def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | None:
+def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
     """Trains, compresses, exports and measures what a YAML file says.
 
     Args:
         file: sought as given, then in ``configs/``.
         resume: go on with the run in its folder, exactly where it stopped; of several, those done are left out.
+            ``auto``: go on with what was begun, begin what was not, and leave out what is done.
         overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report, of several runs that of the last; on ranks other than 0, nothing.
+        The report, of several runs that of the last; on ranks other than 0, and if nothing was left to do, nothing.
 
     Raises:
         ConfigError: the user's input is wrong, told in one line.
         Interrupted: Ctrl-C or SIGTERM came; the checkpoint is written.
     """
-    *_, last = carry_out_all(read(file, overrides), resume)
-    return last
+    reports = list(carry_out_all(read(file, overrides), resume))
+    return reports[-1] if reports else None
 
 
-def carry_out_all(configs: list[Config[Experiment]], resume: bool = False) -> Iterator[Report | None]:
+def carry_out_all(configs: list[Config[Experiment]], resume: Resume = False) -> Iterator[Report | None]:
     """Carries out the runs of a file in their order, and gives the report of each."""
     for at, (config, begun) in enumerate(remaining(configs, resume)):
         if at:
@@ -65,15 +70,23 @@ def carry_out_all(configs: list[Config[Experiment]], resume: bool = False) -> It
 
 def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None:
     """``run`` for a config that is read already."""
+    with ExitStack() as held:
+        return _carry_out(config, resume, held)
+
+
+def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Report | None:
     experiment, began = config.value, time.time()
     folder, resolved = folder_of(experiment), to_yaml(experiment)
-    checkpoint, at_step = claim(config, folder, resume)
+    start_at = claim(config, folder, resume)
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
-    planned = plan(config, folder, begins=checkpoint is None)
+    planned = plan(config, folder, begins=start_at.checkpoint is None)
     parts, trainer, order, timeline = planned.parts, planned.trainer, planned.order, planned.timeline
     task, ranks = experiment.task, (trainer.world_size, trainer.global_rank)
+    facts = origin(experiment, planned) if trainer.is_global_zero else {}
+    if trainer.is_global_zero and start_at.origin:
+        notes += compare(config, folder, start_at.origin, facts)
     train, teachers = training_rows(experiment, parts, order, str(trainer.precision))
     module = Distillation(
         parts.student,
@@ -93,12 +106,14 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     validation = DataLoader(rows, batch_sampler=in_groups, collate_fn=collate)
 
     if trainer.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(resolved)
+        held.enter_context(entered(config, folder, start_at))
+        write_text(folder / "config.yaml", resolved)
         print(planned.text(experiment.name), flush=True)
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
-    trainer.loggers = make_loggers(experiment, folder, module, at_step)
-    trainer.fit(module, loader, validation, ckpt_path=checkpoint)
+        for line in start_at.messages():
+            print(f"{experiment.name}: {line}", flush=True)
+    trainer.callbacks.extend([*make_callbacks(experiment, folder, timeline, parts), Origin(facts)])
+    trainer.loggers = make_loggers(experiment, folder, module, start_at.curve_rows)
+    trainer.fit(module, loader, validation, ckpt_path=start_at.checkpoint)
     if module.shards:
         module.shards.gather()
     notes += parts.notes
@@ -107,6 +122,8 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if not trainer.is_global_zero:
         return None
 
+    best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
+    best.load_into(module)
     asked, own = asked_of(task, rows, collate, parts.vocabulary)
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
@@ -125,6 +142,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         warnings=[
             *planned.preflight.warnings,
             *parts.warnings,
+            *best.warnings,
             *early(experiment, timeline),
             *doubts(models, exports, deployed),
         ],
@@ -135,6 +153,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     left_out = [getattr(callback, "skipped", {}) for callback in trainer.callbacks]
     skipped = [f"{name}: {why}" for each in left_out for name, why in each.items()]
     publish(report, details(task, judged, rows["row"], deployed, skipped), trainer.loggers)
+    tidy(folder)
     return report
 
 

@@ -14,10 +14,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.assemble import Parts
 from distill.average import AveragedStudent, MovingAverage
-from distill.checkpoints import Best, Last
+from distill.checkpoints import Best, CheckpointFiles, Last
 from distill.config import Config, dump
 from distill.curves import Curves
 from distill.experiment import Experiment
+from distill.files import write_text
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.passed import Passed
@@ -82,6 +83,7 @@ def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        plugins=[CheckpointFiles()],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=folder,
@@ -159,8 +161,8 @@ def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape
     return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
 
 
-def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_step: int) -> list[Logger]:
-    """metrics.csv always; Weights & Biases and TensorBoard where they were asked for."""
+def make_loggers(experiment: Experiment, folder: Path, module: Distillation, curve_rows: int) -> list[Logger]:
+    """metrics.csv always, going on after so many rows; Weights & Biases and TensorBoard where they were asked for."""
     columns = [
         "progress",
         *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
@@ -172,7 +174,7 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, at_
         *(f"val/{name}" for name in module.metrics),
     ]
     table = MetricsCSV(folder / "metrics.csv", columns)
-    table.start(at_step)
+    table.start(curve_rows)
     loggers: list[Logger] = [table]
     if experiment.tracking.wandb:
         loggers.append(wandb_logger(experiment, folder))
@@ -185,7 +187,7 @@ def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
     """The run's own entry in the project, found again when it is resumed."""
     mark = folder / "wandb_id"
     if not mark.exists():
-        mark.write_text(secrets.token_hex(4))
+        write_text(mark, secrets.token_hex(4))
     return WandbLogger(
         name=experiment.name,
         save_dir=folder,

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,40 @@ def same(one: object, other: object) -> bool:
     """Equal, bit for bit where they are tensors."""
     both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
     return torch.equal(one, other) if both else one is other or one == other
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from distill.checkpoints import Last
+from distill.command import main
+
+step, where = int(sys.argv[1]), sys.argv[2]
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def save(self, trainer, real=Last.save):
+    if where == "after a step" and trainer.global_step == step:
+        kill()  # its row is in metrics.csv
+    real(self, trainer)
+
+def half(checkpoint, file, real=torch.save):
+    real(checkpoint, file)
+    if where == "within a checkpoint" and checkpoint["global_step"] == step and "optimizer_states" in checkpoint:
+        os.truncate(file, os.path.getsize(file) // 2)
+        kill()
+
+Last.save, torch.save = save, half
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def killed(file: Path, step: int, where: str, *words: str) -> None:
+    """A run that SIGKILL ends after a step, before its checkpoint, or within its checkpoint."""
+    script = file.parent / "killed.py"  # a file, which Lightning can start for other ranks
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(step), where, "--config", str(file), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
