@@ -33,6 +33,7 @@ def read_delimited(path: Path, split: str) -> FileTable:
         ValueError: if the file is no such table, or has no rows at all.
         OSError: if it cannot be read.
     """
+    csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of Python's own limit
     lines, dialect = read_lines(path)
     tabs = path.suffix == ".tsv"
     header = next((number for number, line in enumerate(lines, 1) if not is_blank(line)), 0)
@@ -96,7 +97,7 @@ def _separator(lines: list[str]) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line.rstrip("\r")], delimiter=separator), [])
+    return next(csv.reader([line.replace("\r", "")], delimiter=separator), [])
 
 
 def _plain_rows(lines: list[str]) -> Iterator[tuple[int, int, list[str] | str | None]]:
@@ -112,7 +113,6 @@ def _plain_rows(lines: list[str]) -> Iterator[tuple[int, int, list[str] | str | 
 
 def _quoted_rows(lines: list[str], separator: str) -> Iterator[tuple[int, int, list[str] | str | None]]:
     """(first line, last line, cells), or what is wrong in place of the cells, or nothing for a blank line."""
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of Python's own limit
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
     while True:
         first = reader.line_num + 1

@@ -31,7 +31,7 @@ def read_json(path: Path, split: str) -> FileTable:
     for line, row in _listed("\n".join(lines)) if listed else _one_a_line(lines):
         if isinstance(row, Problem):
             problems.append(row)
-        elif not isinstance(row, dict):
+        elif not isinstance(row, dict) or not row:
             problems.append(Problem(line, f"{shortened(row)} is not an object {{column: value}}"))
         else:
             rows.append(row)
