@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datasets import ClassLabel
 from datasets.features.features import FeatureType
 
+from distill.tasks.columns import listed
+
 
 @dataclass
 class Classes:
@@ -167,9 +169,3 @@ def _folded(name: str) -> str:
 
 def _number(value: str, feature: list[str] = ()) -> int | None:
     return list(feature).index(value) if value in feature else int(value) if value.isdecimal() else None
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Names one after the other, the first of many."""
-    more = f", … ({len(names) - most} more)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -16,8 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, M
 from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from distill.tasks.classes import Classes, kind_of, listed
-from distill.tasks.columns import bad_labels, bad_texts, named, room_for, text_columns, values_of
+from distill.tasks.classes import Classes, kind_of
+from distill.tasks.columns import bad_labels, bad_texts, listed, named, room_for, text_columns, values_of
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN, Loss
 
