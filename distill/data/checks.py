@@ -50,9 +50,7 @@ def set_up(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokeni
     # Class 0 of one file must not be class 1 of the other.
     train, validation = kinds["train"], kinds.get("validation", kinds["train"])
     if train != validation:
-        refuse(found + bad["train"])  # a label that is missing makes texts of a column of numbers
-        if 0 < len(bad["validation"]) < len(splits["validation"].rows):
-            refuse(bad["validation"])
+        refuse(found + bad["train"] + bad["validation"])  # a missing label, too, makes texts of a column of numbers
         refuse([problem for name in task.columns for problem in _no_numbers(name, splits)])
         raise ValueError(f"data: the labels are {train} for training, {validation} for validation")
     known = {(id(file), problem.line) for file, problem in found}
@@ -65,14 +63,14 @@ def set_up(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokeni
 
 
 def _no_numbers(column: str, splits: dict[str, Split]) -> Found:
-    """The values that make texts of a column of one split, where it is one of numbers in the other."""
+    """The few values that make texts of a column of one split, where it is one of numbers in the other."""
     texts = [name for name, split in splits.items() if is_text(split.rows.data.schema.field(column).type)]
     if len(texts) != 1:
         return []
     values = values_of(splits[texts[0]].rows, column)
     why = f"not a number, as the labels of {next(name for name in splits if name != texts[0])} are"
     bad = [(row, f"{column!r} is {shortened(v)}, {why}") for row, v in enumerate(values, 1) if not _NUMBER(v)]
-    return placed(splits[texts[0]], bad)
+    return placed(splits[texts[0]], bad if 2 * len(bad) <= len(splits[texts[0]].rows) else [])
 
 
 def placed(split: Split, rows: Iterable[tuple[int, str]]) -> Found:

@@ -15,10 +15,10 @@ def shortened(value: object, most: int = 60, plain: bool = False) -> str:
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
-def listed(names: list[str], most: int = 20) -> str:
-    """Names of columns or classes, of too many the first ones."""
-    shown = ", ".join(shortened(name, plain=True) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def listed(names: list[str], most: int = 12) -> str:
+    """Names one after the other, the first of many."""
+    more = f", … ({len(names) - most} more)" if len(names) > most else ""
+    return ", ".join(shortened(name, plain=True) for name in names[:most]) + more
 
 
 def values_of(table: Dataset, column: str) -> Iterator[object]:

@@ -270,20 +270,27 @@ def test_tags_that_are_no_classes(tmp_path: Path, tokenizer, tags: list, said: s
     assert told.startswith(f"data: {tmp_path}/x.parquet row 1: 'ner_tags' is {said}, a list, as in all rows; a tag is")
 
 
+NUMBERS = "text,label\na,1\nb,0\n"
+
+
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("train", "validation", "said"),
     [
-        ("text,label\n", "validation.csv cannot be read: it has no rows below the names"),
+        (NUMBERS, "text,label\n", "validation.csv cannot be read: it has no rows below the names"),
+        (NUMBERS, "text,label\na,1\nb,pos\n", "validation.csv line 3: 'label' is 'pos', not one of LABEL_0, LABEL_1"),
+        (NUMBERS, "text,label\na,1\nb,2\n", "validation.csv line 3: 'label' is 2, not one of LABEL_0, LABEL_1"),
+        (NUMBERS, "text,label\na,1\nb,\n", "validation.csv line 3: 'label' is missing"),
         (
-            "text,label\na,1\nb,pos\n",
-            "validation.csv line 3: 'label' is 'pos', not one of LABEL_0, LABEL_1",
+            f"{NUMBERS}c,pos\n",
+            NUMBERS,
+            "train.csv line 4: 'label' is 'pos', not a number, as the labels of validation are",
         ),
-        ("text,label\na,1\nb,2\n", "validation.csv line 3: 'label' is 2, not one of LABEL_0, LABEL_1"),
+        ("text,label\na,pos\nb,neg\n", NUMBERS, "validation.csv line 2: 'label' is 1, not one of neg, pos; line 3: "),
     ],
 )
-def test_bad_validation(tmp_path: Path, tokenizer, other: str, said: str) -> None:
-    (tmp_path / "train.csv").write_text("text,label\na,1\nb,0\n")
-    (tmp_path / "validation.csv").write_text(other)
+def test_files_that_do_not_go_together(tmp_path: Path, tokenizer, train: str, validation: str, said: str) -> None:
+    (tmp_path / "train.csv").write_text(train)
+    (tmp_path / "validation.csv").write_text(validation)
     assert refused(Classification(data=str(tmp_path)), tokenizer).startswith(f"data: {tmp_path}/{said}")
 
 

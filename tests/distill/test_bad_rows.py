@@ -99,6 +99,6 @@ def test_one_number_for_one_class_in_both_files(tmp_path: Path, tokenizer: PreTr
     )
     write(tmp_path / "train.parquet", [{"text": "one", "label": word} for word in NAMES])
     write(tmp_path / "validation.parquet", ROWS)
-    assert "train.parquet row 1: 'label' is 'negative', not a number, as the labels of validation are" in refused(
+    assert "validation.parquet row 1, 3: 'label' is 0, not one of negative, positive; row 2, 4: 'label'" in refused(
         Classification(data=str(tmp_path)), tokenizer
     )

@@ -170,7 +170,8 @@ MISFITS = {
     "a class that labels leaves out": (
         "named",
         {"task.labels": {"negative": "negative"}},
-        "task.data: {folder}/data/train.jsonl line 2, 4,",
+        "task.data: {folder}/data/train.jsonl line 2, 4, 6, 8, 10, 12, 14, 16, 18, 20: 'label' is 'positive', "
+        "not one of negative",
     ),
 }  # fmt: skip
 
