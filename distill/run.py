@@ -107,7 +107,7 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
     if not trainer.is_global_zero:
         return None
 
-    asked, own = asked_of(task, rows, collate, parts.vocabulary)
+    asked, own = asked_of(task, rows, collate, parts.vocabulary, trainer.world_size)
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
     report = Report(
