@@ -30,6 +30,7 @@ from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
+from distill.stop import Stop
 from distill.teacher import FrozenTeacher
 from distill.timeline import early, table
 from distill.trainer import make_callbacks, make_loggers
@@ -48,23 +49,24 @@ def run(file: str | Path, resume: bool = False, **overrides: Any) -> Report | No
 
     Raises:
         ConfigError: the user's input is wrong, told in one line.
-        Interrupted: Ctrl-C or SIGTERM came; the checkpoint is written.
+        Interrupted: Ctrl-C or SIGTERM came; if steps were being made, the checkpoint is written.
     """
-    *_, last = carry_out_all(read(file, overrides), resume)
+    with Stop() as stop:
+        *_, last = carry_out_all(read(file, overrides), resume, stop)
     return last
 
 
-def carry_out_all(configs: list[Config[Experiment]], resume: bool = False) -> Iterator[Report | None]:
+def carry_out_all(configs: list[Config[Experiment]], resume: bool, stop: Stop) -> Iterator[Report | None]:
     """Carries out the runs of a file in their order, and gives the report of each."""
     for at, (config, begun) in enumerate(remaining(configs, resume)):
         if at:
             wait_for_rank_0()
             gc.collect()  # the models of the run before, which its trainer holds in circles
-        yield carry_out(config, begun)
+        yield carry_out(config, begun, stop)
 
 
-def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None:
-    """``run`` for a config that is read already."""
+def carry_out(config: Config[Experiment], resume: bool, stop: Stop) -> Report | None:
+    """``run`` for a config that is read already, and what signals ask for."""
     experiment, began = config.value, time.time()
     folder, resolved = folder_of(experiment), to_yaml(experiment)
     checkpoint, at_step = claim(config, folder, resume)
@@ -96,8 +98,9 @@ def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(resolved)
         print(f"{experiment.name}: {table(planned.entries, timeline)}", flush=True)
-    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts))
+    trainer.callbacks.extend(make_callbacks(experiment, folder, timeline, parts, stop))
     trainer.loggers = make_loggers(experiment, folder, module, at_step)
+    stop.take_over(trainer)
     trainer.fit(module, loader, validation, ckpt_path=checkpoint)
     if module.shards:
         module.shards.gather()
