@@ -71,7 +71,8 @@ class Stop:
         for number, handler in self.before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         if self.command and self.before:
-            os.close(signal.set_wakeup_fd(-1))
+            signal.set_wakeup_fd(-1)
+            os.close(self.write)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again, self.code = self.code, self.code or 128 + number
@@ -84,9 +85,9 @@ class Stop:
 
     def _end_where_python_waits(self) -> None:
         """Starts a thread that is told of signals by the interpreter itself, and gives ``_receive`` some seconds."""
-        read, write = os.pipe()
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        read, self.write = os.pipe()
+        os.set_blocking(self.write, False)
+        signal.set_wakeup_fd(self.write, warn_on_full_buffer=False)
 
         def watch() -> None:
             while told := os.read(read, 1):
