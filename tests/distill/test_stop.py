@@ -20,6 +20,7 @@ from tests.distill.runs import ROOT, command, interrupted, rows, same, weights
 from tests.distill.test_two_processes import still
 from tests.repositories import save_tiny_bert
 
+slow = pytest.mark.slow
 SMALL = {"prune": None, "quantize": None, "student": {"kind": "Transformer", "layers": 1}}
 
 
@@ -62,11 +63,11 @@ def small(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("owner", "name", "number", "at_step", "code", "after"),
     [
-        (Distillation, "validation_step", signal.SIGTERM, 3, 143, 3),  # at the end of a step
+        pytest.param(Distillation, "validation_step", signal.SIGTERM, 3, 143, 3, marks=slow),  # at the end of a step
         (Distillation, "validation_step", signal.SIGTERM, 1, 143, 2),  # within one, which is ended first
-        (Distillation, "training_step", signal.SIGTERM, 2, 143, 3),
+        pytest.param(Distillation, "training_step", signal.SIGTERM, 2, 143, 3, marks=slow),
         (Distillation, "training_step", signal.SIGINT, 0, 130, 1),
-        (Last, "save", signal.SIGUSR1, 4, 138, 4),
+        pytest.param(Last, "save", signal.SIGUSR1, 4, 138, 4, marks=slow),
         (Trainer, "save_checkpoint", signal.SIGTERM, 4, 143, 5),
         (Last, "on_train_end", signal.SIGTERM, 8, 143, 8),
     ],
@@ -94,7 +95,13 @@ def test_a_signal_while_steps_are_made(
 
 
 @pytest.mark.parametrize(
-    "place", ["distill.run.plan", "distill.run.deploy", "distill.run.measure", "distill.run.publish"]
+    "place",
+    [
+        "distill.run.plan",
+        pytest.param("distill.run.deploy", marks=slow),
+        "distill.run.measure",
+        pytest.param("distill.run.publish", marks=slow),
+    ],
 )
 def test_a_signal_before_and_after_the_steps_ends_at_once(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, place: str
@@ -175,6 +182,33 @@ def test_two_ctrl_c_end_a_command_at_once_with_a_line(tiny_run: Path) -> None:
     assert err.splitlines()[-1] == "stopped at once; if steps were made, go on with --resume"
 
 
+IMPORTS = """
+import runpy, sys, time
+
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == "distill":
+            print("importing", flush=True)
+            time.sleep(600)
+
+sys.meta_path.insert(0, Slow)
+runpy.run_path({train!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_program_is_imported(number: int, code: int) -> None:
+    script = IMPORTS.format(train=str(ROOT / "train.py"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == "stopped at once; if steps were made, go on with --resume\n"
+
+
 def child_of(process: subprocess.Popen) -> int | None:
     """The second process of the run, once there is one."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -196,7 +230,7 @@ def two(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "x.yaml"
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("whom", ["both", "first", "second"])
 @pytest.mark.parametrize("when", [0, 1, 7, 23])
 def test_two_processes_stop_together_and_go_on(two: Path, whom: str, when: int) -> None:
