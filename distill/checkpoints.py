@@ -104,5 +104,5 @@ class Last(Callback):
 
     def _end(self, trainer: Trainer, code: int) -> None:
         if code:
-            self.stop.code = code
+            self.stop.code, self.stop.together = code, True
             raise Interrupted(f"stopped after step {trainer.global_step} of {self.total}", code)

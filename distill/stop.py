@@ -54,6 +54,8 @@ class Stop:
         """Whether steps are made, and the end of one is waited for."""
         self.children: list[subprocess.Popen] = []
         """The other processes on this machine, where this one started them."""
+        self.together = False
+        """Whether all processes have agreed to end."""
         self.before: dict[int, object] = {}
         self.over = threading.Event()
 
@@ -67,7 +69,7 @@ class Stop:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.over.set()
         if error is not None:
-            self.end_children()
+            self.end_children(at_once=not self.together)
         for number, handler in self.before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         if self.command and self.before:

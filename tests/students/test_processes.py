@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 HARMLESS = {
     "is_available",
     "is_initialized",
+    "is_torchelastic_launched",
     "get_rank",
     "get_world_size",
     "new_group",
