@@ -42,17 +42,21 @@ class Collate:
 class LengthGrouped:
     """Batches of row numbers: a permutation from (seed, epoch), sorted by length inside stretches of 50 batches.
 
-    A global batch is ``batch_size * world`` consecutive rows of that order; rank r takes every world-th from r. So
-    the global batches do not depend on how many processes share them. A last global batch too small for all ranks
-    is left out.
+    A batch is of all processes: consecutive rows of that order, of which rank r takes every world-th from r. So
+    neither the batches nor their number depend on how many processes share them, and every row comes once in an epoch.
+    A last batch may have fewer rows than there are processes; those without one are given its first row, and are idle:
+    what they make of it does not count (``Loader``).
 
     Args:
         lengths: of the rows, in tokens.
-        batch_size: rows of a batch of one process.
+        batch_size: rows of a batch.
         seed: of the order.
         world: number of processes.
         rank: of this one.
         kinds: of the rows: a batch has rows of one kind, and the kinds' batches are mixed.
+
+    Raises:
+        ValueError: if a batch has fewer rows than there are processes.
     """
 
     def __init__(
@@ -64,9 +68,14 @@ class LengthGrouped:
         rank: int = 0,
         kinds: list[int] | None = None,
     ):
-        self.lengths, self.size, self.seed = torch.tensor(lengths), batch_size * world, seed
+        if batch_size < world:
+            raise ValueError(f"batch_size: {world} processes cannot share {batch_size} rows; it is at least {world}")
+        self.lengths, self.size, self.seed = torch.tensor(lengths), batch_size, seed
         self.world, self.rank = world, rank
         self.kinds = torch.tensor(kinds or [0] * len(lengths))
+        counts = [divmod(int(count), batch_size) for count in self.kinds.unique(return_counts=True)[1]]
+        self.whole, self.rests = sum(whole for whole, _ in counts), [rest for _, rest in counts if rest]
+        """How many batches are of full size, and the sizes of those after them."""
         self.epoch, self.position = 0, 0
 
     @property
@@ -79,30 +88,39 @@ class LengthGrouped:
         self.epoch = epoch
 
     def order(self) -> list[list[int]]:
-        """The global batches of this epoch."""
+        """The batches of this epoch, of all processes."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         rows = torch.randperm(len(self.lengths), generator=draw)
         parts = [part for kind in self.kinds.unique() for part in rows[self.kinds[rows] == kind].split(50 * self.size)]
         stretches = [part[self.lengths[part].argsort(stable=True)] for part in parts]
         groups = [group.tolist() for stretch in stretches for group in stretch.split(self.size)]
         whole = [group for group in groups if len(group) == self.size]
-        rest = [group for group in groups if self.world <= len(group) < self.size]
+        rest = [group for group in groups if len(group) < self.size]
         return [whole[i] for i in torch.randperm(len(whole), generator=draw).tolist()] + rest
+
+    def share(self, group: list[int]) -> list[int]:
+        """The rows of a batch that this process takes; of one in which it is idle, the first."""
+        return group[self.rank :: self.world] or group[:1]
+
+    def idle(self, position: int) -> bool:
+        """Whether the batch at this place of an epoch has no row for this process."""
+        return position >= self.whole and self.rests[position - self.whole] <= self.rank
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.position = self.position, 0
-        return iter([group[self.rank :: self.world] for group in self.order()[start:]])
+        return iter([self.share(group) for group in self.order()[start:]])
 
     def __len__(self) -> int:
-        counts = [divmod(int(count), self.size) for count in self.kinds.unique(return_counts=True)[1]]
-        return sum(whole + (rest >= self.world) for whole, rest in counts)
+        return self.whole + len(self.rests)
 
 
 def in_turn(kinds: list[int], batch_size: int, world: int = 1, rank: int = 0) -> list[list[int]]:
-    """Batches of the rows one after the other, each of one kind; rank r has every world-th row from r."""
-    own = list(range(rank, len(kinds), world))
+    """Batches of the rows one after the other, each of one kind; rank r has every world-th row from r, and of
+    ``batch_size`` rows, which are of all processes, its share.
+    """
+    own, share = list(range(rank, len(kinds), world)), -(-batch_size // world)
     alike = [list(rows) for _, rows in groupby(own, key=kinds.__getitem__)]
-    return [rows[i : i + batch_size] for rows in alike for i in range(0, len(rows), batch_size)]
+    return [rows[i : i + share] for rows in alike for i in range(0, len(rows), share)]
 
 
 class Loader(DataLoader):
@@ -114,7 +132,8 @@ class Loader(DataLoader):
         batches: their order.
         collate: makes one batch of examples.
         window: batches in one optimizer step.
-        count: the counts [L] of a batch, one for each loss; ``batch["window"]`` is their sum over the window.
+        count: the counts [L] of a batch, one for each loss; ``batch["window"]`` is their sum over the window. A batch
+            in which this process is idle counts nothing, and says so: ``batch["idle"]``.
     """
 
     def __init__(
@@ -127,12 +146,16 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator[dict]:
         self.position = self.batch_sampler.position
-        batches = super().__iter__()
+        batches = self._marked(super().__iter__(), self.position)
         while group := list(islice(batches, self.window)):
-            total = sum(self.count(batch) for batch in group)
+            total = sum(self.count(batch) * ("idle" not in batch) for batch in group)
             for batch in group:
                 self.position += 1
                 yield batch | {"window": total}
+
+    def _marked(self, batches: Iterator[dict], start: int) -> Iterator[dict]:
+        for position, batch in enumerate(batches, start):
+            yield batch | {"idle": torch.tensor(True)} if self.batch_sampler.idle(position) else batch
 
     def state_dict(self) -> dict[str, int]:
         """The number of batches of this epoch that were given out."""

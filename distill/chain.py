@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -146,7 +147,10 @@ def wait_for_rank_0() -> None:
     if distributed.is_initialized():
         # A group of its own: the one of the gradients would give up after minutes, and a measurement may take longer.
         group = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
-        distributed.barrier(group)
+        waiting = distributed.barrier(group, async_op=True)
+        while not waiting.is_completed():  # and not in torch, where no signal is handled
+            time.sleep(0.1)
+        waiting.wait()
         distributed.destroy_process_group(group)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from distill.files import replacing
 from distill.metrics_csv import MetricsCSV
-
-
-class Interrupted(Exception):
-    """The run was told to stop; its last checkpoint is written."""
+from distill.stop import Interrupted, Stop
 
 
 def previous(path: Path) -> Path:
@@ -163,31 +159,29 @@ def why_not(path: Path, step: int) -> str | None:
 class Last(Callback):
     """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
 
-    The signal's handler only sets a flag. At the end of the step all ranks agree on it, write the checkpoint where
-    Lightning's own are written, and the run ends with ``Interrupted``; a handler that saved by itself would do so
-    in the middle of a step.
+    At the end of a step all ranks agree on a stop, write the checkpoint where Lightning's own are written, and the run
+    ends with ``Interrupted``; a signal's handler that saved by itself would do so in the middle of a step.
 
     Args:
         folder: where.
         every: optimizer steps between two checkpoints.
         total: the last step, at which one is written too.
+        stop: what signals have asked for; without, nothing.
     """
 
     NAME = "last.ckpt"
 
-    def __init__(self, folder: Path, every: int, total: int):
-        self.path, self.every, self.total, self.stopped, self.saved = folder / self.NAME, every, total, False, 0
-        self.before: dict[int, object] = {}
+    def __init__(self, folder: Path, every: int, total: int, stop: Stop | None = None):
+        self.path, self.every, self.total, self.saved = folder / self.NAME, every, total, 0
+        self.stop = stop or Stop()
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Takes over SIGINT and SIGTERM; a second one ends the process as usual."""
+        """Begins to count."""
         self.saved = trainer.global_step
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._stop)
 
-    def _stop(self, number: int, frame: object) -> None:
-        self.stopped = True
-        signal.signal(number, self.before[number])
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here on a stop waits for the end of a step."""
+        self.stop.waits = True
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
@@ -210,15 +204,24 @@ class Last(Callback):
         Raises:
             Interrupted: after a checkpoint that was written in order to stop.
         """
-        stop = trainer.strategy.reduce_boolean_decision(self.stopped, all=False)
-        if stop or trainer.global_step >= self.saved + self.every or trainer.global_step == self.total:
+        code = self.stop.agreed(trainer)  # and not what comes to this rank alone while it writes
+        if code or trainer.global_step >= self.saved + self.every or trainer.global_step == self.total:
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = trainer.global_step
-        if stop:
-            # Not trainer.should_stop: that would validate first, which an uninterrupted run does not do here.
-            raise Interrupted(f"stopped after step {trainer.global_step} of {self.total}; go on with --resume")
+        # Not trainer.should_stop: that would validate first, which an uninterrupted run does not do here.
+        self._end(trainer, code)
 
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here on a stop waits for nothing; for one that came after the last checkpoint, it was for this."""
+        code = self.stop.agreed(trainer)
+        self.stop.waits = False
+        self._end(trainer, code or self.stop.code)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """No step will end."""
+        self.stop.waits = False
+
+    def _end(self, trainer: Trainer, code: int) -> None:
+        if code:
+            self.stop.code, self.stop.together = code, True
+            raise Interrupted(f"stopped after step {trainer.global_step} of {self.total}", code)

@@ -6,22 +6,30 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 import warnings
 
 import datasets
 import transformers
 
-from distill.chain import check, read
-from distill.checkpoints import Interrupted
-from distill.config import ConfigError, to_yaml
+from distill.chain import check, folder_of, read
+from distill.config import Config, ConfigError, to_yaml
+from distill.experiment import Experiment
 from distill.help import help_text
 from distill.publish import summary
 from distill.run import carry_out_all
+from distill.stop import Interrupted, Stop, is_first, others_are_gone
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; 0: done, 2: the input is wrong (told in one line), 130: Ctrl-C, the checkpoint is written."""
+    """Runs the command.
+
+    Returns:
+        0: done. 2: the input is wrong, told in one line. 130 and 143: stopped by Ctrl-C and SIGTERM (138: SIGUSR1).
+        1: anything else, as a fault of ours. After all but the first two a line tells how to go on.
+    """
     quiet()
+    configs: list[Config[Experiment]] = []
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
@@ -41,21 +49,36 @@ def main(words: list[str]) -> int:
         if known.print_config:
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
-        if known.check:
-            for name, planned in check(configs, known.resume):
-                print(planned.text(name), flush=True)
-            return 0
-        for report in carry_out_all(configs, known.resume):
-            if report is not None:
-                print(summary(report))
-                print(f"report: {report.folder / 'report.html'}", flush=True)
+        with Stop(command=True) as stop:
+            if known.check:
+                for name, planned in check(configs, known.resume):
+                    print(planned.text(name), flush=True)
+                return 0
+            for report in carry_out_all(configs, known.resume, stop):
+                if report is not None:
+                    print(summary(report))
+                    print(f"report: {report.folder / 'report.html'}", flush=True)
         return 0
     except (ConfigError, argparse.ArgumentError) as error:
         print(error, file=sys.stderr)
         return 2
-    except (Interrupted, KeyboardInterrupt) as error:
-        print(str(error) or "stopped", file=sys.stderr)
-        return 130
+    except Interrupted as error:
+        return unfinished(str(error), configs, error.code)
+    except SystemExit as error:  # no way to end a run with 0
+        return unfinished(f"a library has ended the process with {error.code}", configs, 1)
+    except Exception as error:
+        if others_are_gone(error):
+            return unfinished("another process of the run has ended", configs, 1)
+        traceback.print_exc()
+        return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
+
+
+def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
+    """Tells in a line why the command ends and how to go on, and gives its exit code."""
+    begun = any((folder_of(config.value) / "config.yaml").exists() for config in configs)
+    if is_first():
+        print(f"{why}; {'go on with --resume' if begun else 'nothing was written yet'}", file=sys.stderr, flush=True)
+    return code
 
 
 def quiet() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+
+from students.processes import added
 
 
 class Curves(Callback):
@@ -21,10 +24,8 @@ class Curves(Callback):
         step, self.step = self.step, trainer.global_step
         totals, module.totals = module.totals, {}
         if step % trainer.log_every_n_steps == 0 or trainer.global_step == module.timeline.total_steps:
-            row = {
-                f"train/{name}": float(trainer.strategy.reduce(value, reduce_op="sum"))
-                for name, value in totals.items()
-            }
+            values = added(torch.stack(list(totals.values()))).tolist() if totals else []
+            row = {f"train/{name}": value for name, value in zip(totals, values, strict=True)}
             row |= {f"train/{name}_weight": loss.now["weight"] for name, loss in module.losses.items()}
             self.write(trainer, module, row | module.status, step)
 

@@ -39,9 +39,14 @@ class Asked:
         return cls(list(DataLoader(rows, batch_sampler=groups, collate_fn=collate)), samples)
 
 
-def asked_of(task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None) -> tuple[Asked, Asked]:
-    """The validation rows as the teachers read them, and as the student does, whose vocabulary may be another."""
-    groups, chosen = in_turn(task.kinds(rows), 2 * task.batch_size), latency_rows(rows)
+def asked_of(
+    task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None, world: int = 1
+) -> tuple[Asked, Asked]:
+    """The validation rows as the teachers read them, and as the student does, whose vocabulary may be another.
+
+    One process runs them all: it is given no more at once than it had while ``world`` of them trained.
+    """
+    groups, chosen = in_turn(task.kinds(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
     asked = Asked.of(rows, groups, chosen, collate)
     if not vocabulary:
         return asked, asked

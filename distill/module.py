@@ -29,6 +29,7 @@ from distill.tasks import Task
 from distill.teacher import FrozenTeacher
 from losses import Loss
 from prune_schedules.schedule import Timeline
+from students.processes import added
 from students.trace import Recorder, Signals
 
 
@@ -65,6 +66,8 @@ class Distillation(LightningModule):
         self.metrics = task.metrics()
         self.status: dict[str, float] = {}
         self.totals: dict[str, Tensor] = {}
+        self.window = torch.ones(len(losses))
+        """The counts [L] of the accumulation window that is under way, of all ranks."""
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
         """The counts of all losses on a batch, [L] in the order of the losses."""
@@ -100,6 +103,8 @@ class Distillation(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         self.status["lr"] = rate
+        if index % self.trainer.accumulate_grad_batches == 0:
+            self.window = added(batch["window"])
 
     def _set_losses(self) -> None:
         for loss in self.losses.values():
@@ -113,13 +118,19 @@ class Distillation(LightningModule):
         batch, totals, mode = self.transfer_batch_to_device(batch, self.device, 0), self.totals, self.student.training
         self.totals = {}
         self.student.eval()
-        found = self.training_step(batch | {"window": self.count(batch)}, 0)
+        found = self._loss(batch, added(self.count(batch)))
         self.student.train(mode)
         self.totals = totals
-        return found / self.trainer.accumulate_grad_batches
+        return found * self.trainer.world_size
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """The loss of one batch, scaled so that it is normalised once over the window and the ranks."""
+        """The loss of one batch, scaled so that it is normalised once over the window and the ranks: Lightning takes
+        the mean over both.
+        """
+        return self._loss(batch, self.window) * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def _loss(self, batch: dict[str, Tensor], window: Tensor) -> Tensor:
+        """What this batch of this rank adds to the loss of all that ``window`` counts; nothing where it is idle."""
         active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
         student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
         teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
@@ -132,19 +143,18 @@ class Distillation(LightningModule):
             if trace is not None and trace.logits is not None:
                 trace.logits = self.task.select(trace.logits, batch)
         heard = teacher.detached() if self.peer is not None else teacher
-        counts = dict(zip(self.losses, self.trainer.strategy.reduce(batch["window"], reduce_op="sum"), strict=True))
-        terms = []
+        counts = dict(zip(self.losses, window, strict=True))
+        terms, own = [], float("idle" not in batch)
         with torch.autocast(self.device.type, enabled=False):
             for name, loss in active.items():
                 count = counts[name].clamp(min=1).float()
-                term = loss(student, heard, batch)[0] / count
+                term = loss(student, heard, batch)[0] / count * own
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
                 terms.append(loss.now["weight"] * term)
                 if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
-                    terms.append(loss.now["weight"] * loss(teacher, student.detached(), batch)[0] / count)
+                    terms.append(loss.now["weight"] * loss(teacher, student.detached(), batch)[0] / count * own)
         # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
-        total = sum(terms) if terms else student.logits.sum() * 0.0
-        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return sum(terms) if terms else student.logits.sum() * 0.0
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Takes the gradient of what is frozen, before gradients are clipped: without one, AdamW leaves it alone."""

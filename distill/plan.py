@@ -44,9 +44,14 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
     parts = assemble(config, begins)
     trainer = make_trainer(config, folder)
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
-    order = LengthGrouped(
-        list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
-    )
+    with config.blame("task"):
+        order = LengthGrouped(
+            list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
+        )
+        for name, loss in config.value.losses.items():
+            if loss.among_examples and task.batch_size < 2 * world:
+                why = f"compares examples with one another, and has one alone in {world} processes"
+                raise ValueError(f"batch_size: of {task.batch_size} rows, {name} {why}; it is at least {2 * world}")
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
     return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))

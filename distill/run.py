@@ -34,6 +34,7 @@ from distill.publish import doubts, publish
 from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
+from distill.stop import Stop
 from distill.teacher import FrozenTeacher
 from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
@@ -53,28 +54,29 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
 
     Raises:
         ConfigError: the user's input is wrong, told in one line.
-        Interrupted: Ctrl-C or SIGTERM came; the checkpoint is written.
+        Interrupted: Ctrl-C or SIGTERM came; if steps were being made, the checkpoint is written.
     """
-    reports = list(carry_out_all(read(file, overrides), resume))
+    with Stop() as stop:
+        reports = list(carry_out_all(read(file, overrides), resume, stop))
     return reports[-1] if reports else None
 
 
-def carry_out_all(configs: list[Config[Experiment]], resume: Resume = False) -> Iterator[Report | None]:
+def carry_out_all(configs: list[Config[Experiment]], resume: Resume, stop: Stop) -> Iterator[Report | None]:
     """Carries out the runs of a file in their order, and gives the report of each."""
     for at, (config, begun) in enumerate(remaining(configs, resume)):
         if at:
             wait_for_rank_0()
             gc.collect()  # the models of the run before, which its trainer holds in circles
-        yield carry_out(config, begun)
+        yield carry_out(config, begun, stop)
 
 
-def carry_out(config: Config[Experiment], resume: bool = False) -> Report | None:
-    """``run`` for a config that is read already."""
+def carry_out(config: Config[Experiment], resume: bool, stop: Stop) -> Report | None:
+    """``run`` for a config that is read already, and what signals ask for."""
     with ExitStack() as held:
-        return _carry_out(config, resume, held)
+        return _carry_out(config, resume, stop, held)
 
 
-def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Report | None:
+def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitStack) -> Report | None:
     experiment, began = config.value, time.time()
     folder, resolved = folder_of(experiment), to_yaml(experiment)
     start_at = claim(config, folder, resume)
@@ -111,8 +113,9 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
         print(planned.text(experiment.name), flush=True)
         for line in start_at.messages():
             print(f"{experiment.name}: {line}", flush=True)
-    trainer.callbacks.extend([*make_callbacks(experiment, folder, timeline, parts), Origin(facts)])
+    trainer.callbacks.extend([*make_callbacks(experiment, folder, timeline, parts, stop), Origin(facts)])
     trainer.loggers = make_loggers(experiment, folder, module, start_at.curve_rows)
+    stop.take_over(trainer)
     trainer.fit(module, loader, validation, ckpt_path=start_at.checkpoint)
     if module.shards:
         module.shards.gather()
@@ -124,7 +127,7 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
 
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
     best.load_into(module)
-    asked, own = asked_of(task, rows, collate, parts.vocabulary)
+    asked, own = asked_of(task, rows, collate, parts.vocabulary, trainer.world_size)
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
     report = Report(

@@ -14,7 +14,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from distill.ensemble import Ensemble
 from distill.teacher import FrozenTeacher
 from students.families import blocks, family
+from students.processes import largest
 from students.sharing import sharing
 from students.trace import Trace
 from students.weights import like, whole
@@ -132,17 +133,10 @@ class Turns:
 
     def _wait(self, mine: int) -> None:
         device = next(self.models[0].parameters()).device
-        while (chosen := _largest(mine, device)) != mine:
+        while (chosen := largest(mine, device)) != mine:
             self.joining = True
             self.models[chosen - 1](**self.given[chosen - 1])
             self.joining = False
-
-
-def _largest(number: int, device: torch.device) -> int:
-    """The largest number of all processes."""
-    found = torch.tensor(number, device=device)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
 
 
 def frozen(teacher: object) -> list[PreTrainedModel]:

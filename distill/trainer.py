@@ -19,11 +19,13 @@ from distill.config import Config, dump
 from distill.curves import Curves
 from distill.experiment import Experiment
 from distill.files import write_text
+from distill.launcher import as_launched, check_launched
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
 from distill.passed import Passed
 from distill.peer import Peer
 from distill.sharded import Sharded
+from distill.stop import Stop
 from distill.timeline import settled
 from prune_schedules import L0, Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.schedule import START, STOP, Constant, Timeline
@@ -37,7 +39,7 @@ _IN_SHARDS = (L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
-    given = dict(config.value.trainer)
+    given = as_launched(dict(config.value.trainer))
     with config.blame("trainer"):
         try:
             if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
@@ -50,6 +52,7 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
                 trainer.strategy._ddp_kwargs |= {"find_unused_parameters": idle, "broadcast_buffers": False}
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
+        check_launched(trainer)
         if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
             raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
     if isinstance(trainer.strategy, Sharded):
@@ -131,7 +134,9 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
     return Timeline(min(ends), in_epoch)
 
 
-def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts) -> list[Callback]:
+def make_callbacks(
+    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: Stop
+) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
     they act on a weight; then the teacher that follows the student; checkpoints last, so that they hold it all.
     """
@@ -146,7 +151,7 @@ def make_callbacks(experiment: Experiment, folder: Path, timeline: Timeline, par
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
-        Last(folder / "checkpoints", every, timeline.total_steps),
+        Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 
 

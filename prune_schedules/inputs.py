@@ -10,13 +10,14 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Timeline
 from students.families import is_recurrent
+from students.processes import added
 from students.reading import positions
 from students.units import Units
 from students.weights import latent
@@ -77,9 +78,9 @@ class Reading(Pruner):
         self._stop_listening()
         if not self.listens(step, timeline):
             return
-        mask = batch["attention_mask"].bool()
+        mask = batch["attention_mask"].bool() & ("idle" not in batch)
         # A decoder reads the same text, unless it has one of its own.
-        valid = {"encoder": mask, "decoder": batch.get("decoder_attention_mask", mask).bool()}
+        valid = {"encoder": mask, "decoder": batch.get("decoder_attention_mask", mask).bool() & ("idle" not in batch)}
         for reader, stack in zip(self._readers, self._positions, strict=True):
             self._hooks.append(reader.register_forward_pre_hook(self._listen(valid[stack])))
 
@@ -98,8 +99,7 @@ class Reading(Pruner):
         super().before_step(step, timeline)
         self._stop_listening()
         for reader, fresh in self._fresh.items():
-            if distributed.is_available() and distributed.is_initialized():
-                distributed.all_reduce(fresh)
+            fresh = added(fresh)
             self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
         self._fresh = {}
 

@@ -59,9 +59,9 @@ class QuantizeAware(Callback):
 
     def _calibration(self, trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
         """The first batches of the epoch, of this process; nothing that training reads moves on by it."""
-        loader, world = trainer.train_dataloader, trainer.world_size
+        loader = trainer.train_dataloader
         for group in loader.batch_sampler.order()[:count]:
-            yield loader.collate_fn([loader.dataset[i] for i in group[trainer.global_rank :: world]])
+            yield loader.collate_fn([loader.dataset[i] for i in loader.batch_sampler.share(group)])
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         """The bits that were allotted."""

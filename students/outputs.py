@@ -49,7 +49,8 @@ def _output_layer(model: PreTrainedModel) -> nn.Module | None:
     layers = [
         module
         for module in model.modules()
-        if module not in base and getattr(getattr(module, "weight", None), "ndim", 0) == 2
+        if module not in base
+        and getattr(getattr(module, "weight", None), "ndim", 0) == 2
         and module.weight.shape[0] == model.config.num_labels
     ]
     return layers[-1] if layers else None

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families import blocks, depth, family
+from students.processes import added
 from students.signals import Signals
 from students.trace import Recorder, inputs, valid_positions
 from students.weights import factors
@@ -34,10 +35,7 @@ def grams(
     and all processes; the model runs in evaluation, and is left in the mode in which it was.
     """
     found = _heard(model, modules, batches, lambda batch: model(**inputs(model, batch)))
-    if distributed.is_available() and distributed.is_initialized():
-        for gram in found.values():
-            distributed.all_reduce(gram)
-    return found
+    return {module: added(gram) for module, gram in found.items()}
 
 
 def grams_before_training(

@@ -3,6 +3,10 @@
 Each is a change of ``GOOD``: what stands in the file, what in its place, and the line that is printed.
 """
 
+from tests.mistakes import GOOD
+
+UNTIL_DEVICES = GOOD[GOOD.index("HiddenMSE") : GOOD.index("}\noutput")]
+
 AGAINST_THE_WORLD = {
     "no such data": ("data.csv", "dta.csv", "1: task.data: there is no file or folder 'dta.csv'"),
     "no such folder of data": ("data.csv", "./dta", "1: task.data: there is no file or folder './dta'"),
@@ -263,5 +267,16 @@ AGAINST_THE_WORLD = {
         "accelerator: cpu",
         "accelerator: cpu, val_check_interval: 99",
         "10: trainer.val_check_interval: 99 batches",
+    ),
+    "more processes than rows of a batch": (
+        "accelerator: cpu",
+        "accelerator: cpu, devices: 33",
+        "1: task.batch_size: 33 processes cannot share 32 rows; it is at least 33",
+    ),
+    "processes that leave an example alone": (
+        UNTIL_DEVICES,
+        f"{UNTIL_DEVICES}, devices: 17".replace("HiddenMSE", "Contrastive"),
+        "1: task.batch_size: of 32 rows, hidden compares examples with one another, and has one alone in 17 processes; "
+        "it is at least 34",
     ),
 }

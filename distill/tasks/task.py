@@ -29,7 +29,8 @@ class Task(ABC):
     """What the models of a run are for.
 
     Args:
-        batch_size: examples in a batch of one process.
+        batch_size: examples in a batch, of all processes together: of 32 on 4 devices each takes 8. An optimizer step
+            is of ``batch_size * accumulate_grad_batches`` examples, whatever runs it.
     """
 
     selector: ClassVar[str] = "name"

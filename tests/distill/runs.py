@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from distill import run
-from distill.checkpoints import Interrupted, Last
+from distill.checkpoints import Last
+from distill.stop import Interrupted
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +49,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, stop: int, file: Path, **given:
     real = Last.save
 
     def save(self, trainer):
-        self.stopped = self.stopped or trainer.global_step == stop
+        if trainer.global_step == stop:
+            self.stop.code = 130
         real(self, trainer)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"after step {stop} of"):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from distill.checkpoints import Interrupted, Last
+from distill.checkpoints import Last
+from distill.stop import Interrupted
 from tests.distill.runs import as_one, interrupted, same, weights
 
 GIVEN = {
@@ -52,7 +53,7 @@ def test_validation_within_a_step_changes_nothing_and_a_stop_waits_for_its_end(
     real = Last.on_validation_end
 
     def stop(self, trainer, module):
-        self.stopped = True
+        self.stop.code = 130
         real(self, trainer, module)
 
     for at in (2, 3, 6):  # a validation within a step, at the end of one, and while inputs are gathered

@@ -18,26 +18,53 @@ def epoch_of(batches: LengthGrouped, epoch: int = 0) -> list[list[int]]:
     return list(batches)
 
 
-@pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize("rows", [96, 100, 103])
+def together(ranks: list[LengthGrouped], epoch: int = 0) -> list[list[int]]:
+    """The rows of each batch that count, of all ranks."""
+    seen = [epoch_of(rank, epoch) for rank in ranks]
+    return [
+        sorted(row for rank, part in zip(ranks, parts, strict=True) if not rank.idle(at) for row in part)
+        for at, parts in enumerate(zip(*seen, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("world", [2, 4, 8])
+@pytest.mark.parametrize("rows", [96, 97, 100, 103])
 def test_the_ranks_together_see_what_one_process_would(world, rows):
+    """Also of the last batch of 1, 4 or 7 rows: the ranks without a row are idle, and none is without a batch."""
     alone = epoch_of(LengthGrouped(LENGTHS[:rows], 8))
-    ranks = [epoch_of(LengthGrouped(LENGTHS[:rows], 8 // world, world=world, rank=rank)) for rank in range(world)]
-    together = [sorted(row for part in parts for row in part) for parts in zip(*ranks, strict=True)]
-    kept = [sorted(group) for group in alone if len(group) >= world]
-    assert together == kept and all(part for parts in zip(*ranks, strict=True) for part in parts)
+    ranks = [LengthGrouped(LENGTHS[:rows], 8, world=world, rank=rank) for rank in range(world)]
+    assert together(ranks) == [sorted(group) for group in alone]
+    assert {len(rank) for rank in ranks} == {len(alone)} == {-(-rows // 8)}
+    assert all(part for rank in ranks for part in epoch_of(rank))
+    assert sum(rank.idle(len(alone) - 1) for rank in ranks) == max(0, world - (rows % 8 or 8))
 
 
 @fixed
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(1, 5), st.integers(1, 3), st.integers(0, 9))
-def test_every_row_comes_once_but_for_a_rest_too_small_for_the_ranks(lengths, size, world, epoch):
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(3, 9), st.integers(1, 3), st.integers(0, 9))
+def test_every_row_comes_once(lengths, size, world, epoch):
     ranks = [LengthGrouped(lengths, size, world=world, rank=rank) for rank in range(world)]
-    seen = [epoch_of(rank, epoch) for rank in ranks]
-    rows = sorted(row for batches in seen for batch in batches for row in batch)
-    rest = len(lengths) % (size * world)
-    assert len(rows) == len(set(rows)) == len(lengths) - (rest if rest < world else 0)
-    assert {len(batches) for batches in seen} == {len(rank) for rank in ranks}
-    assert all(len(batch) == size for batches in seen for batch in batches[:-1])
+    batches = together(ranks, epoch)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert {len(batches)} == {len(rank) for rank in ranks}
+    assert all(len(batch) == size for batch in batches[:-1])
+
+
+@pytest.mark.parametrize("world", [9, 16])
+def test_a_batch_of_fewer_rows_than_processes_is_refused(world):
+    with pytest.raises(ValueError, match=f"batch_size: {world} processes cannot share 8 rows; it is at least {world}"):
+        LengthGrouped(LENGTHS, 8, world=world)
+
+
+def test_an_idle_rank_counts_nothing():
+    """Of 9 rows in batches of 4 the last has one row, that of rank 0; both ranks tell what they count of the window."""
+    for rank, rows in ((0, [2, 2, 1]), (1, [2, 2, 0])):
+        found = list(loader(3, 9, 4, world=2, rank=rank))
+        assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in found]
+        assert ["idle" in batch for batch in found] == [False, False, rank == 1]
+        assert [len(batch["rows"]) for batch in found] == [2, 2, 1]
+        following = loader(1, 9, 4, world=2, rank=rank)
+        following.load_state_dict({"position": 2})
+        assert [int(batch["window"][0]) for batch in following] == rows[2:]
 
 
 def test_the_small_batch_is_the_last():
@@ -74,9 +101,9 @@ def collate(rows: list[int]) -> dict[str, torch.Tensor]:
     return {"rows": torch.tensor(rows)}
 
 
-def loader(window: int = 1, rows: int = 103, **options) -> Loader:
+def loader(window: int = 1, rows: int = 103, size: int = 8, **options) -> Loader:
     """Counts of a batch: its rows, and the sum of them."""
-    batches = LengthGrouped(LENGTHS[:rows], 8, **options)
+    batches = LengthGrouped(LENGTHS[:rows], size, **options)
     return Loader(
         list(range(rows)),
         batches,

@@ -11,9 +11,10 @@ import yaml
 
 from distill import run
 from distill.chain import read
-from distill.checkpoints import Interrupted, Last
+from distill.checkpoints import Last
 from distill.command import main
 from distill.config import ConfigError
+from distill.stop import Interrupted
 from tests.distill.runs import ROOT, rows, weights
 
 CHAIN = """\
@@ -77,7 +78,7 @@ def test_resuming_leaves_out_what_is_done_and_goes_on_bit_for_bit(
     real, first = Last.save, chain.parent / "runs" / "first" / "report.json"
 
     def interrupt(self, trainer):
-        self.stopped = trainer.global_step == 5
+        self.stop.code = 130 * (trainer.global_step == 5)
         real(self, trainer)
 
     monkeypatch.setattr(Last, "save", interrupt)

@@ -117,7 +117,7 @@ def test_a_batch_has_rows_of_one_task_and_every_row_comes_once(folder):
     assert all(len({kinds[row] for row in batch}) == 1 for batch in batches)
     assert sorted(row for batch in batches for row in batch) == list(range(80)) and len(order) == len(batches)
     assert [kinds[batch[0]] for batch in batches] != sorted(kinds[batch[0]] for batch in batches), "they are mixed"
-    ranks = [list(LengthGrouped([1] * 80, 4, world=2, rank=rank, kinds=kinds)) for rank in range(2)]
+    ranks = [list(LengthGrouped([1] * 80, 8, world=2, rank=rank, kinds=kinds)) for rank in range(2)]
     for left, right in zip(*ranks, strict=True):
         assert {kinds[row] for row in left} == {kinds[row] for row in right}
 
@@ -132,7 +132,7 @@ def test_validation_goes_through_the_tasks_in_turn(world):
     kinds = [0] * 10 + [1] * 5 + [2] * 4
     batches = [batch for rank in range(world) for batch in in_turn(kinds, 4, world, rank)]
     assert sorted(row for batch in batches for row in batch) == list(range(19))
-    assert all(len({kinds[row] for row in batch}) == 1 and len(batch) <= 4 for batch in batches)
+    assert all(len({kinds[row] for row in batch}) == 1 and len(batch) <= -(-4 // world) for batch in batches)
 
 
 def test_outputs_stand_side_by_side(folder):

@@ -129,7 +129,7 @@ def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     started = {
         "one": command(file, f"--output={folder / 'one'}"),
         # no strategy is named: Lightning makes it DDP, also where a part of the model has no gradient
-        "two": command(file, f"--output={folder / 'two'}", "--task.batch_size=4", "--trainer.devices=2"),
+        "two": command(file, f"--output={folder / 'two'}", "--trainer.devices=2"),
     }
     for process in started.values():
         said, _ = process.communicate(timeout=1200)

@@ -1,0 +1,36 @@
+"""What the processes of a run tell one another: the only place that calls a collective on a tensor of ours.
+
+torch's collectives write into the tensor that they are given, which others may hold; these never do.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+
+def count() -> int:
+    """How many processes there are; 1 before they have found one another, too."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def added(tensor: Tensor) -> Tensor:
+    """Its sum over all processes, a tensor of its own; without gradient. All processes call it in the same order."""
+    total = tensor.detach().clone()
+    if count() > 1:
+        distributed.all_reduce(total)
+    return total
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest number that a process has.
+
+    Args:
+        number: of this process.
+        device: on which the processes talk: that of the model.
+    """
+    if count() == 1:
+        return number
+    found = torch.tensor(number, device=device)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
