@@ -99,17 +99,17 @@ class _Int8:
         """``float(codes[ids]) * scale[ids]``."""
         ids, output = node.input[1], node.output[0]
         return [
-            helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}_row_codes"], axis=0),
-            helper.make_node("Cast", [f"{output}_row_codes"], [f"{output}_row_float"], to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}_row_scale"], axis=0),
-            helper.make_node("Mul", [f"{output}_row_float", f"{output}_row_scale"], [output]),
+            helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}.row_codes"], axis=0),
+            helper.make_node("Cast", [f"{output}.row_codes"], [f"{output}.row_float"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}.row_scale"], axis=0),
+            helper.make_node("Mul", [f"{output}.row_float", f"{output}.row_scale"], [output]),
         ]
 
     def product(self, matrix: str, node: NodeProto) -> list[NodeProto]:
         """The product of rounded inputs with the codes of a matrix, its bias added if it has one."""
         output, bias = node.output[0], [name for name in node.input[2:] if name]
         nodes, (codes, scale) = self._columns(matrix)
-        made = f"{output}_product" if bias else output
+        made = f"{output}.product" if bias else output
         rounding, left = self._round(node.input[0])
         multiply = self._of_tokens if self.inputs.per == "token" else self._of_tensor
         nodes += [*rounding, *multiply(left, codes, scale, made)]
@@ -120,27 +120,27 @@ class _Int8:
         codes, scale = f"{matrix}_codes", f"{matrix}_scale"
         if matrix not in self.in_rows:
             return [], (f"{matrix}_quantized", scale)
-        turned = f"{codes}_turned", f"{scale}_turned"
+        turned = f"{codes}.turned", f"{scale}.turned"
         if matrix in self.made:
             return [], turned
         self.made.add(matrix)
         return [
             helper.make_node("Transpose", [codes], turned[:1], perm=[1, 0]),
-            helper.make_node("Squeeze", [scale, self._constant("second_axis", np.array([1]))], turned[1:]),
+            helper.make_node("Squeeze", [scale, self._constant("int8.second_axis", np.array([1]))], turned[1:]),
         ], turned
 
     def _round(self, x: str) -> tuple[list[NodeProto], tuple[str, str, str]]:
         """Codes, scale and zero point of a left factor, made once however many products read it."""
         if x in self.rounded:
             return [], self.rounded[x]
-        left = self.rounded[x] = f"{x}_codes", f"{x}_scale", f"{x}_zero"
+        left = self.rounded[x] = f"{x}.codes", f"{x}.scale", f"{x}.zero"
         if self.inputs.per == "tensor":
             return [helper.make_node("DynamicQuantizeLinear", [x], left)], left
-        self.rounded[x] = left = *left[:2], self._constant("middle_code", np.array(128, np.uint8))
-        one, top = self._constant("one", np.float32(1)), self._constant("top_code", np.float32(127))
-        least = self._constant("least_scale", np.finfo(np.float32).tiny)
-        last = self._constant("last_axis", np.array([-1]))
-        parts = [f"{x}_{part}" for part in ("highest", "lowest", "below", "largest", "step", "scaled")]
+        self.rounded[x] = left = *left[:2], self._constant("int8.middle_code", np.array(128, np.uint8))
+        one, top = self._constant("int8.one", np.float32(1)), self._constant("int8.top_code", np.float32(127))
+        least = self._constant("int8.least_scale", np.finfo(np.float32).tiny)
+        last = self._constant("int8.last_axis", np.array([-1]))
+        parts = [f"{x}.{part}" for part in ("highest", "lowest", "below", "largest", "step", "scaled")]
         highest, lowest, below, largest, step, scaled = parts
         return [
             helper.make_node("ReduceMax", [x, last], [highest], keepdims=1),
@@ -155,7 +155,7 @@ class _Int8:
 
     def _of_tensor(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
         # In the form that ONNX Runtime's fusions look for, which is that of its own quantize_dynamic.
-        (x, x_scale, x_zero), parts = left, [f"{output}_{part}" for part in ("integer", "float", "both_scales")]
+        (x, x_scale, x_zero), parts = left, [f"{output}.{part}" for part in ("integer", "float", "both_scales")]
         return [
             helper.make_node("MatMulInteger", [x, codes, x_zero], parts[:1]),
             helper.make_node("Cast", parts[:1], parts[1:2], to=TensorProto.FLOAT),
@@ -165,10 +165,10 @@ class _Int8:
 
     def _of_tokens(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
         # What that fusion makes, written out: it takes no scale for each row.
-        (x, x_scale, x_zero), one = left, self._constant("one", np.float32(1))
+        (x, x_scale, x_zero), one = left, self._constant("int8.one", np.float32(1))
         return [
-            helper.make_node("MatMulIntegerToFloat", [x, codes, one, scale, x_zero], [f"{output}_float"], domain=OWN),
-            helper.make_node("Mul", [f"{output}_float", x_scale], [output]),
+            helper.make_node("MatMulIntegerToFloat", [x, codes, one, scale, x_zero], [f"{output}.float"], domain=OWN),
+            helper.make_node("Mul", [f"{output}.float", x_scale], [output]),
         ]
 
     def _constant(self, name: str, values: np.ndarray) -> str:
