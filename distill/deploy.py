@@ -16,6 +16,8 @@ from distill.tasks.task import Predict
 from distill.vocabulary import told
 from prune_schedules import cut
 from quant_aware.onnx import export_onnx, quantize_onnx
+from quant_aware.onnx_check import departures
+from quant_aware.onnx_int8 import Weights
 from quant_aware.onnx_model import OnnxModel
 from quant_aware.packed import FILE, OnGrid, Rounded, load, save_packed
 from quant_aware.quantize import Quantize
@@ -31,6 +33,8 @@ class Exported:
     predict: Predict
     format: str
     runtime: str
+    departures: list[str] = field(default_factory=list)
+    """What of it is not as it was trained."""
 
 
 @dataclass
@@ -124,14 +128,11 @@ def deploy(
 def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
     bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
-    tables = {name for name, module in student.named_modules() if isinstance(module, nn.Embedding)}
-    # onnxruntime rounds as well the products that there was no step on.
-    others = 8 if quantize and quantize.target == "onnxruntime" else 32
     return [
         {
             "name": name,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
-            "bits": bits.get(f"{name}.weight", 32 if name in tables else others) if weight.numel() else None,
+            "bits": bits.get(f"{name}.weight", 32) if weight.numel() else None,
             "parameters": weight.numel(),
             "parameters_before": whole[name],
         }
@@ -148,8 +149,15 @@ def write_export(
         return write_packed(student, quantize, folder, experiment.task.head)
     if quantize or experiment.export:
         path = folder / "student.onnx"
-        return Exported(path, write_onnx(student, batch, path, quantize), "onnx", "onnxruntime")
+        model = write_onnx(student, batch, path, quantize)
+        return Exported(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
     return None
+
+
+def rounded_weights(student: PreTrainedModel, quantize: Quantize | None) -> Weights:
+    """The folded weights that were rounded in training, by name, and the axis of their outputs."""
+    on_grid = quantize.on_grid(student) if quantize else {}
+    return {name: (student.get_parameter(name).detach(), axis) for name, (_, axis) in on_grid.items()}
 
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
@@ -163,7 +171,7 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, q
         export_onnx(student, batch, whole)
         student.set_attn_implementation(before)
         if quantize:
-            quantize_onnx(whole, new, quantize.on_grid(student))
+            quantize_onnx(whole, new, rounded_weights(student, quantize), quantize.activations)
             whole.unlink()
     return OnnxModel(path)
 

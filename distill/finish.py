@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from distill.batch_dependence import Sample, batch_dependence
+from distill.batch_dependence import samples as alone_and_together
 from distill.batches import Collate, in_turn
 from distill.deploy import Deployed
 from distill.ensemble import Joint, Teachers
@@ -31,12 +33,15 @@ class Asked:
     """All rows."""
     samples: dict[str, dict[str, Tensor]]
     """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
+    alone: list[Sample]
+    """Some of the rows alone and together."""
 
     @classmethod
     def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> Asked:
         """Batches of these rows: all, in groups, and the chosen ones."""
         samples = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
-        return cls(list(DataLoader(rows, batch_sampler=groups, collate_fn=collate)), samples)
+        batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
+        return cls(batches, samples, alone_and_together(rows, groups, collate))
 
 
 def asked_of(
@@ -104,6 +109,7 @@ def measure(
         return models, [], found
     folded, answered = models["student"], {key: times[key]["export"] for key in samples}
     export = _export(deployed, found["export"], answered, in_half=2 * folded.parameters)
+    export.batch_dependence = batch_dependence(task, deployed.export.predict, own.alone)
     if deployable(export, folded):
         models["student"] = replace(
             folded,
@@ -154,6 +160,7 @@ def _export(deployed: Deployed, found: Judged, latency_ms: dict[str, float], in_
         agreement=agreement(found.predictions, deployed.judged.predictions),
         largest_difference=deployed.parity["exported"],
         precision=precision,
+        departures=deployed.export.departures,
     )
 
 

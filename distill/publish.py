@@ -29,6 +29,7 @@ def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deploye
         for export in exports
         if export.agreement < 0.995
     ]
+    found += [doubt for export in exports for doubt in export.doubts]
     parameters = models["student"].parameters
     found += [
         f"{export.path} takes {export.bytes} bytes, no less than the same model in bfloat16 ({2 * parameters})"

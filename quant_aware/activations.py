@@ -1,7 +1,8 @@
-"""How the inputs of linear layers are rounded: asymmetric, by the range that they have at the moment.
+"""How the inputs of linear layers are rounded: by the range that they have at the moment.
 
-That of 8 bits over a whole tensor is ``DynamicQuantizeLinear`` of ONNX. All is computed in float32; gradients are
-straight-through (Bengio et al. 2013, arXiv 1308.3432). Nothing is clipped, since every range spans its numbers.
+An asymmetric one of 8 bits over a whole tensor is ``DynamicQuantizeLinear`` of ONNX. All is computed in float32;
+gradients are straight-through (Bengio et al. 2013, arXiv 1308.3432). Nothing is clipped, since every range spans its
+numbers.
 """
 
 import weakref
@@ -25,6 +26,8 @@ class Activations:
     per: Literal["tensor", "token"] = "tensor"
     """All that a layer reads at once, padding included, as in ONNX Runtime; or what it reads of each token, so that a
     text is rounded the same in any company (Yao et al. 2022, arXiv 2206.01861)."""
+    symmetric: bool = False
+    """Whether a range reaches as far below 0 as above; for each token onnxruntime computes with no other."""
 
     def __post_init__(self):
         if not 2 <= self.bits <= 8:
@@ -35,14 +38,20 @@ def fake_quantize_activation(x: Tensor, kind: Activations | None = None) -> Tens
     """What is left of ``x`` [..., H] after rounding and back, with a straight-through gradient.
 
     ``scale = (max(x, 0) - min(x, 0)) / (2^bits - 1)``, ``zero = round(-min(x, 0) / scale)``,
-    ``scale * (saturate(round(x / scale) + zero) - zero)``, halves to even. A tensor of no features, of a branch that
-    was cut out, stays one.
+    ``scale * (saturate(round(x / scale) + zero) - zero)``, halves to even. If symmetric, ``scale = max |x| /
+    (2^(bits - 1) - 1)`` and ``scale * round(x / scale)``. A tensor of no features, of a branch that was cut out, stays
+    one.
     """
     kind = kind or Activations()
     if x.shape[-1] == 0:
         return x.clone()
-    top = 2**kind.bits - 1
     values = x.detach().float()
+    if kind.symmetric:
+        sizes = values.abs()
+        largest = sizes.amax(dim=-1, keepdim=True) if kind.per == "token" else sizes.amax()
+        scale = (largest / (2 ** (kind.bits - 1) - 1)).clamp_(min=torch.finfo(torch.float32).tiny)
+        return StraightThrough.apply(x, torch.div(values, scale).round_().mul_(scale).to(x.dtype))
+    top = 2**kind.bits - 1
     low, high = torch.aminmax(values, dim=-1, keepdim=True) if kind.per == "token" else torch.aminmax(values)
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = (high - low) / top

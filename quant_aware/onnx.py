@@ -1,8 +1,8 @@
 """Export to ONNX, and real int8 with the numerics of ``fake_quant``; ``onnx_model`` runs the file.
 
-What becomes int8 is every product with a constant matrix (all linear layers, pooler and classifier included),
-every table of words, positions and types, and the weights of recurrent layers (see ``recurrent``). Products of two
-activations (attention), biases, norms and softmax stay float32.
+What becomes int8 is what was rounded in training: products with a constant matrix (all linear layers, pooler and
+classifier included), tables of words, positions and types (see ``onnx_int8``), and the weights of recurrent layers
+(see ``recurrent``). Products of two activations (attention), biases, norms and softmax stay float32.
 
 The grids are the same as in training, bit for bit. Logits still differ where float sums in another order move
 an activation across the edge between two codes, and the deeper the model, the more such a flip sets off: as
@@ -12,7 +12,7 @@ much as between float32 and float64 of the same torch model. So deployments are 
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -20,20 +20,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import GraphProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from quant_aware.fake_quant import quantize_weight
+from quant_aware.activations import Activations
+from quant_aware.onnx_graph import digest, float_matrices, is_lookup, replace_nodes
+from quant_aware.onnx_int8 import Weights, quantize_matrices
 from quant_aware.recurrent import quantize_recurrent, standardize
 from students.trace import outputs
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
-
-_MODEL = "model"
-"""Before the names of weights in the file."""
 
 
 def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Path) -> None:
@@ -76,8 +74,10 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
     onnx.save(file, path)
 
 
-def quantize_onnx(fp32_path: str | Path, int8_path: str | Path, tables: Container[str] | None = None) -> None:
-    """Writes the int8 form of a float32 file: weights int8 per output channel, activations uint8 per tensor.
+def quantize_onnx(
+    fp32_path: str | Path, int8_path: str | Path, weights: Weights | None = None, inputs: Activations | None = None
+) -> None:
+    """Writes the int8 form of a float32 file: weights int8 per output channel, their inputs rounded as in training.
 
     Weights that are on their grid of 8 bits are kept exactly. An embedding table becomes int8 rows with a
     float32 scale each: ONNX Runtime's own form, one uint8 range for the whole table, is a coarser grid.
@@ -85,22 +85,14 @@ def quantize_onnx(fp32_path: str | Path, int8_path: str | Path, tables: Containe
     Args:
         fp32_path: what ``export_onnx`` wrote.
         int8_path: of the file to write.
-        tables: what becomes int8 of that in which something is looked up, by its name in the model; if not given, all.
+        weights: what was rounded in training, by its name in the model: the values, which are sought in the file, and
+            the axis of outputs. Nothing else becomes int8; if not given, all does.
+        inputs: how the inputs of products are rounded; if not given, all at once.
     """
-    model = onnx.load(fp32_path)
-    _quantize_embeddings(model.graph, tables)
-    quantize_recurrent(model)
-    with _quiet():
-        # It rewrites Gemm as MatMul and Add first, and drops the float32 tables that nothing reads any more.
-        quantize_dynamic(
-            model,
-            int8_path,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            # What comes out of operators that are ONNX Runtime's own.
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},
-        )
+    model, inputs = onnx.load(fp32_path), inputs or Activations()
+    quantize_recurrent(model, inputs)
+    quantize_matrices(model, weights, inputs)
+    onnx.save(model, int8_path)
 
 
 class _Logits(nn.Module):
@@ -108,7 +100,7 @@ class _Logits(nn.Module):
 
     def __init__(self, model: PreTrainedModel, names: list[str]):
         super().__init__()
-        self.add_module(_MODEL, model)
+        self.model = model
         self.names = names
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -150,47 +142,26 @@ def _merge(graph: GraphProto) -> None:
     }
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-    read = {name for node in graph.node for name in node.input}
-    for each in [each for each in graph.initializer if each.name not in read]:
-        graph.initializer.remove(each)
+    replace_nodes(graph, _turn_tables(graph))
 
 
-def _quantize_embeddings(graph: GraphProto, names: Container[str] | None) -> None:
-    """Replaces each lookup in a constant float32 table that is named by one in its int8 rows and one in their scales.
-
-    Another, as T5's of relative positions, was not rounded in training, either.
+def _turn_tables(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes, with a table that is the head too turned around in the graph: of a small one the exporter wrote a
+    turned copy beside it.
     """
-    floats = (t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 2)
-    tables = {t.name: t for t in floats if names is None or t.name.removeprefix(f"{_MODEL}.") in names}
-    nodes, done = [], set()
+    matrices = float_matrices(graph)
+    tables = {node.input[0] for node in graph.node if is_lookup(node)} & matrices.keys()
+    copies = {digest(matrices[name].T): name for name in tables}
+    turned: set[str] = set()
     for node in graph.node:
-        if not (node.op_type == "Gather" and node.input[0] in tables and _axis(node) == 0):
-            nodes.append(node)
-            continue
-        table = node.input[0]
-        if table not in done:
-            values = torch.from_numpy(numpy_helper.to_array(tables[table]).copy())
-            codes, scale = quantize_weight(values, axis=0)
-            graph.initializer.append(numpy_helper.from_array(codes.numpy(), f"{table}_codes"))
-            graph.initializer.append(numpy_helper.from_array(scale.numpy(), f"{table}_scale"))
-            done.add(table)
-        nodes += _lookup(table, node.input[1], node.output[0])
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _lookup(table: str, ids: str, output: str) -> list[NodeProto]:
-    """``output = float(codes[ids]) * scale[ids]``."""
-    return [
-        helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}_row_codes"], axis=0),
-        helper.make_node("Cast", [f"{output}_row_codes"], [f"{output}_row_float"], to=TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}_row_scale"], axis=0),
-        helper.make_node("Mul", [f"{output}_row_float", f"{output}_row_scale"], [output]),
-    ]
-
-
-def _axis(gather: NodeProto) -> int:
-    return next((a.i for a in gather.attribute if a.name == "axis"), 0)
+        if node.op_type == "MatMul" and node.input[1] in matrices:
+            table = copies.get(digest(matrices[node.input[1]]))
+            if table and node.input[1] != table:
+                node.input[1] = f"{table}_turned"
+                if table not in turned:
+                    yield helper.make_node("Transpose", [table], [f"{table}_turned"], perm=[1, 0])
+                turned.add(table)
+        yield node
 
 
 @contextmanager

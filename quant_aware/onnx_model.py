@@ -65,15 +65,19 @@ def apart(file: ModelProto) -> ModelProto:
     ``session.x64quantprecision`` rewrites the matrices of products one after the other, and ONNX Runtime fails at one
     that it has rewritten already.
     """
-    matrices = {each.name: each for each in file.graph.initializer if each.data_type == TensorProto.INT8}
+    graph = file.graph
+    matrices = {each.name: each for each in graph.initializer if each.data_type == TensorProto.INT8}
+    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     seen: set[str] = set()
-    for node in file.graph.node:
-        for at, name in enumerate(node.input):
-            if node.op_type == "MatMulInteger" and name in seen:
-                copy = TensorProto()
-                copy.CopyFrom(matrices[name])
-                copy.name = node.input[at] = f"{name} of {node.output[0]}"
-                file.graph.initializer.append(copy)
-            elif node.op_type == "MatMulInteger" and name in matrices:
-                seen.add(name)
+    for node in graph.node:
+        if node.op_type not in ("MatMulInteger", "MatMulIntegerToFloat"):
+            continue
+        name = node.input[1]
+        if name in seen:
+            values = numpy_helper.to_array(matrices[turned.get(name, name)])
+            copy = np.ascontiguousarray(values.T if name in turned else values)
+            node.input[1] = f"{name} of {node.output[0]}"
+            graph.initializer.append(numpy_helper.from_array(copy, node.input[1]))
+        elif turned.get(name, name) in matrices:
+            seen.add(name)
     return file

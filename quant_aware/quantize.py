@@ -24,15 +24,16 @@ from quant_aware.selection import grids_of, quantized
 from quant_aware.signs import Ternary
 from students.reading import grams
 from students.recurrent.layer import Held
-from students.weights import add_step, latent, steps, steps_on, values
+from students.weights import add_step, latent, select, steps, steps_on, values
 
 
 @dataclass(kw_only=True)
 class Quantize:
     """Trains with the numerics of the deployed model (Jacob et al. 2018, arXiv 1712.05877; Q8BERT, arXiv 1910.06188).
 
-    ``onnxruntime`` is its dynamic int8: weights per output channel, activations per tensor from the range they have,
-    embeddings included. ``packed`` is a file of our own for all grids: it is small, and no faster.
+    ``onnxruntime`` is its dynamic int8: weights per output channel, activations per tensor (or, if asked for, per
+    token) from the range they have, embeddings included. ``packed`` is a file of our own for all grids: small, and no
+    faster.
 
     Args:
         weights: the grid of the weights, a number being the bits of a ``Uniform`` one; or several, one after the other,
@@ -78,9 +79,9 @@ class Quantize:
         if self.allot and not (isinstance(self.weights, Uniform) and self.weights.bits > self.allot.average):
             raise ValueError("allot: needs one grid, Uniform, of more bits than there are to be on average")
         plain = not self.allot and all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
-        int8 = plain and self.activations == Activations()
+        int8 = plain and self.activations in (Activations(), Activations(per="token", symmetric=True))
         if self.target == "onnxruntime" and not int8:
-            why = "computes with 8 bits, weights uniform and per row, activations per tensor"
+            why = "computes with 8 bits, weights uniform and per row, activations per tensor or symmetric per token"
             raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
         self.target = self.target or ("onnxruntime" if int8 else "packed")
 
@@ -133,6 +134,8 @@ class Quantize:
         self._found: dict[nn.Module, FakeQuant] = {}
         self._staged: list[FakeQuant] = []
         fits: dict[int, nn.ParameterDict] = {}
+        tokens = self.target == "onnxruntime" and self.activations.per == "token"
+        recurrent = {*select(model, ["recurrence"])[0].values()} if tokens else set()
         for name, module in chosen.items():
             key, grids = grids_of(name, self.in_turn, self.mixed)
             step = self._found[module] = FakeQuant(grids, weight_axis(module))
@@ -148,8 +151,9 @@ class Quantize:
                     # vocabulary is far larger than a batch.
                     rows = FakeQuantRows(step)
                     self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
-            elif self.activations and isinstance(module, Held):
-                skipped[name] = "its inputs stay float32: ONNX Runtime rounds those of plain LSTMs alone"
+            elif self.activations and (isinstance(module, Held) or module in recurrent):
+                which = "no recurrent layer's for each token" if tokens else "those of plain LSTMs alone"
+                skipped[name] = f"its inputs stay float32: ONNX Runtime rounds {which}"
             elif self.activations:
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)

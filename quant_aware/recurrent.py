@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from quant_aware.activations import Activations
 from quant_aware.fake_quant import quantize_weight
+from quant_aware.onnx_graph import OWN, replace_nodes, use_own_operators
 from students.recurrent.layer import DOMAIN
 
 _ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, which of torch's gates stands where in ONNX."""
-_OWN = "com.microsoft"
-"""The domain of operators that ONNX Runtime alone has."""
 
 
 def standardize(model: ModelProto) -> None:
@@ -30,7 +30,7 @@ def standardize(model: ModelProto) -> None:
             nodes.append(node)
     if len(nodes) == len(graph.node):
         return
-    _replace(graph, nodes)
+    replace_nodes(graph, nodes)
     kept = [each for each in model.opset_import if each.domain != DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(kept)
@@ -79,22 +79,27 @@ def _gates(weight: np.ndarray, order: list[int]) -> np.ndarray:
     return np.concatenate([gates[i] for i in order], axis=1)
 
 
-def quantize_recurrent(model: ModelProto) -> None:
-    """Bring the weights of recurrent layers to 8 bits, one scale for each output, in place."""
+def quantize_recurrent(model: ModelProto, inputs: Activations) -> None:
+    """Bring the weights of recurrent layers to 8 bits, one scale for each output, in place.
+
+    Args:
+        model: with standard operators.
+        inputs: how inputs are rounded; those of an LSTM are only where it is all at once.
+    """
     graph, nodes = model.graph, []
     weights = {tensor.name: tensor for tensor in graph.initializer}
     layers = [node for node in graph.node if node.op_type in ("LSTM", "GRU", "RNN")]
     for node in layers:
         named = {key: weights[f"{node.name}.{key}"] for key in "WRP" if f"{node.name}.{key}" in weights}
         found = {key: _on_grid(numpy_helper.to_array(tensor)) for key, tensor in named.items()}
-        if node.op_type == "LSTM" and "P" not in found:
+        if node.op_type == "LSTM" and "P" not in found and inputs.per == "tensor":
             _make_dynamic(graph, node, found)
         else:
             for key, (codes, scale) in found.items():
                 nodes += _opened(graph, f"{node.name}.{key}", codes, scale)
     if layers:
-        _replace(graph, [*nodes, *graph.node])
-        model.opset_import.append(helper.make_opsetid(_OWN, 1))
+        replace_nodes(graph, [*nodes, *graph.node])
+        use_own_operators(model)
 
 
 def _on_grid(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +110,7 @@ def _on_grid(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make_dynamic(graph: GraphProto, node: NodeProto, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    node.op_type, node.domain = "DynamicQuantizeLSTM", _OWN
+    node.op_type, node.domain = "DynamicQuantizeLSTM", OWN
     node.input.extend(["", "", ""])  # states to begin with, memory to begin with, peepholes
     for place, (key, (codes, scale)) in enumerate(found.items(), start=1):
         name = f"{node.name}.{key}"
@@ -126,14 +131,3 @@ def _opened(graph: GraphProto, name: str, codes: np.ndarray, scale: np.ndarray) 
         helper.make_node("Cast", [f"{name}_codes"], [f"{name}_float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
     ]
-
-
-def _replace(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Give the graph other nodes, and take out the initializers that none of them reads."""
-    nodes = list(nodes)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -179,6 +179,24 @@ def test_a_token_has_a_range_of_its_own():
     assert torch.equal(with_gradient.grad, torch.ones_like(x))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_symmetric_range_reaches_as_far_to_both_sides(bits):
+    x, top = random(3, 5, 16) * torch.arange(1, 6)[:, None], 2 ** (bits - 1) - 1
+    x[1, 2] = 0
+    rounded = fake_quantize_activation(x, Activations(bits=bits, per="token", symmetric=True))
+    scale = np.abs(x.numpy()).max(-1, keepdims=True) / np.float32(top)
+    expected = np.round(x.numpy() / np.where(scale == 0, 1, scale)) * scale
+    np.testing.assert_array_equal(rounded.numpy(), expected)
+    torch.testing.assert_close(rounded.abs().amax(-1), x.abs().amax(-1))
+    assert len(rounded[0, 0].unique()) <= 2 * top + 1
+    whole = fake_quantize_activation(x, Activations(bits=bits, symmetric=True))
+    one = fake_quantize_activation(x.flatten(), Activations(bits=bits, per="token", symmetric=True))
+    assert torch.equal(whole, one.view_as(x))
+    with_gradient = x.clone().requires_grad_()
+    fake_quantize_activation(with_gradient, Activations(symmetric=True)).sum().backward()
+    assert torch.equal(with_gradient.grad, torch.ones_like(x))
+
+
 def test_a_share_is_rounded_in_training_and_all_is_in_evaluation():
     step, weight = FakeQuant([Uniform(bits=2)]), random(200, 200)
     step.enabled, step.share = True, 0.3
