@@ -109,7 +109,7 @@ def _rows(
             heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
             rows, notes = prepare_several(task, tokenizer, heads)
         else:
-            rows, notes = prepare(task, tokenizer, _first_head(config, known)), []
+            rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")

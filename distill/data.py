@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from distill.hub import loading
 from distill.tasks import DataTask, MultiTask
 from distill.tasks.columns import bad_texts, named
+from distill.tasks.limit import lost
 from distill.tasks.texts import TextTask
 
 _READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
@@ -125,6 +126,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     tables = read(task.data)
     task.setup(tables["train"], tokenizer)
     check(task, tables)
+    tables = DatasetDict({split: task.mark(table) for split, table in tables.items()})
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
@@ -135,6 +137,8 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
         with suppress(ValueError):  # a head that is none of the task's is refused where the model is loaded
             task.classes.follow(list(head.values()))
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
+    for split, table in tables.items():
+        task.notes += lost(task, split, table, rows[split])
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
     if task.redrawn:
@@ -170,6 +174,7 @@ def prepare_several(
             found[name] = prepare(part, tokenizer, heads.get(name))
         except ValueError as error:
             raise ValueError(f"tasks: {name}: {error}") from error
+        notes += [f"{name}: {note}" for note in part.notes]
     task.join()
     kept = {split: [] for split in ("train", "validation")}
     for name, splits in found.items():
