@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from distill.carry import carry, made_from, settle_tokenizer
 from distill.experiment import Experiment
 from distill.measure import Judged, judged, torch_predict
 from distill.module import Distillation
@@ -107,7 +108,10 @@ def deploy(
     if quantize:
         quantize.detach_inputs()
     student.save_pretrained(folder / "student")
-    (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(folder / "student")
+    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
+    settle_tokenizer(tokenizer, source)
+    tokenizer.save_pretrained(folder / "student")
+    also += carry(source, folder / "student")
     export = write_export(experiment, student, fixed, folder)
     if export:
         parity["exported"] = difference(trained, export.predict(fixed))
