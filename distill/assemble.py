@@ -75,6 +75,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     _check_steps(config, student)
     for model in (student, *(teacher.model for teacher in learnt_from.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
+        experiment.task.end_as(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
         with config.blame("vocabulary"):
@@ -109,7 +110,7 @@ def _rows(
             heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
             rows, notes = prepare_several(task, tokenizer, heads)
         else:
-            rows, notes = prepare(task, tokenizer, _first_head(config, known)), []
+            rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")

@@ -56,7 +56,7 @@ class FileFacts:
 
 @dataclass
 class Truncation:
-    """What ``max_length`` cuts off of the rows of a split.
+    """What ``max_length`` cuts off of the texts that are read, in a split.
 
     Args:
         rows: rows that lose tokens.
