@@ -35,6 +35,7 @@ from distill.report import Report, command_line
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
+from distill.teacher_check import check_outputs
 from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
 
@@ -101,6 +102,7 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
     start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
+    check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     in_groups = in_turn(task.kinds(rows), 2 * task.batch_size, *ranks)
     validation = DataLoader(rows, batch_sampler=in_groups, collate_fn=collate)

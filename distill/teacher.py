@@ -23,7 +23,7 @@ class Teacher:
         model: a hub name, a folder, or an earlier run; in a folder there may be an adapter of PEFT, which is merged.
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
-            vocabulary; where a loss looks at these, the teacher runs.
+            vocabulary; at steps where a loss looks at these, the teacher runs, and if it is at all, a cache is refused.
         check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
