@@ -10,17 +10,21 @@ import warnings
 
 import datasets
 import transformers
+from lightning.pytorch.utilities import rank_zero_only
 
 from distill.chain import check, read
 from distill.checkpoints import Interrupted
 from distill.config import ConfigError, to_yaml
+from distill.finite import NonFinite
 from distill.help import help_text
 from distill.publish import summary
 from distill.run import carry_out_all
 
 
 def main(words: list[str]) -> int:
-    """Runs the command; 0: done, 2: the input is wrong (told in one line), 130: Ctrl-C, the checkpoint is written."""
+    """Runs the command; 0: done, 1: a number of the run became NaN or infinite, told in one line, 2: the input is wrong
+    (told in one line), 130: Ctrl-C, the checkpoint is written.
+    """
     quiet()
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
@@ -53,6 +57,10 @@ def main(words: list[str]) -> int:
     except (ConfigError, argparse.ArgumentError) as error:
         print(error, file=sys.stderr)
         return 2
+    except NonFinite as error:
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(error, file=sys.stderr)
+        return 1
     except (Interrupted, KeyboardInterrupt) as error:
         print(str(error) or "stopped", file=sys.stderr)
         return 130

@@ -32,7 +32,7 @@ class Plan:
     def text(self, name: str) -> str:
         """What the terminal shows before the first step of the run ``name``: what was read, and what happens when."""
         lines = "".join(f"\n  {line}" for line in self.preflight.lines())
-        warnings = "".join(f"\nwarning: {line}" for line in [*self.preflight.warnings, *self.parts.warnings])
+        warnings = "".join(f"\nwarning: {line}" for line in self.parts.warnings)
         return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}{warnings}"
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PretrainedConfig, PreTrainedModel
 
+from distill.finite import check_weights
 from students.adapters import load_config, load_model
 from students.student import resolve
 from students.trace import Recorder, Signals, Trace
@@ -43,11 +44,12 @@ class Teacher:
         """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
 
         Raises:
-            ValueError: if its head is not trained: one at random teaches nothing.
+            ValueError: if its head is not trained: one at random teaches nothing; or a weight is not finite.
         """
         model, missing = load_model(head, resolve(self.model), self.config())
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}; fine-tune it first (finetune.yaml)")
+        check_weights(model)
         return model
 
 
