@@ -61,20 +61,19 @@ class CachedTeacher:
         """Moves the teacher."""
         self.teacher.to(device)
 
-    def reserve(self, batch: dict[str, Tensor], signals: Signals) -> None:
-        """Makes the files for the signals, with room for all rows, so that a full disk shows before training.
+    def reserve(self, batch: dict[str, Tensor], trace: Trace) -> None:
+        """Makes the files for signals, with room for all rows, so that a full disk shows before training.
 
         Args:
-            batch: any rows, to see how large the signals are.
-            signals: all that will be asked.
+            batch: any rows.
+            trace: all that will be asked, as the teacher gives it for them.
 
         Raises:
             OSError: if there is no room, or the folder cannot be written.
             ValueError: if a state is too large for float16, as every row's may be then.
         """
-        trace = self.teacher.trace(batch, replace(signals, attention=frozenset()))
         if trace.logits is not None and not keeps(trace.logits):
-            trace.logits = None
+            trace = replace(trace, logits=None)
         for name, values in self._rounded(trace, valid_positions(self.teacher.model.config, batch)).items():
             if not np.isfinite(as_stored(name, values)).all():
                 where = f"{name.replace('-', ' layer ')} has states beyond {LARGEST:,.0f}"

@@ -27,11 +27,13 @@ from distill.files import write_text
 from distill.fingerprints import compare, origin
 from distill.finish import asked_of, details, measure
 from distill.folder import Resume, claim, entered, tidy
+from distill.metrics_csv import read_rows
 from distill.module import Distillation
 from distill.passed import Passed
 from distill.plan import plan
-from distill.publish import doubts, publish
+from distill.publish import publish
 from distill.report import Report, command_line
+from distill.report_warnings import removed_units, report_warnings
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.teacher import FrozenTeacher
@@ -126,9 +128,12 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
 
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
     best.load_into(module)
+    units = removed_units(experiment)
     asked, own = asked_of(task, rows, collate, parts.vocabulary)
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
+    curves = read_rows(folder / "metrics.csv")
+    warned = report_warnings(experiment, timeline, curves, own.batches, models, judged, exports, deployed, units)
     report = Report(
         name=experiment.name,
         task=spelling(type(task)),
@@ -146,7 +151,7 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
             *parts.warnings,
             *best.warnings,
             *early(experiment, timeline),
-            *doubts(models, exports, deployed),
+            *warned,
         ],
         notes=notes + deployed.also,
         preflight=planned.preflight.to_json(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 
@@ -58,13 +59,15 @@ def check_outputs(
     for name, teacher in teachers.items():
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
         with config.blame(key_of(config.value, name)):
-            logits = frozen.trace(batch, Signals(logits=True)).logits
+            asked = signals_of(config.value, name)
+            trace = frozen.trace(batch, Signals(logits=True, hidden=asked.hidden))
+            logits = trace.logits
             if logits.isnan().any() or logits.isposinf().any():
                 model = config.value.teachers()[name].model
                 raise ValueError(f"model: {model} gives NaN or infinity for the first training row")
             if isinstance(teacher, CachedTeacher):
                 try:
-                    teacher.reserve(batch, signals_of(config.value, name))
+                    teacher.reserve(batch, trace if asked.logits else replace(trace, logits=None))
                 except OSError as error:
                     why = f"{error.strerror} (in {teacher.folder.parent})"
                     raise ValueError(f"cache: there is no room for what is to be kept of all rows: {why}") from error

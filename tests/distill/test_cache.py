@@ -86,7 +86,7 @@ def test_states_too_large_for_the_cache_are_refused(tmp_path):
     teacher = cached(tmp_path, data, model)
     message = r"^cache: encoder layer 2 has states beyond 65,504, .*; write cache: false$"
     with pytest.raises(ValueError, match=message):
-        teacher.reserve(data, ASKED)
+        teacher.reserve(data, teacher.teacher.trace(data, ASKED))
     first = Signals(hidden=frozenset({("encoder", 1)}))
     assert teacher.trace(of(data, [0, 1]), first).hidden["encoder", 1].isfinite().all()
 
