@@ -12,6 +12,7 @@ from lightning import Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
 
 import distill.trainer
 from distill import run
@@ -135,6 +136,21 @@ def test_outputs_on_validation(tiny_run, monkeypatch):
     monkeypatch.setattr(Distillation, "validation_step", validation_step)
     stopped(tiny_run, "^stopped at step 8 of 16: the student's outputs on the validation rows are not finite")
     assert not (tiny_run.parent / "runs" / "x" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_metric_that_is_infinite(tiny_run, monkeypatch):
+    monkeypatch.setattr(MulticlassAccuracy, "compute", lambda self: torch.tensor(INFINITY))
+    stopped(tiny_run, "^stopped at step 8 of 16: val/accuracy is inf")
+
+
+NUMBERS = ["optimizer.lr", "losses.logits.weight", "losses.logits.temperature", "prune.neurons.sparsity"]
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
+@pytest.mark.parametrize("key", [*NUMBERS, "trainer.gradient_clip_val", "optimizer.betas"])
+def test_a_config_with_a_number_that_is_none(tiny_run, key, value):
+    with pytest.raises(ConfigError, match=rf"--{key}: .*(nan|inf) is no finite number"):
+        run(tiny_run, **{key: f"[{value}, 0.9]" if key.endswith("betas") else value})
 
 
 def spoil(folder: Path, copy: Path, name: str, value: float, where: object = 0) -> Path:
