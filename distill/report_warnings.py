@@ -9,12 +9,12 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from distill.baseline import naive_metrics
 from distill.deploy import Deployed
 from distill.experiment import Experiment
 from distill.measure import Judged, Measured
 from distill.report import Export
 from distill.tasks import MultiTask, Task
-from distill.tasks.vocabulary import VocabularyTask
 from losses.loss import known
 from prune_schedules.schedule import Constant, Schedule, Timeline
 
@@ -22,33 +22,6 @@ SHORT_OF = 0.02
 """How much less of the weights or units may be gone than was asked: units are whole ones."""
 ROWS = 20
 """Logged steps of a loss that are needed to say whether it fell."""
-
-
-def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the metrics, of those by which the task is judged, of a model that reads nothing.
-
-    Of classes it is one that always answers the commonest label, of tokens one that knows how frequent each is; of
-    numbers a constant, whose correlation counts as 0; and of places in a text and written texts none is right.
-    """
-    if isinstance(task, MultiTask):
-        of_all = {}
-        for name, part in task.tasks.items():
-            own = [batch for batch in batches if task.of(batch)[0] == name]
-            of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
-        return of_all
-    outputs = len(task.classes.names) if task.classes else 0
-    if isinstance(task, VocabularyTask):
-        outputs = len(task.tokenizer)
-    if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
-        return {task.main_metric: 0.0}
-    counts = sum(torch.bincount(batch["labels"][known(batch)], minlength=outputs) for batch in batches)
-    logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
-    for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # as in measure.judged: this process alone measures
-    for batch in batches:
-        task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
-    main = metrics[task.main_metric]
-    return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 
 
 def learnt_nothing(name: str, model: Measured, naive: dict[str, float]) -> list[str]:
@@ -168,6 +141,7 @@ def report_warnings(
     exports: list[Export],
     deployed: Deployed,
     units: dict[str, float],
+    scored: bool = False,
 ) -> list[str]:
     """Return all of it, the worst first.
 
@@ -181,13 +155,14 @@ def report_warnings(
         exports: the files.
         deployed: the student.
         units: what pruning removed, by pruner, as ``removed_units`` has it.
+        scored: whether the preflight has looked at the teacher already.
     """
     task, naive = experiment.task, naive_metrics(experiment.task, batches)
     student = results.get("export", results["student"])
     warnings = [
         *learnt_nothing("student", models["student"], naive),
         *always_the_same(task, student, batches),
-        *(learnt_nothing("teacher", models["teacher"], naive) if "teacher" in models else []),
+        *(learnt_nothing("teacher", models["teacher"], naive) if "teacher" in models and not scored else []),
         *never_fell(experiment, rows),
         *not_removed(experiment, timeline, units, deployed.layers),
         *other_logits(exports, deployed),

@@ -133,7 +133,18 @@ def _carry_out(config: Config[Experiment], resume: bool, held: ExitStack) -> Rep
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
     curves = read_rows(folder / "metrics.csv")
-    warned = report_warnings(experiment, timeline, curves, own.batches, models, judged, exports, deployed, units)
+    warned = report_warnings(
+        experiment,
+        timeline,
+        curves,
+        own.batches,
+        models,
+        judged,
+        exports,
+        deployed,
+        units,
+        scored=bool(planned.preflight.scores),
+    )
     report = Report(
         name=experiment.name,
         task=spelling(type(task)),

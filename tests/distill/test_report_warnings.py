@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill import run
+from distill.baseline import naive_metrics
 from distill.measure import Judged, Measured
 from distill.publish import summary
 from distill.report import Export, Report
-from distill.report_warnings import always_the_same, learnt_nothing, naive_metrics, never_fell, too_large
+from distill.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
 from distill.tasks import MultiTask, Regression
 from losses import Labels, Logits
 from prune_schedules import Magnitude, Pruner
