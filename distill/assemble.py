@@ -15,6 +15,7 @@ from distill.average import AveragedStudent, MovingAverage
 from distill.config import Config
 from distill.data import prepare, prepare_several
 from distill.experiment import Experiment
+from distill.finite import check_weights
 from distill.first_batches import first_batches
 from distill.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.hub import loading
@@ -173,6 +174,7 @@ def _student(
     with config.blame("student"):
         teacher = teachers[0] if teachers else None
         student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
+        check_weights(student)
         outputs["student"] = align_outputs(student, task)
         set_task(student.config, labels, task.problem)
     with config.blame("teacher.peer"):

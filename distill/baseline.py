@@ -1,4 +1,6 @@
-"""Whether a teacher knows more than the data does by itself: its score on validation against a constant prediction."""
+"""What needs no model, to compare with: the score of a teacher on validation against a constant prediction, and the
+metrics of a model that reads nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from distill.batches import Collate, in_turn
 from distill.measure import torch_predict
 from distill.tasks import MultiTask, Task
 from distill.tasks.vocabulary import VocabularyTask
-from losses.loss import predicted
+from losses.loss import known, predicted
 
 MOST_ROWS, MOST_TOKENS = 512, 32_768
 """Of validation, spread evenly over its lengths: enough to tell a teacher from chance, and seconds of work."""
@@ -70,6 +72,9 @@ def scores(
         rows: of validation, in the order of their length.
         collate: makes a batch.
         device: to run on.
+
+    Raises:
+        ValueError: if an output is NaN or infinite.
     """
     before, kinds = next(model.parameters()).device, task.kinds(rows)
     model.to(device)
@@ -88,11 +93,40 @@ def scores(
             asked = predicted(batch)
             logits.append(task.select(predict(batch), batch)[asked].float().cpu())
             labels.append(batch["labels"][asked].cpu())
+        if any(part_of.isnan().any() or part_of.isposinf().any() for part_of in logits):
+            raise ValueError("model: it gives NaN or infinity for rows of validation")
         score = _score(part, torch.cat(logits), torch.cat(labels))
         if score:
             found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
     model.to(before)
     return found
+
+
+def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the metrics, of those by which the task is judged, of a model that reads nothing.
+
+    Of classes it is one that always answers the commonest label, of tokens one that knows how frequent each is; of
+    numbers a constant, whose correlation counts as 0; and of places in a text and written texts none is right.
+    """
+    if isinstance(task, MultiTask):
+        of_all = {}
+        for name, part in task.tasks.items():
+            own = [batch for batch in batches if task.of(batch)[0] == name]
+            of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
+        return of_all
+    outputs = len(task.classes.names) if task.classes else 0
+    if isinstance(task, VocabularyTask):
+        outputs = len(task.tokenizer)
+    if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
+        return {task.main_metric: 0.0}
+    counts = sum(torch.bincount(batch["labels"][known(batch)], minlength=outputs) for batch in batches)
+    logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
+    for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False  # as in measure.judged: this process alone measures
+    for batch in batches:
+        task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
+    main = metrics[task.main_metric]
+    return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 
 
 def _spread(numbers: list[int], lengths: list[int]) -> list[int]:

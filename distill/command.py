@@ -15,6 +15,7 @@ import transformers
 from distill.chain import check, folder_of, read
 from distill.config import Config, ConfigError, to_yaml
 from distill.experiment import Experiment
+from distill.finite import NonFinite
 from distill.help import help_text
 from distill.publish import summary
 from distill.run import carry_out_all
@@ -26,7 +27,8 @@ def main(words: list[str]) -> int:
 
     Returns:
         0: done. 2: the input is wrong, told in one line. 130 and 143: stopped by Ctrl-C and SIGTERM (138: SIGUSR1).
-        1: anything else, as a fault of ours. After all but the first two a line tells how to go on.
+        1: a number of the run became NaN or infinite, told in one line; or anything else, as a fault of ours. After
+        all but 0, 2 and a number that is not finite a line tells how to go on.
     """
     quiet()
     configs: list[Config[Experiment]] = []
@@ -64,6 +66,10 @@ def main(words: list[str]) -> int:
         return 2
     except Interrupted as error:
         return unfinished(str(error), configs, error.code)
+    except NonFinite as error:
+        if is_first():
+            print(error, file=sys.stderr, flush=True)
+        return 1
     except SystemExit as error:  # no way to end a run with 0
         return unfinished(f"a library has ended the process with {error.code}", configs, 1)
     except Exception as error:

@@ -8,6 +8,7 @@ there, and a plain value where an object belongs is the field that a class there
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Iterator
@@ -153,6 +154,8 @@ class _Reader:
 
     def read_plain(self, node: yaml.Node, members: list[Any], path: str) -> Any:
         value = value_of(node)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.config.error(path, f"{value} is no finite number")
         plain = [m for m in members if is_plain(m)]
         if (
             str in plain

@@ -162,15 +162,17 @@ class Distillation(LightningModule):
         for parameter in self.optimizer.frozen(self.student, self.global_step, self.timeline):
             parameter.grad = None
 
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        """Adds a batch to the metrics."""
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Adds a batch to the metrics; returns the outputs that they judge."""
 
         def predict(batch: dict[str, Tensor]) -> Tensor:
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
-        self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
+        logits = self.task.select(predict(batch), batch)
+        self.task.judge(self.metrics, logits, batch)
         # Of a model in shards all processes must run each pass, and those may not write equally long.
         self.task.write(self.metrics, predict if self.shards else Writer(self.student, predict), batch)
+        return logits
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""

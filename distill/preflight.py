@@ -80,7 +80,8 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         begins: whether the first step comes next: only then are teachers scored, by the first process.
 
     Raises:
-        ConfigError: if a teacher does worse than a constant prediction, and ``check`` is not off.
+        ConfigError: if a teacher does worse than a constant prediction, and ``check`` is not off; or its outputs are
+            not finite.
     """
     experiment, task = config.value, config.value.task
     scored: dict[str, list[Score]] = {}
@@ -91,8 +92,9 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         if experiment.taught_apart():
             rows = rows.select([i for i, kind in enumerate(task.kinds(rows)) if kind == task.number(name)])
         collate = Collate(parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finish)
-        scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
+        with config.blame(key):
+            scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
         for score in scored[name]:
             if score.worse and experiment.teachers()[name].check:
                 why = f"model: it does worse than a constant prediction: {score.text()}"

@@ -4,39 +4,11 @@ from __future__ import annotations
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from distill.deploy import Deployed
 from distill.files import write_text
-from distill.measure import Measured
 from distill.metrics_csv import read_rows
 from distill.page import render
 from distill.pictures import agreement_matrix, layer_bars, loss_curves
-from distill.report import Export, Report
-
-
-def doubts(models: dict[str, Measured], exports: list[Export], deployed: Deployed) -> list[str]:
-    """What a reader of the figures should know."""
-    # Rounded inputs turn a difference in the last bit into one of a whole code here and there; rounded weights do not.
-    limits = {"folded": 1e-4}
-    if deployed.exact:
-        limits |= {"cut": 1e-3, "vocabulary": 1e-3, "exported": 1e-3}
-    found = [
-        f"the {what} student's logits are up to {deployed.parity[what]:.1g} from those it had in training"
-        for what, limit in limits.items()
-        if deployed.parity.get(what, 0) > limit
-    ]
-    found += [
-        f"{export.path} agrees with the student in torch on {export.agreement:.1%} of the validation rows only"
-        for export in exports
-        if export.agreement < 0.995
-    ]
-    found += [doubt for export in exports for doubt in export.doubts]
-    parameters = models["student"].parameters
-    found += [
-        f"{export.path} takes {export.bytes} bytes, no less than the same model in bfloat16 ({2 * parameters})"
-        for export in exports
-        if export.precision.startswith("partly")
-    ]
-    return found
+from distill.report import Report
 
 
 def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
@@ -80,7 +52,7 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
 
 
 def summary(report: Report) -> str:
-    """The table for the terminal."""
+    """The table for the terminal, and the warnings."""
     from distill.page import show
 
     head = ["", report.main_metric, "parameters", "size", "batch 1", "batch 32", "runtime"]
@@ -97,10 +69,11 @@ def summary(report: Report) -> str:
         for name, model in report.models.items()
     ]
     widths = [max(len(row[i]) for row in lines) for i in range(len(head))]
-    return "\n".join(
+    table = [
         "  ".join(
             cell.ljust(width) if i in (0, 6) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in lines
-    )
+    ]
+    return "\n".join([*table, *(f"warning: {warning}" for warning in report.to_json()["warnings"])])

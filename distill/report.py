@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +93,13 @@ class Report:
         return found
 
     def to_json(self) -> dict:
-        """The data of report.json."""
+        """The data of report.json; a number that is not finite is null there, and a warning names it."""
+        unknown: dict[str, float] = {}
+        values = without_nan(self._values(), unknown)
+        values["warnings"] += [f"{name} is {value}, not a number" for name, value in unknown.items()]
+        return values
+
+    def _values(self) -> dict:
         return {
             "schema": 1,
             "name": self.name,
@@ -110,12 +118,24 @@ class Report:
             "timeline": self.timeline,
             "exports": [asdict(export) for export in self.exports],
             "parity": self.parity,
-            "warnings": self.warnings,
+            "warnings": list(self.warnings),
         }
 
     def write(self) -> None:
         """Writes report.json into the folder of the run."""
-        write_text(self.folder / "report.json", json.dumps(self.to_json(), indent=1) + "\n")
+        write_text(self.folder / "report.json", json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any, unknown: dict[str, float], name: str = "") -> Any:
+    """Plain data with None for numbers that JSON does not have; these are added to ``unknown`` by dotted name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        unknown[name] = value
+        return None
+    if isinstance(value, dict):
+        return {key: without_nan(item, unknown, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item, unknown, f"{name}.{at}") for at, item in enumerate(value)]
+    return value
 
 
 def versions() -> dict[str, str]:

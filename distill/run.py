@@ -27,15 +27,18 @@ from distill.files import write_text
 from distill.fingerprints import compare, origin
 from distill.finish import asked_of, details, measure
 from distill.folder import Resume, claim, entered, tidy
+from distill.metrics_csv import read_rows
 from distill.module import Distillation
 from distill.passed import Passed
 from distill.plan import plan
-from distill.publish import doubts, publish
+from distill.publish import publish
 from distill.report import Report, command_line
+from distill.report_warnings import removed_units, report_warnings
 from distill.schema import spelling
 from distill.speed import fast_float32
 from distill.stop import Stop
 from distill.teacher import FrozenTeacher
+from distill.teacher_check import check_outputs
 from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
 
@@ -103,6 +106,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
     start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
+    check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
     in_groups = in_turn(task.kinds(rows), 2 * task.batch_size, *ranks)
     validation = DataLoader(rows, batch_sampler=in_groups, collate_fn=collate)
@@ -127,9 +131,23 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
 
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
     best.load_into(module)
+    units = removed_units(experiment)
     asked, own = asked_of(task, rows, collate, parts.vocabulary, trainer.world_size)
     deployed = deploy(experiment, module, folder, parts.tokenizer, asked.batches, own.batches, whole, parts.vocabulary)
     models, exports, judged = measure(task, experiment.teacher, parts.teachers, deployed, asked, own)
+    curves = read_rows(folder / "metrics.csv")
+    warned = report_warnings(
+        experiment,
+        timeline,
+        curves,
+        own.batches,
+        models,
+        judged,
+        exports,
+        deployed,
+        units,
+        scored=bool(planned.preflight.scores),
+    )
     report = Report(
         name=experiment.name,
         task=spelling(type(task)),
@@ -147,7 +165,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
             *parts.warnings,
             *best.warnings,
             *early(experiment, timeline),
-            *doubts(models, exports, deployed),
+            *warned,
         ],
         notes=notes + deployed.also,
         preflight=planned.preflight.to_json(),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PretrainedConfig, PreTrainedModel
 
+from distill.finite import check_weights
 from students.adapters import load_config, load_model
 from students.student import resolve
 from students.trace import Recorder, Signals, Trace
@@ -23,7 +24,7 @@ class Teacher:
         model: a hub name, a folder, or an earlier run; in a folder there may be an adapter of PEFT, which is merged.
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
-            vocabulary; where a loss looks at these, the teacher runs.
+            vocabulary; at steps where a loss looks at these, the teacher runs, and if it is at all, a cache is refused.
         check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
@@ -43,11 +44,12 @@ class Teacher:
         """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
 
         Raises:
-            ValueError: if its head is not trained: one at random teaches nothing.
+            ValueError: if its head is not trained: one at random teaches nothing; or a weight is not finite.
         """
         model, missing = load_model(head, resolve(self.model), self.config())
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}; fine-tune it first (finetune.yaml)")
+        check_weights(model)
         return model
 
 

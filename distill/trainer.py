@@ -19,6 +19,7 @@ from distill.config import Config, dump
 from distill.curves import Curves
 from distill.experiment import Experiment
 from distill.files import write_text
+from distill.finite import Finite
 from distill.launcher import as_launched, check_launched
 from distill.metrics_csv import MetricsCSV
 from distill.module import Distillation
@@ -138,7 +139,8 @@ def make_callbacks(
     experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: Stop
 ) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
-    they act on a weight; then the teacher that follows the student; checkpoints last, so that they hold it all.
+    they act on a weight; then the look at whether all is finite, before the teacher that follows the student;
+    checkpoints last, so that they hold it all.
     """
     final, task = settled(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
@@ -148,6 +150,7 @@ def make_callbacks(
         *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners, cuts(experiment, timeline, parts), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
+        Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),

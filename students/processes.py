@@ -1,4 +1,4 @@
-"""What the processes of a run tell one another: the only place that calls a collective on a tensor of ours.
+"""What the processes of a run tell one another: the only place that calls a collective on something of ours.
 
 torch's collectives write into the tensor that they are given, which others may hold; these never do.
 """
@@ -34,3 +34,11 @@ def largest(number: int, device: torch.device) -> int:
     found = torch.tensor(number, device=device)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return int(found)
+
+
+def first_text(text: str | None) -> str | None:
+    """The text of the first process that has one; None if none has. All processes call it."""
+    texts: list[str | None] = [text] * count()
+    if count() > 1:
+        distributed.all_gather_object(texts, text)
+    return next(filter(None, texts), None)

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill import run
 from distill.cache import CachedTeacher, fingerprint
 from distill.config import ConfigError
+from distill.row_file import RowFile
 from distill.teacher import FrozenTeacher
 from students.signals import Signals
 from tests.distill.runs import interrupted
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import batch, tiny
+from tests.repositories import save_tokenizer
 
 LOGITS = Signals(logits=True)
 ASKED = Signals(logits=True, hidden=frozenset({("encoder", 0), ("encoder", 2)}))
@@ -81,9 +84,9 @@ def test_states_too_large_for_the_cache_are_refused(tmp_path):
     with torch.no_grad():
         model.bert.encoder.layer[1].output.LayerNorm.weight.mul_(1e6)
     teacher = cached(tmp_path, data, model)
-    said = r"^teacher.cache: layer 2 of the encoder has states beyond 65,504, .*; write cache: false$"
-    with pytest.raises(ValueError, match=said):
-        teacher.trace(of(data, [0, 1]), ASKED)
+    message = r"^cache: encoder layer 2 has states beyond 65,504, .*; write cache: false$"
+    with pytest.raises(ValueError, match=message):
+        teacher.reserve(data, teacher.teacher.trace(data, ASKED))
     first = Signals(hidden=frozenset({("encoder", 1)}))
     assert teacher.trace(of(data, [0, 1]), first).hidden["encoder", 1].isfinite().all()
 
@@ -124,7 +127,7 @@ def test_a_vocabulary_is_the_teachers_own(tmp_path):
     for _ in range(2):
         trace = teacher.trace(of(data, [0, 1]), LOGITS | states)
         assert trace.logits.shape[-1] == 1100 and trace.hidden
-    assert (teacher.ran, teacher.read) == (4, 0) and not list(teacher.folder.iterdir())
+    assert (teacher.ran, teacher.read) == (4, 0) and not teacher.folder.exists()
     for _ in range(2):
         teacher.trace(of(data, [0, 1]), states)
     assert (teacher.ran, teacher.read) == (6, 2), "its states are kept where no loss asks for logits"
@@ -142,24 +145,13 @@ def test_runs_and_ranks_share_one_folder(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_two_that_make_the_arrays_at_once_get_the_same(tmp_path):
-    data = batch("bert", size=4)
-    one, two = (cached(tmp_path, data) for _ in range(2))
-    like = np.zeros((1, 3), np.float32)
-    made = [teacher._make("logits", like) for teacher in (one, two)]
-    made[0][0][2], made[0][1][2] = 7, 1
-    assert (made[1][0][2] == 7).all() and made[1][1][2] == 1
-
-
-def test_a_row_half_written_is_missing(tmp_path):
-    data = batch("bert", size=4)
-    whole = cached(tmp_path, data)
-    expected = whole.trace(of(data, [0, 1, 2, 3]), ASKED)
-    for name in ("logits", "encoder-2"):  # killed after the values of row 1 were begun, before its key
-        values, keys = (np.load(whole.folder / name / f"{part}.npy", mmap_mode="r+") for part in ("values", "keys"))
-        values[1], keys[1] = 99, 0
-    again = cached(tmp_path, data)
-    assert same(again.trace(of(data, [0, 1, 2, 3]), ASKED), expected) and again.ran == 4
+def test_two_that_make_the_files_at_once_get_the_same(tmp_path):
+    rows, keys = np.array([2]), np.array([7], np.uint64)
+    one, two = (RowFile.create(tmp_path / "logits", 4, (3,), np.dtype(np.float32)) for _ in range(2))
+    one.write(rows, keys, np.full((1, 3), 5, np.float32))
+    values, whole, damaged = two.read(rows, keys)
+    assert (values == 5).all() and whole.all() and not damaged.any()
+    assert [file.name for file in tmp_path.iterdir()] == ["logits"]
 
 
 @pytest.mark.parametrize("change", ["weights", "rows", "precision"])
@@ -273,3 +265,58 @@ def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, m
 def test_augmented_rows_are_not_kept(materials, tiny_run):
     with pytest.raises(ConfigError, match="cache: augmented rows are new in every epoch"):
         run(tiny_run, teacher=teacher(materials), **{"task.augment": {"kind": "Masking"}})
+
+
+VOCABULARY = """\
+task: {{name: causal_lm, data: {folder}/data, max_length: 16, batch_size: 8}}
+teacher: {{model: {folder}/teacher, cache: true}}
+student: {{kind: Transformer, layers: 1}}
+losses: {losses}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false}}
+output: {folder}/runs
+"""
+NEVER = {
+    "logits": "{logits: {kind: Logits}}",
+    "top_k": "{labels: {kind: Labels}, logits: {kind: ReverseKL, top_k: 5}}",
+    "both": "{hidden: {kind: HiddenMSE}, logits: {kind: Logits}}",
+    "attention": "{labels: {kind: Labels}, relations: {kind: Relations, layers: top, heads: 4}}",
+}
+
+
+@pytest.fixture
+def language(tmp_path: Path) -> Path:
+    """A folder with text and a teacher of 1,100 outputs."""
+    (tmp_path / "data").mkdir()
+    save_data("causal_lm", tmp_path / "data", rows=24)
+    size = save_tokenizer(tmp_path / "teacher")
+    assert size < 1100
+    GPT2LMHeadModel(GPT2Config(vocab_size=1100, n_layer=2, n_embd=16, n_head=4)).save_pretrained(tmp_path / "teacher")
+    return tmp_path
+
+
+@pytest.mark.parametrize("losses", NEVER)
+def test_a_cache_that_would_never_be_read_is_refused(language, losses):
+    (language / "x.yaml").write_text(VOCABULARY.format(folder=language, losses=NEVER[losses]))
+    what = "attention" if losses == "attention" else "logits over a vocabulary of 1,100"
+    message = rf"x\.yaml:2: teacher\.cache: would never be read: the losses look at {what} at every step, .*: false$"
+    with pytest.raises(ConfigError, match=message):
+        run(language / "x.yaml")
+    assert not (language / "runs").exists()
+
+
+def test_what_a_cache_of_a_language_model_keeps_is_told_before_the_first_step(language, capfd):
+    losses = "{hidden: {kind: HiddenMSE}, logits: {kind: Logits, start: 4 steps}}"
+    text = VOCABULARY.format(folder=language, losses=losses).replace("max_steps: 4", "max_steps: 6")
+    (language / "x.yaml").write_text(text)
+    report = run(language / "x.yaml")
+    (warning,) = [text for text in report.warnings if text.startswith("teacher.cache: ")]
+    assert "at 2 of 6 steps the losses look at logits over a vocabulary of 1,100, which are not kept" in warning
+    printed = capfd.readouterr().out.splitlines()
+    assert f"warning: {warning}" in printed[: printed.index("x: 6 steps, 2 in an epoch") + 12]
+    (cache,) = (language / "runs" / ".teacher-cache").iterdir()
+    assert {file.name for file in cache.iterdir()} == {"decoder-0", "decoder-2"}
+    # of three epochs the first writes, the second reads, and in the third the teacher runs for its logits
+    (note,) = [note for note in report.notes if "from its cache" in note]
+    rows = int(note.split("for ")[-1])
+    assert 8 < rows <= 16 and note == f"teacher: ran for {2 * rows} rows, and was read from its cache for {rows}"
