@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from copy import copy
 
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
@@ -13,8 +12,9 @@ from distill.data.checks import placed, refuse, set_up
 from distill.data.describe import describe, describe_split
 from distill.data.facts import DataFacts, Truncation
 from distill.data.files import splits_of
+from distill.data.limit import check_pieces, labels_lost, truncation, uncut
 from distill.tasks import DataTask, MultiTask
-from distill.tasks.columns import bad_texts, named, values_of
+from distill.tasks.columns import bad_texts, named
 from distill.tasks.texts import TextTask
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
@@ -35,7 +35,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     splits = splits_of(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
     set_up(task, splits, tokenizer)
-    tables = DatasetDict({name: split.rows for name, split in splits.items()})
+    tables = DatasetDict({name: task.mark(split.rows) for name, split in splits.items()})
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
@@ -49,7 +49,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     for name, split in splits.items():
         describe_split(task, split, len(tables[name]))
-    describe(task, rows, {name: truncation(task, table, rows[name]) for name, table in tables.items()})
+    describe(task, rows, _within_limit(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
     if task.redrawn:
@@ -130,30 +130,14 @@ def encode(task: DataTask, table: Dataset) -> Dataset:
     return table.map(made, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
 
 
-def truncation(task: DataTask, table: Dataset, rows: Dataset) -> Truncation | None:
-    """What ``max_length`` cuts off of the rows of a table; nothing where rows go on in the next one.
-
-    Args:
-        task: is set up.
-        table: the rows as they are in the file.
-        rows: the same as tokens.
-    """
-    if task.in_order:
-        return None
-    lengths = _tokens(rows)
-    full = [i for i, length in enumerate(lengths) if max(length) >= task.max_length]
-    total, lost, cut = sum(map(sum, lengths)), 0, 0
-    if full:
-        longer = copy(task)
-        longer.max_length = 10**9
-        for i, whole in zip(full, _tokens(encode(longer, table.select(full))), strict=True):
-            more = sum(whole) - sum(lengths[i])
-            lost, cut = lost + more, cut + bool(more)
-    return Truncation(cut, lost, len(lengths), total + lost)
-
-
-def _tokens(rows: Dataset) -> list[tuple[int, ...]]:
-    """The tokens of each row: of its text, and where a text is written, of that."""
-    if "decoder_attention_mask" not in rows.column_names:
-        return [(length,) for length in rows["length"][:]]
-    return list(zip(rows["length"][:], map(len, values_of(rows, "labels")), strict=True))
+def _within_limit(task: DataTask, tables: DatasetDict, rows: DatasetDict) -> dict[str, Truncation]:
+    """What is cut off of each split; labels that go with it are warned of in ``task.facts``, or refused."""
+    found = {}
+    for split, table in tables.items():
+        if task.in_order:  # pieces lose nothing
+            check_pieces(task, split, rows[split])
+            continue
+        there, whole = uncut(task, table, rows[split])
+        task.facts.warnings += labels_lost(task, split, there, whole)
+        found[split] = truncation(there, whole, "decoder_attention_mask" in rows[split].column_names)
+    return found

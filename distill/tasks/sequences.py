@@ -32,6 +32,7 @@ class Seq2Seq(VocabularyTask):
     """
 
     head: ClassVar[type] = AutoModelForSeq2SeqLM
+    label_noun: ClassVar[str] = "target tokens"
 
     source: str
     target: str

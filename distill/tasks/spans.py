@@ -37,6 +37,8 @@ class QuestionAnswering(DataTask):
     """
 
     head: ClassVar[type] = AutoModelForQuestionAnswering
+    label_noun: ClassVar[str] = "answers"
+    label_lost: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "count as not answered"}
 
     max_length: int = 384
     metric: Literal["f1", "exact_match"] = "f1"
@@ -109,6 +111,10 @@ class QuestionAnswering(DataTask):
             for key, values in zip(("begins", "ends"), zip(*places, strict=True), strict=True):
                 more[key].append(list(values))
         return dict(found) | more
+
+    def targets(self, labels: list[int]) -> int:
+        """One, of two tokens, or none."""
+        return int(labels[0] != IGNORED)
 
     @property
     def main_metric(self) -> str:

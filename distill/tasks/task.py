@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from distill.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import Loss, predicted
+from students.asked import IGNORED
 
 if TYPE_CHECKING:
     from distill.data.facts import DataFacts
@@ -140,6 +141,10 @@ class DataTask(Task):
 
     in_order: ClassVar[bool] = False
     """Whether a row goes on where the one before it ends, so that rows are not to be shuffled."""
+    label_noun: ClassVar[str] = "labels"
+    """What the labels of rows are called, where a row may have more than one or none."""
+    label_lost: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not judged"}
+    """What becomes of labels that are cut off."""
 
     data: str
     max_length: int = 128
@@ -148,6 +153,8 @@ class DataTask(Task):
 
     def __post_init__(self):
         super().__post_init__()
+        self.notes: list[str] = []
+        """What is to be told before training of what was read."""
         for name in ("max_length", "train_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
@@ -162,7 +169,7 @@ class DataTask(Task):
         Raises:
             ValueError: if a column is missing, or the tokenizer cannot serve.
         """
-        self.tokenizer = tokenizer
+        self.tokenizer, self.notes = tokenizer, []
 
     @property
     @abstractmethod
@@ -184,9 +191,17 @@ class DataTask(Task):
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
 
+    def mark(self, table: Dataset) -> Dataset:
+        """The rows of a file with what ``encode`` has to know of where they stand in it."""
+        return table
+
     @abstractmethod
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         """Of some rows what the model reads, ``labels``, and what the judging needs."""
+
+    def targets(self, labels: list[int] | int | float) -> int:
+        """How many predictions the labels of a row ask for."""
+        return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
 
     def draw(self, row: Row, draw: torch.Generator) -> Row:
         """The row with what is asked of it in an epoch, where that is ``redrawn``."""

@@ -35,6 +35,7 @@ class TokenClassification(DataTask):
     """
 
     head: ClassVar[type] = AutoModelForTokenClassification
+    label_noun: ClassVar[str] = "tags"
 
     words: str = "tokens"
     tags: str = "ner_tags"

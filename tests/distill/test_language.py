@@ -34,7 +34,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, lines: list[str], length: int = 8
 
 @pytest.mark.parametrize("length", [3, 8, 500])
 def test_pieces_hold_the_whole_text_in_order(tokenizer, length):
-    found = pieces(tokenizer, LINES, length)["input_ids"]
+    found = pieces(tokenizer, LINES, length, MaskedLM)["input_ids"]
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert all(ids[0] == first and ids[-1] == last and len(ids) <= length for ids in found)
     whole = tokenizer("\n".join(LINES), add_special_tokens=False)["input_ids"]
