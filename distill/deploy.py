@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from distill.carry import carry, made_from, settle_tokenizer
 from distill.experiment import Experiment
 from distill.files import replacing, replacing_in
 from distill.measure import Judged, judged, torch_predict
@@ -105,9 +106,12 @@ def deploy(
     found = judged(experiment.task, torch_predict(student), own)
     if quantize:
         quantize.detach_inputs()
+    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
+    settle_tokenizer(tokenizer, source)
     with replacing_in(folder) as draft:
         student.save_pretrained(draft / "student")
-        (vocabulary.tokenizer if vocabulary else tokenizer).save_pretrained(draft / "student")
+        tokenizer.save_pretrained(draft / "student")
+        also += carry(source, draft / "student")
     export = write_export(experiment, student, fixed, folder)
     if export:
         parity["exported"] = difference(trained, export.predict(fixed))

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from distill.tasks import Task
 from distill.tasks.task import Predict
+from distill.tasks.writing import Writer
 from students.trace import inputs, outputs
 
 
@@ -40,7 +41,7 @@ def torch_predict(model: PreTrainedModel) -> Predict:
             return outputs(model(**inputs(model, batch))).float()
 
     model.eval()
-    return predict
+    return Writer(model, predict) if isinstance(model, PreTrainedModel) and model.can_generate() else predict
 
 
 @dataclass

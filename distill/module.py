@@ -26,6 +26,7 @@ from distill.optimizer import Optimizer
 from distill.peer import LearningPeer, on_outputs
 from distill.sharded import Sharded, frozen, watch
 from distill.tasks import Task
+from distill.tasks.writing import Writer
 from distill.teacher import FrozenTeacher
 from losses import Loss
 from prune_schedules.schedule import Timeline
@@ -62,7 +63,7 @@ class Distillation(LightningModule):
         self.alone = False
         """Whether losses that look at the teacher no longer count."""
         self.recorder = Recorder(student)
-        self.metrics = task.metrics()
+        self.metrics = task.metrics_in_training()
         self.status: dict[str, float] = {}
         self.totals: dict[str, Tensor] = {}
 
@@ -158,7 +159,8 @@ class Distillation(LightningModule):
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
         self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
-        self.task.write(self.metrics, predict, batch)
+        # Of a model in shards all processes must run each pass, and those may not write equally long.
+        self.task.write(self.metrics, predict if self.shards else Writer(self.student, predict), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Hands the metrics to the progress bar, the checkpoints and the curves."""

@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from distill.tasks import Task
+from distill.tasks.writing import Writer
 from distill.teacher import FrozenTeacher
 from students.trace import Signals
 
@@ -37,7 +38,7 @@ class Passed(Callback):
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Empty metrics, for a teacher that is still to be measured."""
         self.measures = self.mark is None and trainer.global_step >= self.settled
-        self.metrics = self.task.metrics().to(module.device)
+        self.metrics = self.task.metrics_in_training().to(module.device)
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: dict, index: int, loader: int = 0
@@ -50,7 +51,7 @@ class Passed(Callback):
 
             with trainer.precision_plugin.forward_context():
                 self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
-                self.task.write(self.metrics, predict, batch)
+                self.task.write(self.metrics, predict if module.shards else Writer(self.teacher.model, predict), batch)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Compares the two."""

@@ -1,5 +1,6 @@
 """What a student is, a way to build the model that is trained; and one that exists already."""
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -96,7 +97,9 @@ class Pretrained(Student):
         if config.num_labels == saved_count and not any(is_output(model, name) for name in missing):
             set_task(model.config, saved_names, problem)
         if self.positions:
-            model = lengthen(model, self.positions)
+            longer = lengthen(model, self.positions)
+            take_generation(longer, model)
+            model = longer
         return model.train()
 
 
@@ -127,6 +130,12 @@ def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: s
     if labels is not None:
         config.id2label = dict(labels)
         config.label2id = {name: index for index, name in labels.items()}
+
+
+def take_generation(student: PreTrainedModel, source: PreTrainedModel) -> None:
+    """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
+    if student.can_generate() and getattr(source, "generation_config", None) is not None:
+        student.generation_config = copy.deepcopy(source.generation_config)
 
 
 def check_dropout(dropout: float | None) -> None:

@@ -13,7 +13,7 @@ from students.families import depth, family, intermediate_size, is_compact, is_r
 from students.inherit import head_shape, inherit, repeats
 from students.layers import evenly
 from students.places import check_places, set_places
-from students.student import Student, check_dropout, set_dropout, set_task, warn_fresh
+from students.student import Student, check_dropout, set_dropout, set_task, take_generation, warn_fresh
 from students.width import set_width
 
 
@@ -102,6 +102,7 @@ class Transformer(Student):
         set_task(config, labels, problem)
         set_dropout(config, self.dropout)
         student = type(teacher)(config)
+        take_generation(student, teacher)
         if self.weights == "teacher":
             if self.teacher_layers != "even" and repeats(teacher):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")

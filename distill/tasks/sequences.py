@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from datasets import Dataset
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.text import SacreBLEUScore
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerBase
 
 from distill.tasks.columns import bad_texts, named, room_for
 from distill.tasks.task import Predict
 from distill.tasks.vocabulary import VocabularyTask
-from students.asked import IGNORED
+from distill.tasks.writing import Writer, greedy
 
 
 @dataclass(kw_only=True)
 class Seq2Seq(VocabularyTask):
     """A text for each text, by an encoder and a decoder that predicts each token of the target from those before it.
 
-    For BLEU the model writes by itself, always the likeliest next token.
+    For BLEU the model writes by itself, always the likeliest next token: while it trains only if the best state is
+    chosen by it, and for the report.
 
     Args:
         source: the column that is read.
@@ -51,6 +51,8 @@ class Seq2Seq(VocabularyTask):
         self.end = tokenizer("a")["input_ids"][-1]
         if self.end not in tokenizer.all_special_ids:
             raise ValueError("target: the tokenizer does not mark the end of a text, so no model would stop writing")
+        self.ends = {self.end}
+        """The tokens with which a model ends a text."""
 
     @property
     def columns(self) -> list[str]:
@@ -64,39 +66,31 @@ class Seq2Seq(VocabularyTask):
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
         return dict(found) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
+    def end_as(self, settings: GenerationConfig | None) -> None:
+        ends = getattr(settings, "eos_token_id", None)
+        self.ends |= set(ends if isinstance(ends, list) else [ends]) - {None}
+
     def metrics(self) -> MetricCollection:
         """BLEU as sacrebleu counts it, as a share (Post 2018, arXiv 1804.08771); perplexity and the share of right
         tokens, each after the true ones before it.
         """
         return MetricCollection({"bleu": SacreBLEUScore()} | dict(super().metrics()), compute_groups=False)
 
+    def metrics_in_training(self) -> MetricCollection:
+        """Without BLEU, for which texts must be written, unless the best state is chosen by it."""
+        return self.metrics() if self.metric == "bleu" else super().metrics()
+
     def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
-        written = greedy(lambda given: self.select(predict(given), given), batch, self.end, self.max_length)
+        if "bleu" not in metrics:
+            return
+        others = sorted(self.ends - {self.end})
+        if isinstance(predict, Writer):
+            written = predict.greedy(batch, self.end, self.max_length, others, tokens=len(self.tokenizer))
+        else:
+
+            def select(given: dict[str, Tensor]) -> Tensor:
+                return self.select(predict(given), given)
+
+            written = greedy(select, batch, self.end, self.max_length, others)
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         metrics["bleu"].update(texts, [[self.validation[row][self.target]] for row in batch["row"].tolist()])
-
-
-def greedy(predict: Predict, batch: dict[str, Tensor], end: int, longest: int) -> Tensor:
-    """What a model writes when it takes the likeliest next token each time, [B, T]; ``end`` from its end on.
-
-    Args:
-        predict: gives logits [B, T, V] of a batch with ``decoder_input_ids`` [B, T].
-        batch: whose first decoder input starts a text.
-        end: the token that ends a text.
-        longest: tokens, after which it stops anyhow.
-    """
-    read = {name: value for name, value in batch.items() if name not in ("labels", "decoder_attention_mask")}
-    written = read.pop("decoder_input_ids")[:, :1]
-    at_work = torch.arange(len(written))
-    while len(at_work) and written.shape[1] <= longest:
-        text = written[at_work]
-        # Of a vocabulary only what comes next is asked.
-        asked = torch.full_like(text, IGNORED)
-        asked[:, -1] = end
-        token = predict(read | {"decoder_input_ids": text, "labels": asked})[:, -1].argmax(-1).to(written.device)
-        following = written.new_full((len(written), 1), end)
-        following[at_work, 0] = token
-        written, going = torch.cat([written, following], 1), token != end
-        if not going.all():  # who has ended is not asked again
-            at_work, read = at_work[going.cpu()], {name: value[going] for name, value in read.items()}
-    return written[:, 1:]

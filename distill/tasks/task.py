@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torchmetrics import MetricCollection
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from distill.augment import Augmentation, Row
 from distill.tasks.classes import Classes
@@ -89,6 +89,13 @@ class Task(ABC):
     @abstractmethod
     def metrics(self) -> MetricCollection:
         """The metrics of a model."""
+
+    def metrics_in_training(self) -> MetricCollection:
+        """Those of a student that trains: without what is too dear and chooses no state."""
+        return self.metrics()
+
+    def end_as(self, settings: GenerationConfig | None) -> None:
+        """Takes note of the tokens with which a model of the run ends a text."""
 
     def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What counts of a model's outputs: a distribution or a number, in the last dimension, for each label."""

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from distill.batches import Collate
 from distill.data import prepare
 from distill.tasks import Seq2Seq
-from distill.tasks.sequences import greedy
+from distill.tasks.writing import greedy
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
 from students.trace import Recorder, inputs
