@@ -13,7 +13,7 @@ from distill.data.table import Split
 from distill.tasks import DataTask
 from distill.tasks.columns import shortened, values_of
 
-_KEYS = ("text", "label", "words", "tags", "source", "target")
+_KEYS = ("text", "document", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
 
 
@@ -27,7 +27,7 @@ def describe_split(task: DataTask, split: Split, kept: int) -> None:
     facts.columns_ignored = [name for name in there if name not in facts.columns_used] + facts.columns_ignored
 
 
-def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation | None]) -> None:
+def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation]) -> None:
     """Fills in classes, tokens that are cut off, rows on both sides and warnings.
 
     Args:
@@ -39,10 +39,11 @@ def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation
     names = task.classes.names if task.classes and task.classes.names != [""] else []
     counts = {split: _counts(table) if names else Counter() for split, table in rows.items()}
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
-    facts.truncation = {split: cut for split, cut in truncation.items() if cut and cut.rows}
+    facts.truncation = {split: cut for split, cut in truncation.items() if cut.rows}
     if not task.in_order:
         shown = {tuple(ids) for ids in values_of(rows["validation"], "input_ids")}
         facts.duplicates = sum(tuple(ids) in shown for ids in values_of(rows["train"], "input_ids"))
+    facts.notes = task.notes
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 
 

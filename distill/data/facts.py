@@ -87,6 +87,7 @@ class DataFacts:
         truncation: by split, where rows lose tokens.
         duplicates: training rows that validation has, too, as the model reads them.
         warnings: what may be a mistake and is not refused.
+        notes: what else a task tells of how it reads the rows.
     """
 
     files: list[FileFacts] = field(default_factory=list)
@@ -94,6 +95,7 @@ class DataFacts:
     truncation: dict[str, Truncation] = field(default_factory=dict)
     duplicates: int = 0
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def table_lines(self, classes: int = 20) -> list[str]:
         """The table, one fact a line.
@@ -113,4 +115,5 @@ class DataFacts:
         lines += [cut.line(split) for split, cut in self.truncation.items()]
         if self.duplicates:
             lines.append(f"in both: {self.duplicates:,} training rows stand in validation, too")
+        lines += self.notes
         return lines + [f"warning: {warning}" for warning in self.warnings]

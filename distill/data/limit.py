@@ -1,4 +1,4 @@
-"""What rows lose at ``max_length``: counted and told, and refused where nothing is left."""
+"""What ``max_length`` cuts off of rows: tokens, and labels with them."""
 
 from __future__ import annotations
 
@@ -14,49 +14,67 @@ from distill.tasks.columns import values_of
 UNLIMITED = 10**9
 """More tokens than a row has."""
 
+Row = tuple[list[int], list[int] | int | float]
+"""Tokens and labels of a row."""
 
-def lost(task: DataTask, split: str, table: Dataset, rows: Dataset) -> tuple[Truncation | None, list[str]]:
-    """What the encoded rows of a split have lost of their tokens, and what is to be told of their labels.
+
+def uncut(task: DataTask, table: Dataset, rows: Dataset) -> tuple[list[Row], list[Row]]:
+    """The rows as they were encoded, and as they would have been without a limit.
 
     Args:
-        task: that encoded them.
-        split: ``train`` or ``validation``.
-        table: the rows as they were.
-        rows: what ``encode`` made of them; one of each, but for the tasks on raw text, which cut nothing off.
+        task: is set up; its rows do not go on in the next one.
+        table: the rows as they are in the file.
+        rows: the same as tokens.
+    """
+    there = list(zip(values_of(rows, "input_ids"), values_of(rows, "labels"), strict=True))
+    whole = there.copy()
+    if full := [i for i, row in enumerate(there) if max(_lengths(row)) >= task.max_length]:
+        longer = copy(task)
+        longer.max_length = UNLIMITED
+        found = longer.encode(table.select(full)[:])
+        for i, row in zip(full, zip(found["input_ids"], found["labels"], strict=True), strict=True):
+            whole[i] = row
+    return there, whole
 
-    Returns:
-        The tokens, None where rows are cut into pieces; and notes.
+
+def truncation(there: list[Row], whole: list[Row], written: bool) -> Truncation:
+    """The tokens that are lost, of ``uncut``: of the texts, and where texts are ``written``, of these."""
+    counts = [[sum(_lengths(row)) if written else len(row[0]) for row in rows] for rows in (there, whole)]
+    lost = [after - before for before, after in zip(*counts, strict=True)]
+    return Truncation(sum(map(bool, lost)), sum(lost), len(there), sum(counts[1]))
+
+
+def labels_lost(task: DataTask, split: str, there: list[Row], whole: list[Row]) -> list[str]:
+    """What is to be told of the labels that are lost, of ``uncut``.
 
     Raises:
-        ValueError: if no row asks for a prediction.
+        ValueError: if none is left to train on, or to judge by.
     """
-    name, purpose = ("training", "train on") if split == "train" else ("validation", "judge by")
-    if task.in_order:
-        first = task.draw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
-        if not task.targets(first["labels"]):
-            raise ValueError(f"data: no token of the {name} text can be asked for, so there is nothing to {purpose}")
-        return None, []
-    ids, labels = list(values_of(rows, "input_ids")), list(values_of(rows, "labels"))
-    tokens, targets = [len(row) for row in ids], [task.targets(label) for label in labels]
-    written = [len(label) if isinstance(label, list) else 1 for label in labels]
-    all_tokens, all_targets = tokens.copy(), targets.copy()
-    if full := [i for i, counts in enumerate(zip(tokens, written, strict=True)) if max(counts) >= task.max_length]:
-        unlimited = copy(task)
-        unlimited.max_length = UNLIMITED
-        whole = unlimited.encode(table.select(full)[:])
-        for i, row, label in zip(full, whole["input_ids"], whole["labels"], strict=True):
-            all_tokens[i], all_targets[i] = len(row), task.targets(label)
-    gone, there = sum(all_targets) - sum(targets), sum(all_targets)
-    shorter = sum(now < then for now, then in zip(tokens, all_tokens, strict=True))
-    truncation = Truncation(shorter, sum(all_tokens) - sum(tokens), len(rows), sum(all_tokens))
-    limit = f"max_length: {task.max_length}"
-    if not any(targets):
-        why = f"{gone:,} of {there:,} {name} {task.label_noun} lie beyond {task.max_length} tokens"
+    kept, asked = ([task.targets(labels) for _, labels in rows] for rows in (there, whole))
+    (name, purpose), lost = _PURPOSE[split], sum(asked) - sum(kept)
+    if not any(kept):
+        why = f"{lost:,} of {sum(asked):,} {name} {task.label_noun} lie beyond {task.max_length} tokens"
         none = f"no token belongs to any of the {name} {task.label_noun}"
-        raise ValueError(f"max_length: {why if gone else none}, so there is nothing to {purpose}")
-    notes = []
-    if gone:
-        notes.append(f"{gone:,} of {there:,} {name} {task.label_noun} lie beyond {limit}, and {task.label_lost[split]}")
-    if none := all_targets.count(0):
-        notes.append(f"{none:,} of {len(rows):,} {name} rows have none of their {task.label_noun} in a token")
-    return truncation, notes
+        raise ValueError(f"max_length: {why if lost else none}, so there is nothing to {purpose}")
+    told = []
+    if lost:
+        why = f"lie beyond max_length: {task.max_length}, and {task.label_lost[split]}"
+        told.append(f"{lost:,} of {sum(asked):,} {name} {task.label_noun} {why}")
+    if none := asked.count(0):
+        told.append(f"{none:,} of {len(asked):,} {name} rows have none of their {task.label_noun} in a token")
+    return told
+
+
+def check_pieces(task: DataTask, split: str, rows: Dataset) -> None:
+    """Raises ValueError if no token of a raw text can be asked for."""
+    first = task.draw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
+    if not task.targets(first["labels"]):
+        name, purpose = _PURPOSE[split]
+        raise ValueError(f"data: no token of the {name} text can be asked for, so there is nothing to {purpose}")
+
+
+_PURPOSE = {"train": ("training", "train on"), "validation": ("validation", "judge by")}
+
+
+def _lengths(row: Row) -> list[int]:
+    return [len(part) for part in row if isinstance(part, list)]

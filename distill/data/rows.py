@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.checks import placed, refuse, set_up
 from distill.data.describe import describe, describe_split
-from distill.data.facts import DataFacts
+from distill.data.facts import DataFacts, Truncation
 from distill.data.files import splits_of
-from distill.data.limit import lost
+from distill.data.limit import check_pieces, labels_lost, truncation, uncut
 from distill.tasks import DataTask, MultiTask
 from distill.tasks.columns import bad_texts, named
 from distill.tasks.texts import TextTask
@@ -49,11 +49,7 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     for name, split in splits.items():
         describe_split(task, split, len(tables[name]))
-    truncation = {}
-    for name, table in tables.items():
-        truncation[name], notes = lost(task, name, table, rows[name])
-        task.notes += notes
-    describe(task, rows, truncation)
+    describe(task, rows, _within_limit(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
     if task.redrawn:
@@ -89,7 +85,6 @@ def prepare_several(
             found[name] = prepare(part, tokenizer, heads.get(name))
         except ValueError as error:
             raise ValueError(f"tasks: {name}: {error}") from error
-        notes += [f"{name}: {note}" for note in part.notes]
     task.join()
     kept = {split: [] for split in ("train", "validation")}
     for name, splits in found.items():
@@ -133,3 +128,16 @@ def encode(task: DataTask, table: Dataset) -> Dataset:
         return found | {"length": [len(ids) for ids in found["input_ids"]]}
 
     return table.map(made, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
+
+
+def _within_limit(task: DataTask, tables: DatasetDict, rows: DatasetDict) -> dict[str, Truncation]:
+    """What is cut off of each split; labels that go with it are warned of in ``task.facts``, or refused."""
+    found = {}
+    for split, table in tables.items():
+        if task.in_order:  # pieces lose nothing
+            check_pieces(task, split, rows[split])
+            continue
+        there, whole = uncut(task, table, rows[split])
+        task.facts.warnings += labels_lost(task, split, there, whole)
+        found[split] = truncation(there, whole, "decoder_attention_mask" in rows[split].column_names)
+    return found

@@ -161,14 +161,13 @@ def test_rows_that_are_held_out_or_left_out_are_counted(tmp_path: Path, tokenize
     assert facts.line().endswith("50 rows, 30 kept, 5 held out for validation, 15 left out by train_rows")
 
 
-def test_what_a_written_text_loses_is_counted_apart(tmp_path: Path, tokenizer) -> None:
+def test_what_a_written_text_loses_counts(tmp_path: Path, tokenizer) -> None:
     rows = [{"en": "film " * 3, "de": "one " * 9}, {"en": "film " * 9, "de": "one"}, {"en": "film", "de": "one"}]
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "validation.jsonl", rows[2:] * 2)
     task = Seq2Seq(data=str(tmp_path), source="en", target="de", max_length=6)
     prepare(task, tokenizer)
-    assert task.facts.truncation == {"train": Truncation(rows=1, tokens=5, of_rows=3, of_tokens=5 + 11 + 3)}
-    assert task.notes == ["5 of 17 training target tokens lie beyond max_length: 6, and are not learnt"]
+    assert task.facts.truncation == {"train": Truncation(rows=2, tokens=10, of_rows=3, of_tokens=5 + 11 + 11 + 3 + 6)}
 
 
 def test_raw_text_loses_nothing(tmp_path: Path, tokenizer) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.facts import Truncation
+from distill.data import Truncation, prepare
 from distill.tasks import Classification, QuestionAnswering, Seq2Seq, Task, TokenClassification
 from tests.distill.tables import refused, write
 from tests.distill.worlds import save_data, save_teacher
@@ -40,10 +39,10 @@ def test_answers_beyond_the_limit_are_counted(tokenizer, tmp_path):
     length = len(tokenizer("is it this?", LONG)["input_ids"])
     task = told(tmp_path, tokenizer, QuestionAnswering, [far, near, far], [near], max_length=20)
     whole = 2 * length + len(tokenizer("is it this?", NEAR)["input_ids"])
-    assert task.facts.truncation == {"train": Truncation(2, 2 * (length - 20), 3, whole)}
-    assert task.notes == ["2 of 3 training answers lie beyond max_length: 20, and are not learnt"]
+    assert task.facts.truncation["train"] == Truncation(rows=2, tokens=2 * (length - 20), of_rows=3, of_tokens=whole)
+    assert task.facts.warnings == ["2 of 3 training answers lie beyond max_length: 20, and are not learnt"]
     task = told(tmp_path, tokenizer, QuestionAnswering, [near, near], [far, near], max_length=20)
-    assert task.notes[-1] == "1 of 2 validation answers lie beyond max_length: 20, and count as not answered"
+    assert task.facts.warnings[-1] == "1 of 2 validation answers lie beyond max_length: 20, and count as not answered"
 
 
 @pytest.mark.parametrize(("split", "purpose"), [("training", "train on"), ("validation", "judge by")])
@@ -59,7 +58,7 @@ def test_no_answer_within_the_limit_is_refused(split, purpose, tokenizer, tmp_pa
 def test_an_answer_that_no_token_holds_is_counted_and_refused(tokenizer, tmp_path):
     gone = question("a \u200b film", "\u200b")  # the tokenizer drops it
     task = told(tmp_path, tokenizer, QuestionAnswering, [question(NEAR), gone], [question(NEAR)])
-    assert task.notes == ["1 of 2 training rows have none of their answers in a token"]
+    assert task.facts.warnings == ["1 of 2 training rows have none of their answers in a token"]
     write(tmp_path / "train.jsonl", [gone] * 2)
     assert refused(QuestionAnswering(data=str(tmp_path)), tokenizer) == (
         "max_length: no token belongs to any of the training answers, so there is nothing to train on"
@@ -69,8 +68,8 @@ def test_an_answer_that_no_token_holds_is_counted_and_refused(tokenizer, tmp_pat
 def test_tags_beyond_the_limit_are_counted(tokenizer, tmp_path):
     rows = [tagged(10, 1), tagged(4, 1)]
     task = told(tmp_path, tokenizer, TokenClassification, rows, rows[1:], max_length=8)
-    assert task.facts.truncation == {"train": Truncation(1, 4, 2, 18)}
-    assert task.notes == ["4 of 14 training tags lie beyond max_length: 8, and are not learnt"]
+    assert task.facts.truncation["train"] == Truncation(rows=1, tokens=4, of_rows=2, of_tokens=18)
+    assert "4 of 14 training tags lie beyond max_length: 8, and are not learnt" in task.facts.warnings
 
 
 def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
@@ -83,7 +82,7 @@ def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
     task = told(tmp_path, tokenizer, Seq2Seq, rows, rows[1:], source="left", target="right", max_length=5)
     lengths = [len(tokenizer(row["right"])["input_ids"]) for row in rows]
     assert lengths[1] < 5 < lengths[0]
-    assert task.notes == [
+    assert task.facts.warnings == [
         f"{lengths[0] - 5} of {sum(lengths)} training target tokens lie beyond max_length: 5, and are not learnt"
     ]
     labels = prepare(task, tokenizer)["train"]["labels"]
@@ -93,6 +92,7 @@ def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
 def test_texts_beyond_the_limit_are_counted(tokenizer, tmp_path):
     rows = [{"text": "a film " * 10, "label": "x"}, {"text": "a plot", "label": "y"}]
     task = told(tmp_path, tokenizer, Classification, rows, rows, max_length=6)
-    assert task.facts.truncation == {split: Truncation(1, 16, 2, 26) for split in ("train", "validation")}
+    cut = Truncation(rows=1, tokens=16, of_rows=2, of_tokens=26)
+    assert task.facts.truncation == {"train": cut, "validation": cut}
     task = told(tmp_path, tokenizer, Classification, rows, rows, max_length=22)
-    assert task.facts.truncation == {}, "as many as there is room"
+    assert task.facts.truncation == {}, "there is room for them"

@@ -103,9 +103,7 @@ def test_the_report_keeps_it_and_the_page_shows_it(folder, tmp_path):
 
 def test_several_tasks_are_told_apart(folder):
     save_data(folder, "other", NAMES)
-    parts = {
-        name: {"name": "classification", "data": str(folder / name), "text": "text"} for name in ("data", "other")
-    }
+    parts = {name: {"name": "classification", "data": str(folder / name), "text": "text"} for name in ("data", "other")}
     save_fitted(folder / "joint", ["other/negative", "other/positive", "data/negative", "data/positive"], [2, 3])
     made, task = planned(folder, "joint", task={"name": "multi_task", "tasks": parts, "batch_size": 8})
     text = table(made)
