@@ -80,6 +80,8 @@ class Family:
     """The table of positions in the base model; empty where there is none."""
     after_padding: bool = False
     """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
+    head_size: str = ""
+    """The key of the config that may hold the size of a head; empty where it is always the hidden size by the heads."""
 
 
 def _bert(prefix: str = "attention") -> Stack:
@@ -180,7 +182,10 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
     "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", positions="wpe"),
-    "llama": Family({"decoder": _LLAMA}, positions=""),
+    **dict.fromkeys(
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        Family({"decoder": _LLAMA}, positions="", head_size="head_dim"),
+    ),
     "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs", positions=""),
     RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
 }
@@ -246,6 +251,15 @@ def intermediate_size(config: PretrainedConfig) -> int:
 def width(config: PretrainedConfig, layer: int) -> int:
     """The width of the states of a layer; 0 is the input of the first block."""
     return config.hidden_size if layer else getattr(config, family(config).width)
+
+
+def fix_head_size(config: PretrainedConfig) -> None:
+    """Write the size of a head into a config that leaves it to the hidden size, where its family reads one: then it
+    stays as it is, whatever the hidden size and the number of heads become.
+    """
+    key = family(config).head_size
+    if key and getattr(config, key, None) is None:
+        setattr(config, key, config.hidden_size // config.num_attention_heads)
 
 
 def is_causal(config: PretrainedConfig, stack: str | None = None) -> bool:

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from students.compact import become_compact
 from students.factored import ranks
-from students.families import family, intermediate_size, is_compact
+from students.families import family, fix_head_size, intermediate_size, is_compact
 from students.inherit import head_shape
 from students.resized import sizes
 
@@ -20,7 +20,8 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
     """
     config, ours = model.config, is_compact(model.config)
     if not ours and (plain := _plain(model, built)):
-        for key in (family(config).intermediate, "num_attention_heads", "num_key_value_heads"):
+        facts = family(config)
+        for key in filter(None, (facts.intermediate, facts.head_size, "num_attention_heads", "num_key_value_heads")):
             if getattr(config, key, None) != getattr(plain, key, None):
                 setattr(config, key, getattr(plain, key))
         return
@@ -33,6 +34,7 @@ def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedCo
     """The stock config of a model of this very shape, if there is one."""
     blocks = [block for stack in sizes(model).values() for block in stack]
     config, facts = copy.deepcopy(model.config), family(model.config)
+    fix_head_size(config)
     # Without neurons a stock GPT-2 can be made, and cannot run.
     if any(block != blocks[0] for block in blocks) or 0 in blocks[0].values():
         return None

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families import depth, family, intermediate_size, is_compact, is_recurrent
 from students.inherit import head_shape, inherit, repeats
+from students.layer_lists import take_layers
 from students.layers import evenly
 from students.places import check_places, set_places
 from students.student import Student, check_dropout, set_dropout, set_task, take_generation, warn_fresh
@@ -116,11 +117,7 @@ class Transformer(Student):
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
-        for name, stack in facts.stacks.items():
-            count = self.layers or depth(teacher, name)
-            if isinstance(self.teacher_layers, list):
-                count = len(self.teacher_layers)
-            setattr(config, stack.depth, count)
+        take_layers(config, self._taken(teacher))
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_width(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
