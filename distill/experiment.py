@@ -17,7 +17,7 @@ from distill.tasks import MultiTask, Task
 from distill.tasks.vocabulary import VocabularyTask
 from distill.teacher import Teacher
 from losses import Loss
-from prune_schedules import Pruner
+from prune_schedules import Keep, Pruner
 from prune_schedules.schedule import Schedule
 from quant_aware.packed import FILE
 from quant_aware.product import Product
@@ -76,7 +76,7 @@ class Experiment:
         replace: the probability that a block of the student runs in training, and not those of the teacher for which it
             stands; of several teachers the first.
         losses: the terms of the loss by name.
-        prune: one pruner, or several by name.
+        prune: one pruner, or several by name; ``keep`` keeps at zero what is zero in a sparse student (``kind: Keep``).
         quantize: quantization-aware training.
         export: write student.onnx (with ``quantize`` it is written anyhow).
         vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
@@ -94,7 +94,7 @@ class Experiment:
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]
-    prune: Pruner | dict[str, Pruner] | None = None
+    prune: Literal["keep"] | Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
     export: Literal["onnx"] | None = None
     vocabulary: Literal["seen"] | None = None
@@ -106,6 +106,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
+        if self.prune == "keep":
+            self.prune = Keep()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         self._check_teachers()

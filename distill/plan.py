@@ -12,6 +12,7 @@ from distill.batches import LengthGrouped
 from distill.config import Config
 from distill.experiment import Experiment
 from distill.preflight import Preflight, preflight
+from distill.student_check import check_student
 from distill.timeline import entries, table
 from distill.trainer import make_trainer, time_of
 from prune_schedules.schedule import Timeline
@@ -31,7 +32,8 @@ class Plan:
     def text(self, name: str) -> str:
         """What the terminal shows before the first step of the run ``name``: what was read, and what happens when."""
         lines = "".join(f"\n  {line}" for line in self.preflight.lines())
-        return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}"
+        warnings = "".join(f"\nwarning: {line}" for line in [*self.preflight.warnings, *self.parts.warnings])
+        return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}{warnings}"
 
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
@@ -54,4 +56,6 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
                 raise ValueError(f"batch_size: of {task.batch_size} rows, {name} {why}; it is at least {2 * world}")
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
+    if begins:
+        parts.warnings.extend(check_student(config, parts, timeline))
     return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))

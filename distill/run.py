@@ -38,6 +38,8 @@ from distill.stop import Stop
 from distill.teacher import FrozenTeacher
 from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
+from prune_schedules.keep import filled
+from students.weights import nonzeros
 
 
 def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
@@ -100,6 +102,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
         experiment.seed,
     )
     whole = {name: weight.numel() for name, weight in matrices(parts.student).items()}
+    begun = nonzeros(parts.student)
     start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
@@ -148,6 +151,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
             *best.warnings,
             *early(experiment, timeline),
             *doubts(models, exports, deployed),
+            *filled(begun, nonzeros(deployed.model)),
         ],
         notes=notes + deployed.also,
         preflight=planned.preflight.to_json(),

@@ -1,4 +1,4 @@
-"""Lists of a config that hold an entry for each block: which they are, and how they follow the blocks that are taken."""
+"""Lists of a config with an entry for each block: which they are, and how they follow the blocks that are taken."""
 
 from typing import Any
 

@@ -56,7 +56,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
 
 
 def _check_lists(own: PretrainedConfig, other: PretrainedConfig, stack: str, ends: list[int]) -> None:
-    """Raise ValueError if the blocks of a group are of other kinds than the one for which they stand: they get its mask."""
+    """Raise ValueError if the blocks of a group are of other kinds than that whose place they take and whose mask."""
     ours, theirs = layer_lists(own, stack), layer_lists(other, stack)
     for key in ours.keys() & theirs.keys():
         for number, (kind, (a, b)) in enumerate(zip(ours[key], pairwise(ends), strict=True), start=1):

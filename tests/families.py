@@ -99,7 +99,7 @@ def tiny_config(
     }
     window = {"sliding_window": 4} if model_type in WINDOWED else {}
     if window and model_type != "mistral":
-        window |= {"use_sliding_window": True} if model_type.startswith("qwen") else {"use_bidirectional_attention": False}
+        window["use_sliding_window"] = True  # which the Qwens ask for
         window["layer_types"] = (["sliding_attention", "full_attention"] * layers)[:layers]
     sizes |= dict.fromkeys(LLAMAS, sizes["llama"] | window)
     if model_type in ("qwen3", "gemma", "gemma2", "gemma3_text"):  # of the others it is the hidden size by the heads
