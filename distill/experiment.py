@@ -79,6 +79,7 @@ class Experiment:
         prune: one pruner, or several by name; ``keep`` keeps at zero what is zero in a sparse student (``kind: Keep``).
         quantize: quantization-aware training.
         export: write student.onnx (with ``quantize`` it is written anyhow).
+        save_dtype: the precision in which the student is saved, and judged; it is trained in that of ``trainer``.
         vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
             what they stood for is spelled in smaller pieces.
         optimizer: AdamW and its learning rate.
@@ -97,6 +98,7 @@ class Experiment:
     prune: Literal["keep"] | Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
     export: Literal["onnx"] | None = None
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     vocabulary: Literal["seen"] | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
@@ -128,6 +130,9 @@ class Experiment:
         if self.vocabulary and isinstance(self.task, VocabularyTask):
             why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
             raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
+        if self.save_dtype != "float32" and (self.quantize or self.export):
+            other = "quantize" if self.quantize else "export"
+            raise ValueError(f"save_dtype: the file of {other} is made of float32 weights; leave one of them out")
         if self.quantize:
             self._check_quantize(self.quantize)
         if not 0 <= self.seed < 2**32:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
+import torch
+
 from distill.assemble import Parts
 from distill.config import Config
 from distill.experiment import Experiment
@@ -27,6 +31,8 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
     batch, head = next(order), experiment.task.head
     with config.blame("student"):
         round_trip(student, parts.tokenizer, batch, head)
+        if experiment.save_dtype != "float32":
+            round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
     begun, pruners = zeros(student), experiment.pruners()
     if begun >= SPARSE and not pruners:
         found.append(f"{begun:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them")
