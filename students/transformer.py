@@ -83,8 +83,8 @@ class Transformer(Student):
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
         if hidden % heads and teacher.hidden_size % teacher.num_attention_heads == 0:
             raise ValueError(f"heads: {heads} heads do not divide a hidden size of {hidden}")
-        shared = head_shape(teacher)[1]
-        if heads % shared:
+        groups, shared, _ = head_shape(teacher)
+        if groups > 1 and heads % shared:
             raise ValueError(f"heads: {heads} is no multiple of {shared}, the heads that share a key")
         if self.weights == "teacher":
             self._check_blocks(teacher)
@@ -121,8 +121,9 @@ class Transformer(Student):
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_width(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
+        groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
-            config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
+            config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
         if self.positions:
             set_places(config, self.positions)
         config.dtype = torch.float32
