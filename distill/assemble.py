@@ -149,7 +149,7 @@ def _teachers(
                 check_decoder_start(model.config, repr(teacher.model))
                 check_limits(model, repr(teacher.model), rows, tokenizer)
                 outputs[name] = align_outputs(model, part)
-            found[name] = FrozenTeacher(model)
+            found[name] = FrozenTeacher(model, teacher.stored())
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -107,6 +108,9 @@ def deploy(
         cut_vocabulary(student, vocabulary.keep)
         parity["vocabulary"] = difference(trained, torch_predict(student)(fixed))
         also = [told(vocabulary, batches, own, (size, student.num_parameters()), uncut)]
+    if experiment.save_dtype != "float32":
+        student.to(getattr(torch, experiment.save_dtype))
+        parity["saved"] = difference(trained, torch_predict(student)(fixed))
     found = judged(experiment.task, torch_predict(student), own)
     if quantize:
         quantize.detach_inputs()

@@ -17,7 +17,7 @@ from distill.tasks import MultiTask, Task
 from distill.tasks.vocabulary import VocabularyTask
 from distill.teacher import Teacher
 from losses import Loss
-from prune_schedules import Pruner
+from prune_schedules import Keep, Pruner
 from prune_schedules.schedule import Schedule
 from quant_aware.packed import FILE
 from quant_aware.product import Product
@@ -76,9 +76,10 @@ class Experiment:
         replace: the probability that a block of the student runs in training, and not those of the teacher for which it
             stands; of several teachers the first.
         losses: the terms of the loss by name.
-        prune: one pruner, or several by name.
+        prune: one pruner, or several by name; ``keep`` keeps at zero what is zero in a sparse student (``kind: Keep``).
         quantize: quantization-aware training.
         export: write student.onnx (with ``quantize`` it is written anyhow).
+        save_dtype: the precision in which the student is saved, and judged; it is trained in that of ``trainer``.
         vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
             what they stood for is spelled in smaller pieces.
         optimizer: AdamW and its learning rate.
@@ -94,9 +95,10 @@ class Experiment:
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]
-    prune: Pruner | dict[str, Pruner] | None = None
+    prune: Literal["keep"] | Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
     export: Literal["onnx"] | None = None
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     vocabulary: Literal["seen"] | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
+        if self.prune == "keep":
+            self.prune = Keep()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         self._check_teachers()
@@ -126,6 +130,9 @@ class Experiment:
         if self.vocabulary and isinstance(self.task, VocabularyTask):
             why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
             raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
+        if self.save_dtype != "float32" and (self.quantize or self.export):
+            other = "quantize" if self.quantize else "export"
+            raise ValueError(f"save_dtype: the file of {other} is made of float32 weights; leave one of them out")
         if self.quantize:
             self._check_quantize(self.quantize)
         if not 0 <= self.seed < 2**32:

@@ -22,6 +22,7 @@ from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teacher import FrozenTeacher, Teacher
 from distill.vocabulary import respelled
+from students.stored import Stored
 from students.vocabulary import Vocabulary
 
 
@@ -93,17 +94,17 @@ def measure(
         name: deployed.judged if name == "student" else judged(task, run, read[name].batches)
         for name, run in runners.items()
     }
-    models = {}
+    held, models = _stored(teachers), {}
     for name, model in torch_models.items():
         parameters, nonzero = sizes(model)
         models[name] = Measured(
             found[name].metrics,
             parameters,
             nonzero,
-            parameters * model.dtype.itemsize,
+            round(parameters * (held[name].bytes_each if name in held else model.dtype.itemsize)),
             flops(model, samples["batch_1"][name]),
             {key: times[key][name] for key in samples},
-            precision=str(model.dtype).removeprefix("torch."),
+            precision=held[name].precision if name in held else str(model.dtype).removeprefix("torch."),
         )
     if not deployed.export:
         return models, [], found
@@ -121,6 +122,17 @@ def measure(
         )
         models["student in torch"] = folded
     return models, [export], found
+
+
+def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
+    """How the files of the teachers hold them, by the name in the report; of several the average over their numbers."""
+    if not teachers:
+        return {}
+    counts = [teacher.model.num_parameters() for teacher in teachers.values()]
+    held = [teacher.stored for teacher in teachers.values()]
+    each = sum(n * stored.bytes_each for n, stored in zip(counts, held, strict=True)) / sum(counts)
+    named = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
+    return named | {"teacher": Stored(", ".join(dict.fromkeys(stored.precision for stored in held)), each)}
 
 
 def _teachers(

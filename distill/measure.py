@@ -27,6 +27,7 @@ class Measured:
     parameters: int
     nonzero_parameters: int
     bytes: int
+    """Of the file that people have, in the precision in which it is stored."""
     flops_per_example: int
     latency_ms: dict[str, float] = field(default_factory=dict)
     runtime: str = "torch"

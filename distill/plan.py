@@ -12,6 +12,7 @@ from distill.batches import LengthGrouped
 from distill.config import Config
 from distill.experiment import Experiment
 from distill.preflight import Preflight, preflight
+from distill.student_check import check_student
 from distill.teacher_check import check_cache
 from distill.timeline import entries, table
 from distill.trainer import make_trainer, time_of
@@ -57,4 +58,6 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
     parts.warnings += check_cache(config, parts.teachers, timeline)
+    if begins:
+        parts.warnings += check_student(config, parts, timeline)
     return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))

@@ -41,14 +41,15 @@ class Preflight:
     @property
     def warnings(self) -> list[str]:
         """What may be a mistake."""
-        found = [_of(task, warning) for task, facts in self.data.items() for warning in facts.warnings]
-        found += [
+        return [_of(task, warning) for task, facts in self.data.items() for warning in facts.warnings] + self._useless()
+
+    def _useless(self) -> list[str]:
+        return [
             f"{name} is no better than what needs no model: {score.text()}"
             for name, some in self.scores.items()
             for score in some
             if score.useless
         ]
-        return found
 
     def lines(self) -> list[str]:
         """The table, one fact a line."""
@@ -57,7 +58,7 @@ class Preflight:
         found += [f"outputs of {name}: {_pairs(outputs)}" for name, outputs in self.outputs.items()]
         for name, some in self.scores.items():
             found += [f"{name}: {score.text()}" for score in some]
-        return found + self.notes
+        return found + self.notes + [f"warning: {warning}" for warning in self._useless()]
 
     def to_json(self) -> dict:
         """The data of ``preflight`` in report.json."""

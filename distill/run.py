@@ -41,6 +41,8 @@ from distill.teacher import FrozenTeacher
 from distill.teacher_check import check_outputs
 from distill.timeline import early
 from distill.trainer import make_callbacks, make_loggers
+from prune_schedules.keep import filled
+from students.weights import nonzeros
 
 
 def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
@@ -103,6 +105,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
         experiment.seed,
     )
     whole = {name: weight.numel() for name, weight in matrices(parts.student).items()}
+    begun = nonzeros(parts.student)
     start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
@@ -166,6 +169,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
             *best.warnings,
             *early(experiment, timeline),
             *warned,
+            *filled(begun, nonzeros(deployed.model)),
         ],
         notes=notes + deployed.also,
         preflight=planned.preflight.to_json(),

@@ -1,4 +1,4 @@
-"""The teacher: frozen, in eval mode, in float32, and no part of the module that is trained."""
+"""The teacher: frozen, in eval mode, run in float32, and no part of the module that is trained."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from distill.finite import check_weights
 from students.adapters import load_config, load_model
+from students.stored import Stored, stored
 from students.student import resolve
 from students.trace import Recorder, Signals, Trace
 
@@ -40,6 +41,10 @@ class Teacher:
         """Its config, without its weights."""
         return load_config(resolve(self.model))
 
+    def stored(self) -> Stored:
+        """The precision of its files, by which it is counted."""
+        return stored(resolve(self.model))
+
     def load(self, head: type) -> PreTrainedModel:
         """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
 
@@ -57,10 +62,15 @@ class FrozenTeacher:
     """Runs a model without gradients, only as far as the signals ask.
 
     Not a ``Module``: so it is outside state dicts, optimizers, gradient norms and DDP buckets, whatever holds it.
+
+    Args:
+        model: in the precision in which it runs.
+        stored: how its files hold it; in float32 if not given.
     """
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, stored: Stored | None = None):
         self.model = model.eval().requires_grad_(False)
+        self.stored = stored or Stored("float32", 4)
         self.recorder = Recorder(model)
 
     def to(self, device: torch.device) -> None:

@@ -28,13 +28,13 @@ from distill.peer import Peer
 from distill.sharded import Sharded
 from distill.stop import Stop
 from distill.timeline import settled
-from prune_schedules import L0, Fisher, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
+from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.shapes import Shape
 from quant_aware.aware import QuantizeAware
 from students.replace import Replace
 
-_IN_SHARDS = (L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
+_IN_SHARDS = (L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
 """The pruners that have been tried on models in shards."""
 
 

@@ -2,6 +2,7 @@
 
 from prune_schedules.cut import CutReport, cut
 from prune_schedules.gates import Fisher, Movement, Taylor
+from prune_schedules.keep import Keep
 from prune_schedules.l0 import L0
 from prune_schedules.magnitude import Magnitude, Random
 from prune_schedules.prune import Prune
@@ -13,6 +14,7 @@ __all__ = [
     "L0",
     "CutReport",
     "Fisher",
+    "Keep",
     "Magnitude",
     "Movement",
     "Prune",

@@ -6,10 +6,13 @@ So an adapter's folder is a name of a model like any other, for teachers and for
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from students.weights import SPARSE, zeros
 
 FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -65,8 +68,14 @@ def load_model(
         return model, missing
     from peft import PeftModel  # half a second, and few need it
 
-    saved = _saved(source)
+    saved, begun = _saved(source), zeros(model)
     merged = PeftModel.from_pretrained(model, source).merge_and_unload()
+    if begun >= SPARSE and begun - zeros(merged) >= SPARSE / 2:
+        warnings.warn(
+            f"{begun:.1%} of the weights of {base} are zero, and {zeros(merged):.1%} once the adapter in {source} is "
+            "merged: adapters fill zeros",
+            stacklevel=2,
+        )
     # PEFT has frozen the base, and a student is trained whole.
     return merged.requires_grad_(True), [name for name in missing if name not in saved]
 

@@ -5,7 +5,7 @@ The only place of the project that names a family. To add one, add one entry to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -37,6 +37,11 @@ class AttentionParts:
     """Attributes of the module that hold heads times head size."""
     split: str = ""
     """Attribute of the module that holds the size, or sizes, into which it splits what a fused projection gives."""
+    sharing: str = ""
+    """Attribute of the module that holds how many query heads share a key, where they do."""
+    zero_bias: tuple[str, int] | None = None
+    """The argument by which blocks hand on a bias that is zero here and made for all, and its place in what the module
+    returns."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Family:
     intermediate: str = "intermediate_size"
     """The key of the config that holds the number of feed-forward units."""
     biased_scores: bool = False
-    """Whether a position bias, shared by the layers, is added to the scores: heads cannot be cut then."""
+    """Whether a position bias, shared by the layers, is added to the scores of self-attention: its heads cannot be cut
+    then."""
     scaled: str = ""
     """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
     width: str = "hidden_size"
@@ -80,6 +86,8 @@ class Family:
     """The table of positions in the base model; empty where there is none."""
     after_padding: bool = False
     """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
+    head_size: str = ""
+    """The key of the config that may hold the size of a head; empty where it is always the hidden size by the heads."""
 
 
 def _bert(prefix: str = "attention") -> Stack:
@@ -144,11 +152,19 @@ _GPT2 = Stack(
 )
 _LLAMA = Stack(
     "layers",
-    {"self": _plain("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ())},
+    {
+        "self": replace(
+            _plain("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ()),
+            sharing="num_key_value_groups",
+        )
+    },
     FeedForwardParts(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
 )
 _T5_SELF = _plain("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
-_T5_CROSS = _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
+_T5_CROSS = replace(
+    _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",)),
+    zero_bias=("position_bias", 1),
+)
 _T5_INNER = ("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1")
 _T5 = {
     "encoder": Stack(
@@ -180,7 +196,10 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
     "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", positions="wpe"),
-    "llama": Family({"decoder": _LLAMA}, positions=""),
+    **dict.fromkeys(
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        Family({"decoder": _LLAMA}, positions="", head_size="head_dim"),
+    ),
     "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs", positions=""),
     RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
 }
@@ -246,6 +265,15 @@ def intermediate_size(config: PretrainedConfig) -> int:
 def width(config: PretrainedConfig, layer: int) -> int:
     """The width of the states of a layer; 0 is the input of the first block."""
     return config.hidden_size if layer else getattr(config, family(config).width)
+
+
+def fix_head_size(config: PretrainedConfig) -> None:
+    """Write the size of a head into a config that leaves it to the hidden size, where its family reads one: then it
+    stays as it is, whatever the hidden size and the number of heads become.
+    """
+    key = family(config).head_size
+    if key and getattr(config, key, None) is None:
+        setattr(config, key, config.hidden_size // config.num_attention_heads)
 
 
 def is_causal(config: PretrainedConfig, stack: str | None = None) -> bool:

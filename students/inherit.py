@@ -57,9 +57,10 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     keeps its leading part.
     """
     names = {id(module): name for name, module in teacher.named_modules()}
-    (_, _, width), (groups, _, kept_width) = head_shape(teacher.config), head_shape(student)
+    (before, _, width), (groups, _, kept_width) = head_shape(teacher.config), head_shape(student)
+    count = student.num_attention_heads if before == 1 else groups  # where all share a key, each query head is a unit
     choices = [(units, intermediate_size(student), 1, 1) for units in neurons(teacher)]
-    choices += [(units, groups, width, kept_width) for units in heads(teacher)]
+    choices += [(units, count, width, kept_width) for units in heads(teacher)]
     entries: dict[tuple[str, int], Tensor] = {}
     for units, count, before, after in choices:
         held = [part.rows(getattr(part.module, part.name), units.count) for part in units.slices]

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from students.compact import become_compact
 from students.factored import ranks
-from students.families import family, intermediate_size, is_compact
+from students.families import family, fix_head_size, intermediate_size, is_compact
 from students.inherit import head_shape
 from students.resized import sizes
 
@@ -20,7 +20,8 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
     """
     config, ours = model.config, is_compact(model.config)
     if not ours and (plain := _plain(model, built)):
-        for key in (family(config).intermediate, "num_attention_heads", "num_key_value_heads"):
+        facts = family(config)
+        for key in filter(None, (facts.intermediate, facts.head_size, "num_attention_heads", "num_key_value_heads")):
             if getattr(config, key, None) != getattr(plain, key, None):
                 setattr(config, key, getattr(plain, key))
         return
@@ -31,8 +32,11 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
 
 def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedConfig | None:
     """The stock config of a model of this very shape, if there is one."""
-    blocks = [block for stack in sizes(model).values() for block in stack]
+    blocks = [dict(block) for stack in sizes(model).values() for block in stack]
+    if any(block.pop("cross_heads", block["heads"]) != block["heads"] for block in blocks):
+        return None
     config, facts = copy.deepcopy(model.config), family(model.config)
+    fix_head_size(config)
     # Without neurons a stock GPT-2 can be made, and cannot run.
     if any(block != blocks[0] for block in blocks) or 0 in blocks[0].values():
         return None
@@ -40,13 +44,17 @@ def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedCo
         return None
     if intermediate_size(config) != blocks[0]["intermediate"]:
         setattr(config, facts.intermediate, blocks[0]["intermediate"])
-    config.num_attention_heads = blocks[0]["heads"] * head_shape(config)[1]
-    if getattr(config, "num_key_value_heads", None):
-        config.num_key_value_heads = blocks[0]["heads"]
+    groups, shared, _ = head_shape(config)
+    if groups == 1 < shared:
+        config.num_attention_heads = blocks[0]["heads"]
+    else:
+        config.num_attention_heads = blocks[0]["heads"] * shared
+        if getattr(config, "num_key_value_heads", None):
+            config.num_key_value_heads = blocks[0]["heads"]
     try:
         with torch.device("meta"):
             stock = type(model)(type(config).from_dict(config.to_dict()))
     except (ValueError, StrictDataclassError):  # the heads do not divide the hidden size
         return None
     shapes = [{name: p.shape for name, p in each.named_parameters()} for each in (model, stock)]
-    return config if shapes[0] == shapes[1] and sizes(model) == sizes(stock) else None
+    return config if shapes[0] == shapes[1] and sizes(model) == sizes(stock, has_one_key=groups == 1 < shared) else None

@@ -12,10 +12,11 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from prune_schedules.schedule import Schedule
 from students.families import COMPACT, blocks, family, is_recurrent
+from students.layer_lists import layer_lists
 from students.layers import evenly
 
 
@@ -49,8 +50,21 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         if len(mine) > len(replaced):
             raise ValueError(f"the student has {len(mine)} blocks, and the teacher only {len(replaced)}")
         ends = [evenly(i, len(mine), len(replaced)) for i in range(len(mine) + 1)]
+        _check_lists(own, other, stack, ends)
         found += [(block, replaced[a:b]) for block, (a, b) in zip(mine, pairwise(ends), strict=True)]
     return found
+
+
+def _check_lists(own: PretrainedConfig, other: PretrainedConfig, stack: str, ends: list[int]) -> None:
+    """Raise ValueError if the blocks of a group are of other kinds than that whose place they take and whose mask."""
+    ours, theirs = layer_lists(own, stack), layer_lists(other, stack)
+    for key in ours.keys() & theirs.keys():
+        for number, (kind, (a, b)) in enumerate(zip(ours[key], pairwise(ends), strict=True), start=1):
+            if any(each != kind for each in theirs[key][a:b]):
+                raise ValueError(
+                    f"block {number} of the student has {key} {kind}, the teacher's blocks {a + 1} to {b}, in whose "
+                    f"place it would stand, {', '.join(map(str, theirs[key][a:b]))}"
+                )
 
 
 def drawn(count: int, probability: float, seed: int, step: int) -> list[bool]:

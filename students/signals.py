@@ -139,9 +139,10 @@ def _headless(config: PretrainedConfig) -> set[Site]:
     found = set()
     for stack, blocks in (getattr(config, "sizes", None) or {}).items():
         count = depth(config, stack)
-        # as in ``families.blocks``: a block that runs several times stands there once
-        heads = [blocks[i * len(blocks) // count]["heads"] for i in range(count)]
-        found |= {(stack, layer) for layer, left in enumerate(heads, start=1) if left == 0}
+        for site, key in ((stack, "heads"), ("cross", "cross_heads")):
+            # as in ``families.blocks``: a block that runs several times stands there once
+            heads = [blocks[i * len(blocks) // count].get(key) for i in range(count)]
+            found |= {(site, layer) for layer, left in enumerate(heads, start=1) if left == 0}
     return found
 
 

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families import depth, family, intermediate_size, is_compact, is_recurrent
 from students.inherit import head_shape, inherit, repeats
+from students.layer_lists import take_layers
 from students.layers import evenly
 from students.places import check_places, set_places
 from students.student import Student, check_dropout, set_dropout, set_task, take_generation, warn_fresh
@@ -82,8 +83,8 @@ class Transformer(Student):
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
         if hidden % heads and teacher.hidden_size % teacher.num_attention_heads == 0:
             raise ValueError(f"heads: {heads} heads do not divide a hidden size of {hidden}")
-        shared = head_shape(teacher)[1]
-        if heads % shared:
+        groups, shared, _ = head_shape(teacher)
+        if groups > 1 and heads % shared:
             raise ValueError(f"heads: {heads} is no multiple of {shared}, the heads that share a key")
         if self.weights == "teacher":
             self._check_blocks(teacher)
@@ -116,16 +117,13 @@ class Transformer(Student):
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
-        for name, stack in facts.stacks.items():
-            count = self.layers or depth(teacher, name)
-            if isinstance(self.teacher_layers, list):
-                count = len(self.teacher_layers)
-            setattr(config, stack.depth, count)
+        take_layers(config, self._taken(teacher))
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_width(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
+        groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
-            config.num_key_value_heads = config.num_attention_heads // head_shape(teacher)[1]
+            config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
         if self.positions:
             set_places(config, self.positions)
         config.dtype = torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class Units:
     """The ``count`` neurons of a feed-forward, or heads of an attention, and all slices that belong to them.
 
     Those are its rows and biases in the layers that make it and, last, its columns in the layer that reads it.
-    Where query heads share a key and value head, the group of them is one unit.
+    Where query heads share a key and value head, the group of them is one unit; where all share one, each query head.
     """
 
     name: str
@@ -46,6 +47,10 @@ class Units:
     """How many of the slices, the last ones, send on what a unit makes."""
     others: tuple[Units, ...] = ()
     """The same units as further blocks have them, which run the same layers."""
+    common: tuple[Slice, ...] = ()
+    """What belongs to all of them together, as the one key and value of query heads; it goes with the last."""
+    zero_bias: tuple[str, int] | None = None
+    """As in ``AttentionParts``: of a module that has lost heads it is its own."""
 
     @property
     def sending(self) -> tuple[Slice, ...]:
@@ -64,6 +69,9 @@ class Units:
             everything = torch.ones(length, dtype=torch.bool, device="cpu")
             _, stay = found.setdefault((part.module, part.name), (part.axis, everything))
             stay[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
+        for part in self.common:
+            length = latent(part.module, part.name).shape[part.axis]
+            found[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
         return found
 
 
@@ -87,26 +95,35 @@ def neurons(model: PreTrainedModel) -> list[Units]:
     return _once(found)
 
 
-def heads(model: PreTrainedModel) -> list[Units]:
-    """The heads of every attention, named as in ``encoder.0.self``."""
+def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units]:
+    """The heads of every attention, named as in ``encoder.0.self``; ``has_one_key`` is whether all query heads share
+    a key, as the config says if it is not given.
+    """
     found = []
+    if has_one_key is None:
+        has_one_key = getattr(model.config, "num_key_value_heads", None) == 1
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(stacks(model)[name]):
             for kind, parts in stack.attention.items():
                 owner, output = block.get_submodule(parts.module), reader(block.get_submodule(parts.output))
                 size = getattr(owner, parts.size)
                 count = _width(block, parts.value) // size
-                slices = [
-                    part
-                    for projection in (parts.query, parts.key, parts.value)
-                    for part in _projected(block, projection, count)
-                ]
+                queries, common, projections = _width(block, parts.query) // size, [], (parts.query,)
+                if has_one_key and parts.sharing and count:  # one group of all: its queries go one by one
+                    count = queries
+                    common = [part for other in (parts.key, parts.value) for part in _projected(block, other, 1)]
+                else:
+                    projections += (parts.key, parts.value)
+                slices = [part for projection in projections for part in _projected(block, projection, count)]
                 axis = inner_axis(output)
                 slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
                 if parts.split:
                     attributes[parts.split] = (size,) * parts.query.parts
-                found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner))
+                if common:
+                    attributes[parts.sharing] = 1
+                more = {"common": tuple(common), "zero_bias": parts.zero_bias}
+                found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **more))
     return _once(found)
 
 
@@ -135,10 +152,11 @@ def branches(model: PreTrainedModel) -> list[Units]:
     for units in neurons(model) + heads(model):
         last = wholes[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
+        slices[:0] = units.common
         if latent(last, "bias") is not None:
             slices.insert(-1, Slice(last, "bias", 0, len(latent(last, "bias"))))
         if units.count:
-            sent_by = len(slices) - len(units.slices) + 1
+            sent_by = len(slices) - len(units.slices) - len(units.common) + 1
             found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))
     return found
 
@@ -185,4 +203,22 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
             replaced.keep_heads(keep)
         for key, each in units.attributes.items():
             setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
+        if units.zero_bias and count < units.count:
+            make_bias_own(owner, *units.zero_bias)
     return changed
+
+
+def make_bias_own(owner: nn.Module, argument: str, place: int) -> None:
+    """Let an attention with fewer heads than others take no bias of theirs, nor hand its own on: each makes zeros."""
+    if not getattr(owner, "makes_bias", False):
+        owner.makes_bias = True
+        owner.register_forward_pre_hook(partial(_take_none, argument), with_kwargs=True)
+        owner.register_forward_hook(partial(_give_none, place))
+
+
+def _take_none(argument: str, owner: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    return args, kwargs | {argument: None}
+
+
+def _give_none(place: int, owner: nn.Module, args: tuple, output: tuple) -> tuple:
+    return (*output[:place], None, *output[place + 1 :])

@@ -15,6 +15,8 @@ from students.families import Stack, blocks, family
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 LINEAR = (nn.Linear, Conv1D)
 Kind = TypeVar("Kind", bound=nn.Module)
+SPARSE = 0.05
+"""From this share of zeros on a model counts as sparse; rounding to eight bits leaves one or two hundredths."""
 
 
 def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -226,3 +228,15 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
         module.normalized_shape = tuple(latent(module).shape)
     if isinstance(module, LINEAR) and latent(module).shape[1 - out_axis(module)] == 0:
         make_constant(module)
+
+
+def nonzeros(model: PreTrainedModel) -> tuple[int, int]:
+    """How many entries of a model's matrices are not zero, and how many there are; tied ones once."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    return sum(int(torch.count_nonzero(p)) for p in matrices), sum(p.numel() for p in matrices)
+
+
+def zeros(model: PreTrainedModel) -> float:
+    """The share of the entries of a model's matrices that are zero."""
+    there, total = nonzeros(model)
+    return 1 - there / max(total, 1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.factored import components
+from students.families import fix_head_size
 from students.units import Slice, Units, heads, neurons, shrink
 from students.weights import LINEAR, latent, out_axis
 
@@ -61,8 +62,9 @@ def _wider(model: PreTrainedModel) -> PreTrainedModel:
 
 def set_width(config: PretrainedConfig, size: int) -> None:
     """Write another hidden size into a config; embeddings of the same size follow (of ELECTRA, that has no projection
-    between the two then).
+    between the two then), and heads keep their size where the config can say it.
     """
+    fix_head_size(config)
     if getattr(config, "embedding_size", None) == config.hidden_size:
         config.embedding_size = size
     config.hidden_size = size

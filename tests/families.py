@@ -18,6 +18,10 @@ from students.trace import Signals
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]
+LLAMAS = ("mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+"""Families whose blocks have the parts of a Llama's, with windows, norms and scales of their own."""
+WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+"""Those of them with windows, of 4 tokens; but for Mistral, in every other block."""
 PAD, EOS = {"roberta": 1}, {"t5": 1}
 
 Head = Literal["classification", "language"]
@@ -93,6 +97,13 @@ def tiny_config(
             "decoder_start_token_id": 0,
         },
     }
+    window = {"sliding_window": 4} if model_type in WINDOWED else {}
+    if window and model_type != "mistral":
+        window["use_sliding_window"] = True  # which the Qwens ask for
+        window["layer_types"] = (["sliding_attention", "full_attention"] * layers)[:layers]
+    sizes |= dict.fromkeys(LLAMAS, sizes["llama"] | window)
+    if model_type in ("qwen3", "gemma", "gemma2", "gemma3_text"):  # of the others it is the hidden size by the heads
+        sizes[model_type] = sizes[model_type] | {"head_dim": hidden // heads}
     return AutoConfig.for_model(
         model_type,
         vocab_size=vocab,

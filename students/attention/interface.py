@@ -120,7 +120,7 @@ def own_mask(
         rest |= {"mask_function": mask_function, "attention_mask": attention_mask, "config": config}
         return sdpa_mask(q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset, **rest)
     if mask_function not in (causal_mask_function, bidirectional_mask_function):
-        raise ValueError("several texts in one row, or other masks of pairs, need full attention")
+        raise ValueError("several texts in one row, windows of its own, or other masks of pairs need full attention")
     if not torch.compiler.is_exporting() and kv_length != q_offset + q_length:
         raise ValueError("a cache of fixed size has places for tokens to come; generate with a growing one")
     return attention_mask

@@ -70,16 +70,10 @@ def test_equal_neurons_and_all_heads_stay_a_stock_model(name, tmp_path):
 def test_heads_that_share_a_position_bias_stay_and_are_listed():
     model = pruned("t5", {"heads": 0.5})
     report = cut(model)
-    assert set(report.skipped) == {
-        "encoder.0.self",
-        "encoder.1.self",
-        "decoder.0.self",
-        "decoder.0.cross",
-        "decoder.1.self",
-        "decoder.1.cross",
-    }
+    assert set(report.skipped) == {"encoder.0.self", "encoder.1.self", "decoder.0.self", "decoder.1.self"}
     assert report.skipped["encoder.0.self"].startswith("2 heads are zero but stay")
-    assert report.parameters[0] == report.parameters[1] and report.stock
+    # Those of cross-attention have none: half of four matrices of 32 by 32 in two blocks.
+    assert report.parameters[0] - report.parameters[1] == 2 * 4 * 32 * 16 and not report.stock
 
 
 def test_key_value_groups_go_with_their_query_heads():

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from distill import run
 from students.adapters import base_of, load_config, load_model, load_tokenizer
+from students.weights import zeros
 from tests.families import batch, tiny
 
 
@@ -61,6 +62,20 @@ def test_the_head_of_the_adapter_says_how_many_labels_there_are(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_an_adapter_that_fills_the_zeros_of_its_base_says_so(tmp_path):
+    base = tiny("bert")
+    with torch.no_grad():
+        for layer in base.bert.encoder.layer:
+            for module in (layer.attention.self.query, layer.attention.self.value, layer.output.dense):
+                module.weight[:, ::2] = 0
+    share = zeros(base)
+    adapt(base, tmp_path, "SEQ_CLS", ["query", "value"])
+    source = str(tmp_path / "adapter")
+    with pytest.warns(UserWarning, match=f"{share:.1%} of the weights of .*base are zero, and .*adapters fill zeros"):
+        model, _ = load_model(AutoModelForSequenceClassification, source, load_config(source))
+    assert share > 0.1 and zeros(model) == pytest.approx(share / 2, abs=0.02)
+
+
 def test_it_teaches_and_learns(tiny_run: Path, materials: Path, tmp_path: Path) -> None:
     source = materials / "teacher"
     base = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32)

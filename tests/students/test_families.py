@@ -8,9 +8,9 @@ from transformers.pytorch_utils import Conv1D
 
 from students.families import Projection, blocks, depth, family, find_stack, intermediate_size
 from students.trace import Recorder, Signals, inputs
-from tests.families import FAMILIES, batch, tiny, tiny_config
+from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
 
-STACKS = [(name, stack) for name in FAMILIES for stack in family(tiny_config(name)).stacks]
+STACKS = [(name, stack) for name in (*FAMILIES, *LLAMAS) for stack in family(tiny_config(name)).stacks]
 KINDS = [(name, stack, kind) for name, stack in STACKS for kind in find_stack(tiny_config(name), stack)[1].attention]
 
 
@@ -35,7 +35,7 @@ def test_attention_is_where_the_facts_say(name: str, stack: str, kind: str) -> N
         assert all(getattr(module, attribute) == 4 for attribute in parts.heads)
         assert all(getattr(module, attribute) == 32 for attribute in parts.width)
         for projection in (parts.query, parts.key, parts.value):
-            grouped = name == "llama" and projection is not parts.query
+            grouped = name in ("llama", *LLAMAS) and projection is not parts.query
             width = (16 if grouped else 32) * projection.parts
             assert sizes(block.get_submodule(projection.path)) == (32, width)
         assert sizes(block.get_submodule(parts.output)) == (32, 32)
@@ -48,7 +48,7 @@ def test_the_feed_forward_is_where_the_facts_say(name: str, stack: str) -> None:
     assert intermediate_size(model.config) == 64
     for block in blocks(model, stack):
         inner = modules(block, facts.inner)
-        assert len(inner) == (2 if name == "llama" else 1)
+        assert len(inner) == (2 if name in ("llama", *LLAMAS) else 1)
         assert all(sizes(layer) == (32, 64) for layer in inner)
         assert sizes(block.get_submodule(facts.outer)) == (64, 32)
 
@@ -102,7 +102,7 @@ def project(block: nn.Module, projection: Projection, states: torch.Tensor) -> t
     return block.get_submodule(projection.path)(states)[..., width].unflatten(-1, (-1, 8))
 
 
-@pytest.mark.parametrize(("name", "stack", "kind"), KINDS)
+@pytest.mark.parametrize(("name", "stack", "kind"), [each for each in KINDS if tiny(each[0])._supports_sdpa])
 def test_the_named_projections_make_the_recorded_attention(name: str, stack: str, kind: str) -> None:
     model, seen = tiny(name), []
     parts = find_stack(model.config, stack)[1].attention[kind]
@@ -122,13 +122,25 @@ def test_the_named_projections_make_the_recorded_attention(name: str, stack: str
             for projection, states in ((parts.query, queries), (parts.key, keys), (parts.value, keys))
         )
     torch.testing.assert_close(attention.value, v)
-    if name == "llama":  # its rotation keeps lengths, and does nothing at position 0
+    norms = dict(block.get_submodule(parts.module).named_children())
+    if "q_norm" in norms:
+        q, k = norms["q_norm"](q), norms["k_norm"](k)
+    if name in ("llama", *LLAMAS):  # its rotation keeps lengths, and does nothing at position 0
         for recorded, made in ((attention.query, q), (attention.key, k)):
             torch.testing.assert_close(recorded.norm(dim=-1), made.norm(dim=-1))
             torch.testing.assert_close(recorded[:, :, 0], made[:, :, 0])
     else:
         torch.testing.assert_close(attention.query, q)
         torch.testing.assert_close(attention.key, k)
+
+
+def test_a_family_whose_scores_are_bent_cannot_use_sdpa_and_says_so() -> None:
+    """Gemma 2 caps its scores, which SDPA cannot: it keeps its own attention, windows and all."""
+    model = tiny("gemma2")
+    recorder = Recorder(model)
+    assert model.config._attn_implementation == "eager"
+    with pytest.raises(ValueError, match="gemma2 cannot use SDPA"):
+        recorder.trace(batch("gemma2"), Signals(attention=frozenset({("decoder", 1)})))
 
 
 def test_an_unknown_family_and_an_unknown_stack_are_named() -> None:
