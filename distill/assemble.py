@@ -19,11 +19,11 @@ from distill.finite import check_weights
 from distill.first_batches import first_batches
 from distill.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.hub import loading
+from distill.loss_setup import set_losses_up
 from distill.peer import LearningPeer, Peer
 from distill.tasks import MultiTask
 from distill.teacher import FrozenTeacher
 from distill.vocabulary import shown
-from losses import Loss
 from students.adapters import load_config, load_tokenizer
 from students.replace import groups
 from students.student import resolve, set_task
@@ -81,7 +81,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     if experiment.vocabulary:
         with config.blame("vocabulary"):
             vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
-    _set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
+    set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     if (companion or experiment.until_passed()) and all(loss.teacher_needs for loss in experiment.losses.values()):
         why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
         raise config.error("losses", why)
@@ -200,16 +200,6 @@ def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
             experiment.quantize.find(student)
 
 
-def _set_losses_up(
-    config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]
-) -> None:
-    apart = config.value.taught_apart()
-    for name, loss in config.value.losses.items():
-        with config.blame(f"losses.{name}"):
-            for taught in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
-                loss.setup(student, taught)
-
-
 def _key(name: str, experiment: Experiment) -> str:
     """Where a teacher stands in the config."""
     return "teacher" if len(experiment.teachers()) == 1 else f"teacher.members.{name}"
@@ -249,33 +239,3 @@ def _check_tokenizers(
                 other = load_tokenizer(resolve(model))
             with model_at_fault():
                 check_spelling(experiment.task, rows, tokenizer, other)
-
-
-def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
-    """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs hears all."""
-    if not configs:
-        return [None]
-    if not hasattr(loss, "teacher"):
-        return list(configs.values())
-    if len(configs) == 1:
-        if loss.teacher:
-            raise ValueError(f"teacher: {loss.teacher!r} names one of several, and the run has a single one")
-        return list(configs.values())
-    if loss.teacher not in configs:
-        raise ValueError(f"teacher: the run has several; name one of {', '.join(configs)}")
-    return [configs[loss.teacher]]
-
-
-def _of_each_task(
-    loss: Loss, configs: dict[str, PretrainedConfig], student: PretrainedConfig
-) -> list[PretrainedConfig]:
-    """The same where each task has a teacher: whichever it is, the loss does not know it."""
-    if not hasattr(loss, "teacher"):
-        return [student]  # on outputs, and these are as many as the student's once they stand in their place
-    if loss.teacher:
-        raise ValueError(f"teacher: each task has its own, {loss.teacher!r} is that of one")
-    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-    sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}
-    if len(sizes) > 1:
-        raise ValueError("the teachers of the tasks have different sizes, and a loss on layers needs equal ones")
-    return list(configs.values())

@@ -98,6 +98,8 @@ class Classes:
             return "; a class is a whole number or a text, and real numbers are for regression"
         if not isinstance(value, int | str):
             return "; a class is a whole number or a text"
+        if isinstance(value, str) and len(value.splitlines()) > 1:
+            return "; a class has no line breaks, so a quote mark before it may be open"
         if self.key(value) in self.outputs:
             return ""
         # Data sets write -1 where there is no label; where it is a class, only the user can know.

@@ -114,6 +114,20 @@ def test_names_are_the_models_and_else_those_of_the_data():
     assert made.names == ["happy", "sad"]
 
 
+def test_tags_of_a_model_in_another_order():
+    """CoNLL's tags and a published model of it (transformers #14230)."""
+    names = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+    head = ["O", "B-MISC", "I-MISC", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
+    made = classes(list(range(9)), names=names)
+    made.follow(head)
+    assert [head[made.number(i)] for i in range(9)] == names
+
+
+def test_a_class_of_two_lines_is_a_quote_mark_left_open():
+    """``sure,"yes`` and ``maybe,no"`` are one row of a CSV (autolabel #473)."""
+    assert "a quote mark before it may be open" in classes(["yes", "yes\nmaybe,no"]).wrong("yes\nmaybe,no")
+
+
 @pytest.mark.parametrize("value", [[0.2, 0.8], {"a": 1}, 0.5, -1, "other", 2])
 def test_what_is_no_class_is_said_and_never_raises(value):
     assert classes([0, 1]).wrong(value)
