@@ -47,8 +47,9 @@ def test_without_prune_the_zeros_are_filled_and_told(sparse: Path, tiny_run: Pat
     report = run(tiny_run, student=str(sparse), losses=LOSSES, prune=None, quantize=None)
     begun, ended = share(sparse), share(report.folder / "student")
     assert begun > 0.3 and ended < 0.01
-    assert f"{begun:.1%} of the student's weights are zero, and training fills them" in report.warnings[0]
-    assert f"began with {begun:.1%} of its weights zero and ends with {ended:.1%}" in report.warnings[-1]
+    before = f"{begun:.1%} of the student's weights are zero, and training fills them"
+    after = f"began with {begun:.1%} of its weights zero and ends with {ended:.1%}"
+    assert [sum(line in warning for warning in report.warnings) for line in (before, after)] == [1, 1]
 
 
 def test_kept_zeros_are_in_the_file_and_in_the_report(sparse: Path, tiny_run: Path) -> None:
