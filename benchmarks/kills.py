@@ -49,7 +49,7 @@ trainer:
   val_check_interval: 6
   enable_progress_bar: false
 """
-PROCESSES = {1: [], 2: ["--trainer.devices=2", "--task.batch_size=4"]}
+PROCESSES = {1: [], 2: ["--trainer.devices=2"]}
 
 
 class Run:

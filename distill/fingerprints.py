@@ -38,7 +38,6 @@ def origin(experiment: Experiment, planned: Plan) -> dict[str, Any]:
         "rows": {name: [len(rows), rows_fingerprint(rows)] for name, rows in parts.rows.items()},
         "versions": versions() | {"distill-compress": _own_version()},
         "processes": planned.trainer.world_size,
-        "batch": planned.order.size,
         "steps": [planned.timeline.total_steps, planned.timeline.epoch_steps],
     }
 
@@ -58,9 +57,6 @@ def compare(config: Config[Experiment], folder: Path, old: dict[str, Any], new: 
         if (before, fingerprint_before) != (count, value):
             how = f"{before} then, {count} now" if before != count else f"{count} as then, with other ids or labels"
             raise config.error("task", f"data: the {split} rows are not those that {begun} ({how}); {advice}")
-    if old["batch"] != new["batch"]:
-        why = f"batch_size: a batch of all processes has {new['batch']} rows, and {old['batch']} when the run in"
-        raise config.error("task", f"{why} {folder} was begun; {advice}")
     if old["steps"] != new["steps"]:
         told = ["{} steps, {} an epoch".format(*one["steps"]) for one in (new, old)]
         raise config.error("trainer", f"the run would have {told[0]}, and {told[1]} when it was begun; {advice}")

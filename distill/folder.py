@@ -177,7 +177,7 @@ def _difference(config: Config[Experiment], folder: Path) -> str:
 def _decisive(experiment: Experiment) -> Any:
     """The config without what may change: where things lie, which fingerprints look at, and what shares the work."""
     experiment = copy.deepcopy(experiment)
-    experiment.output, experiment.name, experiment.task.batch_size = "", None, 0
+    experiment.output, experiment.name = "", None
     peer = getattr(experiment.teacher, "peer", None)
     for holder in (*experiment.teachers().values(), experiment.student, peer):
         if hasattr(holder, "model"):

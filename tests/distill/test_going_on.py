@@ -44,6 +44,11 @@ def own(materials: Path, tiny_run: Path) -> Path:
     return folder
 
 
+def told(report: Report) -> list[str]:
+    """What the report warns of, but for the teacher, which knows nothing."""
+    return [warning for warning in report.warnings if not warning.startswith("teacher ")]
+
+
 def read_report(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
@@ -83,7 +88,7 @@ def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     )
     report = run(folder / "tiny.yaml", **WATCHED)
     folder = folder / "runs" / "tiny"
-    assert checkpoint(folder)["callbacks"]["Best"] == {"score": 0.9375, "step": 6} and report.warnings == []
+    assert checkpoint(folder)["callbacks"]["Best"] == {"score": 0.9375, "step": 6} and told(report) == []
     assert {int(row["step"]): float(row["val/accuracy"]) for row in rows(folder) if row["val/accuracy"]} == CURVE
     best, last = (checkpoint(folder, name)["state_dict"] for name in ("best", "last"))
     found, name = trained(folder), "classifier.weight"
@@ -104,7 +109,7 @@ class TestElsewhere:
         if way == "by a relative path":
             monkeypatch.chdir(place)
         report = run(tiny_run, resume=True, output="." if way == "by a relative path" else str(place), **WATCHED)
-        assert report.models["student"].metrics == expected.models["student"].metrics and report.warnings == []
+        assert report.models["student"].metrics == expected.models["student"].metrics and told(report) == []
         assert checkpoint(place / "tiny", "best")["global_step"] == 6
         assert equal(trained(place / "tiny"), trained(whole))
         as_one(whole, place / "tiny")
@@ -149,10 +154,10 @@ class TestBest:
         else:
             path.unlink()
         report = run(tiny_run, resume=True, **WATCHED)
-        told = {"gone": "is gone", "damaged": r"is damaged", "of another step": "is of step 3"}[harm]
-        assert len(report.warnings) == 1, report.warnings
+        why = {"gone": "is gone", "damaged": r"is damaged", "of another step": "is of step 3"}[harm]
+        assert len(told(report)) == 1, report.warnings
         lost = "the state with the best val/accuracy, 0.9375 at step 6, is lost"
-        assert re.search(rf"{told}.*: {lost}", report.warnings[0])
+        assert re.search(rf"{why}.*: {lost}", told(report)[0])
         assert read_report(path.parents[1])["warnings"] == report.warnings
         kept = checkpoint(path.parents[1], "best")
         assert kept["global_step"] == 16 and equal(kept["state_dict"], weights(whole)), "the best of the rest"
@@ -168,7 +173,7 @@ class TestBest:
         path.rename(previous(path))
         torch.save(torch.load(previous(path), weights_only=True) | {"global_step": 15}, path)
         report = run(tiny_run, resume=True, **WATCHED)
-        assert report.warnings == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
+        assert told(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
         assert equal(trained(path.parents[1]), trained(whole))
 
     def test_the_state_that_the_checkpoint_knows_stays_while_there_are_better_ones(
@@ -269,7 +274,7 @@ class TestTheSame:
 
     def test_a_batch_of_another_size_is_refused(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupted(monkeypatch, 5, tiny_run)
-        with pytest.raises(ConfigError, match=r"task.batch_size: a batch of all processes has 4 rows, and 8 when"):
+        with pytest.raises(ConfigError, match=r"task.batch_size: is not what the run in"):
             run(tiny_run, resume=True, **{"task.batch_size": 4})
 
     def test_another_version_of_a_library_is_noted(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,7 @@ from tests.distill.runs import checkpoint, command, killed, rows
 from tests.distill.test_two_processes import still
 from tests.repositories import save_tiny_bert
 
-TWO = ["--trainer.devices=2", "--task.batch_size=4"]
-ONE = ["--trainer.devices=1", "--task.batch_size=8"]
+TWO, ONE = ["--trainer.devices=2"], ["--trainer.devices=1"]
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +57,3 @@ def test_another_number_of_processes(file: Path, begun: str) -> None:
     report, other = (json.loads((at / "report.json").read_text()) for at in (folder, whole))
     assert report["models"]["student"]["parameters"] == other["models"]["student"]["parameters"]
     assert any("resumed on" in note and "equal up to rounding" in note for note in report["notes"])
-
-
-@pytest.mark.slow
-def test_of_another_batch_it_is_refused(file: Path) -> None:
-    killed(file, 3, "after a step", "--name=other", "--resume=auto", *ONE)
-    process = command(file, "--name=other", "--resume=auto", "--trainer.devices=2")
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 2 and "a batch of all processes has 16 rows, and 8 when" in said, said
