@@ -45,6 +45,8 @@ def read(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]
         if name in seen:
             raise config.error("name", f"{name!r} is the name of another run of the file ({seen[name]})")
         seen[name] = config.places["name"]
+    if "output" not in overrides:
+        return configs
     written = load_all(file, Experiment, {key: value for key, value in overrides.items() if key != "output"})
     moved = {folder_of(old.value): str(folder_of(new.value)) for old, new in zip(written, configs, strict=True)}
     for config in configs:

@@ -8,15 +8,18 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
 import datasets
 import transformers
 
 from distill.chain import check, folder_of, read
-from distill.config import Config, ConfigError, to_yaml
+from distill.config import Config, to_yaml
+from distill.disk import reason
 from distill.experiment import Experiment
 from distill.finite import NonFinite
 from distill.help import help_text
+from distill.nodes import ConfigError, one_line
 from distill.publish import summary
 from distill.run import carry_out_all
 from distill.stop import Interrupted, Stop, is_first, others_are_gone
@@ -26,11 +29,11 @@ def main(words: list[str]) -> int:
     """Runs the command.
 
     Returns:
-        0: done. 2: the input is wrong, told in one line. 130 and 143: stopped by Ctrl-C and SIGTERM (138: SIGUSR1).
-        1: a number of the run became NaN or infinite, told in one line; or anything else, as a fault of ours. After
-        all but 0, 2 and a number that is not finite a line tells how to go on.
+        0: done. 2: the input is wrong, or nothing can be written, told in one line. 130 and 143: stopped by Ctrl-C and
+        SIGTERM (138: SIGUSR1). 1: the file system failed after the run had begun, or a number of it became NaN or
+        infinite, told in one line; or anything else, as a fault of ours. After all but 0, 2 and a number that is not
+        finite a line tells how to go on.
     """
-    quiet()
     configs: list[Config[Experiment]] = []
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
@@ -41,6 +44,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--resume", nargs="?", const=True, default=unsaid, choices=["auto"])
     parser.add_argument("--help", "-h", action="store_true")
     try:
+        quiet()
         known, rest = parser.parse_known_args(words)
         if known.help:
             print(help_text())
@@ -62,8 +66,11 @@ def main(words: list[str]) -> int:
                     print(f"report: {report.folder / 'report.html'}", flush=True)
         return 0
     except (ConfigError, argparse.ArgumentError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except Interrupted as error:
         return unfinished(str(error), configs, error.code)
     except NonFinite as error:
@@ -75,16 +82,26 @@ def main(words: list[str]) -> int:
     except Exception as error:
         if others_are_gone(error):
             return unfinished("another process of the run has ended", configs, 1)
+        folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
+        if why := reason(error, (begun(configs) or folders)[-1]):
+            return unfinished(one_line(why), configs, 1 if begun(configs) else 2)
         traceback.print_exc()
         return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
 
 
 def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
     """Tells in a line why the command ends and how to go on, and gives its exit code."""
-    begun = any((folder_of(config.value) / "config.yaml").exists() for config in configs)
     if is_first():
-        print(f"{why}; {'go on with --resume' if begun else 'nothing was written yet'}", file=sys.stderr, flush=True)
+        how = "go on with --resume" if begun(configs) else "nothing was written yet"
+        print(f"{why}; {how}", file=sys.stderr, flush=True)
     return code
+
+
+def begun(configs: list[Config[Experiment]]) -> list[Path]:
+    """The folders of the runs that have begun."""
+    folders = [folder_of(config.value) for config in configs]
+    # Path.is_file raises where a name is too long.
+    return [folder for folder in folders if os.path.isfile(folder / "config.yaml")]
 
 
 def quiet() -> None:

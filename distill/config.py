@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -22,6 +22,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from distill.disk import BAD_DISK
 from distill.nodes import (
     ConfigError,
     compose,
@@ -31,11 +32,14 @@ from distill.nodes import (
     meant,
     override,
     place_of,
+    usable,
     value_of,
 )
 from distill.schema import describe, is_plain, members_of, plain_field, schema_of, selector, spelling, subclasses
 
 T = TypeVar("T")
+WRAPPED = "fails with"
+"""What is said of an error that does not say itself what is wrong with the input."""
 
 
 @dataclass
@@ -56,15 +60,25 @@ class Config(Generic[T]):
             known = known.rpartition(".")[0]
         place = self.places.get(known, "")
         shown = "" if f"{place}.".startswith(f"--{path}.") else path
-        return ConfigError(": ".join(part for part in (place, shown, " ".join(message.split())) if part))
+        return ConfigError(": ".join(part for part in (place, shown, message) if part))
 
     @contextmanager
     def blame(self, path: str) -> Iterator[None]:
-        """Turns a ``ValueError`` inside the block into the error at a dotted key."""
+        """Turns what goes wrong inside the block into the error at a dotted key.
+
+        A ``ValueError`` says what is wrong. Of any other error, which a library raises at what it was not made for, the
+        kind is told as well. A disk that is full or cannot be written is no matter of a key.
+        """
         try:
             yield
         except ValueError as error:
             raise self.error(path, str(error)) from error
+        except ConfigError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in BAD_DISK:
+                raise
+            raise self.error(path, f"{WRAPPED} {type(error).__name__}: {error}") from error
 
 
 def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> Config[T]:
@@ -166,7 +180,9 @@ class _Reader:
             value = node.value  # a text needs no quotes, even if it looks like a number
         if plain:
             with suppress(ValidationError):
-                return TypeAdapter(reduce(or_, plain)).validate_python(value, strict=True)
+                found = _adapter(reduce(or_, plain)).validate_python(value, strict=True)
+                with self.config.blame(path):
+                    return usable(found)
         choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
         wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
         raise self.config.error(path, f"{value!r} is not {wanted}{did_you_mean(value, choices)}")
@@ -199,10 +215,8 @@ class _Reader:
         return self.construct(cls, given, path)
 
     def construct(self, cls: type, given: dict[str, Any], path: str) -> Any:
-        try:
+        with self.config.blame(path):
             return cls(**given)
-        except ValueError as error:
-            raise self.config.error(path, str(error)) from error
 
     def read_dict(self, node: yaml.MappingNode, key_hint: Any, hint: Any, path: str) -> dict:
         found = {}
@@ -226,6 +240,11 @@ class _Reader:
                 why = f"no argument of Lightning's Trainer that a run leaves open{did_you_mean(name, allowed)}"
                 raise self.config.error(f"{path}.{name}", why)
         return {name: self.read(value, allowed[name], f"{path}.{name}") for name, (_, value) in keys_of(node).items()}
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(hint)
 
 
 def _names_at(value: Any, path: str) -> list[str]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.cache import CachedTeacher
+from distill.schema import check_names
 from distill.tasks import Task
 from distill.teacher import FrozenTeacher, Teacher
 from students.signals import Signals, Site, Trace
@@ -37,9 +38,7 @@ class Teachers:
     def __post_init__(self):
         if len(self.members) < 2:
             raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
-        for name in self.members:
-            if "/" in name:
-                raise ValueError(f"members: {name!r} is no name, it has a slash")
+        check_names("members", self.members)
         if any(member.until_passed for member in self.members.values()):
             raise ValueError("members: until_passed: is for a single teacher; give its name alone")
         for name, weight in self.weights.items():

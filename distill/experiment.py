@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from lightning import Trainer
+from torch import nn
 
 from distill.average import MovingAverage
 from distill.ensemble import Teachers
 from distill.optimizer import Optimizer
 from distill.peer import Peer
-from distill.schema import arguments, spelling
+from distill.schema import arguments, check_names, spelling
 from distill.tasks import MultiTask, Task
 from distill.tasks.vocabulary import VocabularyTask
 from distill.teacher import Teacher
@@ -112,12 +113,19 @@ class Experiment:
             self.prune = Keep()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
+        check_names("losses", self.losses)
+        for name in self.losses:
+            if hasattr(nn.ModuleDict(), name):  # it will hold them
+                raise ValueError(f"losses: {name!r} is a name of torch's own; choose another")
+            if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
+                raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
+        check_names("prune", self.prune if isinstance(self.prune, dict) else ())
         self._check_teachers()
         for name, loss in self.losses.items():
             if loss.among_examples and self.task.batch_size < 2:
                 raise ValueError(f"task: batch_size: of one example {name}, which compares it with others, is always 0")
         self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
-        if self.replace and not self.teacher:
+        if self.replace and not self.teachers():
             raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
         if any(pruner.shape == "hidden" for pruner in self.pruners().values()):
             if self.replace:
@@ -149,7 +157,7 @@ class Experiment:
         for name in ("accumulate_grad_batches", "log_every_n_steps"):
             if (self.trainer[name] or 0) < 1:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
-        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
+        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..") or not self.name.isprintable()):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 
     def _check_quantize(self, quantize: Quantize) -> None:

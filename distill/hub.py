@@ -18,7 +18,6 @@ import httpx2  # what huggingface_hub speaks HTTP with
 from huggingface_hub import constants, is_offline_mode
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_session, validate_repo_id
-from safetensors import SafetensorError
 
 PATIENCE = 2.5  # seconds; long enough for one lost packet on the way to a far hub
 GATEWAY_ERRORS = (502, 503, 504)  # a proxy or a hub that is down; the client would retry these as well
@@ -65,7 +64,8 @@ def explain(name: str, error: Exception) -> str:
     missing = isinstance(error, OSError) and error.errno is None
     if missing and is_offline_mode() and not Path(name).exists():
         return f"{reach()} and {name!r} is not, or not whole, in the local cache; give a local folder"
-    return f"{name!r} cannot be loaded: {' '.join(str(error).split())}"
+    kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+    return f"{name!r} cannot be loaded: {kind}{' '.join(str(error).split())}"
 
 
 @contextlib.contextmanager
@@ -84,6 +84,6 @@ def loading(name: str) -> Iterator[None]:
         reach()
     try:
         yield
-    # RuntimeError: weights of another shape than the config says.
-    except (OSError, ValueError, RuntimeError, SafetensorError, httpx2.HTTPError) as error:
+    # Anything: files that were not made for it make a library fail in any way.
+    except Exception as error:
         raise ValueError(explain(name, error)) from error

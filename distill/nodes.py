@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,38 @@ from typing import Any
 
 import yaml
 
+LARGEST, DEEPEST, LONGEST = 1_000_000, 50, 1_000
+"""The bytes and values of a file, the levels of its nesting and the characters of a message."""
+
 
 class ConfigError(Exception):
-    """The user's input is wrong; the message is the one line to print."""
+    """The user's input is wrong; the message is the one line to print, whatever was in the input."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and characters that a terminal would act on; of a long one the two ends."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    half = LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but ``3e-5`` is a number, as in YAML 1.2."""
+    """YAML 1.1, but ``3e-5`` is a number, as in YAML 1.2, and nesting ends before PyYAML takes long to look ahead."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        self._go_deeper()
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        self._go_deeper()
+        return super().add_indent(column)
+
+    def _go_deeper(self) -> None:
+        if self.flow_level + len(self.indents) >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"nested deeper than {DEEPEST} levels", self.get_mark())
 
 
 _Loader.add_implicit_resolver(
@@ -32,6 +58,8 @@ def documents(file: str | Path) -> list[yaml.Node]:
     """
     shipped = Path(__file__).parents[1] / "configs"
     found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
+    if found is None and not Path(file).is_dir() and os.path.exists(file):
+        raise ConfigError(f"{file}: is no file that can be read twice; write the config into a file of its own")
     if found is None:
         near = did_you_mean(
             Path(file).name, [p.name for p in [*shipped.glob("*.yaml"), *Path(file).parent.glob("*.yaml")]]
@@ -39,6 +67,8 @@ def documents(file: str | Path) -> list[yaml.Node]:
         raise ConfigError(
             f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}"
         )
+    if (size := found.stat().st_size) > LARGEST:
+        raise ConfigError(f"{file}: is no config, it has {size:,} bytes")
     try:
         return _composed(found.read_text("utf-8"), str(file))
     except UnicodeDecodeError:
@@ -64,8 +94,28 @@ def _composed(text: str, name: str) -> list[yaml.Node]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and not name.startswith("--") else ""
-        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    for node in nodes:
+        _size(node, {})
     return nodes or [yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))]
+
+
+def _size(node: yaml.Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """For how many values a node stands and in how many levels, those of aliases included; ``sizes`` are known ones.
+
+    Raises:
+        ConfigError: if it holds itself, or stands for too many.
+    """
+    if id(node) not in sizes:
+        sizes[id(node)] = (LARGEST, DEEPEST)  # until it is counted, so that one that holds itself is too large
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
+        parts = [_size(part, sizes) for part in inner]
+        sizes[id(node)] = 1 + sum(size for size, _ in parts), 1 + max((levels for _, levels in parts), default=0)
+    size, levels = sizes[id(node)]
+    if size > LARGEST or levels > DEEPEST:
+        raise ConfigError(f"{place_of(node)}: has aliases that stand for too many values, or for themselves")
+    return size, levels
 
 
 def override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:
@@ -100,11 +150,41 @@ def keys_of(node: yaml.MappingNode) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
 
 
 def value_of(node: yaml.Node) -> Any:
-    """The Python value of a node."""
+    """The Python value of a node.
+
+    Raises:
+        ConfigError: if what stands there is no value of its tag, by whatever PyYAML ends in then.
+    """
     try:
         return _Loader("").construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{place_of(node)}: cannot be read as YAML: {getattr(error, 'problem', error)}") from None
+        why = getattr(error, "problem", None) or error
+    except Exception:
+        why = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
+    raise ConfigError(f"{place_of(node)}: cannot be read as YAML: {why}") from None
+
+
+def usable(value: Any) -> Any:
+    """A value, with the home folder for a ``~`` at the beginning of a path.
+
+    Raises:
+        ValueError: if no run could use it: a number of too many digits, a character that no file can hold.
+    """
+    if isinstance(value, dict):
+        return {usable(key): usable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [usable(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("is a number of more than 64 bits")
+    if isinstance(value, str):
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise ValueError(f"{value!r} has a character that no file can hold")
+        if value == "~" or (value.startswith("~") and "/" in value):
+            known = os.path.expanduser(value)
+            if known.startswith("~"):
+                raise ValueError(f"{value!r}: there is no such user")
+            return known
+    return value
 
 
 def place_of(node: yaml.Node) -> str:

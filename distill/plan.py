@@ -10,6 +10,8 @@ from lightning import Trainer
 from distill.assemble import Parts, assemble
 from distill.batches import LengthGrouped
 from distill.config import Config
+from distill.disk import probe
+from distill.dry_trace import trace_once
 from distill.experiment import Experiment
 from distill.preflight import Preflight, preflight
 from distill.student_check import check_student
@@ -38,13 +40,19 @@ class Plan:
 
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
-    """Loads and builds all that a run needs; writes nothing. ``begins`` is whether the first step comes next.
+    """Loads and builds all that a run needs, once its folder is known to be writable; leaves no file behind.
+
+    ``begins`` is whether the first step comes next.
 
     Raises:
         ConfigError: at the first thing that does not fit.
     """
     task = config.value.task
+    _can_be_written(config, folder)
     parts = assemble(config, begins)
+    # The student's weights and the two moments that AdamW keeps of each.
+    _can_be_written(config, folder, 12 * sum(weight.numel() for weight in parts.student.parameters()))
+    trace_once(config, parts)
     trainer = make_trainer(config, folder)
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     with config.blame("task"):
@@ -61,3 +69,10 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
     if begins:
         parts.warnings += check_student(config, parts, timeline)
     return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))
+
+
+def _can_be_written(config: Config[Experiment], folder: Path, wanted: int = 0) -> None:
+    try:
+        probe(folder, wanted)
+    except OSError as error:
+        raise config.error("output", f"{folder}: {error.strerror}") from error

@@ -73,7 +73,7 @@ def untrained(data: Path, folder: Path) -> None:
     """A small BERT with random weights, and a tokenizer trained on the data."""
     train_tokenizer(data, folder)
     set_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -45,6 +45,7 @@ def members_of(hint: Any) -> list[Any]:
     return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
 
 
+@cache
 def schema_of(cls: type) -> dict[str, Any]:
     """The fields of a dataclass that its constructor takes: {name: hint}."""
     hints = get_type_hints(cls, include_extras=True)
@@ -54,6 +55,15 @@ def schema_of(cls: type) -> dict[str, Any]:
 def plain_field(cls: type) -> str | None:
     """The field that a plain value stands for where an object of the class belongs, if the class names one."""
     return vars(cls).get("plain")
+
+
+def check_names(key: str, names: Iterable[str]) -> None:
+    """Raise ValueError unless these can be names of things in dotted keys, curves and files: words of up to 64
+    letters, digits, ``_`` and ``-``.
+    """
+    for name in names:
+        if not re.fullmatch(r"[\w-]{1,64}", name):
+            raise ValueError(f"{key}: {name!r} is no name; write up to 64 letters, digits, _ and -")
 
 
 def is_plain(hint: Any) -> bool:

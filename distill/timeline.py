@@ -80,16 +80,17 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 
 
 def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
-    silent = []
-    for step in range(timeline.total_steps):
+    silent, steps = [], timeline.sample()
+    for step in steps:
         for name, loss in config.value.losses.items():
             with config.blame(f"losses.{name}"):
                 loss.at(step, timeline)
         if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
             silent.append(step)
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
-    if len(silent) > 1 + timeline.total_steps // 100:
-        message = f"no loss has a weight at {len(silent)} of {timeline.total_steps} steps, first at step {silent[0]}"
+    if len(silent) > 1 + len(steps) // 100:
+        count = len(silent) * steps.step
+        message = f"no loss has a weight at {count} of {timeline.total_steps} steps, first at step {silent[0]}"
         raise config.error("losses", message)
 
 
@@ -97,7 +98,7 @@ def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Sche
     """Attention is that of a block of the student, which has none at a step at which it does not run, and reads
     nothing then.
     """
-    for step in range(timeline.total_steps):
+    for step in timeline.sample():
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")

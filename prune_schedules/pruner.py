@@ -67,7 +67,7 @@ class Pruner(ABC):
                 shares of a group, a probability outside 0 to 1, or a penalty below 0.
         """
         start, stop, period = self._window(timeline)
-        for step in [*range(start, stop, period), stop]:
+        for step in [*range(start, stop, max(period, timeline.sample().step)), stop]:
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
@@ -78,7 +78,7 @@ class Pruner(ABC):
         limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
         for name, (limit, kind) in limits.items():
             schedule = getattr(self, name)
-            for step in range(timeline.total_steps if schedule != Constant(0.0) else 0):
+            for step in timeline.sample() if schedule != Constant(0.0) else ():
                 if not 0 <= (value := schedule.value(step, timeline)) < limit:
                     raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
 

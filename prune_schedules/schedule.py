@@ -18,6 +18,10 @@ class Timeline:
     total_steps: int
     epoch_steps: int
 
+    def sample(self) -> range:
+        """The steps at which a run is looked at before it begins: all, or of a very long run one in so many."""
+        return range(0, self.total_steps, max(1, self.total_steps // 10_000))
+
 
 @dataclass(frozen=True)
 class Moment:

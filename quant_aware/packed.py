@@ -117,7 +117,8 @@ def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
         head: the Auto class of transformers that knows the model's head.
     """
     path = Path(run) / FILE
-    model = head.from_config(AutoConfig.from_pretrained(Path(run) / "student"), dtype=torch.float32)
+    config = AutoConfig.from_pretrained(Path(run) / "student", trust_remote_code=False)
+    model = head.from_config(config, dtype=torch.float32)
     missing, unexpected = model.load_state_dict(load_packed(path), strict=False)
     model.tie_weights()
     # Of what has several names, tied or shared, these are the first, under which it was saved.

@@ -6,7 +6,10 @@ So an adapter's folder is a name of a model like any other, for teachers and for
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,21 +18,46 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from students.weights import SPARSE, zeros
 
 FILE = "adapter_config.json"
+SAFE = {"trust_remote_code": False}
+"""Of everything that is loaded by name: code that lies beside a model is not run, nor is anybody asked about it."""
 _PREFIX = "base_model.model."
 
 
+@contextmanager
+def stock(source: str) -> Iterator[None]:
+    """Says in a line that a model needs code of its own, which transformers says in many."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        why = "needs code that lies beside it, which is never run here; take a model of a stock architecture"
+        raise ValueError(f"model: {source!r} {why}") from error
+
+
 def base_of(source: str) -> str | None:
-    """The model on which the adapter in a folder was trained; None if it holds none, or is a hub name."""
+    """The model on which the adapter in a folder was trained; None if it holds none, or is a hub name.
+
+    Raises:
+        ValueError: if the adapter's file does not name it.
+    """
     file = Path(source) / FILE
-    return json.loads(file.read_text())["base_model_name_or_path"] if file.is_file() else None
+    if not file.is_file():
+        return None
+    told = json.loads(file.read_text())
+    if not isinstance(told, dict) or not isinstance(base := told.get("base_model_name_or_path"), str):
+        raise ValueError(f"model: {file} does not name the model that the adapter belongs to (base_model_name_or_path)")
+    return os.path.expanduser(base)
 
 
 def load_config(source: str) -> PretrainedConfig:
     """The config of a model, or of an adapter's base with as many labels as the head that was saved with it."""
     base = base_of(source)
+    with stock(base or source):
+        config = AutoConfig.from_pretrained(base or source, **SAFE)
     if base is None:
-        return AutoConfig.from_pretrained(source)
-    config, heads = AutoConfig.from_pretrained(base), _saved(source).values()
+        return config
+    heads = _saved(source).values()
     kind = json.loads((Path(source) / FILE).read_text()).get("task_type")
     count = min((len(weight) for weight in heads), default=config.num_labels)
     if kind in ("SEQ_CLS", "TOKEN_CLS") and count != config.num_labels:
@@ -41,7 +69,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; of an adapter that has none of its own that of its base."""
     base = base_of(source)
     own = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    return AutoTokenizer.from_pretrained(source if base is None or own else base)
+    with stock(source):
+        return AutoTokenizer.from_pretrained(source if base is None or own else base, **SAFE)
 
 
 def load_model(
@@ -61,6 +90,7 @@ def load_model(
         config=config,
         dtype=torch.float32,
         output_loading_info=True,
+        **SAFE,
         ignore_mismatched_sizes=resize or base is not None,
     )
     missing = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]

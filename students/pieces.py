@@ -89,7 +89,7 @@ def remade(tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> PreTrainedTok
         told = json.loads(file.read_text(encoding="utf-8"))
         _renumber(told, new)
         file.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
-        found = AutoTokenizer.from_pretrained(folder)
+        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     wanted = {piece: new[i] for piece, i in tokenizer.get_vocab().items() if i in new}
     if found.get_vocab() != wanted:
         raise ValueError(f"the {type(tokenizer).__name__} adds tokens of its own when its files are read")

@@ -67,8 +67,7 @@ class Pretrained(Student):
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.positions is not None and self.positions < 1:
-            raise ValueError(f"positions: at least 1 is needed, not {self.positions}")
+        check_sizes(self, "positions")
         check_dropout(self.dropout)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
@@ -136,6 +135,19 @@ def take_generation(student: PreTrainedModel, source: PreTrainedModel) -> None:
     """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
+
+
+MOST = {"layers": 1_000, "positions": 2**20}
+"""A student of more would be built for hours, or fill the memory, before anything could be said of it."""
+
+
+def check_sizes(student: Student, *names: str, least: int = 1) -> None:
+    """Raise ValueError if one of these fields is given and no size that a model has."""
+    for name in names:
+        size, most = getattr(student, name), MOST.get(name, 2**16)
+        if size is not None and not least <= size <= most:
+            what = f"at least {least} is needed" if size < least else f"at most {most:,} are possible"
+            raise ValueError(f"{name}: {what}, not {size}")
 
 
 def check_dropout(dropout: float | None) -> None:

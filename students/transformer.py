@@ -14,7 +14,15 @@ from students.inherit import head_shape, inherit, repeats
 from students.layer_lists import take_layers
 from students.layers import evenly
 from students.places import check_places, set_places
-from students.student import Student, check_dropout, set_dropout, set_task, take_generation, warn_fresh
+from students.student import (
+    Student,
+    check_dropout,
+    check_sizes,
+    set_dropout,
+    set_task,
+    take_generation,
+    warn_fresh,
+)
 from students.width import set_width
 
 
@@ -53,9 +61,7 @@ class Transformer(Student):
 
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
-        for name in ("layers", "hidden", "heads", "intermediate", "positions"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
+        check_sizes(self, "layers", "hidden", "heads", "intermediate", "positions")
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
         if self.hidden is not None and self.heads is not None and self.hidden % self.heads:

@@ -1,6 +1,9 @@
 """The command line: each mistake is told in one line, with the place and the key, and leaves nothing behind."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -121,6 +124,45 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
     Path("x.yaml").write_text(GOOD)
     refused(capsys, words, said)
+
+
+def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    refused(
+        capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is no file that can be read twice"
+    )
+    refused(capsys, ["--config", str(tmp_path / "loop.yaml")], f"{tmp_path}/loop.yaml: there is no such file")
+    refused(capsys, ["--config", "x" * 5000], "xxxx")
+    refused(capsys, ["--config", "a\nb"], "a b: there is no such file")
+    refused(capsys, ["--config", "a\0b"], "a\\x00b: there is no such file")
+
+
+@pytest.mark.parametrize("moment", ["distill.command.quiet", "distill.command.read", "distill.plan.assemble"])
+def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
+    def stop(*args: object, **given: object) -> None:
+        raise KeyboardInterrupt
+
+    Path("x.yaml").write_text(GOOD)
+    monkeypatch.setattr(moment, stop)
+    assert main(["--config", "x.yaml"]) == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("stopped") and err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
+    """Where the import of torch would be, the signal comes."""
+    (tmp_path / "torch.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n")
+    root = Path(__file__).parents[1]
+    shown = subprocess.run(
+        [sys.executable, str(root / "train.py"), "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    line = "stopped at once; if steps were made, go on with --resume\n"
+    assert (shown.returncode, shown.stdout, shown.stderr) == (130, "", line)
 
 
 def test_numbers_of_yaml_1_2_and_texts_without_quotes(capsys: pytest.CaptureFixture) -> None:

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedTokenizerBase
 
 from distill.augment.augmentation import Augmentation, Row
 from distill.hub import loading
+from students.adapters import SAFE, load_tokenizer, stock
 from students.student import resolve
 from students.table import rows_of
 
@@ -39,10 +40,10 @@ class WordReplacement(Augmentation):
     def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(tokenizer)
         source = resolve(self.model)
-        with loading(source):
-            if AutoTokenizer.from_pretrained(source).get_vocab() != tokenizer.get_vocab():
+        with loading(source), stock(source):
+            if load_tokenizer(source).get_vocab() != tokenizer.get_vocab():
                 raise ValueError(f"augment: model: {self.model} reads other tokens than the teacher and the student")
-            embeddings = rows_of(AutoModel.from_pretrained(source, dtype=torch.float32))
+            embeddings = rows_of(AutoModel.from_pretrained(source, dtype=torch.float32, **SAFE))
         self.pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         marks = [mark for mark in "Ġ▁" if any(piece.startswith(mark) for piece in self.pieces)]
         self.mark = marks[0] if marks else ""

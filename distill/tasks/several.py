@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification
 
+from distill.schema import check_names
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
@@ -36,13 +37,12 @@ class MultiTask(Task):
         super().__post_init__()
         if len(self.tasks) < 2:
             raise ValueError("tasks: name two or more; a single one is `task: {name: ...}`")
+        check_names("tasks", self.tasks)
         for name, task in self.tasks.items():
             if task.augment:
                 raise ValueError(f"tasks: {name}: augment: is for a single task")
             if task.batch_size != Task.batch_size:
                 raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
-            if "/" in name:
-                raise ValueError(f"tasks: {name!r} is no name, it has a slash")
 
     def check(self, losses: dict[str, Loss], teachers: int) -> None:
         for name, task in self.tasks.items():

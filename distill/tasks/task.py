@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from distill.augment import Augmentation, Row
+from distill.schema import check_names
 from distill.tasks.classes import Classes
 from losses.loss import Loss, predicted
 from students.asked import IGNORED
@@ -166,6 +167,8 @@ class DataTask(Task):
         for name in ("max_length", "train_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
+
+        check_names("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:
         return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)

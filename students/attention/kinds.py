@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from students.attention.interface import attend
 from students.compact import become_compact
 from students.families import family, is_causal, positions
+from students.student import check_sizes
 from students.transformer import Transformer
 
 
@@ -36,11 +37,6 @@ class _Replaced(Transformer):
         student.config.attends = {"kind": type(self).__name__} | {name: getattr(self, name) for name in sorted(own)}
         attend(student, student.config.attends)
 
-    def _at_least(self, least: int, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: at least {least} is needed, not {getattr(self, name)}")
-
 
 @dataclass(kw_only=True)
 class LocalAttention(_Replaced):
@@ -57,8 +53,8 @@ class LocalAttention(_Replaced):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(2, "window")
-        self._at_least(0, "global_tokens")
+        check_sizes(self, "window", least=2)
+        check_sizes(self, "global_tokens", least=0)
         if self.window % 2:
             raise ValueError(f"window: half of it lies on each side, so it is even, not {self.window}")
 
@@ -78,7 +74,7 @@ class FixedAttention(_Replaced):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "block", "summaries")
+        check_sizes(self, "block", "summaries")
         if self.summaries > self.block:
             raise ValueError(f"summaries: a block has {self.block} tokens, not {self.summaries}")
 
@@ -98,7 +94,7 @@ class BlockAttention(_Replaced):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "blocks")
+        check_sizes(self, "blocks")
 
     def fit(self, student: PretrainedConfig) -> None:
         most = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
@@ -126,7 +122,7 @@ class Performer(_Replaced):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "features")
+        check_sizes(self, "features")
 
 
 @dataclass(kw_only=True)
@@ -155,7 +151,7 @@ class Linformer(_Replaced):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "length")
+        check_sizes(self, "length")
 
     def fit(self, student: PretrainedConfig) -> None:
         if self.length > positions(student)[0]:

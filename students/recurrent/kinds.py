@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.recurrent.model import RecurrentConfig
-from students.student import Student, check_dropout, set_task
+from students.student import Student, check_dropout, check_sizes, set_task
 from students.table import rows_of
 
 
@@ -43,9 +43,7 @@ class _Recurrent(Student):
     weights: Literal["teacher", "random"] = "teacher"
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "embedding"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: at least 1 is needed, not {getattr(self, name)}")
+        check_sizes(self, "hidden", "layers", "embedding")
         check_dropout(self.dropout)
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")

@@ -9,6 +9,7 @@ import pytest
 
 from distill.augment import Augmentation
 from distill.config import dump, load, to_yaml
+from distill.experiment import Experiment
 from distill.nodes import ConfigError, did_you_mean
 from distill.schema import describe, is_plain, spelling, subclasses
 
@@ -204,3 +205,17 @@ def test_a_class_of_one_field_is_not_shortened_unless_it_says_so(tmp_path: Path,
     (tmp_path / "x.yaml").write_text("augment: 0.2\n")
     with pytest.raises(ConfigError, match="0.2 is not"):
         load(tmp_path / "x.yaml", Step)
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "x.yaml").write_text(
+        "task: {name: classification, data: ~/data, unlabelled: ~/more.csv}\nteacher: {members: {a: ~/a, b: '~'}}\n"
+        "student: {kind: Pretrained, model: ~/student}\nlosses: {labels: {kind: Labels}}\noutput: ~/runs\n"
+    )
+    value = load(tmp_path / "x.yaml", Experiment).value
+    found = [value.task.data, value.task.unlabelled, *(t.model for t in value.teacher.members.values())]
+    expected = [str(tmp_path / "home" / name) for name in ("data", "more.csv", "a", "", "student", "runs")]
+    assert [*found, value.student.model, value.output] == [path.rstrip("/") for path in expected]
+    assert load(tmp_path / "x.yaml", Experiment, {"output": "~/other"}).value.output == str(tmp_path / "home" / "other")
+    assert load(tmp_path / "x.yaml", Experiment, {"task.text": "~a"}).value.task.text == "~a", "no path"

@@ -167,3 +167,13 @@ def test_the_table_has_a_row_and_a_bar_for_each(tmp_path):
 def test_what_comes_at_the_very_end_still_has_a_bar(tmp_path):
     line = table([{"what": "end", "start_step": 200, "stop_step": 200}], RUN).splitlines()[1]
     assert line.count("█") == 1 and line.endswith(" " * 30 + "█")
+
+
+def test_a_run_of_a_billion_steps_is_looked_at_in_no_time(tmp_path):
+    long, text = Timeline(200 * 2**23, 50 * 2**23), CONFIG.replace("120 steps", "60%")
+    assert [row["what"] for row in entries(read(tmp_path, text), long)] == [
+        row[0] for row in rows(read(tmp_path, text))
+    ]
+    assert len(long.sample()) <= 10_001 and list(Timeline(200, 50).sample()) == list(range(200))
+    with pytest.raises(ConfigError, match=r"losses: no loss has a weight at \d+ of 1677721600 steps, first at step 0$"):
+        entries(read(tmp_path, text, **{"losses.hidden.weight": "0"}), long)
