@@ -49,8 +49,10 @@ class CheckpointFiles(TorchCheckpointIO):
         """Writes the file, ``last.ckpt`` beside the one that was there before."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, keep=previous(path) if path.name == Last.NAME else None) as draft:
-            torch.save(checkpoint, draft)
+        keep = previous(path) if path.name == Last.NAME else None
+        # Written by Python, whose error says what the system says; torch's own does not.
+        with replacing(path, keep=keep) as draft, draft.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Origin(Callback):

@@ -157,7 +157,7 @@ class Experiment:
         for name in ("accumulate_grad_batches", "log_every_n_steps"):
             if (self.trainer[name] or 0) < 1:
                 raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
-        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..") or not self.name.isprintable()):
+        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 
     def _check_quantize(self, quantize: Quantize) -> None:

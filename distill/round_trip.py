@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from distill.measure import torch_predict
@@ -22,6 +22,7 @@ from prune_schedules import Pruner, cut
 from prune_schedules.keep import Keep
 from prune_schedules.magnitude import Magnitude
 from prune_schedules.schedule import Constant, Timeline
+from students.adapters import SAFE, load_tokenizer
 from students.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
 
@@ -54,9 +55,9 @@ def round_trip(
     with _quiet(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="round-trip-") as folder:
         _attempt("saved", lambda: (student.save_pretrained(folder), tokenizer.save_pretrained(folder)))
         load = (head or type(student)).from_pretrained
-        arguments = {"dtype": student.dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        arguments = {"dtype": student.dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | SAFE
         loaded, info = _attempt("loaded again", lambda: load(folder, **arguments))
-        again = _attempt("loaded again with its tokenizer", lambda: AutoTokenizer.from_pretrained(folder))
+        again = _attempt("loaded again with its tokenizer", lambda: load_tokenizer(folder))
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     lost = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
     if lost or info["unexpected_keys"]:

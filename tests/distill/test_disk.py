@@ -51,7 +51,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(
     before = sorted(os.listdir())
     monkeypatch.setattr("distill.plan.assemble", None)
     line = told(capsys, 2, ["--config", str(tiny_run), f"--output={output}"])
-    assert line.endswith(why) and output[:10] in line
+    assert f": {why}" in line and output[:10] in line
     assert sorted(os.listdir()) == before
 
 
