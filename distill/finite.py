@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
@@ -67,7 +69,7 @@ class Finite(Callback):
         bad = not all(finite) and (not self.skips or self.skips >= min(SKIPPED, self.total))
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
             cause = self._cause(trainer, module, batch, dict(zip(names, gradients.tolist(), strict=True)))
-            raise NonFinite(self._message(trainer, module, processes.first_text(cause) or "a number is not finite"))
+            raise NonFinite(self._message(trainer, module, cause))
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin without outputs."""
@@ -93,21 +95,26 @@ class Finite(Callback):
             if name.startswith("val/") and float(value) in (float("inf"), float("-inf")):
                 raise NonFinite(self._message(trainer, module, f"{name} is {float(value)}"))
 
-    def _cause(self, trainer: Trainer, module: LightningModule, batch: dict, gradients: dict[str, float]) -> str | None:
-        """What was not finite first on this process: a loss, then the gradient, then a weight."""
-        for name, value in self.losses.items():
-            if not value.isfinite():
-                teacher = "" if teacher_is_finite(trainer, module, batch) else ", and so are the teacher's outputs"
-                return f"the loss {name!r} is {float(value)}{teacher}"
+    def _cause(self, trainer: Trainer, module: LightningModule, batch: dict, gradients: dict[str, float]) -> str:
+        """What was not finite first on any rank: a loss, then the gradient, then a weight.
+
+        All ranks call it and go the same way: what one sees as a loss reaches the others as a gradient, and a teacher
+        in shards runs on all of them or on none.
+        """
+        losses = [f"the loss {name!r} is {float(value)}" for name, value in self.losses.items() if not value.isfinite()]
+        if loss := processes.first_text(next(iter(losses), None)):
+            teacher = None if teacher_is_finite(trainer, module, batch) else ", and so are the teacher's outputs"
+            return loss + (processes.first_text(teacher) or "")
         if self.skips:
             return f"float16 has skipped {self.skips} steps in a row, and no scale keeps the gradient finite"
-        bad = [name for name, norm in gradients.items() if not torch.tensor(norm).isfinite()]
-        if bad:  # the backward pass comes to the last module first
-            return f"the gradient of {plain(bad[-1])} is not finite"
-        for name, parameter in module.named_parameters():
-            if not norms([parameter.detach()]).isfinite().all():
-                return f"the weight {plain(name)} is not finite after the step"
-        return None
+        names = [plain(name) for name, norm in gradients.items() if not math.isfinite(norm)]
+        # The backward pass comes to the last module first.
+        if gradient := processes.first_text(names[-1] if names else None):
+            return f"the gradient of {gradient} is not finite"
+        weights = [name for name, p in module.named_parameters() if not norms([p.detach()]).isfinite().all()]
+        if weight := processes.first_text(plain(weights[0]) if weights else None):
+            return f"the weight {weight} is not finite after the step"
+        return "the norm of the gradient is not finite"
 
     def _message(self, trainer: Trainer, module: LightningModule, cause: str) -> str:
         clip, precision = trainer.gradient_clip_val, str(trainer.precision)

@@ -192,7 +192,7 @@ def test_a_teacher_that_fails_on_a_later_row_is_named(materials, tiny_run, monke
 
     def trace(self, batch, signals):
         found = real(self, batch, signals)
-        if next(calls) >= 6:  # the first is that before training
+        if "window" in batch and next(calls) >= 5:  # before training it runs as well
             found.logits = found.logits * NAN
         return found
 
@@ -239,7 +239,7 @@ INJECT = """
 import os, sys
 from losses import Logits
 from tests.distill.test_finite import NanGradient
-from train import main
+from distill.command import main
 
 real, calls = Logits.divergence, iter(range(1, 100))
 
@@ -264,7 +264,7 @@ def test_one_of_two_processes(tiny_run, strategy, change):
     tiny_run.write_text(text[: text.index("prune:")] + text[text.index("optimizer:") :])
     script = tiny_run.with_name("inject.py")
     script.write_text(INJECT.format(change=CHANGES[change]))
-    words = ["--config", str(tiny_run), "--task.batch_size=4", "--trainer.devices=2", f"--trainer.strategy={strategy}"]
+    words = ["--config", str(tiny_run), "--trainer.devices=2", f"--trainer.strategy={strategy}"]
     done = subprocess.run(
         [sys.executable, str(script), *words],
         cwd=tiny_run.parent,
