@@ -114,6 +114,10 @@ def check_spelling(
 
 def _difference(row: int, split: str, *read: tuple[PreTrainedTokenizerBase, Dataset]) -> str:
     texts = [tokenizer.convert_ids_to_tokens(ids[row]) for tokenizer, ids in read]
+    if texts[0] == texts[1]:
+        pairs = zip(texts[0], *(ids[row] for _, ids in read), strict=True)
+        word, one, other = next(pair for pair in pairs if pair[1] != pair[2])
+        return f"row {row + 1} of {_READ[split]} has token {one} ({word!r}), which is its {other}"
     at = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
     shown = [" ".join(text[max(at - 1, 0) : at + 4]) for text in texts]
     return f"row {row + 1} of {_READ[split]} is '… {shown[0]} …' for the run and '… {shown[1]} …' for it"

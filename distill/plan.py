@@ -39,10 +39,14 @@ class Plan:
         return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}{warnings}"
 
 
-def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
+def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes: bool = False) -> Plan:
     """Loads and builds all that a run needs, once its folder is known to be writable; leaves no file behind.
 
-    ``begins`` is whether the first step comes next.
+    Args:
+        config: of the run.
+        folder: of the run.
+        begins: whether the first step comes next.
+        resumes: whether a later step does: then teachers are scored as well, and none is refused.
 
     Raises:
         ConfigError: at the first thing that does not fit.
@@ -66,9 +70,9 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True) -> Plan:
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
     parts.warnings += check_cache(config, parts.teachers, timeline)
-    if begins:
+    if begins and trainer.is_global_zero:  # the others would save nothing
         parts.warnings += check_student(config, parts, timeline)
-    return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins))
+    return Plan(parts, trainer, order, timeline, found, preflight(config, parts, trainer, begins, resumes))
 
 
 def _can_be_written(config: Config[Experiment], folder: Path, wanted: int = 0) -> None:

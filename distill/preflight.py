@@ -71,14 +71,15 @@ class Preflight:
         }
 
 
-def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins: bool) -> Preflight:
+def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins: bool, resumes: bool) -> Preflight:
     """What was read, and how good the teachers are.
 
     Args:
         config: of the run.
         parts: what it is made of.
         trainer: whose device the teachers run on.
-        begins: whether the first step comes next: only then are teachers scored, by the first process.
+        begins: whether the first step comes next: then teachers are scored, by the first process.
+        resumes: whether a later one does: then they are scored, and none is refused.
 
     Raises:
         ConfigError: if a teacher does worse than a constant prediction, and ``check`` is not off; or its outputs are
@@ -87,7 +88,8 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
     experiment, task = config.value, config.value.task
     scored: dict[str, list[Score]] = {}
     sharded = experiment.trainer.get("strategy") == "fsdp2"  # a teacher that needs shards fits nowhere by itself
-    for name, teacher in parts.teachers.items() if begins and trainer.is_global_zero and not sharded else ():
+    scores_any = (begins or resumes) and trainer.is_global_zero and not sharded
+    for name, teacher in parts.teachers.items() if scores_any else ():
         own = task.tasks[name] if experiment.taught_apart() else task
         rows = parts.rows["validation"].remove_columns("row")
         if experiment.taught_apart():
@@ -97,7 +99,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         with config.blame(key):
             scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
         for score in scored[name]:
-            if score.worse and experiment.teachers()[name].check:
+            if begins and score.worse and experiment.teachers()[name].check:
                 why = f"model: it does worse than a constant prediction: {score.text()}"
                 advice = "are its outputs joined with the right classes? check: false trains with it all the same"
                 raise config.error(key, f"{why}; {advice}")

@@ -88,7 +88,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
 
-    planned = plan(config, folder, begins=start_at.checkpoint is None)
+    planned = plan(config, folder, start_at.checkpoint is None, start_at.checkpoint is not None)
     parts, trainer, order, timeline = planned.parts, planned.trainer, planned.order, planned.timeline
     task, ranks = experiment.task, (trainer.world_size, trainer.global_rank)
     facts = origin(experiment, planned) if trainer.is_global_zero else {}

@@ -78,7 +78,7 @@ def test_after_it_is_passed_only_labels_count_and_it_never_runs(tiny_run, given,
     level(monkeypatch, 0.0)
     asked = watched(monkeypatch)
     run(tiny_run, **given)
-    assert sum(asked) == 1 + 64 + 16  # a row before training, one epoch and one validation
+    assert sum(asked) == 2 + 1 + 64 + 16  # two rows, then one, before training; one epoch and one validation
     rows, notes = told(tiny_run.parent / "runs" / "tiny")
     weights = {name: [r[f"train/{name}_weight"] for r in rows if r[f"train/{name}_weight"]] for name in LOSSES}
     assert weights["labels"] == ["1.0"] * 16
@@ -90,7 +90,7 @@ def test_a_better_teacher_stays(tiny_run, given, monkeypatch):
     level(monkeypatch, 1.1)
     asked = watched(monkeypatch)
     state = passed(monkeypatch, tiny_run, given)
-    assert sum(asked) == 1 + 2 * 64 + 16
+    assert sum(asked) == 2 + 1 + 2 * 64 + 16
     assert state["at_step"] is None and state["mark"] == pytest.approx(1.1)
 
 
@@ -106,7 +106,7 @@ def test_what_is_read_from_a_cache_is_measured_too(tiny_run, given, monkeypatch)
     asked = watched(monkeypatch)
     given["teacher"]["cache"] = True
     assert passed(monkeypatch, tiny_run, given)["at_step"] == 8
-    assert sum(asked) == 1 + 64 + 16
+    assert sum(asked) == 2 + 1 + 64 + 16
 
 
 @pytest.mark.parametrize("stop", [5, 12])

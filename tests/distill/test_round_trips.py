@@ -74,7 +74,7 @@ def test_what_is_printed_is_complete(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1).filter(
+    st.text(st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1).filter(
         lambda name: name not in (".", "..")
     ),
     st.floats(1e-12, 1e12),

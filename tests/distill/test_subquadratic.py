@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,14 +83,14 @@ def test_longer_texts_than_the_teachers(tiny_run: Path) -> None:
 
 
 def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, materials: Path, tmp_path: Path) -> None:
-    file = materials / "teacher" / "config.json"
-    before = file.read_text()
-    file.write_text(json.dumps(json.loads(before) | {"max_position_embeddings": 4}))
-    try:
-        with pytest.raises(ConfigError, match=r"teacher: there are rows of \d+ tokens, and .*teacher' reads 4 at most"):
-            run(tiny_run, student={"kind": "LocalAttention", "positions": 200})
-    finally:
-        file.write_text(before)
+    model = AutoModelForSequenceClassification.from_pretrained(materials / "teacher")
+    model.bert.embeddings.position_embeddings = torch.nn.Embedding(4, model.config.hidden_size)
+    model.config.max_position_embeddings = 4
+    model.save_pretrained(tmp_path / "short")
+    for file in (materials / "teacher").glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "short")
+    with pytest.raises(ConfigError, match=r"teacher.model: row \d+ of .* tokens, and '.*short' has 4 positions"):
+        run(tiny_run, teacher=str(tmp_path / "short"), student={"kind": "LocalAttention", "positions": 200})
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tests.repositories import BAD, GOOD, NOUNS, save_tiny_bert
 
 CONFIG = """\
 task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8}}
-teacher: {folder}/teacher
+teacher: {{model: {folder}/teacher, check: false}}
 student: {{kind: Transformer, layers: 2, hidden: 24, intermediate: 32}}
 losses:
   labels: {{kind: Labels}}
@@ -116,13 +116,13 @@ class TestRun:
         """It is known before the first run begins that a student of fewer tokens cannot have the old teacher."""
         first = CONFIG.format(name="classification", folder=world) + "name: first\n"
         second = first.replace("vocabulary: seen\n", "").replace("name: first", "name: second")
-        fits = second.replace(f"teacher: {world}/teacher", f"teacher: {world}/runs/first")
+        fits = second.replace(f"model: {world}/teacher", f"model: {world}/runs/first")
         fits = fits.replace("layers: 2, hidden: 24, intermediate: 32", "layers: 1")
         clashes = second.replace("student: {kind: Transformer, layers: 2, hidden: 24, intermediate: 32}", "")
         clashes += f"student: {world}/runs/first\n"
         (world / "fits.yaml").write_text(first + "---\n" + fits)
         (world / "clashes.yaml").write_text(first + "---\n" + clashes)
-        with pytest.raises(ConfigError, match="have different vocabularies"):
+        with pytest.raises(ConfigError, match="it reads other tokens: row 1 of the training rows has token"):
             run(world / "clashes.yaml", quantize=None)
         assert not (world / "runs" / "first").exists()
         report = run(world / "fits.yaml", quantize=None)
