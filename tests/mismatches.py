@@ -132,7 +132,8 @@ AGAINST_THE_WORLD = {
     "a grid that the runtime has not": (
         "{start: 50%}",
         "{weights: 4, target: onnxruntime}",
-        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor or ",
+        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor or "
+        "symmetric per token; leave it away",
     ),
     "weights that are rounded again at each step, moved once": (
         "{start: 50%}",
