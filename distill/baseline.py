@@ -83,19 +83,22 @@ def scores(
         numbers = [i for i, other in enumerate(kinds) if other == kind]
         sample = _spread(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
-        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), task.batch_size), collate_fn=collate)
-        logits, labels, part, name = [], [], task, ""
+        size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
+        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
+        answers, labels, part, name = [], [], task, ""
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
             if isinstance(task, MultiTask):
                 name, part = task.of(batch)
             asked = predicted(batch)
-            logits.append(task.select(predict(batch), batch)[asked].float().cpu())
             labels.append(batch["labels"][asked].cpu())
-        if any(part_of.isnan().any() or part_of.isposinf().any() for part_of in logits):
-            raise ValueError("model: it gives NaN or infinity for rows of validation")
-        score = _score(part, torch.cat(logits), torch.cat(labels))
+            answer = task.select(predict(batch), batch)[asked].float().cpu()
+            if answer.isnan().any() or answer.isposinf().any():
+                raise ValueError("model: it gives NaN or infinity for rows of validation")
+            # Of a vocabulary the logits of all tokens would not fit into memory.
+            answers.append(_losses(answer, labels[-1]) if isinstance(part, VocabularyTask) else answer)
+        score = _score(part, torch.cat(answers), torch.cat(labels))
         if score:
             found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
     model.to(before)
@@ -136,22 +139,29 @@ def _spread(numbers: list[int], lengths: list[int]) -> list[int]:
     return numbers[::step]
 
 
-def _score(task: Task, logits: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
-    """Metric, value, baseline and whether the value is below it by more than chance, of N answers: logits [N, C]."""
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross entropy of each token, [N] of logits [N, V]."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
+    """Metric, value, baseline and whether the value is below it by more than chance, of N answers: logits [N, C], or
+    the losses of tokens [N].
+    """
     count = len(labels)
     if not count:
         return None
     if isinstance(task, VocabularyTask):
-        loss = float(F.cross_entropy(logits, labels))
+        loss = float(answers.mean())
         shares = labels.bincount().double() / count
         shares = shares[shares > 0]
         return "perplexity", math.exp(min(loss, 700.0)), math.exp(float(-(shares * shares.log()).sum())), False
     if task.problem == "regression":
-        r = float(torch.corrcoef(torch.stack([logits[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
+        r = float(torch.corrcoef(torch.stack([answers[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
         r = r if math.isfinite(r) else 0.0
         return "pearson", r, 0.0, r < -3 / math.sqrt(count)
     if task.classes:
-        accuracy = float((logits.argmax(-1) == labels).double().mean())
+        accuracy = float((answers.argmax(-1) == labels).double().mean())
         majority = int(labels.bincount().max()) / count
         error = math.sqrt(majority * (1 - majority) / count)
         return "accuracy", accuracy, majority, accuracy < majority - 3 * error

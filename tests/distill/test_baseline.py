@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer
 
 from distill import baseline
-from distill.baseline import _score, _spread, scores
+from distill.baseline import _losses, _score, _spread, scores
 from distill.batches import Collate
 from distill.data import prepare
 from distill.tasks import CausalLM, Regression
@@ -42,7 +42,7 @@ def test_correlation_beside_a_constant():
 
 def test_perplexity_beside_the_frequencies_of_tokens():
     labels = torch.tensor([0, 0, 1, 2])
-    _, value, against, worse = _score(CausalLM(data="x"), torch.zeros(4, 8), labels)
+    _, value, against, worse = _score(CausalLM(data="x"), _losses(torch.zeros(4, 8), labels), labels)
     entropy = -(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25))
     assert value == pytest.approx(8.0) and against == pytest.approx(math.exp(entropy)) and not worse
 
