@@ -116,7 +116,8 @@ def save(self, trainer, real=Last.save):
 def half(checkpoint, file, real=torch.save):
     real(checkpoint, file)
     if where == "within a checkpoint" and checkpoint["global_step"] == step and "optimizer_states" in checkpoint:
-        os.truncate(file, os.path.getsize(file) // 2)
+        file.flush()
+        os.truncate(file.fileno(), os.path.getsize(file.fileno()) // 2)
         kill()
 
 Last.save, torch.save = save, half

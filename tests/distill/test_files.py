@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -90,8 +91,9 @@ def test_the_folder_for_temporary_files_plays_no_part(
     assert read_checkpoint(path)["global_step"] == 2 and read_checkpoint(previous(path))["global_step"] == 1
     assert names(path.parent) == ["last.ckpt", "last.previous.ckpt"]
 
-    def save(checkpoint: dict, file: Path) -> None:
-        file.write_bytes(b"PK\x03\x04 half of a checkpoint")
+    def save(checkpoint: dict, file: BinaryIO) -> None:
+        file.write(b"PK\x03\x04 half of a checkpoint")
+        file.flush()
         kill()
 
     monkeypatch.setattr(torch, "save", save)
