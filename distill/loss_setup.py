@@ -20,12 +20,12 @@ def set_losses_up(
     apart = config.value.taught_apart()
     for name, loss in config.value.losses.items():
         with config.blame(f"losses.{name}"):
-            for taught in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
-                loss.setup(student, taught)
+            for teacher in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
+                loss.setup(student, teacher)
 
 
 def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
-    """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs hears all."""
+    """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs looks at all."""
     if not configs:
         return [None]
     if not hasattr(loss, "teacher"):

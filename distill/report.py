@@ -38,7 +38,7 @@ class Export:
     """Weights that the file does not hold as they were trained."""
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What a reader of its figures should know."""
         found = [f"{self.path}: {departure}" for departure in self.departures[:3]]
         if len(self.departures) > 3:

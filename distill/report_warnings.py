@@ -166,7 +166,7 @@ def report_warnings(
         *never_fell(experiment, rows),
         *not_removed(experiment, timeline, units, deployed.layers),
         *other_logits(exports, deployed),
-        *(doubt for export in exports for doubt in export.doubts),
+        *(warning for export in exports for warning in export.warnings),
         *too_large(deployed.layers, models["student"].parameters, exports),
     ]
     in_half = 2 * models["student"].parameters

@@ -1,7 +1,7 @@
 """Export to ONNX, and real int8 with the numerics of ``fake_quant``; ``onnx_model`` runs the file.
 
 What becomes int8 is what was rounded in training: products with a constant matrix (all linear layers, pooler and
-classifier included), tables of words, positions and types (see ``onnx_int8``), and the weights of recurrent layers
+classifier included), token embeddings, positions and types (see ``onnx_int8``), and the weights of recurrent layers
 (see ``recurrent``). Products of two activations (attention), biases, norms and softmax stay float32.
 
 The grids are the same as in training, bit for bit. Logits still differ where float sums in another order move

@@ -1,6 +1,6 @@
 """Constant matrices of an ONNX graph as int8: tables in which rows are looked up, and right factors of products.
 
-A matrix that is both, a table of words and the head, stays one tensor: its codes lie in rows, with a scale for each,
+A matrix that is both, token embeddings and the head, stays one tensor: its codes lie in rows, with a scale for each,
 and the product reads them turned around, which ONNX Runtime does once, when it opens the file.
 """
 

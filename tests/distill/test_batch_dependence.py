@@ -72,13 +72,13 @@ def exported(found: BatchDependence | None, departures: list[str]) -> Export:
 
 
 def test_what_is_doubtful_is_a_warning():
-    assert exported(None, []).doubts == exported(BatchDependence(64, 0.2, 0.0), []).doubts == []
-    (told,) = exported(BatchDependence(64, 1.56, 0.03125), []).doubts
+    assert exported(None, []).warnings == exported(BatchDependence(64, 0.2, 0.0), []).warnings == []
+    (told,) = exported(BatchDependence(64, 1.56, 0.03125), []).warnings
     assert "logits up to 1.6 apart" in told and "3.1% of the predictions change (64 rows tried)" in told
     assert "activations: {per: token, symmetric: true}" in told
-    assert len(exported(BatchDependence(64, 0.1, 0.02), []).doubts) == 1
-    assert exported(None, ["lm_head.weight is float32"]).doubts == ["student.onnx: lm_head.weight is float32"]
-    many = exported(None, [f"w{i} is float32" for i in range(9)]).doubts
+    assert len(exported(BatchDependence(64, 0.1, 0.02), []).warnings) == 1
+    assert exported(None, ["lm_head.weight is float32"]).warnings == ["student.onnx: lm_head.weight is float32"]
+    many = exported(None, [f"w{i} is float32" for i in range(9)]).warnings
     assert len(many) == 4 and many[-1] == "student.onnx: 6 more weights are not as they were trained"
 
 

@@ -27,7 +27,7 @@ TOKENS = Activations(per="token", symmetric=True)
 
 
 def language(name, tied=True, vocab=VOCABULARY):
-    """A random model with a head that writes tokens, whose matrix may be the table of words."""
+    """A random model with a head that writes tokens, whose matrix may be the token embeddings."""
     config = tiny_config(name, layers=1, vocab=vocab)
     config.tie_word_embeddings = tied
     with torch.random.fork_rng(devices=[]):
