@@ -149,6 +149,8 @@ def _teachers(
                 check_decoder_start(model.config, repr(teacher.model))
                 check_limits(model, repr(teacher.model), rows, tokenizer)
                 outputs[name] = align_outputs(model, part)
+            if experiment.replace:
+                model.float()  # its blocks run between the student's
             found[name] = FrozenTeacher(model, teacher.stored())
     return found
 

@@ -58,6 +58,10 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     _can_be_written(config, folder, 12 * sum(weight.numel() for weight in parts.student.parameters()))
     trace_once(config, parts)
     trainer = make_trainer(config, folder)
+    if trainer.strategy.root_device.type == "cpu":
+        for name, teacher in config.value.teachers().items():
+            if teacher.dtype is None:
+                parts.teachers[name].model.float()  # most CPUs compute half precision in software, 8 times slower
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     with config.blame("task"):
         order = LengthGrouped(

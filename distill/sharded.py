@@ -147,6 +147,8 @@ def frozen(teacher: object) -> list[PreTrainedModel]:
 
 def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     """Cuts each block, together those that share layers and all that is outside (tied weights must be), in place."""
+    if len({weight.dtype for weight in model.parameters()}) > 1:
+        model.float()  # FSDP wants one precision, and of T5 in float16 transformers keeps some layers in float32
     for stack in family(model.config).stacks:
         for group in sharing(blocks(model, stack)):
             fully_shard(group, mesh=mesh)

@@ -1,9 +1,10 @@
-"""The teacher: frozen, in eval mode, run in float32, and no part of the module that is trained."""
+"""The teacher: frozen, in eval mode, as precise as it is stored, and no part of the module that is trained."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Teacher:
         cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
             and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
             vocabulary; at steps where a loss looks at these, the teacher runs, and if it is at all, a cache is refused.
+        dtype: of its weights, in which it runs as well; not given, as its files hold them, on a CPU float32. Losses
+            compute in float32 in any case.
         check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
@@ -34,6 +37,7 @@ class Teacher:
 
     model: str
     cache: bool = False
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     check: bool = True
     until_passed: bool = False
 
@@ -46,12 +50,14 @@ class Teacher:
         return stored(resolve(self.model))
 
     def load(self, head: type) -> PreTrainedModel:
-        """Its weights in float32, whatever they are stored in, with the head of an Auto class of transformers.
+        """It with the head of an Auto class of transformers; in float32 if its files hold what torch cannot run.
 
         Raises:
             ValueError: if its head is not trained: one at random teaches nothing; or a weight is not finite.
         """
-        model, missing = load_model(head, resolve(self.model), self.config())
+        dtype = self.dtype or self.stored().precision
+        dtype = getattr(torch, dtype) if dtype in ("bfloat16", "float16") else torch.float32
+        model, missing = load_model(head, resolve(self.model), self.config(), dtype=dtype)
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}; fine-tune it first (finetune.yaml)")
         check_weights(model)
@@ -79,5 +85,8 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """The signals of one batch."""
-        return self.recorder.trace(batch, signals, stop_early=not isinstance(self.model, FSDPModule))
+        """The signals of one batch, in the precision of the model; losses compute in float32."""
+        whole, device = self.model.dtype == torch.float32, self.model.device.type
+        # A model in half precision has no use for autocast, which may be to the other one.
+        with nullcontext() if whole else torch.autocast(device, enabled=False):
+            return self.recorder.trace(batch, signals, stop_early=not isinstance(self.model, FSDPModule))

@@ -74,21 +74,22 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    head: type, source: str, config: PretrainedConfig, resize: bool = False
+    head: type, source: str, config: PretrainedConfig, resize: bool = False, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, list[str]]:
-    """A model in float32, an adapter merged into its base, and the names of weights that no file had.
+    """A model, an adapter merged into its base, and the names of weights that no file had.
 
     Args:
         head: the Auto class of transformers.
         source: a folder or a hub name.
         config: as it is to be.
         resize: whether weights may have other sizes than in the file, and start at random then.
+        dtype: of its weights.
     """
     base = base_of(source)
     model, loading = head.from_pretrained(
         base or source,
         config=config,
-        dtype=torch.float32,
+        dtype=dtype,
         output_loading_info=True,
         **SAFE,
         ignore_mismatched_sizes=resize or base is not None,
