@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -105,7 +106,10 @@ def begun(configs: list[Config[Experiment]]) -> list[Path]:
 
 
 def quiet() -> None:
-    """Keeps the libraries' chatter off the terminal; their warnings about this run stay."""
+    """Keeps the libraries' chatter off the terminal; their warnings about this run stay, and what ends one of their
+    threads is a line.
+    """
+    threading.excepthook = _thread_ended
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -117,6 +121,12 @@ def quiet() -> None:
     )
     # FSDP2 of T5's position bias, which nothing changes in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
+
+
+def _thread_ended(error: threading.ExceptHookArgs) -> None:
+    name = error.thread.name if error.thread else "a thread"
+    why = f"{error.exc_type.__name__}: {error.exc_value}"
+    print(one_line(f"warning: {name} of a library ended: {why}"), file=sys.stderr)
 
 
 def overrides(words: list[str]) -> dict[str, str]:

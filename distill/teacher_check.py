@@ -73,9 +73,7 @@ def check_outputs(
                     raise ValueError(f"cache: there is no room for what is to be kept of all rows: {why}") from error
 
 
-def signals_of(
-    experiment: Experiment, name: str, step: int | None = None, timeline: Timeline | None = None
-) -> Signals:
+def signals_of(experiment: Experiment, name: str, step: int | None = None, timeline: Timeline | None = None) -> Signals:
     """What the losses ask of a teacher, at a step or ever."""
     needs = []
     for loss in experiment.losses.values():

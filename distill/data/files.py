@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
+import datasets
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowException
@@ -35,7 +38,7 @@ def splits_of(name: str) -> dict[str, Split]:
     try:
         splits = _splits(name)
     except OSError as error:
-        raise ValueError(f"data: {name!r} cannot be read: {error.strerror or error}") from error
+        raise ValueError(f"data: {name!r} cannot be read: {error.strerror or _reason(error)}") from error
     for split, table in splits.items():
         problems = sum(len(file.problems) for file in table.files)
         if split == "train" and len(table.rows) == 1 and not problems:
@@ -107,7 +110,15 @@ def _load(path: Path) -> Dataset:
     try:
         return load_dataset(path.suffix[1:], data_files=str(path), split="train")
     except (DatasetGenerationError, ValueError, StopIteration, ArrowException) as error:
-        raise ValueError(f"data: {path} cannot be read: {error.__cause__ or error or 'it is empty'}") from error
+        raise ValueError(f"data: {path} cannot be read: {_reason(error.__cause__ or error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The error in words; of a full disk with the folder in which datasets keeps its tables."""
+    text = str(error) or "it is empty"
+    if "Not enough disk space" in text or os.strerror(errno.ENOSPC) in text:
+        return f"there is no room for its table in {datasets.config.HF_DATASETS_CACHE}; set HF_HOME to another folder"
+    return text
 
 
 def _read_folder(path: Path) -> dict[str, Split]:

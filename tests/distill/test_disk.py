@@ -3,12 +3,13 @@
 import errno
 import os
 import resource
+import threading
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from distill.command import main
+from distill.command import main, quiet
 from distill.disk import probe, reason
 
 
@@ -122,3 +123,24 @@ def test_the_reason_is_found_in_whatever_a_library_raises(monkeypatch, error, li
     wrapper.__context__ = error
     disk = line and ("No space" in line or "Read-only" in line)
     assert reason(wrapper, Path("runs/x")) == (line if disk else None)
+
+
+def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
+    monkeypatch.setattr("datasets.builder.has_sufficient_disk_space", lambda *given, **named: False)
+    line = told(capsys, 2, ["--config", str(tiny_run)])
+    assert f"no room for its table in {tmp_path / 'hub'}; set HF_HOME to another folder" in line
+
+
+def test_what_ends_a_thread_of_a_library_is_a_line(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
+    quiet()
+
+    def write() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    thread = threading.Thread(target=write, name="writer")
+    thread.start()
+    thread.join()
+    said = "warning: writer of a library ended: OSError: [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == said
