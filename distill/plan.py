@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from lightning import Trainer
 
 from distill.assemble import Parts, assemble
@@ -60,8 +61,11 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     trainer = make_trainer(config, folder)
     if trainer.strategy.root_device.type == "cpu":
         for name, teacher in config.value.teachers().items():
-            if teacher.dtype is None:
-                parts.teachers[name].model.float()  # most CPUs compute half precision in software, 8 times slower
+            model = parts.teachers[name].model
+            if teacher.dtype is None and model.dtype != torch.float32:
+                was = str(model.dtype).removeprefix("torch.")
+                model.float()  # most CPUs compute half precision in software, 8 times slower
+                parts.notes.append(f"{name}: stored in {was}, run in float32, as on every CPU; dtype: {was} keeps it")
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     with config.blame("task"):
         order = LengthGrouped(

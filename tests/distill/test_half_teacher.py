@@ -54,7 +54,9 @@ def test_it_is_held_as_it_is_stored(dtype, materials, tmp_path):
 def test_on_a_cpu_it_runs_in_float32_unless_told_otherwise(dtype, ran, tiny_run, materials, tmp_path):
     teacher = {"model": str(in_precision(materials, tmp_path / "half", torch.bfloat16)), "dtype": dtype}
     (config,) = read(tiny_run, {"teacher": teacher, **SHORT})
-    assert plan(config, tmp_path / "run").parts.teachers["teacher"].model.dtype == ran
+    parts = plan(config, tmp_path / "run").parts
+    assert parts.teachers["teacher"].model.dtype == ran
+    assert any("stored in bfloat16, run in float32" in note for note in parts.notes) == (dtype is None)
 
 
 @pytest.mark.parametrize("dtype", HALF)
