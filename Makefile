@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test everything lint clean
 
 quickstart: $(VENV)/ready
-	$(BIN)/python -m distill.quickstart
+	$(BIN)/python -m benchmarks.quickstart
 
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

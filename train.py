@@ -15,6 +15,6 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     # Not before: it takes seconds.
-    from distill.command import main
+    from distill.cli import main
 
     sys.exit(main(sys.argv[1:]))

@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, DataCollatorWithPadding
 
 from benchmarks.turns import quartiles
-from distill.batches import LengthGrouped, Loader
-from distill.curves import Curves
-from distill.metrics_csv import MetricsCSV
-from distill.module import Distillation
-from distill.optimizer import Optimizer
+from distill.reporting.metrics_csv import MetricsCSV
 from distill.tasks import Classification
 from distill.tasks.classes import Classes
-from distill.teacher import FrozenTeacher
+from distill.teachers.teacher import FrozenTeacher
+from distill.training.batches import LengthGrouped, Loader
+from distill.training.callbacks.curves import Curves
+from distill.training.module import Distillation
+from distill.training.optimizer import Optimizer
 from losses import HiddenMSE, Logits
 from prune_schedules.schedule import Constant, Timeline
 from tests.repositories import save_tokenizer

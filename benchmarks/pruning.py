@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
 from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_settled
 
 TIMELINE = Timeline(1000, 1000)
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
 from prune_schedules.schedule import Timeline
-from quant_aware.codebook import KMeans
-from quant_aware.grids import Uniform
 from quant_aware.quantize import Quantize
-from quant_aware.signs import Ternary
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.signs import Ternary
 
 
 def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:

@@ -1,5 +1,5 @@
 """The loop and what surrounds it; ``run`` does what a YAML file says."""
 
-from distill.run import run
+from distill.runner import run
 
 __all__ = ["run"]

@@ -1,14 +1,10 @@
 """What is compared: labels, logits, hidden states, attention, relations between tokens."""
 
-from losses.attention import AttentionKL, AttentionScores
-from losses.contextual import Contextual
-from losses.contrastive import Contrastive
-from losses.correlation import DIST
-from losses.decoupled import DKD
-from losses.flow import Flow
-from losses.hidden import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
-from losses.labels import Labels
-from losses.logits import (
+from losses.loss import Loss
+from losses.outputs.correlation import DIST
+from losses.outputs.decoupled import DKD
+from losses.outputs.labels import Labels
+from losses.outputs.logits import (
     JensenShannon,
     Logits,
     LogitsMSE,
@@ -17,8 +13,12 @@ from losses.logits import (
     SkewReverseKL,
     TotalVariation,
 )
-from losses.loss import Loss
-from losses.relations import Relations
+from losses.pairs.attention import AttentionKL, AttentionScores
+from losses.pairs.relations import Relations
+from losses.states.contextual import Contextual
+from losses.states.contrastive import Contrastive
+from losses.states.flow import Flow
+from losses.states.hidden import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
 
 __all__ = [
     "Contextual",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
-from students.asked import IGNORED
-from students.trace import Signals, Trace
+from students.recording.sparse_lm_head import IGNORED
+from students.recording.trace import Signals, Trace
 
 UNKNOWN = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""

@@ -1,14 +1,14 @@
 """When and what to remove: schedules over the run, scores, masks on weights, and cutting for good."""
 
-from prune_schedules.cut import CutReport, cut
-from prune_schedules.gates import Fisher, Movement, Taylor
-from prune_schedules.keep import Keep
-from prune_schedules.l0 import L0
-from prune_schedules.magnitude import Magnitude, Random
-from prune_schedules.prune import Prune
-from prune_schedules.pruner import Pruner
-from prune_schedules.sparsegpt import SparseGPT
-from prune_schedules.wanda import Wanda
+from prune_schedules.callback import Prune
+from prune_schedules.scores.gates import Fisher, Movement, Taylor
+from prune_schedules.scores.keep import Keep
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude, Random
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.scores.sparsegpt import SparseGPT
+from prune_schedules.scores.wanda import Wanda
+from prune_schedules.structure.cut import CutReport, cut
 
 __all__ = [
     "L0",

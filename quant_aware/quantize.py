@@ -14,15 +14,15 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
-from quant_aware.activations import Activations, FakeQuantInput, InputMemo
-from quant_aware.allot import Allot, choose, costs, traces
-from quant_aware.fake_quant import FakeQuant, FakeQuantRows, weight_axis
-from quant_aware.gptq import gptq
-from quant_aware.grids import Grid, Uniform
-from quant_aware.product import Product
-from quant_aware.selection import grids_of, quantized
-from quant_aware.signs import Ternary
-from students.reading import grams
+from quant_aware.calibration.allot import Allot, choose, costs, traces
+from quant_aware.calibration.gptq import gptq
+from quant_aware.calibration.selection import grids_of, quantized
+from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
+from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
+from quant_aware.quantizers.grids import Grid, Uniform
+from quant_aware.quantizers.product import Product
+from quant_aware.quantizers.signs import Ternary
+from students.recording.reading import grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
 

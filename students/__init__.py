@@ -1,6 +1,5 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
-from students import compact
 from students.attention.kinds import (
     BlockAttention,
     EfficientAttention,
@@ -10,12 +9,13 @@ from students.attention.kinds import (
     LocalAttention,
     Performer,
 )
-from students.low_rank import LowRank
+from students.kinds.low_rank import LowRank
+from students.kinds.shared import Shared
+from students.kinds.student import Pretrained, Student, resolve
+from students.kinds.tensor_train import TensorTrain
+from students.kinds.transformer import Transformer
 from students.recurrent.kinds import GRU, LSTM, RNN
-from students.shared import Shared
-from students.student import Pretrained, Student, resolve
-from students.tensor_train import TensorTrain
-from students.transformer import Transformer
+from students.structure import compact
 
 __all__ = [
     "BlockAttention",

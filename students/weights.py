@@ -9,8 +9,8 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from students.constant import make_constant
-from students.families import Stack, blocks, family
+from students.families.families import Stack, blocks, family
+from students.structure.constant import make_constant
 
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 LINEAR = (nn.Linear, Conv1D)
@@ -86,7 +86,7 @@ def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Modu
 
 
 def factors(module: nn.Module) -> list[nn.Module]:
-    """A linear layer or an embedding and, where it is in two factors (``students.factored``), the other one."""
+    """A linear layer or an embedding and, where it is in two factors (``structure.factored``), the other one."""
     return [part for part in module.modules() if isinstance(part, (*LINEAR, nn.Embedding))]
 
 

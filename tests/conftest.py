@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.measure import latencies
-from distill.page import render
+from distill.evaluation.measure import latencies
+from distill.reporting.page import render
 from tests.repositories import save_sst2, save_tiny_bert
 
 CONFIG = """\
@@ -33,7 +33,7 @@ output: {output}
 def unwritten(report: dict, rows: list[dict], details: dict) -> str:
     """The page, its figures made but not written out as SVG."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.page.svg", lambda figure: "<svg></svg>")
+        patch.setattr("distill.reporting.page.svg", lambda figure: "<svg></svg>")
         return render(report, rows, details)
 
 
@@ -42,8 +42,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a latency to be measured well, five rounds and not seconds of them, nor for the pictures of a
     run, which take as long as its training; those of `finished`, made once, are whole.
     """
-    monkeypatch.setattr("distill.finish.latencies", partial(latencies, seconds=0.0))
-    monkeypatch.setattr("distill.publish.render", unwritten)
+    monkeypatch.setattr("distill.evaluation.evaluate.latencies", partial(latencies, seconds=0.0))
+    monkeypatch.setattr("distill.reporting.publish.render", unwritten)
 
 
 @pytest.fixture(autouse=True)

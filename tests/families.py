@@ -13,8 +13,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from students.families import depth, family
-from students.trace import Signals
+from students.families.families import depth, family
+from students.recording.trace import Signals
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]

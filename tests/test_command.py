@@ -10,8 +10,8 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from distill.command import main
-from distill.hub import reach
+from distill.cli import main
+from students.loading.hub import reach
 from tests.distill.tables import write
 from tests.mismatches import AGAINST_THE_WORLD
 from tests.mistakes import GOOD, IN_FILE, IN_WORDS
@@ -138,7 +138,7 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
     refused(capsys, ["--config", "a\0b"], "a\\x00b: there is no such file")
 
 
-@pytest.mark.parametrize("moment", ["distill.command.quiet", "distill.command.read", "distill.plan.assemble"])
+@pytest.mark.parametrize("moment", ["distill.cli.quiet", "distill.cli.read", "distill.training.prepare.plan.assemble"])
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
     def stop(*args: object, **given: object) -> None:
         raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.command import main
+from distill.cli import main
 from tests.hub import Hub
 from tests.promised import keeps_promises
 from tests.repositories import save_sst2, save_tiny_bert

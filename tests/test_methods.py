@@ -17,20 +17,20 @@ import losses
 import prune_schedules
 import quant_aware
 import students
-from distill.augment import Augmentation
-from distill.average import MovingAverage
-from distill.config import load
-from distill.ensemble import Teachers
-from distill.optimizer import Optimizer
-from distill.peer import Peer
-from distill.schema import spelling
+from distill.config.loader import load
+from distill.config.schema import spelling
 from distill.tasks import Task
-from distill.teacher import Teacher
+from distill.tasks.augment import Augmentation
+from distill.teachers.ensemble import Teachers
+from distill.teachers.moving_average import MovingAverage
+from distill.teachers.peer import Peer
+from distill.teachers.teacher import Teacher
+from distill.training.optimizer import Optimizer
 from losses import Loss
-from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Schedule
-from prune_schedules.scores import Scope
-from prune_schedules.shapes import Shape
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.scores.scores import Scope
+from prune_schedules.targets.shapes import Shape
 from quant_aware.quantize import Quantize
 from students import Student
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import quickstart
-from distill.config import load
-from distill.experiment import Experiment
+from benchmarks import quickstart
+from distill.config.loader import load
+from distill.experiment.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from students.adapters import load_config, load_tokenizer
+from students.loading.adapters import load_config, load_tokenizer
 from tests.distill.test_disk import told
 
 ROOT = Path(__file__).parents[1]

@@ -6,9 +6,9 @@ import pytest
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from distill.config import ConfigError, load
-from distill.experiment import Experiment
-from distill.trainer import make_trainer, time_of
+from distill.config.loader import ConfigError, load
+from distill.experiment.experiment import Experiment
+from distill.training.trainer import make_trainer, time_of
 from tests.families import tiny
 from tests.mistakes import GOOD
 

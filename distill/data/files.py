@@ -16,8 +16,8 @@ from distill.data.delimited import read_delimited
 from distill.data.facts import FileFacts
 from distill.data.json_rows import read_json
 from distill.data.table import FileTable, Split
-from distill.hub import loading
 from distill.tasks.columns import listed
+from students.loading.hub import loading
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow")
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval")}

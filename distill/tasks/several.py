@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification
 
-from distill.schema import check_names
+from distill.config.schema import check_names
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask

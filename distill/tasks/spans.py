@@ -17,7 +17,7 @@ from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
 from losses import DIST
 from losses.loss import Loss, valid_tokens
-from students.asked import IGNORED
+from students.recording.sparse_lm_head import IGNORED
 
 LONGEST = 30
 """Tokens of an answer."""

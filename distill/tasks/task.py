@@ -13,11 +13,11 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from distill.augment import Augmentation, Row
-from distill.schema import check_names
+from distill.config.schema import check_names
+from distill.tasks.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import Loss, predicted
-from students.asked import IGNORED
+from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
     from distill.data.facts import DataFacts

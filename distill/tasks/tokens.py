@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBas
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import example, is_label, is_list, named, room_for
 from distill.tasks.task import DataTask
-from students.asked import IGNORED
+from students.recording.sparse_lm_head import IGNORED
 
 
 @dataclass(kw_only=True)

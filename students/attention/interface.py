@@ -16,7 +16,7 @@ from students.attention.linear import Efficient, Elu, Favor
 from students.attention.linformer import Projected
 from students.attention.local import Local
 from students.attention.softmax import How
-from students.families import blocks, family, positions
+from students.families.families import blocks, family, positions
 
 RECORDING = "recording"
 REPLACED, PLAIN = "replaced", "replaced-plain"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
+from students.kinds.student import Student, check_dropout, check_sizes, set_task
 from students.recurrent.model import RecurrentConfig
-from students.student import Student, check_dropout, check_sizes, set_task
-from students.table import rows_of
+from students.structure.table import rows_of
 
 
 @dataclass(kw_only=True)

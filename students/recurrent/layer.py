@@ -12,7 +12,7 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """By cell, how many gates it has."""
 _KERNELS = {"rnn": torch.rnn_tanh, "gru": torch.gru, "lstm": torch.lstm}
 DOMAIN = "students"
-"""Of the operators that stand in an ONNX graph until ``quant_aware.recurrent`` writes standard ones for them."""
+"""Of the operators that stand in an ONNX graph until ``quant_aware.export.recurrent`` writes standard ones for them."""
 
 
 class Held(nn.Linear):

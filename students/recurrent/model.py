@@ -30,7 +30,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils import ModelOutput
 
-from students.families import RECURRENT
+from students.families.families import RECURRENT
 from students.recurrent.layer import Direction, Held, Layer
 
 SPREAD = 0.1

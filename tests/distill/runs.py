@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from distill import run
-from distill.checkpoints import Last
-from distill.stop import Interrupted
+from distill.training.callbacks.checkpoints import Last
+from distill.training.stop import Interrupted
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,8 +100,8 @@ def same(one: object, other: object) -> bool:
 KILLED = """
 import os, signal, sys
 import torch
-from distill.checkpoints import Last
-from distill.command import main
+from distill.training.callbacks.checkpoints import Last
+from distill.cli import main
 
 step, where = int(sys.argv[1]), sys.argv[2]
 

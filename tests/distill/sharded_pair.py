@@ -13,17 +13,18 @@ from lightning import LightningModule, Trainer
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from distill import finish, run
-from distill.chain import wait_for_rank_0
-from distill.sharded import get_ready, shard, unshard, watch
+from distill import run
+from distill.evaluation import evaluate
+from distill.training.fsdp2 import get_ready, shard, unshard, watch
+from distill.training.prepare.documents import wait_for_rank_0
 from prune_schedules import Magnitude, Prune
-from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Timeline
-from quant_aware.grids import Uniform
+from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
+from quant_aware.quantizers.grids import Uniform
 from students import Shared
-from students.families import depth, family
-from students.trace import Recorder, Signals
+from students.families.families import depth, family
+from students.recording.trace import Recorder, Signals
 from students.weights import steps, whole
 from tests.distill.runs import interrupted
 from tests.families import batch, tiny
@@ -113,7 +114,7 @@ def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    finish.latencies = partial(finish.latencies, seconds=0.0)
+    evaluate.latencies = partial(evaluate.latencies, seconds=0.0)
     train(folder / "x.yaml")
     pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
     pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention"), ("bert", "shared")]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from distill.checkpoints import Last
-from distill.stop import Interrupted
+from distill.training.callbacks.checkpoints import Last
+from distill.training.stop import Interrupted
 from tests.distill.runs import as_one, interrupted, same, weights
 
 GIVEN = {

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from distill import run
-from distill.average import AveragedStudent, MovingAverage
-from distill.config import ConfigError
-from distill.module import Distillation
-from distill.optimizer import Optimizer
+from distill.config.loader import ConfigError
+from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.training.module import Distillation
+from distill.training.optimizer import Optimizer
 from losses import HiddenMSE, Labels, Logits
 from prune_schedules import Magnitude, Prune
 from prune_schedules.schedule import Moment, Steps, Timeline
-from quant_aware.aware import QuantizeAware
+from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
 from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, collate, rows

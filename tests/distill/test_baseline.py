@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from distill import baseline
-from distill.baseline import _losses, _score, _spread, scores
-from distill.batches import Collate
 from distill.data import prepare
+from distill.evaluation import baseline
+from distill.evaluation.baseline import _losses, _score, _spread, scores
 from distill.tasks import CausalLM, Regression
+from distill.training.batches import Collate
 from tests.distill.worlds import save_data, save_teacher, three_classes
 
 

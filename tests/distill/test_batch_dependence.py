@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 
 from distill import run
-from distill.batch_dependence import batch_dependence, samples
-from distill.report import BatchDependence, Export
+from distill.evaluation.batch_dependence import batch_dependence, samples
+from distill.reporting.report import BatchDependence, Export
 from distill.tasks import MaskedLM
 from losses.loss import IGNORED
 from tests.distill.worlds import three_classes

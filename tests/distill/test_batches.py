@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
-from distill.batches import LengthGrouped, Loader
-from distill.checkpoints import Last
+from distill.training.batches import LengthGrouped, Loader
+from distill.training.callbacks.checkpoints import Last
 
 fixed = settings(derandomize=True, deadline=None, database=None)
 LENGTHS = torch.randint(3, 40, (103,), generator=torch.Generator().manual_seed(0)).tolist()

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from distill import run
-from distill.checkpoints import previous, read_checkpoint
-from distill.command import main
-from distill.config import ConfigError
-from distill.metrics_csv import MetricsCSV, read_rows
+from distill.cli import main
+from distill.config.loader import ConfigError
+from distill.reporting.metrics_csv import MetricsCSV, read_rows
+from distill.training.callbacks.checkpoints import previous, read_checkpoint
 from tests.distill.runs import as_one, checkpoint, interrupted, killed, rows, weights
 from tests.distill.test_chain import CHAIN
 
@@ -237,7 +237,7 @@ def test_the_report_is_there_when_the_page_is(tiny_run: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr("distill.report.Report.write", write)
+        patch.setattr("distill.reporting.report.Report.write", write)
         run(tiny_run)
     folder = tiny_run.parent / "runs" / "tiny"
     assert (folder / "report.html").exists() and not (folder / "report.json").exists()

@@ -10,11 +10,11 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill import run
-from distill.cache import CachedTeacher, fingerprint
-from distill.config import ConfigError
-from distill.row_file import RowFile
-from distill.teacher import FrozenTeacher
-from students.signals import Signals
+from distill.config.loader import ConfigError
+from distill.teachers.cache import CachedTeacher, fingerprint
+from distill.teachers.row_file import RowFile
+from distill.teachers.teacher import FrozenTeacher
+from students.recording.signals import Signals
 from tests.distill.runs import interrupted
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import batch, tiny
@@ -245,7 +245,7 @@ output: {folder}/runs
 
 @pytest.mark.parametrize("name", ["token_classification", "question_answering"])
 def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("distill.finish.latencies", lambda models, batch: dict.fromkeys(models, 1.0))
+    monkeypatch.setattr("distill.evaluation.evaluate.latencies", lambda models, batch: dict.fromkeys(models, 1.0))
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data", rows=24)
     save_teacher(name, tmp_path / "teacher")

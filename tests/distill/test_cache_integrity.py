@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from distill import run
-from distill.cache import CachedTeacher
-from distill.config import ConfigError
-from distill.row_file import HEADER, RowFile
-from students.signals import Signals
+from distill.config.loader import ConfigError
+from distill.teachers.cache import CachedTeacher
+from distill.teachers.row_file import HEADER, RowFile
+from students.recording.signals import Signals
 from tests.distill.runs import ROOT
 from tests.distill.test_cache import ASKED, cached, curve, notes, of, same, teacher
 from tests.families import batch, tiny
@@ -191,9 +191,9 @@ def test_a_full_disk_is_told_before_training(materials, tiny_run, monkeypatch):
 
 LIMITED = """
 import resource, sys
-from distill.command import main
+from distill.cli import main
 
-run = sys.modules["distill.run"]
+run = sys.modules["distill.runner"]
 real = run.check_outputs
 
 def check_outputs(*given):

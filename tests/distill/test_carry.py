@@ -9,7 +9,7 @@ from huggingface_hub import metadata_load
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from distill import run
-from distill.carry import carry, settle_tokenizer
+from distill.export.carry import carry, settle_tokenizer
 from distill.tasks import CausalLM
 from students import GRU, Pretrained, Shared, Transformer
 from tests.distill.worlds import save_data

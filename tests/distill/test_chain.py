@@ -10,11 +10,11 @@ import torch
 import yaml
 
 from distill import run
-from distill.chain import read
-from distill.checkpoints import Last
-from distill.command import main
-from distill.config import ConfigError
-from distill.stop import Interrupted
+from distill.cli import main
+from distill.config.loader import ConfigError
+from distill.training.callbacks.checkpoints import Last
+from distill.training.prepare.documents import read
+from distill.training.stop import Interrupted
 from tests.distill.runs import ROOT, rows, weights
 
 CHAIN = """\
@@ -171,7 +171,7 @@ import subprocess
 import sys
 from pathlib import Path
 from torch import distributed
-from distill.chain import wait_for_rank_0
+from distill.training.prepare.documents import wait_for_rank_0
 
 rank, mark = int(sys.argv[1]), Path("mark")
 distributed.init_process_group("gloo", init_method=f"file://{Path('store').absolute()}", rank=rank, world_size=2)

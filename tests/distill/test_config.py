@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from distill.augment import Augmentation
-from distill.config import dump, load, to_yaml
-from distill.experiment import Experiment
-from distill.nodes import ConfigError, did_you_mean
-from distill.schema import describe, is_plain, spelling, subclasses
+from distill.config.loader import dump, load, to_yaml
+from distill.config.nodes import ConfigError, did_you_mean
+from distill.config.schema import describe, is_plain, spelling, subclasses
+from distill.experiment.experiment import Experiment
+from distill.tasks.augment import Augmentation
 
 
 class Shape(ABC):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.command import main, quiet
-from distill.disk import probe, reason
+from distill.cli import main, quiet
+from distill.run_dir.disk import probe, reason
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(
     os.symlink("nowhere", "dangling")
     os.mkfifo("pipe")
     before = sorted(os.listdir())
-    monkeypatch.setattr("distill.plan.assemble", None)
+    monkeypatch.setattr("distill.training.prepare.plan.assemble", None)
     line = told(capsys, 2, ["--config", str(tiny_run), f"--output={output}"])
     assert f": {why}" in line and output[:10] in line
     assert sorted(os.listdir()) == before
@@ -61,7 +61,7 @@ def test_what_the_system_says_when_the_folder_is_tried_is_told(capsys, tiny_run,
     def refuse(**given: object) -> None:
         raise OSError(number, os.strerror(number), f"{given['dir']}/tmpabc")
 
-    monkeypatch.setattr("distill.disk.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("distill.run_dir.disk.tempfile.TemporaryFile", refuse)
     runs = tiny_run.parent / "runs"
     line = told(capsys, 2, ["--config", str(tiny_run)])
     assert line == f"{tiny_run}:14: output: {runs / 'tiny'}: {os.strerror(number)}"
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run_and_it_goes_on(capsys, tiny
 
 @pytest.mark.parametrize("late", ["deploy", "publish"])
 def test_what_is_written_after_training_does_not_fit(capsys, tiny_run, few_bytes, monkeypatch, late) -> None:
-    module = import_module("distill.run")
+    module = import_module("distill.runner")
     real = getattr(module, late)
 
     def full(*args: object, **given: object) -> object:

@@ -9,11 +9,11 @@ from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from distill.batches import Collate
 from distill.data import prepare
-from distill.measure import judged, torch_predict
+from distill.evaluation.measure import judged, torch_predict
 from distill.tasks import CausalLM, MaskedLM
-from students.asked import IGNORED
+from distill.training.batches import Collate
+from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 
 STORIES = Path("../shared/models/stories260k-llama")

@@ -9,13 +9,13 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from distill import run
-from distill.config import ConfigError
-from distill.ensemble import Ensemble, Joint, Teachers, joined, together
-from distill.measure import sizes, torch_predict
+from distill.config.loader import ConfigError
+from distill.evaluation.measure import sizes, torch_predict
 from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
 from distill.tasks.classes import Classes
-from distill.teacher import FrozenTeacher, Teacher
-from students.signals import Signals
+from distill.teachers.ensemble import Ensemble, Joint, Teachers, joined, together
+from distill.teachers.teacher import FrozenTeacher, Teacher
+from students.recording.signals import Signals
 from tests.distill.worlds import three_classes
 from tests.families import batch, tiny
 from tests.repositories import save_tiny_bert

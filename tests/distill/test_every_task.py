@@ -10,11 +10,11 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
 from distill import run
-from distill.batches import Collate
 from distill.data import prepare
 from distill.tasks import Task
+from distill.training.batches import Collate
 from losses.loss import predicted
-from students.trace import inputs, outputs
+from students.recording.trace import inputs, outputs
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
 
 CONFIG = """\

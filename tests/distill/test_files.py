@@ -11,8 +11,8 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from distill.checkpoints import CheckpointFiles, previous, read_checkpoint
-from distill.files import remove_drafts, replacing, replacing_in, write_text
+from distill.run_dir.files import remove_drafts, replacing, replacing_in, write_text
+from distill.training.callbacks.checkpoints import CheckpointFiles, previous, read_checkpoint
 
 
 def killed(action: Callable[[], object]) -> None:

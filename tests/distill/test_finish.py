@@ -4,11 +4,11 @@ import pytest
 import torch
 from datasets import Dataset
 
-from distill.deploy import Deployed
-from distill.finish import deployable, details, latency_rows
-from distill.measure import Judged, Measured
-from distill.report import Export
-from distill.report_warnings import other_logits
+from distill.evaluation.evaluate import deployable, details, latency_rows
+from distill.evaluation.measure import Judged, Measured
+from distill.export.deploy import Deployed
+from distill.reporting.report import Export
+from distill.reporting.report_warnings import other_logits
 from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-import distill.trainer
+import distill.training.trainer
 from distill import run
-from distill.config import ConfigError
-from distill.finite import SKIPPED, NonFinite
-from distill.module import Distillation
+from distill.config.loader import ConfigError
+from distill.training.callbacks.finite import SKIPPED, NonFinite
+from distill.training.module import Distillation
 from losses import Logits
 from tests.distill.runs import ROOT, weights
 
@@ -186,7 +186,7 @@ def test_a_teacher_whose_outputs_are_none(materials, tiny_run, tmp_path):
 
 
 def test_a_teacher_that_fails_on_a_later_row_is_named(materials, tiny_run, monkeypatch):
-    from distill.teacher import FrozenTeacher
+    from distill.teachers.teacher import FrozenTeacher
 
     real, calls = FrozenTeacher.trace, iter(range(1, 100))
 
@@ -203,14 +203,14 @@ def test_a_teacher_that_fails_on_a_later_row_is_named(materials, tiny_run, monke
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> None:
     """float16 with a scaler, as 16-mixed is on a GPU; Lightning itself takes bfloat16 on a CPU."""
-    real = distill.trainer._trainer
+    real = distill.training.trainer._trainer
 
     def trainer(given: dict, folder: Path) -> Trainer:
         found = real(given, folder)
         found.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
         return found
 
-    monkeypatch.setattr(distill.trainer, "_trainer", trainer)
+    monkeypatch.setattr(distill.training.trainer, "_trainer", trainer)
 
 
 def test_steps_that_float16_skips_are_normal(tiny_run, monkeypatch, half):
@@ -239,7 +239,7 @@ INJECT = """
 import os, sys
 from losses import Logits
 from tests.distill.test_finite import NanGradient
-from distill.command import main
+from distill.cli import main
 
 real, calls = Logits.divergence, iter(range(1, 100))
 

@@ -18,12 +18,12 @@ from transformers import (
     T5Config,
 )
 
-from distill.batches import Collate
-from distill.chain import read
-from distill.measure import judged, torch_predict
-from distill.nodes import ConfigError
-from distill.plan import Plan, plan
+from distill.config.nodes import ConfigError
+from distill.evaluation.measure import judged, torch_predict
 from distill.tasks import Task
+from distill.training.batches import Collate
+from distill.training.prepare.documents import read
+from distill.training.prepare.plan import Plan, plan
 from tests.distill.tables import write
 from tests.repositories import save_model, save_tokenizer, sentences
 

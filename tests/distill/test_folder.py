@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import Config, ConfigError, load, to_yaml
-from distill.experiment import Experiment
-from distill.folder import claim
+from distill.config.loader import Config, ConfigError, load, to_yaml
+from distill.experiment.experiment import Experiment
+from distill.run_dir.folder import claim
 
 TEXT = """
 task: {name: classification, data: data.csv, text: text, label: label, max_length: 32, batch_size: 8}

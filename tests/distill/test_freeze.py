@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from distill import run
-from distill.config import ConfigError
-from distill.optimizer import Optimizer
+from distill.config.loader import ConfigError
+from distill.training.optimizer import Optimizer
 from losses import Labels
 from prune_schedules.schedule import Moment, Timeline
 from students.weights import add_step, uses

@@ -16,11 +16,11 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from distill import run
-from distill.checkpoints import previous
-from distill.command import main
-from distill.config import ConfigError
-from distill.module import Distillation
-from distill.report import Report
+from distill.cli import main
+from distill.config.loader import ConfigError
+from distill.reporting.report import Report
+from distill.training.callbacks.checkpoints import previous
+from distill.training.module import Distillation
 from tests.distill.runs import as_one, checkpoint, interrupted, rows, weights
 
 WATCHED = {
@@ -180,8 +180,10 @@ class TestBest:
         self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         improves = iter([True, True, True, True])
-        monkeypatch.setattr("distill.checkpoints.Best._improves", lambda self, score: next(improves, False))
-        monkeypatch.setattr("distill.checkpoints.Last.on_validation_end", lambda *given: None)
+        monkeypatch.setattr(
+            "distill.training.callbacks.checkpoints.Best._improves", lambda self, score: next(improves, False)
+        )
+        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.on_validation_end", lambda *given: None)
         interrupted(monkeypatch, 9, tiny_run, **WATCHED)
         path = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "best.ckpt"
         assert checkpoint(path.parents[1])["callbacks"]["Best"]["step"] == 8
@@ -190,9 +192,9 @@ class TestBest:
         assert known["global_step"] == 9
         # two more are better before the next checkpoint, which never comes
         improves = iter([True, True])
-        monkeypatch.setattr("distill.checkpoints.Last.save", lambda *given: None)
+        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.save", lambda *given: None)
         # the package's own name for the module is the function
-        monkeypatch.setattr(sys.modules["distill.run"], "deploy", lambda *given: 1 / 0)
+        monkeypatch.setattr(sys.modules["distill.runner"], "deploy", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tiny_run, resume=True, **WATCHED)
         assert torch.load(path, weights_only=True)["global_step"] == 12

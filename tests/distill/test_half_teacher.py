@@ -6,11 +6,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.chain import read
-from distill.plan import plan
-from distill.teacher import FrozenTeacher, Teacher
-from students.signals import Signals
-from students.stored import Stored
+from distill.teachers.teacher import FrozenTeacher, Teacher
+from distill.training.prepare.documents import read
+from distill.training.prepare.plan import plan
+from students.loading.stored import Stored
+from students.recording.signals import Signals
 from tests.distill.test_precision import in_precision
 from tests.families import batch, tiny
 

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
-from students.inherit import head_shape
+from distill.config.loader import ConfigError
+from students.structure.inherit import head_shape
 from tests.distill.runs import checkpoint, resumes_bit_for_bit, weights
 
 HIDDEN = {"kind": "Taylor", "shape": "hidden", "sparsity": {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "40%"}}

@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoConfig
 
-from distill import hub
+from students.loading import hub
 from tests.hub import Hub
 from tests.repositories import save_sst2, save_tiny_bert
 
@@ -25,7 +25,7 @@ SCRIPT = """
 import json
 from datasets import load_dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from distill.hub import loading
+from students.loading.hub import loading
 
 def tried(load, name):
     try:

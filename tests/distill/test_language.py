@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from distill.augment import Augmented
-from distill.batches import LengthGrouped
 from distill.data import prepare
 from distill.tasks import CausalLM, MaskedLM
-from distill.tasks.vocabulary import Perplexity
-from students.asked import IGNORED
+from distill.tasks.augment import Augmented
+from distill.tasks.language.vocabulary import Perplexity
+from distill.training.batches import LengthGrouped
+from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 
 LINES = ["the good film", "", "a warm, very warm ending", "x" * 40, "it is one dull plot"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from students.families import blocks
-from students.sharing import sharing
-from students.units import neurons
+from students.families.families import blocks
+from students.structure.sharing import sharing
+from students.structure.units import neurons
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
 CONFIG = """\

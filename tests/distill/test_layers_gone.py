@@ -8,15 +8,15 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.measure import torch_predict
-from quant_aware.onnx_model import OnnxModel
+from distill.evaluation.measure import torch_predict
+from quant_aware.export.onnx_model import OnnxModel
 from tests.distill.runs import resumes_bit_for_bit, rows, weights
 
 LAYERS = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "50%"}}
 
 
 def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
-    module = sys.modules["distill.run"]  # the package's own name for it is the function
+    module = sys.modules["distill.runner"]  # the package's own name for it is the function
     deployed, real = [], module.deploy
 
     def deploy(*given):

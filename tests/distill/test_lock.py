@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from distill.command import main
-from distill.config import ConfigError, load
-from distill.experiment import Experiment
-from distill.folder import Start, claim, entered
-from distill.lock import NAME, Locked, lock, owner
+from distill.cli import main
+from distill.config.loader import ConfigError, load
+from distill.experiment.experiment import Experiment
+from distill.run_dir.folder import Start, claim, entered
+from distill.run_dir.lock import NAME, Locked, lock, owner
 
 
 def holder(folder: Path) -> tuple[int, int]:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from distill import assemble, run
-from distill.chain import read, rehearse
-from distill.config import ConfigError
-from quant_aware.packed import load
-from students.factored import rank_of, ranks
+from distill import run
+from distill.config.loader import ConfigError
+from distill.training.prepare import assemble
+from distill.training.prepare.documents import read, rehearse
+from quant_aware.export.packed import load
+from students.structure.factored import rank_of, ranks
 from tests.distill.runs import interrupted, resumes_bit_for_bit, weights
 from tests.distill.worlds import ready_task, save_data, save_teacher
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from distill.batches import LengthGrouped, Loader
-from distill.curves import Curves
-from distill.module import Distillation
-from distill.optimizer import Optimizer
-from distill.teacher import FrozenTeacher
+from distill.teachers.teacher import FrozenTeacher
+from distill.training.batches import LengthGrouped, Loader
+from distill.training.callbacks.curves import Curves
+from distill.training.module import Distillation
+from distill.training.optimizer import Optimizer
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
 from prune_schedules.schedule import Linear, Moment, Timeline
 from tests.distill.worlds import three_classes
@@ -110,7 +110,7 @@ class TestWindow:
         found = fit(built, 4, 2, tmp_path).gradients
         other.student.train()
         batch = collate(rows())
-        from students.signals import Signals
+        from students.recording.signals import Signals
 
         loss = 0.0
         for name, weight in (("logits", 0.5), ("hidden", 1.0)):

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.measure import torch_predict
-from quant_aware.packed import load, load_packed
+from distill.evaluation.measure import torch_predict
+from quant_aware.export.packed import load, load_packed
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit, rows
 from tests.distill.worlds import ready_task, save_data, save_teacher
 

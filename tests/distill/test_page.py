@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from distill.page import render, result, show
+from distill.reporting.page import render, result, show
 from tests.distill.samples import minimal_report, sample_details, sample_report, sample_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from distill import run
-from distill.config import ConfigError
-from distill.ensemble import Teachers
-from distill.passed import Passed
-from distill.teacher import FrozenTeacher, Teacher
+from distill.config.loader import ConfigError
+from distill.teachers.early_stop import Passed
+from distill.teachers.ensemble import Teachers
+from distill.teachers.teacher import FrozenTeacher, Teacher
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit
 
 LOSSES = {

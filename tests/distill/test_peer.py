@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from distill import run
-from distill.config import ConfigError
-from distill.module import Distillation
-from distill.optimizer import Optimizer
-from distill.peer import LearningPeer, Peer, on_outputs
+from distill.config.loader import ConfigError
+from distill.teachers.peer import LearningPeer, Peer, on_outputs
+from distill.training.module import Distillation
+from distill.training.optimizer import Optimizer
 from losses import DIST, AttentionKL, HiddenMSE, Labels, Logits
 from prune_schedules.schedule import Constant, Moment, Timeline
-from students.signals import Signals
-from students.trace import Recorder
-from students.transformer import Transformer
+from students.kinds.transformer import Transformer
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from tests.distill.runs import checkpoint, resumes_bit_for_bit
 from tests.distill.test_module import collate, fit, rows
 from tests.distill.worlds import three_classes

@@ -7,7 +7,16 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from distill.pictures import LABELS, agreement_matrix, gather_rare, layer_bars, loss_curves, series, short_name, svg
+from distill.reporting.pictures import (
+    LABELS,
+    agreement_matrix,
+    gather_rare,
+    layer_bars,
+    loss_curves,
+    series,
+    short_name,
+    svg,
+)
 from tests.distill.samples import sample_details, sample_report, sample_rows
 
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
-from students.stored import Stored, stored
+from distill.config.loader import ConfigError
+from students.loading.stored import Stored, stored
 from tests.families import tiny
 from tests.students.test_adapters import adapt
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from distill import run
-from distill.command import main
-from distill.nodes import ConfigError
+from distill.cli import main
+from distill.config.nodes import ConfigError
 from tests.distill.test_fit import LEARNT, NAMES, planned, save_data, save_fitted
 from tests.distill.test_fit import folder as folder  # the models and data of the cases
 

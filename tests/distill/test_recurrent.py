@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
-from distill.measure import flops, torch_predict
-from quant_aware.packed import load
+from distill.config.loader import ConfigError
+from distill.evaluation.measure import flops, torch_predict
+from quant_aware.export.packed import load
 from students import GRU, LSTM, RNN
 from tests.distill.runs import resumes_bit_for_bit, rows
 from tests.distill.worlds import save_data, save_teacher

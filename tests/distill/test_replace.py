@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
+from distill.config.loader import ConfigError
 from tests.distill.runs import resumes_bit_for_bit, rows
 
 REPLACE = {

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill import run
-from distill.baseline import naive_metrics
-from distill.measure import Judged, Measured
-from distill.publish import summary
-from distill.report import Export, Report
-from distill.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
+from distill.evaluation.baseline import naive_metrics
+from distill.evaluation.measure import Judged, Measured
+from distill.reporting.publish import summary
+from distill.reporting.report import Export, Report
+from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
 from distill.tasks import MultiTask, Regression
 from losses import Labels, Logits
 from prune_schedules import Magnitude, Pruner
@@ -196,7 +196,7 @@ def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
 
 def test_sparsity_that_is_not_reached(tiny_run, monkeypatch):
     """Masks that never move, which the look before the first step would refuse."""
-    monkeypatch.setattr("distill.plan.check_student", lambda *_: [])
+    monkeypatch.setattr("distill.training.prepare.plan.check_student", lambda *_: [])
     monkeypatch.setattr(Pruner, "update", lambda self, step, timeline: None)
     given = {"losses.hidden": None, "losses.relations": None, "quantize": None}
     report = run(tiny_run, name="x", **given)

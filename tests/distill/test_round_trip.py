@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
 
 from distill import run
-from distill.config import ConfigError
-from distill.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.config.loader import ConfigError
+from distill.training.prepare.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Cubic, Timeline
-from students.width import narrow
+from students.structure.hidden import narrow
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
 from tests.repositories import save_tokenizer

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.config import load, to_yaml
-from distill.experiment import Experiment
+from distill.config.loader import load, to_yaml
+from distill.experiment.experiment import Experiment
 
 FILE = """\
 task: {name: classification, data: data.csv, text: [a, b]}

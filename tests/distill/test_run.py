@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
-from distill.config import ConfigError
-from distill.measure import torch_predict
-from quant_aware.onnx_model import OnnxModel
+from distill.config.loader import ConfigError
+from distill.evaluation.measure import torch_predict
+from quant_aware.export.onnx_model import OnnxModel
 from tests.distill.runs import command, interrupted, rows, weights
 from tests.promised import keeps_promises
 
@@ -106,7 +106,7 @@ class TestRunFolder:
         )
 
     def test_printed_config_is_the_one_of_the_folder(self, finished, capsys):
-        from distill.command import main
+        from distill.cli import main
 
         _, folder, file = finished
         assert main(["--config", str(file), "--print_config"]) == 0

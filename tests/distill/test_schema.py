@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from distill.experiment import Experiment
-from distill.help import held, told
-from distill.schema import members_of, plain_field, schema_of, subclasses
+from distill.config.schema import members_of, plain_field, schema_of, subclasses
+from distill.experiment.experiment import Experiment
+from distill.experiment.help import held, told
 
 
 def reachable() -> list[type]:

@@ -7,13 +7,13 @@ import torch
 from sacrebleu.metrics import BLEU
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.batches import Collate
 from distill.data import prepare
 from distill.tasks import Seq2Seq
-from distill.tasks.writing import greedy
+from distill.tasks.language.writing import greedy
+from distill.training.batches import Collate
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
-from students.trace import Recorder, inputs
+from students.recording.trace import Recorder, inputs
 from tests.distill.tables import refused, write
 from tests.distill.worlds import ready_task, save_data, save_teacher
 from tests.families import tiny

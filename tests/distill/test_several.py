@@ -9,10 +9,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from distill import run
-from distill.batches import LengthGrouped, in_turn
-from distill.config import ConfigError
+from distill.config.loader import ConfigError
 from distill.data import prepare_several
 from distill.tasks import Classification, MultiTask, Regression
+from distill.training.batches import LengthGrouped, in_turn
 from tests.repositories import save_tokenizer, sentences
 
 CONFIG = """\

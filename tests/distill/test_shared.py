@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
-from quant_aware import packed
-from students.sharing import sharing
+from distill.config.loader import ConfigError
+from quant_aware.export import packed
+from students.structure.sharing import sharing
 from tests.distill.runs import resumes_bit_for_bit
 
 SHARED = {"student": {"kind": "Shared", "hidden": 24, "heads": 4, "intermediate": 32}}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from distill import finish, run
+from distill import run
+from distill.evaluation import evaluate
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit, rows, weights
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -29,7 +30,7 @@ def counts(state: dict[str, torch.Tensor], prefix: str = "student.") -> tuple[in
 
 def masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on nothing is cut before the end."""
-    monkeypatch.setattr("distill.trainer.cuts", lambda *_: {})
+    monkeypatch.setattr("distill.training.trainer.cuts", lambda *_: {})
 
 
 def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +54,7 @@ def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_page_tells_what_was_there_before_the_run(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    details = finish.details
+    details = evaluate.details
     monkeypatch.setitem(run.__globals__, "details", lambda *given: seen.append(details(*given)) or seen[0])
     run(tiny_run, **PRUNE | {"quantize": None})
     layers = {layer["name"]: layer for layer in seen[0]["layers"]}

@@ -7,18 +7,18 @@ import torch
 from torchmetrics.text import SQuAD
 from transformers import PreTrainedTokenizerBase
 
-from distill.batches import Collate
+from distill.config.schema import subclasses
 from distill.data import prepare
-from distill.experiment import Experiment
-from distill.schema import subclasses
+from distill.experiment.experiment import Experiment
 from distill.tasks import QuestionAnswering
 from distill.tasks.spans import FAR, LONGEST
+from distill.training.batches import Collate
 from losses import Loss
 from losses.loss import PerPrediction
 from prune_schedules.schedule import Timeline
 from students import Transformer
-from students.asked import IGNORED
-from students.signals import Trace
+from students.recording.signals import Trace
+from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import write
 
 CONTEXT = "Great, moving film-script; (warm) endings: it's the actor's comedy!"

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError, load, to_yaml
-from distill.experiment import Experiment
+from distill.config.loader import ConfigError, load, to_yaml
+from distill.experiment.experiment import Experiment
 from students.weights import fold
 from tests.distill.runs import command, resumes_bit_for_bit
 from tests.prune_schedules.models import without

@@ -10,8 +10,8 @@ import pytest
 from datasets import ClassLabel, load_dataset
 from transformers import AutoTokenizer
 
-from distill import stdlib_text
-from distill.stdlib_text import choose_held_out, documentation, new_sentences, pack, passages, train_tokenizer, write
+from benchmarks import stdlib_text
+from benchmarks.stdlib_text import choose_held_out, documentation, new_sentences, pack, passages, train_tokenizer, write
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def command(tmp_path_factory):
     """The folder that the command wrote, and what it printed, with another order of sets than here."""
     folder = tmp_path_factory.mktemp("written")
     done = subprocess.run(
-        [sys.executable, "-m", "distill.stdlib_text", str(folder)],
+        [sys.executable, "-m", "benchmarks.stdlib_text", str(folder)],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONHASHSEED": "1"},
         capture_output=True,

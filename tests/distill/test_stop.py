@@ -11,10 +11,10 @@ import pytest
 import yaml
 from lightning import Trainer
 
-from distill.checkpoints import Last
-from distill.command import main
-from distill.module import Distillation
-from distill.stop import Interrupted, Stop
+from distill.cli import main
+from distill.training.callbacks.checkpoints import Last
+from distill.training.module import Distillation
+from distill.training.stop import Interrupted, Stop
 from tests.conftest import CONFIG
 from tests.distill.runs import ROOT, command, interrupted, rows, same, weights
 from tests.distill.test_two_processes import still
@@ -107,7 +107,7 @@ def test_a_signal_while_steps_are_made(
 def test_a_signal_before_and_after_the_steps_ends_at_once(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, place: str
 ) -> None:
-    monkeypatch.setattr(sys.modules["distill.run"], place, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(sys.modules["distill.runner"], place, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["--config", str(tiny_run), "--prune=null", "--quantize=null", "--trainer.max_epochs=1"]) == 143
     err = capsys.readouterr().err
     begun = (tiny_run.parent / "runs" / "tiny" / "config.yaml").exists()
@@ -122,7 +122,7 @@ def test_a_library_that_leaves_without_a_code_does_not_make_the_run_a_finished_o
     def leave(*_):
         raise SystemExit
 
-    monkeypatch.setattr(sys.modules["distill.run"], "plan", leave)
+    monkeypatch.setattr(sys.modules["distill.runner"], "plan", leave)
     assert main(["--config", str(tiny_run)]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("nothing was written yet")
 
@@ -148,14 +148,14 @@ def test_a_second_signal_is_not_waited_for() -> None:
 
 HANGS = """
 import runpy, sys, time
-import distill.module
+import distill.training.module
 
 def hang(*_):
     print("in a step", flush=True)
     while True:
         time.sleep(1)
 
-distill.module.Distillation.training_step = hang
+distill.training.module.Distillation.training_step = hang
 sys.argv = ["train.py", *sys.argv[2:]]
 runpy.run_path({train!r}, run_name="__main__")
 """

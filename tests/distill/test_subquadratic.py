@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config import ConfigError
+from distill.config.loader import ConfigError
 from students.attention.linformer import Projected
 from tests.distill.runs import resumes_bit_for_bit, weights
 

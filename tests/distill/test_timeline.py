@@ -2,10 +2,10 @@
 
 import pytest
 
-from distill.config import load
-from distill.experiment import Experiment
-from distill.nodes import ConfigError
-from distill.timeline import early, entries, settled, table
+from distill.config.loader import load
+from distill.config.nodes import ConfigError
+from distill.experiment.experiment import Experiment
+from distill.training.timeline import early, entries, settled, table
 from prune_schedules.schedule import Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)

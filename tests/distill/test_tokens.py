@@ -14,7 +14,7 @@ from distill.data import prepare
 from distill.tasks import TokenClassification
 from distill.tasks.classes import Classes
 from distill.tasks.tokens import EntityF1
-from students.asked import IGNORED
+from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 
 TAGS = ["O", "B-thing", "I-thing", "B-praise", "I-praise"]

@@ -10,13 +10,13 @@ from markupsafe import escape
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
-from distill.augment import Masking, NGrams, WordReplacement
-from distill.config import ConfigError
+from distill.config.loader import ConfigError
 from distill.data import prepare, prepare_several
+from distill.export.vocabulary import respelled, shown
 from distill.tasks import Classification, MultiTask, Regression
-from distill.vocabulary import respelled, shown
-from quant_aware.onnx_model import OnnxModel
-from students.pieces import needed, remade
+from distill.tasks.augment import Masking, NGrams, WordReplacement
+from quant_aware.export.onnx_model import OnnxModel
+from students.tokenizer.pieces import needed, remade
 from tests.distill.runs import interrupted, weights
 from tests.distill.tables import write
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher

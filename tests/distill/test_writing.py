@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import GenerationConfig, PreTrainedModel
 
-from distill.measure import judged, torch_predict
+from distill.evaluation.measure import judged, torch_predict
 from distill.tasks import Seq2Seq
-from distill.tasks.writing import Writer, greedy
+from distill.tasks.language.writing import Writer, greedy
 from prune_schedules import cut
 from prune_schedules.schedule import Timeline
-from quant_aware.activations import Activations
 from quant_aware.quantize import Quantize
+from quant_aware.quantizers.activations import Activations
 from students import LowRank, Shared, Transformer
-from students.trace import Recorder, inputs
+from students.recording.trace import Recorder, inputs
 from students.weights import fold
 from tests.families import tiny
 from tests.prune_schedules.models import mask

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from distill.chain import folder_of, read
-from distill.command import quiet
-from distill.config import WRAPPED, to_yaml
-from distill.nodes import ConfigError
-from distill.plan import plan
+from distill.cli import quiet
+from distill.config.loader import WRAPPED, to_yaml
+from distill.config.nodes import ConfigError
+from distill.training.prepare.documents import folder_of, read
+from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated
 from tests.fuzz.tiny import configs as tiny
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 
-from distill.experiment import Experiment
-from distill.schema import members_of, schema_of, selector, subclasses
+from distill.config.schema import members_of, schema_of, selector, subclasses
+from distill.experiment.experiment import Experiment
 from prune_schedules.schedule import Moment
 from tests.fuzz.awkward import CHARACTERS, NUMBERS, RAW, TEXTS
 

@@ -8,10 +8,10 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BloomConfig
 
-from distill.chain import read
-from distill.config import WRAPPED
-from distill.nodes import DEEPEST, ConfigError
-from distill.plan import plan
+from distill.config.loader import WRAPPED
+from distill.config.nodes import DEEPEST, ConfigError
+from distill.training.prepare.documents import read
+from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
 from tests.fuzz.mutations import written
 from tests.fuzz.tiny import configs

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from losses import AttentionKL, AttentionScores
-from losses.attention import attention_kl, score_mse
-from students.trace import Attention
+from losses.pairs.attention import attention_kl, score_mse
+from students.recording.trace import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import leaves, look, pair, set_up, sites
 

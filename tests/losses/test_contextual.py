@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from losses import Contextual, Contrastive, Flow, HiddenMSE, Loss
-from losses.contextual import contextual
-from losses.contrastive import info_nce
-from losses.flow import flow
-from losses.hidden import mixed
+from losses.states.contextual import contextual
+from losses.states.contrastive import info_nce
+from losses.states.flow import flow
+from losses.states.hidden import mixed
 from tests.families import batch, tiny
 from tests.losses.traces import look, pair, set_up
 

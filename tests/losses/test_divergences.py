@@ -22,9 +22,9 @@ from losses import (
     SkewReverseKL,
     TotalVariation,
 )
-from losses.correlation import dist, pearson_distance
-from losses.decoupled import dkd
-from losses.divergences import jensen_shannon, kl, mixture, skew_kl, soften, total_variation
+from losses.outputs.correlation import dist, pearson_distance
+from losses.outputs.decoupled import dkd
+from losses.outputs.divergences import jensen_shannon, kl, mixture, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Timeline
 from tests.families import tiny
 from tests.losses.test_logits import fixed, logits

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
-from losses.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
+from losses.states.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
 from tests.families import batch, tiny
 from tests.losses.traces import look, pair, set_up, sites
 

@@ -11,9 +11,9 @@ from scipy.stats import entropy
 
 import losses
 from losses import Logits, LogitsMSE
-from losses.logits import Softened, logits_mse
+from losses.outputs.logits import Softened, logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
-from students.signals import Trace
+from students.recording.signals import Trace
 from tests.families import tiny
 from tests.losses.traces import forward_kl
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from losses import Labels, Logits, LogitsMSE, Loss
-from losses.labels import label_loss
-from losses.logits import logits_mse
+from losses.outputs.labels import label_loss
+from losses.outputs.logits import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
-from students.trace import Trace
+from students.recording.trace import Trace
 from tests.families import batch, tiny
 from tests.losses.traces import LOSSES, OF_ONE_BATCH, forward_kl, leaves, look, pair, set_up, widened
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from losses import AttentionScores, HiddenMSE, PatientHidden
-from losses.hidden import hidden_mse
 from losses.pairing import Pairing, nearest, transport
+from losses.states.hidden import hidden_mse
 from prune_schedules.schedule import Timeline
 from tests.families import batch, tiny
 from tests.losses.traces import look, pair, set_up

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from losses import AttentionKL, Relations
-from losses.relations import relation_scores
-from students.trace import Attention
+from losses.pairs.relations import relation_scores
+from students.recording.trace import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import look, pair, set_up, sites
 

@@ -31,11 +31,11 @@ from losses import (
     SkewReverseKL,
     TotalVariation,
 )
-from losses.divergences import kl, soften
+from losses.outputs.divergences import kl, soften
 from losses.pairing import OnLayers
 from prune_schedules.schedule import Constant, Timeline
-from students.signals import Site
-from students.trace import Recorder, Signals, Trace
+from students.recording.signals import Site
+from students.recording.trace import Recorder, Signals, Trace
 from tests.families import PAD, tiny
 
 

@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores import Scope
-from prune_schedules.shapes import Shape
+from prune_schedules.scores.scores import Scope
+from prune_schedules.targets.shapes import Shape
 from students.weights import Where
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from prune_schedules.cut import alive, cut
-from prune_schedules.magnitude import Magnitude
 from prune_schedules.schedule import Constant
-from prune_schedules.scores import Scope
-from students.units import heads, neurons
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.scores import Scope
+from prune_schedules.structure.cut import alive, cut
+from students.structure.units import heads, neurons
 from students.weights import add_step, fold, out_axis, select
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import learns, without

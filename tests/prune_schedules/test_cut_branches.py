@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from prune_schedules.cut import alive, cut
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
+from prune_schedules.structure.cut import alive, cut
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students.families import family
-from students.resized import sizes
-from students.signals import Signals, check
-from students.trace import Recorder
-from students.units import branches, heads, home, neurons
+from students.families.families import family
+from students.recording.signals import Signals, check
+from students.recording.trace import Recorder
+from students.structure.resized import sizes
+from students.structure.units import branches, heads, home, neurons
 from students.weights import fold
 from tests.families import FAMILIES, Head, batch, everything, tiny
 from tests.prune_schedules.models import mask

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prune_schedules import Magnitude, Movement, Prune
-from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Timeline
+from prune_schedules.targets.mask import Mask
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from prune_schedules import Fisher, Magnitude, Movement, Prune, Pruner, Taylor
-from prune_schedules.gates import gate_gradient
-from prune_schedules.mask import Mask
-from prune_schedules.prunable import Entries
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.scores.gates import gate_gradient
+from prune_schedules.targets.mask import Mask
+from prune_schedules.targets.prunable import Entries
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable

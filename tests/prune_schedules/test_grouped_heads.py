@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from prune_schedules import Magnitude, cut
 from prune_schedules.schedule import Constant, Timeline
 from students import Transformer
-from students.families import blocks
-from students.trace import Recorder, Signals
-from students.units import heads
+from students.families.families import blocks
+from students.recording.trace import Recorder, Signals
+from students.structure.units import heads
 from students.weights import fold
 from tests.families import LLAMAS, _auto, batch, everything, tiny, tiny_config
 from tests.prune_schedules.models import learns, mask, without

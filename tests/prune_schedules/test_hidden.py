@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from prune_schedules import L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
-from prune_schedules.cut import cut
-from prune_schedules.mask import Mask
-from prune_schedules.norms import kept
-from prune_schedules.prunable import Whole
-from prune_schedules.prune import Prune
-from prune_schedules.pruner import Pruner
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.structure.cut import cut
+from prune_schedules.targets.mask import Mask
+from prune_schedules.targets.norms import kept
+from prune_schedules.targets.prunable import Whole
+from students.structure.hidden import hidden
 from students.weights import fold, latent, steps
-from students.width import hidden
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import without
 

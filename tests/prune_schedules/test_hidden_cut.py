@@ -6,15 +6,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from prune_schedules.cut import cut
-from prune_schedules.norms import kept
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import export_onnx
-from quant_aware.onnx_model import OnnxModel
+from prune_schedules.structure.cut import cut
+from prune_schedules.targets.norms import kept
+from quant_aware.export.onnx import export_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students.units import heads, neurons
+from students.structure.hidden import hidden
+from students.structure.units import heads, neurons
 from students.weights import fold, latent
-from students.width import hidden
 from tests.families import FAMILIES, Head, _auto, batch, tiny
 from tests.prune_schedules.models import learns, without
 

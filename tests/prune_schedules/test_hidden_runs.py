@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from prune_schedules import L0, Magnitude, Prune, Taylor
-from prune_schedules.cut import cut
-from prune_schedules.norms import kept
 from prune_schedules.schedule import Cubic, Moment
-from students.units import heads, neurons
+from prune_schedules.structure.cut import cut
+from prune_schedules.targets.norms import kept
+from students.structure.units import heads, neurons
 from students.weights import fold
 from tests.families import batch
 from tests.prune_schedules.runs import fit, resume

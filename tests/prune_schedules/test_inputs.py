@@ -6,9 +6,9 @@ import torch
 
 from prune_schedules import Prune, SparseGPT, Wanda
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
-from prune_schedules.sparsegpt import remove
+from prune_schedules.scores.sparsegpt import remove
 from students import LowRank
-from students.families import blocks
+from students.families.families import blocks
 from students.weights import latent, out_axis
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from prune_schedules import Keep, Magnitude, cut
-from prune_schedules.keep import filled
 from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.scores.keep import filled
 from quant_aware.quantize import Quantize
 from students.weights import fold, nonzeros, steps_on, zeros
 from tests.families import batch, tiny

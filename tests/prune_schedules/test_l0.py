@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from prune_schedules import L0, Prune, Random
-from prune_schedules.l0 import closing, hard_concrete, open_probability
-from prune_schedules.mask import Mask
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Steps, Timeline
+from prune_schedules.scores.l0 import closing, hard_concrete, open_probability
+from prune_schedules.targets.mask import Mask
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules.mask import Mask, apply_mask
+from prune_schedules.targets.mask import Mask, apply_mask
 from students.weights import add_step, latent
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from prune_schedules.norms import kept, listen, release
+from prune_schedules.targets.norms import kept, listen, release
 
 WIDTH, KEEP = 12, torch.arange(12) % 3 != 1
 KINDS = {

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from prune_schedules import Magnitude
-from prune_schedules.penalty import group_lasso
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
+from prune_schedules.scores.penalty import group_lasso
 from students.weights import latent
 from tests.families import FAMILIES, batch, tiny
 

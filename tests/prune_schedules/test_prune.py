@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
-from prune_schedules.mask import Mask
-from prune_schedules.prune import Prune
-from prune_schedules.pruner import Scored
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.scores.pruner import Scored
+from prune_schedules.targets.mask import Mask
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import fit, resume

@@ -8,13 +8,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from prune_schedules import L0, Magnitude, Taylor, Wanda
-from prune_schedules.cut import cut
-from prune_schedules.pruner import Pruner
 from prune_schedules.schedule import Constant, Steps, Timeline
-from prune_schedules.shrink import cut_settled
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.structure.cut import cut
+from prune_schedules.structure.shrink import cut_settled
 from quant_aware.quantize import Quantize
 from students import LowRank
-from students.factored import components, rank_of, ranks
+from students.structure.factored import components, rank_of, ranks
 from students.weights import fold, latent, values
 from tests.families import FAMILIES, batch, tiny
 

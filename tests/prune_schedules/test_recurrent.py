@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from prune_schedules import L0, Magnitude, Wanda
-from prune_schedules.cut import cut
 from prune_schedules.schedule import Constant
-from students.trace import inputs
+from prune_schedules.structure.cut import cut
+from students.recording.trace import inputs
 from students.weights import fold
 from tests.families import batch
 from tests.students.test_recurrent import small

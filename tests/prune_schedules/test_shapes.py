@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from prune_schedules import Magnitude
-from prune_schedules.mask import Mask
-from prune_schedules.prune import Prune
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant
+from prune_schedules.targets.mask import Mask
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import mask

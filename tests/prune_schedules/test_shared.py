@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from prune_schedules.cut import cut
-from students.units import branches, heads, neurons, shrink
+from prune_schedules.structure.cut import cut
+from students.structure.units import branches, heads, neurons, shrink
 from students.weights import select
 from tests.families import _auto, batch, tiny
 from tests.students.test_shared import WAYS, build, logits

@@ -7,12 +7,12 @@ import torch
 from torch.nn.utils import parametrize
 
 from prune_schedules import Magnitude, Prune
-from prune_schedules.mask import Mask
 from prune_schedules.schedule import Cubic, Moment, Steps, Timeline
-from prune_schedules.shrink import cut_settled
-from quant_aware.fake_quant import FakeQuant
+from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
-from students.units import heads, neurons
+from quant_aware.quantizers.fake_quant import FakeQuant
+from students.structure.units import heads, neurons
 from students.weights import add_step, latent, remove_step, steps, steps_on, uses
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import fit, fit_on, resume

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant_aware.allot import Allot, choose, costs, traces
-from quant_aware.fake_quant import FakeQuant
-from quant_aware.grids import Uniform
+from quant_aware.calibration.allot import Allot, choose, costs, traces
 from quant_aware.quantize import Quantize
-from quant_aware.signs import Ternary
+from quant_aware.quantizers.fake_quant import FakeQuant
+from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.signs import Ternary
 
 LIMITS = (2.0, 2.5, 3.0, 4.5, 7.9, 8.0, 20.0)
 

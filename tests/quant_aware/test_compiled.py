@@ -6,9 +6,9 @@ from torch import nn
 
 from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
-from quant_aware.codebook import KMeans
-from quant_aware.grids import Grid, Uniform
 from quant_aware.quantize import Quantize
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.grids import Grid, Uniform
 from tests.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)

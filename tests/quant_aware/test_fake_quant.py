@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from quant_aware.activations import Activations, InputMemo, fake_quantize_activation
-from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
-from quant_aware.grids import Uniform
+from quant_aware.quantizers.activations import Activations, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
+from quant_aware.quantizers.grids import Uniform
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from quant_aware.activations import FakeQuantInput, InputMemo, fake_quantize_activation
-from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, weight_axis
+from quant_aware.quantizers.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, weight_axis
 
 
 class Block(nn.Module):
@@ -69,7 +69,7 @@ def test_switched_off_nothing_changes_and_switched_on_everything_is_quantised():
 def test_three_readers_share_one_computation(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "quant_aware.activations.fake_quantize_activation",
+        "quant_aware.quantizers.activations.fake_quantize_activation",
         lambda x, bits: calls.append(x) or fake_quantize_activation(x, bits),
     )
     switch(quantised(Block()), True)(IDS).sum().backward()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from quant_aware.codebook import KMeans
-from quant_aware.gptq import gptq
-from quant_aware.grids import Grid, Uniform
-from students.reading import grams
+from quant_aware.calibration.gptq import gptq
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.grids import Grid, Uniform
+from students.recording.reading import grams
 from tests.families import FAMILIES, batch, tiny
 
 GRIDS = [

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from quant_aware.codebook import KMeans
-from quant_aware.fake_quant import FakeQuant
-from quant_aware.grids import Grid, PowerOfTwo, Uniform
-from quant_aware.signs import Binary, Ternary
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.fake_quant import FakeQuant
+from quant_aware.quantizers.grids import Grid, PowerOfTwo, Uniform
+from quant_aware.quantizers.signs import Binary, Ternary
 
 GRIDS = {
     "uniform 8": Uniform(),

@@ -6,17 +6,17 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import AutoModelForCausalLM
 
-from distill.deploy import rounded_weights, write_onnx, write_packed
-from distill.measure import torch_predict
+from distill.evaluation.measure import torch_predict
+from distill.export.deploy import rounded_weights, write_onnx, write_packed
 from prune_schedules.schedule import Timeline
-from quant_aware.activations import Activations
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_check import departures
-from quant_aware.onnx_model import OnnxModel, apart, saturates
-from quant_aware.packed import load_packed
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_check import departures
+from quant_aware.export.onnx_model import OnnxModel, apart, saturates
+from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
+from quant_aware.quantizers.activations import Activations
 from students import LSTM, Linformer, LowRank, Shared, TensorTrain
-from students.trace import inputs
+from students.recording.trace import inputs
 from students.weights import fold
 from tests.families import _auto, batch, tiny, tiny_config
 
@@ -257,7 +257,7 @@ def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypat
     file = onnx.load(tmp_path / "y.onnx")
     assert [list(each.dims) for each in file.graph.initializer if each.data_type == TensorProto.INT8] == [[96, 64]]
     for exact in {True, saturates()}:
-        monkeypatch.setattr("quant_aware.onnx_model.saturates", lambda exact=exact: exact)
+        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda exact=exact: exact)
         found = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     products = [node.input[1] for node in apart(file).graph.node if node.op_type.startswith("MatMulInteger")]

@@ -13,10 +13,10 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from quant_aware.activations import FakeQuantInput, InputMemo, fake_quantize_activation
-from quant_aware.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
+from quant_aware.quantizers.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
 
 LAYERS = (nn.Linear, Conv1D, nn.Embedding)
 VOCABULARY = 30000
@@ -218,7 +218,7 @@ def test_largest_codes_do_not_overflow_on_any_processor(tmp_path):
 
 def test_the_exact_kernel_gives_the_same_logits(files, monkeypatch):
     inputs = batch(12, 3, 8, 1)
-    monkeypatch.setattr("quant_aware.onnx_model.saturates", lambda: True)
+    monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda: True)
     torch.testing.assert_close(OnnxModel(files.int8_path)(inputs), files.int8(inputs), atol=1e-5, rtol=1e-5)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from quant_aware.grids import Uniform
-from quant_aware.packed import OnGrid, load_packed, pack, save_packed, unpack
+from quant_aware.export.packed import OnGrid, load_packed, pack, save_packed, unpack
+from quant_aware.quantizers.grids import Uniform
 from tests.quant_aware.test_grids import GRIDS, random, snapped
 
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from distill.deploy import layers, matrices, write_onnx
+from distill.export.deploy import layers, matrices, write_onnx
 from prune_schedules.schedule import Timeline
-from quant_aware.activations import Activations
-from quant_aware.allot import Allot
-from quant_aware.aware import QuantizeAware
-from quant_aware.codebook import KMeans
-from quant_aware.fake_quant import FakeQuant
-from quant_aware.grids import Uniform
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
-from quant_aware.product import Product
+from quant_aware.calibration.allot import Allot
+from quant_aware.callback import QuantizeAware
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from quant_aware.signs import Binary, Ternary
+from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.fake_quant import FakeQuant
+from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.product import Product
+from quant_aware.quantizers.signs import Binary, Ternary
 from students.weights import fold, latent, steps, uses
 from tests.families import FAMILIES, batch, tiny
 

@@ -6,13 +6,13 @@ import torch
 from onnx import numpy_helper
 from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForTokenClassification
 
-from distill.measure import torch_predict
+from distill.evaluation.measure import torch_predict
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import GRU, LSTM, RNN
-from students.trace import inputs
+from students.recording.trace import inputs
 from students.weights import fold
 from tests.families import batch, tiny
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from distill import run
-from students.adapters import base_of, load_config, load_model, load_tokenizer
+from students.loading.adapters import base_of, load_config, load_model, load_tokenizer
 from students.weights import zeros
 from tests.families import batch, tiny
 

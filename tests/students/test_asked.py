@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from students.asked import IGNORED
-from students.trace import Recorder, Signals
+from students.recording.sparse_lm_head import IGNORED
+from students.recording.trace import Recorder, Signals
 from tests.families import FAMILIES, batch, tiny
 
 LOGITS = Signals(logits=True)

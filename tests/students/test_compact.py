@@ -14,11 +14,11 @@ from transformers import (
     BertTokenizer,
 )
 
-from students.compact import become_compact
-from students.families import blocks, depth, family, is_compact
-from students.record import record_sizes
-from students.resized import resize, sizes
-from students.units import heads, neurons, shrink
+from students.families.families import blocks, depth, family, is_compact
+from students.structure.compact import become_compact
+from students.structure.record import record_sizes
+from students.structure.resized import resize, sizes
+from students.structure.units import heads, neurons, shrink
 from tests.families import FAMILIES, batch, tiny
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from students.families import FAMILIES as FACTS
-from students.families import blocks
-from students.inherit import head_shape, largest, repeats, unit_entries
-from students.transformer import Transformer
+from students.families.families import FAMILIES as FACTS
+from students.families.families import blocks
+from students.kinds.transformer import Transformer
+from students.structure.inherit import head_shape, largest, repeats, unit_entries
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 DIVIDED = [name for name in FAMILIES if name not in ("llama", "t5")]  # the heads divide the hidden size

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from students import LinearAttention, Shared, Transformer
-from students.families import blocks
-from students.layer_lists import layer_lists, take_layers
-from students.replace import groups
-from students.trace import Recorder, Signals
+from students.families.families import blocks
+from students.families.layer_lists import layer_lists, take_layers
+from students.kinds.replace import groups
+from students.recording.trace import Recorder, Signals
 from tests.families import LLAMAS, WINDOWED, batch, tiny, tiny_config
 
 FULL, SLIDING = "full_attention", "sliding_attention"

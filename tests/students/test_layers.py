@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from students.layers import evenly, pairs
+from students.families.layers import evenly, pairs
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,16 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from prune_schedules.schedule import Timeline
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
-from students.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
-from students.low_rank import meant
-from students.reading import damped, grams_before_training
-from students.record import record_sizes
-from students.units import heads, neurons, shrink
-from students.vocabulary import cut_vocabulary
+from students.kinds.low_rank import meant
+from students.recording.reading import damped, grams_before_training
+from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
+from students.structure.record import record_sizes
+from students.structure.units import heads, neurons, shrink
+from students.tokenizer.vocabulary import cut_vocabulary
 from students.weights import LINEAR, fold, select
 from tests.families import FAMILIES, Head, _auto, batch, tiny
 

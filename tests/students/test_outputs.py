@@ -5,9 +5,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import students  # noqa: F401 — our own models
-from students.outputs import reorder_outputs
+from students.recording.trace import outputs
 from students.recurrent.model import RecurrentConfig
-from students.trace import outputs
+from students.structure.outputs import reorder_outputs
 from tests.families import FAMILIES, batch, tiny
 
 

@@ -17,7 +17,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from students.pieces import needed, remade
+from students.tokenizer.pieces import needed, remade
 from tests.repositories import BAD, GOOD, NOUNS, OTHER, sentences
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"

@@ -5,7 +5,7 @@ import torch
 from transformers import PreTrainedModel
 
 from students import LSTM, Linformer, Pretrained, Transformer
-from students.families import family
+from students.families.families import family
 from tests.families import FAMILIES, batch, tiny
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel, saturates
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel, saturates
 from students import Shared, Transformer
-from students.families import blocks, family
-from students.replace import groups
-from students.sharing import parts, share, sharing
-from students.trace import Recorder, Signals
+from students.families.families import blocks, family
+from students.kinds.replace import groups
+from students.recording.trace import Recorder, Signals
+from students.structure.sharing import parts, share, sharing
 from tests.families import FAMILIES, _auto, batch, tiny, tiny_config
 
 SHARING = [name for name in FAMILIES if name != "albert"]
@@ -255,7 +255,7 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
     torch.testing.assert_close(OnnxModel(tmp_path / "whole.onnx")(given), logits(student, name), rtol=1e-4, atol=1e-4)
     found = []
     for old in (False, True):  # a CPU whose exact products do not bear a matrix that two of them read
-        monkeypatch.setattr("quant_aware.onnx_model.saturates", lambda old=old: old)
+        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda old=old: old)
         found.append(OnnxModel(tmp_path / "int8.onnx")(given))
     assert saturates() or torch.equal(*found)
     assert (found[1] - logits(student, name)).abs().max() < 0.3

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from students.signals import Attention, Signals, check
-from students.trace import Recorder
+from students.recording.signals import Attention, Signals, check
+from students.recording.trace import Recorder
 from tests.families import batch, tiny, tiny_config
 
 

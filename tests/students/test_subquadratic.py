@@ -9,8 +9,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from losses import AttentionKL, AttentionScores, Relations
 from prune_schedules import cut
-from quant_aware.onnx import export_onnx, quantize_onnx
-from quant_aware.onnx_model import OnnxModel
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from students import (
     BlockAttention,
     EfficientAttention,
@@ -21,9 +21,9 @@ from students import (
     Performer,
     Transformer,
 )
-from students.families import blocks, family, is_causal
-from students.trace import Recorder, Signals
-from students.units import heads, shrink
+from students.families.families import blocks, family, is_causal
+from students.recording.trace import Recorder, Signals
+from students.structure.units import heads, shrink
 from tests.families import FAMILIES, batch, everything, tiny
 
 KINDS = {

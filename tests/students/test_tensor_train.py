@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from quant_aware.onnx import export_onnx
-from quant_aware.onnx_model import OnnxModel
+from quant_aware.export.onnx import export_onnx
+from quant_aware.export.onnx_model import OnnxModel
 from students import LSTM, LowRank, TensorTrain
-from students.table import TrainTable, form_of, rows_of, set_table, train_of
-from students.vocabulary import smaller
+from students.structure.hidden import hidden
+from students.structure.table import TrainTable, form_of, rows_of, set_table, train_of
+from students.tokenizer.vocabulary import smaller
 from students.weights import select
-from students.width import hidden
 from tests.families import FAMILIES, _auto, batch, tiny
 from tests.repositories import save_tokenizer
 

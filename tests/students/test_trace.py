@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from students.families import blocks, depth, family
-from students.trace import Recorder, Signals, Trace, inputs
+from students.families.families import blocks, depth, family
+from students.recording.trace import Recorder, Signals, Trace, inputs
 from tests.families import FAMILIES, batch, everything, tiny
 
 

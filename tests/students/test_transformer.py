@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from students import Transformer
-from students.families import FAMILIES as FACTS
-from students.families import blocks, depth
+from students.families.families import FAMILIES as FACTS
+from students.families.families import blocks, depth
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 

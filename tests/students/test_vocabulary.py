@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from students.trace import inputs, outputs
-from students.vocabulary import _configs, cut_vocabulary, smaller
+from students.recording.trace import inputs, outputs
+from students.tokenizer.vocabulary import _configs, cut_vocabulary, smaller
 from tests.families import FAMILIES, batch, tiny
 from tests.repositories import save_tokenizer
 

@@ -1,0 +1,1 @@
+"""YAML and overrides into objects, with the place of every mistake."""

@@ -1,0 +1,210 @@
+"""Everything a run can be told: the keys of the YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from lightning import Trainer
+from torch import nn
+
+from distill.config.schema import arguments, check_names, spelling
+from distill.tasks import MultiTask, Task
+from distill.tasks.language.vocabulary import VocabularyTask
+from distill.teachers.ensemble import Teachers
+from distill.teachers.moving_average import MovingAverage
+from distill.teachers.peer import Peer
+from distill.teachers.teacher import Teacher
+from distill.training.optimizer import Optimizer
+from losses import Loss
+from prune_schedules import Keep, Pruner
+from prune_schedules.schedule import Schedule
+from quant_aware.export.packed import FILE
+from quant_aware.quantize import Quantize
+from quant_aware.quantizers.product import Product
+from students import Student
+
+_OURS = {
+    "logger",
+    "callbacks",
+    "enable_checkpointing",
+    "default_root_dir",
+    "plugins",
+    "use_distributed_sampler",
+    "reload_dataloaders_every_n_epochs",
+    "inference_mode",
+    "barebones",
+    "model_registry",
+    "enable_autolog_hparams",
+    "fast_dev_run",
+    "num_sanity_val_steps",
+    "enable_model_summary",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "max_time",
+    "overfit_batches",
+}
+"""Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
+
+
+@dataclass(kw_only=True)
+class Tracking:
+    """Where curves go besides metrics.csv.
+
+    Args:
+        wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps it on this machine.
+        tensorboard: write TensorBoard files into the run folder.
+    """
+
+    wandb: str | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        if self.tensorboard and not (find_spec("tensorboard") or find_spec("tensorboardX")):
+            raise ValueError("tensorboard: is not installed here; it is a package of that name")
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """One run: a student, trained by losses on a task, pruned and quantized on the way.
+
+    Args:
+        task: what the model is for, and its data.
+        teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``; or one
+            that changes with the student, its own average (``decay``) or a ``peer``.
+        student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
+        replace: the probability that a block of the student runs in training, and not those of the teacher for which it
+            stands; of several teachers the first.
+        losses: the terms of the loss by name.
+        prune: one pruner, or several by name; ``keep`` keeps at zero what is zero in a sparse student (``kind: Keep``).
+        quantize: quantization-aware training.
+        export: write student.onnx (with ``quantize`` it is written anyhow).
+        save_dtype: the precision in which the student is saved, and judged; it is trained in that of ``trainer``.
+        vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
+            what they stood for is spelled in smaller pieces.
+        optimizer: AdamW and its learning rate.
+        trainer: arguments of Lightning's Trainer, by its own names.
+        tracking: where curves go besides metrics.csv.
+        name: the run's folder in ``output``; the config's file name if not given.
+        output: the folder of runs.
+        seed: of initial weights, the order of the data and dropout.
+    """
+
+    task: Task
+    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
+    student: Student
+    replace: Schedule | None = None
+    losses: dict[str, Loss]
+    prune: Literal["keep"] | Pruner | dict[str, Pruner] | None = None
+    quantize: Quantize | None = None
+    export: Literal["onnx"] | None = None
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    vocabulary: Literal["seen"] | None = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
+    name: str | None = None
+    output: str = "runs"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.prune == "keep":
+            self.prune = Keep()
+        if not self.losses:
+            raise ValueError("losses: name at least one loss")
+        check_names("losses", self.losses)
+        for name in self.losses:
+            if hasattr(nn.ModuleDict(), name):  # it will hold them
+                raise ValueError(f"losses: {name!r} is a name of torch's own; choose another")
+            if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
+                raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
+        check_names("prune", self.prune if isinstance(self.prune, dict) else ())
+        self._check_teachers()
+        for name, loss in self.losses.items():
+            if loss.among_examples and self.task.batch_size < 2:
+                raise ValueError(f"task: batch_size: of one example {name}, which compares it with others, is always 0")
+        self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
+        if self.replace and not self.teachers():
+            raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
+        if any(pruner.shape == "hidden" for pruner in self.pruners().values()):
+            if self.replace:
+                raise ValueError("prune: blocks of the teacher (replace) write to hidden dimensions that are pruned")
+            if isinstance(self.teacher, MovingAverage):
+                raise ValueError(
+                    "prune: a moving average of the student would keep a share of hidden dimensions that "
+                    "are pruned, and its norms would count them"
+                )
+        if self.vocabulary and isinstance(self.task, VocabularyTask):
+            why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
+            raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
+        if self.save_dtype != "float32" and (self.quantize or self.export):
+            other = "quantize" if self.quantize else "export"
+            raise ValueError(f"save_dtype: the file of {other} is made of float32 weights; leave one of them out")
+        if self.quantize:
+            self._check_quantize(self.quantize)
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
+        self.trainer = {
+            "max_epochs": 3,
+            "accelerator": "auto",
+            "devices": "auto",
+            "precision": "32-true",
+            "accumulate_grad_batches": 1,
+            "log_every_n_steps": 20,
+            "gradient_clip_val": 1.0,
+        } | self.trainer
+        for name in ("accumulate_grad_batches", "log_every_n_steps"):
+            if (self.trainer[name] or 0) < 1:
+                raise ValueError(f"trainer: {name}: must be at least 1, not {self.trainer[name]}")
+        if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
+            raise ValueError(f"name: {self.name!r} is not the name of a folder")
+
+    def _check_quantize(self, quantize: Quantize) -> None:
+        if self.export and quantize.target == "packed":
+            raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
+        units = [
+            pruner.shape
+            for pruner in self.pruners().values()
+            if pruner.shape in ("neurons", "heads", "hidden", "ranks")
+        ]
+        grids = [*quantize.in_turn, *filter(None, quantize.mixed.values())]
+        if any(isinstance(grid, Product) for grid in grids):
+            for name, pruner in self.pruners().items():
+                everywhere = any(isinstance(grid, Product) for grid in quantize.in_turn)
+                if everywhere or pruner.shape == "hidden" or "embeddings" in (pruner.where or []):
+                    raise ValueError(f"quantize: Product: its pieces would lose single numbers to what {name} removes")
+        if units and any(isinstance(grid.per, int) and not isinstance(grid, Product) for grid in grids):
+            raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
+
+    def _check_teachers(self) -> None:
+        if any(teacher.cache for teacher in self.teachers().values()):
+            if self.task.augmentations():
+                raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
+            if self.task.redrawn:
+                asked = f"what {spelling(type(self.task))} asks of a row"
+                raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
+        if not isinstance(self.teacher, Teachers):
+            return
+        names = list(self.task.tasks) if isinstance(self.task, MultiTask) else []
+        if self.taught_apart() and sorted(names) != sorted(self.teacher.members):
+            told = f"the tasks are {', '.join(names)}" if names else "and there is one task"
+            raise ValueError(f"teacher: choose: task needs a teacher called like each of the tasks; {told}")
+
+    def taught_apart(self) -> bool:
+        """Whether each task has a teacher of its own."""
+        return isinstance(self.teacher, Teachers) and self.teacher.choose == "task"
+
+    def teachers(self) -> dict[str, Teacher]:
+        """The trained teachers by name; a single one is called ``teacher``."""
+        if isinstance(self.teacher, Teachers):
+            return self.teacher.members
+        return {"teacher": self.teacher} if isinstance(self.teacher, Teacher) else {}
+
+    def until_passed(self) -> bool:
+        """Whether the student may go on without its teacher."""
+        return isinstance(self.teacher, Teacher) and self.teacher.until_passed
+
+    def pruners(self) -> dict[str, Pruner]:
+        """The pruners by name; a single one is called ``prune``."""
+        return self.prune if isinstance(self.prune, dict) else {"prune": self.prune} if self.prune else {}

@@ -1,0 +1,1 @@
+"""From the trained module to the folder one deploys."""

@@ -1,0 +1,1 @@
+"""The result for people: report.json, the page, the terminal, Weights & Biases."""

@@ -1,0 +1,79 @@
+"""The result, where people look: report.json, report.html, the terminal, Weights & Biases."""
+
+from __future__ import annotations
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from distill.reporting.metrics_csv import read_rows
+from distill.reporting.page import render
+from distill.reporting.pictures import agreement_matrix, layer_bars, loss_curves
+from distill.reporting.report import Report
+from distill.run_dir.files import write_text
+
+
+def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
+    """Writes report.html and report.json, by which the run is done, and sends table and pictures to Weights & Biases if
+    it is watched.
+    """
+    rows = read_rows(report.folder / "metrics.csv")
+    write_text(report.folder / "report.html", render(report.to_json(), rows, details))
+    report.write()
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _to_wandb(logger, report, rows, details)
+
+
+def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: dict) -> None:
+    import wandb  # a second to import, and only here needed
+
+    columns = [
+        "model",
+        "parameters",
+        "nonzero_parameters",
+        "bytes",
+        "runtime",
+        "precision",
+        *sorted(report.models["student"].metrics),
+        *report.models["student"].latency_ms,
+    ]
+    data = [
+        [name, *({**vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])]
+        for name, model in report.models.items()
+    ]
+    logger.experiment.log({"report": wandb.Table(columns=columns, data=data)})
+    figures = {"curves": loss_curves(rows, report.timeline, max((row["step"] for row in rows), default=1))}
+    if details.get("layers"):
+        figures["layers"] = layer_bars(details["layers"])
+    if details.get("agreement"):
+        figures["agreement"] = agreement_matrix(details["agreement"]["counts"], details["agreement"]["labels"])
+    logger.experiment.log({f"pictures/{name}": wandb.Image(figure) for name, figure in figures.items()})
+    logger.experiment.summary.update(report.ratios | {"timeline": report.timeline})
+    wandb.finish()
+
+
+def summary(report: Report) -> str:
+    """The table for the terminal, and the warnings."""
+    from distill.reporting.page import show
+
+    head = ["", report.main_metric, "parameters", "size", "batch 1", "batch 32", "runtime"]
+    lines = [head] + [
+        [
+            name,
+            show(model.metrics[report.main_metric]),
+            show(model.parameters, "n"),
+            show(model.bytes, "B"),
+            show(model.latency_ms["batch_1"], "ms"),
+            show(model.latency_ms["batch_32"], "ms"),
+            f"{model.runtime} {model.precision}",
+        ]
+        for name, model in report.models.items()
+    ]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(head))]
+    table = [
+        "  ".join(
+            cell.ljust(width) if i in (0, 6) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in lines
+    ]
+    return "\n".join([*table, *(f"warning: {warning}" for warning in report.to_json()["warnings"])])

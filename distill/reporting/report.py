@@ -1,0 +1,162 @@
+"""report.json: what was kept, what was saved, and how it was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.evaluation.batch_dependence import BatchDependence
+from distill.evaluation.measure import Measured
+from distill.run_dir.files import write_text
+
+
+@dataclass
+class Export:
+    """One exported file."""
+
+    format: str
+    path: str
+    bytes: int
+    metrics: dict[str, float]
+    latency_ms: dict[str, float]
+    agreement: float
+    """Share of equal predictions with the folded student."""
+    largest_difference: float
+    """Of the logits of a fixed batch, from the student as it was trained."""
+    precision: str
+    batch_dependence: BatchDependence | None = None
+    """How far answers to texts alone and in a padded batch are apart."""
+    departures: list[str] = field(default_factory=list)
+    """Weights that the file does not hold as they were trained."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of its figures should know."""
+        found = [f"{self.path}: {departure}" for departure in self.departures[:3]]
+        if len(self.departures) > 3:
+            found.append(f"{self.path}: {len(self.departures) - 3} more weights are not as they were trained")
+        seen = self.batch_dependence
+        if seen and (seen.changed > 0.01 or seen.largest_difference > 0.5):
+            found.append(
+                f"{self.path} says of a text alone and of the same text in a padded batch logits up to "
+                f"{seen.largest_difference:.2g} apart, and {seen.changed:.1%} of the predictions change ({seen.rows} "
+                "rows tried); quantize.activations: {per: token, symmetric: true} makes it one answer"
+            )
+        return found
+
+
+@dataclass
+class Report:
+    """The result of a run; ``to_json`` is report.json."""
+
+    name: str
+    task: str
+    main_metric: str
+    started: str
+    seconds: float
+    command: str
+    seed: int
+    models: dict[str, Measured]
+    timeline: list[dict]
+    exports: list[Export] = field(default_factory=list)
+    parity: dict[str, float] = field(default_factory=dict)
+    """Largest difference of logits on a fixed batch: folding and cutting against the student as trained."""
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """How it was measured, beyond the hardware."""
+    preflight: dict = field(default_factory=dict)
+    """What was read before the first step, as ``Preflight.to_json`` gives it."""
+    folder: Path = Path()
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Student against teacher; empty without a teacher."""
+        if "teacher" not in self.models:
+            return {}
+        teacher, student = self.models["teacher"], self.models["student"]
+        found = {
+            "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric]
+            if teacher.metrics[self.main_metric]
+            else 0.0,
+            "smaller": teacher.bytes / student.bytes,
+        }
+        for key in teacher.latency_ms:
+            found[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
+        return found
+
+    def to_json(self) -> dict:
+        """The data of report.json; a number that is not finite is null there, and a warning names it."""
+        unknown: dict[str, float] = {}
+        values = without_nan(self._values(), unknown)
+        values["warnings"] += [f"{name} is {value}, not a number" for name, value in unknown.items()]
+        return values
+
+    def _values(self) -> dict:
+        return {
+            "schema": 1,
+            "name": self.name,
+            "task": self.task,
+            "main_metric": self.main_metric,
+            "started": self.started,
+            "seconds": self.seconds,
+            "command": self.command,
+            "seed": self.seed,
+            "versions": versions(),
+            "hardware": hardware(),
+            "notes": self.notes,
+            "preflight": self.preflight,
+            "models": {name: asdict(model) for name, model in self.models.items()},
+            "ratios": self.ratios,
+            "timeline": self.timeline,
+            "exports": [asdict(export) for export in self.exports],
+            "parity": self.parity,
+            "warnings": list(self.warnings),
+        }
+
+    def write(self) -> None:
+        """Writes report.json into the folder of the run."""
+        write_text(self.folder / "report.json", json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any, unknown: dict[str, float], name: str = "") -> Any:
+    """Plain data with None for numbers that JSON does not have; these are added to ``unknown`` by dotted name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        unknown[name] = value
+        return None
+    if isinstance(value, dict):
+        return {key: without_nan(item, unknown, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item, unknown, f"{name}.{at}") for at, item in enumerate(value)]
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that the numbers depend on."""
+    libraries = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "onnxruntime")
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+
+
+def hardware() -> dict[str, str | int]:
+    """The machine on which the latencies were measured."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            cpu,
+        )
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"cpu": cpu, "threads": torch.get_num_threads(), "accelerator": accelerator}
+
+
+def command_line() -> str:
+    """The command that made this process, from the program's name on."""
+    return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

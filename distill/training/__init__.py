@@ -1,0 +1,1 @@
+"""The loop: module, trainer, optimizer, batches, strategies."""

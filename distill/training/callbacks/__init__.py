@@ -1,0 +1,1 @@
+"""What happens beside the steps: checkpoints, curves, stops at numbers that are not finite."""

@@ -1,0 +1,190 @@
+"""The loop, once: two traces, a weighted sum of losses, one optimizer step.
+
+::
+
+    for every batch:
+        set learning rate, loss weights, temperatures      pure functions of the step
+        teacher trace                                      no gradient, and only what a loss with a weight looks at
+        student trace                                      the same; a peer changes places with it
+        loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
+        backward, and an optimizer step at the window's end
+        callbacks move masks, switch fake quantization     prune_schedules/callback.py, quant_aware/quantize.py
+    after every epoch: the metrics of the student on validation
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distill.tasks import Task
+from distill.tasks.language.writing import Writer
+from distill.teachers.peer import LearningPeer, on_outputs
+from distill.teachers.teacher import FrozenTeacher
+from distill.training.fsdp2 import Sharded, frozen, watch
+from distill.training.optimizer import Optimizer
+from losses import Loss
+from prune_schedules.schedule import Timeline
+from students.processes import added
+from students.recording.trace import Recorder, Signals
+
+
+class Distillation(LightningModule):
+    """A student, the losses that train it, and the teacher they may look at.
+
+    Args:
+        student: the model to train, in float32.
+        teacher: the model to imitate; none when only labels are learnt. A peer is trained as well.
+        losses: the terms by name, set up already.
+        task: gives the metrics.
+        optimizer: the learning rate and its schedule.
+        timeline: the length of the run.
+        seed: of dropout; every batch has its own from (seed, batch, rank).
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: FrozenTeacher | LearningPeer | None,
+        losses: dict[str, Loss],
+        task: Task,
+        optimizer: Optimizer,
+        timeline: Timeline,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.student, self.losses = student, nn.ModuleDict(losses)
+        self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
+        self.peer = teacher.model if isinstance(teacher, LearningPeer) else None
+        self.alone = False
+        """Whether losses that look at the teacher no longer count."""
+        self.recorder = Recorder(student)
+        self.metrics = task.metrics_in_training()
+        self.status: dict[str, float] = {}
+        self.totals: dict[str, Tensor] = {}
+        self.window = torch.ones(len(losses))
+        """The counts [L] of the accumulation window that is under way, of all ranks."""
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The counts of all losses on a batch, [L] in the order of the losses."""
+        return torch.stack([loss.count(batch).float() for loss in self.losses.values()])
+
+    @property
+    def shards(self) -> Sharded | None:
+        """The strategy, if it is the one that cuts models into shards."""
+        return self.trainer.strategy if isinstance(self.trainer.strategy, Sharded) else None
+
+    def configure_model(self) -> None:
+        """Cuts the models into shards if asked to: masks and quantizers are on by now, and no optimizer is made."""
+        if self.shards:
+            self.shards.shard([self.student, *frozen(self.teacher)], self.losses.values(), self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Moves the teacher, which no hook of Lightning sees."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Puts the student in train mode: ``from_pretrained`` returned it in eval mode, and ``fit`` leaves it so."""
+        self.student.train()
+        if self.peer is not None:
+            self.peer.train()
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
+        """Sets everything that is a function of the step."""
+        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed((self.seed + 1009 * batches + 7919 * self.global_rank) % 2**63)
+        self._set_losses()
+        rate = self.optimizer.rate(self.global_step, self.timeline)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        self.status["lr"] = rate
+        if index % self.trainer.accumulate_grad_batches == 0:
+            self.window = added(batch["window"])
+
+    def _set_losses(self) -> None:
+        for loss in self.losses.values():
+            loss.at(self.global_step, self.timeline)
+            if self.alone and loss.teacher_needs:
+                loss.now["weight"] = 0.0
+
+    def probe(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss that training has now, of one batch and without dropout; nothing is remembered of it."""
+        self._set_losses()
+        batch, totals, mode = self.transfer_batch_to_device(batch, self.device, 0), self.totals, self.student.training
+        self.totals = {}
+        self.student.eval()
+        found = self._loss(batch, added(self.count(batch)))
+        self.student.train(mode)
+        self.totals = totals
+        return found * self.trainer.world_size
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """The loss of one batch, scaled so that it is normalised once over the window and the ranks: Lightning takes
+        the mean over both.
+        """
+        return self._loss(batch, self.window) * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def _loss(self, batch: dict[str, Tensor], window: Tensor) -> Tensor:
+        """What this batch of this rank adds to the loss of all that ``window`` counts; nothing where it is idle."""
+        active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
+        student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
+        teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
+        student = self.recorder.trace(batch, student_needs)
+        if self.shards:
+            watch(self.student, student)
+        asked = teacher_needs or self.peer is not None
+        teacher = self.teacher.trace(batch, teacher_needs) if asked else None
+        for trace in (student, teacher):
+            if trace is not None and trace.logits is not None:
+                trace.logits = self.task.select(trace.logits, batch)
+        heard = teacher.detached() if self.peer is not None else teacher
+        counts = dict(zip(self.losses, window, strict=True))
+        terms, own = [], float("idle" not in batch)
+        with torch.autocast(self.device.type, enabled=False):
+            for name, loss in active.items():
+                count = counts[name].clamp(min=1).float()
+                term = loss(student, heard, batch)[0] / count * own
+                self.totals[name] = self.totals.get(name, 0.0) + term.detach()
+                terms.append(loss.now["weight"] * term)
+                if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
+                    terms.append(loss.now["weight"] * loss(teacher, student.detached(), batch)[0] / count * own)
+        # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
+        return sum(terms) if terms else student.logits.sum() * 0.0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the gradient of what is frozen, before gradients are clipped: without one, AdamW leaves it alone."""
+        for parameter in self.optimizer.frozen(self.student, self.global_step, self.timeline):
+            parameter.grad = None
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Adds a batch to the metrics; returns the outputs that they judge."""
+
+        def predict(batch: dict[str, Tensor]) -> Tensor:
+            return self.recorder.trace(batch, Signals(logits=True)).logits
+
+        logits = self.task.select(predict(batch), batch)
+        self.task.judge(self.metrics, logits, batch)
+        # Of a model in shards all processes must run each pass, and those may not write equally long.
+        self.task.write(self.metrics, predict if self.shards else Writer(self.student, predict), batch)
+        return logits
+
+    def on_validation_epoch_end(self) -> None:
+        """Hands the metrics to the progress bar, the checkpoints and the curves."""
+        if self.shards:
+            self.shards.turns.finish()
+        values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
+        self.metrics.reset()
+        self.log_dict(values, logger=False, sync_dist=True)
+        self.log(
+            self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False, sync_dist=True
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over what is trained: the student, its peer and the projections of the losses."""
+        return self.optimizer.build(self, fused="mixed" not in str(self.trainer.precision))

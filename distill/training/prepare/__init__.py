@@ -1,0 +1,1 @@
+"""Everything before the first step: parts are built, checked against each other, and tried."""

@@ -1,0 +1,243 @@
+"""From the config to the things: tokenizer, rows, teachers, student, losses that know them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from datasets import DatasetDict
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from distill.config.loader import Config
+from distill.data import prepare, prepare_several
+from distill.experiment.experiment import Experiment
+from distill.export.vocabulary import shown
+from distill.tasks import MultiTask
+from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.teachers.peer import LearningPeer, Peer
+from distill.teachers.teacher import FrozenTeacher
+from distill.training.callbacks.finite import check_weights
+from distill.training.prepare.first_batches import first_batches
+from distill.training.prepare.fit import align_outputs, check_decoder_start, check_limits, check_spelling
+from distill.training.prepare.loss_setup import set_losses_up
+from students.kinds.replace import groups
+from students.kinds.student import resolve, set_task
+from students.loading.adapters import load_config, load_tokenizer
+from students.loading.hub import loading
+from students.tokenizer.vocabulary import Vocabulary, smaller
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    tokenizer: PreTrainedTokenizerBase
+    rows: DatasetDict
+    teachers: dict[str, FrozenTeacher]
+    student: PreTrainedModel
+    companion: AveragedStudent | LearningPeer | None
+    """The teacher that changes with the student."""
+    vocabulary: Vocabulary | None
+    """What the deployed student will have of the tokens, if not all."""
+    outputs: dict[str, dict[str, str]]
+    """Of each model with trained outputs {its name of an output: class of the run}."""
+    warnings: list[str]
+    notes: list[str]
+
+
+def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
+    """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first.
+
+    ``begins`` is whether the student's weights are those of the first step; else it looks at no data for them.
+    """
+    experiment, known = config.value, _teacher_configs(config)
+    with config.blame("student"):
+        experiment.student.check(next(iter(known.values()), None))
+    tokenizer, named = _tokenizer(config)
+    rows, notes = _rows(config, known, tokenizer, named)
+    _check_tokenizers(config, rows, tokenizer, named)
+    outputs: dict[str, dict[str, str]] = {}
+    teachers = _teachers(config, known, rows, tokenizer, outputs)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
+        batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
+        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
+    with config.blame("student"):
+        check_decoder_start(student.config, "the student")
+        check_limits(student, "the student", rows, tokenizer)
+    learnt_from = {"teacher": companion} if companion else teachers
+    if experiment.replace:
+        with config.blame("replace"):
+            groups(student, next(iter(teachers.values())).model)
+    _check_steps(config, student)
+    for model in (student, *(teacher.model for teacher in learnt_from.values())):
+        model.config.pad_token_id = tokenizer.pad_token_id
+        experiment.task.end_as(getattr(model, "generation_config", None))
+    vocabulary = None
+    if experiment.vocabulary:
+        with config.blame("vocabulary"):
+            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+    set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
+    if (companion or experiment.until_passed()) and all(loss.teacher_needs for loss in experiment.losses.values()):
+        why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
+        raise config.error("losses", why)
+    said = [str(w.message) for w in warned if w.category is UserWarning]
+    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
+
+
+def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
+    found = {}
+    for name, teacher in config.value.teachers().items():
+        with config.blame(_key(name, config.value)), loading(resolve(teacher.model)):
+            found[name] = teacher.config()
+    return found
+
+
+def _rows(
+    config: Config[Experiment], known: dict[str, PretrainedConfig], tokenizer: PreTrainedTokenizerBase, named: str
+) -> tuple[DatasetDict, list[str]]:
+    """The rows as tokens, none longer than the model ``named`` reads, and what the report should say of them."""
+    experiment, task = config.value, config.value.task
+    if places := getattr(experiment.student, "positions", None):
+        tokenizer.model_max_length = places
+    with config.blame("task"):
+        for step in task.augmentations():
+            step.setup(tokenizer)
+        if isinstance(task, MultiTask):
+            heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
+            rows, notes = prepare_several(task, tokenizer, heads)
+        else:
+            rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
+        longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
+        if longest > limit:
+            raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
+    return rows, notes
+
+
+def _first_head(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> dict[int, str] | None:
+    """The names of the outputs whose order the run has: those of the first teacher, else of a student that exists."""
+    experiment = config.value
+    model = getattr(experiment.student, "model", None)
+    if known or model is None:
+        return next((teacher.id2label for teacher in known.values()), None)
+    with config.blame("student"), loading(resolve(model)):
+        return load_config(resolve(model)).id2label
+
+
+def _teachers(
+    config: Config[Experiment],
+    known: dict[str, PretrainedConfig],
+    rows: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    outputs: dict[str, dict[str, str]],
+) -> dict[str, FrozenTeacher]:
+    """The teachers by name, all of which read all rows, and whose outputs stand in the order of the classes."""
+    experiment, task, found = config.value, config.value.task, {}
+    for name, teacher in experiment.teachers().items():
+        with config.blame(_key(name, experiment)):
+            part = task.tasks[name] if experiment.taught_apart() else task
+            if part.classes:
+                with model_at_fault():
+                    part.head_order(list(known[name].id2label.values()))
+            with loading(resolve(teacher.model)):
+                model = teacher.load(task.head)
+            with model_at_fault():
+                check_decoder_start(model.config, repr(teacher.model))
+                check_limits(model, repr(teacher.model), rows, tokenizer)
+                outputs[name] = align_outputs(model, part)
+            if experiment.replace:
+                model.float()  # its blocks run between the student's
+            found[name] = FrozenTeacher(model, teacher.stored())
+    return found
+
+
+@contextmanager
+def model_at_fault() -> Iterator[None]:
+    """Says of a ``ValueError`` inside that it lies at the key ``model``."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from error
+
+
+def _student(
+    config: Config[Experiment],
+    teachers: list[PreTrainedModel],
+    batches: Iterable[dict[str, Tensor]],
+    outputs: dict[str, dict[str, str]],
+) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
+    """The student, and the teacher that changes with it."""
+    experiment, task = config.value, config.value.task
+    labels = dict(enumerate(task.classes.names)) if task.classes else None
+    with config.blame("student"):
+        teacher = teachers[0] if teachers else None
+        student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
+        check_weights(student)
+        outputs["student"] = align_outputs(student, task)
+        set_task(student.config, labels, task.problem)
+    with config.blame("teacher.peer"):
+        if isinstance(experiment.teacher, Peer):
+            peer = experiment.teacher.begin(student, task.head)
+            align_outputs(peer.model, task)
+            return student, peer
+        if isinstance(experiment.teacher, MovingAverage):
+            return student, experiment.teacher.begin(student)
+    return student, None
+
+
+def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
+    """Whether what is to be frozen, pruned and quantized is there."""
+    experiment = config.value
+    with config.blame("optimizer"):
+        experiment.optimizer.check(student)
+    for name, pruner in experiment.pruners().items():
+        with config.blame(f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"):
+            pruner.find(student)
+    if experiment.quantize:
+        with config.blame("quantize"):
+            experiment.quantize.find(student)
+
+
+def _key(name: str, experiment: Experiment) -> str:
+    """Where a teacher stands in the config."""
+    return "teacher" if len(experiment.teachers()) == 1 else f"teacher.members.{name}"
+
+
+def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
+    """The student's tokenizer, or the first teacher's for a student that is built; and whose it is."""
+    experiment = config.value
+    own, teachers = getattr(experiment.student, "model", None), experiment.teachers()
+    named = own or next(iter(teachers.values())).model
+    with config.blame("student" if own else _key(next(iter(teachers), ""), experiment)):
+        with loading(resolve(named)):
+            tokenizer = load_tokenizer(resolve(named))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
+            raise ValueError(
+                f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
+                f"there"
+            )
+    return tokenizer, named
+
+
+def _check_tokenizers(
+    config: Config[Experiment], rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, named: str
+) -> None:
+    """Whether all models read the rows as the run's tokenizer makes them."""
+    experiment = config.value
+    models = {_key(name, experiment): teacher.model for name, teacher in experiment.teachers().items()}
+    if isinstance(experiment.teacher, Peer):
+        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", named)
+    for key, model in models.items():
+        if model == named:
+            continue
+        with config.blame(key):
+            with loading(resolve(model)):
+                other = load_tokenizer(resolve(model))
+            with model_at_fault():
+                check_spelling(experiment.task, rows, tokenizer, other)

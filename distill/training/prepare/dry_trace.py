@@ -1,0 +1,41 @@
+"""One forward pass of each model before the first step, recorded as in training."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+import torch
+
+from distill.config.loader import Config
+from distill.experiment.experiment import Experiment
+from distill.teachers.ensemble import united
+from distill.training.prepare.assemble import Parts
+from distill.training.prepare.first_batches import first_batches
+from students.recording.trace import Recorder, Signals
+
+
+def trace_once(config: Config[Experiment], parts: Parts) -> None:
+    """Record of two rows what the losses look at, so that a model which cannot be recorded is refused at its key.
+
+    Raises:
+        ConfigError: at ``student`` or ``teacher``.
+    """
+    experiment = config.value
+    start = getattr(parts.student.config, "decoder_start_token_id", None)
+    rows = first_batches(experiment.task, parts.rows["train"], parts.tokenizer, start, experiment.seed)
+    batch = {name: values[:2] for name, values in next(iter(rows)).items()}
+    losses = experiment.losses.values()
+    needs = reduce(or_, (loss.student_needs for loss in losses), Signals(logits=True))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        mode = parts.student.training
+        with config.blame("student"):
+            recorder = Recorder(parts.student.eval())
+            try:
+                recorder.trace(batch, needs)
+            finally:
+                recorder.close()
+                parts.student.train(mode)
+        with config.blame("teacher"):
+            if teacher := united(parts.teachers, experiment.teacher, experiment.task):
+                teacher.trace(batch, reduce(or_, (loss.teacher_needs for loss in losses), Signals(logits=True)))

@@ -1,0 +1,143 @@
+"""What starts and stops when, in steps: checked before the run, printed, and kept in the report."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from distill.config.loader import Config
+from distill.experiment.experiment import Experiment
+from distill.teachers.moving_average import MovingAverage
+from prune_schedules.schedule import Schedule, Timeline
+from prune_schedules.scores.inputs import Reading
+
+
+def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
+    """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
+
+    Raises:
+        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some
+            step.
+    """
+    experiment, found = config.value, []
+
+    def add(what: str, start: int, stop: int) -> None:
+        found.append({"what": what, "start_step": start, "stop_step": stop})
+
+    def scheduled(path: str, what: str, schedule: Schedule) -> None:
+        steps = []
+        for name, moment in schedule.moments().items():
+            with config.blame(f"{path}.{name}"):
+                steps.append(moment.step(timeline))
+        with config.blame(path):
+            schedule.value(0, timeline)
+        if steps:
+            add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
+
+    if isinstance(experiment.teacher, MovingAverage):
+        scheduled("teacher.decay", "decay of the average", experiment.teacher.decay)
+        with config.blame("teacher"):
+            experiment.teacher.check(timeline)
+    for name, loss in experiment.losses.items():
+        path, steps = f"losses.{name}", {}
+        for end in ("start", "stop"):
+            with config.blame(f"{path}.{end}"):
+                steps[end] = getattr(loss, end).step(timeline)
+        if steps["stop"] <= steps["start"]:
+            raise config.error(
+                path, f"stop: the window ends at step {steps['stop']}, and starts at step {steps['start']}"
+            )
+        add(f"loss {name}", steps["start"], steps["stop"])
+        for field in fields(loss):
+            if isinstance(getattr(loss, field.name), Schedule):
+                scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
+    if experiment.replace:
+        scheduled("replace", "replacement of blocks", experiment.replace)
+        _nothing_looks_at_what_may_not_run(config, experiment.replace, timeline)
+    for name, pruner in experiment.pruners().items():
+        path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        of = "" if name == "prune" else f" {name}"
+        scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
+        scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
+        scheduled(f"{path}.drop", f"drop{of}", pruner.drop)
+        with config.blame(path):
+            pruner.check(timeline)
+    if experiment.quantize:
+        scheduled("quantize.share", "share of weights on a grid", experiment.quantize.share)
+        with config.blame("quantize"):
+            experiment.quantize.check(timeline)
+        staged = isinstance(experiment.quantize.weights, dict)
+        with config.blame("quantize" if staged else "quantize.start"):
+            for grid, start, stop in experiment.quantize.windows(timeline):
+                add(f"{f'{grid.rate:g}-bit' if staged else experiment.quantize.precision} training", start, stop)
+    with config.blame("optimizer.warmup"):
+        add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
+    for pattern, until in experiment.optimizer.freeze.items():
+        with config.blame(f"optimizer.freeze.{pattern}"):
+            add(f"frozen {pattern}", 0, until.step(timeline))
+    scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
+    _some_loss_counts(config, timeline)
+    return found
+
+
+def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
+    silent, steps = [], timeline.sample()
+    for step in steps:
+        for name, loss in config.value.losses.items():
+            with config.blame(f"losses.{name}"):
+                loss.at(step, timeline)
+        if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
+            silent.append(step)
+    # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
+    if len(silent) > 1 + len(steps) // 100:
+        count = len(silent) * steps.step
+        message = f"no loss has a weight at {count} of {timeline.total_steps} steps, first at step {silent[0]}"
+        raise config.error("losses", message)
+
+
+def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
+    """Attention is that of a block of the student, which has none at a step at which it does not run, and reads
+    nothing then.
+    """
+    for step in timeline.sample():
+        probability = replace.value(step, timeline)
+        if not 0 <= probability <= 1:
+            raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
+        for name, loss in config.value.losses.items():
+            if probability < 1 and loss.student_needs.attention:
+                loss.at(step, timeline)
+                if loss.now["weight"] != 0:
+                    why = "looks at attention, which a block has only where it runs"
+                    raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
+        for name, pruner in config.value.pruners().items():
+            if probability < 1 and isinstance(pruner, Reading) and pruner.listens(step, timeline):
+                path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"
+                why = "looks at what a block reads, and reads only where it runs"
+                raise config.error(path, f"kind: {why}: at step {step} that is not sure (replace)")
+
+
+def settled(experiment: Experiment, timeline: Timeline) -> int:
+    """The step from which the student has its final sparsity and bits."""
+    ends = [pruner.sparsity.span(timeline)[1] for pruner in experiment.pruners().values()]
+    return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
+
+
+def early(experiment: Experiment, timeline: Timeline) -> list[str]:
+    """What is allowed and seldom meant: weights are rounded while masks still move."""
+    if not experiment.quantize:
+        return []
+    _, start, _ = experiment.quantize.windows(timeline)[0]
+    ends = {name: pruner.sparsity.span(timeline)[1] for name, pruner in experiment.pruners().items()}
+    moving = ((name, end) for name, end in ends.items() if start < end)
+    return [f"quantize starts at step {start}, while the masks of {name} move until step {end}" for name, end in moving]
+
+
+def table(found: list[dict], timeline: Timeline) -> str:
+    """The timeline as text, a row each with a bar."""
+    width, span = max(len(row["what"]) for row in found), max(1, timeline.total_steps)
+    lines = [f"{timeline.total_steps} steps, {timeline.epoch_steps} in an epoch"]
+    for row in found:
+        start, stop = (round(30 * row[key] / span) for key in ("start_step", "stop_step"))
+        stop = max(stop, start + 1)
+        bar = " " * min(start, 29) + "█" * (stop - start if start < 30 else 1)
+        lines.append(f"  {row['what']:<{width}}  {row['start_step']:>7} – {row['stop_step']:<7} {bar}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""Lightning's Trainer and what hangs on it: how long it runs, the callbacks in their order, the loggers."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from distill.config.loader import Config, dump
+from distill.experiment.experiment import Experiment
+from distill.reporting.metrics_csv import MetricsCSV
+from distill.run_dir.files import write_text
+from distill.teachers.early_stop import Passed
+from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.teachers.peer import Peer
+from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
+from distill.training.callbacks.curves import Curves
+from distill.training.callbacks.finite import Finite
+from distill.training.fsdp2 import Sharded
+from distill.training.launcher import as_launched, check_launched
+from distill.training.module import Distillation
+from distill.training.prepare.assemble import Parts
+from distill.training.stop import Stop
+from distill.training.timeline import settled
+from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
+from prune_schedules.schedule import START, STOP, Constant, Timeline
+from prune_schedules.targets.shapes import Shape
+from quant_aware.callback import QuantizeAware
+from students.kinds.replace import Replace
+
+_IN_SHARDS = (L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
+"""The pruners that have been tried on models in shards."""
+
+
+def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
+    """Lightning's Trainer, with what the run sets itself."""
+    given = as_launched(dict(config.value.trainer))
+    with config.blame("trainer"):
+        try:
+            if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
+                raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")
+            trainer = _trainer(given, folder)
+            # Of several devices Lightning makes DDP also where no strategy is named. The buffers that change are masks,
+            # which every rank makes alike: none sends its own at each step.
+            if given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
+                idle = _leaves_parameters_idle(config.value)
+                trainer.strategy._ddp_kwargs |= {"find_unused_parameters": idle, "broadcast_buffers": False}
+        except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
+            raise ValueError(str(error)) from error
+        check_launched(trainer)
+        if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
+            raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
+    if isinstance(trainer.strategy, Sharded):
+        _check_shards(config, str(trainer.precision))
+    return trainer
+
+
+def _check_shards(config: Config[Experiment], precision: str) -> None:
+    """Raises ConfigError at what has not been done with models in shards."""
+    experiment, instead = config.value, "the models of this run lie in shards (strategy: fsdp2); ddp can do it"
+    if experiment.replace:
+        raise config.error("replace", f"blocks of a teacher run alone, and {instead}")
+    if isinstance(experiment.teacher, MovingAverage | Peer):
+        raise config.error("teacher", f"this one changes with the student, and {instead}")
+    for name, pruner in experiment.pruners().items():
+        key = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        if type(pruner) not in _IN_SHARDS:
+            raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
+        if pruner.shape == "hidden":
+            raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")
+    for key in ("allot", "gptq"):
+        if experiment.quantize and getattr(experiment.quantize, key):
+            raise config.error("quantize", f"{key}: wants whole weights, and {instead}")
+    if precision not in ("32-true", "bf16-mixed"):
+        raise config.error("trainer", f"precision: with fsdp2 32-true or bf16-mixed, not {precision}")
+
+
+def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
+    return Trainer(
+        **given,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        plugins=[CheckpointFiles()],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def _leaves_parameters_idle(experiment: Experiment) -> bool:
+    """Blocks that do not run, projections of a loss outside its window, the head without a loss on logits: none of
+    them has a gradient then.
+    """
+    losses = experiment.losses.values()
+    if experiment.until_passed():
+        return True
+    always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
+    if experiment.replace:
+        return True
+    return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
+
+
+def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
+    """How many optimizer steps the run has.
+
+    Raises:
+        ConfigError: if the run would never end, or never begin.
+    """
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    in_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    limits = (trainer.max_steps, 1), (trainer.max_epochs, in_epoch)
+    ends = [limit * steps for limit, steps in limits if limit is not None and limit >= 0]
+    if not ends or min(ends) < 1:
+        raise config.error(
+            "trainer",
+            f"max_epochs: the run has no steps ({batches} batches, max_epochs {trainer.max_epochs}, max_steps "
+            f"{trainer.max_steps})",
+        )
+    if (
+        isinstance(trainer.val_check_interval, int)
+        and trainer.check_val_every_n_epoch
+        and trainer.val_check_interval > batches
+    ):
+        raise config.error(
+            "trainer", f"val_check_interval: {trainer.val_check_interval} batches, but an epoch has only {batches}"
+        )
+    return Timeline(min(ends), in_epoch)
+
+
+def make_callbacks(
+    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: Stop
+) -> list[Callback]:
+    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
+    they act on a weight; then the look at whether all is finite, before the teacher that follows the student;
+    checkpoints last, so that they hold it all.
+    """
+    final, task = settled(experiment, timeline), experiment.task
+    pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
+    every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
+    return [
+        Curves(),
+        *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
+        *([Prune(pruners, cuts(experiment, timeline, parts), experiment.seed)] if pruners else []),
+        *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
+        Finite(timeline.total_steps),
+        *([parts.companion] if isinstance(parts.companion, Callback) else []),
+        *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
+        Last(folder / "checkpoints", every, timeline.total_steps, stop),
+    ]
+
+
+def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape, int]:
+    """The steps before which units must not leave the student's tensors, by their shape: heads and layers while a loss
+    looks at attention. Its moving average follows the student weight by weight, so beside it all stay.
+    """
+    if isinstance(parts.companion, AveragedStudent):
+        return {}
+    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.student_needs.attention]
+    unseen = max(looks, default=0)
+    return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
+
+
+def make_loggers(experiment: Experiment, folder: Path, module: Distillation, curve_rows: int) -> list[Logger]:
+    """metrics.csv always, going on after so many rows; Weights & Biases and TensorBoard where they were asked for."""
+    columns = [
+        "progress",
+        *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
+        "lr",
+        *["replace"] * bool(experiment.replace),
+        *["sparsity"] * bool(experiment.prune),
+        *["penalty"] * any(pruner.penalty != Constant(0.0) for pruner in experiment.pruners().values()),
+        *["bits"] * bool(experiment.quantize),
+        *(f"val/{name}" for name in module.metrics),
+    ]
+    table = MetricsCSV(folder / "metrics.csv", columns)
+    table.start(curve_rows)
+    loggers: list[Logger] = [table]
+    if experiment.tracking.wandb:
+        loggers.append(wandb_logger(experiment, folder))
+    if experiment.tracking.tensorboard:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return loggers
+
+
+def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
+    """The run's own entry in the project, found again when it is resumed."""
+    mark = folder / "wandb_id"
+    if not mark.exists():
+        write_text(mark, secrets.token_hex(4))
+    return WandbLogger(
+        name=experiment.name,
+        save_dir=folder,
+        project=experiment.tracking.wandb,
+        id=mark.read_text(),
+        resume="allow",
+        config=dump(experiment),
+    )

@@ -1,0 +1,1 @@
+"""The student's outputs against labels and the teacher's outputs."""

@@ -1,0 +1,50 @@
+"""Correlation in place of equality: DIST."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.loss import check_factors
+from losses.outputs.logits import Softened
+
+
+def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
+    """``1 - rho``, Pearson's correlation along ``dim``, [...]; 1 where either does not vary."""
+    left, right = (z - z.mean(dim, keepdim=True) for z in (left.float(), right.float()))
+    return 1 - F.cosine_similarity(left, right, dim=dim)
+
+
+def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
+    """``beta (1 - rho(p_T, p_S))`` over the classes of an example, plus ``gamma`` times the same over the examples of a
+    class, mean over the classes; times T squared, [N] of logits [N, C]. A single example correlates with none.
+    """
+    q, p = ((logits.float() / temperature).softmax(-1) for logits in (student, teacher))
+    within = pearson_distance(q, p, dim=0).mean() if len(q) > 1 else 0.0
+    return temperature**2 * (beta * pearson_distance(q, p) + gamma * within)
+
+
+@dataclass(kw_only=True, eq=False)
+class DIST(Softened):
+    """Pearson correlation of the outputs, within each example and within each class (Huang et al. 2022, arXiv
+    2205.10536): the student has to rank as the teacher does, not to be as sure.
+
+    A class is compared over the examples of one batch of one process; with ``gamma`` above 0 the loss thus depends on
+    how rows are batched.
+
+    Args:
+        beta: weight of the correlation within an example.
+        gamma: weight of the correlation within a class.
+    """
+
+    beta: float = 1.0
+    gamma: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_factors(beta=self.beta, gamma=self.gamma)
+
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        return dist(student, teacher, self.now["temperature"], self.beta, self.gamma)

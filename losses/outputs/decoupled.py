@@ -1,0 +1,57 @@
+"""The label's class and the others apart: decoupled knowledge distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.loss import check_factors
+from losses.outputs.divergences import kl
+from losses.outputs.logits import Softened
+
+
+def dkd(
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, alpha: float = 1.0, beta: float = 8.0
+) -> Tensor:
+    """``alpha KL(b_T, b_S) + beta KL(o_T, o_S)``, times T squared, [N] of logits [N, C] and classes [N].
+
+    b = (p_y, 1 - p_y) is how sure a model is of the label, o the distribution over the other classes.
+    """
+    target = F.one_hot(labels, student.shape[-1]).bool()
+    sure, others = [], []
+    for logits in (teacher, student):
+        scaled = logits.float() / temperature
+        rest = scaled.masked_fill(target, -torch.inf).logsumexp(-1)
+        sure.append(F.log_softmax(torch.stack([scaled[target], rest], -1), dim=-1))
+        others.append(F.log_softmax(scaled[~target].view(len(scaled), -1), dim=-1))
+    return temperature**2 * (alpha * kl(*sure) + beta * kl(*others))
+
+
+@dataclass(kw_only=True, eq=False)
+class DKD(Softened):
+    """KL split in what the teacher says of the label and what it says of the other classes, each with a weight of its
+    own (Zhao et al. 2022, arXiv 2203.08679).
+
+    With ``alpha: 1`` and ``beta`` equal to the teacher's probability of not being the label it would be plain KL. With
+    two classes there is nothing among the others to tell.
+
+    Args:
+        alpha: weight of how sure the teacher is of the label.
+        beta: weight of the other classes.
+    """
+
+    needs_labels: ClassVar[bool] = True
+
+    alpha: float = 1.0
+    beta: float = 8.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_factors(alpha=self.alpha, beta=self.beta)
+
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        return dkd(student, teacher, labels, self.now["temperature"], self.alpha, self.beta)

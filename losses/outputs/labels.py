@@ -1,0 +1,54 @@
+"""The student against the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.loss import PerPrediction, known
+from students.recording.trace import Signals, Trace
+
+
+def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy [N] of logits [N, C] and classes [N]; squared error where the labels are real numbers and C = 1."""
+    if labels.is_floating_point():
+        return (logits.float().squeeze(-1) - labels.float()) ** 2
+    return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+
+
+@dataclass(kw_only=True, eq=False)
+class Labels(PerPrediction):
+    """Cross entropy with the labels of the data, or squared error for regression.
+
+    Args:
+        smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016, arXiv 1512.00567).
+    """
+
+    smoothing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing: must lie in [0, 1), not {self.smoothing}")
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the student's logits.
+
+        Raises:
+            ValueError: if there are no classes over which a target could be smoothed.
+        """
+        if self.smoothing and student.num_labels == 1:
+            raise ValueError("smoothing: a single output has no classes to spread a target over")
+        self.student_needs = Signals(logits=True)
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of predictions whose label is known."""
+        return known(batch).sum()
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the predictions whose label is known, number of them."""
+        chosen = known(batch)
+        return label_loss(student.logits[chosen], batch["labels"][chosen], self.smoothing).sum(), chosen.sum()

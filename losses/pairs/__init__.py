@@ -1,0 +1,1 @@
+"""Relations between pairs of tokens: attention, and inside queries, keys and values."""

@@ -1,0 +1,96 @@
+"""The student's attention against the teacher's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.pairing import Layers, OnLayers
+from students.recording.signals import Attention, Trace
+
+
+def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
+    """Squared error of scores [B, A, S, S] over the visible keys, mean over heads, mean over the keys of each query:
+    [B, S].
+
+    Masked before the square, so that what no query sees counts nothing.
+    """
+    error = torch.where(visible, student.float() - teacher.float(), 0.0).square().mean(1)
+    return error.sum(-1) / visible[:, 0].sum(-1).clamp(min=1)
+
+
+def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
+    """``KL(teacher, student)`` of attention, from scores [B, A, S, S], over visible keys, mean over heads: [B, S]."""
+    log_q, log_p = (torch.log_softmax(z.float().masked_fill(~visible, -1e30), -1) for z in (student, teacher))
+    return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
+
+
+def compared(attention: Attention, valid: Tensor) -> Tensor:
+    """Which scores are compared, [B, 1, S, S]: of queries that are tokens, with the keys they may look at."""
+    return attention.visible() & valid[:, None, :, None]
+
+
+class OnAttention(OnLayers):
+    """A loss with one value per query that is not padding."""
+
+    signal = "attention"
+
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """The number of queries that are not padding."""
+        return self.valid(batch).sum()
+
+    @abstractmethod
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        """What a pair of layers adds, a scalar: the sum over the queries that are tokens, ``valid`` [B, S]."""
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the queries and the layer pairs, number of queries."""
+        valid, (mine, theirs) = self.valid(batch), self.stacks
+        return self.pairing.total(
+            lambda s, t: self.distance(student.attention[mine, s], teacher.attention[theirs, t], valid)
+        ), valid.sum()
+
+
+@dataclass(kw_only=True, eq=False)
+class _OnScores(OnAttention):
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the attention of the mapped blocks.
+
+        Raises:
+            ValueError: if the two models have different numbers of heads.
+        """
+        super().setup(student, teacher)
+        if student.num_attention_heads != teacher.num_attention_heads:
+            raise ValueError(
+                f"the student has {student.num_attention_heads} heads, the teacher {teacher.num_attention_heads}; "
+                "use Relations, which does not need equal heads"
+            )
+
+    @staticmethod
+    @abstractmethod
+    def of_scores(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
+        """How far apart the scores [B, A, S, S] of each query are, [B, S]."""
+
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        return self.of_scores(student.scores(), teacher.scores(), compared(student, valid)).sum()
+
+
+@dataclass(kw_only=True, eq=False)
+class AttentionScores(_OnScores):
+    """Squared error of the attention scores before the softmax (TinyBERT, Jiao et al. 2019, arXiv 1909.10351)."""
+
+    of_scores = staticmethod(score_mse)
+
+
+@dataclass(kw_only=True, eq=False)
+class AttentionKL(_OnScores):
+    """KL of the attention distributions, teacher to student (MiniLM's first term, Wang et al. 2020, arXiv
+    2002.10957).
+    """
+
+    layers: Layers = "top"
+    of_scores = staticmethod(attention_kl)

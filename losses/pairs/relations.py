@@ -1,0 +1,75 @@
+"""Relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.loss import product
+from losses.pairing import Layers
+from losses.pairs.attention import OnAttention, attention_kl, compared
+from students.recording.signals import Attention
+from students.structure.inherit import head_shape
+
+Relation = Literal["qk", "qq", "kk", "vv"]
+
+
+def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
+    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] with its heads joined and split again in R."""
+    x, y = (z.transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
+    return product(x, y.mT) / x.shape[-1] ** 0.5
+
+
+@dataclass(kw_only=True, eq=False)
+class Relations(OnAttention):
+    """KL of the relations between tokens, teacher to student, averaged over tokens and relation heads.
+
+    ``[qq, kk, vv]`` is MiniLMv2 (Wang et al. 2020, arXiv 2012.15828); ``[qk, vv]`` with as many relation heads as heads
+    is MiniLM (arXiv 2002.10957). Student and teacher may differ in width and in heads.
+
+    Args:
+        relations: which of the vectors are related; each is one term of the sum.
+        heads: number of relation heads; the student's number of heads if not given.
+    """
+
+    layers: Layers = "top"
+    relations: list[Relation] = field(default_factory=lambda: ["qq", "kk", "vv"])
+    heads: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.relations:
+            raise ValueError("relations: name at least one of qk, qq, kk, vv")
+        if self.heads is not None and self.heads < 1:
+            raise ValueError(f"heads: must be at least 1, not {self.heads}")
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the attention of the mapped blocks.
+
+        Raises:
+            ValueError: if the relation heads do not divide a model's width.
+        """
+        super().setup(student, teacher)
+        self.relation_heads = self.heads or student.num_attention_heads
+        for name, config in (("student", student), ("teacher", teacher)):
+            width = config.num_attention_heads * head_shape(config)[2]
+            if width % self.relation_heads:
+                raise ValueError(
+                    f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}"
+                )
+
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        terms = []
+        for relation in self.relations:
+            scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (student, teacher)]
+            terms.append(attention_kl(*scores, compared(student, valid)).sum())
+        return torch.stack(terms).sum()
+
+
+def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:
+    named = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
+    return named[relation[0]], named[relation[1]]

@@ -1,0 +1,1 @@
+"""The student's hidden states against the teacher's."""

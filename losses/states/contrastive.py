@@ -1,0 +1,68 @@
+"""Each text's state against those of the other texts of its batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from losses.loss import PerExample, product
+from losses.pairing import Layers
+from losses.states.hidden import Projected, at_positions, check_first
+from students.recording.trace import Trace
+
+
+def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
+    """``-log softmax_j(cos(s_i, t_j) / T)`` at j = i, [B] of states [B, H], in float32; log B if nothing is told."""
+    scores = product(F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1).T) / temperature
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
+
+
+@dataclass(kw_only=True, eq=False)
+class Contrastive(PerExample, Projected):
+    """The student's state of a text has to be nearest to the teacher's of that text, among those of the batch of one
+    process (InfoNCE, van den Oord et al. 2018, arXiv 1807.03748; of teacher and student, Tian et al. 2019, arXiv
+    1910.10699). It depends on how rows are batched, and larger batches tell more.
+
+    Args:
+        temperature: by which the cosines are divided.
+        positions: ``first`` token, or ``mean`` of the tokens.
+    """
+
+    layers: Layers = "top"
+    temperature: float = 0.1
+    positions: Literal["first", "mean"] = "mean"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: must be a number above 0, not {self.temperature}")
+
+    @property
+    def among_examples(self) -> bool:
+        return True
+
+    def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
+        """Asks for the layers that are compared.
+
+        Raises:
+            ValueError: if the state that stands for a text has seen nothing of it.
+        """
+        super().setup(student, teacher)
+        check_first(self.positions, self.stack, student, teacher)
+
+    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the examples and the layer pairs, number of examples."""
+        valid, (mine, theirs) = self.valid(batch), self.stacks
+
+        def cost(s: int, t: int) -> Tensor:
+            state = self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
+            target = at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
+            return info_nce(state, target, self.temperature).sum()
+
+        return self.pairing.total(cost), self.count(batch)

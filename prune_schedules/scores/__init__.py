@@ -1,0 +1,1 @@
+"""What decides which weights go: a pruner for each score."""

@@ -1,0 +1,23 @@
+"""Pruning by the weights alone, and by chance."""
+
+from torch import Tensor
+
+from prune_schedules.scores.pruner import Scored
+from prune_schedules.scores.scores import magnitude
+from students.weights import values
+
+
+class Magnitude(Scored):
+    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); groups by their root mean square."""
+
+    def scores(self) -> list[Tensor]:
+        """``|w|``, or ``sqrt(mean w^2)``."""
+        return [magnitude(part.numbers(values)) for part in self.parts]
+
+
+class Random(Scored):
+    """Removes what was drawn once, by chance: what any score has to beat."""
+
+    def scores(self) -> list[Tensor]:
+        """Uniform in [0, 1); the same at every step, so that what is gone stays gone."""
+        return self.draw(0)

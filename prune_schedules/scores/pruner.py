@@ -1,0 +1,209 @@
+"""What all pruners share: in which shape they remove, where, on which schedule, and what competes with what."""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
+from prune_schedules.scores.penalty import group_lasso
+from prune_schedules.scores.scores import Scope, lowest
+from prune_schedules.targets.prunable import Entries, Whole
+from prune_schedules.targets.shapes import Shape, choose, find, tile
+from prune_schedules.targets.stream import Stream
+from students.structure.units import Units
+from students.weights import Where, latent, like, stepped, values
+
+
+@dataclass(kw_only=True)
+class Pruner(ABC):
+    """Removes the weights that matter least, more and more of them, as ``sparsity`` says.
+
+    Masks are functions of the weights, of what was seen and of the step. What is seen is the same on all ranks of
+    a DDP run, and so are the masks; all of it is saved, so a resumed run goes on exactly.
+    """
+
+    sparsity: Schedule
+    """The share that is removed, 0 to 1; as a rule ``Cubic``."""
+    shape: Shape | list[int] = "elements"
+    """What is removed: single weights, tiles of them as in ``[4, 4]`` (outputs, inputs), neurons of the feed-forward,
+    attention heads, layers: whole attentions and feed-forwards, or hidden dimensions of the model."""
+    where: list[Where] | None = None
+    """Which weights; by default attention, ffn and recurrence, for neurons and heads the one they live in, for hidden
+    all."""
+    scope: Scope | None = None
+    """What competes: ``layer`` (the default, but of L0): all of one weight, or block for neurons and heads; ``global``:
+    all (the default of L0; of layers and hidden the only one); ``distribution``: all, by how they stand in their own
+    weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of
+    0.5 is 2:4)."""
+    every: Moment = Moment("1%")
+    """How often the masks are renewed while the sparsity changes."""
+    penalty: Schedule = Constant(0.0)
+    """The factor of the group lasso over what can be removed (L1 of single weights), a term of the loss."""
+    drop: Schedule = Constant(0.0)
+    """The probability that what can be removed is left out of a training step, drawn anew for each (LayerDrop: Fan,
+    Grave and Joulin 2019, arXiv 1909.11556)."""
+
+    def __post_init__(self):
+        self.scope, self.where = choose(self.shape, self.scope, self.where)
+        if self.every.amount == 0:
+            raise ValueError(f"every: {self.every} is no time; masks are renewed at each step with '1 steps'")
+
+    @abstractmethod
+    def renew(self, share: float) -> None:
+        """Mask this share (above 0) of ``parts``, whatever was masked before."""
+
+    def check(self, timeline: Timeline) -> None:
+        """Look through the whole schedule before the first step.
+
+        Raises:
+            ValueError: if a moment lies outside the run, the sparsity outside 0 to 1 or, in the end, between two
+                shares of a group, a probability outside 0 to 1, or a penalty below 0.
+        """
+        start, stop, period = self._window(timeline)
+        for step in [*range(start, stop, max(period, timeline.sample().step)), stop]:
+            if not 0 <= self.sparsity.value(step, timeline) <= 1:
+                value = self.sparsity.value(step, timeline)
+                raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
+        end = self.sparsity.value(stop, timeline)
+        if isinstance(self.scope, int) and abs(end - round(end * self.scope) / self.scope) > 1e-6:
+            share = f"{round(end * self.scope) / self.scope:.6g}"
+            raise ValueError(f"sparsity: ends at {end}; of groups of {self.scope} that is {share}: write {share}")
+        limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
+        for name, (limit, kind) in limits.items():
+            schedule = getattr(self, name)
+            for step in timeline.sample() if schedule != Constant(0.0) else ():
+                if not 0 <= (value := schedule.value(step, timeline)) < limit:
+                    raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
+
+    def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
+        """What there is to remove, without touching the model: modules with a weight, or units; of hidden dimensions
+        what makes them and what reads them.
+
+        Sets ``weights``, the modules whose weight is pruned, by name, and ``skipped``, what is left out and why.
+
+        Raises:
+            ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
+                into tiles or groups.
+        """
+        found, self.weights, self.skipped = find(model, self.shape, self.scope, self.where)
+        return found
+
+    def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
+        """Put masks on the model, all off; before a checkpoint is read and before the model is wrapped.
+
+        ``parts`` are then what is ranked, ``sizes`` how many entries the pruned weights have. ``seed`` is that of
+        what is drawn.
+
+        Raises:
+            ValueError: as ``find``.
+        """
+        self.seed = seed
+        least, found = 0 if self.shape == "layers" else 1, self.find(model)
+        self.parts: list[Entries | Whole | Stream] = (
+            [Stream(*found)]
+            if self.shape == "hidden"
+            else [Whole(each, least) if isinstance(each, Units) else Entries(each, tile(self.shape)) for each in found]
+        )
+        self.sizes = {module: latent(module).numel() for module in self.weights.values()}
+
+    def stands(self, timeline: Timeline) -> int:
+        """The step from which the masks move no more: none of the run where something is left out of single steps."""
+        return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
+
+    def _window(self, timeline: Timeline) -> tuple[int, int, int]:
+        """When masks begin and cease to move, and how often; what ``initial`` removes goes at once."""
+        start, stop = self.sparsity.span(timeline)
+        return 0 if self.sparsity.value(0, timeline) > 0 else start, stop, max(1, self.every.step(timeline))
+
+    def due(self, step: int, timeline: Timeline) -> bool:
+        """Whether masks are renewed at ``step``: each ``every`` in the schedule's window, and its end."""
+        start, stop, period = self._window(timeline)
+        return step == stop or (start <= step < stop and (step - start) % period == 0)
+
+    @torch.no_grad()
+    def update(self, step: int, timeline: Timeline) -> None:
+        """Renew the masks if they are due at ``step``; otherwise nothing is computed."""
+        if not self.due(step, timeline):
+            return
+        share = self.sparsity.value(step, timeline)
+        if share > 0:
+            self.renew(share)
+        else:
+            for part in self.parts:
+                part.keep_all()
+
+    def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
+        """Called before each batch: draws what is left out of the step; scores look at what happens in it."""
+        probability = self.drop.value(step, timeline)
+        if probability > 0:
+            for part, draw in zip(self.parts, self.draw(step), strict=True):
+                part.multiply((draw >= probability).to(latent(part.reader).device, torch.float32))
+
+    def before_step(self, step: int, timeline: Timeline) -> None:
+        """Called when the gradients are there, the same on all ranks, and have not been clipped."""
+        if self.drop != Constant(0.0):
+            for part in self.parts:
+                part.multiply(None)
+
+    def draw(self, step: int) -> list[Tensor]:
+        """A number in [0, 1) for each entry, tile or unit, on the CPU: a function of the seed, the step and what is
+        pruned."""
+        name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
+        draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
+
+        def empty(module: nn.Module, key: str) -> Tensor:
+            return torch.empty(latent(module, key).shape, device="meta")
+
+        return [torch.rand(part.numbers(empty)[0].shape[:-1], generator=draw, device="cpu") for part in self.parts]
+
+    def penalize(self, step: int, timeline: Timeline) -> float:
+        """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
+        factor = self.penalty.value(step, timeline)
+        parts = self.parts if factor else []
+        leaves = {place: values(*place).detach().requires_grad_() for part in parts for place in part.places}
+        if all(latent(*place).grad is None for place in leaves):
+            return 0.0
+        with torch.enable_grad():
+            now = {place: stepped(*place, leaf) for place, leaf in leaves.items()}
+            value = factor * group_lasso([part.numbers(lambda *place: now[place]) for part in parts])
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        for place, gradient in zip(leaves, found, strict=True):
+            there = latent(*place).grad
+            if gradient is not None and there is not None:
+                there.add_(like(gradient, there))
+        return float(value.detach())
+
+    def state(self) -> dict[str, object]:
+        """What was seen and is needed to go on, for the checkpoint."""
+        return {}
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """Take up what ``state`` gave."""
+
+    def sparsity_now(self) -> float:
+        """The share of the entries, neurons, heads or layers that is masked or cut out."""
+        masked = [part.masked() for part in self.parts]
+        return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
+
+
+class Scored(Pruner):
+    """Removes what has the lowest scores."""
+
+    @abstractmethod
+    def scores(self) -> list[Tensor]:
+        """How much each entry, tile or unit matters: a tensor for each of ``parts``, in the shape that it keeps."""
+
+    def renew(self, share: float) -> None:
+        """Mask this share, of what competes by ``scope``."""
+        if self.shape == "layers":  # without any, the model is its embeddings
+            share = min(share, 1 - 1 / len(self.parts))
+        kept = lowest(self.scores(), share, self.scope, self.parts[0].at_least)
+        for part, keep in zip(self.parts, kept, strict=True):
+            part.keep(keep)

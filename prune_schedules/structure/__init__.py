@@ -1,0 +1,1 @@
+"""Cutting out for good what is masked."""

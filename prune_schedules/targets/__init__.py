@@ -1,0 +1,1 @@
+"""What is ranked and masked: entries, tiles, units, hidden dimensions."""

@@ -1,0 +1,1 @@
+"""Which weights get which bits, and rounding that looks at inputs."""

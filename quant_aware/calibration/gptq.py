@@ -1,0 +1,32 @@
+"""Rounding that makes good in later inputs what it spoils in earlier ones: the outputs of a layer change least."""
+
+import torch
+from torch import Tensor
+
+from quant_aware.quantizers.grids import Grid
+from students.recording.reading import inverse_factor
+
+
+def gptq(weight: Tensor, gram: Tensor, grid: Grid, fit: Tensor) -> Tensor:
+    """A weight [out, in] on its grid, column by column; zeros stay.
+
+    ``e_j = (w_j - round(w_j)) / c_jj`` is pushed to the later columns, ``W_k -= e_j c_jk``, c the upper Cholesky factor
+    of the damped ``(X'X)^-1`` (GPTQ: Frantar et al. 2022, arXiv 2210.17323).
+
+    Args:
+        weight: float, [out, in].
+        gram: ``X'X`` of the inputs, [in, in].
+        grid: on which each number is rounded by itself, as on those that learn steps or tables.
+        fit: of its groups, [G, k].
+    """
+    found, factor = weight.to(torch.float64, copy=True), inverse_factor(gram)
+    there, outputs = weight != 0, len(weight)
+    fit = fit.double().reshape(-1, fit.shape[1]) if len(fit) > 1 else fit.double().expand(outputs, -1)
+    fit = fit.reshape(outputs, -1, fit.shape[1])  # [out, groups of one output, k]
+    width = weight.shape[1] // fit.shape[1]
+    for j in range(weight.shape[1]):
+        rounded = there[:, j] * grid.teach(found[:, j : j + 1].clone(), fit[:, j // width]).squeeze(1)
+        error = (found[:, j] - rounded) / factor[j, j]
+        found[:, j:] -= error.unsqueeze(1) * factor[j, j:]
+        found[:, j] = rounded
+    return found.to(weight.dtype)

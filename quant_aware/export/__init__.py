@@ -1,0 +1,1 @@
+"""Real files of few bits: ONNX, and packed codes."""

@@ -1,0 +1,1 @@
+"""Rounding of weights and inputs in training: the values, and the gradient."""

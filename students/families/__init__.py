@@ -1,0 +1,1 @@
+"""Where each model family keeps its parts."""

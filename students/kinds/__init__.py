@@ -1,0 +1,1 @@
+"""How a student is built: a class for each kind."""

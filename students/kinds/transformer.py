@@ -1,0 +1,187 @@
+"""A student of the teacher's own family: fewer blocks, narrower ones, started from the teacher's weights."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent
+from students.families.layer_lists import take_layers
+from students.families.layers import evenly
+from students.kinds.student import (
+    Student,
+    check_dropout,
+    check_sizes,
+    set_dropout,
+    set_task,
+    take_generation,
+    warn_fresh,
+)
+from students.structure.hidden import set_width
+from students.structure.inherit import head_shape, inherit, repeats
+from students.structure.position_embeddings import check_places, set_places
+
+
+@dataclass(kw_only=True)
+class Transformer(Student):
+    """A model of the teacher's family and task head, smaller; a size that is not set is the teacher's.
+
+    With ``weights: teacher`` it starts from the blocks ``teacher_layers``, and keeps the hidden dimensions (one set
+    throughout), the neurons and the heads of the largest L2 norm. Heads that get narrower keep their leading part;
+    Llama and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
+    deeper or wider than the teacher.
+
+    Args:
+        layers: number of blocks.
+        hidden: hidden size.
+        heads: number of attention heads.
+        intermediate: neurons of a feed-forward.
+        weights: where they start.
+        teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
+            from 1, one for each of the student's, the same in both stacks of T5.
+        positions: the most tokens it can read; a table of positions is repeated to be as long.
+        dropout: the share of whatever it drops in training; not given, that of the teacher's configuration.
+
+    Raises:
+        ValueError: if a field is wrong for every teacher.
+    """
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+    weights: Literal["teacher", "random"] = "teacher"
+    teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
+    positions: int | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_dropout(self.dropout)
+        check_sizes(self, "layers", "hidden", "heads", "intermediate", "positions")
+        if self.weights not in ("teacher", "random"):
+            raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
+        if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
+            raise ValueError(f"heads: {self.heads} heads do not divide a hidden size of {self.hidden}")
+        if self.teacher_layers != "even" and self.weights == "random":
+            raise ValueError("teacher_layers: no block of the teacher is used with weights: random")
+        if isinstance(self.teacher_layers, list):
+            count = len(self.teacher_layers)
+            if count == 0 or self.layers not in (None, count):
+                raise ValueError(f"teacher_layers: names {count} blocks, not {self.layers or 'one or more'}")
+
+    def check(self, teacher: PretrainedConfig | None) -> None:
+        if teacher is None:
+            raise ValueError("a Transformer student is cut from a teacher: name one, or name a model")
+        if is_compact(teacher):
+            raise ValueError(
+                "a teacher of a form of its own gives no Transformer student; name the model it was made from"
+            )
+        if is_recurrent(teacher):
+            raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
+        if self.positions:
+            check_places(teacher)
+        student = self._config(teacher)
+        hidden, heads = student.hidden_size, student.num_attention_heads
+        # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
+        if hidden % heads and teacher.hidden_size % teacher.num_attention_heads == 0:
+            raise ValueError(f"heads: {heads} heads do not divide a hidden size of {hidden}")
+        groups, shared, _ = head_shape(teacher)
+        if groups > 1 and heads % shared:
+            raise ValueError(f"heads: {heads} is no multiple of {shared}, the heads that share a key")
+        if self.weights == "teacher":
+            self._check_blocks(teacher)
+            self._check_widths(teacher, student)
+
+    def build(
+        self,
+        teacher: PreTrainedModel | None,
+        labels: dict[int, str] | None,
+        problem: str | None,
+        head: type | None = None,
+        batches: Iterable[dict[str, Tensor]] = (),
+    ) -> PreTrainedModel:
+        self.check(None if teacher is None else teacher.config)
+        config = self._config(teacher.config)
+        set_task(config, labels, problem)
+        set_dropout(config, self.dropout)
+        student = type(teacher)(config)
+        take_generation(student, teacher)
+        if self.weights == "teacher":
+            if self.teacher_layers != "even" and repeats(teacher):
+                raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
+            warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
+        self.alter(student, batches)
+        return student.train()
+
+    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Give a student, made and started, the form of its kind, in place; it may look at batches of training."""
+
+    def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
+        """The student's configuration, with the teacher's labels."""
+        config, facts = copy.deepcopy(teacher), family(teacher)
+        take_layers(config, self._taken(teacher))
+        setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
+        set_width(config, self.hidden or teacher.hidden_size)
+        config.num_attention_heads = self.heads or teacher.num_attention_heads
+        groups, shared, _ = head_shape(teacher)
+        if getattr(teacher, "num_key_value_heads", None):
+            config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
+        if self.positions:
+            set_places(config, self.positions)
+        config.dtype = torch.float32
+        return config
+
+    def _taken(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
+        """The blocks that are taken of each stack, from 1."""
+        return {name: self._chosen(depth(teacher, name)) for name in family(teacher).stacks}
+
+    def _chosen(self, there: int) -> list[int]:
+        if isinstance(self.teacher_layers, list):
+            return self.teacher_layers
+        count = self.layers or there
+        if self.teacher_layers == "even":
+            return [evenly(i, count, there) for i in range(1, count + 1)]
+        first = 0 if self.teacher_layers == "bottom" else there - count
+        return [first + i for i in range(1, count + 1)]
+
+    def _check_blocks(self, teacher: PretrainedConfig) -> None:
+        for name in family(teacher).stacks:
+            count = depth(teacher, name)
+            named = isinstance(self.teacher_layers, list)
+            if named and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
+                raise ValueError(
+                    f"teacher_layers: the teacher has blocks 1 to {count}, "
+                    f"not {', '.join(map(str, self.teacher_layers))}"
+                )
+            if not named and self.layers is not None and self.layers > count:
+                raise ValueError(
+                    f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
+                    "weights: random, or teacher_layers that name a block twice"
+                )
+
+    def _check_widths(self, teacher: PretrainedConfig, student: PretrainedConfig) -> None:
+        sizes = {
+            "hidden": (teacher.hidden_size, student.hidden_size),
+            "heads": (teacher.num_attention_heads, student.num_attention_heads),
+            "intermediate": (intermediate_size(teacher), intermediate_size(student)),
+        }
+        for name, (before, after) in sizes.items():
+            if after > before:
+                raise ValueError(
+                    f"{name}: the teacher has {before}, not {after}; a wider student needs weights: random"
+                )
+        before, after = head_shape(teacher)[2], head_shape(student)[2]
+        if after > before:
+            raise ValueError(
+                f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
+                f"{after} wide, the teacher's {before}; keep more heads, or set weights: random"
+            )
+        if family(teacher).biased_scores and sizes["heads"][0] != sizes["heads"][1]:
+            raise ValueError(
+                f"heads: the blocks of a {teacher.model_type} share one position bias, so its "
+                f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random"
+            )

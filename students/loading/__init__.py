@@ -1,0 +1,1 @@
+"""Models by name: from the hub, a folder, or an adapter."""

@@ -1,0 +1,89 @@
+"""What the layers of a model read: whose positions, and how their inputs hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from students.families.families import blocks, depth, family
+from students.processes import added
+from students.recording.signals import Signals
+from students.recording.trace import Recorder, inputs, valid_positions
+from students.weights import factors
+
+
+def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
+    """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
+    found = {}
+    for name, stack in family(model.config).stacks.items():
+        for block in blocks(model, name):
+            found |= dict.fromkeys(block.modules(), name)
+            if cross := stack.attention.get("cross"):
+                layers = [block.get_submodule(each.path) for each in (cross.key, cross.value)]
+                found |= {part: "encoder" for layer in layers for part in factors(layer)}
+    return found
+
+
+def grams(
+    model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
+) -> dict[nn.Module, Tensor]:
+    """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
+    and all processes; the model runs in evaluation, and is left in the mode in which it was.
+    """
+    found = _heard(model, modules, batches, lambda batch: model(**inputs(model, batch)))
+    return {module: added(gram) for module, gram in found.items()}
+
+
+def grams_before_training(
+    model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
+) -> dict[nn.Module, Tensor]:
+    """The same of a model that is being built, and of this process alone: all of them read the same batches then. Its
+    head is not asked, which over a vocabulary would be most of the work.
+    """
+    recorder, stack = Recorder(model), list(family(model.config).stacks)[-1]
+    end = Signals(hidden=frozenset({(stack, depth(model.config, stack))}))
+    found = _heard(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
+    recorder.close()
+    return found
+
+
+@torch.no_grad()
+def _heard(
+    model: PreTrainedModel,
+    modules: list[nn.Module],
+    batches: Iterable[dict[str, Tensor]],
+    run: Callable[[dict[str, Tensor]], object],
+) -> dict[nn.Module, Tensor]:
+    stacks, found, mode, valid = positions(model), {}, model.training, {}
+
+    def hear(module: nn.Module, args: tuple[Tensor]) -> None:
+        rows = args[0][valid[stacks[module]]].float()
+        found[module] = found.get(module, 0.0) + rows.T @ rows
+
+    hooks = [module.register_forward_pre_hook(hear) for module in modules if module in stacks]
+    model.eval()
+    for batch in batches:
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        valid |= valid_positions(model.config, batch)
+        run(batch)
+    model.train(mode)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def damped(gram: Tensor) -> Tensor:
+    """``X'X`` and 1 % of its mean diagonal, float64, [in, in]: something is read in every direction."""
+    gram = gram.to(torch.float64)
+    return gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def inverse_factor(gram: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse of ``damped``, float64, [in, in]: by it an error in one input is made
+    good in the later ones (OBS: Hassibi and Stork 1993).
+    """
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped(gram))), upper=True)

@@ -1,0 +1,53 @@
+"""The places that a model has for tokens: tables of positions, and how they are made longer."""
+
+import copy
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from students.families.families import family, is_compact, is_recurrent, positions
+
+
+def check_places(config: PretrainedConfig) -> None:
+    """Raise ValueError if a model cannot be given another number of places."""
+    if is_recurrent(config):
+        raise ValueError("positions: a recurrent network reads texts of any length")
+    if family(config).biased_scores:
+        raise ValueError(f"positions: a {config.model_type} has no places, it reads texts of any length")
+    if is_compact(config):
+        raise ValueError("positions: a model of a form of its own keeps its places; name the model it was made from")
+
+
+def set_places(config: PretrainedConfig, count: int) -> None:
+    """Write into a config how many tokens the model can read."""
+    config.max_position_embeddings = count + positions(config)[1]
+
+
+def lengthen(model: PreTrainedModel, count: int) -> PreTrainedModel:
+    """The same model with places for ``count`` tokens.
+
+    Raises:
+        ValueError: if it cannot have another number of them.
+    """
+    check_places(model.config)
+    config, state = copy.deepcopy(model.config), model.state_dict()
+    set_places(config, count)
+    for (name, axis), kept in place_entries(model, config).items():
+        state[name] = state[name].index_select(axis, kept)
+    longer = type(model)(config)
+    longer.load_state_dict(state)
+    return longer
+
+
+def place_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
+    """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
+    and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
+    """
+    if not (path := family(student).positions):
+        return {}
+    (before, skipped), (after, _) = positions(teacher.config), positions(student)
+    table = teacher.base_model.get_submodule(path)
+    name = next(name for name, module in teacher.named_modules() if module is table)
+    kept = torch.cat([torch.arange(skipped), skipped + torch.arange(after) % before])
+    return {(f"{name}.weight", 0): kept}

@@ -1,0 +1,1 @@
+"""A tokenizer and its model cut down to fewer tokens."""
