@@ -77,20 +77,22 @@ def scores(
         ValueError: if an output is NaN or infinite.
     """
     before, kinds = next(model.parameters()).device, task.kinds(rows)
+    parts = list(task.tasks.items()) if isinstance(task, MultiTask) else [("", task)]
     model.to(device)
     found = []
     for kind in sorted(set(kinds)):
+        name, part = parts[kind]
+        if not _has_baseline(part):
+            continue
         numbers = [i for i, other in enumerate(kinds) if other == kind]
         sample = _spread(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
         batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
-        answers, labels, part, name = [], [], task, ""
+        answers, labels = [], []
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
-            if isinstance(task, MultiTask):
-                name, part = task.of(batch)
             asked = predicted(batch)
             labels.append(batch["labels"][asked].cpu())
             answer = task.select(predict(batch), batch)[asked].float().cpu()
@@ -144,6 +146,11 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def _has_baseline(task: Task) -> bool:
+    """Whether a constant prediction is one of the task's: not where a place in a text is sought."""
+    return isinstance(task, VocabularyTask) or task.problem == "regression" or bool(task.classes)
+
+
 def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
     """Metric, value, baseline and whether the value is below it by more than chance, of N answers: logits [N, C], or
     the losses of tokens [N].
@@ -160,9 +167,7 @@ def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, flo
         r = float(torch.corrcoef(torch.stack([answers[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
         r = r if math.isfinite(r) else 0.0
         return "pearson", r, 0.0, r < -3 / math.sqrt(count)
-    if task.classes:
-        accuracy = float((answers.argmax(-1) == labels).double().mean())
-        majority = int(labels.bincount().max()) / count
-        error = math.sqrt(majority * (1 - majority) / count)
-        return "accuracy", accuracy, majority, accuracy < majority - 3 * error
-    return None
+    accuracy = float((answers.argmax(-1) == labels).double().mean())
+    majority = int(labels.bincount().max()) / count
+    error = math.sqrt(majority * (1 - majority) / count)
+    return "accuracy", accuracy, majority, accuracy < majority - 3 * error

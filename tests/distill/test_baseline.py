@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from distill.data import prepare
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _losses, _score, _spread, scores
-from distill.tasks import CausalLM, Regression
+from distill.tasks import CausalLM, QuestionAnswering, Regression
 from distill.training.batches import Collate
 from tests.distill.worlds import save_data, save_teacher, three_classes
 
@@ -65,3 +65,13 @@ def test_a_language_model_is_scored_on_its_own_data(tmp_path):
     (score,) = scores(model, task, rows, Collate(tokenizer), "cpu")
     assert score.metric == "perplexity" and score.rows == score.of_rows == len(rows)
     assert score.useless and not score.worse, "it was never trained"
+
+
+def test_places_in_texts_of_many_lengths_have_no_baseline(tmp_path):
+    save_data("question_answering", tmp_path)
+    model = save_teacher("question_answering", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    task = QuestionAnswering(data=str(tmp_path), max_length=32, batch_size=1)
+    rows = prepare(task, tokenizer)["validation"].remove_columns("row")
+    assert len(set(rows["length"])) > 1, "batches of one row are of different widths"
+    assert scores(model, task, rows, Collate(tokenizer, finish=task.finish), "cpu") == []

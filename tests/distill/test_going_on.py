@@ -288,3 +288,12 @@ class TestTheSame:
         report = run(tiny_run, resume=True)
         notes = [note for note in report.notes if note.startswith("begun with torch 1.0, resumed with")]
         assert len(notes) == 1 and torch.__version__ in notes[0]
+
+
+def test_stopped_at_the_end_of_an_epoch_and_again_in_the_next_it_is_the_run_left_alone(monkeypatch, tiny_run):
+    """Lightning counts such an epoch as done and the next one as never begun, and went back to its first batch."""
+    given = WATCHED | {"trainer.val_check_interval": 3}
+    interrupted(monkeypatch, 16, tiny_run, name="whole", **given)
+    for stop in (8, 10, 16):
+        interrupted(monkeypatch, stop, tiny_run, name="parts", resume="auto", **given)
+    as_one(*(tiny_run.parent / "runs" / name for name in ("whole", "parts")))

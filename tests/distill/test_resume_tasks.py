@@ -48,7 +48,9 @@ def test_resumes_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.Monk
 def test_several_tasks_resume_bit_for_bit(materials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     save_data("regression", tmp_path / "data", rows=24)
-    save_tiny_bert(tmp_path / "teacher", layers=4, hidden=32, heads=4, labels=["taste/0", "taste/1", "praise"])
+    save_tiny_bert(
+        tmp_path / "teacher", layers=4, hidden=32, heads=4, labels=["taste/negative", "taste/positive", "praise"]
+    )
     taste = {"name": "classification", "data": str(materials / "data")}
     tasks = {"taste": taste, "praise": {"name": "regression", "data": str(tmp_path / "data")}}
     resumes_bit_for_bit(monkeypatch, 4, 13, document(tmp_path, {"name": "multi_task", "tasks": tasks}, HIDDEN))

@@ -37,7 +37,7 @@ def tagged(draw: random.Random) -> dict:
 
 def asked(draw: random.Random) -> dict:
     """A question whose answer is the adjective before the noun that it asks for."""
-    pairs = [(draw.choice(GOOD + BAD), noun) for noun in draw.sample(NOUNS, 3)]
+    pairs = [(draw.choice(GOOD + BAD), noun) for noun in draw.sample(NOUNS, draw.randint(2, 3))]
     context, (answer, noun) = "the " + " and the ".join(f"{a} {n}" for a, n in pairs), draw.choice(pairs)
     begin = context.index(f"{answer} {noun}")
     answers = {"text": [answer], "answer_start": [begin]}

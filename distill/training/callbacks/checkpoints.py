@@ -184,6 +184,11 @@ class Last(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """From here on a stop waits for the end of a step."""
         self.stop.waits = True
+        loop = trainer.fit_loop
+        # Of a checkpoint of an epoch's last step Lightning counts the epoch as done and not the next one as begun: the
+        # checkpoints of that one would be resumed at its start.
+        if loop.restarted_mid_epoch and loop.epoch_progress.total.processed == loop.epoch_progress.total.started:
+            loop.reset_restart_stage()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
