@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, DataCollatorWithPadding
 
 from benchmarks.turns import quartiles
-from distill.reporting.metrics_csv import MetricsCSV
+from distill.data.batches import LengthGrouped, Loader
+from distill.experiment.optimizer import Optimizer
 from distill.tasks import Classification
 from distill.tasks.classes import Classes
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.batches import LengthGrouped, Loader
 from distill.training.callbacks.curves import Curves
+from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
-from distill.training.optimizer import Optimizer
 from losses import HiddenMSE, Logits
 from prune_schedules.schedule import Constant, Timeline
 from tests.repositories import save_tokenizer

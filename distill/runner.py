@@ -15,29 +15,29 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.config.loader import Config, to_yaml
 from distill.config.schema import spelling
+from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.evaluation.evaluate import asked_of, details, measure
 from distill.experiment.experiment import Experiment
 from distill.export.deploy import deploy, matrices
-from distill.reporting.metrics_csv import read_rows
 from distill.reporting.publish import publish
 from distill.reporting.report import Report, command_line
 from distill.reporting.report_warnings import removed_units, report_warnings
 from distill.run_dir.files import write_text
-from distill.run_dir.fingerprints import compare, origin
-from distill.run_dir.folder import Resume, claim, entered, tidy
 from distill.tasks.augment import Augmented
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.early_stop import Passed
 from distill.teachers.ensemble import united
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.training.callbacks.checkpoints import Best, Origin
+from distill.training.callbacks.metrics_csv import read_rows
 from distill.training.float32 import fast_float32
 from distill.training.module import Distillation
 from distill.training.prepare.assemble import Parts
+from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.documents import folder_of, read, remaining, wait_for_rank_0
+from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.plan import plan
-from distill.training.prepare.teacher_check import check_outputs
+from distill.training.prepare.run_folder import Resume, claim, entered, tidy
 from distill.training.stop import Stop
 from distill.training.timeline import early
 from distill.training.trainer import make_callbacks, make_loggers

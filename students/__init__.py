@@ -1,6 +1,7 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
-from students.attention.kinds import (
+from students import compact
+from students.kinds.attention import (
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -10,12 +11,11 @@ from students.attention.kinds import (
     Performer,
 )
 from students.kinds.low_rank import LowRank
+from students.kinds.recurrent import GRU, LSTM, RNN
 from students.kinds.shared import Shared
 from students.kinds.student import Pretrained, Student, resolve
 from students.kinds.tensor_train import TensorTrain
 from students.kinds.transformer import Transformer
-from students.recurrent.kinds import GRU, LSTM, RNN
-from students.structure import compact
 
 __all__ = [
     "BlockAttention",

@@ -9,8 +9,8 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from students.constant import make_constant
 from students.families.families import Stack, blocks, family
-from students.structure.constant import make_constant
 
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 LINEAR = (nn.Linear, Conv1D)

@@ -19,17 +19,17 @@ import quant_aware
 import students
 from distill.config.loader import load
 from distill.config.schema import spelling
+from distill.experiment.optimizer import Optimizer
 from distill.tasks import Task
 from distill.tasks.augment import Augmentation
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
-from distill.training.optimizer import Optimizer
 from losses import Loss
+from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Schedule
 from prune_schedules.scores.pruner import Pruner
-from prune_schedules.scores.scores import Scope
 from prune_schedules.targets.shapes import Shape
 from quant_aware.quantize import Quantize
 from students import Student

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.data.facts import FileFacts
 from distill.data.table import FileTable, Problem, table_of
 from distill.data.text import bad_byte, is_blank, read_lines
 from distill.tasks.columns import shortened
+from distill.tasks.facts import FileFacts
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*").fullmatch

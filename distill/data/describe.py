@@ -8,10 +8,10 @@ from itertools import chain
 
 from datasets import Dataset, DatasetDict
 
-from distill.data.facts import Truncation
 from distill.data.table import Split
 from distill.tasks import DataTask
 from distill.tasks.columns import shortened, values_of
+from distill.tasks.facts import Truncation
 
 _KEYS = ("text", "document", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""

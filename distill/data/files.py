@@ -13,10 +13,10 @@ from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowException
 
 from distill.data.delimited import read_delimited
-from distill.data.facts import FileFacts
 from distill.data.json_rows import read_json
 from distill.data.table import FileTable, Split
 from distill.tasks.columns import listed
+from distill.tasks.facts import FileFacts
 from students.loading.hub import loading
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow")

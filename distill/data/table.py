@@ -10,8 +10,8 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 
-from distill.data.facts import FileFacts
 from distill.tasks.columns import shortened, type_of
+from distill.tasks.facts import FileFacts
 
 
 @dataclass

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from distill.data.batches import Collate, in_turn
 from distill.evaluation.measure import torch_predict
 from distill.tasks import MultiTask, Task
 from distill.tasks.language.vocabulary import VocabularyTask
-from distill.training.batches import Collate, in_turn
 from losses.loss import known, predicted
 
 MOST_ROWS, MOST_TOKENS = 512, 32_768

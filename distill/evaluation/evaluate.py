@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from distill.data.batches import Collate, in_turn
 from distill.evaluation.batch_dependence import Sample, batch_dependence
 from distill.evaluation.batch_dependence import samples as alone_and_together
 from distill.evaluation.measure import Judged, Measured, agreement, flops, judged, latencies, sizes, torch_predict
@@ -21,7 +22,6 @@ from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teachers.ensemble import Joint, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from distill.training.batches import Collate, in_turn
 from students.loading.stored import Stored
 from students.tokenizer.vocabulary import Vocabulary
 

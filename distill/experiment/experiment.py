@@ -10,13 +10,13 @@ from lightning import Trainer
 from torch import nn
 
 from distill.config.schema import arguments, check_names, spelling
+from distill.experiment.optimizer import Optimizer
 from distill.tasks import MultiTask, Task
 from distill.tasks.language.vocabulary import VocabularyTask
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
-from distill.training.optimizer import Optimizer
 from losses import Loss
 from prune_schedules import Keep, Pruner
 from prune_schedules.schedule import Schedule

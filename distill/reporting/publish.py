@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from distill.reporting.metrics_csv import read_rows
 from distill.reporting.page import render
 from distill.reporting.pictures import agreement_matrix, layer_bars, loss_curves
 from distill.reporting.report import Report
 from distill.run_dir.files import write_text
+from distill.training.callbacks.metrics_csv import read_rows
 
 
 def publish(report: Report, details: dict, loggers: list[Logger]) -> None:

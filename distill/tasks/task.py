@@ -20,7 +20,7 @@ from losses.loss import Loss, predicted
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
-    from distill.data.facts import DataFacts
+    from distill.tasks.facts import DataFacts
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
 """From a batch to the logits of its rows, [B, ...]."""

@@ -22,12 +22,12 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distill.experiment.optimizer import Optimizer
 from distill.tasks import Task
 from distill.tasks.language.writing import Writer
 from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
-from distill.training.optimizer import Optimizer
 from losses import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import added

@@ -14,7 +14,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.loader import Config, dump
 from distill.experiment.experiment import Experiment
-from distill.reporting.metrics_csv import MetricsCSV
 from distill.run_dir.files import write_text
 from distill.teachers.early_stop import Passed
 from distill.teachers.moving_average import AveragedStudent, MovingAverage
@@ -22,6 +21,7 @@ from distill.teachers.peer import Peer
 from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.finite import Finite
+from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.fsdp2 import Sharded
 from distill.training.launcher import as_launched, check_launched
 from distill.training.module import Distillation

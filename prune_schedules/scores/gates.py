@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Moment, Timeline
 from prune_schedules.scores.pruner import Scored
-from prune_schedules.scores.scores import magnitude
 from prune_schedules.targets.mask import Mask, apply_mask
 from students.weights import latent, like, steps_on, values, whole
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
-from prune_schedules.scores.scores import Scope
 from prune_schedules.targets.shapes import Shape
 from students.weights import LINEAR, SPARSE, Where, latent, out_axis, select, uses
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from prune_schedules.ranking import magnitude
 from prune_schedules.scores.pruner import Scored
-from prune_schedules.scores.scores import magnitude
 from students.weights import values
 
 

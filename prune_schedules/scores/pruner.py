@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prune_schedules.ranking import Scope, lowest
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores.penalty import group_lasso
-from prune_schedules.scores.scores import Scope, lowest
 from prune_schedules.targets.prunable import Entries, Whole
 from prune_schedules.targets.shapes import Shape, choose, find, tile
 from prune_schedules.targets.stream import Stream

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from prune_schedules.ranking import lowest
 from prune_schedules.scores.inputs import Reading
-from prune_schedules.scores.scores import lowest
 from students.recording.reading import inverse_factor
 from students.weights import latent, like, out_axis, values
 

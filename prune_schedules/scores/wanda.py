@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
+from prune_schedules.ranking import magnitude
 from prune_schedules.scores.inputs import Reading
 from prune_schedules.scores.pruner import Scored
-from prune_schedules.scores.scores import magnitude
 from students.weights import out_axis, values
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from prune_schedules.scores.scores import Scope
+from prune_schedules.ranking import Scope
 from students.families.families import is_recurrent
 from students.structure.factored import components
 from students.structure.hidden import hidden

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from students.compact import become_compact
 from students.kinds.transformer import Transformer
 from students.recording.reading import grams_before_training
-from students.structure.compact import become_compact
 from students.structure.factored import decompose, ranks, tie
 from students.weights import Where, latent, select, uses
 

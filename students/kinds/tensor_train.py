@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from students.compact import become_compact
 from students.kinds.transformer import Transformer
-from students.structure.compact import become_compact
 from students.structure.table import form_of, set_table, train_of
 
 

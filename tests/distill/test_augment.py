@@ -6,8 +6,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from distill.data.batches import LengthGrouped, Loader
 from distill.tasks.augment import Augmented, Masking, NGrams
-from distill.training.batches import LengthGrouped, Loader
 
 CLS, SEP, MASK = 1, 2, 3
 SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}

@@ -8,9 +8,9 @@ import torch
 
 from distill import run
 from distill.config.loader import ConfigError
+from distill.experiment.optimizer import Optimizer
 from distill.teachers.moving_average import AveragedStudent, MovingAverage
 from distill.training.module import Distillation
-from distill.training.optimizer import Optimizer
 from losses import HiddenMSE, Labels, Logits
 from prune_schedules import Magnitude, Prune
 from prune_schedules.schedule import Moment, Steps, Timeline

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoTokenizer
 
 from distill.data import prepare
+from distill.data.batches import Collate
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _losses, _score, _spread, scores
 from distill.tasks import CausalLM, QuestionAnswering, Regression
-from distill.training.batches import Collate
 from tests.distill.worlds import save_data, save_teacher, three_classes
 
 

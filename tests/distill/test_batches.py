@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
-from distill.training.batches import LengthGrouped, Loader
+from distill.data.batches import LengthGrouped, Loader
 from distill.training.callbacks.checkpoints import Last
 
 fixed = settings(derandomize=True, deadline=None, database=None)

@@ -12,8 +12,8 @@ import torch
 from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError
-from distill.reporting.metrics_csv import MetricsCSV, read_rows
 from distill.training.callbacks.checkpoints import previous, read_checkpoint
+from distill.training.callbacks.metrics_csv import MetricsCSV, read_rows
 from tests.distill.runs import as_one, checkpoint, interrupted, killed, rows, weights
 from tests.distill.test_chain import CHAIN
 

@@ -10,9 +10,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from distill.data import prepare
+from distill.data.batches import Collate
 from distill.evaluation.measure import judged, torch_predict
 from distill.tasks import CausalLM, MaskedLM
-from distill.training.batches import Collate
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 

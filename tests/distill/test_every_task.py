@@ -11,8 +11,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from distill import run
 from distill.data import prepare
+from distill.data.batches import Collate
 from distill.tasks import Task
-from distill.training.batches import Collate
 from losses.loss import predicted
 from students.recording.trace import inputs, outputs
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher

@@ -8,7 +8,7 @@ import pytest
 
 from distill.config.loader import Config, ConfigError, load, to_yaml
 from distill.experiment.experiment import Experiment
-from distill.run_dir.folder import claim
+from distill.training.prepare.run_folder import claim
 
 TEXT = """
 task: {name: classification, data: data.csv, text: text, label: label, max_length: 32, batch_size: 8}

@@ -8,7 +8,7 @@ from torch import nn
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.training.optimizer import Optimizer
+from distill.experiment.optimizer import Optimizer
 from losses import Labels
 from prune_schedules.schedule import Moment, Timeline
 from students.weights import add_step, uses

@@ -10,10 +10,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare
+from distill.data.batches import LengthGrouped
 from distill.tasks import CausalLM, MaskedLM
 from distill.tasks.augment import Augmented
 from distill.tasks.language.vocabulary import Perplexity
-from distill.training.batches import LengthGrouped
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 

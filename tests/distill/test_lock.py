@@ -15,8 +15,8 @@ from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
-from distill.run_dir.folder import Start, claim, entered
 from distill.run_dir.lock import NAME, Locked, lock, owner
+from distill.training.prepare.run_folder import Start, claim, entered
 
 
 def holder(folder: Path) -> tuple[int, int]:

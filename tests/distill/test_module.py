@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from distill.data.batches import LengthGrouped, Loader
+from distill.experiment.optimizer import Optimizer
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.batches import LengthGrouped, Loader
 from distill.training.callbacks.curves import Curves
 from distill.training.module import Distillation
-from distill.training.optimizer import Optimizer
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
 from prune_schedules.schedule import Linear, Moment, Timeline
 from tests.distill.worlds import three_classes

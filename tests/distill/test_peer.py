@@ -5,9 +5,9 @@ import torch
 
 from distill import run
 from distill.config.loader import ConfigError
+from distill.experiment.optimizer import Optimizer
 from distill.teachers.peer import LearningPeer, Peer, on_outputs
 from distill.training.module import Distillation
-from distill.training.optimizer import Optimizer
 from losses import DIST, AttentionKL, HiddenMSE, Labels, Logits
 from prune_schedules.schedule import Constant, Moment, Timeline
 from students.kinds.transformer import Transformer

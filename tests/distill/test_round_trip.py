@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.training.prepare.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Cubic, Timeline
 from students.structure.hidden import narrow

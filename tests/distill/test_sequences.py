@@ -8,9 +8,9 @@ from sacrebleu.metrics import BLEU
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.data import prepare
+from distill.data.batches import Collate
 from distill.tasks import Seq2Seq
 from distill.tasks.language.writing import greedy
-from distill.training.batches import Collate
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
 from students.recording.trace import Recorder, inputs

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from distill import run
 from distill.config.loader import ConfigError
 from distill.data import prepare_several
+from distill.data.batches import LengthGrouped, in_turn
 from distill.tasks import Classification, MultiTask, Regression
-from distill.training.batches import LengthGrouped, in_turn
 from tests.repositories import save_tokenizer, sentences
 
 CONFIG = """\

@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.config.schema import subclasses
 from distill.data import prepare
+from distill.data.batches import Collate
 from distill.experiment.experiment import Experiment
 from distill.tasks import QuestionAnswering
 from distill.tasks.spans import FAR, LONGEST
-from distill.training.batches import Collate
 from losses import Loss
 from losses.loss import PerPrediction
 from prune_schedules.schedule import Timeline

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prune_schedules import Magnitude
+from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores.scores import Scope
 from prune_schedules.targets.shapes import Shape
 from students.weights import Where
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.scores.scores import Scope
 from prune_schedules.structure.cut import alive, cut
 from students.structure.units import heads, neurons
 from students.weights import add_step, fold, out_axis, select

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_schedules.scores.scores import lowest, magnitude
+from prune_schedules.ranking import lowest, magnitude
 
 # Few distinct values, so that there are many ties.
 TENSORS = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=12), min_size=1, max_size=4)

@@ -14,8 +14,8 @@ from transformers import (
     BertTokenizer,
 )
 
+from students.compact import become_compact
 from students.families.families import blocks, depth, family, is_compact
-from students.structure.compact import become_compact
 from students.structure.record import record_sizes
 from students.structure.resized import resize, sizes
 from students.structure.units import heads, neurons, shrink

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from losses import AttentionKL, HiddenMSE, Relations
 from students import GRU, LSTM, RNN, Transformer
+from students.kinds.recurrent import narrowed
 from students.recording.trace import Recorder, Signals, inputs
-from students.recurrent.kinds import narrowed
 from students.recurrent.layer import reverse
 from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.weights import select

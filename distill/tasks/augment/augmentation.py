@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from distill.training.batches import LengthGrouped
+from distill.data.batches import LengthGrouped
 
 Row = dict[str, list | int | float]
 """``input_ids`` and other lists of the same length; what is no list belongs to the whole text."""

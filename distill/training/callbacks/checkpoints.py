@@ -12,8 +12,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from distill.reporting.metrics_csv import MetricsCSV
 from distill.run_dir.files import replacing
+from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.stop import Interrupted, Stop
 
 

@@ -20,8 +20,8 @@ from distill.teachers.moving_average import AveragedStudent, MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.finite import check_weights
+from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.training.prepare.first_batches import first_batches
-from distill.training.prepare.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.training.prepare.loss_setup import set_losses_up
 from students.kinds.replace import groups
 from students.kinds.student import resolve, set_task

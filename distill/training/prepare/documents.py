@@ -20,8 +20,8 @@ from torch import distributed
 from distill.config.loader import Config, load_all
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
-from distill.run_dir.folder import Resume, begun, claim, finished
 from distill.training.prepare.plan import Plan, plan
+from distill.training.prepare.run_folder import Resume, begun, claim, finished
 from students.tokenizer.vocabulary import cut_vocabulary
 
 

@@ -8,9 +8,9 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from distill.data.batches import Collate, LengthGrouped
 from distill.tasks import Task
 from distill.tasks.augment import Augmented
-from distill.training.batches import Collate, LengthGrouped
 
 
 def first_batches(

@@ -9,14 +9,14 @@ import torch
 from lightning import Trainer
 
 from distill.config.loader import Config
+from distill.data.batches import LengthGrouped
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import probe
-from distill.training.batches import LengthGrouped
 from distill.training.prepare.assemble import Parts, assemble
-from distill.training.prepare.dry_trace import trace_once
+from distill.training.prepare.checks.dry_trace import trace_once
+from distill.training.prepare.checks.student_check import check_student
+from distill.training.prepare.checks.teacher_check import check_cache
 from distill.training.prepare.preflight import Preflight, preflight
-from distill.training.prepare.student_check import check_student
-from distill.training.prepare.teacher_check import check_cache
 from distill.training.timeline import entries, table
 from distill.training.trainer import make_trainer, time_of
 from prune_schedules.schedule import Timeline

@@ -11,10 +11,10 @@ from lightning import Trainer
 
 from distill.config.loader import Config
 from distill.data import DataFacts
+from distill.data.batches import Collate
 from distill.evaluation.baseline import Score, scores
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask
-from distill.training.batches import Collate
 from distill.training.prepare.assemble import Parts
 
 _MOST_CLASSES = 20

@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.attention.interface import attend
+from students.compact import become_compact
 from students.families.families import family, is_causal, positions
 from students.kinds.student import check_sizes
 from students.kinds.transformer import Transformer
-from students.structure.compact import become_compact
 
 
 @dataclass(kw_only=True)

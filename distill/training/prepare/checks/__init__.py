@@ -1,0 +1,1 @@
+"""Whether rows, tokenizers, teachers and student fit each other, tried before the first step."""
