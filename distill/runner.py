@@ -32,7 +32,7 @@ from distill.training.callbacks.checkpoints import Best, Origin
 from distill.training.callbacks.metrics_csv import read_rows
 from distill.training.float32 import fast_float32
 from distill.training.module import Distillation
-from distill.training.prepare.assemble import Parts
+from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.documents import folder_of, read, remaining, wait_for_rank_0
 from distill.training.prepare.fingerprints import compare, origin

@@ -29,11 +29,11 @@ class Pairing:
     """The pairs (student layer, teacher layer) of a loss, and what each counts.
 
     Besides the rules of ``students.families.layers.pairs``: ``random`` pairs the student's inner blocks with as many of
-    the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest`` pairs
-    each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi, Xia et
-    al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least cost,
-    all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the student's
-    blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
+    the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest``
+    pairs each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi,
+    Xia et al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least
+    cost, all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the
+    student's blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
     2012.14022).
 
     Args:

@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from distill.data.batches import Collate, in_turn
+from distill.data.vocabulary import respelled
 from distill.evaluation.batch_dependence import Sample, batch_dependence
 from distill.evaluation.batch_dependence import samples as alone_and_together
+from distill.evaluation.deployed import Deployed, Export
 from distill.evaluation.measure import Judged, Measured, agreement, flops, judged, latencies, sizes, torch_predict
-from distill.export.deploy import Deployed
-from distill.export.vocabulary import respelled
-from distill.reporting.report import Export
 from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teachers.ensemble import Joint, Teachers

@@ -1,11 +1,10 @@
-"""The optimizer, and the learning rate over the run."""
+"""The settings of the optimizer, and the learning rate over the run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 
 from distill.config.nodes import did_you_mean
@@ -60,28 +59,3 @@ class Optimizer:
                 parts = {f"{name.rsplit('.', up)[0]}.*": None for up in range(1, 9) for name in names}
                 near = did_you_mean(pattern, [*names, *parts]) or f"; the first is {names[0]}"
                 raise ValueError(f"freeze: no parameter of the student is called {pattern!r}{near}")
-
-    def frozen(self, student: nn.Module, step: int, timeline: Timeline) -> list[nn.Parameter]:
-        """The parameters that optimizer step ``step`` does not move; a tied one is meant by each of its names."""
-        patterns = [pattern for pattern, until in self.freeze.items() if step < until.step(timeline)]
-        if not patterns:
-            return []
-        names = uses(student)
-        return [
-            p
-            for p in student.parameters()
-            if any(fnmatchcase(name, each) for name in names[id(p)] for each in patterns)
-        ]
-
-    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.AdamW:
-        """AdamW over the parameters of ``module`` that are trained; Lightning clips gradients under autocast only
-        if it is not fused.
-        """
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=self.lr, betas=tuple(self.betas), eps=self.eps, fused=fused
-        )

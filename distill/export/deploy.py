@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.evaluation.measure import Judged, judged, torch_predict
+from distill.evaluation.deployed import Deployed, Exported
+from distill.evaluation.measure import judged, torch_predict
 from distill.experiment.experiment import Experiment
 from distill.export.carry import carry, made_from, settle_tokenizer
 from distill.export.vocabulary import told
 from distill.run_dir.files import replacing, replacing_in
-from distill.tasks.task import Predict
 from distill.training.module import Distillation
 from prune_schedules import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
@@ -25,45 +24,6 @@ from quant_aware.export.packed import FILE, OnGrid, Rounded, load, save_packed
 from quant_aware.quantize import Quantize
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
-
-
-@dataclass
-class Exported:
-    """A file with a form of the student of its own."""
-
-    path: Path
-    predict: Predict
-    format: str
-    runtime: str
-    departures: list[str] = field(default_factory=list)
-    """What of it is not as it was trained."""
-
-
-@dataclass
-class Deployed:
-    """The student as it will be served."""
-
-    model: PreTrainedModel
-    """With plain weights, as it is saved."""
-    export: Exported | None
-    """The file that was written beside ``student/``, opened."""
-    judged: Judged
-    """In torch, with the numerics it was trained for."""
-    parity: dict[str, float]
-    """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was
-    trained.
-    """
-    layers: list[dict]
-    """Of each matrix: name, sparsity, bits of a number (None if it is gone), parameters, and how many it had before it
-    was cut.
-    """
-    notes: list[str]
-    precision: str
-    """Of the export."""
-    exact: bool = True
-    """Whether no inputs are rounded, so that logits differ by the order of sums alone."""
-    also: list[str] = field(default_factory=list)
-    """What else the report should say."""
 
 
 def deploy(

@@ -13,44 +13,9 @@ from typing import Any
 
 import torch
 
-from distill.evaluation.batch_dependence import BatchDependence
+from distill.evaluation.deployed import Export
 from distill.evaluation.measure import Measured
 from distill.run_dir.files import write_text
-
-
-@dataclass
-class Export:
-    """One exported file."""
-
-    format: str
-    path: str
-    bytes: int
-    metrics: dict[str, float]
-    latency_ms: dict[str, float]
-    agreement: float
-    """Share of equal predictions with the folded student."""
-    largest_difference: float
-    """Of the logits of a fixed batch, from the student as it was trained."""
-    precision: str
-    batch_dependence: BatchDependence | None = None
-    """How far answers to texts alone and in a padded batch are apart."""
-    departures: list[str] = field(default_factory=list)
-    """Weights that the file does not hold as they were trained."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a reader of its figures should know."""
-        found = [f"{self.path}: {departure}" for departure in self.departures[:3]]
-        if len(self.departures) > 3:
-            found.append(f"{self.path}: {len(self.departures) - 3} more weights are not as they were trained")
-        seen = self.batch_dependence
-        if seen and (seen.changed > 0.01 or seen.largest_difference > 0.5):
-            found.append(
-                f"{self.path} says of a text alone and of the same text in a padded batch logits up to "
-                f"{seen.largest_difference:.2g} apart, and {seen.changed:.1%} of the predictions change ({seen.rows} "
-                "rows tried); quantize.activations: {per: token, symmetric: true} makes it one answer"
-            )
-        return found
 
 
 @dataclass

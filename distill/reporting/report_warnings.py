@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.baseline import naive_metrics
+from distill.evaluation.deployed import Deployed, Export
 from distill.evaluation.measure import Judged, Measured
 from distill.experiment.experiment import Experiment
-from distill.export.deploy import Deployed
-from distill.reporting.report import Export
 from distill.tasks import MultiTask, Task
 from losses.loss import known
 from prune_schedules.schedule import Constant, Schedule, Timeline

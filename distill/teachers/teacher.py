@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PretrainedConfig, PreTrainedModel
 
-from distill.training.callbacks.finite import check_weights
 from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_model
+from students.loading.finite_weights import check_weights
 from students.loading.stored import Stored, stored
 from students.recording.trace import Recorder, Signals, Trace
 

@@ -28,6 +28,7 @@ from distill.tasks.language.writing import Writer
 from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
+from distill.training.optimizer import build_optimizer, frozen_parameters
 from losses import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import added
@@ -159,7 +160,7 @@ class Distillation(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Takes the gradient of what is frozen, before gradients are clipped: without one, AdamW leaves it alone."""
-        for parameter in self.optimizer.frozen(self.student, self.global_step, self.timeline):
+        for parameter in frozen_parameters(self.optimizer, self.student, self.global_step, self.timeline):
             parameter.grad = None
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
@@ -187,4 +188,4 @@ class Distillation(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trained: the student, its peer and the projections of the losses."""
-        return self.optimizer.build(self, fused="mixed" not in str(self.trainer.precision))
+        return build_optimizer(self.optimizer, self, fused="mixed" not in str(self.trainer.precision))

@@ -25,7 +25,7 @@ from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.fsdp2 import Sharded
 from distill.training.launcher import as_launched, check_launched
 from distill.training.module import Distillation
-from distill.training.prepare.assemble import Parts
+from distill.training.parts import Parts
 from distill.training.stop import Stop
 from distill.training.timeline import settled
 from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 
 from distill import run
-from distill.evaluation.batch_dependence import batch_dependence, samples
-from distill.reporting.report import BatchDependence, Export
+from distill.evaluation.batch_dependence import BatchDependence, batch_dependence, samples
+from distill.evaluation.deployed import Export
 from distill.tasks import MaskedLM
 from losses.loss import IGNORED
 from tests.distill.worlds import three_classes

@@ -4,10 +4,9 @@ import pytest
 import torch
 from datasets import Dataset
 
+from distill.evaluation.deployed import Deployed, Export
 from distill.evaluation.evaluate import deployable, details, latency_rows
 from distill.evaluation.measure import Judged, Measured
-from distill.export.deploy import Deployed
-from distill.reporting.report import Export
 from distill.reporting.report_warnings import other_logits
 from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes

@@ -9,6 +9,7 @@ from torch import nn
 from distill import run
 from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
+from distill.training.optimizer import frozen_parameters
 from losses import Labels
 from prune_schedules.schedule import Moment, Timeline
 from students.weights import add_step, uses
@@ -21,7 +22,7 @@ BLOCK = "bert.encoder.layer.0."
 
 def frozen(optimizer: Optimizer, student: nn.Module, step: int = 0) -> set[str]:
     names = uses(student)
-    return {name for p in optimizer.frozen(student, step, Timeline(10, 5)) for name in names[id(p)]}
+    return {name for p in frozen_parameters(optimizer, student, step, Timeline(10, 5)) for name in names[id(p)]}
 
 
 def test_a_pattern_names_parameters_until_its_moment():

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from distill import run
 from distill.evaluation.baseline import naive_metrics
+from distill.evaluation.deployed import Export
 from distill.evaluation.measure import Judged, Measured
 from distill.reporting.publish import summary
-from distill.reporting.report import Export, Report
+from distill.reporting.report import Report
 from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
 from distill.tasks import MultiTask, Regression
 from losses import Labels, Logits

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill import run
 from distill.config.loader import ConfigError
 from distill.data import prepare, prepare_several
-from distill.export.vocabulary import respelled, shown
+from distill.data.vocabulary import respelled, shown
 from distill.tasks import Classification, MultiTask, Regression
 from distill.tasks.augment import Masking, NGrams, WordReplacement
 from quant_aware.export.onnx_model import OnnxModel

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
-
-from distill.data.batches import LengthGrouped
 
 Row = dict[str, list | int | float]
 """``input_ids`` and other lists of the same length; what is no list belongs to the whole text."""
@@ -51,6 +49,13 @@ class Augmentation(ABC):
         """The changed row; the given one is left alone."""
 
 
+class Drawn(Protocol):
+    """What decides about the draws of an epoch: the order of the batches has both."""
+
+    seed: int
+    epoch: int
+
+
 class Augmented(Dataset):
     """Training rows with augmentations; row i of epoch e is a function of (seed, e, i), whoever asks and when.
 
@@ -60,7 +65,7 @@ class Augmented(Dataset):
         order: whose seed and epoch are taken.
     """
 
-    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: LengthGrouped):
+    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: Drawn):
         self.rows, self.steps, self.order = rows, steps, order
 
     def __len__(self) -> int:

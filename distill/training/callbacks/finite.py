@@ -6,10 +6,11 @@ import math
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from students import processes
+from students.loading.finite_weights import plain_name
 from students.recording.signals import Signals
 
 SKIPPED = 20
@@ -107,12 +108,12 @@ class Finite(Callback):
             return loss + (processes.first_text(teacher) or "")
         if self.skips:
             return f"float16 has skipped {self.skips} steps in a row, and no scale keeps the gradient finite"
-        names = [plain(name) for name, norm in gradients.items() if not math.isfinite(norm)]
+        names = [plain_name(name) for name, norm in gradients.items() if not math.isfinite(norm)]
         # The backward pass comes to the last module first.
         if gradient := processes.first_text(names[-1] if names else None):
             return f"the gradient of {gradient} is not finite"
         weights = [name for name, p in module.named_parameters() if not norms([p.detach()]).isfinite().all()]
-        if weight := processes.first_text(plain(weights[0]) if weights else None):
+        if weight := processes.first_text(plain_name(weights[0]) if weights else None):
             return f"the weight {weight} is not finite after the step"
         return "the norm of the gradient is not finite"
 
@@ -139,17 +140,3 @@ def teacher_is_finite(trainer: Trainer, module: LightningModule, batch: dict[str
     with trainer.precision_plugin.forward_context():
         logits = module.teacher.trace(batch, Signals(logits=True)).logits
     return not (logits.isnan().any() or logits.isposinf().any())
-
-
-def plain(name: str) -> str:
-    """The name of a parameter as the model's file has it."""
-    return name.replace("parametrizations.", "").removesuffix(".original")
-
-
-def check_weights(model: nn.Module) -> None:
-    """Raise ValueError naming the first weight of a model that is not finite."""
-    for name, parameter in model.named_parameters():
-        if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
-            bad = int((~parameter.detach().isfinite()).sum())
-            count = f"{bad} of {parameter.numel()} numbers of its weight {plain(name)}"
-            raise ValueError(f"model: {count} are NaN or infinite")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from datasets import DatasetDict
 from torch import Tensor
@@ -13,39 +12,22 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.config.loader import Config
 from distill.data import prepare, prepare_several
+from distill.data.vocabulary import shown
 from distill.experiment.experiment import Experiment
-from distill.export.vocabulary import shown
 from distill.tasks import MultiTask
 from distill.teachers.moving_average import AveragedStudent, MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.finite import check_weights
+from distill.training.parts import Parts
 from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_losses_up
 from students.kinds.replace import groups
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
+from students.loading.finite_weights import check_weights
 from students.loading.hub import loading
-from students.tokenizer.vocabulary import Vocabulary, smaller
-
-
-@dataclass
-class Parts:
-    """What a run is made of."""
-
-    tokenizer: PreTrainedTokenizerBase
-    rows: DatasetDict
-    teachers: dict[str, FrozenTeacher]
-    student: PreTrainedModel
-    companion: AveragedStudent | LearningPeer | None
-    """The teacher that changes with the student."""
-    vocabulary: Vocabulary | None
-    """What the deployed student will have of the tokens, if not all."""
-    outputs: dict[str, dict[str, str]]
-    """Of each model with trained outputs {its name of an output: class of the run}."""
-    warnings: list[str]
-    notes: list[str]
+from students.tokenizer.vocabulary import smaller
 
 
 def assemble(config: Config[Experiment], begins: bool = True) -> Parts:

@@ -12,7 +12,8 @@ from distill.config.loader import Config
 from distill.data.batches import LengthGrouped
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import probe
-from distill.training.prepare.assemble import Parts, assemble
+from distill.training.parts import Parts
+from distill.training.prepare.assemble import assemble
 from distill.training.prepare.checks.dry_trace import trace_once
 from distill.training.prepare.checks.student_check import check_student
 from distill.training.prepare.checks.teacher_check import check_cache

@@ -15,7 +15,7 @@ from distill.data.batches import Collate
 from distill.evaluation.baseline import Score, scores
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask
-from distill.training.prepare.assemble import Parts
+from distill.training.parts import Parts
 
 _MOST_CLASSES = 20
 

@@ -10,7 +10,7 @@ import torch
 from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.ensemble import united
-from distill.training.prepare.assemble import Parts
+from distill.training.parts import Parts
 from distill.training.prepare.first_batches import first_batches
 from students.recording.trace import Recorder, Signals
 

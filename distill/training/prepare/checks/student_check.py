@@ -8,7 +8,7 @@ import torch
 
 from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
-from distill.training.prepare.assemble import Parts
+from distill.training.parts import Parts
 from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
