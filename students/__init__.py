@@ -1,6 +1,6 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
-from students import compact
+from students.compact import models as compact
 from students.kinds.attention import (
     BlockAttention,
     EfficientAttention,

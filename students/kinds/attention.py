@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from students.attention.interface import attend
-from students.compact import become_compact
+from students.compact.models import become_compact
 from students.families.families import family, is_causal, positions
 from students.kinds.student import check_sizes
 from students.kinds.transformer import Transformer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from students.compact import become_compact
+from students.compact.models import become_compact
 from students.kinds.transformer import Transformer
 from students.recording.reading import grams_before_training
 from students.structure.factored import decompose, ranks, tie

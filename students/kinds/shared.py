@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.compact import become_compact
+from students.compact.models import become_compact
 from students.families.families import Stack, blocks, depth, family
 from students.kinds.transformer import Transformer
 from students.structure.inherit import repeats

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from students.compact import become_compact
+from students.compact.models import become_compact
 from students.kinds.transformer import Transformer
 from students.structure.table import form_of, set_table, train_of
 

@@ -16,10 +16,10 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
+from students.compact.record import record_sizes
 from students.kinds.low_rank import meant
 from students.recording.reading import damped, grams_before_training
 from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
-from students.structure.record import record_sizes
 from students.structure.units import heads, neurons, shrink
 from students.tokenizer.vocabulary import cut_vocabulary
 from students.weights import LINEAR, fold, select

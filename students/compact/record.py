@@ -6,7 +6,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig, PreTrainedModel
 
-from students.compact import become_compact
+from students.compact.models import become_compact
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
 from students.structure.factored import ranks
 from students.structure.inherit import head_shape
