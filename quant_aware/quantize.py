@@ -22,7 +22,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_a
 from quant_aware.quantizers.grids import Grid, Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Ternary
-from students.recording.reading import grams
+from students.recording.reading import collect_input_grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
 
@@ -195,7 +195,7 @@ class Quantize:
         found = {}
         if self.gptq:
             self._switch(False)  # what layers read while nothing is rounded
-            found = grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
+            found = collect_input_grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
             self._switch(True)
         for module, step in chosen.items():
             weight = self._beneath(module)

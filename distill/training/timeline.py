@@ -8,7 +8,7 @@ from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
 from prune_schedules.schedule import Schedule, Timeline
-from prune_schedules.scores.inputs import Reading
+from prune_schedules.scores.inputs import ActivationScored
 
 
 def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
@@ -109,7 +109,7 @@ def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Sche
                     why = "looks at attention, which a block has only where it runs"
                     raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
         for name, pruner in config.value.pruners().items():
-            if probability < 1 and isinstance(pruner, Reading) and pruner.listens(step, timeline):
+            if probability < 1 and isinstance(pruner, ActivationScored) and pruner.collects_inputs(step, timeline):
                 path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"
                 why = "looks at what a block reads, and reads only where it runs"
                 raise config.error(path, f"kind: {why}: at step {step} that is not sure (replace)")

@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 from prune_schedules.ranking import Scope, lowest
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores.penalty import group_lasso
-from prune_schedules.targets.prunable import Entries, Whole
+from prune_schedules.targets.elements import ElementTarget
+from prune_schedules.targets.hidden import HiddenTarget
 from prune_schedules.targets.shapes import Shape, choose, find, tile
-from prune_schedules.targets.stream import Stream
+from prune_schedules.targets.target import PruneTarget
+from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
 from students.weights import Where, latent, like, stepped, values
 
@@ -105,15 +107,17 @@ class Pruner(ABC):
             ValueError: as ``find``.
         """
         self.seed = seed
-        least, found = 0 if self.shape == "layers" else 1, self.find(model)
-        self.parts: list[Entries | Whole | Stream] = (
-            [Stream(*found)]
-            if self.shape == "hidden"
-            else [Whole(each, least) if isinstance(each, Units) else Entries(each, tile(self.shape)) for each in found]
-        )
+        at_least, found = 0 if self.shape == "layers" else 1, self.find(model)
+        self.parts: list[PruneTarget]
+        if self.shape == "hidden":
+            self.parts = [HiddenTarget(*found)]
+        elif isinstance(found[0], Units):
+            self.parts = [UnitTarget(units, at_least) for units in found]
+        else:
+            self.parts = [ElementTarget(module, tile(self.shape)) for module in found]
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
-    def stands(self, timeline: Timeline) -> int:
+    def final_mask_step(self, timeline: Timeline) -> int:
         """The step from which the masks move no more: none of the run where something is left out of single steps."""
         return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
 
@@ -144,24 +148,20 @@ class Pruner(ABC):
         probability = self.drop.value(step, timeline)
         if probability > 0:
             for part, draw in zip(self.parts, self.draw(step), strict=True):
-                part.multiply((draw >= probability).to(latent(part.reader).device, torch.float32))
+                part.set_gates((draw >= probability).to(latent(part.reader).device, torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
         if self.drop != Constant(0.0):
             for part in self.parts:
-                part.multiply(None)
+                part.set_gates(None)
 
     def draw(self, step: int) -> list[Tensor]:
         """A number in [0, 1) for each entry, tile or unit, on the CPU: a function of the seed, the step and what is
         pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
-        draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
-
-        def empty(module: nn.Module, key: str) -> Tensor:
-            return torch.empty(latent(module, key).shape, device="meta")
-
-        return [torch.rand(part.numbers(empty)[0].shape[:-1], generator=draw, device="cpu") for part in self.parts]
+        generator = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
+        return [torch.rand(part.shape, generator=generator, device="cpu") for part in self.parts]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
