@@ -110,7 +110,8 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
     collate = Collate(parts.tokenizer, start, task.finish)
     rows = parts.rows["validation"].remove_columns("length")
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
-    loader = Loader(train, order, collate, trainer.accumulate_grad_batches, module.count)
+    counted = Collate(parts.tokenizer, start, task.finish, experiment.losses.values())
+    loader = Loader(train, order, counted, trainer.accumulate_grad_batches)
     in_groups = in_turn(task.kinds(rows), 2 * task.batch_size, *ranks)
     validation = DataLoader(rows, batch_sampler=in_groups, collate_fn=collate)
 

@@ -82,10 +82,11 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
     silent, steps = [], timeline.sample()
     for step in steps:
+        weights = []
         for name, loss in config.value.losses.items():
             with config.blame(f"losses.{name}"):
-                loss.at(step, timeline)
-        if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
+                weights.append(loss.at(step, timeline).weight)
+        if not any(weights):
             silent.append(step)
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
     if len(silent) > 1 + len(steps) // 100:
@@ -103,11 +104,9 @@ def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Sche
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
         for name, loss in config.value.losses.items():
-            if probability < 1 and loss.student_needs.attention:
-                loss.at(step, timeline)
-                if loss.now["weight"] != 0:
-                    why = "looks at attention, which a block has only where it runs"
-                    raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
+            if probability < 1 and loss.student_needs.attention and loss.at(step, timeline).weight != 0:
+                why = "looks at attention, which a block has only where it runs"
+                raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
         for name, pruner in config.value.pruners().items():
             if probability < 1 and isinstance(pruner, ActivationScored) and pruner.collects_inputs(step, timeline):
                 path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"

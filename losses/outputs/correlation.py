@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import check_factors
+from losses.loss import LossValues, check_factors
 from losses.outputs.logits import Softened
 
 
@@ -46,5 +46,5 @@ class DIST(Softened):
         super().__post_init__()
         check_factors(beta=self.beta, gamma=self.gamma)
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        return dist(student, teacher, self.now["temperature"], self.beta, self.gamma)
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
+        return dist(student, teacher, values["temperature"], self.beta, self.gamma)

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from losses.loss import PerExample, product
+from losses.loss import LossValues, PerExample, product
 from losses.pairing import Layers
 from losses.states.hidden import Projected, at_positions, check_first
+from students.recording.batch import Batch
 from students.recording.trace import Trace
 
 
@@ -48,7 +49,7 @@ class Contrastive(PerExample, Projected):
         return True
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if the state that stands for a text has seen nothing of it.
@@ -56,7 +57,7 @@ class Contrastive(PerExample, Projected):
         super().setup(student, teacher)
         check_first(self.positions, self.stack, student, teacher)
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
         valid, (mine, theirs) = self.valid(batch), self.stacks
 
@@ -65,4 +66,4 @@ class Contrastive(PerExample, Projected):
             target = at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
             return info_nce(state, target, self.temperature).sum()
 
-        return self.pairing.total(cost), self.count(batch)
+        return self.pairing.at(values.epoch).total(cost), self.count(batch)

@@ -77,10 +77,10 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
     """What the losses ask of a teacher, at a step or ever."""
     needs = []
     for loss in experiment.losses.values():
-        if step is not None:
-            loss.at(step, timeline)
-        if step is None or loss.now["weight"] != 0:
+        if step is None:
             needs.append(loss.teacher_needs)
+        elif (values := loss.at(step, timeline)).weight != 0:
+            needs.append(loss.needs(values)[1])
     signals = reduce(or_, needs, Signals())
     if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
         return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))
