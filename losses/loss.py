@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,13 @@ class Loss(nn.Module, ABC):
         stop: the moment from which it no longer counts.
     """
 
+    among_examples: ClassVar[bool] = False
+    """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
+    looks_at_layers: ClassVar[bool] = False
+    """Whether it looks inside the models; such a loss has a field ``teacher``, the name of one of several."""
+    counts_all_classes: ClassVar[bool] = False
+    """Whether it takes all classes as possible, those too that stand for padding."""
+
     weight: Schedule = Constant(1.0)
     start: Moment = START
     stop: Moment = STOP
@@ -94,9 +102,13 @@ class Loss(nn.Module, ABC):
         return self.student_needs, self.teacher_needs
 
     @property
-    def among_examples(self) -> bool:
-        """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
-        return False
+    def looks_at_attention(self) -> bool:
+        """Whether it looks at the student's attention, once it is set up."""
+        return bool(self.student_needs.attention)
+
+    def active_at(self, step: int, timeline: Timeline) -> bool:
+        """Return whether it has a weight at a step."""
+        return self.at(step, timeline).weight != 0
 
     @abstractmethod
     def count(self, batch: Batch) -> Tensor:

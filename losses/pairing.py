@@ -132,6 +132,8 @@ class OnLayers(Loss):
     signal: ClassVar[Literal["hidden", "attention"]]
     """What is looked at in each layer."""
 
+    looks_at_layers: ClassVar[bool] = True
+
     layers: Layers = "uniform"
     stack: str | None = None
     teacher: str | None = None
@@ -159,6 +161,11 @@ class OnLayers(Loss):
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
             self.student_needs, self.teacher_needs = self._signals(self.pairing)
+
+    @property
+    def names_teacher(self) -> bool:
+        """Whether it names one of several teachers."""
+        return self.teacher is not None
 
     def valid(self, batch: Batch) -> Tensor:
         """Return where a token of the stack is not padding, bool [B, S]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +39,8 @@ class DIST(Softened):
         beta: weight of the correlation within an example.
         gamma: weight of the correlation within a class.
     """
+
+    counts_all_classes: ClassVar[bool] = True
 
     beta: float = 1.0
     gamma: float = 1.0

@@ -35,6 +35,11 @@ class Labels(PerPrediction):
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing: must lie in [0, 1), not {self.smoothing}")
 
+    @property
+    def counts_all_classes(self) -> bool:
+        """Whether part of the target is spread over all."""
+        return self.smoothing > 0
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask for the student's logits.
 

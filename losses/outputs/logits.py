@@ -82,6 +82,11 @@ class LogitsMSE(OnLogits):
         if self.noise and not self.noisy:
             raise ValueError(f"noisy: at 0 the teacher is noisy for no prediction, and noise is {self.noise}")
 
+    @property
+    def counts_all_classes(self) -> bool:
+        """Whether the teacher is noisy, of all classes."""
+        return self.noise > 0
+
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
         if self.noise:
             chosen = torch.rand_like(teacher[..., :1]) < self.noisy

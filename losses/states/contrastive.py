@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ class Contrastive(PerExample, Projected):
         positions: ``first`` token, or ``mean`` of the tokens.
     """
 
+    among_examples: ClassVar[bool] = True
+
     layers: Layers = "top"
     temperature: float = 0.1
     positions: Literal["first", "mean"] = "mean"
@@ -43,10 +45,6 @@ class Contrastive(PerExample, Projected):
         super().__post_init__()
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: must be a number above 0, not {self.temperature}")
-
-    @property
-    def among_examples(self) -> bool:
-        return True
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask for the layers that are compared.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ from students.weights import latent
 
 @dataclass(kw_only=True)
 class ActivationScored(Pruner):
+    """Ranks by what layers read."""
+
+    reads_inputs: ClassVar[bool] = True
+
     batches: int = 16
     """The optimizer steps before new masks in which inputs are gathered."""
 
@@ -66,7 +71,7 @@ class ActivationScored(Pruner):
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
 
-    def collects_inputs(self, step: int, timeline: Timeline) -> bool:
+    def active_at(self, step: int, timeline: Timeline) -> bool:
         """Whether inputs are gathered at a step: all layers must run in it."""
         start, stop, period = self._window(timeline)
         coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
@@ -76,7 +81,7 @@ class ActivationScored(Pruner):
         """Listen to the layers if new masks are near."""
         super().before_forward(step, timeline, batch)
         self._remove_hooks()
-        if not self.collects_inputs(step, timeline):
+        if not self.active_at(step, timeline):
             return
         mask = batch["attention_mask"].bool() & ("idle" not in batch)
         # A decoder reads the same text, unless it has one of its own.

@@ -6,6 +6,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,12 @@ class Pruner(ABC):
     Masks are functions of the weights, of what was seen and of the step. What is seen is the same on all ranks of
     a DDP run, and so are the masks; all of it is saved, so a resumed run goes on exactly.
     """
+
+    prunes: ClassVar[bool] = True
+    needs_whole_weights: ClassVar[bool] = False
+    """Whether it does not look at weights by ``students.weights.values``, so that they must not be sharded."""
+    reads_inputs: ClassVar[bool] = False
+    """Whether it looks at what layers read, at the steps at which it is ``active_at``."""
 
     sparsity: Schedule
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
@@ -56,6 +63,25 @@ class Pruner(ABC):
         self.scope, self.where = choose(self.shape, self.scope, self.where)
         if self.every.amount == 0:
             raise ValueError(f"every: {self.every} is no time; masks are renewed at each step with '1 steps'")
+
+    @property
+    def prunes_hidden(self) -> bool:
+        """Whether hidden dimensions are removed."""
+        return self.shape == "hidden"
+
+    @property
+    def prunes_tables(self) -> bool:
+        """Whether numbers of embeddings are removed."""
+        return self.prunes_hidden or "embeddings" in self.where
+
+    @property
+    def cuts_units(self) -> bool:
+        """Whether rows and columns of weights can be cut out afterwards, but for whole layers."""
+        return self.shape in ("neurons", "heads", "hidden", "ranks")
+
+    def active_at(self, step: int, timeline: Timeline) -> bool:
+        """Return whether it looks at what happens in a step."""
+        return True
 
     @abstractmethod
     def renew(self, share: float) -> None:

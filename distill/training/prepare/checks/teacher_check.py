@@ -10,7 +10,6 @@ from torch import Tensor
 
 from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
-from distill.tasks.language.vocabulary import VocabularyTask
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
@@ -29,7 +28,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        kept = not (isinstance(config.value.task, VocabularyTask) and vocabulary > MOST_OUTPUTS)
+        kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
         for step in range(timeline.total_steps):
