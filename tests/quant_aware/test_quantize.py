@@ -146,9 +146,9 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
 def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     model, quantize = tiny("bert"), Quantize(weights=Product(bits=6, per=4), activations=None)
     attached(model, quantize)
-    module = SimpleNamespace(student=model, timeline=TIMELINE, status={})
-    QuantizeAware(quantize).on_fit_end(SimpleNamespace(global_step=9), module)
-    assert module.status == {"bits": 1.5}
+    module, callback = SimpleNamespace(student=model, timeline=TIMELINE), QuantizeAware(quantize)
+    callback.on_fit_end(SimpleNamespace(global_step=9), module)
+    assert callback.curves == {"bits": 1.5}
     quantize.settle()
     fold(model)
     assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}

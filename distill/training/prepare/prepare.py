@@ -98,6 +98,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
     )
     decoder_start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collate(parts.tokenizer, decoder_start, task.finish)
+    counting = Collate(parts.tokenizer, decoder_start, task.finish, experiment.losses.values())
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     rows = parts.rows["validation"].remove_columns("length")
     groups = in_turn(task.kinds(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
@@ -108,7 +109,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
         plan=planned,
         teachers=teachers,
         module=module,
-        loader=Loader(train_rows, planned.order, collate, trainer.accumulate_grad_batches, module.count),
+        loader=Loader(train_rows, planned.order, counting, trainer.accumulate_grad_batches),
         validation=DataLoader(rows, batch_sampler=groups, collate_fn=collate),
         validation_rows=rows,
         collate=collate,
