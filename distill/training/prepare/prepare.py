@@ -19,12 +19,12 @@ from distill.tasks.augment import Augmented
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.ensemble import united
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.float32 import fast_float32
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.documents import folder_of
 from distill.training.prepare.fingerprints import compare, origin
+from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan
 from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
 from students.weights import matrices, nonzeros
