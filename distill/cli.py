@@ -14,7 +14,7 @@ from pathlib import Path
 import datasets
 import transformers
 
-from distill.config.loader import Config, to_yaml
+from distill.config.loader import Config, import_named, to_yaml
 from distill.config.nodes import ConfigError, one_line
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import help_text
@@ -48,6 +48,8 @@ def main(words: list[str]) -> int:
         quiet()
         known, rest = parser.parse_known_args(words)
         if known.help:
+            if known.config is not None:
+                import_named(known.config, Experiment, overrides(rest))
             print(help_text())
             return 0
         if known.config is None:

@@ -14,7 +14,7 @@ import lightning
 from torch.utils.data import DataLoader, Dataset
 
 from distill.config.loader import Config, to_yaml
-from distill.config.schema import spelling
+from distill.config.schema import yaml_name
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.evaluation.evaluate import asked_of, details, measure
 from distill.experiment.experiment import Experiment
@@ -153,7 +153,7 @@ def _carry_out(config: Config[Experiment], resume: bool, stop: Stop, held: ExitS
     )
     report = Report(
         name=experiment.name,
-        task=spelling(type(task)),
+        task=yaml_name(type(task)),
         main_metric=task.main_metric,
         started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
         seconds=round(time.time() - began, 1),

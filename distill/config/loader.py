@@ -22,11 +22,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from distill.config.imports import KEY, import_modules
 from distill.config.nodes import (
     ConfigError,
     compose,
     did_you_mean,
     documents,
+    find_file,
     keys_of,
     meant,
     override,
@@ -34,7 +36,7 @@ from distill.config.nodes import (
     usable,
     value_of,
 )
-from distill.config.schema import describe, is_plain, members_of, plain_field, schema_of, selector, spelling, subclasses
+from distill.config.schema import describe, is_plain, members_of, plain_field, schema_of, selector, yaml_name, subclasses
 from distill.run_dir.disk import BAD_DISK
 
 T = TypeVar("T")
@@ -104,18 +106,37 @@ def load_all(file: str | Path, schema: type[T], overrides: dict[str, Any] | None
     Raises:
         ConfigError: at the first mistake.
     """
-    configs, roots = [], documents(file)
-    for root in roots:
-        if not isinstance(root, yaml.MappingNode):
-            what = "the file" if len(roots) == 1 else "the document"
-            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
-        for key, value in (overrides or {}).items():
-            text = value if isinstance(value, str) else yaml.safe_dump(value)
-            override(root, key, compose(text, f"--{key}"))
+    configs = []
+    for root in _roots(file, schema, overrides or {}):
         config = Config(None)
         config.value = _Reader(config).read(root, schema, "")
         configs.append(config)
     return configs
+
+
+def import_named(file: str | Path, schema: type, overrides: dict[str, Any]) -> None:
+    """Import the modules that a file names, and read nothing else of it.
+
+    Raises:
+        ConfigError: if the file is no YAML, or a module cannot be imported.
+    """
+    for _ in _roots(file, schema, overrides):
+        pass
+
+
+def _roots(file: str | Path, schema: type, overrides: dict[str, Any]) -> Iterator[yaml.MappingNode]:
+    """Give the root of each document with the overrides, after its modules have been imported."""
+    roots, imported = documents(file), []
+    for root in roots:
+        if not isinstance(root, yaml.MappingNode):
+            what = "the file" if len(roots) == 1 else "the document"
+            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
+        for key, value in overrides.items():
+            text = value if isinstance(value, str) else yaml.safe_dump(value)
+            override(root, key, compose(text, f"--{key}"))
+        if KEY in schema_of(schema):
+            imported = import_modules(root, find_file(file).parent, schema, imported)
+        yield root
 
 
 def dump(value: Any) -> Any:
@@ -126,7 +147,7 @@ def dump(value: Any) -> Any:
         if plain and all(getattr(value, f.name) == f.default for f in fields(value) if f.init and f.name != plain):
             return own[plain]
         chosen = [base for base in type(value).__mro__ if inspect.isabstract(base) and is_dataclass(base)]
-        return ({selector(chosen[-1]): spelling(type(value))} if chosen else {}) | own
+        return ({selector(chosen[-1]): yaml_name(type(value))} if chosen else {}) | own
     if isinstance(value, dict):
         return {key: dump(item) for key, item in value.items()}
     return [dump(item) for item in value] if isinstance(value, list | tuple) else value
@@ -206,12 +227,12 @@ class _Reader:
             inner = f"{path}.{name}".strip(".")
             if name not in schema:
                 self.config.places[inner] = place_of(key_node)
-                raise self.config.error(inner, f"{spelling(cls)} has no {name!r}{meant(name, schema)}")
+                raise self.config.error(inner, f"{yaml_name(cls)} has no {name!r}{meant(name, schema)}")
             given[name] = self.read(value_node, schema[name], inner)
         needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
         missing = [name for name in needed if name not in given]
         if missing:
-            raise self.config.error(path, f"{spelling(cls)} needs {', '.join(repr(name) for name in missing)}")
+            raise self.config.error(path, f"{yaml_name(cls)} needs {', '.join(repr(name) for name in missing)}")
         return self.construct(cls, given, path)
 
     def construct(self, cls: type, given: dict[str, Any], path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from lightning import Trainer
 from torch import nn
 
-from distill.config.schema import arguments, check_names, spelling
+from distill.config.schema import arguments, check_names, yaml_name
 from distill.experiment.optimizer import Optimizer
 from distill.tasks import MultiTask, Task
 from distill.tasks.language.vocabulary import VocabularyTask
@@ -70,6 +70,8 @@ class Experiment:
     """One run: a student, trained by losses on a task, pruned and quantized on the way.
 
     Args:
+        imports: modules of your own, whose losses, pruners, quantizers, schedules, tasks and students have their names
+            here: a ``.py`` file beside this one, or a module on Python's path (docs/extending.md). They are run.
         task: what the model is for, and its data.
         teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``; or one
             that changes with the student, its own average (``decay``) or a ``peer``.
@@ -91,6 +93,7 @@ class Experiment:
         seed: of initial weights, the order of the data and dropout.
     """
 
+    imports: list[str] = field(default_factory=list)
     task: Task
     teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     student: Student
@@ -137,7 +140,7 @@ class Experiment:
                 )
         if self.vocabulary and isinstance(self.task, VocabularyTask):
             why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
-            raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
+            raise ValueError(f"vocabulary: {yaml_name(type(self.task))} {why}")
         if self.save_dtype != "float32" and (self.quantize or self.export):
             other = "quantize" if self.quantize else "export"
             raise ValueError(f"save_dtype: the file of {other} is made of float32 weights; leave one of them out")
@@ -182,7 +185,7 @@ class Experiment:
             if self.task.augmentations():
                 raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
             if self.task.redrawn:
-                asked = f"what {spelling(type(self.task))} asks of a row"
+                asked = f"what {yaml_name(type(self.task))} asks of a row"
                 raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
         if not isinstance(self.teacher, Teachers):
             return

@@ -28,14 +28,11 @@ from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import Stop
 from distill.training.timeline import settled
-from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
+from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
 from quant_aware.callback import QuantizeAware
 from students.kinds.replace import Replace
-
-_IN_SHARDS = (L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
-"""The pruners that have been tried on models in shards."""
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
@@ -70,7 +67,7 @@ def _check_shards(config: Config[Experiment], precision: str) -> None:
         raise config.error("teacher", f"this one changes with the student, and {instead}")
     for name, pruner in experiment.pruners().items():
         key = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
-        if type(pruner) not in _IN_SHARDS:
+        if not pruner.supports_sharding:
             raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
         if pruner.shape == "hidden":
             raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")

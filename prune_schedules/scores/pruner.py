@@ -6,6 +6,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,10 @@ class Pruner(ABC):
     Masks are functions of the weights, of what was seen and of the step. What is seen is the same on all ranks of
     a DDP run, and so are the masks; all of it is saved, so a resumed run goes on exactly.
     """
+
+    supports_sharding: ClassVar[bool] = True
+    """Whether it can prune a model that is sharded (``strategy: fsdp2``): it reads a weight by ``values``, which gives
+    it whole, and changes one in place."""
 
     sparsity: Schedule
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""

@@ -9,7 +9,7 @@ import pytest
 
 from distill.config.loader import dump, load, to_yaml
 from distill.config.nodes import ConfigError, did_you_mean
-from distill.config.schema import describe, is_plain, spelling, subclasses
+from distill.config.schema import describe, is_plain, yaml_name, subclasses
 from distill.experiment.experiment import Experiment
 from distill.tasks.augment import Augmentation
 
@@ -164,7 +164,7 @@ def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
     assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
-    assert spelling(Square) == "Square"
+    assert yaml_name(Square) == "Square"
     assert (
         describe(Length) == "a Length"
         and describe(Literal["a"]) == "a"
