@@ -47,7 +47,9 @@ def import_modules(root: yaml.MappingNode, folder: Path, schema: type, inherited
     """
     node = keys_of(root).get(KEY, (None, None))[1]
     items = node.value if isinstance(node, yaml.SequenceNode) else []
-    if node is not None and (not isinstance(node, yaml.SequenceNode) or {type(value_of(item)) for item in items} - {str}):
+    if node is not None and (
+        not isinstance(node, yaml.SequenceNode) or {type(value_of(item)) for item in items} - {str}
+    ):
         return inherited  # the reader says what is wrong
     for position, item in enumerate(items):
         place = place_of(item)

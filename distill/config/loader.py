@@ -36,7 +36,16 @@ from distill.config.nodes import (
     usable,
     value_of,
 )
-from distill.config.schema import describe, is_plain, members_of, plain_field, schema_of, selector, yaml_name, subclasses
+from distill.config.schema import (
+    describe,
+    is_plain,
+    members_of,
+    plain_field,
+    schema_of,
+    selector,
+    subclasses,
+    yaml_name,
+)
 from distill.run_dir.disk import BAD_DISK
 
 T = TypeVar("T")

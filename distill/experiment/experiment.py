@@ -22,7 +22,6 @@ from prune_schedules import Keep, Pruner
 from prune_schedules.schedule import Schedule
 from quant_aware.export.packed import FILE
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.product import Product
 from students import Student
 
 _OURS = {
@@ -172,12 +171,13 @@ class Experiment:
             if pruner.shape in ("neurons", "heads", "hidden", "ranks")
         ]
         grids = [*quantize.in_turn, *filter(None, quantize.mixed.values())]
-        if any(isinstance(grid, Product) for grid in grids):
+        if piecewise := next((grid for grid in grids if grid.in_pieces), None):
             for name, pruner in self.pruners().items():
-                everywhere = any(isinstance(grid, Product) for grid in quantize.in_turn)
+                everywhere = any(grid.in_pieces for grid in quantize.in_turn)
                 if everywhere or pruner.shape == "hidden" or "embeddings" in (pruner.where or []):
-                    raise ValueError(f"quantize: Product: its pieces would lose single numbers to what {name} removes")
-        if units and any(isinstance(grid.per, int) and not isinstance(grid, Product) for grid in grids):
+                    why = f"its pieces would lose single numbers to what {name} removes"
+                    raise ValueError(f"quantize: {type(piecewise).__name__}: {why}")
+        if units and any(isinstance(grid.per, int) and not grid.in_pieces for grid in grids):
             raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
 
     def _check_teachers(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 from docstring_parser import parse, parse_from_object
 from lightning import Trainer

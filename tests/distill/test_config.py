@@ -9,7 +9,7 @@ import pytest
 
 from distill.config.loader import dump, load, to_yaml
 from distill.config.nodes import ConfigError, did_you_mean
-from distill.config.schema import describe, is_plain, yaml_name, subclasses
+from distill.config.schema import describe, is_plain, subclasses, yaml_name
 from distill.experiment.experiment import Experiment
 from distill.tasks.augment import Augmentation
 

@@ -23,8 +23,8 @@ from distill.training.prepare.plan import Plan
 def origin(experiment: Experiment, planned: Plan) -> dict[str, Any]:
     """What decides about the steps of a run and does not stand in its config, as plain data.
 
-    ``models`` are fingerprints by the key of the config; ``imports`` those of the user's own modules; ``rows`` the number and the fingerprint of the rows of each
-    split, as ids and labels.
+    ``models`` are fingerprints by the key of the config; ``imports`` those of the user's modules; ``rows`` the number
+    and the fingerprint of the rows of each split, as ids and labels.
     """
     parts = planned.parts
     single = len(experiment.teachers()) == 1
