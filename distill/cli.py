@@ -14,8 +14,10 @@ from pathlib import Path
 import datasets
 import transformers
 
-from distill.config.loader import Config, import_named, to_yaml
+from distill.config.imports import roots_of
+from distill.config.loader import Config
 from distill.config.nodes import ConfigError, one_line
+from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import help_text
 from distill.reporting.publish import summary
@@ -49,7 +51,7 @@ def main(words: list[str]) -> int:
         known, rest = parser.parse_known_args(words)
         if known.help:
             if known.config is not None:
-                import_named(known.config, Experiment, overrides(rest))
+                list(roots_of(known.config, Experiment, overrides(rest)))  # its classes have their help, too
             print(help_text())
             return 0
         if known.config is None:

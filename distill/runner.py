@@ -13,8 +13,9 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, Dataset
 
-from distill.config.loader import Config, to_yaml
+from distill.config.loader import Config
 from distill.config.schema import yaml_name
+from distill.config.writer import to_yaml
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.evaluation.evaluate import asked_of, details, measure
 from distill.experiment.experiment import Experiment

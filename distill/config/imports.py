@@ -13,20 +13,55 @@ import linecache
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from distill.config.class_checks import check_classes
-from distill.config.nodes import ConfigError, keys_of, place_of, value_of
-from distill.config.schema import descendants, reachable
+from distill.config.nodes import (
+    ConfigError,
+    compose,
+    documents,
+    find_file,
+    keys_of,
+    override,
+    place_of,
+    value_of,
+)
+from distill.config.schema import descendants, reachable, schema_of
 
 KEY = "imports"
 _modules: dict[Path, str] = {}
 """Files that were imported, each with the name of its module."""
 _fingerprints: dict[str, str] = {}
 """The fingerprints of these modules, taken from the very text that was run."""
+
+
+def roots_of(file: str | Path, schema: type, overrides: dict[str, Any]) -> Iterator[yaml.MappingNode]:
+    """Give the root of each document of a file, with the overrides, once its modules have been imported.
+
+    Args:
+        file: sought as given, then in ``configs/``.
+        schema: the dataclass of the whole.
+        overrides: {dotted key: value}; a text is read as YAML.
+
+    Raises:
+        ConfigError: if the file is no YAML, a document no mapping, or a module cannot be imported.
+    """
+    roots, imported = documents(file), []
+    for root in roots:
+        if not isinstance(root, yaml.MappingNode):
+            what = "the file" if len(roots) == 1 else "the document"
+            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
+        for key, value in overrides.items():
+            text = value if isinstance(value, str) else yaml.safe_dump(value)
+            override(root, key, compose(text, f"--{key}"))
+        if KEY in schema_of(schema):
+            imported = import_modules(root, find_file(file).parent, schema, imported)
+        yield root
 
 
 def import_modules(root: yaml.MappingNode, folder: Path, schema: type, inherited: list[str]) -> list[str]:
@@ -46,11 +81,10 @@ def import_modules(root: yaml.MappingNode, folder: Path, schema: type, inherited
         ConfigError: if a module cannot be imported, or a class of it could not be used, with the place of both.
     """
     node = keys_of(root).get(KEY, (None, None))[1]
-    items = node.value if isinstance(node, yaml.SequenceNode) else []
-    if node is not None and (
-        not isinstance(node, yaml.SequenceNode) or {type(value_of(item)) for item in items} - {str}
-    ):
+    items = node.value if isinstance(node, yaml.SequenceNode) else None
+    if node is not None and (items is None or not all(isinstance(item, yaml.ScalarNode) for item in items)):
         return inherited  # the reader says what is wrong
+    items = items or []
     for position, item in enumerate(items):
         place = place_of(item)
         overridden = place.startswith("--")

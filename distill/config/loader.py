@@ -22,16 +22,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from distill.config.imports import KEY, import_modules
+from distill.config.imports import roots_of
 from distill.config.nodes import (
     ConfigError,
-    compose,
     did_you_mean,
-    documents,
-    find_file,
     keys_of,
     meant,
-    override,
     place_of,
     usable,
     value_of,
@@ -116,55 +112,11 @@ def load_all(file: str | Path, schema: type[T], overrides: dict[str, Any] | None
         ConfigError: at the first mistake.
     """
     configs = []
-    for root in _roots(file, schema, overrides or {}):
+    for root in roots_of(file, schema, overrides or {}):
         config = Config(None)
         config.value = _Reader(config).read(root, schema, "")
         configs.append(config)
     return configs
-
-
-def import_named(file: str | Path, schema: type, overrides: dict[str, Any]) -> None:
-    """Import the modules that a file names, and read nothing else of it.
-
-    Raises:
-        ConfigError: if the file is no YAML, or a module cannot be imported.
-    """
-    for _ in _roots(file, schema, overrides):
-        pass
-
-
-def _roots(file: str | Path, schema: type, overrides: dict[str, Any]) -> Iterator[yaml.MappingNode]:
-    """Give the root of each document with the overrides, after its modules have been imported."""
-    roots, imported = documents(file), []
-    for root in roots:
-        if not isinstance(root, yaml.MappingNode):
-            what = "the file" if len(roots) == 1 else "the document"
-            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
-        for key, value in overrides.items():
-            text = value if isinstance(value, str) else yaml.safe_dump(value)
-            override(root, key, compose(text, f"--{key}"))
-        if KEY in schema_of(schema):
-            imported = import_modules(root, find_file(file).parent, schema, imported)
-        yield root
-
-
-def dump(value: Any) -> Any:
-    """The plain data (mappings, lists, numbers, texts) that reads back to an equal object."""
-    if is_dataclass(value):
-        own = {f.name: dump(getattr(value, f.name)) for f in fields(value) if f.init}
-        plain = plain_field(type(value))
-        if plain and all(getattr(value, f.name) == f.default for f in fields(value) if f.init and f.name != plain):
-            return own[plain]
-        chosen = [base for base in type(value).__mro__ if inspect.isabstract(base) and is_dataclass(base)]
-        return ({selector(chosen[-1]): yaml_name(type(value))} if chosen else {}) | own
-    if isinstance(value, dict):
-        return {key: dump(item) for key, item in value.items()}
-    return [dump(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def to_yaml(value: Any) -> str:
-    """The complete config as YAML, which reads back to an equal object."""
-    return yaml.safe_dump(dump(value), sort_keys=False, width=110)
 
 
 class _Reader:

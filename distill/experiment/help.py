@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_origin
 from docstring_parser import parse, parse_from_object
 from lightning import Trainer
 
-from distill.config.loader import dump
 from distill.config.schema import describe, members_of, reachable, schema_of, selector, subclasses
+from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 
 _HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--check] [--resume[=auto]] [--print_config]

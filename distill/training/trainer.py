@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from distill.config.loader import Config, dump
+from distill.config.loader import Config
+from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
 from distill.teachers.early_stop import Passed

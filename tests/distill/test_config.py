@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from distill.config.loader import dump, load, to_yaml
+from distill.config.loader import load
 from distill.config.nodes import ConfigError, did_you_mean
 from distill.config.schema import describe, is_plain, subclasses, yaml_name
+from distill.config.writer import dump, to_yaml
 from distill.experiment.experiment import Experiment
 from distill.tasks.augment import Augmentation
 
