@@ -29,7 +29,6 @@ from distill.config.nodes import (
     keys_of,
     override,
     place_of,
-    value_of,
 )
 from distill.config.schema import descendants, reachable, schema_of
 
