@@ -14,8 +14,10 @@ from pathlib import Path
 import datasets
 import transformers
 
-from distill.config.loader import Config, to_yaml
+from distill.config.imports import roots_of
+from distill.config.loader import Config
 from distill.config.nodes import ConfigError, one_line
+from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import help_text
 from distill.reporting.publish import summary
@@ -48,6 +50,8 @@ def main(words: list[str]) -> int:
         quiet()
         known, rest = parser.parse_known_args(words)
         if known.help:
+            if known.config is not None:
+                list(roots_of(known.config, Experiment, overrides(rest)))  # its classes have their help, too
             print(help_text())
             return 0
         if known.config is None:

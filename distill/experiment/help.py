@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 from docstring_parser import parse, parse_from_object
 from lightning import Trainer
 
-from distill.config.loader import dump
-from distill.config.schema import describe, members_of, schema_of, selector, subclasses
+from distill.config.schema import describe, members_of, reachable, schema_of, selector, subclasses
+from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 
 _HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--check] [--resume[=auto]] [--print_config]
@@ -26,21 +26,10 @@ runs, done in order; an option holds for all.
 
 def help_text() -> str:
     """The keys of the file, then each class that they hold, once, in the order in which they come up."""
-    lines, classes = [_HEAD], [Experiment]
-    for cls in classes:
+    lines = [_HEAD]
+    for cls in reachable(Experiment):
         lines += _section(cls)
-        for user in (cls, *subclasses(cls).values()):
-            classes += [found for found in held(user) if found not in classes]
     return "\n".join([*lines, "trainer", *_trainer_arguments()])
-
-
-def held(cls: type) -> list[type]:
-    """The classes that the fields of a dataclass hold, also inside mappings and lists."""
-    hints = [m for hint in schema_of(cls).values() for m in members_of(hint)]
-    inside = [
-        m for hint in hints if get_origin(hint) in (dict, list) for arg in get_args(hint) for m in members_of(arg)
-    ]
-    return list(dict.fromkeys(m for m in [*hints, *inside] if is_dataclass(m)))
 
 
 def told(cls: type) -> dict[str, str]:
