@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from students.families.families import FAMILIES as FACTS
-from students.families.families import blocks
+from students.families.families import blocks, repeats_blocks
 from students.kinds.transformer import Transformer
-from students.structure.inherit import head_shape, largest, repeats, unit_entries
+from students.structure.inherit import head_shape, largest, unit_entries
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 DIVIDED = [name for name in FAMILIES if name not in ("llama", "t5")]  # the heads divide the hidden size
@@ -52,7 +52,8 @@ def test_a_fused_layer_keeps_the_same_heads_in_all_its_parts():
 
 
 def test_only_a_shared_block_repeats():
-    assert repeats(tiny("albert")) and not repeats(tiny("bert")) and not repeats(tiny("albert", layers=1))
+    repeating = [repeats_blocks(tiny_config(*given)) for given in (("albert",), ("bert",), ("albert", 1))]
+    assert repeating == [True, False, False]
 
 
 def rows(module, part=0, parts=1):
