@@ -30,7 +30,7 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
     """Return why a student of this configuration cannot have a form; an empty text if it can."""
     kind, model = type(form).__name__, student.model_type
     if is_recurrent(student):
-        return f"a recurrent network takes no {kind}: forms change the blocks and embeddings of Transformers"
+        return "forms change Transformers, and this is a recurrent network"
     if is_cut(student):
         return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
     if present := [key for key in form.not_after if getattr(student, key, None)]:

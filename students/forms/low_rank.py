@@ -74,7 +74,7 @@ class RankRule:
             else:
                 whole.append(name)
         if not factored and not whole:
-            warnings.warn(f"{', '.join(where)}: low_rank has it in two factors already, as it is the head", stacklevel=2)
+            warnings.warn(f"{', '.join(where)}: low_rank has the head, which is the same", stacklevel=2)
             return
         if not factored:
             key = next(key for key in ("rank", "energy", "param_ratio") if getattr(self, key) is not None)

@@ -117,3 +117,10 @@ def test_attention_that_knows_no_windows_is_refused_where_there_are_some():
 def test_shared_blocks_keep_their_kinds():
     student = Transformer(layers=4, share_layers=ShareLayers()).build(tiny("qwen3", layers=4), None, None)
     assert student.config.layer_types == [SLIDING, FULL] * 2
+
+
+def test_a_list_of_two_stacks_of_one_depth_is_followed_once():
+    config = tiny_config("t5", layers=2)
+    config.windows_of_each = [7, 9]
+    take_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
+    assert config.windows_of_each == [9, 7] and (config.num_layers, config.num_decoder_layers) == (2, 2)
