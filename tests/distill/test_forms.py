@@ -1,15 +1,18 @@
 """Whole runs of a student with all forms at once: distilled, pruned, int8 or few bits, cut, resumed; and mistakes."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config.loader import ConfigError
+from distill.config.loader import ConfigError, load, to_yaml
 from quant_aware.export import packed
+from students import Student
 from students.structure.factored import rank_of, ranks
 from students.structure.sharing import sharing
 from tests.distill.runs import resumes_bit_for_bit
@@ -25,6 +28,11 @@ STUDENT = {
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
 RANKS = {"kind": "Magnitude", "shape": "ranks", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
 GIVEN = {"student": STUDENT, "prune": {"neurons": NEURONS, "ranks": RANKS}}
+
+
+@dataclass(kw_only=True)
+class Holder:
+    student: Student
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -81,3 +89,13 @@ def test_a_mistake_is_one_line_with_the_new_key(tiny_run: Path, student: dict, m
     with pytest.raises(ConfigError, match=message) as error:
         run(tiny_run, student=student)
     assert "\n" not in str(error.value)
+
+
+def test_a_resolved_config_reads_back(tmp_path: Path) -> None:
+    """``kind`` is written where several classes can be, and nowhere else."""
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({"student": STUDENT}))
+    value = load(tmp_path / "x.yaml", Holder).value
+    text = to_yaml(value)
+    assert "kind" not in yaml.safe_load(text)["student"]["low_rank"]
+    (tmp_path / "again.yaml").write_text(text)
+    assert load(tmp_path / "again.yaml", Holder).value == value
