@@ -1,4 +1,7 @@
-"""The one timeline: moments, windows and schedules, all pure functions of the optimizer step."""
+"""The one timeline: moments, windows and schedules, all pure functions of the optimizer step.
+
+The ground floor: this module imports nothing of ours, so that every package may use it.
+"""
 
 from __future__ import annotations
 

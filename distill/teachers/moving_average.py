@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -23,6 +24,11 @@ class MovingAverage:
     Args:
         decay: the share of the average that stays at an optimizer step, from 0 to 1.
     """
+
+    teaches: ClassVar[bool] = True
+    changes_with_student: ClassVar[bool] = True
+    may_know_no_more: ClassVar[bool] = True
+    averages_weights: ClassVar[bool] = True
 
     decay: Schedule
 

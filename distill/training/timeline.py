@@ -8,7 +8,6 @@ from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
 from prune_schedules.schedule import Schedule, Timeline
-from prune_schedules.scores.inputs import Reading
 
 
 def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
@@ -52,9 +51,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
                 scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
     if experiment.replace:
         scheduled("replace", "replacement of blocks", experiment.replace)
-        _nothing_looks_at_what_may_not_run(config, experiment.replace, timeline)
+        _is_probability(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
-        path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        path = experiment.prune_key(name)
         of = "" if name == "prune" else f" {name}"
         scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
         scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
@@ -82,10 +81,11 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
     silent, steps = [], timeline.sample()
     for step in steps:
+        weights = []
         for name, loss in config.value.losses.items():
             with config.blame(f"losses.{name}"):
-                loss.at(step, timeline)
-        if all(loss.now["weight"] == 0 for loss in config.value.losses.values()):
+                weights.append(loss.at(step, timeline).weight)
+        if not any(weights):
             silent.append(step)
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
     if len(silent) > 1 + len(steps) // 100:
@@ -94,25 +94,11 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
         raise config.error("losses", message)
 
 
-def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
-    """Attention is that of a block of the student, which has none at a step at which it does not run, and reads
-    nothing then.
-    """
+def _is_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
     for step in timeline.sample():
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
-        for name, loss in config.value.losses.items():
-            if probability < 1 and loss.student_needs.attention:
-                loss.at(step, timeline)
-                if loss.now["weight"] != 0:
-                    why = "looks at attention, which a block has only where it runs"
-                    raise config.error(f"losses.{name}", f"{why}: at step {step} that is not sure (replace)")
-        for name, pruner in config.value.pruners().items():
-            if probability < 1 and isinstance(pruner, Reading) and pruner.listens(step, timeline):
-                path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"
-                why = "looks at what a block reads, and reads only where it runs"
-                raise config.error(path, f"kind: {why}: at step {step} that is not sure (replace)")
 
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:

@@ -4,6 +4,8 @@ import pytest
 
 from distill.config.loader import load
 from distill.config.nodes import ConfigError
+from distill.experiment.compatibility import judge
+from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 from distill.training.timeline import early, entries, settled, table
 from prune_schedules.schedule import Timeline
@@ -58,11 +60,11 @@ def test_what_is_frozen_is_on_it(tmp_path):
 def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     given = {"losses": "{logits: {kind: Logits}}", "replace": "{kind: Linear, initial: 0.5, to: 1.0, stop: 60%}"}
     late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
-    entries(read(tmp_path, **given | late), RUN)
+    judge(good := read(tmp_path, **given | late), components(good.value), RUN)
     early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
     said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
     with pytest.raises(ConfigError, match=said):
-        entries(read(tmp_path, **given | early), RUN)
+        judge(bad := read(tmp_path, **given | early), components(bad.value), RUN)
 
 
 def test_rounding_before_masks_stand_is_told(tmp_path):

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
-from distill.tasks.language.vocabulary import VocabularyTask
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
@@ -29,7 +28,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        kept = not (isinstance(config.value.task, VocabularyTask) and vocabulary > MOST_OUTPUTS)
+        kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
         for step in range(timeline.total_steps):
@@ -77,10 +76,10 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
     """What the losses ask of a teacher, at a step or ever."""
     needs = []
     for loss in experiment.losses.values():
-        if step is not None:
-            loss.at(step, timeline)
-        if step is None or loss.now["weight"] != 0:
+        if step is None:
             needs.append(loss.teacher_needs)
+        elif (values := loss.at(step, timeline)).weight != 0:
+            needs.append(loss.needs(values)[1])
     signals = reduce(or_, needs, Signals())
     if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
         return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))
