@@ -1,7 +1,8 @@
 """Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
 
-from students.compact import models as compact
-from students.kinds.attention import (
+from students.forms import compact
+from students.forms.attention import (
+    Attention,
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -10,17 +11,22 @@ from students.kinds.attention import (
     LocalAttention,
     Performer,
 )
-from students.kinds.low_rank import LowRank
+from students.forms.embeddings import Embeddings, Factorised, TensorTrain
+from students.forms.form import Form
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
 from students.kinds.recurrent import GRU, LSTM, RNN
-from students.kinds.shared import Shared
 from students.kinds.student import Pretrained, Student, resolve
-from students.kinds.tensor_train import TensorTrain
 from students.kinds.transformer import Transformer
 
 __all__ = [
+    "Attention",
     "BlockAttention",
     "EfficientAttention",
+    "Embeddings",
+    "Factorised",
     "FixedAttention",
+    "Form",
     "GRU",
     "LSTM",
     "LinearAttention",
@@ -30,7 +36,7 @@ __all__ = [
     "Performer",
     "Pretrained",
     "RNN",
-    "Shared",
+    "ShareLayers",
     "Student",
     "TensorTrain",
     "Transformer",

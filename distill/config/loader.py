@@ -36,6 +36,7 @@ from distill.config.nodes import (
 from distill.config.schema import (
     describe,
     is_plain,
+    key_meant,
     members_of,
     plain_field,
     schema_of,
@@ -183,8 +184,8 @@ class _Reader:
             self.config.places[f"{path}.{key}".strip(".")] = place_of(name_node)
             name = str(value_of(name_node))
             if name not in known:
-                why = f"no {base.__name__} {name!r}{meant(name, known, 'there are')}"
-                raise self.config.error(f"{path}.{key}".strip("."), why)
+                hint = key_meant(name, known) or meant(name, known, "there are")
+                raise self.config.error(f"{path}.{key}".strip("."), f"no {base.__name__} {name!r}{hint}")
             cls = known[name]
         schema, given = schema_of(cls), {}
         for name, (key_node, value_node) in keys.items():

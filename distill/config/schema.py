@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import sys
@@ -59,6 +60,22 @@ def reachable(schema: type) -> list[type]:
         for user in (cls, *subclasses(cls).values()):
             classes += [found for found in field_classes(user) if found not in classes]
     return classes
+
+
+def key_meant(name: str, classes: dict[str, type]) -> str:
+    """Return where a name belongs that was given as one of ``classes`` and is, or is nearly, a key of theirs or a class
+    there: ``; write low_rank: {...} beside 'kind'``. Empty if it is none.
+    """
+    places = {}
+    for cls in classes.values():
+        for key, hint in schema_of(cls).items():
+            for member in (m for m in members_of(hint) if is_dataclass(m)):
+                for kind in subclasses(member):
+                    inner = f"{selector(member)}: {kind}, ..." if inspect.isabstract(member) else "..."
+                    place = f"; write {key}: {{{inner}}} beside {selector(cls)!r}"
+                    places |= {word.lower(): place for word in ({kind} if inspect.isabstract(member) else {kind, key})}
+    near = difflib.get_close_matches(name.lower(), [*map(str.lower, classes), *places], 1, 0.55)
+    return places.get(near[0], "") if near else ""
 
 
 def arguments(function: Callable, without: set[str]) -> dict[str, Any]:

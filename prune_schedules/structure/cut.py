@@ -10,8 +10,8 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from prune_schedules.targets.norms import kept, release
-from students.compact.record import record_sizes
 from students.families.families import family, is_compact, is_recurrent
+from students.forms.record import record_sizes
 from students.structure.factored import components
 from students.structure.hidden import narrow
 from students.structure.units import Units, heads, neurons, shrink

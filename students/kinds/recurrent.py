@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from students.kinds.student import Student, check_dropout, check_sizes, set_task
+from students.forms.compatibility import check_forms
+from students.forms.form import check_sizes
+from students.kinds.student import Student, check_dropout, set_task
 from students.recurrent.model import RecurrentConfig
 from students.structure.table import rows_of
 
@@ -51,6 +53,7 @@ class _Recurrent(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError(f"a {self.cell.upper()} student has its teacher's vocabulary: name a teacher, or a model")
+        check_forms(self.forms, RecurrentConfig(cell=self.cell))
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
         if self.weights == "teacher" and self.embedding and self.embedding > width:
             raise ValueError(

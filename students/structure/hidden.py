@@ -22,10 +22,10 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     The axes along which they lie are those that are longer in a wider model and hold no neurons, heads or ranks.
 
     Raises:
-        ValueError: if the table of words is a tensor train.
+        ValueError: if the token embeddings are no matrix.
     """
-    if getattr(model.config, "tensor_train", None):
-        raise ValueError("shape: a hidden dimension is no column of a tensor train")
+    if not isinstance(model.get_input_embeddings(), nn.Embedding):
+        raise ValueError("shape: a hidden dimension is no column of token embeddings that are no matrix")
     others = neurons(model) + heads(model) + components(model)
     held = {(part.module, part.name, part.axis) for units in others for part in units.slices}
     own, wide, found = dict(model.named_modules()), _wider(model), []

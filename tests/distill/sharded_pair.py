@@ -22,7 +22,7 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.grids import Uniform
-from students import Shared
+from students import ShareLayers, Transformer
 from students.families.families import depth, family
 from students.recording.trace import Recorder, Signals
 from students.weights import steps, whole
@@ -59,7 +59,7 @@ def compare(name: str, signals: str) -> list[str]:
     rounded where no other signals than logits are asked for.
     """
     if signals == "shared":
-        plain = Shared().build(tiny(name, layers=3), None, None).eval()
+        plain = Transformer(share_layers=ShareLayers()).build(tiny(name, layers=3), None, None).eval()
     else:
         plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
     cut = copy.deepcopy(plain)
