@@ -14,7 +14,8 @@ from pathlib import Path
 import datasets
 import transformers
 
-from distill.config.loader import Config, to_yaml
+from distill.config.config import Config
+from distill.config.loader import to_yaml
 from distill.config.nodes import ConfigError, one_line
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import help_text

@@ -13,7 +13,8 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, Dataset
 
-from distill.config.loader import Config, to_yaml
+from distill.config.config import Config
+from distill.config.loader import to_yaml
 from distill.config.schema import spelling
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.evaluation.evaluate import asked_of, details, measure

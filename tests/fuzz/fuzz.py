@@ -25,7 +25,8 @@ from functools import partial
 from pathlib import Path
 
 from distill.cli import quiet
-from distill.config.loader import WRAPPED, to_yaml
+from distill.config.config import WRAPPED
+from distill.config.loader import to_yaml
 from distill.config.nodes import ConfigError
 from distill.training.prepare.documents import folder_of, read
 from distill.training.prepare.plan import plan

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.reporting.report import versions
 from distill.teachers.cache import fingerprint

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from distill.config.loader import Config, dump, load
+from distill.config.config import Config
+from distill.config.loader import dump, load
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.run_dir import files
