@@ -21,7 +21,7 @@ from distill.experiment.experiment import Experiment
 from distill.experiment.help import help_text
 from distill.reporting.publish import summary
 from distill.run_dir.disk import reason
-from distill.runner import carry_out_all
+from distill.runner import run_experiments
 from distill.training.callbacks.finite import NonFinite
 from distill.training.prepare.documents import check, folder_of, read
 from distill.training.stop import Interrupted, Stop, is_first, others_are_gone
@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
                 for name, planned in check(configs, known.resume):
                     print(planned.text(name), flush=True)
                 return 0
-            for report in carry_out_all(configs, known.resume, stop):
+            for report in run_experiments(configs, known.resume, stop):
                 if report is not None:
                     print(summary(report))
                     print(f"report: {report.folder / 'report.html'}", flush=True)

@@ -24,6 +24,7 @@ from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.finite import Finite
 from distill.training.callbacks.metrics_csv import MetricsCSV
+from distill.training.callbacks.replace import Replace
 from distill.training.fsdp2 import Sharded
 from distill.training.launcher import as_launched, check_launched
 from distill.training.module import Distillation
@@ -34,7 +35,6 @@ from prune_schedules import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
 from quant_aware.callback import QuantizeAware
-from students.kinds.replace import Replace
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from distill.export.deploy import layers, matrices, write_onnx
+from distill.export.export import layers, write_onnx
 from prune_schedules.schedule import Timeline
 from quant_aware.calibration.allot import Allot
 from quant_aware.callback import QuantizeAware
@@ -21,7 +21,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Binary, Ternary
-from students.weights import fold, latent, steps, uses
+from students.weights import fold, latent, matrices, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)

@@ -18,11 +18,11 @@ from distill.tasks import MultiTask
 from distill.teachers.moving_average import AveragedStudent, MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.callbacks.replace import groups
 from distill.training.parts import Parts
 from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_losses_up
-from students.kinds.replace import groups
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
 from students.loading.finite_weights import check_weights
