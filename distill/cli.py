@@ -14,8 +14,8 @@ from pathlib import Path
 import datasets
 import transformers
 
+from distill.config.config import Config
 from distill.config.imports import roots_of
-from distill.config.loader import Config
 from distill.config.nodes import ConfigError, one_line
 from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment

@@ -129,3 +129,10 @@ def describe(hint: Any) -> str:
         return f"a mapping of names to {get_args(hint)[1].__name__}"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return {list: "a list", dict: "a mapping", Annotated: "a mapping"}.get(get_origin(hint)) or words[hint]
+
+
+def names_at(value: Any, path: str) -> list[str]:
+    """Return the fields of what lies at a dotted path below a value; none where that is no dataclass."""
+    for name in path.split(".") if path else []:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return [f.name for f in fields(value)] if is_dataclass(value) else []

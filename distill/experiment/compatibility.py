@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.components import Component
 from prune_schedules.schedule import Timeline
 from quant_aware.export.packed import FILE

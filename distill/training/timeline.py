@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
 from prune_schedules.schedule import Schedule, Timeline

@@ -17,7 +17,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from distill.config.loader import Config, load_all
+from distill.config.config import Config
+from distill.config.loader import load_all
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.training.prepare.plan import Plan, plan
