@@ -84,7 +84,7 @@ def compare(name: str, signals: str) -> list[str]:
             shard(model, init_device_mesh("cpu", (2,)))
         if signals in ("logits", "shared"):
             pruner.update(0, TIME)
-            quantize.begin(model, was_on=False)
+            quantize.calibrate(model, was_on=False)
         trace = recorder.trace(given, asked)
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])

@@ -46,7 +46,7 @@ def rounded(model: PreTrainedModel, activations: Activations | None) -> PreTrain
     quantize = Quantize(activations=activations)
     quantize.attach(model)
     quantize.update(9, Timeline(total_steps=10, epoch_steps=10))
-    quantize.begin(model, was_on=False)
+    quantize.calibrate(model, was_on=False)
     return model
 
 
