@@ -174,7 +174,7 @@ def test_numbers_of_yaml_1_2_and_texts_without_quotes(capsys: pytest.CaptureFixt
 
 
 def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) -> None:
-    assert main(["--help", "--config", "nowhere.yaml"]) == 0
+    assert main(["--help", "--config", "quickstart.yaml"]) == 0
     out, err = capsys.readouterr()
     assert "smoothing: a number [0.0]. share of the target" in out
     assert max(map(len, out.splitlines())) <= 130
