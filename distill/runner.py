@@ -18,6 +18,7 @@ from distill.config.schema import spelling
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.evaluation.evaluate import asked_of, details, measure
 from distill.experiment.experiment import Experiment
+from distill.experiment.runs import folder_of, read
 from distill.export.deploy import deploy, matrices
 from distill.reporting.publish import publish
 from distill.reporting.report import Report, command_line
@@ -34,7 +35,7 @@ from distill.training.float32 import fast_float32
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
-from distill.training.prepare.documents import folder_of, read, remaining, wait_for_rank_0
+from distill.training.prepare.documents import remaining, wait_for_rank_0
 from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.plan import plan
 from distill.training.prepare.run_folder import Resume, claim, entered, tidy

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
+from students.recording.signals import Signals, Trace
 from students.recording.sparse_lm_head import IGNORED
-from students.recording.trace import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 UNKNOWN = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""

@@ -6,17 +6,19 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import Loss, valid_tokens
 from prune_schedules.schedule import Timeline
 from students.families.families import depth, find_stack
 from students.families.layers import Rule, pairs
 from students.recording.signals import Signals, check
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Matching = Literal[Rule, "random", "nearest", "transport"]
 Layers = Matching | dict[int, int]

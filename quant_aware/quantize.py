@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
 from quant_aware.calibration.allot import Allot, choose, costs, traces
@@ -25,6 +24,9 @@ from quant_aware.quantizers.signs import Ternary
 from students.recording.reading import grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)

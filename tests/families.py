@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from students.families.families import depth, family
-from students.recording.trace import Signals
+from students.recording.signals import Signals
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]

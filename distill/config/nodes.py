@@ -56,7 +56,7 @@ def documents(file: str | Path) -> list[yaml.Node]:
     Raises:
         ConfigError: if there is no such file, or it is not YAML.
     """
-    shipped = Path(__file__).parents[1] / "configs"
+    shipped = Path(__file__).parents[2] / "configs"
     found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
     if found is None and not Path(file).is_dir() and os.path.exists(file):
         raise ConfigError(f"{file}: is no file that can be read twice; write the config into a file of its own")

@@ -26,7 +26,7 @@ from distill.teachers.ensemble import Ensemble
 from distill.teachers.teacher import FrozenTeacher
 from students.families.families import blocks, family
 from students.processes import largest
-from students.recording.trace import Trace
+from students.recording.signals import Trace
 from students.structure.sharing import sharing
 from students.weights import like, whole
 

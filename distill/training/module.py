@@ -32,7 +32,8 @@ from distill.training.optimizer import build_optimizer, frozen_parameters
 from losses import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import added
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 
 
 class Distillation(LightningModule):

@@ -15,8 +15,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from distill.config.loader import Config, dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
+from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.early_stop import Passed
-from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
@@ -28,7 +29,8 @@ from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import Stop
 from distill.training.timeline import settled
-from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Prune, Random, SparseGPT, Taylor, Wanda
+from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
 from quant_aware.callback import QuantizeAware

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import PerPrediction, known, of_numbers, predicted
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Schedule, Timeline
-from students.recording.trace import Signals, Trace
+from students.recording.signals import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.pairing import Layers, OnLayers
 from students.recording.signals import Attention, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.pruner import Pruner
@@ -21,6 +21,9 @@ from students.processes import added
 from students.recording.reading import positions
 from students.structure.units import Units
 from students.weights import latent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)

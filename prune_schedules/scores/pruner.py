@@ -6,10 +6,10 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.ranking import Scope, lowest
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
@@ -19,6 +19,9 @@ from prune_schedules.targets.shapes import Shape, choose, find, tile
 from prune_schedules.targets.stream import Stream
 from students.structure.units import Units
 from students.weights import Where, latent, like, stepped, values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import listen
 from prune_schedules.targets.prunable import Numbers, Whole
 from students.structure.units import Units
-from students.weights import LINEAR, latent, steps_on
+from students.weights import is_linear, latent, steps_on
 
 
 class Stream:
@@ -23,7 +23,7 @@ class Stream:
         self.made, self.read = Whole(made), Whole(read)
         self.total = made.count
         weights = [part.module for part in made.slices if part.name == "weight"]
-        self.norms = [module for module in weights if not isinstance(module, (*LINEAR, nn.Embedding))]
+        self.norms = [module for module in weights if not (is_linear(module) or isinstance(module, nn.Embedding))]
         for norm in self.norms:
             listen(norm)
 

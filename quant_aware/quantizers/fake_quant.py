@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from quant_aware.quantizers.gradients import Aside, Scaled, StraightThrough
 from quant_aware.quantizers.grids import Grid, Uniform
-from students.weights import like
+from students.weights import is_conv1d, like
 
 
 def weight_axis(module: nn.Module) -> int:
@@ -23,7 +22,7 @@ def weight_axis(module: nn.Module) -> int:
     Raises:
         ValueError: if the module is no linear layer and no embedding.
     """
-    if isinstance(module, Conv1D):
+    if is_conv1d(module):
         return 1
     if isinstance(module, (nn.Linear, nn.Embedding)):
         return 0

@@ -2,12 +2,14 @@
 attention interface.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
@@ -17,6 +19,9 @@ from students.attention.linformer import Projected
 from students.attention.local import Local
 from students.attention.softmax import How
 from students.families.families import blocks, family, positions
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 RECORDING = "recording"
 REPLACED, PLAIN = "replaced", "replaced-plain"

@@ -1,17 +1,19 @@
 """Students whose attention costs less than the square of the length; the rest of them is the teacher's, or a part."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
 
-from students.attention.interface import attend
-from students.compact.models import become_compact
 from students.families.families import family, is_causal, positions
 from students.kinds.student import check_sizes
 from students.kinds.transformer import Transformer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,9 @@ class _Replaced(Transformer):
 
     def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         own = {field.name for field in fields(self)} - {field.name for field in fields(Transformer)}
+        from students.attention.interface import attend  # not above: a config is read without transformers
+        from students.compact.models import become_compact
+
         become_compact(student)
         student.config.attends = {"kind": type(self).__name__} | {name: getattr(self, name) for name in sorted(own)}
         attend(student, student.config.attends)

@@ -1,20 +1,23 @@
 """A student whose linear layers, and embeddings, are two thin ones each, started by an SVD of the weights."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from students.compact.models import become_compact
 from students.kinds.transformer import Transformer
 from students.recording.reading import grams_before_training
 from students.structure.factored import decompose, ranks, tie
 from students.weights import Where, latent, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -76,6 +79,8 @@ class LowRank(Transformer):
         read = grams_before_training(student, list(found), islice(batches, self.batches))
         for first, (modules, rank) in found.items():
             decompose(modules, rank, read.get(first))
+        from students.compact.models import become_compact  # not above: a config is read without transformers
+
         become_compact(student)
         student.config.ranks = ranks(student)
         tie(student)

@@ -1,16 +1,19 @@
 """Recurrent students: networks of RNN, GRU or LSTM cells that read the words of a teacher of any family."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.kinds.student import Student, check_dropout, check_sizes, set_task
-from students.recurrent.model import RecurrentConfig
 from students.structure.table import rows_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -62,9 +65,17 @@ class _Recurrent(Student):
         teacher: PreTrainedModel | None,
         labels: dict[int, str] | None,
         problem: str | None,
-        head: type = AutoModelForSequenceClassification,
+        head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
+        from transformers import (  # not above: they take seconds
+            AutoModelForCausalLM,
+            AutoModelForSequenceClassification,
+        )
+
+        from students.recurrent.model import RecurrentConfig
+
+        head = head or AutoModelForSequenceClassification
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:
             raise ValueError(f"kind: of a {self.cell.upper()} there is no {head.__name__.removeprefix('AutoModelFor')}")

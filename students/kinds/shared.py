@@ -1,18 +1,21 @@
 """A student whose blocks share layers (ALBERT), started from the teacher's blocks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
 
-from students.compact.models import become_compact
 from students.families.families import Stack, blocks, depth, family
 from students.kinds.transformer import Transformer
 from students.structure.inherit import repeats
 from students.structure.sharing import parts, share
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -54,6 +57,8 @@ class Shared(Transformer):
     def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
         if repeats(student):
             raise ValueError(f"kind: a {student.config.model_type} shares its blocks already, also as a Transformer")
+        from students.compact.models import become_compact  # not above: a config is read without transformers
+
         become_compact(student)
         stacks = family(student.config).stacks
         sources = {name: self._sources(depth(student.config, name)) for name in stacks}

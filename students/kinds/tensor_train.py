@@ -1,15 +1,19 @@
 """A student whose table of words is a tensor train, started from the teacher's table."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from students.compact.models import become_compact
 from students.kinds.transformer import Transformer
 from students.structure.table import form_of, set_table, train_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -34,6 +38,8 @@ class TensorTrain(Transformer):
         cores = train_of(table, form)
         if sum(core.numel() for core in cores) >= table.numel():
             raise ValueError(f"rank: {self.rank} makes the table of words no smaller")
+        from students.compact.models import become_compact  # not above: a config is read without transformers
+
         become_compact(student)
         student.config.tensor_train = form
         set_table(student, form)

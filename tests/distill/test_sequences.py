@@ -13,7 +13,8 @@ from distill.tasks import Seq2Seq
 from distill.tasks.language.writing import greedy
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
-from students.recording.trace import Recorder, inputs
+from students.recording.model_io import inputs
+from students.recording.trace import Recorder
 from tests.distill.tables import refused, write
 from tests.distill.worlds import ready_task, save_data, save_teacher
 from tests.families import tiny

@@ -16,7 +16,8 @@ from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
 from students import LowRank, Shared, Transformer
-from students.recording.trace import Recorder, inputs
+from students.recording.model_io import inputs
+from students.recording.trace import Recorder
 from students.weights import fold
 from tests.families import tiny
 from tests.prune_schedules.models import mask

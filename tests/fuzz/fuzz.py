@@ -27,7 +27,7 @@ from pathlib import Path
 from distill.cli import quiet
 from distill.config.loader import WRAPPED, to_yaml
 from distill.config.nodes import ConfigError
-from distill.training.prepare.documents import folder_of, read
+from distill.experiment.runs import folder_of, read
 from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated
 from tests.fuzz.tiny import configs as tiny
