@@ -103,7 +103,7 @@ class Quantize:
         Raises:
             ValueError: if it is none at some step.
         """
-        for step in timeline.sample():
+        for step in self.share.extremes(timeline):
             if not 0 <= self.share.value(step, timeline) <= 1:
                 raise ValueError(f"share: is {self.share.value(step, timeline)} at step {step}; it is 0 to 1")
 

@@ -26,7 +26,7 @@ class MovingAverage:
 
     def check(self, timeline: Timeline) -> None:
         """Raises ValueError if the decay is no share at some step."""
-        for step in timeline.sample():
+        for step in self.decay.extremes(timeline):
             if not 0 <= self.decay.value(step, timeline) <= 1:
                 value = self.decay.value(step, timeline)
                 raise ValueError(f"decay: is {value} at step {step}; it is a share, from 0 to 1")

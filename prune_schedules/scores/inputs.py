@@ -71,9 +71,13 @@ class Reading(Pruner):
 
     def listens(self, step: int, timeline: Timeline) -> bool:
         """Whether inputs are gathered at a step: all layers must run in it."""
+        return self.listens_next(step, timeline) == step
+
+    def listens_next(self, step: int, timeline: Timeline) -> int | None:
+        """Return the first step from this one on at which inputs are gathered; None if there is no other."""
         start, stop, period = self._window(timeline)
         coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
-        return 0 < coming - step <= self.batches
+        return max(step, coming - self.batches) if step < coming else None
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""

@@ -69,8 +69,8 @@ class Pruner(ABC):
             ValueError: if a moment lies outside the run, the sparsity outside 0 to 1 or, in the end, between two
                 shares of a group, a probability outside 0 to 1, or a penalty below 0.
         """
-        start, stop, period = self._window(timeline)
-        for step in [*range(start, stop, max(period, timeline.sample().step)), stop]:
+        start, stop, _ = self._window(timeline)
+        for step in self.sparsity.extremes(timeline, start, stop):
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
@@ -81,7 +81,7 @@ class Pruner(ABC):
         limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
         for name, (limit, kind) in limits.items():
             schedule = getattr(self, name)
-            for step in timeline.sample() if schedule != Constant(0.0) else ():
+            for step in schedule.extremes(timeline):
                 if not 0 <= (value := schedule.value(step, timeline)) < limit:
                     raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
 

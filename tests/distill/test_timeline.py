@@ -1,12 +1,14 @@
 """The timeline of a config: its entries, the step from which all is final, and errors that name the key."""
 
+import warnings
+
 import pytest
 
 from distill.config.loader import load
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
-from distill.training.timeline import early, entries, settled, table
-from prune_schedules.schedule import Timeline
+from distill.training.timeline import counts, early, entries, settled, stretches, table
+from prune_schedules.schedule import Linear, Moment, Schedule, Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
 CONFIG = """\
@@ -174,6 +176,46 @@ def test_a_run_of_a_billion_steps_is_looked_at_in_no_time(tmp_path):
     assert [row["what"] for row in entries(read(tmp_path, text), long)] == [
         row[0] for row in rows(read(tmp_path, text))
     ]
-    assert len(long.sample()) <= 10_001 and list(Timeline(200, 50).sample()) == list(range(200))
-    with pytest.raises(ConfigError, match=r"losses: no loss has a weight at \d+ of 1677721600 steps, first at step 0$"):
+    with pytest.raises(
+        ConfigError, match=r"losses: no loss has a weight at 838860800 of 1677721600 steps, first at step 0$"
+    ):
         entries(read(tmp_path, text, **{"losses.hidden.weight": "0"}), long)
+
+
+WEIGHTS = [
+    "1.0",
+    "0",
+    "{kind: Linear, to: 0, initial: 1, stop: 80%}",
+    "{kind: Linear, to: 1, start: 30%, stop: 60%}",
+    "{kind: Steps, at: {20%: 0, 35%: 2, 70%: 0}, initial: 1}",
+    "{kind: Cyclic, to: 1, cycles: 7, start: 10%, stop: 90%}",
+]
+
+
+@pytest.mark.parametrize("hidden", WEIGHTS)
+@pytest.mark.parametrize("logits", WEIGHTS)
+def test_the_steps_at_which_losses_count_are_those_of_a_walk(tmp_path, hidden, logits):
+    losses = read(tmp_path, **{"losses.hidden.weight": hidden, "losses.logits.weight": logits}).value.losses
+    replace = Linear(initial=0.5, to=1.0, start=Moment("50 steps"), stop=Moment("170 steps"))
+    found = stretches(losses, RUN, replace)
+    assert [step for steps in found for step in steps] == list(range(200))
+    for steps in found:
+        first = counts(losses, steps[0], RUN), replace.value(steps[0], RUN) == 1
+        assert all((counts(losses, step, RUN), replace.value(step, RUN) == 1) == first for step in steps)
+
+
+def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_path):
+    class _Wave(Schedule):
+        def value(self, step: int, timeline: Timeline) -> float:
+            return 1.5 + (-1) ** (step // 1000)
+
+    config = read(tmp_path, CONFIG.replace("120 steps", "60%"))
+    config.value.losses["hidden"].weight = _Wave()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        entries(config, RUN)
+    said = (
+        r"losses.hidden.weight: Wave does not say where it turns \(breakpoints\), and was looked at at each 20th step"
+    )
+    with pytest.warns(UserWarning, match=said):
+        entries(config, Timeline(200_000, 50_000))

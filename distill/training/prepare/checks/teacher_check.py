@@ -14,6 +14,7 @@ from distill.tasks.language.vocabulary import VocabularyTask
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.timeline import counts, stretches
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 
@@ -32,12 +33,12 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         kept = not (isinstance(config.value.task, VocabularyTask) and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
-        for step in range(timeline.total_steps):
-            signals = signals_of(config.value, name, step, timeline)
+        for steps in stretches(config.value.losses, timeline):
+            signals = signals_of(config.value, name, steps[0], timeline)
             why = ["attention"] * bool(signals.attention)
             why += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not kept)
             reasons |= dict.fromkeys(why)
-            running, asked = running + bool(why), asked + bool(signals)
+            running, asked = running + bool(why) * len(steps), asked + bool(signals) * len(steps)
         what = " and ".join(reasons)
         if running and running == asked:
             why = f"cache: would never be read: the losses look at {what} at every step, which are not kept"
@@ -75,12 +76,9 @@ def check_outputs(
 
 def signals_of(experiment: Experiment, name: str, step: int | None = None, timeline: Timeline | None = None) -> Signals:
     """What the losses ask of a teacher, at a step or ever."""
-    needs = []
-    for loss in experiment.losses.values():
-        if step is not None:
-            loss.at(step, timeline)
-        if step is None or loss.now["weight"] != 0:
-            needs.append(loss.teacher_needs)
+    losses = experiment.losses
+    active = dict.fromkeys(losses, True) if step is None else counts(losses, step, timeline)
+    needs = [losses[name].teacher_needs for name, has_weight in active.items() if has_weight]
     signals = reduce(or_, needs, Signals())
     if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
         return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))
