@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.data import prepare
 from distill.data.batches import Collate
@@ -54,7 +54,7 @@ def test_the_decoder_reads_what_it_is_asked_moved_by_one(ready):
 
 def test_what_is_written_is_what_transformers_would_generate(ready, world):
     task, rows, collate = ready
-    batch, model = collate(rows), Seq2Seq.head.from_pretrained(world / "teacher").eval()
+    batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
         mine = greedy(lambda given: model(**inputs(model, given)).logits, batch, task.end, longest=12)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
 from distill.evaluation.measure import judged, torch_predict
 from distill.tasks import Seq2Seq
@@ -66,10 +66,12 @@ def narrower(model: PreTrainedModel) -> PreTrainedModel:
 
 FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
     "plain": lambda model: model,
-    "one block": lambda model: Transformer(layers=1).build(model, None, None, Seq2Seq.head),
-    "low rank": lambda model: LowRank(rank=8).build(model, None, None, Seq2Seq.head),
-    "shared": lambda model: Shared(layers=2).build(model, None, None, Seq2Seq.head),
-    "shared attention": lambda model: Shared(layers=2, share="attention").build(model, None, None, Seq2Seq.head),
+    "one block": lambda model: Transformer(layers=1).build(model, None, None, AutoModelForSeq2SeqLM),
+    "low rank": lambda model: LowRank(rank=8).build(model, None, None, AutoModelForSeq2SeqLM),
+    "shared": lambda model: Shared(layers=2).build(model, None, None, AutoModelForSeq2SeqLM),
+    "shared attention": lambda model: Shared(layers=2, share="attention").build(
+        model, None, None, AutoModelForSeq2SeqLM
+    ),
     "masked": masked,
     "narrower": narrower,
     "weights of 8 bits": lambda model: rounded(model, None),
