@@ -36,8 +36,7 @@ def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], 
     teacher, student = (BertForSequenceClassification(BertConfig(num_hidden_layers=n, **SHAPE)) for n in (6, 2))
     for loss in losses:
         loss.setup(student.config, teacher.config)
-        loss.at(0, Timeline(1, 1))
-    needs = [Signals(), Signals()]
+    needs, values = [Signals(), Signals()], {loss: loss.at(0, Timeline(1, 1)) for loss in losses}
     for loss in losses:
         needs = [needs[0] | loss.student_needs, needs[1] | loss.teacher_needs]
     ids = torch.randint(5, 8000, (BATCHES * ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
@@ -53,7 +52,7 @@ def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], 
 
     def step(source: FrozenTeacher | CachedTeacher, batch: dict[str, Tensor]) -> None:
         taught, learnt = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
-        sum(total / count for total, count in (loss(learnt, taught, batch) for loss in losses)).backward()
+        sum(total / count for total, count in (loss(learnt, taught, batch, values[loss]) for loss in losses)).backward()
         optimizer.step()
         optimizer.zero_grad()
 

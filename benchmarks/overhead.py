@@ -31,7 +31,9 @@ from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
 from losses import HiddenMSE, Logits
+from losses.loss import count_all
 from prune_schedules.schedule import Constant, Timeline
+from students.recording.batch import Batch
 from tests.repositories import save_tokenizer
 
 WARM_UP = 5
@@ -120,7 +122,12 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
     task = Classification(data="none")
     task.classes = Classes(["0", "1"], ["0", "1"])
     module = Distillation(student, FrozenTeacher(teacher), losses, task, Optimizer(lr=1e-4), timeline)
-    loader = Loader(data, LengthGrouped([32] * len(data), 32), collate, 1, module.count)
+
+    def counted(rows: list[dict]) -> Batch:
+        batch = collate(rows)
+        return {**batch, "counts": count_all(losses.values(), batch)}
+
+    loader = Loader(data, LengthGrouped([32] * len(data), 32), counted, 1)
     table = MetricsCSV(
         folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
     )

@@ -97,7 +97,7 @@ def _check_sections(given: dict[str, str]) -> None:
 
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
     from distill.reporting.publish import summary
-    from distill.runner import carry_out_all
+    from distill.runner import run_experiments
     from distill.training.prepare.documents import check
     from distill.training.stop import Stop
 
@@ -106,7 +106,7 @@ def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
             for name, planned in check(configs, options.resume):
                 print(planned.text(name), flush=True)
             return 0
-        for report in carry_out_all(configs, options.resume, stop):
+        for report in run_experiments(configs, options.resume, stop):
             if report is not None:
                 print(summary(report))
                 print(f"report: {report.folder / 'report.html'}", flush=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
+from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 from students.recording.sparse_lm_head import IGNORED
 
@@ -19,6 +22,34 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""
+
+
+@dataclass(frozen=True)
+class LossValues:
+    """What the scheduled fields of a loss are at one step; it does not change.
+
+    Args:
+        epoch: the pass over the data that the step belongs to, from 0.
+        fields: by the name of the field; ``weight`` is 0 outside the window.
+    """
+
+    epoch: int
+    fields: Mapping[str, float]
+
+    def __post_init__(self):
+        object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
+
+    def __getitem__(self, field: str) -> float:
+        return self.fields[field]
+
+    @property
+    def weight(self) -> float:
+        """The factor of the term."""
+        return self.fields["weight"]
+
+    def silenced(self) -> LossValues:
+        """Return the same with a weight of 0."""
+        return LossValues(self.epoch, {**self.fields, "weight": 0.0})
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,6 +62,13 @@ class Loss(nn.Module, ABC):
         stop: the moment from which it no longer counts.
     """
 
+    among_examples: ClassVar[bool] = False
+    """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
+    looks_at_layers: ClassVar[bool] = False
+    """Whether it looks inside the models; such a loss has a field ``teacher``, the name of one of several."""
+    counts_all_classes: ClassVar[bool] = False
+    """Whether it takes all classes as possible, those too that stand for padding."""
+
     weight: Schedule = Constant(1.0)
     start: Moment = START
     stop: Moment = STOP
@@ -38,47 +76,74 @@ class Loss(nn.Module, ABC):
     def __post_init__(self):
         super().__init__()
         self.student_needs, self.teacher_needs = Signals(), Signals()
-        self.now: dict[str, float] = {}
 
-    def at(self, step: int, timeline: Timeline) -> None:
-        """Sets ``now``, the value of each scheduled field at this step; the weight is 0 outside the window.
+    def at(self, step: int, timeline: Timeline) -> LossValues:
+        """Return the value of each scheduled field at a step; the weight is 0 outside the window.
 
         Raises:
             ValueError: if a value is one that the loss cannot use, or a moment lies outside the run.
         """
-        self.now = {
+        values = {
             f.name: getattr(self, f.name).value(step, timeline)
             for f in fields(self)
             if isinstance(getattr(self, f.name), Schedule)
         }
         if not self.start.step(timeline) <= step < self.stop.step(timeline):
-            self.now["weight"] = 0.0
+            values["weight"] = 0.0
+        return LossValues(step // timeline.epoch_steps, values)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Sets ``student_needs`` and ``teacher_needs`` and makes projections, from the two models' configs.
+        """Set ``student_needs`` and ``teacher_needs`` and make projections, from the two models' configs.
 
         Raises:
             ValueError: if the models cannot give what the loss looks at.
         """
 
+    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
+        """Return what it looks at in the student and in the teacher at a step; as a rule what ``setup`` has set."""
+        return self.student_needs, self.teacher_needs
+
     @property
-    def among_examples(self) -> bool:
-        """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
-        return False
+    def looks_at_attention(self) -> bool:
+        """Whether it looks at the student's attention, once it is set up."""
+        return bool(self.student_needs.attention)
+
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps at which it has a weight, in stretches."""
+        first, last = self.start.step(timeline), self.stop.step(timeline)
+        weighted = self.weight.differs_from(0.0, timeline)
+        inside = [range(max(steps.start, first), min(steps.stop, last)) for steps in weighted]
+        return [steps for steps in inside if steps]
 
     @abstractmethod
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """How many positions the loss is a mean over, from the batch alone: a window is counted before it runs."""
+    def count(self, batch: Batch) -> Tensor:
+        """Return how many positions the loss is a mean over: of the rows alone, for they are counted as they are
+        collated.
+        """
 
     @abstractmethod
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The sum over valid positions (float32 scalar) and their count, for Σ sum / Σ count over batches and ranks."""
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
+        """Return the sum over valid positions (float32 scalar) and their count, for Σ sum / Σ count over batches and
+        ranks.
+
+        Args:
+            student: what the student's forward pass left.
+            teacher: the same of the teacher, if there is one.
+            batch: of the rows.
+            values: of the step, as ``at`` gives them.
+        """
+
+
+def count_all(losses: Iterable[Loss], batch: Batch) -> Tensor:
+    """Return the counts of losses on a batch, float32 [L] in their order."""
+    counts = [loss.count(batch).float() for loss in losses]
+    return torch.stack(counts) if counts else torch.zeros(0)
 
 
 class PerExample(Loss):
     """A loss with one value per example."""
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of examples."""
         return batch["input_ids"].new_tensor(len(batch["input_ids"]))
 
@@ -86,7 +151,7 @@ class PerExample(Loss):
 class PerPrediction(Loss):
     """A loss with one value per prediction of the head: an example, or each position that has a label."""
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of predictions."""
         return predicted(batch).sum()
 
@@ -100,19 +165,19 @@ def check_factors(**factors: float) -> None:
         raise ValueError(f"{next(iter(factors))}: with {' and '.join(factors)} at 0 nothing is compared")
 
 
-def of_numbers(batch: dict[str, Tensor]) -> bool:
+def of_numbers(batch: Batch) -> bool:
     """Whether the labels are real numbers, as in a regression."""
     return "labels" in batch and batch["labels"].is_floating_point()
 
 
-def predicted(batch: dict[str, Tensor]) -> Tensor:
+def predicted(batch: Batch) -> Tensor:
     """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
     if "labels" not in batch or of_numbers(batch):
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
     return batch["labels"] != IGNORED
 
 
-def known(batch: dict[str, Tensor]) -> Tensor:
+def known(batch: Batch) -> Tensor:
     """True where a prediction is asked and its label is known, in the shape of the labels."""
     labels = batch["labels"]
     return ~labels.isnan() if of_numbers(batch) else (labels != IGNORED) & (labels != UNKNOWN)
@@ -124,7 +189,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         return left.float() @ right.float()
 
 
-def valid_tokens(batch: dict[str, Tensor], stack: str | None = None) -> Tensor:
+def valid_tokens(batch: Batch, stack: str | None = None) -> Tensor:
     """True where a token is not padding, [B, S]; where a decoder has a text of its own, for its stack of that text."""
     own = batch.get("decoder_attention_mask") if stack in ("decoder", "cross") else None
     mask = batch.get("attention_mask") if own is None else own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from losses.loss import Loss, valid_tokens
-from prune_schedules.schedule import Timeline
+from losses.loss import Loss, LossValues, valid_tokens
 from students.families.families import depth, find_stack
 from students.families.layers import Rule, pairs
+from students.recording.batch import Batch
 from students.recording.signals import Signals, check
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Pairing:
                     f"layers: 'random' needs a student of at least 2 blocks and a teacher at least as deep "
                     f"(student {student} blocks, teacher {teacher} blocks)"
                 )
-            self.at(0)
+            self.pairs = self._drawn(0)
         elif layers == "nearest":
             targets = dict.fromkeys(t for _, t in pairs("uniform", student, teacher, blocks_only=True))
             self.pairs = list(product(range(1, student + 1), targets))
@@ -65,11 +66,16 @@ class Pairing:
         else:
             self.pairs = pairs(layers, student, teacher, blocks_only)
 
-    def at(self, epoch: int) -> None:
-        """Draws the pairs of an epoch, a function of its number alone, where the rule is ``random``."""
-        if self.layers == "random":
-            drawn = sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1))
-            self.pairs = list(enumerate(drawn, 1))
+    def at(self, epoch: int) -> Pairing:
+        """Return the pairing of an epoch: where the rule is ``random`` drawn anew, a function of its number alone."""
+        if self.layers != "random":
+            return self
+        drawn = copy(self)
+        drawn.pairs = self._drawn(epoch)
+        return drawn
+
+    def _drawn(self, epoch: int) -> list[tuple[int, int]]:
+        return list(enumerate(sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1)), 1))
 
     @property
     def student_layers(self) -> list[int]:
@@ -128,6 +134,8 @@ class OnLayers(Loss):
     signal: ClassVar[Literal["hidden", "attention"]]
     """What is looked at in each layer."""
 
+    looks_at_layers: ClassVar[bool] = True
+
     layers: Layers = "uniform"
     stack: str | None = None
     teacher: str | None = None
@@ -137,7 +145,7 @@ class OnLayers(Loss):
         self.pairing: Pairing | None = None
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if there is no teacher, or a layer lies outside its model.
@@ -149,25 +157,30 @@ class OnLayers(Loss):
         depths = [depth(config, stack) for config, stack in zip((student, teacher), where, strict=True)]
         self.stacks = ("cross", "cross") if cross else tuple(where)
         self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
-        self._ask()
+        self.student_needs, self.teacher_needs = self._signals(self.pairing)
         check(student, self.student_needs)
         check(teacher, self.teacher_needs)
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
-            self._ask()
+            self.student_needs, self.teacher_needs = self._signals(self.pairing)
 
-    def valid(self, batch: dict[str, Tensor]) -> Tensor:
-        """True where a token of the stack is not padding, [B, S]."""
+    @property
+    def names_teacher(self) -> bool:
+        """Whether it names one of several teachers."""
+        return self.teacher is not None
+
+    def valid(self, batch: Batch) -> Tensor:
+        """Return where a token of the stack is not padding, bool [B, S]."""
         return valid_tokens(batch, self.stack)
 
-    def at(self, step: int, timeline: Timeline) -> None:
-        """Sets ``now``, and the pairs that are drawn for this epoch."""
-        super().at(step, timeline)
-        if self.layers == "random" and self.pairing:
-            self.pairing.at(step // timeline.epoch_steps)
-            self._ask()
+    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
+        """Return the layers that are compared at a step; those that are drawn, of its epoch."""
+        return self._signals(self.pairing.at(values.epoch))
 
-    def _ask(self) -> None:
+    def _signals(self, pairing: Pairing) -> tuple[Signals, Signals]:
         mine, theirs = self.stacks
-        self.student_needs = Signals(**{self.signal: frozenset((mine, s) for s in self.pairing.student_layers)})
-        self.teacher_needs = Signals(**{self.signal: frozenset((theirs, t) for t in self.pairing.teacher_layers)})
+        student, teacher = pairing.student_layers, pairing.teacher_layers
+        return (
+            Signals(**{self.signal: frozenset((mine, s) for s in student)}),
+            Signals(**{self.signal: frozenset((theirs, t) for t in teacher)}),
+        )

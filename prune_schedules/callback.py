@@ -42,6 +42,8 @@ class Prune(Callback):
         self._step: int | None = None
         self._idle: list[nn.Parameter] = []
         """Biases of branches that are gone."""
+        self.curves: dict[str, float] = {}
+        """``sparsity`` as the masks stand, and ``penalty`` of the last step if there is one."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put the masks on, before a checkpoint is restored and the model is wrapped."""
@@ -56,7 +58,7 @@ class Prune(Callback):
             pruner.check(pl_module.timeline)
         if trainer.global_step != self._step:
             self._move(trainer, pl_module)
-        pl_module.status["sparsity"] = self.sparsity
+        self.curves["sparsity"] = self.sparsity
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Tensor], batch_idx: int
@@ -76,7 +78,7 @@ class Prune(Callback):
             bias.grad = None
         penalized = [pruner for pruner in self.pruners.values() if pruner.penalty != Constant(0.0)]
         if penalized:
-            pl_module.status["penalty"] = sum(pruner.penalize(step, timeline) for pruner in penalized)
+            self.curves["penalty"] = sum(pruner.penalize(step, timeline) for pruner in penalized)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -100,7 +102,7 @@ class Prune(Callback):
             found = cut_settled(module.student, self.pruners, allowed, step, module.timeline, trainer.optimizers)
             self._idle += found
         if due:
-            module.status["sparsity"] = self.sparsity
+            self.curves["sparsity"] = self.sparsity
 
     def state_dict(self) -> dict[str, object]:
         """The step of the masks, and what the pruners have seen."""

@@ -1,4 +1,7 @@
-"""Schedules: numbers that change over the run, all pure functions of the optimizer step."""
+"""Schedules: numbers that change over the run, all pure functions of the optimizer step.
+
+The ground floor: it imports nothing of ours but ``prune_schedules.timeline``, so that every package may use it.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ class Schedule(ABC):
         return min(values), max(values)
 
     def equal_to(self, number: float, timeline: Timeline) -> list[range]:
-        """Return the steps of the run at which it has a value, in stretches."""
+        """Return the steps of the run at which it has this value, in stretches."""
         edges = sorted({0, timeline.total_steps, *self.breakpoints(timeline)})
         stretches = []
         for piece in [range(start, stop) for start, stop in pairwise(edges) if stop <= timeline.total_steps]:
@@ -69,6 +72,12 @@ class Schedule(ABC):
             first, last = bisect_left(piece, sign * number, key=rising), bisect_right(piece, sign * number, key=rising)
             stretches += [piece[first:last]] if first < last else []
         return stretches
+
+    def differs_from(self, number: float, timeline: Timeline) -> list[range]:
+        """Return the steps of the run at which it does not have this value, in stretches."""
+        equal = [(steps.start, steps.stop) for steps in self.equal_to(number, timeline)]
+        gaps = pairwise([0, *(edge for edges in equal for edge in edges), timeline.total_steps])
+        return [range(start, stop) for start, stop in list(gaps)[::2] if start < stop]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class QuantizeAware(Callback):
         self.skipped: dict[str, str] = {}
         self.bits: dict[str, int] = {}
         """Of the weights to which bits were allotted, by name."""
+        self.curves: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Attaches to ``module.student``."""
@@ -77,4 +78,4 @@ class QuantizeAware(Callback):
 
     def _switch(self, trainer: Trainer, module: LightningModule) -> None:
         self.quantize.update(trainer.global_step, module.timeline)
-        module.status["bits"] = self.quantize.grid.rate if self.quantize.on else 32
+        self.curves = {"bits": self.quantize.grid.rate if self.quantize.on else 32}

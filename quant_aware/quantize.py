@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_a
 from quant_aware.quantizers.grids import Grid, Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Ternary
-from students.recording.reading import grams
+from students.recording.reading import collect_input_grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
 
@@ -52,6 +52,9 @@ class Quantize:
             what one spoils others make good; training goes on from there.
         start: the moment from which the student trains with them, where ``weights`` does not say it.
     """
+
+    writes_float32: ClassVar[bool] = True
+    """Whether its file is made of weights in float32."""
 
     weights: Grid | dict[str, Grid] = field(default_factory=Uniform)
     mixed: dict[str, Grid | None] = field(default_factory=dict)
@@ -86,6 +89,36 @@ class Quantize:
             why = "computes with 8 bits, weights uniform and per row, activations per tensor or symmetric per token"
             raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
         self.target = self.target or ("onnxruntime" if int8 else "packed")
+
+    @property
+    def writes_packed(self) -> bool:
+        """Whether its file is a packed one."""
+        return self.target == "packed"
+
+    @property
+    def codes_pieces(self) -> bool:
+        """Whether pieces of several numbers of all weights have one code."""
+        return any(grid.codes_pieces for grid in self.in_turn)
+
+    @property
+    def codes_some_pieces(self) -> bool:
+        """The same of weights that ``mixed`` names."""
+        return any(grid.codes_pieces for grid in self.mixed.values() if grid)
+
+    @property
+    def groups_inputs(self) -> bool:
+        """Whether neighbouring inputs of a weight share a fit."""
+        return any(grid.groups_inputs for grid in (*self.in_turn, *self.mixed.values()) if grid)
+
+    @property
+    def allots_bits(self) -> bool:
+        """Whether weights have bits of their own."""
+        return self.allot is not None
+
+    @property
+    def rounds_by_inputs(self) -> bool:
+        """Whether weights are rounded by the inputs of their layers."""
+        return self.gptq > 0
 
     @property
     def precision(self) -> str:
@@ -197,7 +230,7 @@ class Quantize:
         found = {}
         if self.gptq:
             self._switch(False)  # what layers read while nothing is rounded
-            found = grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
+            found = collect_input_grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
             self._switch(True)
         for module, step in chosen.items():
             weight = self._beneath(module)

@@ -263,3 +263,8 @@ def zeros(model: PreTrainedModel) -> float:
     """The share of the entries of a model's matrices that are zero."""
     there, total = nonzeros(model)
     return 1 - there / max(total, 1)
+
+
+def matrices(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of two dimensions by the name of their module."""
+    return {name.removesuffix(".weight"): p.detach() for name, p in model.named_parameters() if p.ndim == 2}

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distill.config.nodes import (
     ConfigError,
+    WrongBelow,
     compose,
     did_you_mean,
     documents,
@@ -71,6 +72,8 @@ class Config(Generic[T]):
         """
         try:
             yield
+        except WrongBelow as error:
+            raise self.error(f"{path}.{error.key}".strip("."), error.why) from error
         except ValueError as error:
             raise self.error(path, str(error)) from error
         except ConfigError:

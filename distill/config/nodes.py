@@ -22,6 +22,19 @@ class ConfigError(Exception):
         super().__init__(one_line(message))
 
 
+class WrongBelow(ValueError):
+    """What is wrong at a key below the object that is being made.
+
+    Args:
+        key: dotted, from that object on.
+        why: what is wrong there.
+    """
+
+    def __init__(self, key: str, why: str):
+        super().__init__(f"{key.replace('.', ': ')}: {why}")
+        self.key, self.why = key, why
+
+
 def one_line(text: str) -> str:
     """A text without line breaks and characters that a terminal would act on; of a long one the two ends."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
+from losses.loss import Loss, count_all
+from students.recording.batch import Batch
 from students.recording.sparse_lm_head import IGNORED
 
 
@@ -21,14 +22,22 @@ class Collate:
         tokenizer: knows what stands at padding.
         start: what a decoder with a text of its own is given first: it reads its labels, moved by one.
         finish: what a task does to a batch.
+        losses: those for which a batch of training rows carries its counts.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int | None = None, finish: Callable | None = None):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        start: int | None = None,
+        finish: Callable[[Batch], Batch] | None = None,
+        losses: Iterable[Loss] = (),
+    ):
         pad, self.start, self.finish = tokenizer.pad_token_id, start, finish or (lambda batch: batch)
+        self.losses = list(losses)
         self.padding = {"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
 
-    def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
-        batch = {}
+    def __call__(self, rows: list[dict]) -> Batch:
+        batch: Batch = {}
         for name, value in rows[0].items():
             values = [torch.tensor(row[name]) for row in rows]
             listed = isinstance(value, list)
@@ -36,7 +45,8 @@ class Collate:
         if "decoder_attention_mask" in batch:
             read = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
             batch["decoder_input_ids"] = torch.cat([torch.full((len(read), 1), self.start), read], 1)
-        return self.finish(batch)
+        batch = self.finish(batch)
+        return batch | {"counts": count_all(self.losses, batch)} if self.losses else batch
 
 
 class LengthGrouped:
@@ -124,36 +134,33 @@ def in_turn(kinds: list[int], batch_size: int, world: int = 1, rank: int = 0) ->
 
 
 class Loader(DataLoader):
-    """The training batches: knows its position, and tells each batch the counts of the whole accumulation window it
-    is part of.
+    """The training batches: knows its position, and writes into each batch the counts of the whole accumulation window
+    that it is part of.
 
     Args:
         rows: the examples.
         batches: their order.
-        collate: makes one batch of examples.
+        collate: makes one batch of examples, with its ``counts`` [L]; ``window`` is their sum over the window. A batch
+            in which this process is idle counts nothing, and says so: ``idle``.
         window: batches in one optimizer step.
-        count: the counts [L] of a batch, one for each loss; ``batch["window"]`` is their sum over the window. A batch
-            in which this process is idle counts nothing, and says so: ``batch["idle"]``.
     """
 
-    def __init__(
-        self, rows: Dataset, batches: LengthGrouped, collate: Callable, window: int, count: Callable[[dict], Tensor]
-    ):
+    def __init__(self, rows: Dataset, batches: LengthGrouped, collate: Callable[[list[dict]], Batch], window: int):
         # A generator of its own: otherwise each pass would draw from the global one, and dropout would differ after
         # resuming.
         super().__init__(rows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator().manual_seed(0))
-        self.window, self.count, self.position = window, count, 0
+        self.window, self.position = window, 0
 
-    def __iter__(self) -> Iterator[dict]:
+    def __iter__(self) -> Iterator[Batch]:
         self.position = self.batch_sampler.position
         batches = self._marked(super().__iter__(), self.position)
         while group := list(islice(batches, self.window)):
-            total = sum(self.count(batch) * ("idle" not in batch) for batch in group)
+            total = sum(batch["counts"] * ("idle" not in batch) for batch in group)
             for batch in group:
                 self.position += 1
                 yield batch | {"window": total}
 
-    def _marked(self, batches: Iterator[dict], start: int) -> Iterator[dict]:
+    def _marked(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
         for position, batch in enumerate(batches, start):
             yield batch | {"idle": torch.tensor(True)} if self.batch_sampler.idle(position) else batch
 

@@ -127,7 +127,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     counts = sum(torch.bincount(batch["labels"][known(batch)], minlength=outputs) for batch in batches)
     logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
     for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # as in measure.judged: this process alone measures
+        metric.distributed_available_fn = lambda: False  # as in measure.evaluate_model: this process alone measures
     for batch in batches:
         task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
     main = metrics[task.main_metric]

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from distill.evaluation.batch_dependence import BatchDependence
-from distill.evaluation.measure import Judged
+from distill.evaluation.measure import EvalResult
 from distill.tasks.task import Predict
 
 
@@ -32,7 +32,7 @@ class Deployed:
     """With plain weights, as it is saved."""
     export: Exported | None
     """The file that was written beside ``student/``, opened."""
-    judged: Judged
+    result: EvalResult
     """In torch, with the numerics it was trained for."""
     parity: dict[str, float]
     """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was

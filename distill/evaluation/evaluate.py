@@ -1,4 +1,4 @@
-"""After training: teacher, student and export are measured side by side, and the result is reported."""
+"""Evaluate: teacher, student and export are measured side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from distill.data.vocabulary import respelled
 from distill.evaluation.batch_dependence import Sample, batch_dependence
 from distill.evaluation.batch_dependence import samples as alone_and_together
 from distill.evaluation.deployed import Deployed, Export
-from distill.evaluation.measure import Judged, Measured, agreement, flops, judged, latencies, sizes, torch_predict
+from distill.evaluation.measure import (
+    EvalResult,
+    Measured,
+    agreement,
+    evaluate_model,
+    flops,
+    latencies,
+    sizes,
+    torch_predict,
+)
 from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teachers.ensemble import Joint, Teachers
@@ -26,90 +35,97 @@ from students.tokenizer.vocabulary import Vocabulary
 
 
 @dataclass
-class Asked:
-    """The validation rows, as some of the models read them."""
+class EvalBatches:
+    """The validation rows as batches, as some of the models read them."""
 
     batches: list[dict[str, Tensor]]
     """All rows."""
-    samples: dict[str, dict[str, Tensor]]
+    latency: dict[str, dict[str, Tensor]]
     """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
     alone: list[Sample]
     """Some of the rows alone and together."""
 
     @classmethod
-    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> Asked:
-        """Batches of these rows: all, in groups, and the chosen ones."""
-        samples = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
+    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> EvalBatches:
+        """Return batches of these rows: all, in groups, and the chosen ones."""
+        latency = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
-        return cls(batches, samples, alone_and_together(rows, groups, collate))
+        return cls(batches, latency, alone_and_together(rows, groups, collate))
 
 
-def asked_of(
+def eval_batches(
     task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None, world: int = 1
-) -> tuple[Asked, Asked]:
-    """The validation rows as the teachers read them, and as the student does, whose vocabulary may be another.
+) -> tuple[EvalBatches, EvalBatches]:
+    """Return the validation rows as the teachers read them, and as the student does, whose vocabulary may be another.
 
     One process runs them all: it is given no more at once than it had while ``world`` of them trained.
     """
     groups, chosen = in_turn(task.kinds(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
-    asked = Asked.of(rows, groups, chosen, collate)
+    teacher_batches = EvalBatches.of(rows, groups, chosen, collate)
     if not vocabulary:
-        return asked, asked
+        return teacher_batches, teacher_batches
     again = respelled(task, rows, vocabulary.tokenizer)
-    return asked, Asked.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
+    return teacher_batches, EvalBatches.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
 
 
-def measure(
+@dataclass
+class Evaluation:
+    """What was measured of all models of a run."""
+
+    models: dict[str, Measured]
+    exports: list[Export]
+    results: dict[str, EvalResult]
+    """The predictions of each model, and of the ``export``."""
+
+
+def evaluate(
     task: Task,
-    named: Teacher | Teachers | None,
+    settings: Teacher | Teachers | None,
     teachers: dict[str, FrozenTeacher],
     deployed: Deployed,
-    asked: Asked,
-    own: Asked,
-) -> tuple[dict[str, Measured], list[Export], dict[str, Judged]]:
-    """Everything on the CPU, on the same rows, with the same threads, in turn.
+    teacher_batches: EvalBatches,
+    student_batches: EvalBatches,
+) -> Evaluation:
+    """Measure everything on the CPU, on the same rows, with the same threads, in turn.
 
     Args:
         task: gives the metrics.
-        named: the teacher, or how several are one.
+        settings: of the teacher, or of how several are one.
         teachers: the teachers by name.
         deployed: the student.
-        asked: what the teachers are asked.
-        own: the same, as the student reads it.
-
-    Returns:
-        The models, the exports, and what each model said.
+        teacher_batches: the rows as the teachers read them.
+        student_batches: the same, as the student reads them.
     """
-    torch_models = _teachers(task, named, teachers) | {"student": deployed.model}
+    torch_models = _teachers(task, settings, teachers) | {"student": deployed.model}
     if deployed.precision != "float32":
         torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export.predict
-    read = {name: asked if name.startswith("teacher") else own for name in runners}
-    samples = {key: {name: read[name].samples[key] for name in runners} for key in own.samples}
-    times = {key: latencies(runners, batches) for key, batches in samples.items()}
-    found = {
-        name: deployed.judged if name == "student" else judged(task, run, read[name].batches)
-        for name, run in runners.items()
+    read = {name: teacher_batches if name.startswith("teacher") else student_batches for name in runners}
+    inputs = {key: {name: read[name].latency[key] for name in runners} for key in student_batches.latency}
+    times = {key: latencies(runners, batches) for key, batches in inputs.items()}
+    results = {
+        name: deployed.result if name == "student" else evaluate_model(task, predict, read[name].batches)
+        for name, predict in runners.items()
     }
-    held, models = _stored(teachers), {}
+    files, models = _stored(teachers), {}
     for name, model in torch_models.items():
         parameters, nonzero = sizes(model)
         models[name] = Measured(
-            found[name].metrics,
+            results[name].metrics,
             parameters,
             nonzero,
-            round(parameters * (held[name].bytes_each if name in held else model.dtype.itemsize)),
-            flops(model, samples["batch_1"][name]),
-            {key: times[key][name] for key in samples},
-            precision=held[name].precision if name in held else str(model.dtype).removeprefix("torch."),
+            round(parameters * (files[name].bytes_each if name in files else model.dtype.itemsize)),
+            flops(model, inputs["batch_1"][name]),
+            {key: times[key][name] for key in inputs},
+            precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
         )
     if not deployed.export:
-        return models, [], found
-    folded, answered = models["student"], {key: times[key]["export"] for key in samples}
-    export = _export(deployed, found["export"], answered, in_half=2 * folded.parameters)
-    export.batch_dependence = batch_dependence(task, deployed.export.predict, own.alone)
+        return Evaluation(models, [], results)
+    folded, latency_ms = models["student"], {key: times[key]["export"] for key in inputs}
+    export = _export(deployed, results["export"], latency_ms, in_half=2 * folded.parameters)
+    export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.alone)
     if deployable(export, folded):
         models["student"] = replace(
             folded,
@@ -120,7 +136,7 @@ def measure(
             precision=export.precision,
         )
         models["student in torch"] = folded
-    return models, [export], found
+    return Evaluation(models, [export], results)
 
 
 def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
@@ -135,18 +151,18 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
 
 
 def _teachers(
-    task: Task, named: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
+    task: Task, settings: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
 ) -> dict[str, PreTrainedModel | Joint]:
     """The teacher; of several, what they say together, and each."""
     for teacher in teachers.values():
         teacher.recorder.close()
         teacher.model.cpu()
     models = {name: teacher.model for name, teacher in teachers.items()}
-    if not isinstance(named, Teachers):
+    if not isinstance(settings, Teachers):
         return models
-    joint = {"teacher": Joint(models, named.shares(), named.choose, task)}
+    joint = {"teacher": Joint(models, settings.shares(), settings.choose, task)}
     # A teacher of one task cannot be judged on all.
-    alone = {} if named.choose == "task" else models
+    alone = {} if settings.choose == "task" else models
     return joint | {f"teacher {name}": model for name, model in alone.items()}
 
 
@@ -156,7 +172,7 @@ def deployable(export: Export, folded: Measured) -> bool:
     return export.bytes < 1.01 * folded.bytes
 
 
-def _export(deployed: Deployed, found: Judged, latency_ms: dict[str, float], in_half: int) -> Export:
+def _export(deployed: Deployed, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> Export:
     """The export, and what it said; ``in_half`` are the bytes of the student in bfloat16."""
     size, precision = deployed.export.path.stat().st_size, deployed.precision
     # A file no smaller than bfloat16 is not called int8, whatever is inside.
@@ -166,9 +182,9 @@ def _export(deployed: Deployed, found: Judged, latency_ms: dict[str, float], in_
         format=deployed.export.format,
         path=deployed.export.path.name,
         bytes=size,
-        metrics=found.metrics,
+        metrics=result.metrics,
         latency_ms=latency_ms,
-        agreement=agreement(found.predictions, deployed.judged.predictions),
+        agreement=agreement(result.predictions, deployed.result.predictions),
         largest_difference=deployed.parity["exported"],
         precision=precision,
         departures=deployed.export.departures,
@@ -183,54 +199,3 @@ def latency_rows(rows: Dataset) -> dict[str, list[int]]:
         "batch_1": [order[middle]],
         "batch_32": [order[(middle - half + i) % len(order)] for i in range(32)],
     }
-
-
-def details(
-    task: Task, judged: dict[str, Judged], rows: list[int], deployed: Deployed, skipped: list[str], show: int = 12
-) -> dict:
-    """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and
-    student differ most.
-
-    Args:
-        task: puts predictions in words.
-        judged: what the models said.
-        rows: the numbers of the validation rows, in the order in which they were asked about.
-        deployed: the student.
-        skipped: what pruning and quantization left out.
-        show: how many rows.
-    """
-    found = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
-    if "teacher" not in judged:
-        return found
-    teacher, student = judged["teacher"], judged.get("export", judged["student"])
-    # A text in more pieces may have lost its last words.
-    same = len(teacher.predictions) == len(student.predictions)
-    if task.classes and teacher.certainty is not None and same:
-        names = task.classes.names
-        counts = torch.zeros(len(names), len(names), dtype=torch.long)
-        pairs = teacher.predictions, student.predictions
-        counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
-        found["agreement"] = {"labels": names, "counts": counts.tolist()}
-    # Not one for each row of the data: there may be many in a row, and rows that are pieces of several.
-    if task.validation is None or not same or not len(teacher.predictions) == len(rows) == len(task.validation):
-        return found
-    found["examples"] = []
-    for i in apart(teacher, student).argsort(descending=True)[:show].tolist():
-        row = task.validation[rows[i]]
-        said = [task.words(model.predictions[i], row) for model in (teacher, student)]
-        if None in said:
-            return found
-        sure = [None if model.certainty is None else float(model.certainty[i]) for model in (teacher, student)]
-        words = {"text": task.shown(row), "label": task.truth(row), "teacher": said[0], "student": said[1]}
-        found["examples"].append(words | {"teacher_probability": sure[0], "student_probability": sure[1]})
-    return found
-
-
-def apart(one: Judged, other: Judged) -> Tensor:
-    """How far apart two models are in each prediction, [N]: the difference of numbers; of classes that of the
-    probabilities, and different classes are further apart the surer both are.
-    """
-    if one.certainty is None:
-        return (one.predictions - other.predictions).abs()
-    differ = one.predictions != other.predictions
-    return torch.where(differ, one.certainty + other.certainty, (one.certainty - other.certainty).abs() - 2)

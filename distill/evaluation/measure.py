@@ -46,29 +46,29 @@ def torch_predict(model: PreTrainedModel) -> Predict:
 
 
 @dataclass
-class Judged:
-    """What a model says of the validation rows, and what that is worth."""
+class EvalResult:
+    """The predictions of a model on the validation rows, and what they are worth."""
 
     metrics: dict[str, float]
     predictions: Tensor
     """Wherever it was asked, [N]."""
-    certainty: Tensor | None
+    confidences: Tensor | None
     """The probability that it gives to each of them, [N]."""
 
 
-def judged(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -> Judged:
-    """Asks a model about all batches."""
-    metrics, said, sure = task.metrics(), [], []
+def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -> EvalResult:
+    """Run a model on all batches."""
+    metrics, predictions, confidences = task.metrics(), [], []
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # this process alone measures, the others have gone home
     for batch in batches:
         logits = task.select(predict(batch), batch)
         task.judge(metrics, logits, batch)
         task.write(metrics, predict, batch)
-        said.append(task.predictions(logits, batch))
-        sure.append(task.certainty(logits, batch))
+        predictions.append(task.predictions(logits, batch))
+        confidences.append(task.certainty(logits, batch))
     values = {name: float(value) for name, value in metrics.compute().items()}
-    return Judged(values, torch.cat(said), None if sure[0] is None else torch.cat(sure))
+    return EvalResult(values, torch.cat(predictions), None if confidences[0] is None else torch.cat(confidences))
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:

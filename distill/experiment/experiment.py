@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from distill.config.schema import arguments, check_names, spelling
+from distill.config.nodes import WrongBelow
+from distill.config.schema import arguments, check_names
+from distill.experiment.compatibility import conflicts
+from distill.experiment.components import components
 from distill.experiment.optimizer import Optimizer
-from distill.tasks import MultiTask, Task
-from distill.tasks.language.vocabulary import VocabularyTask
+from distill.tasks import Task
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
@@ -20,9 +22,7 @@ from distill.teachers.teacher import Teacher
 from losses import Loss
 from prune_schedules import Keep, Pruner
 from prune_schedules.schedule import Schedule
-from quant_aware.export.packed import FILE
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.product import Product
 from students import Student
 
 _OURS = {
@@ -128,29 +128,8 @@ class Experiment:
             if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
                 raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
         check_names("prune", self.prune if isinstance(self.prune, dict) else ())
-        self._check_teachers()
-        for name, loss in self.losses.items():
-            if loss.among_examples and self.task.batch_size < 2:
-                raise ValueError(f"task: batch_size: of one example {name}, which compares it with others, is always 0")
-        self.task.check(self.losses, teachers=len(self.teachers()) or int(self.teacher is not None))
-        if self.replace and not self.teachers():
-            raise ValueError("replace: there is no teacher whose blocks could run in the student's place")
-        if any(pruner.shape == "hidden" for pruner in self.pruners().values()):
-            if self.replace:
-                raise ValueError("prune: blocks of the teacher (replace) write to hidden dimensions that are pruned")
-            if isinstance(self.teacher, MovingAverage):
-                raise ValueError(
-                    "prune: a moving average of the student would keep a share of hidden dimensions that "
-                    "are pruned, and its norms would count them"
-                )
-        if self.vocabulary and isinstance(self.task, VocabularyTask):
-            why = "predicts tokens, and what it is judged by cannot be compared once there are fewer of them"
-            raise ValueError(f"vocabulary: {spelling(type(self.task))} {why}")
-        if self.save_dtype != "float32" and (self.quantize or self.export):
-            other = "quantize" if self.quantize else "export"
-            raise ValueError(f"save_dtype: the file of {other} is made of float32 weights; leave one of them out")
-        if self.quantize:
-            self._check_quantize(self.quantize)
+        for key, why in conflicts(components(self)):
+            raise WrongBelow(key, why)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
@@ -168,40 +147,9 @@ class Experiment:
         if self.name is not None and ("/" in self.name or self.name in ("", ".", "..")):
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 
-    def _check_quantize(self, quantize: Quantize) -> None:
-        if self.export and quantize.target == "packed":
-            raise ValueError(f"export: {quantize.precision} weights are written as {FILE}; leave it away")
-        units = [
-            pruner.shape
-            for pruner in self.pruners().values()
-            if pruner.shape in ("neurons", "heads", "hidden", "ranks")
-        ]
-        grids = [*quantize.in_turn, *filter(None, quantize.mixed.values())]
-        if any(isinstance(grid, Product) for grid in grids):
-            for name, pruner in self.pruners().items():
-                everywhere = any(isinstance(grid, Product) for grid in quantize.in_turn)
-                if everywhere or pruner.shape == "hidden" or "embeddings" in (pruner.where or []):
-                    raise ValueError(f"quantize: Product: its pieces would lose single numbers to what {name} removes")
-        if units and any(isinstance(grid.per, int) and not isinstance(grid, Product) for grid in grids):
-            raise ValueError(f"quantize: weights: per: groups of inputs would be torn where {units[0]} are cut out")
-
-    def _check_teachers(self) -> None:
-        if any(teacher.cache for teacher in self.teachers().values()):
-            if self.task.augmentations():
-                raise ValueError("teacher: cache: augmented rows are new in every epoch, there is nothing to keep")
-            if self.task.redrawn:
-                asked = f"what {spelling(type(self.task))} asks of a row"
-                raise ValueError(f"teacher: cache: {asked} is new in every epoch, there is nothing to keep")
-        if not isinstance(self.teacher, Teachers):
-            return
-        names = list(self.task.tasks) if isinstance(self.task, MultiTask) else []
-        if self.taught_apart() and sorted(names) != sorted(self.teacher.members):
-            told = f"the tasks are {', '.join(names)}" if names else "and there is one task"
-            raise ValueError(f"teacher: choose: task needs a teacher called like each of the tasks; {told}")
-
-    def taught_apart(self) -> bool:
+    def has_teacher_per_task(self) -> bool:
         """Whether each task has a teacher of its own."""
-        return isinstance(self.teacher, Teachers) and self.teacher.choose == "task"
+        return isinstance(self.teacher, Teachers) and self.teacher.has_teacher_per_task
 
     def teachers(self) -> dict[str, Teacher]:
         """The trained teachers by name; a single one is called ``teacher``."""
@@ -216,3 +164,7 @@ class Experiment:
     def pruners(self) -> dict[str, Pruner]:
         """The pruners by name; a single one is called ``prune``."""
         return self.prune if isinstance(self.prune, dict) else {"prune": self.prune} if self.prune else {}
+
+    def prune_key(self, name: str) -> str:
+        """Return where a pruner stands in the config."""
+        return f"prune.{name}" if isinstance(self.prune, dict) else "prune"

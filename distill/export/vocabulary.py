@@ -12,14 +12,14 @@ from losses.loss import predicted
 from students.tokenizer.vocabulary import Vocabulary
 
 
-def told(
+def describe_cut(
     vocabulary: Vocabulary,
     batches: list[dict[str, Tensor]],
     own: list[dict[str, Tensor]],
     sizes: tuple[int, int],
     whole: str,
 ) -> str:
-    """What the report says.
+    """Return what the report says.
 
     Args:
         vocabulary: the one that is left.

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-import sys
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distill.evaluation.deployed import Export
+from distill.evaluation.machine import hardware, versions
 from distill.evaluation.measure import Measured
 from distill.run_dir.files import write_text
 
@@ -101,27 +97,3 @@ def without_nan(value: Any, unknown: dict[str, float], name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item, unknown, f"{name}.{at}") for at, item in enumerate(value)]
     return value
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that the numbers depend on."""
-    libraries = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "onnxruntime")
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
-
-
-def hardware() -> dict[str, str | int]:
-    """The machine on which the latencies were measured."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
-            cpu,
-        )
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"cpu": cpu, "threads": torch.get_num_threads(), "accelerator": accelerator}
-
-
-def command_line() -> str:
-    """The command that made this process, from the program's name on."""
-    return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from distill.evaluation.baseline import naive_metrics
 from distill.evaluation.deployed import Deployed, Export
-from distill.evaluation.measure import Judged, Measured
+from distill.evaluation.evaluate import Evaluation
+from distill.evaluation.measure import EvalResult, Measured
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask, Task
 from losses.loss import known
@@ -35,7 +36,7 @@ def learnt_nothing(name: str, model: Measured, naive: dict[str, float]) -> list[
     return warnings
 
 
-def always_the_same(task: Task, result: Judged, batches: list[dict[str, Tensor]]) -> list[str]:
+def always_the_same(task: Task, result: EvalResult, batches: list[dict[str, Tensor]]) -> list[str]:
     """Return a line if a student gives one answer to all rows, although their labels differ."""
     predictions = result.predictions
     if isinstance(task, MultiTask) or len(predictions) < 2 or "labels" not in batches[0]:
@@ -73,15 +74,6 @@ def never_fell(experiment: Experiment, rows: Iterable[dict[str, float | None]]) 
         if (min(tenths[1:]) if changes else tenths[-1]) >= tenths[0]:
             warnings.append(f"the loss {name!r} never fell: {tenths[0]:.4g} at first, {tenths[-1]:.4g} in the end")
     return warnings
-
-
-def removed_units(experiment: Experiment) -> dict[str, float]:
-    """Return by pruner the share of its units, or tiles of weights, that are gone after training, before folding."""
-    shares = {}
-    for name, pruner in experiment.pruners().items():
-        counts = [part.masked() for part in pruner.parts]
-        shares[name] = sum(gone for gone, _ in counts) / max(sum(total for _, total in counts), 1)
-    return shares
 
 
 def not_removed(experiment: Experiment, timeline: Timeline, units: dict[str, float], layers: list[dict]) -> list[str]:
@@ -135,9 +127,7 @@ def report_warnings(
     timeline: Timeline,
     rows: list[dict[str, float | None]],
     batches: list[dict[str, Tensor]],
-    models: dict[str, Measured],
-    results: dict[str, Judged],
-    exports: list[Export],
+    evaluation: Evaluation,
     deployed: Deployed,
     units: dict[str, float],
     scored: bool = False,
@@ -149,14 +139,13 @@ def report_warnings(
         timeline: of the run.
         rows: of metrics.csv.
         batches: validation, as the deployed student reads it.
-        models: what was measured, by name.
-        results: the predictions, by name.
-        exports: the files.
+        evaluation: what was measured and predicted.
         deployed: the student.
-        units: what pruning removed, by pruner, as ``removed_units`` has it.
+        units: what pruning removed, by pruner, as ``training.train.removed_units`` has it.
         scored: whether the preflight has looked at the teacher already.
     """
     task, naive = experiment.task, naive_metrics(experiment.task, batches)
+    models, results, exports = evaluation.models, evaluation.results, evaluation.exports
     student = results.get("export", results["student"])
     warnings = [
         *learnt_nothing("student", models["student"], naive),

@@ -11,7 +11,6 @@ from distill.config.schema import check_names
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
-from losses.loss import Loss
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,6 +29,7 @@ class MultiTask(Task):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    has_tasks: ClassVar[bool] = True
 
     tasks: dict[str, TextTask]
 
@@ -43,13 +43,6 @@ class MultiTask(Task):
                 raise ValueError(f"tasks: {name}: augment: is for a single task")
             if task.batch_size != Task.batch_size:
                 raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
-
-    def check(self, losses: dict[str, Loss], teachers: int) -> None:
-        for name, task in self.tasks.items():
-            try:
-                task.check(losses, teachers)
-            except ValueError as error:
-                raise ValueError(str(error).replace("task: ", f"task: tasks: {name}: ", 1)) from error
 
     def join(self) -> None:
         """Lays the outputs of the tasks side by side, once all are set up."""

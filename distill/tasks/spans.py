@@ -11,8 +11,7 @@ from torch import Tensor
 
 from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
-from losses import DIST
-from losses.loss import Loss, valid_tokens
+from losses.loss import valid_tokens
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class QuestionAnswering(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    predicts_positions: ClassVar[bool] = True
     label_noun: ClassVar[str] = "answers"
     label_lost: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "count as not answered"}
 
@@ -49,14 +49,6 @@ class QuestionAnswering(DataTask):
         for step in self.augmentations():
             if step.shortens:
                 raise ValueError("augment: a shortened context may have lost the answer")
-
-    def check(self, losses: dict[str, Loss], teachers: int) -> None:
-        if teachers > 1:
-            raise ValueError("teacher: of several teachers, places in a text are not joined; name one for this task")
-        for name, loss in losses.items():
-            if isinstance(loss, DIST) or getattr(loss, "smoothing", 0) or getattr(loss, "noise", 0):
-                why = "DIST, noise and smoothing would count padding where the classes are places in a text"
-                raise ValueError(f"losses: {name}: {why}")
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.config.schema import check_names
 from distill.tasks.augment import Augmentation, Row
 from distill.tasks.classes import Classes
-from losses.loss import Loss, predicted
+from losses.loss import predicted
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class Task(ABC):
     """The name of the Auto class of transformers that loads a model with this head."""
     problem: ClassVar[str | None] = None
     """What transformers calls the ``problem_type``, where the head has one."""
+    predicts_tokens: ClassVar[bool] = False
+    """Whether the outputs are the tokens of a vocabulary."""
+    predicts_positions: ClassVar[bool] = False
+    """Whether the classes are places in a text."""
+    has_tasks: ClassVar[bool] = False
+    """Whether it is several tasks, ``tasks`` by name."""
     redrawn: ClassVar[bool] = False
     """Whether what is asked of a row is drawn anew in each epoch, by ``draw``."""
 
@@ -64,8 +70,15 @@ class Task(ABC):
 
         return getattr(transformers, self.auto_class)
 
-    def check(self, losses: dict[str, Loss], teachers: int) -> None:
-        """Raise ValueError if the task does not go with these losses, or so many teachers."""
+    @property
+    def has_single_rows(self) -> bool:
+        """Whether a batch is one row."""
+        return self.batch_size < 2
+
+    @property
+    def augments(self) -> bool:
+        """Whether rows are augmented."""
+        return bool(self.augmentations())
 
     def head_order(self, head: list[str]) -> list[int]:
         """Of each class the output of a model whose outputs have these names.

@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import bad_labels, bad_texts, listed, named, room_for, text_columns, values_of
 from distill.tasks.task import DataTask
-from losses.loss import UNKNOWN, Loss
+from losses.loss import UNKNOWN
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,9 +46,10 @@ class TextTask(DataTask):
         if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
             raise ValueError(f"text: one column or two, not {len(self.text)}")
 
-    def check(self, losses: dict[str, Loss], teachers: int) -> None:
-        if self.unlabelled and not teachers:
-            raise ValueError("task: unlabelled: without a teacher there is nothing to learn from these texts")
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether there are texts of which only a teacher knows anything."""
+        return self.unlabelled is not None
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)

@@ -67,7 +67,7 @@ class Passed(Callback):
 
     def _send_away(self, module: LightningModule) -> None:
         if self.at_step is not None:
-            module.alone = True
+            module.without_teacher = True
             self.teacher.to(torch.device("cpu"))
 
     def note(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Teachers:
             tasks, for each its own: members are called as the tasks are (MT-DNN-KD, Liu et al. 2019, arXiv 1904.09482).
     """
 
+    is_combined: ClassVar[bool] = True
+
     members: dict[str, Teacher]
     weights: dict[str, float] = field(default_factory=dict)
     choose: Choose = "mean"
@@ -48,6 +50,16 @@ class Teachers:
                 raise ValueError(f"weights: there is no teacher {name!r}; there are {', '.join(self.members)}")
             if weight <= 0:
                 raise ValueError(f"weights: must be above 0, not {weight} ({name})")
+
+    @property
+    def has_teacher_per_task(self) -> bool:
+        """Whether each of several tasks has its own."""
+        return self.choose == "task"
+
+    @property
+    def has_members_on_all_tasks(self) -> bool:
+        """Whether all look at all rows."""
+        return self.choose != "task"
 
     def shares(self) -> list[float]:
         """The weights in the order of the members."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from prune_schedules.schedule import Schedule, Timeline
 
@@ -21,6 +21,11 @@ class MovingAverage:
     Args:
         decay: the share of the average that stays at an optimizer step, from 0 to 1.
     """
+
+    teaches: ClassVar[bool] = True
+    changes_with_student: ClassVar[bool] = True
+    may_know_no_more: ClassVar[bool] = True
+    averages_weights: ClassVar[bool] = True
 
     decay: Schedule
 

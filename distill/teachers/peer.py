@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ class Peer:
     Args:
         peer: how it is built; a ``Transformer`` has the shape of the student where it does not say another.
     """
+
+    teaches: ClassVar[bool] = True
+    changes_with_student: ClassVar[bool] = True
+    may_know_no_more: ClassVar[bool] = True
 
     peer: Student
 

@@ -35,12 +35,24 @@ class Teacher:
     """
 
     plain: ClassVar[str] = "model"
+    teaches: ClassVar[bool] = True
+    is_frozen: ClassVar[bool] = True
 
     model: str
     cache: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     check: bool = True
     until_passed: bool = False
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether they are on disk."""
+        return self.cache
+
+    @property
+    def may_know_no_more(self) -> bool:
+        """Whether the student may reach it, and goes on without."""
+        return self.until_passed
 
     def config(self) -> PretrainedConfig:
         """Its config, without its weights."""

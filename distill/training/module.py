@@ -3,7 +3,7 @@
 ::
 
     for every batch:
-        set learning rate, loss weights, temperatures      pure functions of the step
+        learning rate, loss weights, temperatures          pure functions of the step, handed down
         teacher trace                                      no gradient, and only what a loss with a weight looks at
         student trace                                      the same; a peer changes places with it
         loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
@@ -29,9 +29,11 @@ from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
 from distill.training.optimizer import build_optimizer, frozen_parameters
+from distill.training.step_values import StepValues, step_values
 from losses import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import added
+from students.recording.batch import Batch
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 
@@ -63,18 +65,21 @@ class Distillation(LightningModule):
         self.student, self.losses = student, nn.ModuleDict(losses)
         self.teacher, self.task, self.optimizer, self.timeline, self.seed = teacher, task, optimizer, timeline, seed
         self.peer = teacher.model if isinstance(teacher, LearningPeer) else None
-        self.alone = False
+        self.without_teacher = False
         """Whether losses that look at the teacher no longer count."""
         self.recorder = Recorder(student)
         self.metrics = task.metrics_in_training()
-        self.status: dict[str, float] = {}
+        self.values: StepValues | None = None
+        """What is scheduled, at the step that is under way."""
         self.totals: dict[str, Tensor] = {}
+        """What each loss has added up to in the window, without its weight."""
         self.window = torch.ones(len(losses))
         """The counts [L] of the accumulation window that is under way, of all ranks."""
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
-        """The counts of all losses on a batch, [L] in the order of the losses."""
-        return torch.stack([loss.count(batch).float() for loss in self.losses.values()])
+    @property
+    def curves(self) -> dict[str, float]:
+        """What the curves tell of the step that is under way, or was the last."""
+        return {"lr": self.values.lr} | {f"train/{name}_weight": v.weight for name, v in self.values.losses.items()}
 
     @property
     def shards(self) -> Sharded | None:
@@ -97,46 +102,42 @@ class Distillation(LightningModule):
         if self.peer is not None:
             self.peer.train()
 
-    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
-        """Sets everything that is a function of the step."""
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Set everything that is a function of the step."""
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed((self.seed + 1009 * batches + 7919 * self.global_rank) % 2**63)
-        self._set_losses()
-        rate = self.optimizer.rate(self.global_step, self.timeline)
+        self.values = self._values()
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
-        self.status["lr"] = rate
+            group["lr"] = self.values.lr
         if index % self.trainer.accumulate_grad_batches == 0:
             self.window = added(batch["window"])
 
-    def _set_losses(self) -> None:
-        for loss in self.losses.values():
-            loss.at(self.global_step, self.timeline)
-            if self.alone and loss.teacher_needs:
-                loss.now["weight"] = 0.0
+    def _values(self) -> StepValues:
+        return step_values(self.global_step, self.timeline, self.optimizer, self.losses, self.without_teacher)
 
-    def probe(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss that training has now, of one batch and without dropout; nothing is remembered of it."""
-        self._set_losses()
+    def probe(self, batch: Batch) -> Tensor:
+        """Return the loss that training has now, of one batch and without dropout; nothing is remembered of it."""
         batch, totals, mode = self.transfer_batch_to_device(batch, self.device, 0), self.totals, self.student.training
         self.totals = {}
         self.student.eval()
-        found = self._loss(batch, added(self.count(batch)))
+        loss = self._loss(batch, added(batch["counts"]), self._values())
         self.student.train(mode)
         self.totals = totals
-        return found * self.trainer.world_size
+        return loss * self.trainer.world_size
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """The loss of one batch, scaled so that it is normalised once over the window and the ranks: Lightning takes
-        the mean over both.
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of one batch, scaled so that it is normalised once over the window and the ranks: Lightning
+        takes the mean over both.
         """
-        return self._loss(batch, self.window) * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        loss = self._loss(batch, self.window, self.values)
+        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
-    def _loss(self, batch: dict[str, Tensor], window: Tensor) -> Tensor:
+    def _loss(self, batch: Batch, window: Tensor, values: StepValues) -> Tensor:
         """What this batch of this rank adds to the loss of all that ``window`` counts; nothing where it is idle."""
-        active = {name: loss for name, loss in self.losses.items() if loss.now["weight"] != 0}
-        student_needs = reduce(or_, (loss.student_needs for loss in active.values()), Signals(logits=True))
-        teacher_needs = reduce(or_, (loss.teacher_needs for loss in active.values()), Signals())
+        active = {name: loss for name, loss in self.losses.items() if values.losses[name].weight != 0}
+        needs = [loss.needs(values.losses[name]) for name, loss in active.items()]
+        student_needs = reduce(or_, (student for student, _ in needs), Signals(logits=True))
+        teacher_needs = reduce(or_, (teacher for _, teacher in needs), Signals())
         student = self.recorder.trace(batch, student_needs)
         if self.shards:
             watch(self.student, student)
@@ -145,17 +146,18 @@ class Distillation(LightningModule):
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
                 trace.logits = self.task.select(trace.logits, batch)
-        heard = teacher.detached() if self.peer is not None else teacher
+        teacher_outputs = teacher.detached() if self.peer is not None else teacher
         counts = dict(zip(self.losses, window, strict=True))
-        terms, own = [], float("idle" not in batch)
+        terms, is_active = [], float("idle" not in batch)
         with torch.autocast(self.device.type, enabled=False):
             for name, loss in active.items():
-                count = counts[name].clamp(min=1).float()
-                term = loss(student, heard, batch)[0] / count * own
+                count, at_step = counts[name].clamp(min=1).float(), values.losses[name]
+                term = loss(student, teacher_outputs, batch, at_step)[0] / count * is_active
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
-                terms.append(loss.now["weight"] * term)
+                terms.append(at_step.weight * term)
                 if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
-                    terms.append(loss.now["weight"] * loss(teacher, student.detached(), batch)[0] / count * own)
+                    exchanged = loss(teacher, student.detached(), batch, at_step)[0]
+                    terms.append(at_step.weight * exchanged / count * is_active)
         # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
         return sum(terms) if terms else student.logits.sum() * 0.0
 
@@ -164,10 +166,10 @@ class Distillation(LightningModule):
         for parameter in frozen_parameters(self.optimizer, self.student, self.global_step, self.timeline):
             parameter.grad = None
 
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+    def validation_step(self, batch: Batch, index: int) -> Tensor:
         """Adds a batch to the metrics; returns the outputs that they judge."""
 
-        def predict(batch: dict[str, Tensor]) -> Tensor:
+        def predict(batch: Batch) -> Tensor:
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
         logits = self.task.select(predict(batch), batch)

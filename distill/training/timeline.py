@@ -11,7 +11,6 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
 from losses import Loss
 from prune_schedules.schedule import Schedule, Timeline
-from prune_schedules.scores.inputs import Reading
 
 
 def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
@@ -58,9 +57,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             scheduled(f"{path}.{field}", f"{field} of {name}", schedule)
     if experiment.replace:
         scheduled("replace", "replacement of blocks", experiment.replace)
-        _nothing_looks_at_what_may_not_run(config, experiment.replace, timeline)
+        _is_probability(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
-        path = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
+        path = experiment.prune_key(name)
         of = "" if name == "prune" else f" {name}"
         scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
         scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
@@ -91,65 +90,34 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
         for step in sorted({step for schedule in _schedules(loss).values() for step in schedule.extremes(timeline)}):
             with config.blame(f"losses.{name}"):
                 loss.at(step, timeline)
-    silent = [steps for steps in stretches(losses, timeline) if not any(counts(losses, steps[0], timeline).values())]
+    silent = [
+        steps
+        for steps in stretches(losses, timeline)
+        if not any(loss.at(steps[0], timeline).weight for loss in losses.values())
+    ]
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
     if (count := sum(map(len, silent))) > 1 + timeline.total_steps // 100:
         message = f"no loss has a weight at {count} of {timeline.total_steps} steps, first at step {silent[0][0]}"
         raise config.error("losses", message)
 
 
-def stretches(losses: dict[str, Loss], timeline: Timeline, replace: Schedule | None = None) -> list[range]:
-    """Return the run in stretches of steps, in each of which the same losses count at all steps.
-
-    Args:
-        losses: by name.
-        timeline: of the run.
-        replace: a probability that, too, is 1 at all steps of a stretch or at none.
-    """
-    edges, constant = {0, timeline.total_steps}, [steps for loss in losses.values() for steps in _idle(loss, timeline)]
-    for steps in constant + (replace.equal_to(1.0, timeline) if replace else []):
-        edges |= {steps.start, steps.stop}
-    return [range(start, stop) for start, stop in pairwise(sorted(edges)) if stop <= timeline.total_steps]
+def stretches(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
+    """Return the run in stretches of steps, in each of which the same losses have a weight at all steps."""
+    active = [steps for loss in losses.values() for steps in loss.active_steps(timeline)]
+    edges = sorted({0, timeline.total_steps, *(edge for steps in active for edge in (steps.start, steps.stop))})
+    return [range(start, stop) for start, stop in pairwise(edges)]
 
 
-def counts(losses: dict[str, Loss], step: int, timeline: Timeline) -> dict[str, bool]:
-    """Return of each loss whether it has a weight at a step."""
-    for loss in losses.values():
-        loss.at(step, timeline)
-    return {name: loss.now["weight"] != 0 for name, loss in losses.items()}
-
-
-def _idle(loss: Loss, timeline: Timeline) -> list[range]:
-    """Return the steps at which a loss has no weight, in stretches that may overlap."""
-    outside = [range(loss.start.step(timeline)), range(loss.stop.step(timeline), timeline.total_steps)]
-    return outside + loss.weight.equal_to(0.0, timeline)
-
-
-def _schedules(part: Loss) -> dict[str, Schedule]:
-    values = {field.name: getattr(part, field.name) for field in fields(part)}
+def _schedules(loss: Loss) -> dict[str, Schedule]:
+    values = {field.name: getattr(loss, field.name) for field in fields(loss)}
     return {name: value for name, value in values.items() if isinstance(value, Schedule)}
 
 
-def _nothing_looks_at_what_may_not_run(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
-    """Attention is that of a block of the student, which has none at a step at which it does not run, and reads
-    nothing then.
-    """
+def _is_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
     for step in replace.extremes(timeline):
-        if not 0 <= (probability := replace.value(step, timeline)) <= 1:
+        probability = replace.value(step, timeline)
+        if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
-    losses = config.value.losses
-    uncertain = [steps for steps in stretches(losses, timeline, replace) if replace.value(steps[0], timeline) < 1]
-    for steps in uncertain:
-        for name, has_weight in counts(losses, steps[0], timeline).items():
-            if has_weight and losses[name].student_needs.attention:
-                why = "looks at attention, which a block has only where it runs"
-                raise config.error(f"losses.{name}", f"{why}: at step {steps[0]} that is not sure (replace)")
-        for name, pruner in config.value.pruners().items():
-            step = pruner.listens_next(steps[0], timeline) if isinstance(pruner, Reading) else None
-            if step in steps:
-                path = f"prune.{name}" if isinstance(config.value.prune, dict) else "prune"
-                why = "looks at what a block reads, and reads only where it runs"
-                raise config.error(path, f"kind: {why}: at step {step} that is not sure (replace)")
 
 
 def settled(experiment: Experiment, timeline: Timeline) -> int:

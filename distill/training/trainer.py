@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,26 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.loader import Config, dump
+from distill.experiment.compatibility import judge
+from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
-from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.early_stop import Passed
-from distill.teachers.moving_average import MovingAverage
-from distill.teachers.peer import Peer
 from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.finite import Finite
 from distill.training.callbacks.metrics_csv import MetricsCSV
+from distill.training.callbacks.replace import Replace
 from distill.training.fsdp2 import Sharded
 from distill.training.launcher import as_launched, check_launched
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import Stop
 from distill.training.timeline import settled
-from prune_schedules import L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
 from quant_aware.callback import QuantizeAware
-from students.kinds.replace import Replace
-
-_IN_SHARDS = (L0, Fisher, Keep, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda)
-"""The pruners that have been tried on models in shards."""
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
@@ -56,31 +52,41 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
         check_launched(trainer)
-        if config.value.replace and trainer.precision != "32-true" and "mixed" not in str(trainer.precision):
-            raise ValueError(f"precision: the teacher's blocks are float32 (replace), not {trainer.precision}")
-    if isinstance(trainer.strategy, Sharded):
-        _check_shards(config, str(trainer.precision))
+        if isinstance(trainer.strategy, Sharded) and str(trainer.precision) not in ("32-true", "bf16-mixed"):
+            raise ValueError(f"precision: with fsdp2 32-true or bf16-mixed, not {trainer.precision}")
+    judge(config, [*components(config.value), *trainer_components(trainer, config.value.task.batch_size)])
     return trainer
 
 
-def _check_shards(config: Config[Experiment], precision: str) -> None:
-    """Raises ConfigError at what has not been done with models in shards."""
-    experiment, instead = config.value, "the models of this run lie in shards (strategy: fsdp2); ddp can do it"
-    if experiment.replace:
-        raise config.error("replace", f"blocks of a teacher run alone, and {instead}")
-    if isinstance(experiment.teacher, MovingAverage | Peer):
-        raise config.error("teacher", f"this one changes with the student, and {instead}")
-    for name, pruner in experiment.pruners().items():
-        key = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"
-        if type(pruner) not in _IN_SHARDS:
-            raise config.error(key, f"kind: {type(pruner).__name__} wants whole weights, and {instead}")
-        if pruner.shape == "hidden":
-            raise config.error(key, f"shape: hidden dimensions lie across all blocks, and {instead}")
-    for key in ("allot", "gptq"):
-        if experiment.quantize and getattr(experiment.quantize, key):
-            raise config.error("quantize", f"{key}: wants whole weights, and {instead}")
-    if precision not in ("32-true", "bf16-mixed"):
-        raise config.error("trainer", f"precision: with fsdp2 32-true or bf16-mixed, not {precision}")
+@dataclass(frozen=True)
+class RowsOfProcesses:
+    """How a batch is shared out."""
+
+    rows: int
+    processes: int
+
+    @property
+    def shares_out_rows(self) -> bool:
+        """Whether a process has a single row of it."""
+        return self.processes > 1 and self.rows < self.least
+
+    @property
+    def least(self) -> int:
+        """The rows of which each process has two."""
+        return 2 * self.processes
+
+
+def trainer_components(trainer: Trainer, rows: int) -> list[Component]:
+    """Return what ``distill.compatibility`` has to know of a trainer, by which batches of so many rows are shared."""
+    precision = str(trainer.precision)
+    flags = flags_of(
+        is_sharded=isinstance(trainer.strategy, Sharded),
+        computes_in_half=precision != "32-true" and "mixed" not in precision,
+    )
+    return [
+        Component("trainer", name=precision, flags=flags),
+        Component("task", RowsOfProcesses(rows, trainer.world_size)),
+    ]
 
 
 def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
@@ -150,7 +156,7 @@ def make_callbacks(
     return [
         Curves(),
         *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
-        *([Prune(pruners, cuts(experiment, timeline, parts), experiment.seed)] if pruners else []),
+        *([Prune(pruners, cuts(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
@@ -160,13 +166,13 @@ def make_callbacks(
     ]
 
 
-def cuts(experiment: Experiment, timeline: Timeline, parts: Parts) -> dict[Shape, int]:
+def cuts(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
     """The steps before which units must not leave the student's tensors, by their shape: heads and layers while a loss
     looks at attention. Its moving average follows the student weight by weight, so beside it all stay.
     """
-    if isinstance(parts.companion, AveragedStudent):
+    if any(component.has("averages_weights") for component in components(experiment)):
         return {}
-    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.student_needs.attention]
+    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.looks_at_attention]
     unseen = max(looks, default=0)
     return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import check_factors
+from losses.loss import LossValues, check_factors
 from losses.outputs.logits import Softened
 
 
@@ -39,6 +40,8 @@ class DIST(Softened):
         gamma: weight of the correlation within a class.
     """
 
+    counts_all_classes: ClassVar[bool] = True
+
     beta: float = 1.0
     gamma: float = 1.0
 
@@ -46,5 +49,5 @@ class DIST(Softened):
         super().__post_init__()
         check_factors(beta=self.beta, gamma=self.gamma)
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        return dist(student, teacher, self.now["temperature"], self.beta, self.gamma)
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
+        return dist(student, teacher, values["temperature"], self.beta, self.gamma)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import check_factors
+from losses.loss import LossValues, check_factors
 from losses.outputs.divergences import kl
 from losses.outputs.logits import Softened
 
@@ -53,5 +53,5 @@ class DKD(Softened):
         super().__post_init__()
         check_factors(alpha=self.alpha, beta=self.beta)
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        return dkd(student, teacher, labels, self.now["temperature"], self.alpha, self.beta)
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
+        return dkd(student, teacher, labels, values["temperature"], self.alpha, self.beta)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import PerPrediction, known
+from losses.loss import LossValues, PerPrediction, known
+from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:
@@ -37,8 +38,13 @@ class Labels(PerPrediction):
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing: must lie in [0, 1), not {self.smoothing}")
 
+    @property
+    def counts_all_classes(self) -> bool:
+        """Whether part of the target is spread over all."""
+        return self.smoothing > 0
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the student's logits.
+        """Ask for the student's logits.
 
         Raises:
             ValueError: if there are no classes over which a target could be smoothed.
@@ -47,11 +53,11 @@ class Labels(PerPrediction):
             raise ValueError("smoothing: a single output has no classes to spread a target over")
         self.student_needs = Signals(logits=True)
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of predictions whose label is known."""
         return known(batch).sum()
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the predictions whose label is known, number of them."""
         chosen = known(batch)
         return label_loss(student.logits[chosen], batch["labels"][chosen], self.smoothing).sum(), chosen.sum()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from losses.loss import PerPrediction, known, of_numbers, predicted
+from losses.loss import LossValues, PerPrediction, known, of_numbers, predicted
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Schedule, Timeline
+from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ class OnLogits(PerPrediction):
     needs_labels: ClassVar[bool] = False
     """Whether it looks at the label too, so that rows without one do not count."""
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of predictions."""
         return self.compared(batch).sum()
 
-    def compared(self, batch: dict[str, Tensor]) -> Tensor:
+    def compared(self, batch: Batch) -> Tensor:
         """True where the two are compared, in the shape of the labels."""
         return known(batch) if self.needs_labels else predicted(batch)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks both models for their logits.
+        """Ask both models for their logits.
 
         Raises:
             ValueError: if there is no teacher, or it has another number of outputs.
@@ -51,14 +52,14 @@ class OnLogits(PerPrediction):
         self.student_needs = self.teacher_needs = Signals(logits=True)
 
     @abstractmethod
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """What each of N predictions adds to the loss, [N], of logits [N, C] and labels [N]."""
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
+        """Return what each of N predictions adds to the loss, [N], of logits [N, C] and labels [N]."""
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the predictions, number of predictions."""
         chosen, labels = self.compared(batch), batch.get("labels")
         labels = None if labels is None else labels[chosen]
-        return self.distance(student.logits[chosen], teacher.logits[chosen], labels).sum(), chosen.sum()
+        return self.distance(student.logits[chosen], teacher.logits[chosen], labels, values).sum(), chosen.sum()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,7 +84,12 @@ class LogitsMSE(OnLogits):
         if self.noise and not self.noisy:
             raise ValueError(f"noisy: at 0 the teacher is noisy for no prediction, and noise is {self.noise}")
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    @property
+    def counts_all_classes(self) -> bool:
+        """Whether the teacher is noisy, of all classes."""
+        return self.noise > 0
+
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
         if self.noise:
             chosen = torch.rand_like(teacher[..., :1]) < self.noisy
             teacher = teacher * (1 + self.noise * chosen * torch.randn_like(teacher))
@@ -101,12 +107,12 @@ class Softened(OnLogits):
 
     temperature: Schedule = Constant(1.0)
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of predictions; none where, of several tasks, it is a batch of numbers."""
         return super().count(batch) * (not of_numbers(batch))
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks both models for their logits.
+        """Ask both models for their logits.
 
         Raises:
             ValueError: if there is no teacher, or the outputs are not a distribution over the same classes.
@@ -115,21 +121,22 @@ class Softened(OnLogits):
         if student.num_labels == 1:
             raise ValueError("a single output has no distribution; use LogitsMSE for regression")
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the predictions, number of predictions; nothing of a batch of numbers."""
         if of_numbers(batch):  # of which a one-hot, or a correlation, is none or a constant
             return student.logits.float().sum() * 0.0, self.count(batch)
-        return super().forward(student, teacher, batch)
+        return super().forward(student, teacher, batch, values)
 
-    def at(self, step: int, timeline: Timeline) -> None:
-        """Sets ``now``.
+    def at(self, step: int, timeline: Timeline) -> LossValues:
+        """Return the values of a step.
 
         Raises:
             ValueError: if the temperature is not above 0, as where a ramp starts from the default of 0.
         """
-        super().at(step, timeline)
-        if self.now["temperature"] <= 0:
-            raise ValueError(f"temperature: must be above 0, and is {self.now['temperature']} at step {step}")
+        values = super().at(step, timeline)
+        if values["temperature"] <= 0:
+            raise ValueError(f"temperature: must be above 0, and is {values['temperature']} at step {step}")
+        return values
 
 
 @dataclass(kw_only=True, eq=False)
@@ -157,9 +164,9 @@ class Divergence(Softened):
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """How far the student's q is from the teacher's p, [N], of log-probabilities [N, C]."""
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        log_q, log_p = soften(student, teacher, self.now["temperature"], self.top_k, self.tail)
-        return self.now["temperature"] ** self.power * self.divergence(log_p, log_q)
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
+        log_q, log_p = soften(student, teacher, values["temperature"], self.top_k, self.tail)
+        return values["temperature"] ** self.power * self.divergence(log_p, log_q)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from losses.loss import LossValues
 from losses.pairing import Layers, OnLayers
+from students.recording.batch import Batch
 from students.recording.signals import Attention, Trace
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class OnAttention(OnLayers):
 
     signal = "attention"
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of queries that are not padding."""
         return self.valid(batch).sum()
 
@@ -50,10 +52,10 @@ class OnAttention(OnLayers):
     def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
         """What a pair of layers adds, a scalar: the sum over the queries that are tokens, ``valid`` [B, S]."""
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the queries and the layer pairs, number of queries."""
         valid, (mine, theirs) = self.valid(batch), self.stacks
-        return self.pairing.total(
+        return self.pairing.at(values.epoch).total(
             lambda s, t: self.distance(student.attention[mine, s], teacher.attention[theirs, t], valid)
         ), valid.sum()
 
@@ -61,7 +63,7 @@ class OnAttention(OnLayers):
 @dataclass(kw_only=True, eq=False)
 class _OnScores(OnAttention):
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the attention of the mapped blocks.
+        """Ask for the attention of the mapped blocks.
 
         Raises:
             ValueError: if the two models have different numbers of heads.

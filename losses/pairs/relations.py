@@ -50,7 +50,7 @@ class Relations(OnAttention):
             raise ValueError(f"heads: must be at least 1, not {self.heads}")
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the attention of the mapped blocks.
+        """Ask for the attention of the mapped blocks.
 
         Raises:
             ValueError: if the relation heads do not divide a model's width.

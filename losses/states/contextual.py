@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import product
+from losses.loss import LossValues, product
 from losses.pairing import Layers, OnLayers
 from losses.states.hidden import at_positions
+from students.recording.batch import Batch
 from students.recording.signals import Trace
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Contextual(OnLayers):
         return self.over == "examples"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if layers are to be related, and there are fewer than two, or they have no order.
@@ -93,14 +94,14 @@ class Contextual(OnLayers):
         if self.over == "layers" and not self.pairing.in_a_row:
             raise ValueError(f"layers: layers are related to one another, and {self.layers!r} gives no two in a row")
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
         valid = self.valid(batch)
         return valid.new_tensor(len(valid), dtype=torch.long) if self.over == "examples" else valid.sum()
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the tokens or examples, and over the layer pairs but where layers are related; their number."""
-        valid, (mine, theirs) = self.valid(batch), self.stacks
+        valid, (mine, theirs), pairing = self.valid(batch), self.stacks, self.pairing.at(values.epoch)
 
         def seen(layer: int) -> Tensor:
             return student.hidden[mine, layer].float()
@@ -116,7 +117,7 @@ class Contextual(OnLayers):
             return contextual(*states, valid).sum()
 
         if self.over != "layers":
-            return self.pairing.total(cost), self.count(batch)
-        ours = torch.stack([seen(s)[valid] for s, _ in self.pairing.pairs], 1)
-        other = torch.stack([taught(t)[valid] for _, t in self.pairing.pairs], 1)
+            return pairing.total(cost), self.count(batch)
+        ours = torch.stack([seen(s)[valid] for s, _ in pairing.pairs], 1)
+        other = torch.stack([taught(t)[valid] for _, t in pairing.pairs], 1)
         return contextual(ours, other, ours.new_ones(ours.shape[:2]).bool()).mean(1).sum(), self.count(batch)

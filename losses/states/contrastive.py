@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import PerExample, product
+from losses.loss import LossValues, PerExample, product
 from losses.pairing import Layers
 from losses.states.hidden import Projected, at_positions, check_first
+from students.recording.batch import Batch
 from students.recording.signals import Trace
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Contrastive(PerExample, Projected):
         positions: ``first`` token, or ``mean`` of the tokens.
     """
 
+    among_examples: ClassVar[bool] = True
+
     layers: Layers = "top"
     temperature: float = 0.1
     positions: Literal["first", "mean"] = "mean"
@@ -45,12 +48,8 @@ class Contrastive(PerExample, Projected):
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: must be a number above 0, not {self.temperature}")
 
-    @property
-    def among_examples(self) -> bool:
-        return True
-
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if the state that stands for a text has seen nothing of it.
@@ -58,7 +57,7 @@ class Contrastive(PerExample, Projected):
         super().setup(student, teacher)
         check_first(self.positions, self.stack, student, teacher)
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
         valid, (mine, theirs) = self.valid(batch), self.stacks
 
@@ -67,4 +66,4 @@ class Contrastive(PerExample, Projected):
             target = at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
             return info_nce(state, target, self.temperature).sum()
 
-        return self.pairing.total(cost), self.count(batch)
+        return self.pairing.at(values.epoch).total(cost), self.count(batch)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from losses.loss import PerExample, product
+from losses.loss import LossValues, PerExample, product
 from losses.states.hidden import Projected
+from students.recording.batch import Batch
 from students.recording.signals import Trace
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Flow(PerExample, Projected):
     """
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if there are fewer than two, or they have no order.
@@ -39,10 +40,10 @@ class Flow(PerExample, Projected):
         if not self.pairing.in_a_row:
             raise ValueError(f"layers: a flow runs from layer to layer, and {self.layers!r} gives no two in a row")
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the pairs of neighbouring layers, number of examples."""
         valid, (mine, theirs), flows = self.valid(batch), self.stacks, []
-        for s, t in self.pairing.pairs:
+        for s, t in self.pairing.at(values.epoch).pairs:
             # masked before the projection too: 0 times what an overflow left at padding would be NaN
             state = torch.where(valid[..., None], student.hidden[mine, s].float(), 0.0)
             flows.append((self.projections[str(s)](state), teacher.hidden[theirs, t]))

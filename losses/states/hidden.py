@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from losses.loss import LossValues
 from losses.pairing import OnLayers, StateLayers
 from students.families.families import find_stack, is_causal, width
+from students.recording.batch import Batch
 from students.recording.signals import Trace
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Projected(OnLayers):
     project: bool = False
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared, and makes a projection for each of the student's if one is needed.
+        """Ask for the layers that are compared, and makes a projection for each of the student's if one is needed.
 
         Raises:
             ValueError: if there is no teacher, or a layer lies outside its model.
@@ -89,7 +91,7 @@ class OnHidden(Projected):
     positions: Positions = "tokens"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Asks for the layers that are compared.
+        """Ask for the layers that are compared.
 
         Raises:
             ValueError: if the state that stands for a text has seen nothing of it.
@@ -97,7 +99,7 @@ class OnHidden(Projected):
         super().setup(student, teacher)
         check_first(self.positions, self.stack, student, teacher)
 
-    def count(self, batch: dict[str, Tensor]) -> Tensor:
+    def count(self, batch: Batch) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
         valid = self.valid(batch)
         return valid.sum() if self.positions == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
@@ -107,22 +109,21 @@ class OnHidden(Projected):
     def distance(student: Tensor, teacher: Tensor) -> Tensor:
         """How far apart two states are, [...] of [..., H]."""
 
-    def forward(self, student: Trace, teacher: Trace | None, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the positions and the layer pairs, number of positions."""
-        valid, (mine, theirs) = self.valid(batch), self.stacks
+        valid, (mine, theirs), pairing = self.valid(batch), self.stacks, self.pairing.at(values.epoch)
         states = {
             s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
-            for s in self.pairing.student_layers
+            for s in pairing.student_layers
         }
         targets = {
-            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
-            for t in self.pairing.teacher_layers
+            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions) for t in pairing.teacher_layers
         }
         if self.layers == "mixture":
             all_targets = torch.stack(list(targets.values()))
             total = sum(self.distance(state, mixed(state, all_targets)).sum() for state in states.values())
         else:
-            total = self.pairing.total(lambda s, t: self.distance(states[s], targets[t]).sum())
+            total = pairing.total(lambda s, t: self.distance(states[s], targets[t]).sum())
         return total, self.count(batch)
 
 

@@ -43,10 +43,10 @@ class Gated(Scored):
     """
 
     @abstractmethod
-    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+    def update_scores(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Take up the gradients of the gates at one step, a tensor for each of ``parts``."""
 
-    def begin(self, timeline: Timeline) -> int:
+    def first_step(self, timeline: Timeline) -> int:
         """The first step that is looked at: as long before the first masks as there lies between two of them."""
         start, _, period = self._window(timeline)
         return max(0, start - period)
@@ -59,27 +59,27 @@ class Gated(Scored):
                 f"sparsity: is {self.sparsity.value(0, timeline)} at once, before there are gradients to go by"
             )
 
-    def looks(self, step: int, timeline: Timeline) -> bool:
+    def accumulates_gradients(self, step: int, timeline: Timeline) -> bool:
         """Whether the gradients of a step are looked at."""
-        return self.begin(timeline) <= step < self._window(timeline)[1]
+        return self.first_step(timeline) <= step < self._window(timeline)[1]
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Let gradients of what is masked through while they are looked at."""
         super().before_forward(step, timeline, batch)
-        for part in self.parts if self.looks(step, timeline) else []:
-            part.look(True)
+        for part in self.parts if self.accumulates_gradients(step, timeline) else []:
+            part.accumulate_gradients(True)
 
     @torch.no_grad()
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Look at the gradients, then take those of what is masked away."""
-        if self.looks(step, timeline):
+        if self.accumulates_gradients(step, timeline):
             gates = [gate for part in self.parts for gate in part.gates.items()]
             stood = [mask.applied() for _, mask in gates]
             for part in self.parts:
-                part.look(False)
+                part.accumulate_gradients(False)
             found = [gate_gradient(part.sent(values), part.sent(_gradient)) for part in self.parts]
             if torch.stack([gradient.isfinite().all() for gradient in found]).all():
-                self.heed(found, step, timeline)
+                self.update_scores(found, step, timeline)
             for ((module, name), _), factor in zip(gates, stood, strict=True):
                 gradient = latent(module, name).grad
                 if factor is not None and gradient is not None:
@@ -99,7 +99,7 @@ class _Summed(Gated):
         super().attach(model, seed)
         self.seen: list[Tensor] | None = None
 
-    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+    def update_scores(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Add to the sums."""
         self.seen = _onto(self.seen, [self.added(gradient) for gradient in gradients])
 
@@ -137,19 +137,21 @@ class Movement(_Summed):
         super().attach(model, seed)
         self.squares: list[Tensor] | None = None
 
-    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+    def update_scores(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Take a step of Adam."""
         self.squares = _onto(self.squares, [gradient.square() for gradient in gradients], _FADE)
         weight = (1 - _FADE ** (step + 1)) / (1 - _FADE)
         # A gradient whose square is no number any more moves nothing: its root must not be smaller than it is.
         roots = [(square / weight).clamp(min=torch.finfo(square.dtype).tiny).sqrt() for square in self.squares]
-        super().heed([gradient / root for gradient, root in zip(gradients, roots, strict=True)], step, timeline)
+        super().update_scores(
+            [gradient / root for gradient, root in zip(gradients, roots, strict=True)], step, timeline
+        )
 
     def added(self, gradient: Tensor) -> Tensor:
         """Against the gradient."""
         return -gradient
 
-    def begin(self, timeline: Timeline) -> int:
+    def first_step(self, timeline: Timeline) -> int:
         """The first step of the run."""
         return 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Reading(Pruner):
+class ActivationScored(Pruner):
+    """Ranks by what layers read."""
+
+    reads_inputs: ClassVar[bool] = True
+
     batches: int = 16
     """The optimizer steps before new masks in which inputs are gathered."""
 
@@ -41,7 +45,7 @@ class Reading(Pruner):
             raise ValueError("where: what is read is known of attention and ffn only")
 
     @abstractmethod
-    def gathered(self, inputs: Tensor) -> Tensor:
+    def collect(self, inputs: Tensor) -> Tensor:
         """What one batch adds, of the inputs [positions, in] of a layer."""
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
@@ -69,34 +73,35 @@ class Reading(Pruner):
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
 
-    def listens(self, step: int, timeline: Timeline) -> bool:
+    def active_at(self, step: int, timeline: Timeline) -> bool:
         """Whether inputs are gathered at a step: all layers must run in it."""
-        return self.listens_next(step, timeline) == step
-
-    def listens_next(self, step: int, timeline: Timeline) -> int | None:
-        """Return the first step from this one on at which inputs are gathered; None if there is no other."""
         start, stop, period = self._window(timeline)
         coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
-        return max(step, coming - self.batches) if step < coming else None
+        return 0 < coming - step <= self.batches
+
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps of ``active_at``: those before each time at which masks are renewed."""
+        start, stop, period = self._window(timeline)
+        return [range(max(0, step - self.batches), step) for step in (*range(start, stop, period), stop) if step > 0]
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""
         super().before_forward(step, timeline, batch)
-        self._stop_listening()
-        if not self.listens(step, timeline):
+        self._remove_hooks()
+        if not self.active_at(step, timeline):
             return
         mask = batch["attention_mask"].bool() & ("idle" not in batch)
         # A decoder reads the same text, unless it has one of its own.
         valid = {"encoder": mask, "decoder": batch.get("decoder_attention_mask", mask).bool() & ("idle" not in batch)}
         for reader, stack in zip(self._readers, self._positions, strict=True):
-            self._hooks.append(reader.register_forward_pre_hook(self._listen(valid[stack])))
+            self._hooks.append(reader.register_forward_pre_hook(self._collector(valid[stack])))
 
-    def _listen(self, valid: Tensor):
+    def _collector(self, valid: Tensor):
         def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
             if not reader.training:  # a validation between two batches of one step
                 return
             rows = inputs[0].detach()[valid]
-            fresh = self.gathered(rows.to(torch.promote_types(rows.dtype, torch.float32)))
+            fresh = self.collect(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             self._fresh[reader] = self._fresh.get(reader, 0.0) + fresh
 
         return hook
@@ -104,13 +109,13 @@ class Reading(Pruner):
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Add what was gathered on all ranks, and stop listening."""
         super().before_step(step, timeline)
-        self._stop_listening()
+        self._remove_hooks()
         for reader, fresh in self._fresh.items():
             fresh = added(fresh)
             self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
         self._fresh = {}
 
-    def _stop_listening(self) -> None:
+    def _remove_hooks(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []

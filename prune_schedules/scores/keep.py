@@ -96,7 +96,7 @@ class Keep(Pruner):
         for part in self.parts:
             part.keep((~self.zero.pop(part.module)).movedim(out_axis(part.module), 0))
 
-    def stands(self, timeline: Timeline) -> int:
+    def final_mask_step(self, timeline: Timeline) -> int:
         """From the first step on."""
         return 0
 

@@ -78,7 +78,7 @@ class L0(Gated):
         if self.lr <= 0:
             raise ValueError(f"lr: must be above 0, not {self.lr}")
 
-    def begin(self, timeline: Timeline) -> int:
+    def first_step(self, timeline: Timeline) -> int:
         """The first step of the schedule's window."""
         return self._window(timeline)[0]
 
@@ -91,22 +91,22 @@ class L0(Gated):
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Put the gates of the step in the place of the masks."""
         super().before_forward(step, timeline, batch)
-        if not self.looks(step, timeline):
+        if not self.accumulates_gradients(step, timeline):
             return
         with torch.enable_grad():
             closed = self.closed(self.sparsity.value(step, timeline))
             self._drawn = [hard_concrete(*each) for each in zip(closed, self.draw(step), strict=True)]
         for part, gates in zip(self.parts, self._drawn, strict=True):
-            part.multiply(gates.detach().to(latent(part.reader).device))
-            part.lift()
+            part.set_gates(gates.detach().to(latent(part.reader).device))
+            part.suspend_mask()
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Look at the gradients; the gates have been used."""
         super().before_step(step, timeline)
         for part in self.parts:
-            part.multiply(None)
+            part.set_gates(None)
 
-    def heed(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
+    def update_scores(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
         """Move the gates."""
         self.optimizer.zero_grad()
         torch.autograd.backward(self._drawn, [gradient.cpu() for gradient in gradients])

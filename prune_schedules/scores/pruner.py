@@ -6,7 +6,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from prune_schedules.ranking import Scope, lowest
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores.penalty import group_lasso
-from prune_schedules.targets.prunable import Entries, Whole
+from prune_schedules.targets.elements import ElementTarget
+from prune_schedules.targets.hidden import HiddenTarget
 from prune_schedules.targets.shapes import Shape, choose, find, tile
-from prune_schedules.targets.stream import Stream
+from prune_schedules.targets.target import PruneTarget
+from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
 from students.weights import Where, latent, like, stepped, values
 
@@ -31,6 +33,12 @@ class Pruner(ABC):
     Masks are functions of the weights, of what was seen and of the step. What is seen is the same on all ranks of
     a DDP run, and so are the masks; all of it is saved, so a resumed run goes on exactly.
     """
+
+    prunes: ClassVar[bool] = True
+    needs_whole_weights: ClassVar[bool] = False
+    """Whether it does not look at weights by ``students.weights.values``, so that they must not be sharded."""
+    reads_inputs: ClassVar[bool] = False
+    """Whether it looks at what layers read, at its ``active_steps``."""
 
     sparsity: Schedule
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
@@ -57,6 +65,25 @@ class Pruner(ABC):
         self.scope, self.where = choose(self.shape, self.scope, self.where)
         if self.every.amount == 0:
             raise ValueError(f"every: {self.every} is no time; masks are renewed at each step with '1 steps'")
+
+    @property
+    def prunes_hidden(self) -> bool:
+        """Whether hidden dimensions are removed."""
+        return self.shape == "hidden"
+
+    @property
+    def prunes_tables(self) -> bool:
+        """Whether numbers of embeddings are removed."""
+        return self.prunes_hidden or "embeddings" in self.where
+
+    @property
+    def cuts_units(self) -> bool:
+        """Whether rows and columns of weights can be cut out afterwards, but for whole layers."""
+        return self.shape in ("neurons", "heads", "hidden", "ranks")
+
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps in which it looks at what happens, in stretches."""
+        return [range(timeline.total_steps)]
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -108,15 +135,17 @@ class Pruner(ABC):
             ValueError: as ``find``.
         """
         self.seed = seed
-        least, found = 0 if self.shape == "layers" else 1, self.find(model)
-        self.parts: list[Entries | Whole | Stream] = (
-            [Stream(*found)]
-            if self.shape == "hidden"
-            else [Whole(each, least) if isinstance(each, Units) else Entries(each, tile(self.shape)) for each in found]
-        )
+        at_least, found = 0 if self.shape == "layers" else 1, self.find(model)
+        self.parts: list[PruneTarget]
+        if self.shape == "hidden":
+            self.parts = [HiddenTarget(*found)]
+        elif isinstance(found[0], Units):
+            self.parts = [UnitTarget(units, at_least) for units in found]
+        else:
+            self.parts = [ElementTarget(module, tile(self.shape)) for module in found]
         self.sizes = {module: latent(module).numel() for module in self.weights.values()}
 
-    def stands(self, timeline: Timeline) -> int:
+    def final_mask_step(self, timeline: Timeline) -> int:
         """The step from which the masks move no more: none of the run where something is left out of single steps."""
         return self._window(timeline)[1] if self.drop == Constant(0.0) else timeline.total_steps + 1
 
@@ -147,24 +176,20 @@ class Pruner(ABC):
         probability = self.drop.value(step, timeline)
         if probability > 0:
             for part, draw in zip(self.parts, self.draw(step), strict=True):
-                part.multiply((draw >= probability).to(latent(part.reader).device, torch.float32))
+                part.set_gates((draw >= probability).to(latent(part.reader).device, torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
         if self.drop != Constant(0.0):
             for part in self.parts:
-                part.multiply(None)
+                part.set_gates(None)
 
     def draw(self, step: int) -> list[Tensor]:
         """A number in [0, 1) for each entry, tile or unit, on the CPU: a function of the seed, the step and what is
         pruned."""
         name = f"{type(self).__name__} {self.shape} {self.where} {self.seed} {step}"
-        draw = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
-
-        def empty(module: nn.Module, key: str) -> Tensor:
-            return torch.empty(latent(module, key).shape, device="meta")
-
-        return [torch.rand(part.numbers(empty)[0].shape[:-1], generator=draw, device="cpu") for part in self.parts]
+        generator = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
+        return [torch.rand(part.shape, generator=generator, device="cpu") for part in self.parts]
 
     def penalize(self, step: int, timeline: Timeline) -> float:
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from prune_schedules.ranking import lowest
-from prune_schedules.scores.inputs import Reading
+from prune_schedules.scores.inputs import ActivationScored
 from students.recording.reading import inverse_factor
 from students.weights import latent, like, out_axis, values
 
@@ -40,7 +40,7 @@ def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: 
     return (weight * kept).to(dtype), kept
 
 
-class SparseGPT(Reading):
+class SparseGPT(ActivationScored):
     """Removes weights and changes the others so that the outputs change least (Frantar, Alistarh 2023, 2301.00774).
 
     For one moment of the run, as in ``{kind: Steps, at: {10%: 0.5}}``; training goes on from the changed weights.
@@ -53,7 +53,7 @@ class SparseGPT(Reading):
         if self.scope in ("global", "distribution"):
             raise ValueError(f"scope: SparseGPT solves one layer at a time, which {self.scope} is not")
 
-    def gathered(self, inputs: Tensor) -> Tensor:
+    def collect(self, inputs: Tensor) -> Tensor:
         """``X'X``, [in, in]."""
         return inputs.T @ inputs
 

@@ -3,19 +3,19 @@
 from torch import Tensor, nn
 
 from prune_schedules.ranking import magnitude
-from prune_schedules.scores.inputs import Reading
+from prune_schedules.scores.inputs import ActivationScored
 from prune_schedules.scores.pruner import Scored
 from students.weights import out_axis, values
 
 
-class Wanda(Reading, Scored):
+class Wanda(ActivationScored, Scored):
     """Removes what adds least to its output: ``|w| norm(x)`` (Sun et al. 2023, arXiv 2306.11695).
 
     ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons, heads and layers the root
     mean square over the weights by which they are sent on. A bias, multiplied with nothing, has no part in it.
     """
 
-    def gathered(self, inputs: Tensor) -> Tensor:
+    def collect(self, inputs: Tensor) -> Tensor:
         """``sum x_j^2``, [in]."""
         return inputs.square().sum(dim=0)
 

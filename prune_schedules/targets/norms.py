@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Kept(nn.Module):
+class MaskedNorm(nn.Module):
     """The dimensions that a norm, whose child this is, counts: ``mask`` (bool [hidden]), a buffer and thus saved.
 
     The masks on the norm's weight say so too, and have the word where there are any: they may be lifted, or something
@@ -47,27 +47,27 @@ class Kept(nn.Module):
         return torch.stack(standing).all(dim=0) if standing else None
 
 
-def listen(norm: nn.Module) -> Kept:
+def attach(norm: nn.Module) -> MaskedNorm:
     """Let a norm, a ``LayerNorm`` or one of root mean squares, count what its child ``kept`` says from now on."""
     if not hasattr(norm, "kept"):
-        norm.kept = Kept(norm)
+        norm.kept = MaskedNorm(norm)
     return norm.kept
 
 
 def kept(model: PreTrainedModel) -> Tensor | None:
     """The hidden dimensions that the norms count (bool [hidden]), if any norm has been told."""
-    return next((module.mask for module in model.modules() if isinstance(module, Kept)), None)
+    return next((module.mask for module in model.modules() if isinstance(module, MaskedNorm)), None)
 
 
 def release(model: PreTrainedModel) -> None:
     """Make all norms plain again."""
-    for norm in [module for module in model.modules() if isinstance(getattr(module, "kept", None), Kept)]:
+    for norm in [module for module in model.modules() if isinstance(getattr(module, "kept", None), MaskedNorm)]:
         for handle in norm.kept.handles:
             handle.remove()
         del norm.kept
 
 
-def _switch(counted: Kept, missing: object) -> None:
+def _switch(counted: MaskedNorm, missing: object) -> None:
     counted.enabled = not bool(counted.mask.all())
 
 

@@ -27,12 +27,19 @@ class Grid(ABC):
     neighbouring inputs."""
     whole: ClassVar[bool] = True
     """Whether 0 is always among the values, so that what is pruned stays so."""
+    codes_pieces: ClassVar[bool] = False
+    """Whether several numbers have one code."""
     learn: ClassVar[bool] = False
     """Whether the fit is learned, from where the weight is when training on the grid begins."""
 
     def __post_init__(self):
         if isinstance(self.per, int) and self.per < 2:
             raise ValueError(f"per: must be row, tensor or a number above 1, not {self.per}")
+
+    @property
+    def groups_inputs(self) -> bool:
+        """Whether neighbouring inputs share a fit, which stay together then."""
+        return isinstance(self.per, int)
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ class Product(Codebook):
     A code stands for a whole piece: 8 bits for 4 numbers are 2 bits for each. Zeros are kept where whole pieces are,
     as in the row of a padding token.
     """
+
+    codes_pieces: ClassVar[bool] = True
+    groups_inputs: ClassVar[bool] = False
 
     bits: int = 8
     """Of the code of a piece."""

@@ -31,13 +31,13 @@ def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
     return found
 
 
-def grams(
+def collect_input_grams(
     model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
 ) -> dict[nn.Module, Tensor]:
     """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
     and all processes; the model runs in evaluation, and is left in the mode in which it was.
     """
-    found = _heard(model, modules, batches, lambda batch: model(**inputs(model, batch)))
+    found = _collect_grams(model, modules, batches, lambda batch: model(**inputs(model, batch)))
     return {module: added(gram) for module, gram in found.items()}
 
 
@@ -51,13 +51,13 @@ def grams_before_training(
 
     recorder, stack = Recorder(model), list(family(model.config).stacks)[-1]
     end = Signals(hidden=frozenset({(stack, depth(model.config, stack))}))
-    found = _heard(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
+    found = _collect_grams(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
     recorder.close()
     return found
 
 
 @torch.no_grad()
-def _heard(
+def _collect_grams(
     model: PreTrainedModel,
     modules: list[nn.Module],
     batches: Iterable[dict[str, Tensor]],
@@ -65,11 +65,11 @@ def _heard(
 ) -> dict[nn.Module, Tensor]:
     stacks, found, mode, valid = positions(model), {}, model.training, {}
 
-    def hear(module: nn.Module, args: tuple[Tensor]) -> None:
+    def add_gram(module: nn.Module, args: tuple[Tensor]) -> None:
         rows = args[0][valid[stacks[module]]].float()
         found[module] = found.get(module, 0.0) + rows.T @ rows
 
-    hooks = [module.register_forward_pre_hook(hear) for module in modules if module in stacks]
+    hooks = [module.register_forward_pre_hook(add_gram) for module in modules if module in stacks]
     model.eval()
     for batch in batches:
         batch = {name: value.to(model.device) for name, value in batch.items()}

@@ -91,7 +91,7 @@ def test_batches_are_the_same_after_a_stop():
         order = LengthGrouped([33] * 6, 2)
         order.set_epoch(2)
         data = Augmented(Dataset.from_list([ROW] * 6), [step.apply for step in ready(Masking(share=0.3))], order)
-        loader = Loader(data, order, lambda group: {"rows": group}, 1, lambda batch: torch.zeros(1))
+        loader = Loader(data, order, lambda group: {"rows": group, "counts": torch.zeros(1)}, 1)
         loader.load_state_dict({"position": position})
         return [batch["rows"] for batch in loader]
 

@@ -19,7 +19,7 @@ from prune_schedules.schedule import Moment, Steps, Timeline
 from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
-from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, collate, rows
+from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, counted, rows
 from tests.distill.worlds import three_classes
 from tests.families import tiny
 
@@ -82,7 +82,7 @@ def fit(module: Distillation, folder, *callbacks: lightning.Callback) -> Past:
         accumulate_grad_batches=2,
         default_root_dir=folder,
     )
-    trainer.fit(module, Loader(rows(), LengthGrouped(LENGTHS, 2), collate, 2, module.count))
+    trainer.fit(module, Loader(rows(), LengthGrouped(LENGTHS, 2), counted(module), 2))
     return past
 
 

@@ -98,19 +98,12 @@ def test_a_batch_holds_rows_of_like_length():
 
 
 def collate(rows: list[int]) -> dict[str, torch.Tensor]:
-    return {"rows": torch.tensor(rows)}
+    """Counts of a batch: its rows, and the sum of them."""
+    return {"rows": torch.tensor(rows), "counts": torch.tensor([len(rows), sum(rows)])}
 
 
 def loader(window: int = 1, rows: int = 103, size: int = 8, **options) -> Loader:
-    """Counts of a batch: its rows, and the sum of them."""
-    batches = LengthGrouped(LENGTHS[:rows], size, **options)
-    return Loader(
-        list(range(rows)),
-        batches,
-        collate,
-        window,
-        lambda batch: torch.tensor([len(batch["rows"]), batch["rows"].sum()]),
-    )
+    return Loader(list(range(rows)), LengthGrouped(LENGTHS[:rows], size, **options), collate, window)
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 20])

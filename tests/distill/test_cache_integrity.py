@@ -193,7 +193,7 @@ LIMITED = """
 import resource, sys
 from distill.cli import main
 
-run = sys.modules["distill.runner"]
+run = sys.modules["distill.training.prepare.prepare"]
 real = run.check_outputs
 
 def check_outputs(*given):

@@ -85,7 +85,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run_and_it_goes_on(capsys, tiny
     assert (tiny_run.parent / "runs" / "tiny" / "report.json").exists()
 
 
-@pytest.mark.parametrize("late", ["deploy", "publish"])
+@pytest.mark.parametrize("late", ["export", "write_report"])
 def test_what_is_written_after_training_does_not_fit(capsys, tiny_run, few_bytes, monkeypatch, late) -> None:
     module = import_module("distill.runner")
     real = getattr(module, late)

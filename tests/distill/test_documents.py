@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from distill.data import prepare
 from distill.data.batches import Collate
-from distill.evaluation.measure import judged, torch_predict
+from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks import CausalLM, MaskedLM
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
@@ -145,7 +145,7 @@ def test_perplexity_is_that_of_documents_by_hand(begins, tmp_path, length, docum
     model = LlamaForCausalLM(config)
     collate = Collate(begins)
     batches = [collate([rows[j] for j in range(i, min(i + 4, len(rows)))]) for i in range(0, len(rows), 4)]
-    found = judged(task, torch_predict(model), batches).metrics["perplexity"]
+    found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     size = {None: 12, "row": 1, "page": 3}[document]
     texts = ["\n".join(row["text"] for row in table[i : i + size]) for i in range(0, 12, size)]
     documents = [[BEGIN, *plain(begins, text), END] for text in texts]
@@ -160,7 +160,7 @@ def test_the_shared_model_is_judged_without_beginnings_in_mid_document(tmp_path)
     rows = prepare(task, tokenizer)["validation"].remove_columns("length")
     model, collate = AutoModelForCausalLM.from_pretrained(STORIES), Collate(tokenizer)
     batches = [collate([rows[j] for j in range(i, min(i + 32, len(rows)))]) for i in range(0, len(rows), 32)]
-    found = judged(task, torch_predict(model), batches).metrics["perplexity"]
+    found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     text = "\n".join(row["text"] for row in task.validation)
     document = [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():

@@ -5,8 +5,9 @@ import torch
 from datasets import Dataset
 
 from distill.evaluation.deployed import Deployed, Export
-from distill.evaluation.evaluate import deployable, details, latency_rows
-from distill.evaluation.measure import Judged, Measured
+from distill.evaluation.evaluate import deployable, latency_rows
+from distill.evaluation.measure import EvalResult, Measured
+from distill.reporting.details import details
 from distill.reporting.report_warnings import other_logits
 from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
@@ -14,8 +15,8 @@ from distill.tasks.classes import Classes
 STUDENT = Deployed(None, None, None, parity={}, layers=[], notes=[], precision="float32")
 
 
-def said(predictions: list[int], certainty: list[float]) -> Judged:
-    return Judged({}, torch.tensor(predictions), torch.tensor(certainty))
+def said(predictions: list[int], certainty: list[float]) -> EvalResult:
+    return EvalResult({}, torch.tensor(predictions), torch.tensor(certainty))
 
 
 def test_rows_on_which_two_models_differ_come_first():

@@ -20,7 +20,7 @@ from transformers import (
 
 from distill.config.nodes import ConfigError
 from distill.data.batches import Collate
-from distill.evaluation.measure import judged, torch_predict
+from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.runs import read
 from distill.tasks import Task
 from distill.training.prepare.plan import Plan, plan
@@ -104,7 +104,9 @@ def accuracies(made: Plan, task: Task) -> dict[str, float]:
     rows = parts.rows["validation"].remove_columns(["length", "row"])
     batches = list(DataLoader(rows, 8, collate_fn=Collate(parts.tokenizer)))
     models = {name: teacher.model for name, teacher in parts.teachers.items()} | {"student": parts.student}
-    return {name: judged(task, torch_predict(model), batches).metrics["accuracy"] for name, model in models.items()}
+    return {
+        name: evaluate_model(task, torch_predict(model), batches).metrics["accuracy"] for name, model in models.items()
+    }
 
 
 LEARNT = 0.9

@@ -8,7 +8,7 @@ import pytest
 
 from distill.config.loader import Config, ConfigError, load, to_yaml
 from distill.experiment.experiment import Experiment
-from distill.training.prepare.run_folder import claim
+from distill.training.prepare.run_folder import prepare_run_dir
 
 TEXT = """
 task: {name: classification, data: data.csv, text: text, label: label, max_length: 32, batch_size: 8}
@@ -35,7 +35,7 @@ def begun(config: Config[Experiment], folder: Path, old: str, new: str) -> None:
     file = folder / "config.yaml"
     assert file.read_text().count(old) == 1
     file.write_text(file.read_text().replace(old, new))
-    claim(config, folder, resume=True)
+    prepare_run_dir(config, folder, resume=True)
 
 
 def test_a_key_that_came_with_a_later_version_has_its_default(config: Config[Experiment], tmp_path: Path) -> None:

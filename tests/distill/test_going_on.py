@@ -194,7 +194,7 @@ class TestBest:
         improves = iter([True, True])
         monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.save", lambda *given: None)
         # the package's own name for the module is the function
-        monkeypatch.setattr(sys.modules["distill.runner"], "deploy", lambda *given: 1 / 0)
+        monkeypatch.setattr(sys.modules["distill.runner"], "export", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tiny_run, resume=True, **WATCHED)
         assert torch.load(path, weights_only=True)["global_step"] == 12

@@ -17,13 +17,13 @@ LAYERS = {"kind": "Magnitude", "shape": "layers", "sparsity": {"kind": "Cubic", 
 
 def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
     module = sys.modules["distill.runner"]  # the package's own name for it is the function
-    deployed, real = [], module.deploy
+    deployed, real = [], module.export
 
-    def deploy(*given):
+    def export(*given):
         deployed.append(real(*given))
         return deployed[0]
 
-    monkeypatch.setattr(module, "deploy", deploy)
+    monkeypatch.setattr(module, "export", export)
     run(tiny_run, **{"prune": {"layers": LAYERS}, "trainer.max_epochs": 1, "losses.relations": None})
     folder = tiny_run.parent / "runs" / "tiny"
     student = AutoModelForSequenceClassification.from_pretrained(folder / "student")

@@ -16,7 +16,7 @@ from distill.cli import main
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
 from distill.run_dir.lock import NAME, Locked, lock, owner
-from distill.training.prepare.run_folder import Start, claim, entered
+from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
 
 
 def holder(folder: Path) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def test_a_run_that_is_going_on_is_neither_begun_nor_resumed(
 def test_one_that_comes_while_another_is_planned_is_told_before_it_writes(tiny_run: Path) -> None:
     config = load(tiny_run, Experiment)
     folder = tiny_run.parent / "runs" / "tiny"
-    start = claim(config, folder, resume=False)
+    start = prepare_run_dir(config, folder, resume=False)
     assert start == Start()
     with entered(config, folder, start):
         with pytest.raises(ConfigError, match="is going on"), entered(config, folder, start):

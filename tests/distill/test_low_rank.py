@@ -10,7 +10,7 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.experiment.runs import read
 from distill.training.prepare import assemble
-from distill.training.prepare.documents import rehearse
+from distill.training.prepare.documents import dry_run
 from quant_aware.export.packed import load
 from students.structure.factored import rank_of, ranks
 from tests.distill.runs import interrupted, resumes_bit_for_bit, weights
@@ -77,7 +77,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(assemble, "first_batches", counted)
     given = {"student": {"kind": "LowRank", "batches": 3}, "prune": None, "quantize": None}
-    rehearse(read(tiny_run, given))
+    dry_run(read(tiny_run, given))
     assert seen == []
     for stop, resume in ((1, False), (2, True)):
         interrupted(monkeypatch, stop, tiny_run, resume=resume, **given)

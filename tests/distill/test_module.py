@@ -1,6 +1,7 @@
 """The loop itself: modes, who is trained, and losses normalised once over the window."""
 
 import itertools
+from collections.abc import Callable
 
 import lightning
 import pytest
@@ -14,7 +15,9 @@ from distill.training.callbacks.curves import Curves
 from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
+from losses.loss import count_all
 from prune_schedules.schedule import Linear, Moment, Timeline
+from students.recording.batch import Batch
 from tests.distill.worlds import three_classes
 from tests.families import tiny
 
@@ -37,6 +40,16 @@ def collate(found: list[dict]) -> dict[str, torch.Tensor]:
         "attention_mask": pad([torch.ones_like(x) for x in ids], batch_first=True),
         "labels": torch.stack([row["labels"] for row in found]),
     }
+
+
+def counted(built: Distillation) -> Callable[[list[dict]], Batch]:
+    """The collator of a module's losses."""
+
+    def collate_and_count(found: list[dict]) -> Batch:
+        batch = collate(found)
+        return batch | {"counts": count_all(built.losses.values(), batch)}
+
+    return collate_and_count
 
 
 def module(**losses) -> Distillation:
@@ -64,7 +77,7 @@ class Watch(lightning.Callback):
 
 def fit(built: Distillation, size: int, window: int, folder, epochs: int = 1) -> Watch:
     watch = Watch()
-    loader = Loader(rows(), LengthGrouped(LENGTHS, size), collate, window, built.count)
+    loader = Loader(rows(), LengthGrouped(LENGTHS, size), counted(built), window)
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -116,11 +129,12 @@ class TestWindow:
         loss = 0.0
         for name, weight in (("logits", 0.5), ("hidden", 1.0)):
             term = other.losses[name]
-            term.at(0, other.timeline)
+            values = term.at(0, other.timeline)
             total, count = term(
                 other.recorder.trace(batch, Signals(logits=True) | term.student_needs),
                 other.teacher.trace(batch, term.teacher_needs),
                 batch,
+                values,
             )
             loss = loss + weight * total / count
         loss.backward()

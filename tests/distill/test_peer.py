@@ -47,11 +47,11 @@ def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict)
     one, fixed = (Recorder(still(model).train()) for model in (learner, other))
     for loss in losses.values():
         loss.setup(learner.config, other.config)
-        loss.at(0, Timeline(2, 1))
+        values = loss.at(0, Timeline(2, 1))
         with torch.no_grad():
             said = fixed.trace(batch, loss.teacher_needs | Signals(logits=True))
-        value, count = loss(one.trace(batch, loss.student_needs), said, batch)
-        total = total + loss.now["weight"] * value / count
+        value, count = loss(one.trace(batch, loss.student_needs), said, batch, values)
+        total = total + values.weight * value / count
     total.backward()
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from distill import run
 from distill.evaluation.baseline import naive_metrics
 from distill.evaluation.deployed import Export
-from distill.evaluation.measure import Judged, Measured
+from distill.evaluation.measure import EvalResult, Measured
 from distill.reporting.publish import summary
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
@@ -81,8 +81,8 @@ def test_no_better_than_reading_nothing(metric, score, naive, warned):
 
 
 def test_one_answer_for_all():
-    def answers(*values: float) -> Judged:
-        return Judged({}, torch.tensor(values), None)
+    def answers(*values: float) -> EvalResult:
+        return EvalResult({}, torch.tensor(values), None)
 
     task, number = three_classes(), Regression(data="none")
     same = "the student gives the same answer, 'b', to all 4 that are asked on validation"

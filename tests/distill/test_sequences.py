@@ -114,7 +114,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
     teacher, student = (tiny("t5", layers=layers, head="lm").eval() for layers in (2, 1))
     loss = AttentionKL(stack=stack) if stack == "cross" else HiddenMSE(stack=stack)
     loss.setup(student.config, teacher.config)
-    loss.at(0, Timeline(1, 1))
+    values = loss.at(0, Timeline(1, 1))
     draw = torch.Generator().manual_seed(0)
     rows = [
         {"input_ids": torch.randint(5, 90, (n,), generator=draw), "labels": torch.randint(5, 90, (m,), generator=draw)}
@@ -136,7 +136,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
                 Recorder(model).trace(batch, needs)
                 for model, needs in ((student, loss.student_needs), (teacher, loss.teacher_needs))
             ]
-        return loss(*traces, batch)
+        return loss(*traces, batch, values)
 
     together, alone = found(made), [found([row]) for row in made]
     torch.testing.assert_close(together[0], alone[0][0] + alone[1][0], rtol=1e-4, atol=1e-5)

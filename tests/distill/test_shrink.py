@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.evaluation import evaluate
+from distill.reporting.details import details
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit, rows, weights
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -54,8 +54,9 @@ def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_page_tells_what_was_there_before_the_run(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    details = evaluate.details
-    monkeypatch.setitem(run.__globals__, "details", lambda *given: seen.append(details(*given)) or seen[0])
+    monkeypatch.setattr(
+        "distill.reporting.write_report.details", lambda *given: seen.append(details(*given)) or seen[0]
+    )
     run(tiny_run, **PRUNE | {"quantize": None})
     layers = {layer["name"]: layer for layer in seen[0]["layers"]}
     inner, query = (layers[f"{LAYER}.{part}"] for part in ("intermediate.dense", "attention.self.query"))

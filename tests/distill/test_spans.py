@@ -172,9 +172,9 @@ def test_no_loss_counts_padding(kind):
         student, teacher = torch.nn.functional.pad(logits, (0, 0, 0, padding), value=3.0)
         mask = torch.arange(6 + padding).expand(2, -1) < 6
         batch = {"input_ids": mask.long(), "attention_mask": mask, "labels": torch.tensor([[1, 2], [3, 4]])}
-        loss.at(0, Timeline(10, 1))
+        values = loss.at(0, Timeline(10, 1))
         task = experiment(loss).task
-        total, count = loss(*(Trace(task.select(z, batch), {}, {}, {}) for z in (student, teacher)), batch)
+        total, count = loss(*(Trace(task.select(z, batch), {}, {}, {}) for z in (student, teacher)), batch, values)
         return float(total / count)
 
     if kind.__name__ in REFUSED and not REFUSED[kind.__name__]:

@@ -98,10 +98,10 @@ def test_a_signal_while_steps_are_made(
 @pytest.mark.parametrize(
     "place",
     [
-        "plan",
-        pytest.param("deploy", marks=slow),
-        "measure",
-        pytest.param("publish", marks=slow),
+        "prepare",
+        pytest.param("export", marks=slow),
+        "evaluate",
+        pytest.param("write_report", marks=slow),
     ],
 )
 def test_a_signal_before_and_after_the_steps_ends_at_once(
@@ -111,7 +111,7 @@ def test_a_signal_before_and_after_the_steps_ends_at_once(
     assert main(["--config", str(tiny_run), "--prune=null", "--quantize=null", "--trainer.max_epochs=1"]) == 143
     err = capsys.readouterr().err
     begun = (tiny_run.parent / "runs" / "tiny" / "config.yaml").exists()
-    assert begun == (place != "plan") and "Traceback" not in err
+    assert begun == (place != "prepare") and "Traceback" not in err
     how = "go on with --resume" if begun else "nothing was written yet"
     assert err.splitlines()[-1] == f"stopped by SIGTERM; {how}"
 
@@ -122,7 +122,7 @@ def test_a_library_that_leaves_without_a_code_does_not_make_the_run_a_finished_o
     def leave(*_):
         raise SystemExit
 
-    monkeypatch.setattr(sys.modules["distill.runner"], "plan", leave)
+    monkeypatch.setattr("distill.training.prepare.prepare.plan", leave)
     assert main(["--config", str(tiny_run)]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("nothing was written yet")
 

@@ -6,9 +6,11 @@ import pytest
 
 from distill.config.loader import load
 from distill.config.nodes import ConfigError
+from distill.experiment.compatibility import judge
+from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
-from distill.training.timeline import counts, early, entries, settled, stretches, table
-from prune_schedules.schedule import Linear, Moment, Schedule, Timeline
+from distill.training.timeline import early, entries, settled, stretches, table
+from prune_schedules.schedule import Schedule, Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
 CONFIG = """\
@@ -60,11 +62,11 @@ def test_what_is_frozen_is_on_it(tmp_path):
 def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     given = {"losses": "{logits: {kind: Logits}}", "replace": "{kind: Linear, initial: 0.5, to: 1.0, stop: 60%}"}
     late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
-    entries(read(tmp_path, **given | late), RUN)
+    judge(good := read(tmp_path, **given | late), components(good.value), RUN)
     early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
     said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
     with pytest.raises(ConfigError, match=said):
-        entries(read(tmp_path, **given | early), RUN)
+        judge(bad := read(tmp_path, **given | early), components(bad.value), RUN)
 
 
 def test_rounding_before_masks_stand_is_told(tmp_path):
@@ -196,12 +198,29 @@ WEIGHTS = [
 @pytest.mark.parametrize("logits", WEIGHTS)
 def test_the_steps_at_which_losses_count_are_those_of_a_walk(tmp_path, hidden, logits):
     losses = read(tmp_path, **{"losses.hidden.weight": hidden, "losses.logits.weight": logits}).value.losses
-    replace = Linear(initial=0.5, to=1.0, start=Moment("50 steps"), stop=Moment("170 steps"))
-    found = stretches(losses, RUN, replace)
+    walked = {step: [loss.at(step, RUN).weight != 0 for loss in losses.values()] for step in range(200)}
+    for number, loss in enumerate(losses.values()):
+        active = [step for steps in loss.active_steps(RUN) for step in steps]
+        assert active == [step for step, has_weight in walked.items() if has_weight[number]]
+    found = stretches(losses, RUN)
     assert [step for steps in found for step in steps] == list(range(200))
-    for steps in found:
-        first = counts(losses, steps[0], RUN), replace.value(steps[0], RUN) == 1
-        assert all((counts(losses, step, RUN), replace.value(step, RUN) == 1) == first for step in steps)
+    assert all(walked[step] == walked[steps[0]] for steps in found for step in steps)
+
+
+@pytest.mark.parametrize("every", ["1%", "7 steps", "50%"])
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        "{kind: Cubic, to: 0.5, start: 10%, stop: 63%}",
+        "{kind: Steps, at: {20%: 0.2, 60%: 0.5}}",
+        "{kind: Linear, to: 1}",
+    ],
+)
+def test_the_steps_in_which_a_pruner_reads_are_those_of_a_walk(tmp_path, every, sparsity):
+    prune = f"{{kind: Wanda, batches: 4, every: {every}, sparsity: {sparsity}}}"
+    (pruner,) = read(tmp_path, prune=prune).value.pruners().values()
+    active = {step for steps in pruner.active_steps(RUN) for step in steps}
+    assert active == {step for step in range(200) if pruner.active_at(step, RUN)}
 
 
 def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_path):

@@ -38,8 +38,7 @@ def taught(loss, labels: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(5, 1 if labels.is_floating_point() else 3, generator=draw)[kept] for _ in range(2))
     batch = {"input_ids": torch.ones(len(kept), 4, dtype=torch.long)[: len(student)], "labels": labels[kept]}
-    loss.at(0, Timeline(10, 10))
-    found = loss(Trace(student, {}, {}, {}), Trace(teacher, {}, {}, {}), batch)
+    found = loss(Trace(student, {}, {}, {}), Trace(teacher, {}, {}, {}), batch, loss.at(0, Timeline(10, 10)))
     assert found[1] == loss.count(batch)
     return found
 

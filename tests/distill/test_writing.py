@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
-from distill.evaluation.measure import judged, torch_predict
+from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks import Seq2Seq
 from distill.tasks.language.writing import Writer, greedy
 from prune_schedules import cut
@@ -154,7 +154,7 @@ def test_texts_are_written_in_training_for_bleu_alone_and_for_the_report_always(
     assert ("bleu" in metrics) == bool(names) and {"perplexity", "accuracy"} <= set(metrics)
     task.write(metrics, writer, batch)
     assert len(written) == names
-    assert "bleu" in judged(task, writer, [batch]).metrics and len(written) == names + 1
+    assert "bleu" in evaluate_model(task, writer, [batch]).metrics and len(written) == names + 1
 
 
 @pytest.mark.parametrize("ends", [None, 7, [1, 7, 8]])

@@ -9,7 +9,7 @@ from losses import AttentionKL, AttentionScores
 from losses.pairs.attention import attention_kl, score_mse
 from students.recording.signals import Attention
 from tests.families import batch, tiny
-from tests.losses.traces import leaves, look, pair, set_up, sites
+from tests.losses.traces import first, leaves, look, pair, set_up, sites
 
 
 def scores(attention: Attention) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_sum_over_tokens_and_layers(kind, family, stack):
     seen, taught = look(loss, student, teacher, data)
     causal = family in ("gpt2", "llama") or stack == "decoder"
     expected = sum(reference(kind, seen.attention[s], taught.attention[t], data, causal) for s, t in sites(loss))
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()
 
@@ -106,11 +106,11 @@ def test_no_nan_comes_from_a_row_of_padding_that_holds_nan(kind):
     data["attention_mask"][2] = 0
     loss = set_up(kind(layers="top"), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    expected = loss(seen, taught, data)[0]
+    expected = loss(seen, taught, data, first(loss))[0]
     with torch.no_grad():
         for leaf in leaves(seen):
             leaf[2] = math.nan
-    value = loss(seen, taught, data)[0]
+    value = loss(seen, taught, data, first(loss))[0]
     torch.testing.assert_close(value, expected)
 
 

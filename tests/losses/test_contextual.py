@@ -13,7 +13,7 @@ from losses.states.contrastive import info_nce
 from losses.states.flow import flow
 from losses.states.hidden import mixed
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up
+from tests.losses.traces import first, look, pair, set_up
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -107,7 +107,7 @@ def test_what_is_related(over):
             (np.stack([mine[s][at] for s, _ in pairs]), np.stack([theirs[t][at] for _, t in pairs])) for at in where
         ]
         expected = [np.mean(reference(*both)) for both in items]
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     assert float(value.detach()) == pytest.approx(sum(expected), rel=1e-4)
     assert count == loss.count(data) == (3 if over == "examples" else sum(sizes))
 
@@ -133,7 +133,7 @@ def test_the_flow_of_two_models_against_a_loop():
             ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
             other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
             expected += ((ours - other) ** 2).mean()
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
 
 
@@ -164,7 +164,7 @@ def test_contrast_sums_over_examples_and_teaches(positions):
     targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
     scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
     expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     value.backward()
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
     assert all(parameter.grad.any() for parameter in loss.parameters())

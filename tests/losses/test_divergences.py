@@ -205,9 +205,8 @@ def test_a_wrong_field(kind, fields, said):
 )
 def test_the_class_says_which_of_the_two_is_the_teacher(loss, expected):
     loss.temperature = Constant(2.0)
-    loss.at(0, Timeline(10, 5))
     student, teacher = POINTS
-    found = loss.distance(student, teacher, None)
+    found = loss.distance(student, teacher, None, loss.at(0, Timeline(10, 5)))
     p, q = (softmax(z.numpy() / 2, -1) for z in (teacher, student))
     rows = [2.0**loss.power * expected(a, b) for a, b in zip(p, q, strict=True)]
     np.testing.assert_allclose(found, rows, rtol=1e-4)
@@ -217,7 +216,7 @@ def test_a_noisy_teacher_moves_so_much_and_so_many():
     loss, z = LogitsMSE(noise=0.5, noisy=0.25), torch.ones(4000, 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = loss.distance(z, z, None)
+        found = loss.distance(z, z, None, loss.at(0, Timeline(10, 5)))
     assert (found > 0).float().mean() == pytest.approx(0.25, abs=0.03)
     assert 2 / 3 * found[found > 0].mean() == pytest.approx(0.5**2, rel=0.1)
 
@@ -233,7 +232,6 @@ def test_the_gradient_keeps_its_size_as_the_temperature_grows(kind):
     sizes = []
     for temperature in (200.0, 400.0):
         loss, z = kind(temperature=Constant(temperature)), POINTS[0].float().requires_grad_()
-        loss.at(0, Timeline(10, 5))
-        loss.distance(z, POINTS[1].float(), None).sum().backward()
+        loss.distance(z, POINTS[1].float(), None, loss.at(0, Timeline(10, 5))).sum().backward()
         sizes.append(float(z.grad.norm()))
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05) and sizes[0] > 1e-3

@@ -9,7 +9,7 @@ from torch import nn
 from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
 from losses.states.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up, sites
+from tests.losses.traces import first, look, pair, set_up, sites
 
 KINDS = {
     HiddenMSE: hidden_mse,
@@ -46,8 +46,8 @@ def reference(kind: type, s: list[float], t: list[float]) -> float:
 def test_sum_over_tokens_and_layers(kind, family, width):
     student, teacher = pair(family, width)
     data = batch(family)
-    first = kind is PatientHidden and family == "bert"
-    loss = set_up(kind(layers={0: 1, 2: 3}, positions="first" if first else "tokens"), student, teacher)
+    only_first = kind is PatientHidden and family == "bert"
+    loss = set_up(kind(layers={0: 1, 2: 3}, positions="first" if only_first else "tokens"), student, teacher)
     seen, taught = look(loss, student, teacher, data)
     stack = next(iter(seen.hidden))[0]
     expected = 0.0
@@ -56,12 +56,12 @@ def test_sum_over_tokens_and_layers(kind, family, width):
         if width == 24:
             states = states @ projection.weight.double().T + projection.bias.double()
         for row in range(3):
-            tokens = 1 if first else int(data["attention_mask"][row].sum())
+            tokens = 1 if only_first else int(data["attention_mask"][row].sum())
             for token in range(tokens):
                 expected += reference(kind, states[row, token].tolist(), targets[row, token].tolist())
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
-    assert count == (3 if first else data["attention_mask"].sum())
+    assert count == (3 if only_first else data["attention_mask"].sum())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,11 +91,11 @@ def test_what_stands_at_padding_is_not_even_squared(kind, wrong):
     data = batch("bert")
     loss = set_up(kind(layers="top"), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    expected = loss(seen, taught, data)[0]
+    expected = loss(seen, taught, data, first(loss))[0]
     (state,) = seen.hidden.values()
     with torch.no_grad():
         state[data["attention_mask"] == 0] = wrong
-    value = loss(seen, taught, data)[0]
+    value = loss(seen, taught, data, first(loss))[0]
     value.backward()
     torch.testing.assert_close(value, expected)
     padded = state.grad[data["attention_mask"] == 0]
@@ -110,7 +110,7 @@ def test_projections_where_widths_differ_or_are_wished(kind, width, project, lea
     loss = set_up(kind(layers={1: 2, 2: 4}, project=project), student, teacher)
     shapes = [tuple(parameter.shape) for parameter in loss.parameters()]
     assert shapes == ([(32, width), (32,)] * 2 if learnt else [])
-    loss(*look(loss, student, teacher, data), data)[0].backward()
+    loss(*look(loss, student, teacher, data), data, first(loss))[0].backward()
     assert all(parameter.grad.any() for parameter in loss.parameters())
     assert nn.ModuleDict({"hidden": loss}).state_dict().keys() == {
         f"hidden.projections.{layer}.{part}" for layer in ((1, 2) if learnt else ()) for part in ("weight", "bias")
@@ -181,6 +181,6 @@ def test_every_distance_at_every_position(positions):
         valid = data["attention_mask"].bool()
         states = loss.projections["2"](at_positions(seen.hidden["encoder", 2], valid, positions))
         expected = distance(states, at_positions(taught.hidden["encoder", 4], valid, positions))
-        value, count = loss(seen, taught, data)
+        value, count = loss(seen, taught, data, first(loss))
         torch.testing.assert_close(value, expected.sum())
         assert count == len(expected)

@@ -113,9 +113,8 @@ def test_one_output_is_no_distribution():
 )
 def test_a_batch_of_numbers_counts_nothing(kind):
     loss, one = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loss.at(0, Timeline(10, 10))
     batch = {"input_ids": torch.zeros(4, 1, dtype=torch.long), "labels": torch.tensor([1.0, -2.5, 0.3, 4.0])}
-    value, count = loss(Trace(one, {}, {}, {}), Trace(-one.detach(), {}, {}, {}), batch)
+    value, count = loss(Trace(one, {}, {}, {}), Trace(-one.detach(), {}, {}, {}), batch, loss.at(0, Timeline(10, 10)))
     value.backward()
     assert value == 0 == count == loss.count(batch)
     assert not one.grad.any(), "and yet what DDP counts on is there"

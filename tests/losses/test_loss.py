@@ -11,7 +11,7 @@ from losses.outputs.logits import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
 from students.recording.signals import Trace
 from tests.families import batch, tiny
-from tests.losses.traces import LOSSES, OF_ONE_BATCH, forward_kl, leaves, look, pair, set_up, widened
+from tests.losses.traces import LOSSES, OF_ONE_BATCH, first, forward_kl, leaves, look, pair, set_up, widened
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=20)
 every_loss = pytest.mark.parametrize("kind", LOSSES)
@@ -26,7 +26,7 @@ IS_KL = ("Logits", "AttentionKL", "Relations", "MiniLM")
 def evaluated(kind, family, data, width=24):
     student, teacher = pair(family, width)
     loss = set_up(LOSSES[kind](), student, teacher)
-    return loss(*look(loss, student, teacher, data), data)
+    return loss(*look(loss, student, teacher, data), data, first(loss))
 
 
 def concrete(kind):
@@ -44,7 +44,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss(kind, family):
         pytest.skip("a mixture of layers is none of them, and equal states are no surer told from others")
     model, data = tiny(family, layers=2), batch(family)
     loss = set_up(LOSSES[kind](), model, model)
-    value = float(loss(*look(loss, model, model, data), data)[0].detach())
+    value = float(loss(*look(loss, model, model, data), data, first(loss))[0].detach())
     if kind == "Labels":
         assert value > 0.1
     else:
@@ -95,10 +95,10 @@ def test_half_precision_does_not_reach_the_loss(kind, family):
     data = batch(family)
     loss = set_up(LOSSES[kind](), student, teacher)
     traces = look(loss, student, teacher, data)
-    exact = loss(*traces, data)[0]
+    exact = loss(*traces, data, first(loss))[0]
     with torch.autocast("cpu", torch.bfloat16):
-        value = loss(*traces, data)[0]
-        low = loss(*look(loss, student, teacher, data), data)[0]
+        value = loss(*traces, data, first(loss))[0]
+        low = loss(*look(loss, student, teacher, data), data, first(loss))[0]
     assert value.dtype == low.dtype == torch.float32 and value.shape == ()
     torch.testing.assert_close(value, exact, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(low, exact, rtol=0.3, atol=0.3)
@@ -111,7 +111,7 @@ def test_padding_gets_no_gradient_and_tokens_do(kind, family):
     data = batch(family)
     loss = set_up(LOSSES[kind](), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    loss(seen, taught, data)[0].backward()
+    loss(seen, taught, data, first(loss))[0].backward()
     token = data["attention_mask"].bool()
     for state in seen.hidden.values():
         assert not state.grad[~token].any() and (state.grad[:, 0].any() or kind == "HiddenMSE, nearest")
@@ -129,7 +129,7 @@ def test_a_row_that_is_all_padding_breaks_nothing(kind, family):
     student, teacher = pair(family)
     loss = set_up(LOSSES[kind](), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     value.backward()
     assert value.isfinite()
     assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves(seen))
@@ -178,16 +178,14 @@ def test_a_loss_on_a_teacher_needs_one(kind):
 @pytest.mark.parametrize("step, weight", [(0, 0), (19, 0), (20, 3), (59, 3), (60, 0), (100, 0)])
 def test_the_weight_counts_from_start_until_before_stop(step, weight):
     loss = LogitsMSE(weight=Constant(3.0), start=Moment("20%"), stop=Moment("3 epochs"))
-    loss.at(step, TIMELINE)
-    assert loss.now == {"weight": weight}
+    assert loss.at(step, TIMELINE).fields == {"weight": weight}
 
 
 @pytest.mark.parametrize("text, step", [("30 steps", 30), ("2 epochs", 40), ("70%", 70)])
 def test_a_window_may_be_given_before_the_length_of_the_run_is_known(text, step):
     loss = Labels(start=Moment(text))
     for now, weight in ((step - 1, 0), (step, 1), (99, 1)):
-        loss.at(now, TIMELINE)
-        assert loss.now["weight"] == weight
+        assert loss.at(now, TIMELINE).weight == weight
 
 
 def test_scheduled_fields_follow_the_step():
@@ -196,8 +194,8 @@ def test_scheduled_fields_follow_the_step():
     )
     found = []
     for step in (0, 25, 50, 60):
-        loss.at(step, TIMELINE)
-        found.append((loss.now["weight"], loss.now["temperature"]))
+        values = loss.at(step, TIMELINE)
+        found.append((values.weight, values["temperature"]))
     assert found == [(0.0, 4.0), (0.25, 3.0), (0.5, 2.0), (0.0, 2.0)]
 
 
@@ -207,6 +205,23 @@ def test_the_temperature_of_the_step_is_used():
     student, teacher = (Trace(torch.randn(5, 3), {}, {}, {}) for _ in range(2))
     data = {"input_ids": torch.zeros(5, 1, dtype=torch.long)}
     for step, temperature in ((0, 4.0), (50, 3.0), (100, 2.0)):
-        loss.at(step, TIMELINE)
         expected = forward_kl(student.logits, teacher.logits, temperature).sum()
-        torch.testing.assert_close(loss(student, teacher, data)[0], expected)
+        torch.testing.assert_close(loss(student, teacher, data, loss.at(step, TIMELINE))[0], expected)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_what_a_step_gives_does_not_change_and_leaves_nothing_in_the_loss(kind):
+    """Another step that is asked for in between, of another epoch, changes nothing of the first."""
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(LOSSES[kind](), student, teacher)
+    values, state = first(loss), {name: value for name, value in vars(loss).items() if not name.startswith("_")}
+    needs, before = loss.needs(values), loss(*look(loss, student, teacher, data), data, values)[0].detach()
+    later = loss.at(99, TIMELINE)
+    loss.needs(later)
+    assert {name: value for name, value in vars(loss).items() if not name.startswith("_")} == state
+    assert loss.needs(values) == needs
+    torch.testing.assert_close(loss(*look(loss, student, teacher, data), data, values)[0].detach(), before)
+    for change in (lambda: setattr(values, "epoch", 1), lambda: values.fields.update(weight=2.0)):
+        with pytest.raises((AttributeError, TypeError)):
+            change()
+    assert values.silenced().weight == 0 and values.weight == 1

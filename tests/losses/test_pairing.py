@@ -10,7 +10,7 @@ from losses.pairing import Pairing, nearest, transport
 from losses.states.hidden import hidden_mse
 from prune_schedules.schedule import Timeline
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up
+from tests.losses.traces import first, look, pair, set_up, traced
 
 
 def costs(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -43,13 +43,11 @@ def test_a_plan_gives_every_layer_its_share_and_beats_an_even_one(rows, columns)
 def test_drawn_pairs_are_sorted_inner_blocks_and_change_with_the_epoch():
     pairing, seen = Pairing("random", 4, 12), set()
     for epoch in range(50):
-        pairing.at(epoch)
-        mine, theirs = zip(*pairing.pairs, strict=True)
+        mine, theirs = zip(*pairing.at(epoch).pairs, strict=True)
         assert mine == (1, 2, 3) and list(theirs) == sorted(set(theirs)) and set(theirs) <= set(range(1, 12))
         seen.add(theirs)
     assert len(seen) > 20
-    pairing.at(0)
-    assert pairing.pairs == Pairing("random", 4, 12).pairs
+    assert pairing.pairs == pairing.at(0).pairs == Pairing("random", 4, 12).pairs
 
 
 @pytest.mark.parametrize(
@@ -70,14 +68,16 @@ def test_depths_that_do_not_go(layers, student, teacher, said):
 def test_a_loss_asks_for_the_layers_it_compares(layers, kind):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(kind(layers=layers), student, teacher)
-    loss.at(7, Timeline(10, 5))
-    seen, taught = look(loss, student, teacher, data)
-    value, count = loss(seen, taught, data)
+    values = loss.at(7, Timeline(10, 5))
+    seen, taught = (
+        traced(model, needs, data) for model, needs in zip((student, teacher), loss.needs(values), strict=True)
+    )
+    value, count = loss(seen, taught, data, values)
     value.backward()
     assert value > 0 and count == data["attention_mask"].sum()
     found = getattr(taught, loss.signal)
     assert {layer for _, layer in found} == {
-        "random": {loss.pairing.pairs[0][1]},
+        "random": {loss.pairing.at(1).pairs[0][1]},
         "nearest": {2, 4},
         "transport": {1, 2, 3, 4},
     }[layers]
@@ -87,9 +87,11 @@ def test_a_loss_asks_for_the_layers_it_compares(layers, kind):
 def test_found_pairs_cost_nothing_between_equals_and_no_more_than_fixed_ones(layers):
     model, (student, teacher), data = tiny("bert", layers=2), pair("bert", 32), batch("bert")
     same = set_up(HiddenMSE(layers=layers), model, model)
-    assert float(same(*look(same, model, model, data), data)[0].detach()) < 1e-6
+    assert float(same(*look(same, model, model, data), data, first(same))[0].detach()) < 1e-6
     found, fixed = (set_up(HiddenMSE(layers=rule), student, teacher) for rule in (layers, {1: 2, 2: 4}))
-    values = [float(loss(*look(loss, student, teacher, data), data)[0].detach()) for loss in (found, fixed)]
+    values = [
+        float(loss(*look(loss, student, teacher, data), data, first(loss))[0].detach()) for loss in (found, fixed)
+    ]
     if layers == "nearest":
         assert values[0] <= values[1]
     seen, taught = look(found, student, teacher, data)

@@ -9,7 +9,7 @@ from losses import AttentionKL, Relations
 from losses.pairs.relations import relation_scores
 from students.recording.signals import Attention
 from tests.families import batch, tiny
-from tests.losses.traces import look, pair, set_up, sites
+from tests.losses.traces import first, look, pair, set_up, sites
 
 
 def distribution(left: list[list[float]], right: list[list[float]], query: int, keys: range) -> list[float]:
@@ -55,7 +55,7 @@ def test_sum_over_tokens_layers_and_relations(relations, family, heads):
         for s, t in sites(loss)
         for relation in relations
     )
-    value, count = loss(seen, taught, data)
+    value, count = loss(seen, taught, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()
 
@@ -63,7 +63,7 @@ def test_sum_over_tokens_layers_and_relations(relations, family, heads):
 def total(loss, family):
     student, teacher, data = *pair(family), batch(family)
     set_up(loss, student, teacher)
-    return loss(*look(loss, student, teacher, data), data)[0].detach()
+    return loss(*look(loss, student, teacher, data), data, first(loss))[0].detach()
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])

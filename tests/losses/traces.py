@@ -31,6 +31,7 @@ from losses import (
     SkewReverseKL,
     TotalVariation,
 )
+from losses.loss import LossValues
 from losses.outputs.divergences import kl, soften
 from losses.pairing import OnLayers
 from prune_schedules.schedule import Constant, Timeline
@@ -91,12 +92,16 @@ OF_ONE_BATCH = {
 
 
 def set_up(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module) -> Loss:
-    """The loss, ready for two models and at the first step."""
+    """The loss, ready for two models."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         loss.setup(student.config, teacher.config)
-    loss.at(0, Timeline(10, 5))
     return loss
+
+
+def first(loss: Loss) -> LossValues:
+    """What is scheduled in it at the first step."""
+    return loss.at(0, Timeline(10, 5))
 
 
 def traced(model: torch.nn.Module, needs: Signals, data: dict[str, Tensor]) -> Trace:

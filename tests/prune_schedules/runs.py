@@ -20,7 +20,6 @@ class Module(lightning.LightningModule):
         self.folder = folder
         self.student, self.timeline = tiny("bert"), Timeline(total_steps=12, epoch_steps=4)
         self.seen: list[float] = []
-        self.status: dict[str, float] = {}
 
     def training_step(self, rows, index):
         loss = self.student.train()(**rows).loss

@@ -8,8 +8,8 @@ from prune_schedules import Fisher, Magnitude, Movement, Pruner, Taylor
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.scores.gates import gate_gradient
+from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
-from prune_schedules.targets.prunable import Entries
 from students.weights import latent, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
@@ -85,7 +85,7 @@ def test_movement_is_a_score_that_adam_learns():
         gradient = torch.randn(4, 6, generator=draw) * 10.0 ** (-step / 60)
         score.grad = gradient.clone()
         adam.step()
-        pruner.heed([gradient], step, TIMELINE)
+        pruner.update_scores([gradient], step, TIMELINE)
     assert score.abs().min() > 0.01
     torch.testing.assert_close(pruner.scores()[0], score.detach(), rtol=1e-3, atol=1e-4)
 
@@ -94,7 +94,7 @@ def test_weights_without_a_gradient_do_not_move():
     pruner = Movement(sparsity=LATER)
     pruner.seen = pruner.squares = None
     for step in range(2):
-        pruner.heed([torch.tensor([0.0, 1e-12, 1e-30])], step, TIMELINE)
+        pruner.update_scores([torch.tensor([0.0, 1e-12, 1e-30])], step, TIMELINE)
     still, moved, lost = pruner.scores()[0].tolist()
     assert (still, moved) == (0.0, -2.0) and abs(lost) < 1e-9, "the square of the last is no number"
 
@@ -103,7 +103,7 @@ def test_tiles_are_scored_by_one_gate_each():
     found = []
     for shape in ("elements", [4, 2]):
         pruner = Movement(sparsity=LATER, shape=shape)
-        pruner.heed = lambda gradients, *_: found.append(gradients)
+        pruner.update_scores = lambda gradients, *_: found.append(gradients)
         one_step("gpt2", pruner, 3)
     for single, tile in zip(*found, strict=True):
         summed = single.unflatten(0, (-1, 4)).unflatten(2, (-1, 2)).sum(dim=(1, 3))
@@ -197,7 +197,7 @@ def test_sums_that_were_loaded_follow_the_model():
     one_step("bert", pruner, 3)
     again.attach(tiny("bert"))
     again.load_state(pruner.state())
-    again.heed([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
+    again.update_scores([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
     assert {score.device.type for score in again.scores()} == {"meta"}
 
 
@@ -211,7 +211,7 @@ def test_movement_finds_the_weights_that_grow():
         layer, pruner = nn.Linear(8, 1, bias=False), kind(sparsity=Steps(at={"50%": 0.5}))
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[0.1] * 4 + [2.0] * 4]))
-        pruner.parts, pruner.seen, pruner.squares = [Entries(layer)], None, None
+        pruner.parts, pruner.seen, pruner.squares = [ElementTarget(layer)], None, None
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.02)
         for step in range(10):
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import kept
-from prune_schedules.targets.prunable import Whole
+from prune_schedules.targets.units import UnitTarget
 from students.structure.hidden import hidden
 from students.weights import fold, latent, steps
 from tests.families import FAMILIES, batch, tiny
@@ -37,7 +37,7 @@ def test_the_smallest_go(name, head):
 
 
 def gate_gradients(
-    model: nn.Module, read: Whole, inputs: dict[str, torch.Tensor], tied: bool, gates: torch.Tensor | None = None
+    model: nn.Module, read: UnitTarget, inputs: dict[str, torch.Tensor], tied: bool, gates: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Of gates on the inputs of all that reads, and behind embeddings that are the head as well."""
     gates = (torch.ones(32) if gates is None else gates.clone()).requires_grad_()
@@ -78,7 +78,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     model, inputs = tiny(name, head=head), batch(name, head=head)
     pruner, heeded = L0(sparsity=Steps(at={"25%": 0.5, "75%": 0.6}), shape="hidden"), []
     pruner.attach(model)
-    pruner.heed = lambda gradients, step, timeline: heeded.extend(gradients)
+    pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
     part = pruner.parts[0]
     part.keep(torch.arange(32) % 3 > 0)
     for mask in steps(model, Mask).values():
@@ -91,14 +91,14 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     weights = {name: p.grad.clone() for name, p in model.named_parameters()}
     pruner.before_step(8, TIMELINE)
     trained = {name: p.grad.clone() for name, p in model.named_parameters()}
-    part.multiply(None)
+    part.set_gates(None)
     part.keep(gates > 0)
     expected = gate_gradients(model, part.read, inputs, head == "language", gates)
     torch.testing.assert_close(heeded[0][gates > 0], expected[gates > 0], rtol=1e-3, atol=1e-6)
     assert not heeded[0][gates == 0].any()
     # What the optimizer sees are the gradients of weights that are multiplied.
-    part.look(False)
-    part.multiply(gates)
+    part.accumulate_gradients(False)
+    part.set_gates(gates)
     model.zero_grad()
     plain = model(**inputs)
     plain.loss.backward()

@@ -66,7 +66,7 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
     for mask in steps(model, Mask).values():
         mask.train()
     heeded = []
-    pruner.heed = lambda gradients, step, timeline: heeded.extend(gradients)
+    pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
     found = at_step(model, pruner, 8)
     gates = [gate.detach().requires_grad_() for gate in pruner._drawn]
     pruner.before_step(8, TIMELINE)
@@ -94,7 +94,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
     heeded = {}
     for pruner in pruners:
         pruner.attach(model)
-        pruner.heed = lambda gradients, step, timeline, shape=pruner.shape: heeded.update({shape: gradients})
+        pruner.update_scores = lambda gradients, step, timeline, shape=pruner.shape: heeded.update({shape: gradients})
     model.train(False)
     for mask in steps(model, Mask).values():
         mask.train()
@@ -109,7 +109,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
 
     def loss(gates):
         for part, gate in zip(parts, gates, strict=True):
-            part.multiply(gate)
+            part.set_gates(gate)
         with torch.no_grad():
             return model.double()(**batch("bert")).loss
 
@@ -130,7 +130,9 @@ def test_what_the_loss_needs_stays_open(shape, scope):
     needed = [torch.rand(logits.shape, generator=draw) for logits in pruner.logits]
     for step in range(2, 18):
         pruner.before_forward(step, TIMELINE, {})
-        pruner.heed([0.5 - each for each in needed], step, TIMELINE)  # the loss falls where a gate above 0.5 opens
+        pruner.update_scores(
+            [0.5 - each for each in needed], step, TIMELINE
+        )  # the loss falls where a gate above 0.5 opens
     kept = []
     for part in pruner.parts:
         part.keep = kept.append
@@ -177,7 +179,7 @@ def test_a_model_may_move_when_its_gates_are_made(shape, monkeypatch):
     assert {mask.factor.device.type for mask in steps(model, Mask).values() if mask.factor is not None} == {"meta"}
     real = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape) if self.is_meta else real(self))
-    pruner.heed([torch.empty(gates.shape, device="meta") for gates in pruner._drawn], 8, TIMELINE)
+    pruner.update_scores([torch.empty(gates.shape, device="meta") for gates in pruner._drawn], 8, TIMELINE)
     assert all(logits.device.type == "cpu" and logits.any() for logits in pruner.logits)
     saved, again = pruner.state(), L0(sparsity=LATER, shape=shape)
     again.attach(tiny("bert").to("meta"))

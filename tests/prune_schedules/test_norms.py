@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from prune_schedules.targets.norms import kept, listen, release
+from prune_schedules.targets.norms import attach, kept, release
 
 WIDTH, KEEP = 12, torch.arange(12) % 3 != 1
 KINDS = {
@@ -49,7 +49,7 @@ def test_it_is_the_norm_of_what_is_kept_forward_and_backward(kind, masked):
     """Whatever stands at the masked places has no part in it."""
     norm, x = made(kind), states().masked_fill(~KEEP, masked).requires_grad_()
     exact = x.detach().double().requires_grad_()
-    listen(norm).keep(KEEP)
+    attach(norm).keep(KEEP)
     found, expected = norm(x), reference(norm, exact)
     assert (found[..., ~KEEP] == 0).all()
     torch.testing.assert_close(found[..., KEEP].double(), expected, rtol=1e-5, atol=1e-6)
@@ -67,7 +67,7 @@ def test_the_gradients_of_its_parameters_are_those_of_a_narrow_norm(kind):
         setattr(narrow, name, nn.Parameter(parameter.detach()[KEEP]))
     if isinstance(narrow, nn.LayerNorm):
         narrow.normalized_shape = (int(KEEP.sum()),)
-    listen(norm).keep(KEEP)
+    attach(norm).keep(KEEP)
     x = states().masked_fill(~KEEP, 0)
     norm(x).sin().sum().backward()
     narrow(x[..., KEEP]).sin().sum().backward()
@@ -79,7 +79,7 @@ def test_the_gradients_of_its_parameters_are_those_of_a_narrow_norm(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_under_autocast_type_and_values_are_those_of_a_plain_norm(kind, training):
     norm, plain, x = made(kind).train(training), made(kind), states().masked_fill(~KEEP, 0)
-    listen(norm).keep(KEEP)
+    attach(norm).keep(KEEP)
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", torch.bfloat16):
             found, like = norm(x.to(dtype)), plain(x.to(dtype))
@@ -92,8 +92,8 @@ def test_under_autocast_type_and_values_are_those_of_a_plain_norm(kind, training
 @pytest.mark.parametrize("kind", KINDS)
 def test_while_nothing_is_masked_it_is_the_plain_norm(kind):
     norm, plain = made(kind), made(kind)
-    counted = listen(norm)
-    assert listen(norm) is counted and torch.equal(norm(states()), plain(states()))
+    counted = attach(norm)
+    assert attach(norm) is counted and torch.equal(norm(states()), plain(states()))
     counted.keep(KEEP)
     assert not torch.equal(norm(states()), plain(states()))
     counted.keep(torch.ones_like(KEEP))
@@ -102,8 +102,8 @@ def test_while_nothing_is_masked_it_is_the_plain_norm(kind):
 
 def test_what_it_counts_is_saved_loaded_and_copied_with_it():
     norm, other = made("LayerNorm"), made("LayerNorm")
-    listen(norm).keep(KEEP)
-    listen(other)
+    attach(norm).keep(KEEP)
+    attach(other)
     other.load_state_dict(norm.state_dict())
     twin = copy.deepcopy(norm)
     for each in (other, twin):

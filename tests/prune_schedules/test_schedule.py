@@ -236,6 +236,8 @@ def test_the_steps_of_a_value_are_those_of_a_walk(found, number):
     schedule, timeline, _ = found
     walked = [step for step in range(timeline.total_steps) if schedule.value(step, timeline) == number]
     assert [step for steps in schedule.equal_to(number, timeline) for step in steps] == walked
+    others = [step for steps in schedule.differs_from(number, timeline) for step in steps]
+    assert others == sorted({*range(timeline.total_steps)} - {*walked})
 
 
 @pytest.mark.parametrize("kind", [Constant, Linear, Cosine, Cubic, Steps, Cyclic])

@@ -7,7 +7,7 @@ from torch import Tensor
 from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.grids import Grid, Uniform
-from students.recording.reading import grams
+from students.recording.reading import collect_input_grams
 from tests.families import FAMILIES, batch, tiny
 
 GRIDS = [
@@ -79,9 +79,9 @@ def test_what_layers_read_is_counted_in_any_batches(name):
     model, rows = tiny(name).train(), batch(name)
     rows.pop("labels", None)
     layers = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
-    whole = grams(model, layers, [rows])
+    whole = collect_input_grams(model, layers, [rows])
     parts = [{key: value[part] for key, value in rows.items()} for part in (slice(1), slice(1, None))]
-    halves = grams(model, layers, parts)
+    halves = collect_input_grams(model, layers, parts)
     assert model.training and whole and whole.keys() == halves.keys() < set(layers)
     for layer, gram in whole.items():
         torch.testing.assert_close(gram, halves[layer], rtol=1e-4, atol=1e-4)
@@ -92,7 +92,7 @@ def test_padding_is_not_heard():
     rows.pop("labels", None)
     layer = model.bert.encoder.layer[0].attention.self.query
     layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    found = grams(model, [layer], [rows])[layer]
+    found = collect_input_grams(model, [layer], [rows])[layer]
     read = seen[0][rows["attention_mask"].bool()]
     assert len(read) < seen[0].flatten(0, 1).shape[0]
     torch.testing.assert_close(found, read.T @ read)

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from transformers import AutoModelForCausalLM
 
 from distill.evaluation.measure import torch_predict
-from distill.export.deploy import rounded_weights, write_onnx, write_packed
+from distill.export.export import rounded_weights, write_onnx, write_packed
 from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_check import departures

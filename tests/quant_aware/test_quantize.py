@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from distill.export.deploy import layers, matrices, write_onnx
+from distill.export.export import layers, write_onnx
 from prune_schedules.schedule import Timeline
 from quant_aware.calibration.allot import Allot
 from quant_aware.callback import QuantizeAware
@@ -21,7 +21,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Binary, Ternary
-from students.weights import fold, latent, steps, uses
+from students.weights import fold, latent, matrices, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -146,9 +146,9 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
 def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     model, quantize = tiny("bert"), Quantize(weights=Product(bits=6, per=4), activations=None)
     attached(model, quantize)
-    module = SimpleNamespace(student=model, timeline=TIMELINE, status={})
-    QuantizeAware(quantize).on_fit_end(SimpleNamespace(global_step=9), module)
-    assert module.status == {"bits": 1.5}
+    module, callback = SimpleNamespace(student=model, timeline=TIMELINE), QuantizeAware(quantize)
+    callback.on_fit_end(SimpleNamespace(global_step=9), module)
+    assert callback.curves == {"bits": 1.5}
     quantize.settle()
     fold(model)
     assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from distill.training.callbacks.replace import groups
 from students import LinearAttention, Shared, Transformer
 from students.families.families import blocks
 from students.families.layer_lists import layer_lists, take_layers
-from students.kinds.replace import groups
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import LLAMAS, WINDOWED, batch, tiny, tiny_config

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
+from distill.training.callbacks.replace import groups
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
 from students import Shared, Transformer
 from students.families.families import blocks, family
-from students.kinds.replace import groups
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.sharing import parts, share, sharing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ class VocabularyTask(DataTask):
     Args:
         metric: by which the best state is chosen; a lower perplexity is better.
     """
+
+    predicts_tokens: ClassVar[bool] = True
 
     metric: Literal["perplexity", "accuracy"] = "perplexity"
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from students.processes import added
 
 
+@runtime_checkable
+class HasCurves(Protocol):
+    """The module, or a callback that has something to tell of each step."""
+
+    @property
+    def curves(self) -> Mapping[str, float]:
+        """Return the values of the last step by the names of their columns."""
+
+
 class Curves(Callback):
-    """Writes what the module found out; first among the callbacks, so that a row tells the state of its step."""
+    """Writes what the module and the callbacks expose; first among these, so that a row tells the state of its step."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Notes the step at which the run begins or goes on."""
@@ -26,8 +38,9 @@ class Curves(Callback):
         if step % trainer.log_every_n_steps == 0 or trainer.global_step == module.timeline.total_steps:
             values = added(torch.stack(list(totals.values()))).tolist() if totals else []
             row = {f"train/{name}": value for name, value in zip(totals, values, strict=True)}
-            row |= {f"train/{name}_weight": loss.now["weight"] for name, loss in module.losses.items()}
-            self.write(trainer, module, row | module.status, step)
+            for source in [module, *trainer.callbacks]:
+                row |= source.curves if isinstance(source, HasCurves) else {}
+            self.write(trainer, module, row, step)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """A row for the metrics."""

@@ -119,7 +119,7 @@ class Finite(Callback):
 
     def _message(self, trainer: Trainer, module: LightningModule, cause: str) -> str:
         clip, precision = trainer.gradient_clip_val, str(trainer.precision)
-        remedies = [f"a lower optimizer.lr (now {module.status.get('lr', 0.0):.3g})"]
+        remedies = [f"a lower optimizer.lr (now {module.values.lr:.3g})"]
         remedies.append(f"a lower trainer.gradient_clip_val (now {clip})" if clip else "trainer.gradient_clip_val: 1.0")
         if precision != "32-true":
             remedies.append(f"trainer.precision: {'bf16-mixed' if precision.startswith('16') else '32-true'}")

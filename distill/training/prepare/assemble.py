@@ -19,11 +19,11 @@ from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.callbacks.replace import groups
 from distill.training.parts import Parts
 from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
 from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_losses_up
-from students.kinds.replace import groups
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
 from students.loading.finite_weights import check_weights
@@ -65,9 +65,6 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         with config.blame("vocabulary"):
             vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
     set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
-    if (companion or experiment.until_passed()) and all(loss.teacher_needs for loss in experiment.losses.values()):
-        why = "all look at the teacher, which may know no more than the student; add one that does not: {kind: Labels}"
-        raise config.error("losses", why)
     said = [str(w.message) for w in warned if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
 
@@ -91,7 +88,9 @@ def _rows(
         for step in task.augmentations():
             step.setup(tokenizer)
         if isinstance(task, MultiTask):
-            heads = {name: taught.id2label for name, taught in known.items()} if experiment.taught_apart() else {}
+            heads = (
+                {name: taught.id2label for name, taught in known.items()} if experiment.has_teacher_per_task() else {}
+            )
             rows, notes = prepare_several(task, tokenizer, heads)
         else:
             rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
@@ -122,7 +121,7 @@ def _teachers(
     experiment, task, found = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.blame(_key(name, experiment)):
-            part = task.tasks[name] if experiment.taught_apart() else task
+            part = task.tasks[name] if experiment.has_teacher_per_task() else task
             if part.classes:
                 with model_at_fault():
                     part.head_order(list(known[name].id2label.values()))
@@ -178,7 +177,7 @@ def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
     with config.blame("optimizer"):
         experiment.optimizer.check(student)
     for name, pruner in experiment.pruners().items():
-        with config.blame(f"prune.{name}" if isinstance(experiment.prune, dict) else "prune"):
+        with config.blame(experiment.prune_key(name)):
             pruner.find(student)
     if experiment.quantize:
         with config.blame("quantize"):

@@ -21,7 +21,7 @@ from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import Resume, begun, claim, finished
+from distill.training.prepare.run_folder import Resume, begun, finished, prepare_run_dir
 from students.tokenizer.vocabulary import cut_vocabulary
 
 
@@ -34,7 +34,7 @@ def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tup
         ConfigError: at the first mistake in any of them.
     """
     folders = [folder_of(config.value) for config in configs]
-    goes_on = _claim_all(configs, folders, resume)
+    goes_on = _prepare_all(configs, folders, resume)
     done = [has and finished(folder) for has, folder in zip(goes_on, folders, strict=True)]
     done[-1] = done[-1] and resume == "auto"
     todo = [(config, has) for config, has, over in zip(configs, goes_on, done, strict=True) if not over]
@@ -44,16 +44,16 @@ def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tup
             if over:
                 print(f"{config.value.name}: is done already, {folder / 'report.html'}", flush=True)
         if len(todo) > 1:
-            for _ in rehearse([config for config, _ in todo]):
+            for _ in dry_run([config for config, _ in todo]):
                 pass
     return iter(todo)
 
 
-def _claim_all(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
+def _prepare_all(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
     """Of each run whether it goes on; the folders are free for that."""
     goes_on = [bool(resume) and (begun(folder) or (resume is True and folder == folders[0])) for folder in folders]
     for config, folder, has in zip(configs, folders, goes_on, strict=True):
-        claim(config, folder, has)
+        prepare_run_dir(config, folder, has)
     return goes_on
 
 
@@ -63,11 +63,11 @@ def check(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[s
     Raises:
         ConfigError: at the first mistake in any of them.
     """
-    _claim_all(configs, [folder_of(config.value) for config in configs], resume)
-    return rehearse(configs, whole=True)
+    _prepare_all(configs, [folder_of(config.value) for config in configs], resume)
+    return dry_run(configs, whole=True)
 
 
-def rehearse(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[tuple[str, Plan]]:
+def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[tuple[str, Plan]]:
     """Assembles each run once, by its name, and throws it away.
 
     Args:

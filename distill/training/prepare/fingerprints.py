@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from distill.config.loader import Config
+from distill.evaluation.machine import versions
 from distill.experiment.experiment import Experiment
-from distill.reporting.report import versions
 from distill.teachers.cache import fingerprint
 from distill.training.prepare.plan import Plan
 

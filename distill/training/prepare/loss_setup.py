@@ -15,7 +15,7 @@ def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teacher
     Raises:
         ConfigError: if one asks for what they do not have.
     """
-    apart = config.value.taught_apart()
+    apart = config.value.has_teacher_per_task()
     for name, loss in config.value.losses.items():
         with config.blame(f"losses.{name}"):
             for teacher in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
@@ -24,27 +24,17 @@ def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teacher
 
 def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
     """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs looks at all."""
-    if not configs:
-        return [None]
-    if not hasattr(loss, "teacher"):
-        return list(configs.values())
-    if len(configs) == 1:
-        if loss.teacher:
-            raise ValueError(f"teacher: {loss.teacher!r} names one of several, and the run has a single one")
-        return list(configs.values())
-    if loss.teacher not in configs:
-        raise ValueError(f"teacher: the run has several; name one of {', '.join(configs)}")
-    return [configs[loss.teacher]]
+    if loss.looks_at_layers and len(configs) > 1:
+        return [configs[loss.teacher]]
+    return list(configs.values()) or [None]
 
 
 def _of_each_task(
     loss: Loss, configs: dict[str, PretrainedConfig], student: PretrainedConfig
 ) -> list[PretrainedConfig]:
     """The same where each task has a teacher: whichever it is, the loss does not know it."""
-    if not hasattr(loss, "teacher"):
+    if not loss.looks_at_layers:
         return [student]  # on outputs, and these are as many as the student's once they stand in their place
-    if loss.teacher:
-        raise ValueError(f"teacher: each task has its own, {loss.teacher!r} is that of one")
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}
     if len(sizes) > 1:

@@ -10,6 +10,8 @@ from lightning import Trainer
 
 from distill.config.loader import Config
 from distill.data.batches import LengthGrouped
+from distill.experiment.compatibility import judge
+from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import probe
 from distill.training.parts import Parts
@@ -72,12 +74,9 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
         order = LengthGrouped(
             list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
         )
-        for name, loss in config.value.losses.items():
-            if loss.among_examples and task.batch_size < 2 * world:
-                why = f"compares examples with one another, and has one alone in {world} processes"
-                raise ValueError(f"batch_size: of {task.batch_size} rows, {name} {why}; it is at least {2 * world}")
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
+    judge(config, components(config.value), timeline)
     parts.warnings += check_cache(config, parts.teachers, timeline)
     if begins and trainer.is_global_zero:  # the others would save nothing
         parts.warnings += check_student(config, parts, timeline)

@@ -90,9 +90,9 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
     sharded = experiment.trainer.get("strategy") == "fsdp2"  # a teacher that needs shards fits nowhere by itself
     scores_any = (begins or resumes) and trainer.is_global_zero and not sharded
     for name, teacher in parts.teachers.items() if scores_any else ():
-        own = task.tasks[name] if experiment.taught_apart() else task
+        own = task.tasks[name] if experiment.has_teacher_per_task() else task
         rows = parts.rows["validation"].remove_columns("row")
-        if experiment.taught_apart():
+        if experiment.has_teacher_per_task():
             rows = rows.select([i for i, kind in enumerate(task.kinds(rows)) if kind == task.number(name)])
         collate = Collate(parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finish)
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"

@@ -48,7 +48,7 @@ class Start:
         return [*lines, f"goes on after step {self.step}"] if self.checkpoint else lines
 
 
-def claim(config: Config[Experiment], folder: Path, resume: bool) -> Start:
+def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> Start:
     """Where to go on from; step 0 for a new run. Writes nothing.
 
     Raises:

@@ -12,7 +12,6 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.data import prepare, prepare_several
 from distill.tasks import MultiTask, Task
-from distill.tasks.language.vocabulary import VocabularyTask
 from students.families.limits import limits
 from students.structure.outputs import check_problem, head_names, reorder_outputs
 
@@ -99,7 +98,7 @@ def check_spelling(
     """
     if same_spelling(tokenizer, other):
         return
-    if tokenizer.get_vocab() != other.get_vocab() and (isinstance(task, VocabularyTask) or task.augmentations()):
+    if tokenizer.get_vocab() != other.get_vocab() and (task.predicts_tokens or task.augments):
         why = "tokens are predicted or drawn from it here"
         raise ValueError(f"it has another vocabulary, and {why}; they must be equal")
     again = deepcopy(task)

@@ -40,7 +40,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         return found
     smaller, shares = pruned_to_the_end(student, pruners, timeline)
     for name, (wanted, reached, among) in shares.items():
-        key, shape = f"prune.{name}" if isinstance(experiment.prune, dict) else "prune", pruners[name].shape
+        key, shape = experiment.prune_key(name), pruners[name].shape
         what = shape if isinstance(shape, str) else "tiles"
         if wanted > 0 and reached == 0:
             why = f"of {among} that compete one at least stays; write {1 / among:.3g} or more, or leave it out"

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from distill.config.loader import Config
 from distill.experiment.experiment import Experiment
-from distill.tasks.language.vocabulary import VocabularyTask
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.timeline import counts, stretches
+from distill.training.timeline import stretches
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 
@@ -30,7 +29,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        kept = not (isinstance(config.value.task, VocabularyTask) and vocabulary > MOST_OUTPUTS)
+        kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
         for steps in stretches(config.value.losses, timeline):
@@ -76,9 +75,12 @@ def check_outputs(
 
 def signals_of(experiment: Experiment, name: str, step: int | None = None, timeline: Timeline | None = None) -> Signals:
     """What the losses ask of a teacher, at a step or ever."""
-    losses = experiment.losses
-    active = dict.fromkeys(losses, True) if step is None else counts(losses, step, timeline)
-    needs = [losses[name].teacher_needs for name, has_weight in active.items() if has_weight]
+    needs = []
+    for loss in experiment.losses.values():
+        if step is None:
+            needs.append(loss.teacher_needs)
+        elif (values := loss.at(step, timeline)).weight != 0:
+            needs.append(loss.needs(values)[1])
     signals = reduce(or_, needs, Signals())
     if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
         return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from distill.training.callbacks.replace import Replace, drawn, groups
 from students import LinearAttention, LocalAttention, Transformer
 from students.families.families import blocks
-from students.kinds.replace import Replace, drawn, groups
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, tiny

@@ -87,6 +87,7 @@ class Replace(Callback):
     def __init__(self, probability: Schedule, teacher: PreTrainedModel, seed: int = 0):
         self.probability, self.teacher, self.seed = probability, teacher, seed
         self.runs: list[bool] = []
+        self.curves: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Puts the choice before the blocks' own ``forward``."""
@@ -104,7 +105,7 @@ class Replace(Callback):
         """Draws the blocks of the step: the same for all batches of an accumulation window."""
         probability = self.probability.value(trainer.global_step, module.timeline)
         self.runs = drawn(len(self.runs), probability, self.seed, trainer.global_step)
-        module.status["replace"] = probability
+        self.curves = {"replace": probability}
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Leaves the student alone."""

@@ -1,18 +1,18 @@
-"""From the trained module to the folder one deploys: best state, folded, cut, saved, exported."""
+"""Export: the trained student is folded, cut, saved, and written as the file that was asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.evaluation.deployed import Deployed, Exported
-from distill.evaluation.measure import judged, torch_predict
+from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.experiment import Experiment
 from distill.export.carry import carry, made_from, settle_tokenizer
-from distill.export.vocabulary import told
+from distill.export.vocabulary import describe_cut
 from distill.run_dir.files import replacing, replacing_in
 from distill.training.module import Distillation
 from prune_schedules import cut
@@ -23,20 +23,20 @@ from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.export.packed import FILE, OnGrid, Rounded, load, save_packed
 from quant_aware.quantize import Quantize
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
-from students.weights import fold
+from students.weights import fold, matrices
 
 
-def deploy(
+def export(
     experiment: Experiment,
     module: Distillation,
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     batches: list[dict[str, Tensor]],
-    own: list[dict[str, Tensor]],
-    whole: dict[str, int],
+    student_batches: list[dict[str, Tensor]],
+    matrix_sizes: dict[str, int],
     vocabulary: Vocabulary | None = None,
 ) -> Deployed:
-    """Writes ``student/`` and, if asked for, ``student.onnx`` or ``student.packed.safetensors``.
+    """Write ``student/`` and, if asked for, ``student.onnx`` or ``student.packed.safetensors``.
 
     Args:
         experiment: what was asked for.
@@ -44,13 +44,13 @@ def deploy(
         folder: of the run.
         tokenizer: of the student as it was trained; saved with it if its vocabulary is not cut.
         batches: validation.
-        own: the same as the deployed student reads it; trained, folded, cut and exported student are compared on the
-            first.
-        whole: the parameters of each matrix before training, in which units may have been cut out already.
+        student_batches: the same as the deployed student reads it; trained, folded, cut and exported student are
+            compared on the first.
+        matrix_sizes: the parameters of each matrix before training, in which units may have been cut out already.
         vocabulary: to which the student is cut.
     """
     module.cpu().float()  # whatever precision it was trained in
-    student, quantize, fixed = module.student, experiment.quantize, own[0]
+    student, quantize, fixed = module.student, experiment.quantize, student_batches[0]
     # Every token that is left had a number before, so both can be asked the same.
     asked = fixed | {"input_ids": vocabulary.keep[fixed["input_ids"]]} if vocabulary else fixed
     trained = torch_predict(student)(asked)
@@ -64,14 +64,14 @@ def deploy(
     also = []
     if vocabulary:
         metric, size = experiment.task.main_metric, student.num_parameters()
-        uncut = f"{metric} was {judged(experiment.task, torch_predict(student), batches).metrics[metric]:.4f}"
+        uncut = f"{metric} was {evaluate_model(experiment.task, torch_predict(student), batches).metrics[metric]:.4f}"
         cut_vocabulary(student, vocabulary.keep)
         parity["vocabulary"] = difference(trained, torch_predict(student)(fixed))
-        also = [told(vocabulary, batches, own, (size, student.num_parameters()), uncut)]
+        also = [describe_cut(vocabulary, batches, student_batches, (size, student.num_parameters()), uncut)]
     if experiment.save_dtype != "float32":
         student.to(getattr(torch, experiment.save_dtype))
         parity["saved"] = difference(trained, torch_predict(student)(fixed))
-    found = judged(experiment.task, torch_predict(student), own)
+    result = evaluate_model(experiment.task, torch_predict(student), student_batches)
     if quantize:
         quantize.detach_inputs()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
@@ -80,9 +80,9 @@ def deploy(
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")
         also += carry(source, draft / "student")
-    export = write_export(experiment, student, fixed, folder)
-    if export:
-        parity["exported"] = difference(trained, export.predict(fixed))
+    exported = write_export(experiment, student, fixed, folder)
+    if exported:
+        parity["exported"] = difference(trained, exported.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
@@ -90,10 +90,12 @@ def deploy(
         )
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
-    return Deployed(student, export, found, parity, layers(student, quantize, whole), notes, precision, exact, also)
+    return Deployed(
+        student, exported, result, parity, layers(student, quantize, matrix_sizes), notes, precision, exact, also
+    )
 
 
-def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str, int]) -> list[dict]:
+def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
     bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     return [
@@ -102,7 +104,7 @@ def layers(student: PreTrainedModel, quantize: Quantize | None, whole: dict[str,
             "sparsity": int((weight == 0).sum()) / max(weight.numel(), 1),
             "bits": bits.get(f"{name}.weight", 32) if weight.numel() else None,
             "parameters": weight.numel(),
-            "parameters_before": whole[name],
+            "parameters_before": matrix_sizes[name],
         }
         for name, weight in matrices(student).items()
     ]
@@ -155,11 +157,6 @@ def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, hea
     with replacing(path) as draft:
         save_packed(tensors, quantized, draft, inputs)
     return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
-
-
-def matrices(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of two dimensions by the name of their module."""
-    return {name.removesuffix(".weight"): p.detach() for name, p in model.named_parameters() if p.ndim == 2}
 
 
 def difference(left: Tensor, right: Tensor) -> float:

@@ -1,0 +1,101 @@
+"""The parts of a run, with the flags that they declare.
+
+A flag is an attribute of a component, a class variable or a property, that is true where it applies. A component that
+does not declare it does not have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill.config.schema import spelling
+from distill.teachers.ensemble import Teachers
+from prune_schedules.schedule import Timeline
+
+if TYPE_CHECKING:
+    from distill.experiment.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a run, as rules see it.
+
+    Args:
+        key: where it stands in the config, dotted.
+        thing: whose attributes the flags are.
+        name: what messages call it.
+        flags: those of a plain setting, which has no class that could declare them.
+        active: the steps at which it counts; not given, its ``active_steps``.
+    """
+
+    key: str
+    thing: Any = None
+    name: str = ""
+    flags: frozenset[str] = frozenset()
+    active: Callable[[Timeline], list[range]] | None = None
+
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps at which it counts, in stretches."""
+        return (self.active or self.thing.active_steps)(timeline)
+
+    @property
+    def kind(self) -> str:
+        """The name of its class in YAML."""
+        return spelling(type(self.thing))
+
+    def at(self, why: str) -> tuple[str, str]:
+        """Return a key and what is wrong there: that of the field with whose name ``why`` begins, or its own."""
+        field, _, rest = why.partition(": ")
+        names = {f.name for f in fields(self.thing)} if is_dataclass(self.thing) else set()
+        return (f"{self.key}.{field}", rest) if field in names else (self.key, why)
+
+    def has(self, flag: str) -> bool:
+        """Return whether a flag applies."""
+        return flag in self.flags or bool(getattr(self.thing, flag, False))
+
+
+def flags_of(**flags: bool) -> frozenset[str]:
+    """Return the names of those that hold."""
+    return frozenset(flag for flag, holds in flags.items() if holds)
+
+
+def components(experiment: Experiment) -> list[Component]:
+    """Return the parts of a run."""
+    return [*_settings(experiment), *_teachers(experiment), *_trained(experiment)]
+
+
+def _settings(experiment: Experiment) -> list[Component]:
+    task, losses, replace = experiment.task, experiment.losses.values(), experiment.replace
+    tasks = task.tasks if task.has_tasks else {}
+    parts = [
+        Component("task", task, ", ".join(tasks), flags_of(is_single=not tasks)),
+        *(Component(f"task.tasks.{name}", part, name) for name, part in tasks.items()),
+        Component("losses", flags=flags_of(look_at_teacher=all(loss.teacher_needs for loss in losses))),
+        Component("save_dtype", flags=flags_of(saves_half=experiment.save_dtype != "float32")),
+        Component("vocabulary", flags=flags_of(drops_tokens=experiment.vocabulary is not None)),
+    ]
+    if replace:
+        flags = flags_of(runs_teacher_blocks=True)
+        parts.append(Component("replace", flags=flags, active=lambda line: replace.differs_from(1.0, line)))
+    return parts
+
+
+def _teachers(experiment: Experiment) -> list[Component]:
+    teacher = experiment.teacher
+    if not isinstance(teacher, Teachers):
+        return [Component("teacher", teacher, flags=flags_of(is_only_teacher=True))] if teacher else []
+    members = [Component(f"teacher.members.{name}", member, name) for name, member in teacher.members.items()]
+    return [Component("teacher", teacher, ", ".join(teacher.members)), *members]
+
+
+def _trained(experiment: Experiment) -> list[Component]:
+    """What trains the student and makes it small."""
+    quantize, export = experiment.quantize, bool(experiment.export)
+    parts = [Component(f"losses.{name}", loss, name) for name, loss in experiment.losses.items()]
+    parts += [Component(experiment.prune_key(name), pruner, name) for name, pruner in experiment.pruners().items()]
+    if quantize:
+        grids = [grid for grid in (*quantize.in_turn, *quantize.mixed.values()) if grid and grid.codes_pieces]
+        parts.append(Component("quantize", quantize, spelling(type(grids[0])) if grids else ""))
+    return [*parts, Component("export", flags=flags_of(writes_onnx=export, writes_float32=export))]

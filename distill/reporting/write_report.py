@@ -1,0 +1,79 @@
+"""Report: what was measured and what a reader must know, as report.json, the page, and a table for Weights & Biases."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from distill.config.schema import spelling
+from distill.evaluation.deployed import Deployed
+from distill.evaluation.evaluate import Evaluation
+from distill.evaluation.machine import command_line
+from distill.reporting.details import details
+from distill.reporting.publish import publish
+from distill.reporting.report import Report
+from distill.reporting.report_warnings import report_warnings
+from distill.training.callbacks.metrics_csv import read_rows
+from distill.training.prepare.prepare import Prepared
+from distill.training.timeline import early
+from distill.training.train import Trained
+from prune_schedules.scores.keep import filled
+from students.weights import nonzeros
+
+
+def write_report(
+    prepared: Prepared,
+    trained: Trained,
+    deployed: Deployed,
+    evaluation: Evaluation,
+    student_batches: list[dict],
+    began: float,
+) -> Report:
+    """Write the report of a run, by which it is done.
+
+    Args:
+        prepared: the run before its first step.
+        trained: what training has left.
+        deployed: the student.
+        evaluation: what was measured.
+        student_batches: validation, as the deployed student reads it.
+        began: when, in seconds since the epoch.
+    """
+    experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
+    warnings = report_warnings(
+        experiment,
+        plan.timeline,
+        read_rows(prepared.folder / "metrics.csv"),
+        student_batches,
+        evaluation,
+        deployed,
+        trained.removed,
+        scored=bool(plan.preflight.scores),
+    )
+    report = Report(
+        name=experiment.name,
+        task=spelling(type(task)),
+        main_metric=task.main_metric,
+        started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
+        seconds=round(time.time() - began, 1),
+        command=command_line(),
+        seed=experiment.seed,
+        models=evaluation.models,
+        timeline=plan.entries,
+        exports=evaluation.exports,
+        parity=deployed.parity,
+        warnings=[
+            *plan.preflight.warnings,
+            *prepared.parts.warnings,
+            *trained.warnings,
+            *early(experiment, plan.timeline),
+            *warnings,
+            *filled(prepared.nonzeros, nonzeros(deployed.model)),
+        ],
+        notes=trained.notes + deployed.also,
+        preflight=plan.preflight.to_json(),
+        folder=prepared.folder,
+    )
+    rows = prepared.validation_rows["row"]
+    publish(report, details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
+    return report
