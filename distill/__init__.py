@@ -1,18 +1,47 @@
-"""The loop and what surrounds it; ``run`` does what a YAML file says."""
+"""Distillation, pruning and quantization in one training run; what is public of it, and stable.
+
+``run`` does what a YAML file says. The other names are what a module of one's own needs to add a loss, a pruning score,
+a quantizer, a schedule, an augmentation, a task or a student (docs/extending.md). They are imported when first used.
+"""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from distill.runner import run
+_MODULES = {
+    "distill.config.nodes": ["ConfigError"],
+    "distill.reporting.report": ["Report"],
+    "distill.runner": ["run"],
+    "distill.tasks": [
+        "CausalLM",
+        "Classification",
+        "DataTask",
+        "MaskedLM",
+        "QuestionAnswering",
+        "Regression",
+        "Seq2Seq",
+        "Task",
+        "TokenClassification",
+    ],
+    "distill.tasks.augment": ["Augmentation"],
+    "losses.loss": ["Loss", "PerExample", "PerPrediction"],
+    "losses.outputs.logits": ["OnLogits"],
+    "prune_schedules.schedule": ["Moment", "Ramp", "Schedule", "Timeline"],
+    "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
+    "quant_aware.quantizers": ["Quantizer"],
+    "students.kinds.student": ["Student"],
+    "students.recording.signals": ["Signals", "Trace"],
+}
+"""Where the public names are defined: `import distill` imports none of these modules."""
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["run"]
-
-_HOMES = {"run": "distill.runner"}
-"""The module of each public name, imported when the name is first used: the command line imports this package."""
+__all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -35,18 +35,18 @@ def main(words: list[str]) -> int:
     configs: list[Config[Experiment]] = []
     try:
         options, rest = _parser().parse_known_args(words)
+        given = overrides(rest)
         if options.help is not None:
-            return _help(options.help)
+            return _help(options.help, options.config, given)
         if options.config is None:
             raise ConfigError("train.py: no --config; --help lists what can be set")
-        given = overrides(rest)
         _check_sections(given)
         documents(options.config)
         from distill.experiment.runs import read
 
         configs += read(options.config, given)
         if options.print_config:
-            from distill.config.loader import to_yaml
+            from distill.config.writer import to_yaml
 
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
@@ -74,15 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _help(topic: str) -> int:
+def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
     if not topic:
         print(overview())
         return 0
     name = topic.partition(".")[0]
     if name not in sections():
         raise ConfigError(f"--help {topic}: a config has no {name!r}{meant(name, sections())}")
+    from distill.config.imports import roots_of
+    from distill.experiment.experiment import Experiment
     from distill.experiment.help import help_text
 
+    if file is not None:
+        list(roots_of(file, Experiment, given))  # classes that its modules add have their help, too
     print(help_text(topic))
     return 0
 

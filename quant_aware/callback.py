@@ -35,8 +35,8 @@ class QuantizeAware(Callback):
         self, trainer: Trainer, module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Takes the gradient, of zeros, of what learns later or did before: AdamW would count the step, and move it."""
-        for fit in self.quantize.idle():
-            fit.grad = None
+        for qparams in self.quantize.idle():
+            qparams.grad = None
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Switches as the last step asks: of a run that is resumed after it no step of training begins."""
@@ -56,7 +56,7 @@ class QuantizeAware(Callback):
         if self.quantize.allot:
             batches = self._calibration(trainer, self.quantize.allot.batches)
             self.bits = self.quantize.allot_bits(module.student, module.probe, batches)
-        self.quantize.begin(module.student, was_on, self._calibration(trainer, self.quantize.gptq))
+        self.quantize.calibrate(module.student, was_on, self._calibration(trainer, self.quantize.gptq))
 
     def _calibration(self, trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
         """The first batches of the epoch, of this process; nothing that training reads moves on by it."""

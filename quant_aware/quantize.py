@@ -18,9 +18,7 @@ from quant_aware.calibration.gptq import gptq
 from quant_aware.calibration.selection import grids_of, quantized
 from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
-from quant_aware.quantizers.grids import Grid, Uniform
-from quant_aware.quantizers.product import Product
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.grids import Quantizer, Uniform
 from students.recording.reading import collect_input_grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
@@ -56,8 +54,8 @@ class Quantize:
     writes_float32: ClassVar[bool] = True
     """Whether its file is made of weights in float32."""
 
-    weights: Grid | dict[str, Grid] = field(default_factory=Uniform)
-    mixed: dict[str, Grid | None] = field(default_factory=dict)
+    weights: Quantizer | dict[str, Quantizer] = field(default_factory=Uniform)
+    mixed: dict[str, Quantizer | None] = field(default_factory=dict)
     activations: Activations | None = field(default_factory=Activations)
     share: Schedule = Constant(1.0)
     gptq: int = 0
@@ -79,7 +77,7 @@ class Quantize:
         """In the end; while it trains, at present."""
         if self.gptq < 0:
             raise ValueError(f"gptq: a number of batches, not {self.gptq}")
-        if self.gptq and not any(map(apart, [*self.in_turn, *self.mixed.values()])):
+        if self.gptq and not any(map(is_elementwise_learned, [*self.in_turn, *self.mixed.values()])):
             raise ValueError("gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans")
         if self.allot and not (isinstance(self.weights, Uniform) and self.weights.bits > self.allot.average):
             raise ValueError("allot: needs one grid, Uniform, of more bits than there are to be on average")
@@ -98,12 +96,12 @@ class Quantize:
     @property
     def codes_pieces(self) -> bool:
         """Whether pieces of several numbers of all weights have one code."""
-        return any(grid.codes_pieces for grid in self.in_turn)
+        return any(grid.in_pieces for grid in self.in_turn)
 
     @property
     def codes_some_pieces(self) -> bool:
         """The same of weights that ``mixed`` names."""
-        return any(grid.codes_pieces for grid in self.mixed.values() if grid)
+        return any(grid.in_pieces for grid in self.mixed.values() if grid)
 
     @property
     def groups_inputs(self) -> bool:
@@ -140,7 +138,7 @@ class Quantize:
             if not 0 <= self.share.value(step, timeline) <= 1:
                 raise ValueError(f"share: is {self.share.value(step, timeline)} at step {step}; it is 0 to 1")
 
-    def windows(self, timeline: Timeline) -> list[tuple[Grid, int, int]]:
+    def windows(self, timeline: Timeline) -> list[tuple[Quantizer, int, int]]:
         """Each grid with the steps at which the student begins and ceases to train on it.
 
         Raises:
@@ -214,10 +212,12 @@ class Quantize:
     def idle(self) -> list[nn.Parameter]:
         """What grids learn that are not on."""
         found = self._found.values()
-        return [fit for part in found for stage, fit in part.fits.items() if not self.on or stage != str(part.stage)]
+        return [
+            qparams for part in found for stage, qparams in part.fits.items() if not self.on or stage != str(part.stage)
+        ]
 
     @torch.no_grad()
-    def begin(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
+    def calibrate(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
         """Has the grids that learn, and that the student has just been switched to, look at its weights as they are,
         and moves these if ``gptq`` says so.
 
@@ -230,15 +230,17 @@ class Quantize:
         found = {}
         if self.gptq:
             self._switch(False)  # what layers read while nothing is rounded
-            found = collect_input_grams(model, [module for module, step in chosen.items() if apart(step.grid)], batches)
+            found = collect_input_grams(
+                model, [module for module, step in chosen.items() if is_elementwise_learned(step.grid)], batches
+            )
             self._switch(True)
         for module, step in chosen.items():
             weight = self._beneath(module)
-            step.begin(weight)
+            step.calibrate(weight)
             if module in found:
                 rows = weight.movedim(step.axis, 0)
-                fit = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
-                rounded = gptq(rows, found[module], step.grid, fit).movedim(0, step.axis)
+                qparams = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
+                rounded = gptq(rows, found[module], step.grid, qparams).movedim(0, step.axis)
                 latent(module).copy_(torch.where(weight == 0, latent(module), rounded))
 
     def allot_bits(
@@ -287,7 +289,7 @@ class Quantize:
         before = steps_on(module)[: steps_on(module).index(self._found[module])]
         return reduce(lambda weight, step: step(weight), before, values(module))
 
-    def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Grid, int]]:
+    def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Quantizer, int]]:
         """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""
         found = {name: self._found[module] for name, module in model.named_modules() if module in self._found}
         return {f"{name}.weight": (step.grid, step.axis) for name, step in found.items()}
@@ -308,13 +310,13 @@ class Quantize:
             handle.remove()
 
 
-def _between_rows(grid: Grid) -> bool:
+def _between_rows(grid: Quantizer) -> bool:
     """Whether the rows of a table cannot be brought to a grid without the others, or without knowing which they are."""
     if grid.learn:
-        return not (grid.per == "tensor" or isinstance(grid, Product))
+        return not (grid.per == "tensor" or grid.in_pieces)
     return grid.per == "tensor"
 
 
-def apart(grid: Grid | None) -> bool:
-    """Whether a grid learns, and rounds each number by itself."""
-    return grid is not None and grid.learn and not isinstance(grid, Ternary | Product)
+def is_elementwise_learned(grid: Quantizer | None) -> bool:
+    """Return whether a quantizer learns, and rounds each number by itself."""
+    return grid is not None and grid.learn and grid.is_elementwise

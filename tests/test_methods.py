@@ -18,7 +18,7 @@ import prune_schedules
 import quant_aware
 import students
 from distill.config.loader import load
-from distill.config.schema import spelling
+from distill.config.schema import yaml_name
 from distill.experiment.optimizer import Optimizer
 from distill.tasks import Task
 from distill.tasks.augment import Augmentation
@@ -81,7 +81,7 @@ def offered(base: type) -> set[str]:
     """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
     ours = base.__module__.partition(".")[0] in {room.__name__ for room in ROOMS}
     public = ours and not base.__name__.startswith("_") and not inspect.isabstract(base)
-    found = {spelling(base)} if public else set()
+    found = {yaml_name(base)} if public else set()
     return found.union(*(offered(child) for child in base.__subclasses__()))
 
 
@@ -101,7 +101,7 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
         "Quantization": "Quantize",
         "Teachers": next((teachers[key] for key in given if key in teachers), ""),
     }
-    assert spelling(type(value)) == (given.get("kind") or given.get("name") or without_kind[heading])
+    assert yaml_name(type(value)) == (given.get("kind") or given.get("name") or without_kind[heading])
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,33 @@ def test_processes_that_would_each_be_a_run_are_refused(made, variables, given, 
 )
 def test_one_process_is_one_run(made, variables) -> None:
     assert made(variables, {}).world_size == 1
+
+
+SCORE = """
+from distill import ScoredPruner
+
+
+class Whole(ScoredPruner):
+    \"\"\"Needs to see whole models.\"\"\"
+
+    needs_whole_weights = True
+
+    def scores(self):
+        return self.magnitudes()
+
+
+class Any(ScoredPruner):
+    \"\"\"Says nothing of models in shards.\"\"\"
+
+    def scores(self):
+        return self.magnitudes()
+"""
+
+
+def test_a_pruner_says_whether_it_can_do_shards(made, tmp_path) -> None:
+    (tmp_path / "scores.py").write_text(SCORE)
+    given = {"imports": [str(tmp_path / "scores.py")], "trainer.strategy": "fsdp2", "trainer.devices": 1}
+    pruner = {"sparsity": 0.5}
+    made({}, given | {"prune": pruner | {"kind": "Any"}})
+    with pytest.raises(ConfigError, match=r"prune\.kind: Whole wants whole weights, and the models of this run lie in"):
+        made({}, given | {"prune": pruner | {"kind": "Whole"}})

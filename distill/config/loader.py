@@ -22,20 +22,27 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from distill.config.imports import roots_of
 from distill.config.nodes import (
     ConfigError,
     WrongBelow,
-    compose,
     did_you_mean,
-    documents,
     keys_of,
     meant,
-    override,
     place_of,
     usable,
     value_of,
 )
-from distill.config.schema import describe, is_plain, members_of, plain_field, schema_of, selector, spelling, subclasses
+from distill.config.schema import (
+    describe,
+    is_plain,
+    members_of,
+    plain_field,
+    schema_of,
+    selector,
+    subclasses,
+    yaml_name,
+)
 from distill.run_dir.disk import BAD_DISK
 
 T = TypeVar("T")
@@ -107,37 +114,12 @@ def load_all(file: str | Path, schema: type[T], overrides: dict[str, Any] | None
     Raises:
         ConfigError: at the first mistake.
     """
-    configs, roots = [], documents(file)
-    for root in roots:
-        if not isinstance(root, yaml.MappingNode):
-            what = "the file" if len(roots) == 1 else "the document"
-            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
-        for key, value in (overrides or {}).items():
-            text = value if isinstance(value, str) else yaml.safe_dump(value)
-            override(root, key, compose(text, f"--{key}"))
+    configs = []
+    for root in roots_of(file, schema, overrides or {}):
         config = Config(None)
         config.value = _Reader(config).read(root, schema, "")
         configs.append(config)
     return configs
-
-
-def dump(value: Any) -> Any:
-    """The plain data (mappings, lists, numbers, texts) that reads back to an equal object."""
-    if is_dataclass(value):
-        own = {f.name: dump(getattr(value, f.name)) for f in fields(value) if f.init}
-        plain = plain_field(type(value))
-        if plain and all(getattr(value, f.name) == f.default for f in fields(value) if f.init and f.name != plain):
-            return own[plain]
-        chosen = [base for base in type(value).__mro__ if inspect.isabstract(base) and is_dataclass(base)]
-        return ({selector(chosen[-1]): spelling(type(value))} if chosen else {}) | own
-    if isinstance(value, dict):
-        return {key: dump(item) for key, item in value.items()}
-    return [dump(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def to_yaml(value: Any) -> str:
-    """The complete config as YAML, which reads back to an equal object."""
-    return yaml.safe_dump(dump(value), sort_keys=False, width=110)
 
 
 class _Reader:
@@ -211,12 +193,12 @@ class _Reader:
             inner = f"{path}.{name}".strip(".")
             if name not in schema:
                 self.config.places[inner] = place_of(key_node)
-                raise self.config.error(inner, f"{spelling(cls)} has no {name!r}{meant(name, schema)}")
+                raise self.config.error(inner, f"{yaml_name(cls)} has no {name!r}{meant(name, schema)}")
             given[name] = self.read(value_node, schema[name], inner)
         needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
         missing = [name for name in needed if name not in given]
         if missing:
-            raise self.config.error(path, f"{spelling(cls)} needs {', '.join(repr(name) for name in missing)}")
+            raise self.config.error(path, f"{yaml_name(cls)} needs {', '.join(repr(name) for name in missing)}")
         return self.construct(cls, given, path)
 
     def construct(self, cls: type, given: dict[str, Any], path: str) -> Any:

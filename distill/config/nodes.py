@@ -63,11 +63,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def documents(file: str | Path) -> list[yaml.Node]:
-    """The root nodes of a YAML file, one for each of its documents, sought as given and then in ``configs/``.
+def find_file(file: str | Path) -> Path:
+    """Return where a YAML file lies, sought as given and then in ``configs/``.
 
     Raises:
-        ConfigError: if there is no such file, or it is not YAML.
+        ConfigError: if there is no such file.
     """
     shipped = Path(__file__).parents[2] / "configs"
     found = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
@@ -80,6 +80,16 @@ def documents(file: str | Path) -> list[yaml.Node]:
         raise ConfigError(
             f"{file}: is a folder, not a file" if Path(file).is_dir() else f"{file}: there is no such file{near}"
         )
+    return found
+
+
+def documents(file: str | Path) -> list[yaml.Node]:
+    """The root nodes of a YAML file, one for each of its documents, sought as ``find_file`` does.
+
+    Raises:
+        ConfigError: if there is no such file, or it is not YAML.
+    """
+    found = find_file(file)
     if (size := found.stat().st_size) > LARGEST:
         raise ConfigError(f"{file}: is no config, it has {size:,} bytes")
     try:

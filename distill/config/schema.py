@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
@@ -17,19 +18,47 @@ def selector(base: type) -> str:
     return getattr(base, "selector", "kind")
 
 
-def spelling(cls: type) -> str:
+def yaml_name(cls: type) -> str:
     """A class as it is written in YAML: its name; in snake case where it is chosen by ``name``, as the hub's tasks."""
     return cls.__name__ if selector(cls) == "kind" else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
 
-def subclasses(base: type) -> dict[str, type]:
-    """The concrete subclasses of a class in depth, and itself, by spelling; without private ones (``_Name``)."""
-    found = {} if inspect.isabstract(base) or base.__name__.startswith("_") else {spelling(base): base}
+def descendants(base: type) -> list[type]:
+    """Return all classes below a class in depth, each once, without those of a module that is no longer there."""
+    found = {}
     for child in base.__subclasses__():
-        for name, cls in subclasses(child).items():
+        if child.__module__ in sys.modules:
+            found |= dict.fromkeys([child, *descendants(child)])
+    return list(found)
+
+
+def subclasses(base: type) -> dict[str, type]:
+    """Return the concrete classes below a class, and itself, by the name in YAML; without private ones (``_Name``)."""
+    found = {}
+    for cls in (base, *descendants(base)):
+        if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
+            name = yaml_name(cls)
             if found.setdefault(name, cls) is not cls:
                 raise TypeError(f"two classes are called {name}: {cls} and {found[name]}")
     return found
+
+
+def field_classes(cls: type) -> list[type]:
+    """Return the classes that the fields of a dataclass hold, also inside mappings and lists."""
+    hints = [m for hint in schema_of(cls).values() for m in members_of(hint)]
+    inside = [
+        m for hint in hints if get_origin(hint) in (dict, list) for arg in get_args(hint) for m in members_of(arg)
+    ]
+    return list(dict.fromkeys(m for m in [*hints, *inside] if is_dataclass(m)))
+
+
+def reachable(schema: type) -> list[type]:
+    """Return a dataclass and all that its fields, and those of their subclasses, hold, in the order they come up."""
+    classes = [schema]
+    for cls in classes:
+        for user in (cls, *subclasses(cls).values()):
+            classes += [found for found in field_classes(user) if found not in classes]
+    return classes
 
 
 def arguments(function: Callable, without: set[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill.config.schema import spelling
+from distill.config.schema import yaml_name
 from distill.teachers.ensemble import Teachers
 from prune_schedules.schedule import Timeline
 
@@ -43,7 +43,7 @@ class Component:
     @property
     def kind(self) -> str:
         """The name of its class in YAML."""
-        return spelling(type(self.thing))
+        return yaml_name(type(self.thing))
 
     def at(self, why: str) -> tuple[str, str]:
         """Return a key and what is wrong there: that of the field with whose name ``why`` begins, or its own."""
@@ -97,5 +97,5 @@ def _trained(experiment: Experiment) -> list[Component]:
     parts += [Component(experiment.prune_key(name), pruner, name) for name, pruner in experiment.pruners().items()]
     if quantize:
         grids = [grid for grid in (*quantize.in_turn, *quantize.mixed.values()) if grid and grid.codes_pieces]
-        parts.append(Component("quantize", quantize, spelling(type(grids[0])) if grids else ""))
+        parts.append(Component("quantize", quantize, yaml_name(type(grids[0])) if grids else ""))
     return [*parts, Component("export", flags=flags_of(writes_onnx=export, writes_float32=export))]

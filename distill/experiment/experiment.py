@@ -78,6 +78,8 @@ class Experiment:
     """One run: a student, trained by losses on a task, pruned and quantized on the way.
 
     Args:
+        imports: modules of your own, whose losses, pruners, quantizers, schedules, tasks and students have their names
+            here: a ``.py`` file beside this one, or a module on Python's path (docs/extending.md). They are run.
         task: what the model is for, and its data.
         teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``; or one
             that changes with the student, its own average (``decay``) or a ``peer``.
@@ -99,6 +101,7 @@ class Experiment:
         seed: of initial weights, the order of the data and dropout.
     """
 
+    imports: list[str] = field(default_factory=list)
     task: Task
     teacher: Teacher | Teachers | MovingAverage | Peer | None = None
     student: Student

@@ -9,9 +9,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from docstring_parser import parse, parse_from_object
 
-from distill.config.loader import dump
 from distill.config.nodes import ConfigError, meant
-from distill.config.schema import describe, members_of, schema_of, selector, spelling, subclasses
+from distill.config.schema import describe, members_of, schema_of, selector, subclasses, yaml_name
+from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 
 WIDTH = 110
@@ -32,11 +32,6 @@ def help_text(topic: str) -> str:
         sentence = told(hint).get(word, "") if is_dataclass(hint) else ""
         path, hint = f"{path}.{word}".strip("."), known[word]
     return "\n".join(_page(path, hint, sentence))
-
-
-def held(cls: type) -> list[type]:
-    """Return the classes that the fields of a dataclass hold, also inside mappings and lists."""
-    return list(dict.fromkeys(found for hint in schema_of(cls).values() for found in _classes(hint)))
 
 
 def told(cls: type) -> dict[str, str]:
@@ -73,7 +68,7 @@ def _below(hint: Any) -> dict[str, Any]:
 def _page(path: str, hint: Any, sentence: str) -> list[str]:
     if get_origin(hint) is Annotated:
         return [*_wrapped(path, sentence, ""), "", *_arguments(hint)]
-    if is_dataclass(hint) and not inspect.isabstract(hint) and path.rpartition(".")[2] == spelling(hint):
+    if is_dataclass(hint) and not inspect.isabstract(hint) and path.rpartition(".")[2] == yaml_name(hint):
         return _class_page(path, hint)
     lines, choices = _wrapped(path, f"{sentence} ({_kinds(hint)})" if sentence else _kinds(hint), ""), _choices(hint)
     if len(choices) == 1:

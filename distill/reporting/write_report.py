@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from distill.config.schema import spelling
+from distill.config.schema import yaml_name
 from distill.evaluation.deployed import Deployed
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
@@ -52,7 +52,7 @@ def write_report(
     )
     report = Report(
         name=experiment.name,
-        task=spelling(type(task)),
+        task=yaml_name(type(task)),
         main_metric=task.main_metric,
         started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
         seconds=round(time.time() - began, 1),

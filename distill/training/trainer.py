@@ -13,7 +13,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from distill.config.loader import Config, dump
+from distill.config.loader import Config
+from distill.config.writer import dump
 from distill.experiment.compatibility import judge
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment

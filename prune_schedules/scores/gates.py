@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Moment, Timeline
-from prune_schedules.scores.pruner import Scored
+from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
 from students.weights import latent, like, steps_on, values, whole
 
@@ -34,7 +34,7 @@ def gate_gradient(weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Gated(Scored):
+class Gated(ScoredPruner):
     """Looks, at optimizer steps, at the gradient of each part's gate.
 
     The gradient is that of all ranks and of the whole batch, before it is clipped; what is masked has one too,

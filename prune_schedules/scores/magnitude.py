@@ -2,20 +2,18 @@
 
 from torch import Tensor
 
-from prune_schedules.ranking import magnitude
-from prune_schedules.scores.pruner import Scored
-from students.weights import values
+from prune_schedules.scores.pruner import ScoredPruner
 
 
-class Magnitude(Scored):
+class Magnitude(ScoredPruner):
     """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); groups by their root mean square."""
 
     def scores(self) -> list[Tensor]:
         """``|w|``, or ``sqrt(mean w^2)``."""
-        return [magnitude(part.numbers(values)) for part in self.parts]
+        return self.magnitudes()
 
 
-class Random(Scored):
+class Random(ScoredPruner):
     """Removes what was drawn once, by chance: what any score has to beat."""
 
     def scores(self) -> list[Tensor]:

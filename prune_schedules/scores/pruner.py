@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prune_schedules.ranking import Scope, lowest
+from prune_schedules.ranking import Scope, lowest, magnitude
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
 from prune_schedules.scores.penalty import group_lasso
 from prune_schedules.targets.elements import ElementTarget
@@ -221,12 +221,23 @@ class Pruner(ABC):
         return sum(gone for gone, _ in masked) / sum(total for _, total in masked)
 
 
-class Scored(Pruner):
-    """Removes what has the lowest scores."""
+class ScoredPruner(Pruner):
+    """Removes what has the lowest scores; a subclass says what a score is."""
 
     @abstractmethod
     def scores(self) -> list[Tensor]:
-        """How much each entry, tile or unit matters: a tensor for each of ``parts``, in the shape that it keeps."""
+        """Return how much each entry, tile or unit matters: a tensor for each of ``parts``, as ``magnitudes`` has them.
+
+        It is asked after an optimizer step, without gradients, and must be the same on all ranks.
+        """
+
+    def magnitudes(self) -> list[Tensor]:
+        """Return the size of each weight, of tiles and units their root mean square: a tensor for each of ``parts``.
+
+        Shapes: [outputs, inputs] of weights and tiles, [units] of neurons, heads and layers. Of a model that is sharded
+        they are whole.
+        """
+        return [magnitude(part.numbers(values)) for part in self.parts]
 
     def renew(self, share: float) -> None:
         """Mask this share, of what competes by ``scope``."""

@@ -4,11 +4,11 @@ from torch import Tensor, nn
 
 from prune_schedules.ranking import magnitude
 from prune_schedules.scores.inputs import ActivationScored
-from prune_schedules.scores.pruner import Scored
+from prune_schedules.scores.pruner import ScoredPruner
 from students.weights import out_axis, values
 
 
-class Wanda(ActivationScored, Scored):
+class Wanda(ActivationScored, ScoredPruner):
     """Removes what adds least to its output: ``|w| norm(x)`` (Sun et al. 2023, arXiv 2306.11695).
 
     ``|W_ij| sqrt(sum x_j^2)``, with ``scope: row`` as in the paper; of tiles, neurons, heads and layers the root

@@ -82,7 +82,7 @@ def costs(weight: Tensor, step: FakeQuant, trace: float) -> dict[int, float]:
     found, groups = {}, step.grid.divide(weight, step.axis)
     for bits in range(2, step.grid.bits + 1):
         grid = replace(step.grid, bits=bits)
-        begun = grid.teach(groups, grid.fit(groups)) if grid.learn else grid.round(groups)
+        begun = grid.fake_quantize_learned(groups, grid.qparams(groups)) if grid.learn else grid.round(groups)
         lost = (begun - groups).square().sum()
         # Where the loss is not convex a trace may be below 0; then the weight itself has the word.
         found[bits] = max(trace / weight.numel(), 1e-12) * float(lost)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from quant_aware.quantizers.grids import Grid
+from quant_aware.quantizers.grids import Quantizer
 from students.recording.reading import inverse_factor
 
 
-def gptq(weight: Tensor, gram: Tensor, grid: Grid, fit: Tensor) -> Tensor:
+def gptq(weight: Tensor, gram: Tensor, grid: Quantizer, qparams: Tensor) -> Tensor:
     """A weight [out, in] on its grid, column by column; zeros stay.
 
     ``e_j = (w_j - round(w_j)) / c_jj`` is pushed to the later columns, ``W_k -= e_j c_jk``, c the upper Cholesky factor
@@ -17,15 +17,19 @@ def gptq(weight: Tensor, gram: Tensor, grid: Grid, fit: Tensor) -> Tensor:
         weight: float, [out, in].
         gram: ``X'X`` of the inputs, [in, in].
         grid: on which each number is rounded by itself, as on those that learn steps or tables.
-        fit: of its groups, [G, k].
+        qparams: of its groups, [G, k].
     """
     found, factor = weight.to(torch.float64, copy=True), inverse_factor(gram)
     there, outputs = weight != 0, len(weight)
-    fit = fit.double().reshape(-1, fit.shape[1]) if len(fit) > 1 else fit.double().expand(outputs, -1)
-    fit = fit.reshape(outputs, -1, fit.shape[1])  # [out, groups of one output, k]
-    width = weight.shape[1] // fit.shape[1]
+    qparams = (
+        qparams.double().reshape(-1, qparams.shape[1]) if len(qparams) > 1 else qparams.double().expand(outputs, -1)
+    )
+    qparams = qparams.reshape(outputs, -1, qparams.shape[1])  # [out, groups of one output, k]
+    width = weight.shape[1] // qparams.shape[1]
     for j in range(weight.shape[1]):
-        rounded = there[:, j] * grid.teach(found[:, j : j + 1].clone(), fit[:, j // width]).squeeze(1)
+        rounded = there[:, j] * grid.fake_quantize_learned(found[:, j : j + 1].clone(), qparams[:, j // width]).squeeze(
+            1
+        )
         error = (found[:, j] - rounded) / factor[j, j]
         found[:, j:] -= error.unsqueeze(1) * factor[j, j:]
         found[:, j] = rounded

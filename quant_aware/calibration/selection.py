@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
-from quant_aware.quantizers.grids import Grid
+from quant_aware.quantizers.grids import Quantizer
 from students.weights import Where, latent, select, uses
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def quantized(
-    model: PreTrainedModel, weights: list[Grid], mixed: dict[str, Grid | None]
+    model: PreTrainedModel, weights: list[Quantizer], mixed: dict[str, Quantizer | None]
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The modules that are quantized, by name, and what is left out and why.
 
@@ -50,7 +50,7 @@ def quantized(
     return {name: module for name, module in chosen.items() if name not in skipped}, skipped
 
 
-def grids_of(name: str, weights: list[Grid], mixed: dict[str, Grid | None]) -> tuple[str, list[Grid]]:
+def grids_of(name: str, weights: list[Quantizer], mixed: dict[str, Quantizer | None]) -> tuple[str, list[Quantizer]]:
     """The key that gives the weight of a module its grids, and which it will have one after the other."""
     for pattern, grid in mixed.items():
         if fnmatchcase(f"{name}.weight", pattern):
@@ -58,7 +58,9 @@ def grids_of(name: str, weights: list[Grid], mixed: dict[str, Grid | None]) -> t
     return "weights", weights
 
 
-def _tied(model: PreTrainedModel, weights: list[Grid], mixed: dict[str, Grid | None]) -> list[dict[str, nn.Module]]:
+def _tied(
+    model: PreTrainedModel, weights: list[Quantizer], mixed: dict[str, Quantizer | None]
+) -> list[dict[str, nn.Module]]:
     """The modules, by name, that use one weight and find the same values in it: a table of words and a head."""
     found = []
     for names in uses(model).values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,9 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quant_aware.quantizers import codebook, grids, product, signs
+from quant_aware.quantizers import Quantizer
 from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
-from quant_aware.quantizers.grids import Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ FILE = "student.packed.safetensors"
 class OnGrid(NamedTuple):
     """How a weight was quantized: its grid, and the axis of its outputs."""
 
-    grid: Grid
+    grid: Quantizer
     axis: int
 
 
@@ -74,29 +75,33 @@ def save_packed(
             continue
         grid, axis = quantized[name]
         groups = grid.divide(tensor, axis)
-        codes, fit = grid.store(groups)
-        if not torch.allclose(torch.where(groups == 0, 0.0, grid.decode(codes, fit)), groups, rtol=1e-5, atol=1e-8):
+        codes, qparams = grid.store(groups)
+        if not torch.allclose(torch.where(groups == 0, 0.0, grid.decode(codes, qparams)), groups, rtol=1e-5, atol=1e-8):
             raise ValueError(f"{name} does not lie on its grid, {grid}: the file would hold another")
         found[name] = pack(codes, grid.width)
-        found[f"{name}.fit"] = fit.contiguous()
-        if not grid.whole and (groups == 0).any():
+        found[f"{name}.fit"] = qparams.contiguous()
+        if not grid.has_zero and (groups == 0).any():
             places = (groups == 0).flatten().nonzero().flatten().int()
             bits = pack(groups == 0, 1)
             found[f"{name}.zeros"] = places if places.nbytes < bits.nbytes else bits
-        said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | vars(grid)
+        said[name] = {"kind": type(grid).__name__, "axis": axis, "shape": list(tensor.shape)} | _settings(grid)
+        if _is_from_outside(type(grid)):
+            said[name]["module"] = _module(type(grid))
     rounded = inputs and vars(inputs.kind) | {"layers": inputs.layers}
     save_file(found, path, metadata={"grids": json.dumps(said), "inputs": json.dumps(rounded)})
 
 
 def load_packed(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of such a file, those on grids with the values that they were trained with, float32."""
+    """Return all tensors of such a file, the quantized ones with the values that they were trained with, float32.
+
+    Raises:
+        ValueError: if the class of a quantizer is not known, naming the module to import first.
+    """
     saved, said = load_file(path), _said(path, "grids")
     found = {name: tensor for name, tensor in saved.items() if name.rsplit(".", 1)[0] not in said and name not in said}
     for name, given in said.items():
         kind, axis, shape = (given.pop(key) for key in ("kind", "axis", "shape"))
-        grid = next(getattr(module, kind) for module in (grids, signs, codebook, product) if hasattr(module, kind))(
-            **given
-        )
+        grid = _quantizer(path, kind, given.pop("module", None), given)
         like = torch.empty(shape)
         groups = grid.divide(like, axis)
         count = grid.codes_of(groups)
@@ -105,6 +110,38 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
             values.view(-1)[_places(saved[f"{name}.zeros"], groups.numel())] = 0.0
         found[name] = grid.join(values, like, axis)
     return found
+
+
+def _quantizer(path: str | Path, kind: str, module: str | None, settings: dict[str, Any]) -> Quantizer:
+    """Make the quantizer of a weight, whose class must have been imported."""
+    known = {cls.__name__: cls for cls in _below(Quantizer)}
+    if kind not in known:
+        where = f"import {module}, which defines it" if module else "import the module that defines it"
+        raise ValueError(f"{path}: there is no quantizer {kind}; {where} (the run's `imports`), before loading")
+    try:
+        return known[kind](**settings)
+    except TypeError as error:
+        raise ValueError(f"{path}: {kind} is not the quantizer that the file was written with: {error}") from None
+
+
+def _below(base: type) -> list[type]:
+    """All classes below one; of those with one name the newest comes last."""
+    return [cls for child in base.__subclasses__() for cls in (child, *_below(child))]
+
+
+def _settings(grid: Quantizer) -> dict[str, Any]:
+    return {field.name: getattr(grid, field.name) for field in fields(grid) if field.init}
+
+
+def _is_from_outside(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] != __name__.partition(".")[0]
+
+
+def _module(cls: type) -> str:
+    """What is to be imported for a class: its module, or the file that was run as one for ``imports``."""
+    file = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or "")
+    is_plain = file.stem in (cls.__module__.rpartition(".")[2], "__init__", "")
+    return cls.__module__ if is_plain else file.name
 
 
 def _places(zeros: Tensor, count: int) -> Tensor:
@@ -117,6 +154,10 @@ def load(run: str | Path, head: type | None = None) -> PreTrainedModel:
     Args:
         run: the run's folder, with the config in ``student``.
         head: the Auto class of transformers that knows the model's head; ``AutoModel`` if not given.
+
+    Raises:
+        ValueError: if the file does not hold that model; or if it was written with a quantizer of a module from outside
+            (``imports``) that this process has not imported, naming the module.
     """
     from transformers import AutoConfig, AutoModel  # not above: a config is read without transformers
 

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quant_aware.quantizers.gradients import StraightThrough
-from quant_aware.quantizers.grids import Grid, check_bits
+from quant_aware.quantizers.grids import Quantizer, check_bits
 
 
 @dataclass(kw_only=True)
-class Codebook(Grid):
+class Codebook(Quantizer):
     """``2^bits`` entries that stand in no order and are learned; what is pruned stays 0."""
 
     bits: int
     """Of a code, 1 to 8."""
-    whole: ClassVar[bool] = False
+    has_zero: ClassVar[bool] = False
     learn: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -40,17 +40,19 @@ class KMeans(Codebook):
     1510.00149). Of one bit it is BS-Flexible (Cheong and Daniel 2019). What is pruned stays 0.
     """
 
+    is_elementwise: ClassVar[bool] = True
+
     bits: int = 4
     """Of a code."""
     per: Literal["row", "tensor"] | int = "tensor"
     """What has a table of its own."""
 
     @property
-    def numbers(self) -> int:
+    def qparams_per_group(self) -> int:
         """The values."""
         return self.levels
 
-    def fit(self, groups: Tensor, rounds: int = 20) -> Tensor:
+    def qparams(self, groups: Tensor, rounds: int = 20) -> Tensor:
         """The means in rising order, [G, 2^bits], from evenly spaced ones on; one that is nearest to none stays."""
         there = (groups != 0).float()
         low, high = groups.aminmax(dim=1, keepdim=True)
@@ -62,9 +64,9 @@ class KMeans(Codebook):
             means = torch.where(count > 0, total / count.clamp(min=1), means).sort(dim=1).values
         return means
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """The nearest value, in rising order: as many as there are borders below a number."""
-        table = fit.sort(dim=1).values
+        table = qparams.sort(dim=1).values
         borders = (table[:, 1:] + table[:, :-1]) / 2
         if self.bits > 6:
             return torch.searchsorted(borders, groups.contiguous())
@@ -73,14 +75,14 @@ class KMeans(Codebook):
             codes += torch.gt(groups, border, out=above)
         return codes.long()
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """The values of the table, in rising order."""
-        return fit.sort(dim=1).values.gather(1, codes)
+        return qparams.sort(dim=1).values.gather(1, codes)
 
-    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """As ``snap``, with the gradients of both; what is pruned reads a 0 that stands behind the table."""
-        codes = self.encode(groups.detach(), fit.detach()).masked_fill_(self.kept_zero(groups), self.levels)
-        table = F.pad(fit.sort(dim=1).values, (0, 1))
+    def fake_quantize_learned(self, groups: Tensor, qparams: Tensor) -> Tensor:
+        """As ``fake_quantize``, with the gradients of both; what is pruned reads a 0 that stands behind the table."""
+        codes = self.encode(groups.detach(), qparams.detach()).masked_fill_(self.kept_zero(groups), self.levels)
+        table = F.pad(qparams.sort(dim=1).values, (0, 1))
         return StraightThrough.apply(groups, table.gather(1, codes))
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quant_aware.quantizers.gradients import Aside, Scaled, StraightThrough
-from quant_aware.quantizers.grids import Grid, Uniform
+from quant_aware.quantizers.grids import Quantizer, Uniform
 from students.weights import is_conv1d, like
 
 
@@ -36,12 +36,12 @@ def quantize_weight(w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
     """
     grid = Uniform()
     groups = grid.divide(w.detach(), axis)
-    scale = grid.fit(groups)
+    scale = grid.qparams(groups)
     codes = grid.encode(groups, scale) - grid.levels // 2
     return codes.to(torch.int8).movedim(0, axis), scale.movedim(0, axis)
 
 
-def fake_quantize_weight(w: Tensor, grid: Grid | None = None, axis: int = 0) -> Tensor:
+def fake_quantize_weight(w: Tensor, grid: Quantizer | None = None, axis: int = 0) -> Tensor:
     """The values that take the place of a weight on a grid (the int8 one), with a straight-through gradient."""
     grid = grid or Uniform()
     groups = grid.divide(w.detach(), axis)
@@ -59,7 +59,7 @@ class FakeQuant(nn.Module):
     order: ClassVar[int] = 1
     """Its place in the chain of steps: after masks."""
 
-    def __init__(self, grids: list[Grid] | None = None, axis: int = 0):
+    def __init__(self, grids: list[Quantizer] | None = None, axis: int = 0):
         super().__init__()
         self.grids, self.axis = grids or [Uniform()], axis
         self.stage, self.enabled = len(self.grids) - 1, False
@@ -69,26 +69,26 @@ class FakeQuant(nn.Module):
         """By stage, what a grid learns, flat: no weight decay for it."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> Quantizer:
         """The present one."""
         return self.grids[self.stage]
 
     def prepare(self, w: Tensor) -> None:
         """Makes the parameters of the grids that learn, for such a weight; before an optimizer is made.
 
-        They are zeros until ``begin``.
+        They are zeros until ``calibrate``.
         """
         for stage, grid in enumerate(self.grids):
             if grid.learn:
-                count = len(grid.divide(w.detach(), self.axis)) * grid.numbers
+                count = len(grid.divide(w.detach(), self.axis)) * grid.qparams_per_group
                 self.fits[str(stage)] = nn.Parameter(torch.zeros(count, device=w.device))
 
     @torch.no_grad()
-    def begin(self, w: Tensor) -> None:
+    def calibrate(self, w: Tensor) -> None:
         """Takes what the present grid learns from a weight, whole."""
         if self.grid.learn:
-            fit = self.fits[str(self.stage)]
-            fit.copy_(like(self.grid.fit(self.grid.divide(w, self.axis)).flatten(), fit))
+            qparams = self.fits[str(self.stage)]
+            qparams.copy_(like(self.grid.qparams(self.grid.divide(w, self.axis)).flatten(), qparams))
 
     def forward(self, w: Tensor) -> Tensor:
         """The weight as the deployed model will have it, in the shape and type of ``w``."""
@@ -101,7 +101,7 @@ class FakeQuant(nn.Module):
 
     def _round(self, w: Tensor) -> Tensor:
         learns = self.enabled and self.grid.learn
-        idle = [fit for stage, fit in self.fits.items() if not (learns and stage == str(self.stage))]
+        idle = [qparams for stage, qparams in self.fits.items() if not (learns and stage == str(self.stage))]
         if idle:
             w = Aside.apply(w, *idle)
         if not self.enabled or w.numel() == 0:  # of a branch that is gone
@@ -109,14 +109,14 @@ class FakeQuant(nn.Module):
         return self.round(w)
 
     def round(self, w: Tensor) -> Tensor:
-        """A weight on the present grid; or some rows of one, where they have no fit of their own that is learned."""
+        """A weight on the present grid; or some rows of one, where none of their own are learned."""
         if not self.grid.learn:
             return fake_quantize_weight(w, self.grid, self.axis)
         groups = self.grid.divide(w, self.axis)
         # so that the sum of a group's gradients is of the size of a weight's (Esser et al. 2019)
         share = (groups.shape[1] * (self.grid.levels // 2)) ** -0.5
-        fit = Scaled.apply(self.fits[str(self.stage)], share).view(len(groups), -1)
-        return self.grid.join(self.grid.teach(groups, fit), w, self.axis)
+        qparams = Scaled.apply(self.fits[str(self.stage)], share).view(len(groups), -1)
+        return self.grid.join(self.grid.fake_quantize_learned(groups, qparams), w, self.axis)
 
     def extra_repr(self) -> str:
         """``grid``, ``axis`` and ``enabled``."""

@@ -1,8 +1,9 @@
-"""Grids: the few values that the numbers of a weight may have.
+"""Quantizers: how the numbers of a weight become one of a few values.
 
-A weight is divided into groups [G, n], each with a few numbers of its own, ``fit`` [G, k], by which codes (0 and up)
-become values. What is saved of a weight is codes and fit; what it is trained with are the values that they make. The
-fit is taken from the weight anew at each step or, where a grid says ``learn``, once, to be trained from then on.
+A weight is divided into groups [G, n], each with a few numbers of its own, ``qparams`` [G, k], by which codes (0 and
+up) become values. Codes and qparams are saved of a weight; what it is trained with are the values that they make.
+The qparams are taken from the weight anew at each step or, where a quantizer says ``learn``, once, to be trained from
+then on.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ from quant_aware.quantizers.gradients import LearnedStep, StraightThrough
 
 
 @dataclass(kw_only=True)
-class Grid(ABC):
-    """The values that a weight may have."""
+class Quantizer(ABC):
+    """How the numbers of a weight become one of a few values; a subclass is one way, and its fields are what is set."""
 
     per: Literal["row", "tensor"] | int = "row"
-    """What has a fit of its own: what leads to one output (of an embedding, a token), the whole weight, or so many
+    """What has qparams of its own: what leads to one output (of an embedding, a token), the whole weight, or so many
     neighbouring inputs."""
-    whole: ClassVar[bool] = True
-    """Whether 0 is always among the values, so that what is pruned stays so."""
-    codes_pieces: ClassVar[bool] = False
-    """Whether several numbers have one code."""
+    has_zero: ClassVar[bool] = True
+    """Whether 0 is always among the values; where it is not, what is pruned is kept at 0 beside them."""
     learn: ClassVar[bool] = False
-    """Whether the fit is learned, from where the weight is when training on the grid begins."""
+    """Whether the qparams are learned, from where the weight is when training with the quantizer begins."""
+    is_elementwise: ClassVar[bool] = False
+    """Whether the code of a number depends on that number and the qparams alone, so that columns can be rounded one by
+    one (``gptq``)."""
+    in_pieces: ClassVar[bool] = False
+    """Whether a code stands for several neighbouring numbers."""
 
     def __post_init__(self):
         if isinstance(self.per, int) and self.per < 2:
@@ -44,57 +48,59 @@ class Grid(ABC):
     @property
     @abstractmethod
     def levels(self) -> int:
-        """How many values a group may have."""
+        """Return how many values a group may have, 2 to 256."""
 
     @property
     def width(self) -> int:
-        """The bits of a code."""
+        """Return the bits of a code."""
         return (self.levels - 1).bit_length()
 
     @property
     def rate(self) -> float:
-        """The bits of a number, without the fits."""
+        """Return the bits of a number, without the qparams."""
         return self.width
 
     @property
-    def numbers(self) -> int:
-        """How many of them a fit has for each group."""
+    def qparams_per_group(self) -> int:
+        """Return k, how many numbers the qparams of a group are."""
         return 1
 
     @abstractmethod
-    def fit(self, groups: Tensor) -> Tensor:
-        """The numbers [G, k] for groups [G, n], float32."""
+    def qparams(self, groups: Tensor) -> Tensor:
+        """Return the qparams [G, k] of groups [G, n], float32."""
 
     @abstractmethod
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """The codes [G, n], long: of each number that of the value that takes its place."""
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
+        """Return the codes [G, n], long, 0 to ``levels - 1``: of each number that of the value that takes its place."""
 
     @abstractmethod
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
-        """The values [G, n] of codes, float32; differentiable by ``fit``."""
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
+        """Return the values [G, n] of codes, float32; differentiable by ``qparams``."""
 
-    def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """The values that take the place of the numbers, [G, n]; a 0 stays one."""
-        values = self.decode(self.encode(groups, fit), fit)
-        return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
+    def fake_quantize(self, groups: Tensor, qparams: Tensor) -> Tensor:
+        """Return the values that take the place of the numbers, [G, n]; a 0 stays one."""
+        values = self.decode(self.encode(groups, qparams), qparams)
+        return values if self.has_zero else torch.where(self.kept_zero(groups), 0.0, values)
 
     def round(self, groups: Tensor) -> Tensor:
-        """The values that take the place of the numbers, [G, n], by a fit of the moment."""
-        return self.snap(groups, self.fit(groups))
+        """Return ``fake_quantize`` by the qparams that the groups have now."""
+        return self.fake_quantize(groups, self.qparams(groups))
 
-    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
-        """As ``snap``, for a fit that is learned: the gradient of each of its numbers is the sum over the values that
-        it makes, that of the weight is straight-through.
+    def fake_quantize_learned(self, groups: Tensor, qparams: Tensor) -> Tensor:
+        """Return ``fake_quantize`` by qparams that are learned.
+
+        The gradient of each of them is the sum over the values that it makes, that of the weight is straight-through.
         """
-        values = StraightThrough.apply(groups, self.decode(self.encode(groups.detach(), fit.detach()), fit))
-        return values if self.whole else torch.where(self.kept_zero(groups), 0.0, values)
+        values = StraightThrough.apply(groups, self.decode(self.encode(groups.detach(), qparams.detach()), qparams))
+        return values if self.has_zero else torch.where(self.kept_zero(groups), 0.0, values)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The codes and the fit that ``decode`` to values [G, n] that lie on the grid already (up to the last bit, and
-        but for zeros where 0 is none of the values).
+        """Return the codes and the qparams that ``decode`` to values [G, n] that are quantized already.
+
+        Up to the last bit, and but for zeros where 0 is none of the values.
         """
-        fit = self.fit(values)
-        return self.encode(values, fit), fit
+        qparams = self.qparams(values)
+        return self.encode(values, qparams), qparams
 
     def kept_zero(self, groups: Tensor) -> Tensor:
         """Which numbers stay 0 on a grid without one, bool [G, n]."""
@@ -125,7 +131,7 @@ class Grid(ABC):
 
 
 @dataclass(kw_only=True)
-class Signed(Grid):
+class Signed(Quantizer):
     """0, and as many values on each side of it as fit into codes of so many bits, 2 to 8."""
 
     bits: int
@@ -156,12 +162,14 @@ class Uniform(Signed):
 
     plain: ClassVar[str] = "bits"
 
+    is_elementwise: ClassVar[bool] = True
+
     bits: int = 8
     """Of a code: one sign, and as many steps to each side as fit, 127 with 8."""
     learn: bool = False
     """Whether the step is learned."""
 
-    def fit(self, groups: Tensor) -> Tensor:
+    def qparams(self, groups: Tensor) -> Tensor:
         """``s``, [G, 1]; 1 where a group is (nearly) zero, as in onnxruntime."""
         if self.learn:
             count = (groups != 0).sum(dim=1, keepdim=True).clamp(min=1)  # what is pruned has no part in the mean
@@ -170,21 +178,21 @@ class Uniform(Signed):
             scale = torch.linalg.vector_norm(groups, math.inf, dim=1, keepdim=True) / self._top
         return torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """``round(w / s)``, halves to even, from 0 up."""
-        return torch.div(groups, fit).round_().clamp_(-self._top, self._top).long() + self._top
+        return torch.div(groups, qparams).round_().clamp_(-self._top, self._top).long() + self._top
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """Codes times ``s``."""
-        return (codes - self._top) * fit
+        return (codes - self._top) * qparams
 
-    def snap(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def fake_quantize(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """The same without codes, for training."""
-        return torch.div(groups, fit).round_().mul_(fit)
+        return torch.div(groups, qparams).round_().mul_(qparams)
 
-    def teach(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def fake_quantize_learned(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """The same for a step that is learned: the rounding passes gradients unchanged, the clipping does not."""
-        return LearnedStep.apply(groups, fit.abs().clamp(min=torch.finfo(torch.float32).tiny), self._top)
+        return LearnedStep.apply(groups, qparams.abs().clamp(min=torch.finfo(torch.float32).tiny), self._top)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The largest step of which all values are multiples: the last may not occur where a step is learned, or where
@@ -193,13 +201,13 @@ class Uniform(Signed):
         if not self.learn and self.per != "tensor":
             return super().store(values)
         largest = torch.linalg.vector_norm(values, math.inf, dim=1, keepdim=True)
-        fit, found = torch.ones_like(largest), largest == 0
+        qparams, found = torch.ones_like(largest), largest == 0
         for steps in range(1, self._top + 1):
             scale = torch.where(found, 1.0, largest / steps)
             places = values / scale
             fits = ~found & ((places - places.round()).abs().amax(dim=1, keepdim=True) < 1e-3)
-            fit, found = torch.where(fits, scale, fit), found | fits
-        return self.encode(values, fit), fit
+            qparams, found = torch.where(fits, scale, qparams), found | fits
+        return self.encode(values, qparams), qparams
 
 
 @dataclass(kw_only=True)
@@ -212,22 +220,22 @@ class PowerOfTwo(Signed):
     bits: int = 4
     """Of a code: 7 powers of each sign and 0 with 4."""
 
-    def fit(self, groups: Tensor) -> Tensor:
+    def qparams(self, groups: Tensor) -> Tensor:
         """The largest power, [G, 1]; 1 where all is zero."""
         largest = groups.abs().amax(dim=1, keepdim=True)
         return torch.where(largest > 0, _nearest_power(largest), 1.0)
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """The number of halvings from the largest power, with the sign; 0 lies in the middle."""
         sizes = groups.abs()
-        smallest = fit * 2.0 ** (1 - self._top)
-        place = torch.log2(_nearest_power(sizes.clamp(min=smallest, max=fit)) / smallest).round() + 1
+        smallest = qparams * 2.0 ** (1 - self._top)
+        place = torch.log2(_nearest_power(sizes.clamp(min=smallest, max=qparams)) / smallest).round() + 1
         return (groups.sign() * torch.where(sizes < smallest / 2, 0.0, place)).long() + self._top
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """Signed powers."""
         place = codes - self._top
-        return place.sign() * fit * torch.pow(2.0, place.abs() - self._top)
+        return place.sign() * qparams * torch.pow(2.0, place.abs() - self._top)
 
 
 def _nearest_power(sizes: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Product(Codebook):
     as in the row of a padding token.
     """
 
-    codes_pieces: ClassVar[bool] = True
+    in_pieces: ClassVar[bool] = True
     groups_inputs: ClassVar[bool] = False
 
     bits: int = 8
@@ -37,7 +37,7 @@ class Product(Codebook):
         return self.bits / self.per
 
     @property
-    def numbers(self) -> int:
+    def qparams_per_group(self) -> int:
         """Those of all pieces."""
         return self.levels * self.per
 
@@ -52,7 +52,7 @@ class Product(Codebook):
         """The pieces as a weight of the shape and type of ``like`` again."""
         return super().join(self._pieces(groups).transpose(0, 1), like, axis)
 
-    def fit(self, groups: Tensor, rounds: int = 10) -> Tensor:
+    def qparams(self, groups: Tensor, rounds: int = 10) -> Tensor:
         """The pieces that are means of those nearest to them (Lloyd's algorithm), [places, 2^bits * per], from those of
         evenly spaced rows on; one that is nearest to none stays.
         """
@@ -66,9 +66,9 @@ class Product(Codebook):
             table = torch.where(count > 0, total / count.clamp(min=1), table)
         return table.flatten(1)
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """The nearest pieces, [places, rows]."""
-        pieces, table = self._pieces(groups), self._pieces(fit)
+        pieces, table = self._pieces(groups), self._pieces(qparams)
         parts = max(1, AT_ONCE // (pieces.shape[1] * self.levels))
         found = [
             torch.baddbmm(ours.square().sum(2).unsqueeze(1), theirs, ours.mT, alpha=-2).argmin(2)
@@ -76,9 +76,9 @@ class Product(Codebook):
         ]
         return torch.cat(found)
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """The pieces."""
-        table = self._pieces(fit)
+        table = self._pieces(qparams)
         return table.gather(1, codes.unsqueeze(2).expand(-1, -1, self.per)).flatten(1)
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:

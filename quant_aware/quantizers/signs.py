@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quant_aware.quantizers.grids import Grid
+from quant_aware.quantizers.grids import Quantizer
 
 
 @dataclass(kw_only=True)
-class Ternary(Grid):
+class Ternary(Quantizer):
     """``-a, 0, a``: 0 up to ``d = 0.7 mean |w|``, a the mean magnitude above (TWN: Li, Zhang, Liu 2016, 1605.04711).
 
     With ``learn`` the two factors are parameters, one for each sign (TTQ: Zhu et al. 2016, arXiv 1612.01064).
@@ -24,24 +24,24 @@ class Ternary(Grid):
     """Whether the factors are learned."""
 
     @property
-    def numbers(self) -> int:
+    def qparams_per_group(self) -> int:
         """A factor, or one for each sign."""
         return 1 + self.learn
 
-    def fit(self, groups: Tensor) -> Tensor:
+    def qparams(self, groups: Tensor) -> Tensor:
         """``a``, [G, 1], or twice that, [G, 2]."""
         factor = self._factor(groups, self._signs(groups))
         return factor.repeat(1, 2) if self.learn else factor
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """0, 1 and 2 for -a, 0 and a."""
         return self._signs(groups).long() + 1
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """``-a, 0, a``."""
         if not self.learn:
-            return (codes - 1) * fit
-        down, up = fit.abs().unsqueeze(2).unbind(1)
+            return (codes - 1) * qparams
+        down, up = qparams.abs().unsqueeze(2).unbind(1)
         return (codes - 1).clamp(min=0) * up + (codes - 1).clamp(max=0) * down
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,23 +67,23 @@ class Ternary(Grid):
 
 
 @dataclass(kw_only=True)
-class Binary(Grid):
+class Binary(Quantizer):
     """``-a, a`` with a the mean magnitude (BWN: Rastegari et al. 2016, arXiv 1603.05279); what is pruned stays 0."""
 
     levels: ClassVar[int] = 2
-    whole: ClassVar[bool] = False
+    has_zero: ClassVar[bool] = False
 
-    def fit(self, groups: Tensor) -> Tensor:
+    def qparams(self, groups: Tensor) -> Tensor:
         """``a``, [G, 1], over what is not 0."""
         return groups.abs().sum(dim=1, keepdim=True) / (groups != 0).sum(dim=1, keepdim=True).clamp(min=1)
 
-    def encode(self, groups: Tensor, fit: Tensor) -> Tensor:
+    def encode(self, groups: Tensor, qparams: Tensor) -> Tensor:
         """1 where a number is not negative."""
         return (groups >= 0).long()
 
-    def decode(self, codes: Tensor, fit: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, qparams: Tensor) -> Tensor:
         """``-a, a``."""
-        return (2 * codes - 1) * fit
+        return (2 * codes - 1) * qparams
 
     def store(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The signs and the magnitude, which a mean of equal numbers may miss by the last bit."""

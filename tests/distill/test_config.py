@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from distill.config.loader import dump, load, to_yaml
+from distill.config.loader import load
 from distill.config.nodes import ConfigError, did_you_mean
-from distill.config.schema import describe, is_plain, spelling, subclasses
+from distill.config.schema import describe, is_plain, subclasses, yaml_name
+from distill.config.writer import dump, to_yaml
 from distill.experiment.experiment import Experiment
 from distill.tasks.augment import Augmentation
 
@@ -164,7 +165,7 @@ def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
     assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
-    assert spelling(Square) == "Square"
+    assert yaml_name(Square) == "Square"
     assert (
         describe(Length) == "a Length"
         and describe(Literal["a"]) == "a"

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.config.loader import load, to_yaml
+from distill.config.loader import load
+from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 
 FILE = """\

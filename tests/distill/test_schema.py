@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from distill.config.schema import members_of, plain_field, schema_of, subclasses
+from distill.config.schema import field_classes, members_of, plain_field, schema_of, subclasses
 from distill.experiment.experiment import Experiment
-from distill.experiment.help import held, told
+from distill.experiment.help import told
 
 
 def reachable() -> list[type]:
     """Every class that a file can name or holds in a field."""
     found = [Experiment]
     for cls in found:
-        found += [c for c in [*subclasses(cls).values(), *held(cls)] if c not in found]
+        found += [c for c in [*subclasses(cls).values(), *field_classes(cls)] if c not in found]
     return found
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.config.loader import ConfigError, load, to_yaml
+from distill.config.loader import ConfigError, load
+from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 from students.weights import fold
 from tests.distill.runs import command, resumes_bit_for_bit

@@ -25,8 +25,9 @@ from functools import partial
 from pathlib import Path
 
 from distill.cli import quiet
-from distill.config.loader import WRAPPED, to_yaml
+from distill.config.loader import WRAPPED
 from distill.config.nodes import ConfigError
+from distill.config.writer import to_yaml
 from distill.experiment.runs import folder_of, read
 from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated

@@ -7,7 +7,7 @@ from torch import nn
 from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
-from prune_schedules.scores.pruner import Scored
+from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask
 from students.weights import latent, select, steps
 from tests.families import FAMILIES, batch, tiny
@@ -86,7 +86,7 @@ def test_a_share_in_groups_is_one_that_comes_out():
 
 
 def test_nothing_is_computed_when_nothing_is_due():
-    class Silent(Scored):
+    class Silent(ScoredPruner):
         def scores(self):
             raise AssertionError("asked for scores")
 

@@ -8,7 +8,7 @@ from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Grid, Uniform
+from quant_aware.quantizers.grids import Quantizer, Uniform
 from tests.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -18,7 +18,7 @@ TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 @pytest.mark.parametrize(
     "weights", [Uniform(), Uniform(bits=4, learn=True), KMeans(bits=3)], ids=["int8", "learned", "means"]
 )
-def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Grid) -> None:
+def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Quantizer) -> None:
     model, inputs = tiny("bert", layers=1).train(), batch("bert")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -28,7 +28,7 @@ def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Grid) -> Non
     quantize.attach(model)
     pruner.update(0, TIMELINE)
     quantize.update(0, TIMELINE)
-    quantize.begin(model, was_on=False)
+    quantize.calibrate(model, was_on=False)
     assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
     found = []
     for each in (model, torch.compile(model, fullgraph=True, backend="eager")):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Grid, Uniform
+from quant_aware.quantizers.grids import Quantizer, Uniform
 from students.recording.reading import collect_input_grams
 from tests.families import FAMILIES, batch, tiny
 
@@ -26,9 +26,9 @@ def given(inputs: int = 48, outputs: int = 20) -> tuple[Tensor, Tensor]:
     return torch.randn(outputs, inputs, generator=draw), torch.randn(500, inputs, generator=draw) @ mixing
 
 
-def fitted(grid: Grid, weight: Tensor) -> tuple[Tensor, Tensor]:
+def fitted(grid: Quantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
     groups = grid.divide(weight)
-    return grid.fit(groups), grid.join(grid.teach(groups, grid.fit(groups)), weight)
+    return grid.qparams(groups), grid.join(grid.fake_quantize_learned(groups, grid.qparams(groups)), weight)
 
 
 def step_by_step(weight: Tensor, x: Tensor, step: Tensor, top: int) -> Tensor:
@@ -49,29 +49,29 @@ def step_by_step(weight: Tensor, x: Tensor, step: Tensor, top: int) -> Tensor:
 def test_it_is_what_an_updated_inverse_gives():
     weight, x = given()
     grid = Uniform(bits=4, learn=True)
-    fit, _ = fitted(grid, weight)
-    expected = step_by_step(weight, x, fit.double().flatten(), 7)
-    torch.testing.assert_close(gptq(weight, x.T @ x, grid, fit).double(), expected, atol=1e-5, rtol=1e-5)
+    qparams, _ = fitted(grid, weight)
+    expected = step_by_step(weight, x, qparams.double().flatten(), 7)
+    torch.testing.assert_close(gptq(weight, x.T @ x, grid, qparams).double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_outputs_change_less_than_by_the_nearest_value(grid):
     weight, x = given()
-    fit, nearest = fitted(grid, weight)
-    found = gptq(weight, x.T @ x, grid, fit)
+    qparams, nearest = fitted(grid, weight)
+    found = gptq(weight, x.T @ x, grid, qparams)
     before, after = (float(((each - weight) @ x.T).square().mean()) for each in (nearest, found))
     assert after < 0.8 * before
     groups = grid.divide(found)
-    torch.testing.assert_close(grid.teach(groups, fit), groups)
+    torch.testing.assert_close(grid.fake_quantize_learned(groups, qparams), groups)
     # Inputs that have nothing to do with each other make nothing good.
-    torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), grid, fit), nearest)
+    torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), grid, qparams), nearest)
 
 
 def test_zeros_stay():
     weight, x = given()
     weight *= weight.abs() > 0.5
     grid = Uniform(bits=4, learn=True)
-    assert (gptq(weight, x.T @ x, grid, grid.fit(weight))[weight == 0] == 0).all()
+    assert (gptq(weight, x.T @ x, grid, grid.qparams(weight))[weight == 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

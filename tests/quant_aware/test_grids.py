@@ -6,7 +6,7 @@ import torch
 
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.fake_quant import FakeQuant
-from quant_aware.quantizers.grids import Grid, PowerOfTwo, Uniform
+from quant_aware.quantizers.grids import PowerOfTwo, Quantizer, Uniform
 from quant_aware.quantizers.signs import Binary, Ternary
 
 GRIDS = {
@@ -27,10 +27,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def snapped(grid: Grid, weight: torch.Tensor, axis: int = 0) -> torch.Tensor:
+def rounded_weight(grid: Quantizer, weight: torch.Tensor, axis: int = 0) -> torch.Tensor:
     groups = grid.divide(weight, axis)
-    snap = grid.teach if grid.learn else grid.snap
-    return grid.join(snap(groups, grid.fit(groups)), weight, axis)
+    round_ = grid.fake_quantize_learned if grid.learn else grid.fake_quantize
+    return grid.join(round_(groups, grid.qparams(groups)), weight, axis)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
@@ -38,12 +38,12 @@ def snapped(grid: Grid, weight: torch.Tensor, axis: int = 0) -> torch.Tensor:
 def test_what_is_saved_makes_what_was_trained(grid, axis):
     weight = random(48, 32)
     groups = grid.divide(weight, axis)
-    fit = grid.fit(groups)
-    codes = grid.encode(groups, fit)
+    qparams = grid.qparams(groups)
+    codes = grid.encode(groups, qparams)
     assert codes.dtype == torch.long and codes.min() >= 0 and codes.max() < grid.levels
-    made = grid.teach(groups, fit) if grid.learn else grid.snap(groups, fit)
+    made = grid.fake_quantize_learned(groups, qparams) if grid.learn else grid.fake_quantize(groups, qparams)
     assert grid.learn or torch.equal(grid.round(groups), made)
-    assert torch.equal(grid.decode(codes, fit), made)
+    assert torch.equal(grid.decode(codes, qparams), made)
     assert torch.equal(grid.join(groups, weight, axis), weight)
 
 
@@ -51,25 +51,25 @@ def test_what_is_saved_makes_what_was_trained(grid, axis):
 def test_zeros_stay_and_there_are_no_more_values_than_said(grid):
     weight = random(4, 32) * (random(4, 32, seed=1) > 0)
     weight[0] = 0
-    found = snapped(grid, weight)
+    found = rounded_weight(grid, weight)
     assert (found[weight == 0] == 0).all() and found.isfinite().all() and found[1:].any(dim=1).all()
     for group in grid.divide(found):
-        assert len(group.unique()) <= grid.levels + (not grid.whole)
+        assert len(group.unique()) <= grid.levels + (not grid.has_zero)
 
 
 @pytest.mark.parametrize("name", ["uniform 8", "ternary", "powers", "powers 2"])
 def test_what_is_masked_may_be_cut_out(name):
     grid, weight = GRIDS[name], random(6, 32)
     masked = torch.cat([weight[:, :20], torch.zeros(6, 50), weight[:, 20:]], dim=1)
-    found = torch.cat([snapped(grid, masked)[:, :20], snapped(grid, masked)[:, 70:]], dim=1)
-    torch.testing.assert_close(found, snapped(grid, weight))
+    found = torch.cat([rounded_weight(grid, masked)[:, :20], rounded_weight(grid, masked)[:, 70:]], dim=1)
+    torch.testing.assert_close(found, rounded_weight(grid, weight))
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_the_scale_of_a_weight_is_that_of_its_values(grid):
     weight = random(6, 32)
-    torch.testing.assert_close(snapped(grid, 4 * weight), 4 * snapped(grid, weight))
-    assert snapped(grid, weight.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(rounded_weight(grid, 4 * weight), 4 * rounded_weight(grid, weight))
+    assert rounded_weight(grid, weight.bfloat16()).dtype == torch.bfloat16
 
 
 def test_ternary_by_hand_and_near_the_best_threshold():
@@ -77,7 +77,7 @@ def test_ternary_by_hand_and_near_the_best_threshold():
     delta = 0.7 * np.abs(weight).mean()
     alpha = np.abs(weight)[np.abs(weight) > delta].mean()
     expected = np.where(np.abs(weight) > delta, np.sign(weight) * alpha, 0)
-    found = snapped(Ternary(), torch.from_numpy(weight).float()[None])[0].numpy()
+    found = rounded_weight(Ternary(), torch.from_numpy(weight).float()[None])[0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     sizes = np.sort(np.abs(weight))[::-1]
     best = (sizes.cumsum() ** 2 / np.arange(1, len(sizes) + 1)).max()
@@ -89,7 +89,7 @@ def test_binary_has_the_factor_of_least_squares():
     weight = random(3, 50).double()
     signs = torch.where(weight >= 0, 1.0, -1.0)
     expected = signs * ((weight * signs).sum(1) / (signs * signs).sum(1))[:, None]
-    torch.testing.assert_close(snapped(Binary(), weight.float()).double(), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(rounded_weight(Binary(), weight.float()).double(), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -102,91 +102,91 @@ def test_powers_of_two_by_trying_all(bits):
     low = top - (2 ** (bits - 1) - 2)
     expected = weight.sign() * 2 ** exponent.clamp(min=low)
     expected[weight.abs() < 2 ** (low - 1)] = 0
-    assert torch.equal(snapped(PowerOfTwo(bits=bits), weight[None])[0], expected)
+    assert torch.equal(rounded_weight(PowerOfTwo(bits=bits), weight[None])[0], expected)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 @pytest.mark.parametrize("factor", [1.0, 0.37, 2.9])
 def test_what_lies_on_a_grid_is_stored_as_it_is(grid, factor):
-    """Also where a fit that was learned is not that of the values, and some of these do not occur."""
+    """Also where qparams that were learned are not those of the values, and some of these do not occur."""
     groups = grid.divide(random(48, 32) * (random(48, 32, seed=1) > 0))
-    fit = grid.fit(groups) * (factor if grid.learn else 1.0)
-    values = grid.teach(groups, fit) if grid.learn else grid.round(groups)
+    qparams = grid.qparams(groups) * (factor if grid.learn else 1.0)
+    values = grid.fake_quantize_learned(groups, qparams) if grid.learn else grid.round(groups)
     codes, found = grid.store(values)
     assert codes.min() >= 0 and codes.max() < grid.levels
     made = torch.where(values == 0, 0.0, grid.decode(codes, found))
     torch.testing.assert_close(made, values, rtol=1e-6, atol=1e-7)
-    if grid.whole:
+    if grid.has_zero:
         assert torch.equal(grid.decode(codes, found) == 0, values == 0)
 
 
 def test_a_learned_step_has_the_gradient_of_lsq():
     """By hand, in float64: round(v / s) - v / s inside, the end outside; and the weight's is 1 inside, 0 outside."""
     grid, weight, s = Uniform(bits=3, learn=True), random(4, 40).double(), torch.tensor([0.3, 0.5, 0.2, 1.0]).double()
-    w, fit = weight.clone().requires_grad_(), s.view(-1, 1).clone().requires_grad_()
+    w, qparams = weight.clone().requires_grad_(), s.view(-1, 1).clone().requires_grad_()
     upstream = random(4, 40, seed=2).double()
-    values = grid.teach(w, fit)
+    values = grid.fake_quantize_learned(w, qparams)
     (values * upstream).sum().backward()
     places = weight / s[:, None]
     expected = places.round().clamp(-3, 3)
     torch.testing.assert_close(values, expected * s[:, None])
     inside = places.abs() < 3
     by_hand = torch.where(inside, places.round() - places, places.sign() * 3)
-    torch.testing.assert_close(fit.grad.flatten(), (by_hand * upstream).sum(1))
+    torch.testing.assert_close(qparams.grad.flatten(), (by_hand * upstream).sum(1))
     torch.testing.assert_close(w.grad, upstream * inside)
-    start = grid.fit(weight.float()).double().flatten()
+    start = grid.qparams(weight.float()).double().flatten()
     torch.testing.assert_close(start, 2 * weight.abs().mean(1) / 3**0.5, rtol=1e-5, atol=0)
 
 
 def test_learned_factors_have_the_sum_of_their_values_gradients():
     """TTQ: each factor that of the numbers it stands for."""
     grid, weight, upstream = Ternary(learn=True), random(2, 50), random(2, 50, seed=1)
-    w, fit = weight.clone().requires_grad_(), torch.tensor([[0.5, 1.5], [1.0, 0.2]], requires_grad=True)
-    values = grid.teach(w, fit)
+    w, qparams = weight.clone().requires_grad_(), torch.tensor([[0.5, 1.5], [1.0, 0.2]], requires_grad=True)
+    values = grid.fake_quantize_learned(w, qparams)
     (values * upstream).sum().backward()
     above = weight.abs() > 0.7 * weight.abs().mean(1, keepdim=True)
     down, up = above & (weight < 0), above & (weight > 0)
-    torch.testing.assert_close(values, up * fit[:, 1:] - down * fit[:, :1])
+    torch.testing.assert_close(values, up * qparams[:, 1:] - down * qparams[:, :1])
     by_hand = torch.stack([-(upstream * down).sum(1), (upstream * up).sum(1)], dim=1)
-    torch.testing.assert_close(fit.grad, by_hand)
+    torch.testing.assert_close(qparams.grad, by_hand)
     assert torch.equal(w.grad, upstream)
 
 
 def test_means_are_means_of_what_is_nearest_and_learn_its_gradients():
     grid, weight = KMeans(bits=2), random(1, 3000)
-    fit = grid.fit(weight, rounds=200)
-    codes = (weight[..., None] - fit[:, None]).abs().argmin(-1)
-    assert torch.equal(codes, grid.encode(weight, fit))
+    qparams = grid.qparams(weight, rounds=200)
+    codes = (weight[..., None] - qparams[:, None]).abs().argmin(-1)
+    assert torch.equal(codes, grid.encode(weight, qparams))
     means = torch.stack([weight[codes == code].double().mean() for code in range(4)])
-    torch.testing.assert_close(fit[0].double(), means, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(qparams[0].double(), means, atol=1e-5, rtol=1e-5)
     # Lloyd and Max: the best four values for a normal distribution, and what they leave of its variance
-    torch.testing.assert_close(fit[0], torch.tensor([-1.51, -0.4528, 0.4528, 1.51]), atol=0.1, rtol=0)
-    assert float((grid.snap(weight, fit) - weight).square().mean()) == pytest.approx(0.1175, abs=0.01)
-    mixed = fit[:, [2, 0, 3, 1]].clone().requires_grad_()  # learned values may pass each other
+    torch.testing.assert_close(qparams[0], torch.tensor([-1.51, -0.4528, 0.4528, 1.51]), atol=0.1, rtol=0)
+    assert float((grid.fake_quantize(weight, qparams) - weight).square().mean()) == pytest.approx(0.1175, abs=0.01)
+    mixed = qparams[:, [2, 0, 3, 1]].clone().requires_grad_()  # learned values may pass each other
     upstream = random(1, 3000, seed=1)
-    (grid.teach(weight, mixed) * upstream).sum().backward()
+    (grid.fake_quantize_learned(weight, mixed) * upstream).sum().backward()
     sums = torch.stack([upstream[codes == code].sum() for code in (2, 0, 3, 1)])
     torch.testing.assert_close(mixed.grad[0], sums)
 
 
 @pytest.mark.parametrize("bits", [1, 6, 7])
 def test_a_number_takes_the_nearest_value_of_a_table_of_any_size(bits):
-    grid, weight, fit = KMeans(bits=bits, per="row"), random(3, 2000), 0.8 * random(3, 2**bits, seed=1)
-    codes = grid.encode(weight, fit)
-    distances = (weight.double()[..., None] - fit.sort(dim=1).values.double()[:, None]).abs()
+    grid, weight, qparams = KMeans(bits=bits, per="row"), random(3, 2000), 0.8 * random(3, 2**bits, seed=1)
+    codes = grid.encode(weight, qparams)
+    distances = (weight.double()[..., None] - qparams.sort(dim=1).values.double()[:, None]).abs()
     torch.testing.assert_close(distances.gather(2, codes[..., None])[..., 0], distances.amin(-1), atol=1e-7, rtol=0)
 
 
 def test_what_is_pruned_has_no_part_in_the_gradient_of_a_value():
     grid, kept = KMeans(bits=2, per="row"), random(2, 500, seed=1) > 0
     weight, upstream = random(2, 500) * kept, random(2, 500, seed=2)
-    fit = grid.fit(weight).requires_grad_()
-    values = grid.teach(weight, fit)
+    qparams = grid.qparams(weight).requires_grad_()
+    values = grid.fake_quantize_learned(weight, qparams)
     (values * upstream).sum().backward()
-    codes = grid.encode(weight, fit.detach())
+    codes = grid.encode(weight, qparams.detach())
     sums = [[upstream[row][kept[row] & (codes[row] == code)].sum() for code in range(4)] for row in range(2)]
     assert (values[~kept] == 0).all() and (values[kept] != 0).all()
-    torch.testing.assert_close(fit.grad, torch.tensor(sums))
+    torch.testing.assert_close(qparams.grad, torch.tensor(sums))
 
 
 @pytest.mark.parametrize("grid", LEARNED.values(), ids=LEARNED)
@@ -194,17 +194,19 @@ def test_a_step_learns_only_while_its_grid_is_on(grid):
     step, weight = FakeQuant([grid, Uniform(bits=2)]), torch.nn.Parameter(random(8, 32))
     step.prepare(weight)
     step.stage = 0
-    step.begin(weight)
+    step.calibrate(weight)
     assert [parameter.ndim for parameter in step.parameters()] == [1]
     for stage, enabled, moves in [(0, False, False), (0, True, True), (1, True, False)]:
         step.stage, step.enabled = stage, enabled
         step.zero_grad()
         (step(weight) * random(8, 32, seed=1)).sum().backward()
-        (fit,) = step.parameters()
-        assert bool(fit.grad.any()) == moves, "and a gradient it always has: other processes wait for it"
+        (qparams,) = step.parameters()
+        assert bool(qparams.grad.any()) == moves, "and a gradient it always has: other processes wait for it"
     step.stage = 0
-    step.begin(3 * weight.detach())
-    torch.testing.assert_close(fit.view(len(grid.divide(weight)), -1), grid.fit(grid.divide(3 * weight.detach())))
+    step.calibrate(3 * weight.detach())
+    torch.testing.assert_close(
+        qparams.view(len(grid.divide(weight)), -1), grid.qparams(grid.divide(3 * weight.detach()))
+    )
 
 
 @pytest.mark.parametrize(

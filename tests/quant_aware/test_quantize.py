@@ -30,7 +30,7 @@ TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
     skipped = quantize.attach(model)
     quantize.update(step, TIMELINE)
-    quantize.begin(model, was_on=False)
+    quantize.calibrate(model, was_on=False)
     return skipped
 
 
@@ -110,7 +110,7 @@ def test_weights_are_moved_so_that_outputs_stay(name):
         quantize.gptq = batches
         before = {module: module.weight.clone() for module in quantize.find(model)[0].values()}
         attached(model, quantize)
-        quantize.begin(model, False, [rows])
+        quantize.calibrate(model, False, [rows])
         errors[batches] = float((model(**rows).logits - exact).square().mean())
         moved[batches] = [module for module, weight in before.items() if not torch.equal(latent(module), weight)]
     assert errors[1] < errors[0] and not moved[0]

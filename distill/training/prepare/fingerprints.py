@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from distill.config.imports import fingerprints
 from distill.config.loader import Config
 from distill.evaluation.machine import versions
 from distill.experiment.experiment import Experiment
@@ -22,8 +23,8 @@ from distill.training.prepare.plan import Plan
 def origin(experiment: Experiment, planned: Plan) -> dict[str, Any]:
     """What decides about the steps of a run and does not stand in its config, as plain data.
 
-    ``models`` are fingerprints by the key of the config; ``rows`` the number and the fingerprint of the rows of each
-    split, as ids and labels.
+    ``models`` are fingerprints by the key of the config; ``imports`` those of the user's modules; ``rows`` the number
+    and the fingerprint of the rows of each split, as ids and labels.
     """
     parts = planned.parts
     single = len(experiment.teachers()) == 1
@@ -36,6 +37,7 @@ def origin(experiment: Experiment, planned: Plan) -> dict[str, Any]:
     return {
         "models": models,
         "rows": {name: [len(rows), rows_fingerprint(rows)] for name, rows in parts.rows.items()},
+        "imports": fingerprints(experiment.imports),
         "versions": versions() | {"distill-compress": _own_version()},
         "processes": planned.trainer.world_size,
         "steps": [planned.timeline.total_steps, planned.timeline.epoch_steps],
@@ -57,6 +59,10 @@ def compare(config: Config[Experiment], folder: Path, old: dict[str, Any], new: 
         if (before, fingerprint_before) != (count, value):
             how = f"{before} then, {count} now" if before != count else f"{count} as then, with other ids or labels"
             raise config.error("task", f"data: the {split} rows are not those that {begun} ({how}); {advice}")
+    for module, value in new["imports"].items():
+        if old.get("imports", {}).get(module, value) != value:
+            why = f"the code of {module} is not that with which {begun.removesuffix(' with')}"
+            raise config.error("imports", f"{why} (comments and docstrings do not count); {advice}")
     if old["steps"] != new["steps"]:
         told = ["{} steps, {} an epoch".format(*one["steps"]) for one in (new, old)]
         raise config.error("trainer", f"the run would have {told[0]}, and {told[1]} when it was begun; {advice}")

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from distill.config.loader import Config, dump, load
+from distill.config.imports import KEY
+from distill.config.loader import Config, load
 from distill.config.nodes import ConfigError
+from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
@@ -170,14 +172,16 @@ def _difference(config: Config[Experiment], folder: Path) -> str:
         if not (folder / "checkpoints").exists():
             return ""  # nothing was done yet
         raise config.error("name", f"{file} is damaged; write it anew with --print_config, if nothing was changed")
-    # Read as a config, so that a key which came with a later version has its default there.
-    return _first_difference(_decisive(load(file, Experiment).value), _decisive(config.value))
+    # Read as a config, so that a key which came with a later version has its default there; with the modules of this
+    # process, whose fingerprints are compared elsewhere.
+    old = load(file, Experiment, {KEY: config.value.imports}).value
+    return _first_difference(_decisive(old), _decisive(config.value))
 
 
 def _decisive(experiment: Experiment) -> Any:
     """The config without what may change: where things lie, which fingerprints look at, and what shares the work."""
     experiment = copy.deepcopy(experiment)
-    experiment.output, experiment.name = "", None
+    experiment.output, experiment.name, experiment.imports = "", None, []
     peer = getattr(experiment.teacher, "peer", None)
     for holder in (*experiment.teachers().values(), experiment.student, peer):
         if hasattr(holder, "model"):
