@@ -34,22 +34,25 @@ from students import (
 )
 
 FULL = "Transformer"
+ATTENTIONS = {
+    "LocalAttention 256": LocalAttention(),
+    "LocalAttention 128": LocalAttention(window=128),
+    "FixedAttention 128": FixedAttention(),
+    "BlockAttention 4": BlockAttention(blocks=4),
+    "Linformer 256": Linformer(length=256),
+    "Linformer 128": Linformer(),
+    "LinearAttention": LinearAttention(),
+    "EfficientAttention": EfficientAttention(),
+    "Performer 256": Performer(),
+    "Performer 64": Performer(features=64),
+}
 
 
 def kinds(positions: int) -> dict[str, Transformer]:
     """Full attention, and the others with their defaults and a narrower window."""
     return {
         FULL: Transformer(positions=positions),
-        "LocalAttention 256": LocalAttention(positions=positions),
-        "LocalAttention 128": LocalAttention(positions=positions, window=128),
-        "FixedAttention 128": FixedAttention(positions=positions),
-        "BlockAttention 4": BlockAttention(positions=positions, blocks=4),
-        "Linformer 256": Linformer(positions=positions, length=256),
-        "Linformer 128": Linformer(positions=positions),
-        "LinearAttention": LinearAttention(positions=positions),
-        "EfficientAttention": EfficientAttention(positions=positions),
-        "Performer 256": Performer(positions=positions),
-        "Performer 64": Performer(positions=positions, features=64),
+        **{name: Transformer(positions=positions, attention=attention) for name, attention in ATTENTIONS.items()},
     }
 
 

@@ -16,7 +16,7 @@ from distill.config.nodes import ConfigError, documents, meant, one_line
 from distill.experiment.overview import overview, sections
 
 if TYPE_CHECKING:
-    from distill.config.loader import Config
+    from distill.config.config import Config
     from distill.experiment.experiment import Experiment
 
 # All else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more, and

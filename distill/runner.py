@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import read

@@ -7,12 +7,12 @@ from losses.outputs.labels import Labels
 from losses.outputs.logits import (
     JensenShannon,
     Logits,
-    LogitsMSE,
     ReverseKL,
     SkewKL,
     SkewReverseKL,
     TotalVariation,
 )
+from losses.outputs.mse import LogitsMSE
 from losses.pairs.attention import AttentionKL, AttentionScores
 from losses.pairs.relations import Relations
 from losses.states.contextual import Contextual

@@ -1,4 +1,7 @@
-"""The one timeline of a run: its length, moments and windows, in optimizer steps."""
+"""The one timeline of a run: its length, moments and windows, in optimizer steps.
+
+The ground floor: it imports nothing of ours, so that every package may use it.
+"""
 
 from __future__ import annotations
 

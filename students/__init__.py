@@ -3,7 +3,8 @@
 import sys
 from importlib import import_module
 
-from students.kinds.attention import (
+from students.forms.attention import (
+    Attention,
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -12,17 +13,22 @@ from students.kinds.attention import (
     LocalAttention,
     Performer,
 )
-from students.kinds.low_rank import LowRank
+from students.forms.embeddings import Embeddings, Factorised, TensorTrain
+from students.forms.form import Form
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
 from students.kinds.recurrent import GRU, LSTM, RNN
-from students.kinds.shared import Shared
 from students.kinds.student import Pretrained, Student, resolve
-from students.kinds.tensor_train import TensorTrain
 from students.kinds.transformer import Transformer
 
 __all__ = [
+    "Attention",
     "BlockAttention",
     "EfficientAttention",
+    "Embeddings",
+    "Factorised",
     "FixedAttention",
+    "Form",
     "GRU",
     "LSTM",
     "LinearAttention",
@@ -32,7 +38,7 @@ __all__ = [
     "Performer",
     "Pretrained",
     "RNN",
-    "Shared",
+    "ShareLayers",
     "Student",
     "TensorTrain",
     "Transformer",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from students.families.families import Stack, blocks, family
+from students.families.linear import is_conv1d, is_linear
+from students.processes import is_sharded, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,18 +19,6 @@ Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 Kind = TypeVar("Kind", bound=nn.Module)
 SPARSE = 0.05
 """From this share of zeros on a model counts as sparse; rounding to eight bits leaves one or two hundredths."""
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Return whether this is GPT-2's linear layer, whose weight is [in, out]."""
-    from transformers.pytorch_utils import Conv1D  # not above: a config is read without transformers
-
-    return isinstance(module, Conv1D)
-
-
-def is_linear(module: nn.Module) -> bool:
-    """Return whether this is a linear layer, of torch or GPT-2."""
-    return isinstance(module, nn.Linear) or is_conv1d(module)
 
 
 def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -122,18 +112,6 @@ def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     if parametrize.is_parametrized(module, name):
         return module.parametrizations[name].original
     return getattr(module, name)
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    """Return whether each process has a part of the tensor."""
-    from torch.distributed.tensor import DTensor  # not above: it takes more than a second, with sympy
-
-    return isinstance(tensor, DTensor)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def values(module: nn.Module, name: str = "weight") -> Tensor:

@@ -1,5 +1,6 @@
 """Tiny random models of the eight families, and padded batches for them; shared by the tests."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from students import Factorised, LowRank, Transformer
 from students.families.families import depth, family
 from students.recording.signals import Signals
 
@@ -113,6 +115,16 @@ def tiny_config(
         eos_token_id=EOS.get(model_type, 3),
         **sizes[model_type],
     )
+
+
+def low_rank(where: Sequence[str] = ("attention", "ffn"), batches: int = 16, rule: dict | None = None, **base):
+    """A ``Transformer`` with what ``where`` names, ``embeddings`` too, in two factors of the ranks of a rule."""
+    rule, layers = rule or {}, [part for part in where if part != "embeddings"]
+    if layers:
+        base["low_rank"] = LowRank(where=layers, batches=batches, **rule)
+    if "embeddings" in where:
+        base["embeddings"] = Factorised(**rule)
+    return Transformer(**base)
 
 
 def batch(

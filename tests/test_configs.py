@@ -26,6 +26,8 @@ OVERRIDES = {
     "tinybert.yaml": [],
     "assistant.yaml": [],
     "distilbert.yaml": [],
+    "albert.yaml": ["--student.embeddings.rank=16"],  # the stand-in of the teacher is no wider than 96
+    "lowrank-local.yaml": [],
     "minilm.yaml": [
         "--student.hidden=48",
         "--student.intermediate=96",
@@ -112,10 +114,12 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     assert all((tmp_path / one["name"] / "report.html").exists() for one in runs[:-1])
     report = json.loads((folder / "report.json").read_text())
     keeps_promises(report)
-    assert (report["name"], report["task"], report["exports"]) == (stem, "classification", [])
+    assert (report["name"], report["task"]) == (stem, "classification")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert all(entry["stop_step"] <= 2 * config["trainer"]["max_epochs"] for entry in report["timeline"])
-    assert list(report["models"]) == (["student"] if name == "finetune.yaml" else ["teacher", "student"])
+    assert bool(report["exports"]) == bool(config["quantize"])
+    models = [model for model in report["models"] if model != "student in torch"]  # that of an export
+    assert models == (["student"] if name == "finetune.yaml" else ["teacher", "student"])
     assert all(0 <= model["metrics"]["accuracy"] <= 1 for model in report["models"].values())
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -1,9 +1,10 @@
-"""Imports go one way, and what is known of a model family stands in one file."""
+"""Imports go one way and in no circle, folders and files are small, a model family is known in one file."""
 
 import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,6 @@ import pytest
 from students.families.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"prune_schedules.schedule", "prune_schedules.timeline"}
-"""What all may use, and what itself uses nothing of ours."""
 MAY_USE = {
     "train": {"distill"},
     "distill": {"distill", "losses", "prune_schedules", "quant_aware", "students", "configs"},
@@ -34,6 +33,8 @@ COMES_WITH = {
 }
 """What is imported under another name than it is required by, or needed by what is required."""
 
+TABLES = {"students/families/families.py"}
+"""Files that are tables of facts, and as long as these are many."""
 EXEMPT = {"students/families/families.py", "benchmarks/quickstart.py"}
 """The one file that knows the families, and the demonstration, which makes a small teacher of one of them."""
 
@@ -58,6 +59,35 @@ def modules(file: Path, tree: ast.AST) -> set[str]:
     return found
 
 
+@cache
+def is_ground_floor(module: str) -> bool:
+    """Whether a module says of itself that it is: then every package may use it."""
+    file = ROOT / f"{module.replace('.', '/')}.py"
+    return file.exists() and "ground floor" in (ast.get_docstring(ast.parse(file.read_text())) or "")
+
+
+def package(file: Path) -> str:
+    """The node of a file: its folder, or the file itself where the folder has packages below."""
+    leaf = not any((folder / "__init__.py").exists() for folder in file.parent.iterdir() if folder.is_dir())
+    return str((file.parent if leaf else file.with_suffix("")).relative_to(ROOT))
+
+
+def file_of(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """The nodes from which a way leads back to them."""
+    while True:  # a node that nothing leaves, or nothing enters, is in no circle
+        left = {node: {other for other in others if other in graph} for node, others in graph.items()}
+        entered = set().union(*left.values())
+        kept = {node: others for node, others in left.items() if others and node in entered}
+        if len(kept) == len(graph):
+            return set(kept)
+        graph = kept
+
+
 def docstrings(tree: ast.AST) -> set[int]:
     """The ids of the strings that stand alone as a statement: docstrings, of attributes too."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -72,9 +102,35 @@ def test_imports_go_one_way(parsed):
     file, tree = parsed
     own = file.stem if file.parent == ROOT else room(file.relative_to(ROOT).parts[0])
     ours = {module for module in modules(file, tree) if room(module) in MAY_USE}
-    if str(file.relative_to(ROOT)).removesuffix(".py").replace("/", ".") in GROUND:
-        assert ours <= GROUND
-    assert {module for module in ours - GROUND if room(module) not in MAY_USE[own]} == set()
+    if "ground floor" in (ast.get_docstring(tree) or ""):
+        assert all(map(is_ground_floor, ours)), "the ground floor imports nothing of ours above it, for all may use it"
+    assert {module for module in ours if room(module) not in MAY_USE[own] and not is_ground_floor(module)} == set()
+
+
+def test_packages_import_each_other_in_no_circle():
+    graph: dict[str, set[str]] = {}
+    for file in FILES:
+        ours = {module for module in modules(file, ast.parse(file.read_text())) if room(module) in MAY_USE}
+        graph.setdefault(package(file), set()).update(package(file_of(module)) for module in ours)
+    assert circles({node: others - {node} for node, others in graph.items()}) == set()
+
+
+def test_a_circle_is_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == set()
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({file.parent for file in FILES} - {ROOT}), ids=lambda f: str(f.relative_to(ROOT))
+)
+def test_a_folder_has_at_most_twelve_entries(folder):
+    entries = {path.name for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert len(entries - {"__init__.py"}) <= 12, sorted(entries)
+
+
+def test_a_file_has_at_most_250_lines():
+    long = {str(file.relative_to(ROOT)): lines for file in FILES if (lines := len(file.read_text().splitlines())) > 250}
+    assert long.keys() <= TABLES, long
 
 
 def test_what_is_imported_is_required(parsed):

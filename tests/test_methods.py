@@ -32,7 +32,7 @@ from prune_schedules.schedule import Schedule
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from quant_aware.quantize import Quantize
-from students import Student
+from students import Form, Student
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()
@@ -69,7 +69,7 @@ class Fragment:
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the rows of a section's table, without its head."""
-    section = re.search(rf"^## {heading}.*?(?=^## |\Z)", TEXT, re.M | re.S)[0]
+    section = re.search(rf"^## {heading}.*?(?=^##|\Z)", TEXT, re.M | re.S)[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
@@ -121,6 +121,14 @@ def test_every_class_has_a_row(heading, base):
             importlib.import_module(module.name)
     key = "name" if base is Task else "kind"
     assert {fragment(row)[key] for row in table(heading)} == offered(base)
+
+
+def test_every_form_has_a_row(tmp_path):
+    used = set()
+    for row in table("Students"):
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"student": fragment(row)}))
+        used |= {type(form).__name__ for form in load(tmp_path / "row.yaml", Fragment).value.student.forms.values()}
+    assert used == offered(Form)
 
 
 def test_the_example_of_freezing_can_be_read(tmp_path):

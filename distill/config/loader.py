@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from distill.config.config import Config
 from distill.config.imports import roots_of
 from distill.config.nodes import (
     ConfigError,
-    WrongBelow,
     did_you_mean,
     keys_of,
     meant,
@@ -36,6 +34,7 @@ from distill.config.nodes import (
 from distill.config.schema import (
     describe,
     is_plain,
+    key_meant,
     members_of,
     plain_field,
     schema_of,
@@ -43,52 +42,8 @@ from distill.config.schema import (
     subclasses,
     yaml_name,
 )
-from distill.run_dir.disk import BAD_DISK
 
 T = TypeVar("T")
-WRAPPED = "fails with"
-"""What is said of an error that does not say itself what is wrong with the input."""
-
-
-@dataclass
-class Config(Generic[T]):
-    """What was read: the object, and the place (``file:line`` or ``--override``) of every key that was given."""
-
-    value: T
-    places: dict[str, str] = field(default_factory=dict)
-
-    def error(self, path: str, message: str) -> ConfigError:
-        """The error at a dotted key; a message that starts with ``field:`` points at that field of the key."""
-        while inner := re.match(r"(\w+): (.*)", message, re.S):
-            if f"{path}.{inner[1]}".strip(".") not in self.places and inner[1] not in _names_at(self.value, path):
-                break
-            path, message = f"{path}.{inner[1]}".strip("."), inner[2]
-        known = path
-        while known and known not in self.places:
-            known = known.rpartition(".")[0]
-        place = self.places.get(known, "")
-        shown = "" if f"{place}.".startswith(f"--{path}.") else path
-        return ConfigError(": ".join(part for part in (place, shown, message) if part))
-
-    @contextmanager
-    def blame(self, path: str) -> Iterator[None]:
-        """Turns what goes wrong inside the block into the error at a dotted key.
-
-        A ``ValueError`` says what is wrong. Of any other error, which a library raises at what it was not made for, the
-        kind is told as well. A disk that is full or cannot be written is no matter of a key.
-        """
-        try:
-            yield
-        except WrongBelow as error:
-            raise self.error(f"{path}.{error.key}".strip("."), error.why) from error
-        except ValueError as error:
-            raise self.error(path, str(error)) from error
-        except ConfigError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in BAD_DISK:
-                raise
-            raise self.error(path, f"{WRAPPED} {type(error).__name__}: {error}") from error
 
 
 def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> Config[T]:
@@ -183,8 +138,8 @@ class _Reader:
             self.config.places[f"{path}.{key}".strip(".")] = place_of(name_node)
             name = str(value_of(name_node))
             if name not in known:
-                why = f"no {base.__name__} {name!r}{meant(name, known, 'there are')}"
-                raise self.config.error(f"{path}.{key}".strip("."), why)
+                hint = key_meant(name, known) or meant(name, known, "there are")
+                raise self.config.error(f"{path}.{key}".strip("."), f"no {base.__name__} {name!r}{hint}")
             cls = known[name]
         schema, given = schema_of(cls), {}
         # Arguments of a library last: it takes seconds to import it, and another key may be misspelt.
@@ -232,9 +187,3 @@ class _Reader:
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
     return TypeAdapter(hint)
-
-
-def _names_at(value: Any, path: str) -> list[str]:
-    for name in path.split(".") if path else []:
-        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-    return [f.name for f in fields(value)] if is_dataclass(value) else []

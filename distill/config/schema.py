@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import sys
@@ -61,6 +62,22 @@ def reachable(schema: type) -> list[type]:
     return classes
 
 
+def key_meant(name: str, classes: dict[str, type]) -> str:
+    """Return where a name belongs that was given as one of ``classes`` and is, or is nearly, a key of theirs or a class
+    there: ``; write low_rank: {...} beside 'kind'``. Empty if it is none.
+    """
+    places = {}
+    for cls in classes.values():
+        for key, hint in schema_of(cls).items():
+            for member in (m for m in members_of(hint) if is_dataclass(m)):
+                for kind in subclasses(member):
+                    inner = f"{selector(member)}: {kind}, ..." if inspect.isabstract(member) else "..."
+                    place = f"; write {key}: {{{inner}}} beside {selector(cls)!r}"
+                    places |= {word.lower(): place for word in ({kind} if inspect.isabstract(member) else {kind, key})}
+    near = difflib.get_close_matches(name.lower(), [*map(str.lower, classes), *places], 1, 0.55)
+    return places.get(near[0], "") if near else ""
+
+
 def arguments(function: Callable, without: set[str]) -> dict[str, Any]:
     """The plain parameters of a library's function: {name: hint}, those of other types and ``without`` left out."""
     hints = get_type_hints(function)
@@ -112,3 +129,10 @@ def describe(hint: Any) -> str:
         return f"a mapping of names to {get_args(hint)[1].__name__}"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return {list: "a list", dict: "a mapping", Annotated: "a mapping"}.get(get_origin(hint)) or words[hint]
+
+
+def names_at(value: Any, path: str) -> list[str]:
+    """Return the fields of what lies at a dotted path below a value; none where that is no dataclass."""
+    for name in path.split(".") if path else []:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return [f.name for f in fields(value)] if is_dataclass(value) else []

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.components import Component
 from prune_schedules.schedule import Timeline
 from quant_aware.export.packed import FILE
@@ -244,8 +245,5 @@ def judge(config: Config, components: Sequence[Component], timeline: Timeline | 
 
 def _first_step(one: Component, other: Component, timeline: Timeline | None) -> int | None:
     """The first step at which both count."""
-    if timeline is None:
-        return None
-    pairs = ((a, b) for a in one.active_steps(timeline) for b in other.active_steps(timeline))
-    common = [max(a.start, b.start) for a, b in pairs if max(a.start, b.start) < min(a.stop, b.stop)]
-    return min(common, default=None)
+    pairs = product(one.active_steps(timeline), other.active_steps(timeline)) if timeline else ()
+    return min((max(a.start, b.start) for a, b in pairs if max(a.start, b.start) < min(a.stop, b.stop)), default=None)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import fields
 from itertools import pairwise
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
 from losses import Loss

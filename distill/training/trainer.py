@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.config.writer import dump
 from distill.experiment.compatibility import judge
 from distill.experiment.components import Component, components, flags_of

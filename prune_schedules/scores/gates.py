@@ -18,7 +18,8 @@ from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Moment, Timeline
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.weights import latent, like, steps_on, values, whole
+from students.processes import whole
+from students.weights import latent, like, steps_on, values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,7 +13,8 @@ from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
-from students.weights import SPARSE, Where, is_linear, latent, out_axis, select, uses
+from students.families.linear import is_linear
+from students.weights import SPARSE, Where, latent, out_axis, select, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,8 +9,9 @@ from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import attach
 from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
 from prune_schedules.targets.units import UnitTarget
+from students.families.linear import is_linear
 from students.structure.units import Units
-from students.weights import is_linear, latent, steps_on
+from students.weights import latent, steps_on
 
 
 class HiddenTarget(PruneTarget):

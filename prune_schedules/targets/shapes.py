@@ -79,7 +79,7 @@ def find(
         meant = [each for each in components(model) if each.owner in chosen.values()]
         found, weights, _ = _untied(model, meant)
         if not found:
-            raise ValueError("shape: no layer here is in two factors, as those of a LowRank student are")
+            raise ValueError("shape: no layer here is in two factors, as student.low_rank makes them")
     else:
         weights, skipped = select(model, where)
         found = list(weights.values())

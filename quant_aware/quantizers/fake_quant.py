@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from quant_aware.quantizers.gradients import Aside, Scaled, StraightThrough
 from quant_aware.quantizers.grids import Quantizer, Uniform
-from students.weights import is_conv1d, like
+from students.families.linear import is_conv1d
+from students.weights import like
 
 
 def weight_axis(module: nn.Module) -> int:

@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 class StraightThrough(torch.autograd.Function):
-    """Forward ``snapped``, backward to ``x`` as if it were ``x``, and to ``snapped``, of a table that learns; saves
+    """Forward ``rounded``, backward to ``x`` as if it were ``x``, and to ``rounded``, of a table that learns; saves
     nothing and copies nothing (Bengio et al. 2013, arXiv 1308.3432).
     """
 
     @staticmethod
-    def forward(x: Tensor, snapped: Tensor) -> Tensor:
-        return snapped
+    def forward(x: Tensor, rounded: Tensor) -> Tensor:
+        return rounded
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:

@@ -13,52 +13,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
-from students.attention.blocks import Blocks, Fixed
-from students.attention.linear import Efficient, Elu, Favor
-from students.attention.linformer import Projected
-from students.attention.local import Local
 from students.attention.softmax import How
-from students.families.families import blocks, family, positions
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
 RECORDING = "recording"
 REPLACED, PLAIN = "replaced", "replaced-plain"
 """What ``config._attn_implementation`` is of a model with another attention; the second where "eager" was asked."""
-
-
-def attend(model: PreTrainedModel, form: dict[str, Any]) -> None:
-    """Put the attention that ``form`` describes in the place of every block's own, in place; weights are loaded after.
-
-    Raises:
-        ValueError: if the form is not known.
-    """
-    for name, stack in family(model.config).stacks.items():
-        for block in dict.fromkeys(blocks(model, name)):
-            for parts in stack.attention.values():
-                owner = block.get_submodule(parts.module)
-                owner.attend = _made(form, model.config, getattr(owner, parts.size))
-
-
-def _made(form: dict[str, Any], config: PretrainedConfig, size: int) -> nn.Module:
-    """The attention of one layer whose heads have ``size`` dimensions."""
-    match form:
-        case {"kind": "LocalAttention", "window": window, "global_tokens": first}:
-            return Local(window, first)
-        case {"kind": "FixedAttention", "block": block, "summaries": summaries}:
-            return Fixed(block, summaries)
-        case {"kind": "BlockAttention", "blocks": count}:
-            return Blocks(count, positions(config)[0], config.num_attention_heads)
-        case {"kind": "LinearAttention"}:
-            return Elu()
-        case {"kind": "Performer", "features": features}:
-            return Favor(features, size)
-        case {"kind": "EfficientAttention"}:
-            return Efficient()
-        case {"kind": "Linformer", "length": length, "shared": shared}:
-            return Projected(length, positions(config)[0], shared)
-    raise ValueError(f"attends: {form} is no attention that is known here")
 
 
 def implementation(config: PretrainedConfig) -> str | None:

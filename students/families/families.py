@@ -66,6 +66,8 @@ class Stack:
     """None of a recurrent block."""
     depth: str = "num_hidden_layers"
     """The key of the config that holds the number of blocks."""
+    groups: str = ""
+    """The key of the config that holds the number of different blocks, if they can be fewer than are run."""
     recurrence: tuple[str, ...] = ()
     """The linear layers that a recurrent block may have, which hold its weights."""
 
@@ -135,6 +137,7 @@ _ALBERT = Stack(
         )
     },
     FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
+    groups="num_hidden_groups",
 )
 _GPT2 = Stack(
     "h",
@@ -257,6 +260,12 @@ def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
     modules = model.base_model.get_submodule(find_stack(model.config, stack)[1].blocks)
     count = depth(model.config, stack)
     return [modules[i * len(modules) // count] for i in range(count)]
+
+
+def repeats_blocks(config: PretrainedConfig, stack: str | None = None) -> bool:
+    """Return whether a block of a stack (of the first one if none is named) runs more than once (ALBERT)."""
+    key = find_stack(config, stack)[1].groups
+    return bool(key) and getattr(config, key) < depth(config, stack)
 
 
 def intermediate_size(config: PretrainedConfig) -> int:

@@ -44,8 +44,10 @@ def take_layers(config: PretrainedConfig, taken: dict[str, list[int]]) -> None:
     """Give a config, in place, the blocks ``taken`` (from 1, by stack) in the place of its own: its depth, and of each
     list with an entry for each block the entries of these; where a number is that of no block, those of the nearest.
     """
+    # All are read before one is written: the lists of one stack may be as long as another is deep then.
+    lists = {stack: layer_lists(config, stack) for stack in taken}
     for stack, numbers in taken.items():
-        lists, count = layer_lists(config, stack), depth(config, stack)
+        count = depth(config, stack)
         setattr(config, family(config).stacks[stack].depth, len(numbers))
-        for key, value in lists.items():
+        for key, value in lists[stack].items():
             setattr(config, key, [value[min(max(number, 1), count) - 1] for number in numbers])

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from students.kinds.student import Student, check_dropout, check_sizes, set_task
+from students.forms.compatibility import check_forms
+from students.forms.form import check_sizes
+from students.kinds.student import Student, check_dropout, set_task
 from students.structure.table import rows_of
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class _Recurrent(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError(f"a {self.cell.upper()} student has its teacher's vocabulary: name a teacher, or a model")
+        from students.recurrent.model import RecurrentConfig  # not above: a config is read without transformers
+
+        check_forms(self.forms, RecurrentConfig(cell=self.cell))
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
         if self.weights == "teacher" and self.embedding and self.embedding > width:
             raise ValueError(

@@ -6,16 +6,23 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
+from students.forms.attention import Attention
+from students.forms.compatibility import check_forms
+from students.forms.embeddings import Embeddings
+from students.forms.form import Form, check_sizes
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
 from students.loading.adapters import FILE as ADAPTER
 from students.loading.adapters import load_config, load_model
 from students.structure.outputs import check_problem
 from students.structure.position_embeddings import lengthen
+from students.structure.sharing import name_shared_layers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -23,7 +30,49 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Student(ABC):
-    """How the student is built; a subclass is one way, and its fields are what the user sets."""
+    """How the student is built: a base, the subclass, and the forms that change it, any of them together.
+
+    Args:
+        attention: the attention of every block.
+        share_layers: blocks that run the same layers.
+        low_rank: linear layers in two thin factors.
+        embeddings: the form of the token embeddings.
+    """
+
+    # Forms are applied in this order, which is that of ``students.forms.compact.FORMS``.
+    attention: Attention | None = None
+    share_layers: ShareLayers | None = None
+    low_rank: LowRank | None = None
+    embeddings: Embeddings | None = None
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """The forms that are set, by key, in the order in which they are applied."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Form)}
+
+    def apply_forms(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
+        """Apply the forms that are set to a base, in place.
+
+        Args:
+            student: the base, made and started.
+            batches: those of training, for forms that look at them.
+            is_trained: whether its weights come from a trained model.
+
+        Raises:
+            ValueError: if one is not possible, with its key first.
+        """
+        if self.forms:
+            from students.forms.compact import become_compact  # not above: a config is read without transformers
+
+            become_compact(student)
+        for key, form in self.forms.items():
+            try:
+                form.apply(student, batches, is_trained)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+        if self.forms:
+            name_shared_layers(student)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
         """Raise ValueError if no student can be built for such a teacher; needs no weights."""
@@ -90,6 +139,8 @@ class Pretrained(Student):
         saved_names, saved_count = config.id2label, config.num_labels
         if self.head == "keep":
             check_problem(config, problem)
+        if self.forms:
+            check_forms(self.forms, config)
         set_task(config, labels, problem)
         set_dropout(config, self.dropout)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_count)
@@ -103,6 +154,7 @@ class Pretrained(Student):
             longer = lengthen(model, self.positions)
             take_generation(longer, model)
             model = longer
+        self.apply_forms(model, batches, is_trained=True)
         return model.train()
 
 
@@ -139,19 +191,6 @@ def take_generation(student: PreTrainedModel, source: PreTrainedModel) -> None:
     """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
-
-
-MOST = {"layers": 1_000, "positions": 2**20}
-"""A student of more would be built for hours, or fill the memory, before anything could be said of it."""
-
-
-def check_sizes(student: Student, *names: str, least: int = 1) -> None:
-    """Raise ValueError if one of these fields is given and no size that a model has."""
-    for name in names:
-        size, most = getattr(student, name), MOST.get(name, 2**16)
-        if size is not None and not least <= size <= most:
-            what = f"at least {least} is needed" if size < least else f"at most {most:,} are possible"
-            raise ValueError(f"{name}: {what}, not {size}")
 
 
 def check_dropout(dropout: float | None) -> None:

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent
+from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
 from students.families.layer_lists import take_layers
 from students.families.layers import evenly
+from students.forms.compatibility import check_forms
+from students.forms.form import check_sizes
 from students.kinds.student import (
     Student,
     check_dropout,
-    check_sizes,
     set_dropout,
     set_task,
     take_generation,
     warn_fresh,
 )
 from students.structure.hidden import set_width
-from students.structure.inherit import head_shape, inherit, repeats
+from students.structure.inherit import head_shape, inherit
 from students.structure.position_embeddings import check_places, set_places
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Transformer(Student):
         if self.weights == "teacher":
             self._check_blocks(teacher)
             self._check_widths(teacher, student)
+        check_forms(self.forms, student)
 
     def build(
         self,
@@ -115,14 +117,11 @@ class Transformer(Student):
         student = type(teacher)(config)
         take_generation(student, teacher)
         if self.weights == "teacher":
-            if self.teacher_layers != "even" and repeats(teacher):
+            if self.teacher_layers != "even" and repeats_blocks(teacher.config):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
             warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
-        self.alter(student, batches)
+        self.apply_forms(student, batches, is_trained=self.weights == "teacher")
         return student.train()
-
-    def alter(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Give a student, made and started, the form of its kind, in place; it may look at batches of training."""
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""

@@ -124,9 +124,8 @@ def factorize(model: PreTrainedModel, wanted: Ranks) -> None:
 
 def tie(model: PreTrainedModel) -> None:
     """Let the tables of words that are one weight have one ``makes``, and tie what splitting has untied."""
-    keys = model.get_expanded_tied_weights_keys(all_submodels=True)
     same = {}
-    for target, source in keys.items():
+    for target, source in model.all_tied_weights_keys.items():
         one, other = (model.get_submodule(name.rpartition(".")[0]) for name in (source, target))
         if hasattr(one, "makes") and hasattr(other, "makes"):
             other.makes = one.makes
@@ -134,7 +133,8 @@ def tie(model: PreTrainedModel) -> None:
     if same:  # by these transformers knows what is in a file once
         model._tied_weights_keys = (model._tied_weights_keys or {}) | same
         model.all_tied_weights_keys |= same
-    model.tie_weights()
+    # The keys at hand: those of the classes still name embeddings that are a tensor train now.
+    model.tie_weights(recompute_mapping=False)
 
 
 def ranks(model: PreTrainedModel) -> Ranks:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import fix_head_size
+from students.families.linear import is_linear
 from students.structure.factored import components
 from students.structure.units import Slice, Units, heads, neurons, shrink
-from students.weights import is_linear, latent, out_axis
+from students.weights import latent, out_axis
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -27,10 +28,10 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     The axes along which they lie are those that are longer in a wider model and hold no neurons, heads or ranks.
 
     Raises:
-        ValueError: if the table of words is a tensor train.
+        ValueError: if the token embeddings are no matrix.
     """
-    if getattr(model.config, "tensor_train", None):
-        raise ValueError("shape: a hidden dimension is no column of a tensor train")
+    if not isinstance(model.get_input_embeddings(), nn.Embedding):
+        raise ValueError("shape: a hidden dimension is no column of token embeddings that are no matrix")
     others = neurons(model) + heads(model) + components(model)
     held = {(part.module, part.name, part.axis) for units in others for part in units.slices}
     own, wide, found = dict(model.named_modules()), _wider(model), []

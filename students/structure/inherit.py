@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from students.families.families import blocks, depth, family, intermediate_size
+from students.families.families import family, intermediate_size, repeats_blocks
 from students.structure.position_embeddings import place_entries
 from students.structure.units import heads, neurons
 
@@ -26,16 +27,19 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
     """
     source, own = teacher.state_dict(), student.state_dict()
     names = _teacher_names(teacher, student, layers)
-    piles = tuple(f"{_pile_name(teacher, stack)}." for stack in family(teacher.config).stacks)
-    lost = [name for name in source if name not in own and not name.startswith(piles)]
+    stacks = tuple(f"{_stack_name(teacher, stack)}." for stack in family(teacher.config).stacks)
+    lost = [name for name in source if name not in own and not name.startswith(stacks)]
     if lost:
         raise ValueError(
             f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
             f"has no place for the teacher's {', '.join(lost)}; choose another size"
         )
-    entries, hidden, fresh = unit_entries(teacher, student.config) | place_entries(teacher, student.config), [], set()
+    if lost := _lost_names(teacher, student, layers):
+        warnings.warn(f"no block of the student has a place for the teacher's {', '.join(lost)}", stacklevel=2)
+    entries, hidden = unit_entries(teacher, student.config) | place_entries(teacher, student.config), []
+    fresh = own.keys() - names.keys()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
-    for name in own:
+    for name in names:
         for axis, change in enumerate(zip(source[names[name]].shape, own[name].shape, strict=True)):
             # What holds no unit and yet changes is the hidden size or, in the head, the number of labels.
             if (names[name], axis) not in entries and change[0] != change[1]:
@@ -95,27 +99,48 @@ def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     return groups, count // groups, getattr(config, "head_dim", None) or hidden // count
 
 
-def repeats(model: PreTrainedModel, stack: str | None = None) -> bool:
-    """Whether a block of the stack runs more than once (ALBERT)."""
-    return len(set(blocks(model, stack))) < depth(model.config, stack)
-
-
 def _teacher_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> dict[str, str]:
-    """The name in the teacher of each weight of the student."""
-    names = {name: name for name in student.state_dict()}
-    known = teacher.state_dict().keys()
-    for stack in layers:
-        pile = f"{_pile_name(teacher, stack)}."
-        for name in names:
-            if name.startswith(pile) and not repeats(teacher, stack):
-                index, rest = name.removeprefix(pile).split(".", 1)
-                moved = f"{pile}{layers[stack][int(index)] - 1}.{rest}"
-                # Only the first block of a T5 stack holds the position bias: then the name stays.
-                names[name] = moved if moved in known else name
+    """Return, for each weight of the student that the teacher has, its name in the teacher.
+
+    A block may have weights that others have not: the first of T5 alone holds the position bias of its stack, and the
+    first of ModernBERT has no norm before its attention. The student's first block takes from the teacher's first what
+    the block that it is made from has not; what a later one finds nowhere is left out.
+    """
+    student_names, teacher_names = student.state_dict().keys(), teacher.state_dict().keys()
+    names = {name: name for name in student_names}
+    for stack, numbers in layers.items():
+        if repeats_blocks(teacher.config, stack):
+            continue
+        prefix = f"{_stack_name(teacher, stack)}."
+        for name in (name for name in student_names if name.startswith(prefix)):
+            index, rest = name.removeprefix(prefix).split(".", 1)
+            moved = f"{prefix}{numbers[int(index)] - 1}.{rest}"
+            if moved in teacher_names:
+                names[name] = moved
+            elif int(index) > 0 or name not in teacher_names:
+                del names[name]
     return names
 
 
-def _pile_name(model: PreTrainedModel, stack: str) -> str:
+def _lost_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
+    """Return the names of the teacher's weights, in blocks that are taken, for which no block of the student has a
+    place.
+    """
+    lost, own = [], student.state_dict().keys()
+    for stack, numbers in layers.items():
+        prefix = f"{_stack_name(teacher, stack)}."
+        for name in teacher.state_dict() if not repeats_blocks(teacher.config, stack) else ():
+            if name.startswith(prefix):
+                index, rest = name.removeprefix(prefix).split(".", 1)
+                students = [i for i, number in enumerate(numbers) if number - 1 == int(index)]
+                # What the teacher's first block has alone is the student's first block's, whatever that is made from.
+                students += [0] * (index == "0")
+                if students and not any(f"{prefix}{i}.{rest}" in own for i in students):
+                    lost.append(name)
+    return lost
+
+
+def _stack_name(model: PreTrainedModel, stack: str) -> str:
     """The name, in the whole model, of the module that holds the blocks of a stack."""
     pile = model.base_model.get_submodule(family(model.config).stacks[stack].blocks)
     return next(name for name, module in model.named_modules() if module is pile)

@@ -12,14 +12,14 @@ from students.weights import attention_layers, ffn_layers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Share = Literal["all", "attention", "ffn"]
+SharedModules = Literal["all", "attention", "ffn"]
 """What is shared: whole blocks, norms included, or the linear layers of their attentions or feed-forwards."""
 
 
 class Sharing(TypedDict):
     """What the config of a model says whose blocks share layers."""
 
-    share: Share
+    share: SharedModules
     blocks: dict[str, list[int]]
     """By stack, for each block, from 0, the first of those that share with it: its layers are run."""
 
@@ -35,26 +35,40 @@ def share(model: PreTrainedModel, wanted: Sharing) -> None:
         ValueError: if ``wanted`` is not for this model.
     """
     for name, stack in family(model.config).stacks.items():
-        pile = model.base_model.get_submodule(stack.blocks)
-        own, sources, copies = blocks(model, name), wanted["blocks"].get(name, []), {}
+        own, sources = blocks(model, name), wanted["blocks"].get(name, [])
         if len(own) != len(sources) or any(not 0 <= j <= i or sources[j] != j for i, j in enumerate(sources)):
             raise ValueError(f"shared: does not name the blocks of this {model.config.model_type}")
         for i, source in enumerate(sources):
             for path in parts(stack, own[i], wanted["share"]) if i != source else ():
-                layer = own[source].get_submodule(path)
-                own[i].set_submodule(path, layer, strict=True)
-                copies |= {f"{i}.{path}.{key}": f"{source}.{path}.{key}" for key, _ in layer.named_parameters()}
-        # By this transformers leaves such names out of a file. It looks for it at all modules, and would also tie the
-        # weights of those named at a model, which are one already: it shortens the biases of GPT-2 by that.
-        pile._tied_weights_keys = copies
+                own[i].set_submodule(path, own[source].get_submodule(path), strict=True)
+    name_shared_layers(model)
 
 
-def parts(stack: Stack, block: nn.Module, share: Share) -> list[str]:
+def name_shared_layers(model: PreTrainedModel) -> None:
+    """Tell transformers which names of a stack's parameters are others' too, so that a file holds each once.
+
+    To be called again after forms that add parameters to shared layers.
+    """
+    for stack in family(model.config).stacks.values():
+        layers = model.base_model.get_submodule(stack.blocks)
+        first_name: dict[int, str] = {}
+        copies = {}
+        for name, parameter in layers.named_parameters(remove_duplicate=False):
+            source = first_name.setdefault(id(parameter), name)
+            if source != name:
+                copies[name] = source
+        # transformers looks for it at all modules, and would also tie the weights of those named at a model, which are
+        # one already: it shortens the biases of GPT-2 by that.
+        if copies:
+            layers._tied_weights_keys = copies
+
+
+def parts(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
     """The paths, in a block, of the modules that are shared."""
     meant = set(block.modules())
-    if share == "attention":
+    if shared_modules == "attention":
         meant = set(attention_layers(stack, block))
-    elif share == "ffn":
+    elif shared_modules == "ffn":
         inner, outer = ffn_layers(stack, block)
         meant = {*inner, outer}
     return [

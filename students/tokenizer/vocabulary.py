@@ -33,7 +33,7 @@ def smaller(tokenizer: PreTrainedTokenizerBase, seen: set[int], model: PreTraine
     keep = torch.tensor(needed(tokenizer, seen | named.intersection(range(len(tokenizer)))))
     table = model.get_input_embeddings()
     if not isinstance(table, nn.Embedding):
-        raise ValueError("the table of words has no row for each of them, as it is a tensor train")
+        raise ValueError("the token embeddings have no row for each of them, as they are no matrix")
     if keep[-1] >= table.num_embeddings:
         raise ValueError(f"the tokenizer has a token {keep[-1]}, and the model only {table.num_embeddings} rows")
     vocabulary = Vocabulary(remade(tokenizer, keep.tolist()), keep, len(seen), len(tokenizer))

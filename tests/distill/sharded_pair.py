@@ -23,11 +23,12 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.grids import Uniform
-from students import Shared
+from students import ShareLayers, Transformer
 from students.families.families import depth, family
+from students.processes import whole
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.weights import steps, whole
+from students.weights import steps
 from tests.distill.runs import interrupted
 from tests.families import batch, tiny
 
@@ -61,7 +62,7 @@ def compare(name: str, signals: str) -> list[str]:
     rounded where no other signals than logits are asked for.
     """
     if signals == "shared":
-        plain = Shared().build(tiny(name, layers=3), None, None).eval()
+        plain = Transformer(share_layers=ShareLayers()).build(tiny(name, layers=3), None, None).eval()
     else:
         plain = tiny(name, layers=1, head="language" if name in ("bert", "gpt2") else "classification")
     cut = copy.deepcopy(plain)
@@ -86,7 +87,7 @@ def compare(name: str, signals: str) -> list[str]:
             shard(model, init_device_mesh("cpu", (2,)))
         if signals in ("logits", "shared"):
             pruner.update(0, TIME)
-            quantize.begin(model, was_on=False)
+            quantize.calibrate(model, was_on=False)
         trace = recorder.trace(given, asked)
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])

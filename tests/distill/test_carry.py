@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from distill import run
 from distill.export.carry import carry, settle_tokenizer
-from students import GRU, Pretrained, Shared, Transformer
+from students import GRU, Pretrained, ShareLayers, Transformer
 from tests.distill.worlds import save_data
 from tests.families import tiny
 from tests.repositories import save_tokenizer
@@ -84,7 +84,10 @@ def test_all_that_a_teacher_has_is_carried_or_told(student, world):
     assert given == teacher
 
 
-@pytest.mark.parametrize("kind", [Transformer(layers=1), Shared(layers=2), Transformer(layers=1, weights="random")])
+@pytest.mark.parametrize(
+    "kind",
+    [Transformer(layers=1), Transformer(share_layers=ShareLayers()), Transformer(layers=1, weights="random")],
+)
 def test_built_students_end_as_their_teacher_does(kind, tmp_path):
     teacher = tiny("llama", head="language")
     teacher.generation_config = GenerationConfig(**SETTINGS)
@@ -92,7 +95,7 @@ def test_built_students_end_as_their_teacher_does(kind, tmp_path):
     assert student.generation_config.to_dict() == teacher.generation_config.to_dict()
     assert student.generation_config is not teacher.generation_config
     student.save_pretrained(tmp_path)
-    longer = None if isinstance(kind, Shared) else 128
+    longer = None if kind.forms else 128
     again = Pretrained(model=str(tmp_path), positions=longer).build(None, None, None, AutoModelForCausalLM)
     assert again.generation_config.eos_token_id == [1, 3] and again.generation_config.repetition_penalty == 1.3
 

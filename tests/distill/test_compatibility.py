@@ -16,7 +16,8 @@ from typing import ClassVar
 
 import pytest
 
-from distill.config.loader import Config, load
+from distill.config.config import Config
+from distill.config.loader import load
 from distill.config.nodes import ConfigError
 from distill.experiment.compatibility import FLAGS, RULES, conflicts, judge
 from distill.experiment.components import Component, components

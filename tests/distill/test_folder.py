@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.loader import Config, ConfigError, load
+from distill.config.config import Config
+from distill.config.loader import ConfigError, load
 from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 from distill.training.prepare.run_folder import prepare_run_dir

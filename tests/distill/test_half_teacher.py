@@ -19,9 +19,12 @@ SHORT = {"trainer.max_epochs": 1, "prune": None, "quantize": None}
 LOGITS = {"logits": {"kind": "Logits"}}
 WAYS = {
     "all losses": {},
-    "low rank": {"student": {"kind": "LowRank", "rank": 8}, "losses": LOGITS},
-    "shared": {"student": {"kind": "Shared"}, "losses": LOGITS},
-    "tensor train": {"student": {"kind": "TensorTrain", "rank": 4}, "losses": LOGITS},
+    "low rank": {"student": {"kind": "Transformer", "low_rank": {"rank": 8}}, "losses": LOGITS},
+    "shared": {"student": {"kind": "Transformer", "share_layers": {}}, "losses": LOGITS},
+    "tensor train": {
+        "student": {"kind": "Transformer", "embeddings": {"kind": "TensorTrain", "rank": 4}},
+        "losses": LOGITS,
+    },
     "recurrent": {"student": {"kind": "LSTM", "hidden": 16}, "losses": LOGITS},
     "replace": {
         "student": {"kind": "Transformer", "layers": 2},

@@ -23,34 +23,32 @@ trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
 output: {folder}/runs
 """
 STUDENTS = [
-    ("causal_lm", {"kind": "LocalAttention", "window": 4}),
-    ("causal_lm", {"kind": "FixedAttention", "block": 4, "summaries": 1}),
-    ("causal_lm", {"kind": "LinearAttention"}),
-    ("causal_lm", {"kind": "Performer", "features": 16}),
-    ("causal_lm", {"kind": "Shared"}),
-    ("masked_lm", {"kind": "Linformer", "length": 8}),
-    ("masked_lm", {"kind": "BlockAttention", "blocks": 2}),
+    ("causal_lm", {"attention": {"kind": "LocalAttention", "window": 4}}),
+    ("causal_lm", {"attention": {"kind": "FixedAttention", "block": 4, "summaries": 1}}),
+    ("causal_lm", {"attention": {"kind": "LinearAttention"}}),
+    ("causal_lm", {"attention": {"kind": "Performer", "features": 16}}),
+    ("causal_lm", {"share_layers": {}}),
+    ("masked_lm", {"attention": {"kind": "Linformer", "length": 8}}),
+    ("masked_lm", {"attention": {"kind": "BlockAttention", "blocks": 2}}),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name, student", STUDENTS, ids=lambda value: value if isinstance(value, str) else value["kind"]
-)
+@pytest.mark.parametrize("name, student", STUDENTS, ids=lambda value: value if isinstance(value, str) else str(value))
 def test_it_is_distilled_pruned_and_int8(tmp_path: Path, name: str, student: dict) -> None:
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data")
     save_teacher(name, tmp_path / "teacher", layers=2)
     (tmp_path / "x.yaml").write_text(CONFIG.format(name=name, folder=tmp_path))
-    report = run(tmp_path / "x.yaml", student=student)
+    report = run(tmp_path / "x.yaml", student={"kind": "Transformer"} | student)
     assert report.parity["folded"] < 1e-4 and report.parity["cut"] < 1e-4
     (export,) = report.exports
     assert export.format == "onnx" and export.precision.endswith("int8") and export.agreement == 1.0
     assert "nan" not in (report.folder / "metrics.csv").read_text()
     model = ready_task(name, tmp_path).head.from_pretrained(report.folder / "student")
     assert {units.count for units in neurons(model)} == {96 if name == "causal_lm" else 48}
-    if student["kind"] == "Shared":
+    if "share_layers" in student:
         assert [len(group) for group in sharing(blocks(model))] == [2]
     else:
-        assert model.config.attends["kind"] == student["kind"]
+        assert model.config.attends["kind"] == student["attention"]["kind"]

@@ -21,13 +21,19 @@ RANKS = {"kind": "Magnitude", "shape": "ranks", "where": ["attention", "ffn", "e
 FLOP = {"kind": "L0", "shape": "ranks", "sparsity": SCHEDULE}
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
 STUDENT = {
-    "student": {"kind": "LowRank", "layers": 2, "share": 0.8, "where": ["attention", "ffn", "embeddings", "head"]},
+    "student": {
+        "kind": "Transformer",
+        "layers": 2,
+        "low_rank": {"param_ratio": 0.8, "where": ["attention", "ffn", "head"]},
+        "embeddings": {"kind": "Factorised", "param_ratio": 0.8},
+    },
 }
 LAYER = "bert.encoder.layer.0.intermediate.dense"
 LANGUAGE = """\
 task: {{name: {name}, data: {folder}/data, max_length: 32, batch_size: 8{more}}}
 teacher: {folder}/teacher
-student: {{kind: LowRank, layers: 1, share: 0.7, where: [attention, ffn, embeddings]}}
+student:
+  {{kind: Transformer, layers: 1, low_rank: {{param_ratio: 0.7}}, embeddings: {{kind: Factorised, param_ratio: 0.7}}}}
 losses: {{logits: {{kind: Logits}}}}
 prune: {{kind: Magnitude, shape: ranks, sparsity: {{kind: Steps, at: {{2 steps: 0.4}}}}}}
 quantize: {{weights: 8, start: 50%}}
@@ -76,7 +82,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
             yield each
 
     monkeypatch.setattr(assemble, "first_batches", counted)
-    given = {"student": {"kind": "LowRank", "batches": 3}, "prune": None, "quantize": None}
+    given = {"student": {"kind": "Transformer", "low_rank": {"batches": 3}}, "prune": None, "quantize": None}
     dry_run(read(tiny_run, given))
     assert seen == []
     for stop, resume in ((1, False), (2, True)):
@@ -115,16 +121,22 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"student.rank": 400}, "student.rank: 400 makes no layer in attention, ffn smaller"),
-        ({"student.rank": 4, "student.energy": 0.5}, "energy: rank says it already; name one of them"),
-        ({"student.share": 2}, "share: lies between 0 and 1, and is not 2"),
-        ({"student.where": ["tables"]}, "'tables' is not one of attention, ffn, embeddings, head"),
-        ({"student.kind": "Transformer"}, "prune.shape: no layer here is in two factors, as those of a LowRank"),
+        ({"student.low_rank.rank": 400}, "student.low_rank.rank: 400 makes no layer in attention, ffn smaller"),
+        (
+            {"student.low_rank.rank": 4, "student.low_rank.energy": 0.5},
+            "energy: rank says it already; name one of them",
+        ),
+        ({"student.low_rank.param_ratio": 2}, "param_ratio: lies between 0 and 1, and is not 2"),
+        ({"student.low_rank.where": ["tables"]}, "'tables' is not one of attention, ffn, head"),
+        (
+            {"student": {"kind": "Transformer"}},
+            "prune.shape: no layer here is in two factors, as student.low_rank makes",
+        ),
     ],
 )
 def test_wrong_values_are_told_in_a_line(tiny_run: Path, given: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(tiny_run, **{"student": {"kind": "LowRank"}, "prune": RANKS} | given)
+        run(tiny_run, **{"student": {"kind": "Transformer", "low_rank": {}}, "prune": RANKS} | given)
 
 
 def test_groups_of_inputs_are_not_torn(tiny_run: Path) -> None:

@@ -33,7 +33,10 @@ def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypa
             {"student": {"kind": "Transformer", "hidden": 24, "heads": 4}},
             r"^--replace: needs a .* hidden_size, 32, not",
         ),
-        ({"student": {"kind": "Performer"}}, r"^--replace: needs a student with the teacher's attention, full"),
+        (
+            {"student": {"kind": "Transformer", "attention": {"kind": "Performer"}}},
+            r"^--replace: needs a student with the teacher's attention, full",
+        ),
         ({"trainer.precision": "bf16-true"}, r"^--trainer.precision: the teacher's blocks are float32"),
         ({"replace": 1.5}, r"^--replace: is 1.5 at step 0; it is a probability, from 0 to 1"),
         (

@@ -120,13 +120,13 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
         (tiny("albert"), tiny("albert"), "a block of a albert runs several times"),
         (tiny("llama", heads=2), tiny("llama"), "needs a student with the teacher's head_dim, 8, not 16"),
         (
-            LinearAttention().build(tiny("bert"), None, None),
+            Transformer(attention=LinearAttention()).build(tiny("bert"), None, None),
             tiny("bert"),
             "needs a student with the teacher's attention, full attention, not LinearAttention",
         ),
         (
             tiny("bert"),
-            LocalAttention().build(tiny("bert"), None, None),
+            Transformer(attention=LocalAttention()).build(tiny("bert"), None, None),
             "needs a student with the teacher's attention, LocalAttention, not full attention",
         ),
     ],

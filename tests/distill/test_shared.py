@@ -14,16 +14,24 @@ from quant_aware.export import packed
 from students.structure.sharing import sharing
 from tests.distill.runs import resumes_bit_for_bit
 
-SHARED = {"student": {"kind": "Shared", "hidden": 24, "heads": 4, "intermediate": 32}}
+SHARED = {"student": {"kind": "Transformer", "hidden": 24, "heads": 4, "intermediate": 32, "share_layers": {}}}
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
+
+
+def sharing_student(**fields: object) -> dict:
+    return {"kind": "Transformer", "share_layers": fields}
+
+
 HEADS = {"kind": "Taylor", "shape": "heads", "sparsity": {"kind": "Cubic", "to": 0.25, "start": "10%", "stop": "50%"}}
 
 
 @pytest.mark.parametrize(
-    "more", [{"share": "ffn", "groups": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=["ffn of halves", "all"]
+    "more",
+    [{"shared_modules": "ffn", "groups": 2}, pytest.param({}, marks=pytest.mark.slow)],
+    ids=["ffn of halves", "all"],
 )
 def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
-    given = {"student": SHARED["student"] | more, "prune": {"neurons": NEURONS, "heads": HEADS}}
+    given = {"student": SHARED["student"] | {"share_layers": more}, "prune": {"neurons": NEURONS, "heads": HEADS}}
     report = run(tiny_run, **given)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.num_hidden_layers == 4
@@ -41,7 +49,7 @@ def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
 @pytest.mark.parametrize("shape", ["hidden", "layers"])
 def test_hidden_dimensions_and_branches_are_pruned_too(tiny_run: Path, shape: str) -> None:
     pruner = {"kind": "Taylor", "shape": shape, "sparsity": {"kind": "Cubic", "to": 0.5, "start": "10%", "stop": "50%"}}
-    report = run(tiny_run, prune=pruner, quantize=None, student={"kind": "Shared", "share": "attention"})
+    report = run(tiny_run, prune=pruner, quantize=None, student=sharing_student(shared_modules="attention"))
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.hidden_size == (16 if shape == "hidden" else 32)
@@ -63,7 +71,7 @@ def test_a_packed_file_holds_each_weight_once(tiny_run: Path) -> None:
 
 
 def test_its_blocks_take_the_place_of_the_teachers(tiny_run: Path) -> None:
-    given = {"student": {"kind": "Shared", "layers": 2}, "replace": 0.5, "losses.relations": None}
+    given = {"student": sharing_student() | {"layers": 2}, "replace": 0.5, "losses.relations": None}
     report = run(tiny_run, **given)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert len(sharing(list(student.bert.encoder.layer))) == 1 and report.parity["folded"] < 1e-5
@@ -81,17 +89,20 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
     "changes, said",
     [
         (
-            {"student": {"kind": "Shared", "groups": 9}},
-            r"^--student: student.groups: 9 sets of layers for the 4 blocks share",
-        ),
-        ({"student": {"kind": "Shared", "groups": 0}}, r"^--student: student.groups: at least 1 is needed, not 0"),
-        (
-            {"student": {"kind": "Shared", "share": "al"}},
-            r"^--student: student.share: 'al' is not one of all, attention, ffn",
+            {"student": sharing_student(groups=9)},
+            r"^--student: student.share_layers.groups: 9 sets of layers for the 4 blocks share",
         ),
         (
-            {"student": {"kind": "Shared", "keep_end": True}},
-            r"^--student: student.keep_end: Shared has no 'keep_end'; did you",
+            {"student": sharing_student(groups=0)},
+            r"^--student: student.share_layers.groups: at least 1 is needed, not 0",
+        ),
+        (
+            {"student": sharing_student(shared_modules="al")},
+            r"^--student: student.share_layers.shared_modules: 'al' is not one of all, attention, ffn",
+        ),
+        (
+            {"student": sharing_student(keep_end=True)},
+            r"^--student: student.share_layers.keep_end: ShareLayers has no 'keep_end'; did you",
         ),
     ],
 )

@@ -22,25 +22,31 @@ HEADS = {
 ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "start": "10%", "stop": "60%"}}
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "60%"}}
 PRUNE = {"prune": {"heads": HEADS, "elements": ELEMENTS, "neurons": NEURONS}}
-LINFORMER = {"kind": "Linformer", "length": 8, "layers": 1}
-LOCAL = {"kind": "LocalAttention", "window": 4, "layers": 1}
-BRIEF = [LOCAL, {"kind": "LinearAttention", "layers": 1}, LINFORMER]
+
+
+def student(**attention: object) -> dict:
+    return {"kind": "Transformer", "layers": 1, "attention": attention}
+
+
+LINFORMER = student(kind="Linformer", length=8)
+LOCAL = student(kind="LocalAttention", window=4)
+BRIEF = [LOCAL, student(kind="LinearAttention"), LINFORMER]
 LONG = [
-    {"kind": "FixedAttention", "block": 4, "summaries": 1, "layers": 1},
-    {"kind": "BlockAttention", "blocks": 3, "layers": 1},
-    {"kind": "Performer", "features": 16, "layers": 1},
-    {"kind": "EfficientAttention", "layers": 1},
+    student(kind="FixedAttention", block=4, summaries=1),
+    student(kind="BlockAttention", blocks=3),
+    student(kind="Performer", features=16),
+    student(kind="EfficientAttention"),
 ]
 """Whose files `tests/students` compares at every length; their whole runs are as those of the others."""
 STUDENTS = [*BRIEF, *(pytest.param(student, marks=pytest.mark.slow) for student in LONG)]
 
 
-@pytest.mark.parametrize("student", STUDENTS, ids=lambda student: student["kind"])
-def test_it_is_distilled_pruned_and_int8(tiny_run: Path, student: dict) -> None:
+@pytest.mark.parametrize("form", STUDENTS, ids=lambda form: form["attention"]["kind"])
+def test_it_is_distilled_pruned_and_int8(tiny_run: Path, form: dict) -> None:
     """With losses on hidden states, relations and logits; what is exported is what was trained."""
-    report = run(tiny_run, student=student, **PRUNE)
+    report = run(tiny_run, student=form, **PRUNE)
     model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert model.config.attends["kind"] == student["kind"]
+    assert model.config.attends["kind"] == form["attention"]["kind"]
     assert [block["heads"] for block in model.config.sizes["encoder"]] == [3]
     assert model.config.sizes["encoder"][0]["intermediate"] < 64
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5 and report.parity["exported"] < 0.1
@@ -49,9 +55,9 @@ def test_it_is_distilled_pruned_and_int8(tiny_run: Path, student: dict) -> None:
     assert "nan" not in said and re.search(r"\bnan\b", (report.folder / "report.html").read_text(), re.I) is None
 
 
-@pytest.mark.parametrize("student", [LINFORMER, {"kind": "Performer", "features": 16}], ids=["learned", "drawn"])
-def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, student: dict) -> None:
-    resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, student=student, **PRUNE)
+@pytest.mark.parametrize("form", [LINFORMER, student(kind="Performer", features=16)], ids=["learned", "drawn"])
+def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, form: dict) -> None:
+    resumes_bit_for_bit(monkeypatch, 7, 16, tiny_run, student=form, **PRUNE)
 
 
 def test_projections_are_learned(tiny_run: Path) -> None:
@@ -78,7 +84,7 @@ def test_longer_texts_than_the_teachers(tiny_run: Path) -> None:
     assert (config["model_type"], config["max_position_embeddings"]) == ("bert", 200)
     assert json.loads((longer.folder / "student" / "tokenizer_config.json").read_text())["model_max_length"] == 200
     given |= {"name": "student", "teacher": str(longer.folder)}
-    report = run(tiny_run, student={"kind": "LocalAttention", "positions": 150}, **given)
+    report = run(tiny_run, student=student(kind="LocalAttention") | {"positions": 150}, **given)
     assert json.loads((report.folder / "student" / "config.json").read_text())["max_position_embeddings"] == 150
 
 
@@ -90,16 +96,22 @@ def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, material
     for file in (materials / "teacher").glob("tokenizer*"):
         shutil.copy(file, tmp_path / "short")
     with pytest.raises(ConfigError, match=r"teacher.model: row \d+ of .* tokens, and '.*short' has 4 positions"):
-        run(tiny_run, teacher=str(tmp_path / "short"), student={"kind": "LocalAttention", "positions": 200})
+        run(tiny_run, teacher=str(tmp_path / "short"), student=student(kind="LocalAttention") | {"positions": 200})
 
 
 @pytest.mark.parametrize(
-    "student, message",
+    "form, message",
     [
-        ({"kind": "LocalAttention", "window": 3}, "student.window: half of it lies on each side, so it is even, not 3"),
-        ({"kind": "Linformer", "length": 999}, "student.length: the student reads 128 tokens, fewer than 999"),
+        (
+            student(kind="LocalAttention", window=3),
+            "student.attention.window: half of it lies on each side, so it is even, not 3",
+        ),
+        (
+            student(kind="Linformer", length=999),
+            "student.attention.length: the student reads 128 tokens, fewer than 999",
+        ),
     ],
 )
-def test_a_wrong_value_is_one_line(tiny_run: Path, student: dict, message: str) -> None:
+def test_a_wrong_value_is_one_line(tiny_run: Path, form: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(tiny_run, student=student)
+        run(tiny_run, student=form)

@@ -23,7 +23,10 @@ optimizer: {{lr: 1e-3}}
 trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
 """
 RANKS = """\
-student: {kind: LowRank, share: 0.8, where: [attention, ffn, embeddings, head]}
+student:
+  kind: Transformer
+  low_rank: {param_ratio: 0.8, where: [attention, ffn, head]}
+  embeddings: {kind: Factorised, param_ratio: 0.8}
 prune: {kind: L0, shape: ranks, sparsity: {kind: Steps, at: {1 steps: 0.2, 4 steps: 0.4}}}
 quantize: null
 """
@@ -68,10 +71,10 @@ SENTENCES = {
     "allotted": LEARNT + "prune: null\nquantize: {{weights: 4, activations: null, allot: 3, start: 60%}}",
     "means": LEARNT + "quantize: {{weights: {{kind: KMeans, bits: 3}}, activations: null, start: 40%}}",
     "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
-    "shared": "student: {{kind: Shared, share: attention}}\nquantize: null",
+    "shared": "student: {{kind: Transformer, share_layers: {{shared_modules: attention}}}}\nquantize: null",
     "ranks": RANKS.replace("{", "{{").replace("}", "}}"),
-    "train": "student: {{kind: TensorTrain, rank: 4, layers: 2}}\nquantize: null",
-    "linformer": "student: {{kind: Linformer, length: 8, layers: 2}}\nquantize: null",
+    "train": "student: {{kind: Transformer, layers: 2, embeddings: {{kind: TensorTrain, rank: 4}}}}\nquantize: null",
+    "linformer": "student: {{kind: Transformer, layers: 2, attention: {{kind: Linformer, length: 8}}}}\nquantize: null",
     "cached": CACHED,
     "ensemble": ENSEMBLE,
     "average": AVERAGE,

@@ -15,7 +15,7 @@ from prune_schedules import cut
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from students import LowRank, Shared, Transformer
+from students import LowRank, ShareLayers, Transformer
 from students.recording.model_io import inputs
 from students.recording.trace import Recorder
 from students.weights import fold
@@ -47,7 +47,7 @@ def rounded(model: PreTrainedModel, activations: Activations | None) -> PreTrain
     quantize = Quantize(activations=activations)
     quantize.attach(model)
     quantize.update(9, Timeline(total_steps=10, epoch_steps=10))
-    quantize.begin(model, was_on=False)
+    quantize.calibrate(model, was_on=False)
     return model
 
 
@@ -64,14 +64,18 @@ def narrower(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def sharing(model: PreTrainedModel, modules: str) -> PreTrainedModel:
+    return Transformer(layers=2, share_layers=ShareLayers(shared_modules=modules)).build(
+        model, None, None, AutoModelForSeq2SeqLM
+    )
+
+
 FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
     "plain": lambda model: model,
     "one block": lambda model: Transformer(layers=1).build(model, None, None, AutoModelForSeq2SeqLM),
-    "low rank": lambda model: LowRank(rank=8).build(model, None, None, AutoModelForSeq2SeqLM),
-    "shared": lambda model: Shared(layers=2).build(model, None, None, AutoModelForSeq2SeqLM),
-    "shared attention": lambda model: Shared(layers=2, share="attention").build(
-        model, None, None, AutoModelForSeq2SeqLM
-    ),
+    "low rank": lambda model: Transformer(low_rank=LowRank(rank=8)).build(model, None, None, AutoModelForSeq2SeqLM),
+    "shared": lambda model: sharing(model, "all"),
+    "shared attention": lambda model: sharing(model, "attention"),
     "masked": masked,
     "narrower": narrower,
     "weights of 8 bits": lambda model: rounded(model, None),

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from distill.cli import quiet
-from distill.config.loader import WRAPPED
+from distill.config.config import WRAPPED
 from distill.config.nodes import ConfigError
 from distill.config.writer import to_yaml
 from distill.experiment.runs import folder_of, read

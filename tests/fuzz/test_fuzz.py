@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BloomConfig
 
-from distill.config.loader import WRAPPED
+from distill.config.config import WRAPPED
 from distill.config.nodes import DEEPEST, ConfigError
 from distill.experiment.runs import read
 from distill.training.prepare.plan import plan

@@ -31,9 +31,9 @@ STARTS = [
     "teacher: {decay: 0.99}\nstudent: teacher",
     "teacher: {peer: {kind: Transformer, layers: 1}}\nstudent: teacher",
     "teacher: teacher\nstudent: {kind: LSTM, hidden: 16}",
-    "teacher: teacher\nstudent: {kind: LowRank, share: 0.5}",
-    "teacher: teacher\nstudent: {kind: Shared}",
-    "teacher: teacher\nstudent: {kind: LocalAttention, layers: 2, window: 8}",
+    "teacher: teacher\nstudent: {kind: Transformer, low_rank: {param_ratio: 0.5}}",
+    "teacher: teacher\nstudent: {kind: Transformer, share_layers: {groups: 1}}",
+    "teacher: teacher\nstudent: {kind: Transformer, layers: 2, attention: {kind: LocalAttention, window: 8}}",
     "teacher: teacher\nreplace: 0.5\nstudent: {kind: Transformer, layers: 2}",
 ]
 TRAINER = "{max_epochs: 2, accelerator: cpu, devices: 1, log_every_n_steps: 1, enable_progress_bar: false}"

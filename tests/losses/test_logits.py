@@ -11,7 +11,8 @@ from scipy.stats import entropy
 
 import losses
 from losses import Logits, LogitsMSE
-from losses.outputs.logits import Softened, logits_mse
+from losses.outputs.logits import Softened
+from losses.outputs.mse import logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
 from students.recording.signals import Trace
 from tests.families import tiny

@@ -7,7 +7,7 @@ import torch
 
 from losses import Labels, Logits, LogitsMSE, Loss
 from losses.outputs.labels import label_loss
-from losses.outputs.logits import logits_mse
+from losses.outputs.mse import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
 from students.recording.signals import Trace
 from tests.families import batch, tiny

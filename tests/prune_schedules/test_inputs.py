@@ -8,7 +8,7 @@ from prune_schedules import SparseGPT, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.scores.sparsegpt import remove
-from students import LowRank
+from students import LowRank, Transformer
 from students.families.families import blocks
 from students.weights import latent, out_axis
 from tests.families import FAMILIES, batch, tiny
@@ -71,13 +71,13 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
-@pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.parametrize("factored", [False, True])
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_wanda_of_units_is_over_the_weights_that_send_them(name, low_rank, shape):
+def test_wanda_of_units_is_over_the_weights_that_send_them(name, factored, shape):
     """Of a layer in two factors the first; of whole branches, whose bias goes with them, the weights alone."""
     model, pruner, inputs = tiny(name), Wanda(sparsity=ONCE, shape=shape, scope="global"), padded(name)
-    if low_rank:
-        model = LowRank(share=0.9, where=["attention", "ffn"]).build(model, None, None)
+    if factored:
+        model = Transformer(low_rank=LowRank(param_ratio=0.9)).build(model, None, None)
     model = hear(model.eval(), pruner)
     listen(model, pruner, inputs)
     for part, found in zip(pruner.parts, pruner.scores(), strict=True):

@@ -13,10 +13,9 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
 from prune_schedules.structure.shrink import cut_settled
 from quant_aware.quantize import Quantize
-from students import LowRank
 from students.structure.factored import components, rank_of, ranks
 from students.weights import fold, latent, values
-from tests.families import FAMILIES, batch, tiny
+from tests.families import FAMILIES, batch, low_rank, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 ALL = ["attention", "ffn", "embeddings", "head"]
@@ -25,7 +24,7 @@ ALL = ["attention", "ffn", "embeddings", "head"]
 def student(name: str, **fields) -> PreTrainedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return LowRank(**{"share": 0.9, "where": ALL} | fields).build(tiny(name), None, None).eval()
+        return low_rank(rule={"param_ratio": 0.9}, **{"where": ALL} | fields).build(tiny(name), None, None).eval()
 
 
 def masked(model: PreTrainedModel, **shares: float) -> dict[str, Pruner]:

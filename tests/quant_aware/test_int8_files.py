@@ -15,10 +15,10 @@ from quant_aware.export.onnx_model import OnnxModel, apart, saturates
 from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from students import LSTM, Linformer, LowRank, Shared, TensorTrain
+from students import LSTM, Linformer, ShareLayers, TensorTrain, Transformer
 from students.recording.model_io import inputs
 from students.weights import fold
-from tests.families import _auto, batch, tiny, tiny_config
+from tests.families import _auto, batch, low_rank, tiny, tiny_config
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 
@@ -155,14 +155,14 @@ def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
 
 
 KINDS = {
-    "low rank": (LowRank(layers=1, where=["attention", "ffn", "embeddings", "head"]), "bert", {}),
-    "low rank decoder": (LowRank(layers=1, where=["attention", "ffn", "embeddings", "head"]), "gpt2", {}),
-    "shared": (Shared(), "bert", {}),
-    "tensor train": (TensorTrain(rank=4), "bert", {}),
+    "low rank": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "bert", {}),
+    "low rank decoder": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "gpt2", {}),
+    "shared": (Transformer(share_layers=ShareLayers()), "bert", {}),
+    "tensor train": (Transformer(embeddings=TensorTrain(rank=4)), "bert", {}),
     "LSTM": (LSTM(hidden=8), "bert", {}),
     "projected LSTM": (LSTM(hidden=8, projection=5), "bert", {}),
     "LSTM that writes": (LSTM(hidden=8, bidirectional=False), "bert", {"head": AutoModelForCausalLM}),
-    "Linformer": (Linformer(layers=1, length=66), "bert", {}),
+    "Linformer": (Transformer(layers=1, attention=Linformer(length=66)), "bert", {}),
 }
 
 

@@ -14,9 +14,9 @@ from transformers import (
     BertTokenizer,
 )
 
-from students.compact.models import become_compact
-from students.compact.record import record_sizes
 from students.families.families import blocks, depth, family, is_compact
+from students.forms.compact import become_compact
+from students.forms.record import record_sizes
 from students.structure.resized import resize, sizes
 from students.structure.units import heads, neurons, shrink
 from tests.families import FAMILIES, batch, tiny

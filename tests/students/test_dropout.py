@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students import GRU, LinearAttention, Pretrained, Shared, Transformer
+from students import GRU, LinearAttention, Pretrained, ShareLayers, Transformer
 from tests.families import FAMILIES, batch, tiny
 
 
@@ -27,10 +27,14 @@ def test_a_student_drops_what_it_is_told(name):
     assert {key: same[key] for key in same if "drop" in key} == {key: before[key] for key in before if "drop" in key}
 
 
-@pytest.mark.parametrize("kind", [Shared, LinearAttention, GRU])
-def test_so_does_one_of_another_kind(kind):
+@pytest.mark.parametrize(
+    "kind, forms",
+    [(Transformer, {"share_layers": ShareLayers(), "attention": LinearAttention()}), (GRU, {})],
+    ids=["forms", "GRU"],
+)
+def test_so_does_one_of_another_kind(kind, forms):
     for dropout in (0.0, 0.5):
-        assert moves(kind(dropout=dropout).build(tiny("bert"), None, None), "bert") == (dropout > 0)
+        assert moves(kind(dropout=dropout, **forms).build(tiny("bert"), None, None), "bert") == (dropout > 0)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 from students.families.families import FAMILIES as FACTS
-from students.families.families import blocks
+from students.families.families import blocks, repeats_blocks
 from students.kinds.transformer import Transformer
-from students.structure.inherit import head_shape, largest, repeats, unit_entries
+from students.structure.inherit import head_shape, largest, unit_entries
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 DIVIDED = [name for name in FAMILIES if name not in ("llama", "t5")]  # the heads divide the hidden size
@@ -52,7 +52,8 @@ def test_a_fused_layer_keeps_the_same_heads_in_all_its_parts():
 
 
 def test_only_a_shared_block_repeats():
-    assert repeats(tiny("albert")) and not repeats(tiny("bert")) and not repeats(tiny("albert", layers=1))
+    repeating = [repeats_blocks(tiny_config(*given)) for given in (("albert",), ("bert",), ("albert", 1))]
+    assert repeating == [True, False, False]
 
 
 def rows(module, part=0, parts=1):
@@ -186,3 +187,26 @@ def test_electra_without_a_projection_stays_so():
 def test_electra_cannot_lose_its_projection():
     with pytest.raises(ValueError, match=r"^hidden: .*16 has no place for .* electra.embeddings_project"):
         build(tiny("electra"), hidden=16)
+
+
+class FirstWithoutNorm(LlamaForSequenceClassification):
+    """As ModernBERT, whose first block has no norm before its attention: the embeddings are normed."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model.layers[0].input_layernorm = torch.nn.Identity()
+
+
+def test_a_weight_that_only_some_blocks_have_is_not_taken_from_another_block():
+    teacher = FirstWithoutNorm(tiny_config("llama", layers=3))
+    for block in teacher.model.layers[1:]:
+        torch.nn.init.normal_(block.input_layernorm.weight)
+    with pytest.warns(UserWarning) as told:
+        student = build(teacher, teacher_layers=[2, 1, 3])
+    assert [str(warning.message) for warning in told] == [
+        "no block of the student has a place for the teacher's model.layers.1.input_layernorm.weight",
+        "not taken from the teacher, start at random: model.layers.1.input_layernorm.weight",
+    ]
+    assert torch.equal(student.model.layers[1].input_layernorm.weight, torch.ones(32))  # as a norm starts
+    last = [model.model.layers[2].input_layernorm.weight for model in (student, teacher)]
+    assert torch.equal(*last)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from distill.training.callbacks.replace import groups
-from students import LinearAttention, Shared, Transformer
+from students import LinearAttention, ShareLayers, Transformer
 from students.families.families import blocks
 from students.families.layer_lists import layer_lists, take_layers
 from students.recording.signals import Signals
@@ -108,11 +108,20 @@ def test_a_block_takes_the_place_of_blocks_of_its_kind_alone():
 
 
 def test_attention_that_knows_no_windows_is_refused_where_there_are_some():
-    student = LinearAttention(layers=2, teacher_layers="bottom").build(tiny("qwen3", layers=4), None, None)
+    student = Transformer(layers=2, teacher_layers="bottom", attention=LinearAttention()).build(
+        tiny("qwen3", layers=4), None, None
+    )
     with pytest.raises(ValueError, match="windows of its own"):
         Recorder(student).trace(long_batch("qwen3"), Signals(logits=True))
 
 
 def test_shared_blocks_keep_their_kinds():
-    student = Shared(layers=4).build(tiny("qwen3", layers=4), None, None)
+    student = Transformer(layers=4, share_layers=ShareLayers()).build(tiny("qwen3", layers=4), None, None)
     assert student.config.layer_types == [SLIDING, FULL] * 2
+
+
+def test_a_list_of_two_stacks_of_one_depth_is_followed_once():
+    config = tiny_config("t5", layers=2)
+    config.windows_of_each = [7, 9]
+    take_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
+    assert config.windows_of_each == [9, 7] and (config.num_layers, config.num_decoder_layers) == (2, 2)

@@ -16,14 +16,15 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
-from students.compact.record import record_sizes
-from students.kinds.low_rank import meant
+from students.families.linear import is_linear
+from students.forms.low_rank import select_whole
+from students.forms.record import record_sizes
 from students.recording.reading import damped, grams_before_training
 from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
 from students.structure.units import heads, neurons, shrink
 from students.tokenizer.vocabulary import cut_vocabulary
-from students.weights import fold, is_linear, select
-from tests.families import FAMILIES, Head, _auto, batch, tiny
+from students.weights import fold, select
+from tests.families import FAMILIES, Head, _auto, batch, low_rank, tiny
 
 ALL = ["attention", "ffn", "embeddings", "head"]
 
@@ -31,7 +32,13 @@ ALL = ["attention", "ffn", "embeddings", "head"]
 def build(name: str, head: Head = "classification", **fields) -> PreTrainedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return LowRank(**fields).build(tiny(name, head=head), None, None).eval()
+        return student_of(**fields).build(tiny(name, head=head), None, None).eval()
+
+
+def student_of(**fields) -> Transformer:
+    """The fields of a rule, and those of the base."""
+    rule = {key: fields.pop(key) for key in ("rank", "param_ratio", "energy") if key in fields}
+    return low_rank(rule=rule, **fields)
 
 
 def logits(model: PreTrainedModel, name: str, head: Head = "classification") -> torch.Tensor:
@@ -81,13 +88,13 @@ def test_a_weighted_one_is_the_nearest_in_what_it_makes_of_inputs(size):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_layers_read_makes_their_outputs_nearer(name, head):
     """Of each layer in a block, over positions that are not padding; what is outside stays the plain truncation."""
-    inputs, fields = batch(name, head=head), {"share": 0.5, "where": ALL}
+    inputs, fields = batch(name, head=head), {"param_ratio": 0.5, "where": ALL}
     teacher, plain = tiny(name, head=head), build(name, head, **fields)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        student = LowRank(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
+        student = student_of(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
     assert student.training and ranks(student) == ranks(plain)
-    chosen = {path: modules[0] for path, modules in meant(teacher, ALL).items()}
+    chosen = {path: modules[0] for path, modules in select_whole(teacher, ALL).items()}
     found = grams_before_training(teacher, list(chosen.values()), [inputs])
     inner = select(teacher, ["attention", "ffn"])[0]
     for path, layer in chosen.items():
@@ -122,7 +129,7 @@ def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_noth
 def test_of_full_rank_it_is_the_teacher(name, head):
     model = tiny(name, head=head)
     before, size = logits(model, name, head), model.num_parameters()
-    for modules in meant(model, ALL).values():
+    for modules in select_whole(model, ALL).values():
         decompose(modules, min(modules[0].weight.shape))
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     # T5's position bias is in its blocks.
@@ -133,7 +140,7 @@ def test_of_full_rank_it_is_the_teacher(name, head):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_layer_has_the_numbers_that_may_stay(name):
-    teacher, student = tiny(name), build(name, share=0.5)
+    teacher, student = tiny(name), build(name, param_ratio=0.5)
     whole = select(teacher, ["attention", "ffn"])[0]
     for path, module in select(student, ["attention", "ffn"])[0].items():
         if path not in whole:
@@ -175,13 +182,13 @@ def test_energy_is_what_is_left_of_the_squares():
 def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     # 19 is the last rank whose factors of 32 by 64 are smaller, and 15 the last of 32 by 32.
     with pytest.warns(UserWarning, match="stay whole, as two factors would be no smaller: .*query.*, .*key") as told:
-        student = LowRank(rank=16).build(tiny("bert"), None, None)
+        student = low_rank(rule={"rank": 16}).build(tiny("bert"), None, None)
     assert "intermediate" not in str(told[0].message)
     assert [path for path, module in student.bert.encoder.layer[0].named_modules() if rank_of(module)] == [
         "intermediate.dense",
         "output.dense",
     ]
-    with pytest.raises(ValueError, match="^rank: 22 makes no layer in attention, ffn smaller$"):
+    with pytest.raises(ValueError, match="^low_rank: rank: 22 makes no layer in attention, ffn smaller$"):
         build("bert", rank=22)
 
 
@@ -189,12 +196,12 @@ def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     "fields, message",
     [
         ({"rank": 0}, "rank: at least 1 is needed, not 0"),
-        ({"share": 1.0}, "share: lies between 0 and 1, and is not 1.0"),
+        ({"param_ratio": 1.0}, "param_ratio: lies between 0 and 1, and is not 1.0"),
         ({"energy": -0.5}, "energy: lies between 0 and 1, and is not -0.5"),
         ({"rank": 4, "energy": 0.9}, "energy: rank says it already; name one of them"),
         ({"batches": -1}, "batches: at least 0 is needed, not -1"),
-        ({"where": []}, "where: .* is not a choice of attention, ffn, embeddings, head"),
-        ({"where": ["attentions"]}, "where: .* is not a choice of attention, ffn, embeddings, head"),
+        ({"where": []}, "where: .* is not a choice of attention, ffn, head"),
+        ({"where": ["embeddings"]}, "where: .* is not a choice of attention, ffn, head"),
     ],
 )
 def test_wrong_values_are_told_in_a_line(fields, message):
@@ -206,7 +213,7 @@ def test_wrong_values_are_told_in_a_line(fields, message):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_saved_and_loaded_it_is_the_same_model(name, head, tmp_path):
     """With units cut of it: 3 neurons of each block, a head of the last, a rank of each layer."""
-    model = build(name, head, share=0.8, where=ALL)
+    model = build(name, head, param_ratio=0.8, where=ALL)
     for units in components(model) + neurons(model):
         shrink(units, torch.arange(units.count) >= (3 if units.name.endswith(".ffn") else 1))
     if name != "t5":
@@ -233,11 +240,11 @@ def test_copies_and_pickles_go_through_both_factors():
 
 
 def test_a_table_that_is_the_head_too_stays_one():
-    model = build("bert", "language", share=0.5, where=["embeddings"])
+    model = build("bert", "language", param_ratio=0.5, where=["embeddings"])
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert table.weight is head.weight and table.makes is not head.reads
     assert table.weight.shape == (100, rank_of(table)) and head.reads.weight.shape == (rank_of(table), 32)
-    model = build("t5", "language", share=0.5, where=["head"])
+    model = build("t5", "language", param_ratio=0.5, where=["head"])
     words = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens]
     assert len({id(each.makes) for each in words}) == 1
     assert len({id(each.weight) for each in (*words, model.lm_head)}) == 1

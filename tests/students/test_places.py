@@ -45,7 +45,7 @@ def test_a_model_that_exists_is_given_places(name, tmp_path):
 
 
 def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
-    Linformer(length=16).build(tiny("bert"), None, None).save_pretrained(tmp_path)
+    Transformer(attention=Linformer(length=16)).build(tiny("bert"), None, None).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="^positions: a model of a form of its own keeps its places"):
         Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
     with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):

@@ -15,7 +15,7 @@ from transformers import AlbertConfig, AlbertModel, AutoModel
 from distill.training.callbacks.replace import groups
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
-from students import Shared, Transformer
+from students import ShareLayers, Transformer
 from students.families.families import blocks, family
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
@@ -23,14 +23,20 @@ from students.structure.sharing import parts, share, sharing
 from tests.families import FAMILIES, _auto, batch, tiny, tiny_config
 
 SHARING = [name for name in FAMILIES if name != "albert"]
-WAYS = [{}, {"share": "ffn"}, {"share": "attention", "groups": 2}, {"keep_ends": True}]
+WAYS = [{}, {"shared_modules": "ffn"}, {"shared_modules": "attention", "groups": 2}, {"keep_ends": True}]
 
 
 def build(teacher, **fields):
     """A student with the teacher's labels, in eval mode; anything that would start at random is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        return Shared(**fields).build(teacher, None, None).eval()
+        return student_of(**fields).build(teacher, None, None).eval()
+
+
+def student_of(**fields):
+    """The fields of the form, and those of the base."""
+    form = {key: fields.pop(key) for key in ("shared_modules", "groups", "keep_ends") if key in fields}
+    return Transformer(share_layers=ShareLayers(**form), **fields)
 
 
 def logits(model, name, head="classification"):
@@ -96,8 +102,11 @@ def test_it_computes_what_equal_blocks_compute(name, fields):
         ({"groups": 3}, lambda block, attention, ffn: 3 * block),
         ({"keep_ends": True}, lambda block, attention, ffn: 3 * block),
         ({"keep_ends": True, "groups": 2}, lambda block, attention, ffn: 4 * block),
-        ({"share": "ffn"}, lambda block, attention, ffn: 6 * (block - ffn) + ffn),
-        ({"share": "attention", "groups": 2}, lambda block, attention, ffn: 6 * (block - attention) + 2 * attention),
+        ({"shared_modules": "ffn"}, lambda block, attention, ffn: 6 * (block - ffn) + ffn),
+        (
+            {"shared_modules": "attention", "groups": 2},
+            lambda block, attention, ffn: 6 * (block - attention) + 2 * attention,
+        ),
     ],
     ids=["all", "groups", "ends", "ends and groups", "ffn", "attention"],
 )
@@ -113,7 +122,7 @@ def test_parameters_are_as_many_as_are_not_shared(fields, count):
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_a_gradient_is_the_sum_over_all_uses(name):
-    student = build(tiny(name, layers=4), share="ffn").double()
+    student = build(tiny(name, layers=4), shared_modules="ffn").double()
     stock = apart(student, name).double()
     for model in (student, stock):
         model(**batch(name)).loss.backward()
@@ -134,7 +143,7 @@ def test_a_gradient_is_the_sum_over_all_uses(name):
         ({"groups": 2}, [[0, 1, 2], [3, 4, 5]]),
         ({"groups": 4}, [[0, 1], [2], [3, 4], [5]]),
         ({"keep_ends": True}, [[0], [1, 2, 3, 4], [5]]),
-        ({"keep_ends": True, "groups": 2, "share": "attention"}, [[0], [1, 2], [3, 4], [5]]),
+        ({"keep_ends": True, "groups": 2, "shared_modules": "attention"}, [[0], [1, 2], [3, 4], [5]]),
     ],
     ids=str,
 )
@@ -147,7 +156,7 @@ def test_a_group_starts_from_the_mean_of_its_blocks(name, fields, expected):
         sources = [blocks(teacher)[number].state_dict() for number in numbers]
         for number in numbers:
             block = blocks(student)[number]
-            shared = tuple(f"{path}." for path in parts(stack, block, fields.get("share", "all")))
+            shared = tuple(f"{path}." for path in parts(stack, block, fields.get("shared_modules", "all")))
             for key, weight in block.state_dict().items():
                 if key in sources[-1] and key.startswith(shared):
                     torch.testing.assert_close(weight, sum(source[key] for source in sources) / len(sources))
@@ -158,7 +167,7 @@ def test_a_group_starts_from_the_mean_of_its_blocks(name, fields, expected):
 
 def test_norms_are_not_shared_with_linear_layers():
     teacher = tiny("bert", layers=4)
-    student = build(teacher, share="ffn")
+    student = build(teacher, shared_modules="ffn")
     for block, theirs in zip(blocks(student), blocks(teacher), strict=True):
         assert torch.equal(block.output.LayerNorm.weight, theirs.output.LayerNorm.weight)
         assert block.output.dense is blocks(student)[0].output.dense
@@ -279,12 +288,12 @@ def test_its_blocks_can_stand_for_those_of_a_teacher():
     ],
 )
 def test_what_shares_nothing_is_refused(fields, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        Shared(**fields).check(tiny_config("bert", layers=4))
+    with pytest.raises(ValueError, match=f"^(share_layers: )?{message}"):
+        student_of(**fields).check(tiny_config("bert", layers=4))
 
 
 def test_what_shares_already_is_refused():
-    with pytest.raises(ValueError, match="^kind: a albert shares its blocks already"):
+    with pytest.raises(ValueError, match="^share_layers: a albert shares its blocks already"):
         build(tiny("albert", layers=4))
     with pytest.raises(ValueError, match="form of its own"):
         Transformer().check(build(tiny("bert", layers=4)).config)

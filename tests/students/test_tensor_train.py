@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students import LSTM, LowRank, TensorTrain
+from students import LSTM, Factorised, TensorTrain, Transformer
 from students.structure.hidden import hidden
 from students.structure.table import TrainTable, form_of, rows_of, set_table, train_of
 from students.tokenizer.vocabulary import smaller
@@ -89,10 +89,10 @@ def test_at_full_rank_the_model_is_the_teacher(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     teacher = tiny(name)
-    model = TensorTrain(rank=3).build(teacher, None, None)
-    (one, two, three), width = model.config.tensor_train["words"], teacher.get_input_embeddings().weight.numel()
-    a, b, c = model.config.tensor_train["sizes"]
-    (r, s) = model.config.tensor_train["ranks"]
+    model = Transformer(embeddings=TensorTrain(rank=3)).build(teacher, None, None)
+    (one, two, three), width = model.config.embeddings["words"], teacher.get_input_embeddings().weight.numel()
+    a, b, c = model.config.embeddings["sizes"]
+    (r, s) = model.config.embeddings["ranks"]
     assert teacher.num_parameters() - model.num_parameters() == width - (one * a * r + two * r * b * s + three * s * c)
     before = logits(model, name)
     assert not torch.allclose(before, logits(teacher, name), atol=1e-3)
@@ -108,16 +108,16 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
 
 
 def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
-    model = TensorTrain(rank=4).build(tiny("bert", layers=1), None, None).eval()
+    model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert", layers=1), None, None).eval()
     export_onnx(model, batch("bert", size=2), tmp_path / "x.onnx")
     wider = batch("bert", size=3, length=11)
     expected = model(**{key: value for key, value in wider.items() if key != "labels"}).logits
     torch.testing.assert_close(OnnxModel(tmp_path / "x.onnx")(wider), expected.detach(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [LowRank(where=["embeddings"]), TensorTrain(rank=4)], ids=["ranks", "train"])
-def test_a_recurrent_student_starts_from_any_table(kind):
-    teacher = kind.build(tiny("bert"), None, None)
+@pytest.mark.parametrize("form", [Factorised(), TensorTrain(rank=4)], ids=["ranks", "train"])
+def test_a_recurrent_student_starts_from_any_table(form):
+    teacher = Transformer(embeddings=form).build(tiny("bert"), None, None)
     student = LSTM(hidden=4).build(teacher, None, None)
     torch.testing.assert_close(student.get_input_embeddings().weight, rows_of(teacher))
     assert rows_of(teacher).shape == (100, 32)
@@ -126,19 +126,21 @@ def test_a_recurrent_student_starts_from_any_table(kind):
 def test_what_cannot_be_is_told():
     with pytest.raises(ValueError, match="^rank: at least 1 is needed, not 0"):
         TensorTrain(rank=0)
-    with pytest.raises(ValueError, match="^rank: 4000 makes the table of words no smaller"):
-        TensorTrain(rank=4000).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="^the table of words is the head as well"):
-        TensorTrain(rank=4).build(tiny("gpt2", head="language"), None, None)
+    with pytest.raises(ValueError, match="^embeddings: rank: 4000 makes the token embeddings no smaller"):
+        Transformer(embeddings=TensorTrain(rank=4000)).build(tiny("bert"), None, None)
+    with pytest.raises(ValueError, match="^embeddings: the table of words is the head as well"):
+        Transformer(embeddings=TensorTrain(rank=4)).build(tiny("gpt2", head="language"), None, None)
     with pytest.raises(ValueError, match="^a table 7 wide is no product of three"):
         form_of(100, 7, 4)
-    model = TensorTrain(rank=4).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="^shape: a hidden dimension is no column of a tensor train"):
+    model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
+    with pytest.raises(
+        ValueError, match="^shape: a hidden dimension is no column of token embeddings that are no matrix"
+    ):
         hidden(model)
 
 
 def test_its_vocabulary_is_not_cut(tmp_path):
     save_tokenizer(tmp_path)
-    model = TensorTrain(rank=4).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="has no row for each of them"):
+    model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
+    with pytest.raises(ValueError, match="have no row for each of them"):
         smaller(AutoTokenizer.from_pretrained(tmp_path), {5, 6}, model)

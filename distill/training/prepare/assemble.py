@@ -10,7 +10,7 @@ from datasets import DatasetDict
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.data import prepare, prepare_several
 from distill.data.vocabulary import shown
 from distill.experiment.experiment import Experiment

@@ -16,7 +16,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models

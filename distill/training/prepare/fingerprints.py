@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from distill.config.config import Config
 from distill.config.imports import fingerprints
-from distill.config.loader import Config
 from distill.evaluation.machine import versions
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import fingerprint

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.data.batches import LengthGrouped
 from distill.experiment.compatibility import judge
 from distill.experiment.components import components

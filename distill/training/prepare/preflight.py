@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from lightning import Trainer
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.data import DataFacts
 from distill.data.batches import Collate
 from distill.evaluation.baseline import Score, scores

@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, Dataset
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.config.writer import to_yaml
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.experiment.experiment import Experiment

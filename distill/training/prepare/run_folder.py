@@ -13,8 +13,9 @@ from typing import Any, Literal
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from distill.config.config import Config
 from distill.config.imports import KEY
-from distill.config.loader import Config, load
+from distill.config.loader import load
 from distill.config.nodes import ConfigError
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment

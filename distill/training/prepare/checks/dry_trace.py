@@ -7,7 +7,7 @@ from operator import or_
 
 import torch
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.ensemble import united
 from distill.training.parts import Parts

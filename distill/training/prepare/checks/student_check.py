@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import torch
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
 from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip

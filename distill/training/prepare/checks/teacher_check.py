@@ -8,7 +8,7 @@ from operator import or_
 
 from torch import Tensor
 
-from distill.config.loader import Config
+from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own

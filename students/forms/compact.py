@@ -33,19 +33,20 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from students.attention.interface import attend, implementation
+from students.attention.interface import implementation
 from students.families.families import COMPACT, FAMILIES, RECURRENT, is_compact
+from students.forms.attention import attend
+from students.forms.embeddings import set_embeddings
 from students.structure.factored import factorize
 from students.structure.hidden import narrow, restore
 from students.structure.resized import resize
-from students.structure.sharing import share
-from students.structure.table import set_table
+from students.structure.sharing import name_shared_layers, share
 
 FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
-    "shared": share,
+    "attends": attend,  # first: blocks that share all layers share what an attention learns
+    "shared": share,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
     "ranks": factorize,
-    "tensor_train": set_table,
-    "attends": attend,
+    "embeddings": set_embeddings,
     "sizes": resize,
 }
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
@@ -61,6 +62,11 @@ def become_compact(model: PreTrainedModel) -> None:
         model.config.__dict__.pop("model_type", None)  # one that was read from a file has it, and it hides the class's
         for key in ("built", *FORMS):
             setattr(model.config, key, None)
+
+
+def is_cut(config: PretrainedConfig) -> bool:
+    """Return whether this is the config of a model that has lost units which its stock config cannot say."""
+    return is_compact(config) and bool(config.sizes or config.built)
 
 
 @cache
@@ -95,6 +101,7 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         for key, alter in FORMS.items():
             if (form := getattr(config, key)) is not None:
                 alter(self, form)
+        name_shared_layers(self)
         if built:
             narrow(self, torch.arange(built["hidden_size"], device="cpu") < size)
             config.built = built

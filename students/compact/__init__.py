@@ -1,1 +1,0 @@
-"""Models of forms that no stock config can say, and the writing of their sizes into one."""

@@ -1,0 +1,1 @@
+"""Forms: changes of a student's architecture that combine freely, and the models that hold them."""

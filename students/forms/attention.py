@@ -1,0 +1,198 @@
+"""Attention that costs less than the square of the length; projections of queries, keys and values stay."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from students.attention.blocks import Blocks, Fixed
+from students.attention.linear import Efficient, Elu, Favor
+from students.attention.linformer import Projected
+from students.attention.local import Local
+from students.families.families import blocks, family, positions
+from students.forms.form import Form, check_sizes, find_class
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+@dataclass(kw_only=True)
+class Attention(Form):
+    """The attention of every block, under the projections that it has."""
+
+    key = "attends"
+    not_after = ("attends", "shared")  # blocks that share all layers share what an attention learns
+    replaces_attention = True
+
+    @abstractmethod
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        """Return what computes the attention of one layer, called as ``students.attention`` does.
+
+        Args:
+            config: of the student.
+            head_size: dimensions of a head.
+        """
+
+    def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
+        student.config.attends = {"kind": type(self).__name__} | asdict(self)
+        attend(student, student.config.attends)
+
+
+def attend(model: PreTrainedModel, saved: dict[str, Any]) -> None:
+    """Replace the attention of every block, in place, before weights are loaded.
+
+    Args:
+        model: the model.
+        saved: ``kind``, the name of a subclass of ``Attention``, and its fields.
+
+    Raises:
+        ValueError: if the class or its fields are not known.
+    """
+    kind = find_class(Attention, str(saved.get("kind")))
+    if kind is None:
+        raise ValueError(f"attends: {saved.get('kind')!r} is not known; import the module that defines it first")
+    try:
+        form = kind(**{name: value for name, value in saved.items() if name != "kind"})
+    except TypeError as error:
+        raise ValueError(f"attends: {saved} does not fit {kind.__name__}: {error}") from error
+    for name, stack in family(model.config).stacks.items():
+        for block in dict.fromkeys(blocks(model, name)):
+            for parts in stack.attention.values():
+                owner = block.get_submodule(parts.module)
+                owner.attend = form.module(model.config, getattr(owner, parts.size))
+
+
+@dataclass(kw_only=True)
+class LocalAttention(Attention):
+    """A token sees its neighbours, and the first tokens see and are seen by all: Longformer (Beltagy 2020, arXiv
+    2004.05150), whose global tokens have projections of their own; here they have the teacher's.
+
+    Args:
+        window: neighbours that a token sees, half of them on each side; of a decoder the half before it.
+        global_tokens: how many of the first tokens see and are seen by all; of a decoder, are seen.
+    """
+
+    window: int = 256
+    global_tokens: int = 1
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "window", least=2)
+        check_sizes(self, "global_tokens", least=0)
+        if self.window % 2:
+            raise ValueError(f"window: half of it lies on each side, so it is even, not {self.window}")
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Local(self.window, self.global_tokens)
+
+
+@dataclass(kw_only=True)
+class FixedAttention(Attention):
+    """A token sees its block and the last tokens of all blocks: the fixed pattern of the Sparse Transformer (Child
+    2019, arXiv 1904.10509).
+
+    Args:
+        block: tokens of a block.
+        summaries: how many of its last tokens all see.
+    """
+
+    block: int = 128
+    summaries: int = 8
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "block", "summaries")
+        if self.summaries > self.block:
+            raise ValueError(f"summaries: a block has {self.block} tokens, not {self.summaries}")
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Fixed(self.block, self.summaries)
+
+
+@dataclass(kw_only=True)
+class BlockAttention(Attention):
+    """Heads let a block of the text see one block, most heads itself: BlockBERT (Qiu 2020, arXiv 1911.02972).
+
+    Args:
+        blocks: into how many a text of full length, ``positions``, is divided; a shorter one has fewer.
+    """
+
+    encoder_only = "its blocks see later ones"
+
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "blocks")
+
+    def check(self, student: PretrainedConfig) -> None:
+        most = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
+        if self.blocks > most:
+            raise ValueError(f"blocks: {student.num_attention_heads} heads can look {most} ways, not {self.blocks}")
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Blocks(self.blocks, positions(config)[0], config.num_attention_heads)
+
+
+@dataclass(kw_only=True)
+class LinearAttention(Attention):
+    """Attention is a product of features, elu(x) + 1, of queries and keys, so that keys are summed up once for all
+    queries (Katharopoulos 2020, arXiv 2006.16236).
+    """
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Elu()
+
+
+@dataclass(kw_only=True)
+class Performer(Attention):
+    """Softmax attention is estimated by random features, drawn once: FAVOR+ (Choromanski 2021, arXiv 2009.14794).
+
+    Args:
+        features: how many; more are closer to the teacher's attention, and slower.
+    """
+
+    features: int = 256
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "features")
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Favor(self.features, head_size)
+
+
+@dataclass(kw_only=True)
+class EfficientAttention(Attention):
+    """Keys are a softmax over the text, queries one over their dimensions (Shen 2018, arXiv 1812.01243)."""
+
+    encoder_only = "its keys are normalised over the whole text"
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Efficient()
+
+
+@dataclass(kw_only=True)
+class Linformer(Attention):
+    """Keys and values are projected, along the text, to a fixed number of them (Wang 2020, arXiv 2006.04768). The
+    projections, one pair in each layer, begin as means over equal pieces; blocks that share all layers share them.
+
+    Args:
+        length: how many projected keys there are of a text of full length, ``positions``; a shorter one has fewer.
+        shared: whether keys and values have one projection.
+    """
+
+    encoder_only = "a projected key mixes what lies before a token with what comes after it"
+
+    length: int = 128
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "length")
+
+    def check(self, student: PretrainedConfig) -> None:
+        if self.length > positions(student)[0]:
+            raise ValueError(f"length: the student reads {positions(student)[0]} tokens, fewer than {self.length}")
+
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
+        return Projected(self.length, positions(config)[0], self.shared)

@@ -1,0 +1,50 @@
+"""Which forms a student can have: rules over the flags of forms and the facts of its configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from students.families.families import family, is_causal, is_recurrent, repeats_blocks
+from students.forms.form import Form
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
+    """Check forms against the student that they are to change.
+
+    Args:
+        forms: by the key of YAML that holds each.
+        student: the configuration before any of them is applied.
+
+    Raises:
+        ValueError: if one is not possible, with its key, and the field at fault where there is one, first.
+    """
+    for key, form in forms.items():
+        if reason := refusal(form, student):
+            raise ValueError(f"{key}: {reason}")
+        try:
+            form.check(student)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+
+
+def refusal(form: Form, student: PretrainedConfig) -> str:
+    """Return why a student of this configuration cannot have a form; an empty text if it can."""
+    kind, model = type(form).__name__, student.model_type
+    if is_recurrent(student):
+        return "forms change Transformers, and this is a recurrent network"
+    from students.forms.compact import is_cut  # not above: a config is read without transformers
+
+    if is_cut(student):
+        return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
+    if present := [key for key in form.not_after if getattr(student, key, None)]:
+        return f"the model's config says {' and '.join(present)} already, and {kind} comes before that"
+    if form.replaces_attention and family(student).biased_scores:
+        return f"kind: a {model} adds a bias to all pairs of tokens, which {kind} has not"
+    if form.encoder_only and is_causal(student):
+        return f"kind: {kind} is for encoders, and a {model} is none: {form.encoder_only}"
+    if form.shares_layers and repeats_blocks(student):
+        return f"a {model} shares its blocks already"
+    return ""

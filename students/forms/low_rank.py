@@ -1,0 +1,140 @@
+"""Linear layers in two thin factors, started by a singular value decomposition of the weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from students.forms.form import Form
+from students.recording.reading import grams_before_training
+from students.structure.factored import decompose, rank_of, ranks, tie
+from students.weights import Where, factors, latent, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Factored = Literal["attention", "ffn", "head"]
+
+
+@dataclass(kw_only=True)
+class RankRule:
+    """The rank of each weight that is brought to two factors; one of the three, ``param_ratio: 0.5`` if none is given.
+
+    Args:
+        param_ratio: the part of each weight's numbers that may stay.
+        rank: the same rank for all weights.
+        energy: of each weight the lowest rank that keeps this part of the sum of its squares.
+    """
+
+    param_ratio: float | None = None
+    rank: int | None = None
+    energy: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("param_ratio", "rank", "energy") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[1]}: {given[0]} says it already; name one of them")
+        if not given:
+            self.param_ratio = 0.5
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
+        for name in ("param_ratio", "energy"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: lies between 0 and 1, and is not {getattr(self, name)}")
+
+    def rank_for(self, weight: Tensor) -> int:
+        """Return the rank that a weight is to have."""
+        if self.rank is not None:
+            return self.rank
+        if self.param_ratio is not None:
+            return max(1, int(self.param_ratio * weight.numel() / sum(weight.shape)))
+        kept = torch.linalg.svdvals(weight.double()).square().cumsum(0)
+        return 1 + int((kept < self.energy * kept[-1]).sum())
+
+    def factor(self, student: PreTrainedModel, where: list[Where], batches: Iterable[dict[str, Tensor]] = ()) -> None:
+        """Bring what ``where`` selects to two factors, in place, where they are smaller; warn of what stays whole.
+
+        Args:
+            student: a compact model.
+            where: as in ``students.weights.select``.
+            batches: what weights the decomposition of layers in blocks; without any it is plain.
+
+        Raises:
+            ValueError: if nothing gets smaller.
+        """
+        # Ranks are those of the weights alone: a resumed run has them without the batches.
+        factored, whole = {}, []
+        for name, modules in select_whole(student, where).items():
+            weight = latent(modules[0])
+            rank = self.rank_for(weight.detach())
+            if rank * sum(weight.shape) < weight.numel():
+                factored[modules[0]] = (modules, rank)
+            else:
+                whole.append(name)
+        if not factored and not whole:
+            warnings.warn(f"{', '.join(where)}: low_rank has the head, which is the same", stacklevel=2)
+            return
+        if not factored:
+            key = next(key for key in ("rank", "energy", "param_ratio") if getattr(self, key) is not None)
+            raise ValueError(f"{key}: {getattr(self, key)} makes no layer in {', '.join(where)} smaller")
+        if whole:
+            warnings.warn(f"stay whole, as two factors would be no smaller: {', '.join(whole)}", stacklevel=2)
+        gram_by_module = grams_before_training(student, list(factored), batches)
+        for first, (modules, rank) in factored.items():
+            decompose(modules, rank, gram_by_module.get(first))
+        student.config.ranks = ranks(student)
+        tie(student)
+
+
+@dataclass(kw_only=True)
+class LowRank(RankRule, Form):
+    """Linear layers [out, in] become two, [out, rank] and [rank, in].
+
+    They start as the truncated singular value decomposition of the weights that the student would have had. In the
+    blocks it is weighted by what layers read, so that their outputs are as near as with any factors of that rank (Chen
+    et al. 2021; SVD-LLM, arXiv 2403.07378); elsewhere, and without ``batches``, the weights are (Sainath et al., ICASSP
+    2013). A layer that two factors would not make smaller stays whole. Layers that blocks share are factored once.
+
+    Args:
+        batches: the batches of training whose inputs weight the decomposition; 0 is the plain one.
+        where: which layers. A head that is the token embeddings as well means both: they keep one matrix, and have a
+            thin layer each.
+    """
+
+    key = "ranks"
+
+    batches: int = 16
+    where: list[Factored] = field(default_factory=lambda: ["attention", "ffn"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batches < 0:
+            raise ValueError(f"batches: at least 0 is needed, not {self.batches}")
+        if not self.where or set(self.where) - set(get_args(Factored)):
+            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Factored))}")
+
+    def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
+        self.factor(student, self.where, islice(batches, self.batches))
+
+
+def select_whole(model: PreTrainedModel, where: list[Where]) -> dict[str, list[nn.Module]]:
+    """Return the linear layers and embeddings of ``where`` that are not in two factors, by name, with all modules that
+    use the same weight.
+    """
+    chosen, skipped = select(model, where)
+    names = {module: name for name, module in model.named_modules()}
+    done = {part for module in names if rank_of(module) is not None for part in factors(module)}
+    users = {key: [name.removesuffix(".weight") for name in same] for key, same in uses(model).items()}
+    selected: dict[str, list[nn.Module]] = {}
+    for module, name in names.items():
+        if (name in chosen or name in skipped) and module not in done:
+            same = users[id(latent(module))]
+            if name in chosen or len(same) > 1:
+                selected.setdefault(same[0], [model.get_submodule(other) for other in same])
+    return selected

@@ -1,0 +1,80 @@
+"""Blocks that share layers (ALBERT), started from the mean of the blocks that share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from students.families.families import Stack, blocks, depth, family
+from students.forms.form import Form
+from students.structure.sharing import SharedModules, parts, share
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+@dataclass(kw_only=True)
+class ShareLayers(Form):
+    """Blocks run the same layers (ALBERT, Lan et al. 2019, arXiv 1909.11942).
+
+    The student stays as deep as its base: parameters and bytes fall, the work does not. The blocks of a group are
+    consecutive. Shared layers start from the mean of the blocks', and each block keeps what is its own.
+
+    Args:
+        shared_modules: ``all`` is whole blocks, norms included; ``attention`` and ``ffn`` are their linear layers.
+        groups: number of sets of layers; in each of the two stacks of T5.
+        keep_ends: whether the first and the last block keep layers of their own, beside the groups (Subformer, Reid et
+            al. 2021, arXiv 2101.00234).
+    """
+
+    key = "shared"
+    not_after = ("shared", "ranks")  # the mean of factors is not that of their products
+    shares_layers = True
+
+    shared_modules: SharedModules = "all"
+    groups: int = 1
+    keep_ends: bool = False
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise ValueError(f"groups: at least 1 is needed, not {self.groups}")
+
+    def check(self, student: PretrainedConfig) -> None:
+        for name in family(student).stacks:
+            count = depth(student, name) - 2 * self.keep_ends
+            if self.groups >= count:
+                ends = " between the ends" if self.keep_ends else ""
+                raise ValueError(
+                    f"groups: {self.groups} sets of layers for the {max(count, 0)} blocks{ends} share nothing; "
+                    "there must be fewer"
+                )
+
+    def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
+        stacks = family(student.config).stacks
+        sources = {name: self._sources(depth(student.config, name)) for name in stacks}
+        student.config.shared = {"share": self.shared_modules, "blocks": sources}
+        if is_trained:
+            for name, stack in stacks.items():
+                self._average(stack, blocks(student, name), sources[name])
+        share(student, student.config.shared)
+
+    def _sources(self, count: int) -> list[int]:
+        """Return for each block the first one of its group, from 0."""
+        ends = int(self.keep_ends)
+        left = count - 2 * ends
+        group = [-1] * ends + [i * self.groups // left for i in range(left)] + [self.groups] * ends
+        return [group.index(number) for number in group]
+
+    @torch.no_grad()
+    def _average(self, stack: Stack, stack_blocks: list[nn.Module], sources: list[int]) -> None:
+        """Give the first block of each group, whose layers stay, the mean of all of them."""
+        for source in set(sources):
+            group = [block for block, number in zip(stack_blocks, sources, strict=True) if number == source]
+            for path in parts(stack, group[-1], self.shared_modules):  # the first of T5 has a position bias besides
+                layers = [dict(block.get_submodule(path).named_parameters()) for block in group]
+                for key, parameter in layers[0].items():
+                    parameter.copy_(torch.stack([layer[key] for layer in layers]).mean(dim=0))
