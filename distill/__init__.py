@@ -23,7 +23,7 @@ _MODULES = {
         "TokenClassification",
     ],
     "distill.tasks.augment": ["Augmentation"],
-    "losses.loss": ["Loss", "PerExample", "PerPrediction"],
+    "losses.loss": ["Loss", "LossValues", "PerExample", "PerPrediction"],
     "losses.outputs.logits": ["OnLogits"],
     "prune_schedules.schedule": ["Moment", "Ramp", "Schedule", "Timeline"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],

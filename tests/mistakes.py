@@ -232,7 +232,7 @@ IN_WORDS = {
     "--name=a/b": "--name: 'a/b' is not the name of a folder",
     "--name=..": "--name: '..' is not the name of a folder",
     "--name": "--name: has no value",
-    "--=3": "--: Experiment has no ''; it has task,",
+    "--=3": "--: Experiment has no ''; it has imports, task,",
     "name=x": "name=x: not understood; an override is --dotted.key=value",
     "--output=data.csv": "--output: data.csv is a file, not a folder",
     "--resume": "x.yaml:1: name: there is no run in out/x to resume",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from distill import OnLogits
+from distill import LossValues, OnLogits
 
 
 @dataclass(kw_only=True, eq=False)
@@ -17,6 +17,6 @@ class Hellinger(OnLogits):
 
     temperature: float = 1.0
 
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
         roots = ((logits.float() / self.temperature).softmax(-1).sqrt() for logits in (student, teacher))
         return 0.5 * (next(roots) - next(roots)).square().sum(-1)

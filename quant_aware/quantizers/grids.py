@@ -21,7 +21,7 @@ from quant_aware.quantizers.gradients import LearnedStep, StraightThrough
 
 @dataclass(kw_only=True)
 class Quantizer(ABC):
-    """How the numbers of a weight become one of a few values; a subclass is one way, and its fields are what is set."""
+    """How the numbers of a weight become one of a few values; each subclass is one way."""
 
     per: Literal["row", "tensor"] | int = "row"
     """What has qparams of its own: what leads to one output (of an embedding, a token), the whole weight, or so many

@@ -63,7 +63,7 @@ class Recorder:
         config = self.model.config
         check(config, signals)
         if signals.attention and not self.model._supports_sdpa:
-            raise ValueError(f"attention: {config.model_type} cannot use SDPA, so it cannot be recorded")
+            raise ValueError(f"the attention of {config.model_type} cannot be recorded: it cannot use SDPA")
         arguments: dict[str, Any] = inputs(self.model, batch)
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep key and value of every layer alive

@@ -188,7 +188,7 @@ class TestDamage:
         (folder / "config.yaml").write_text(text)
         interrupted(monkeypatch, 1, tiny_run, resume="auto")
         config = folder / "config.yaml"
-        assert config.read_text().startswith("task:")
+        assert config.read_text().startswith("imports:")
         config.write_text(text)
         with pytest.raises(ConfigError, match=r"config.yaml is damaged; write it anew with --print_config"):
             run(tiny_run, resume="auto")

@@ -163,6 +163,6 @@ def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, m
     (config,) = read("x.yaml", {})
     monkeypatch.setattr(BertForSequenceClassification, "_supports_sdpa", False)
     with pytest.raises(
-        ConfigError, match=r"^x.yaml:\d+: student: attention: bert cannot use SDPA, so it cannot be rec"
+        ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"
     ):
         plan(config, tmp_path / "runs")

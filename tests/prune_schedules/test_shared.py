@@ -12,7 +12,7 @@ from tests.students.test_shared import WAYS, build, logits
 
 
 def test_units_and_weights_are_there_once():
-    student = build(tiny("bert", layers=4), share="attention", groups=2)
+    student = build(tiny("bert", layers=4), shared_modules="attention", groups=2)
     assert [units.name for units in heads(student)] == ["encoder.0.self", "encoder.2.self"]
     assert [units.name for units in neurons(student)] == [f"encoder.{i}.ffn" for i in range(4)]
     assert len(branches(student)) == 6

@@ -18,6 +18,7 @@ from students.recurrent.layer import reverse
 from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.weights import select
 from tests.families import batch, everything, tiny
+from tests.losses.traces import first
 
 SHAPES = [
     ("lstm", 2, True, None),
@@ -264,7 +265,7 @@ def test_hidden_losses_know_the_width_of_each_layer():
     found = [
         Recorder(m).trace(batch("bert"), s) for m, s in ((student, loss.student_needs), (teacher, loss.teacher_needs))
     ]
-    assert torch.isfinite(loss(*found, batch("bert"))[0])
+    assert torch.isfinite(loss(*found, batch("bert"), first(loss))[0])
     loss.setup(tiny("bert").config, student.config)  # the other way round
     assert [p.out_features for p in loss.projections.values()] == [6, 16, 16]
 

@@ -26,6 +26,7 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.units import heads, shrink
 from tests.families import FAMILIES, batch, everything, tiny
+from tests.losses.traces import first
 
 KINDS = {
     LocalAttention: {"window": 8},
@@ -145,7 +146,7 @@ def test_what_losses_compare_is_what_attention_is_given(kind, name):
         (Relations(layers={2: 2}), False),
     ):
         loss.setup(model.config, teacher.config)
-        total, count = loss(*traces, inputs)
+        total, count = loss(*traces, inputs, first(loss))
         assert total.isfinite() and (total / count < 1e-5) == nothing
 
 

@@ -177,7 +177,7 @@ def test_a_model_without_sdpa_gives_hidden_states_and_refuses_attention(monkeypa
     recorder = Recorder(model)
     assert model.config._attn_implementation == "eager"
     assert recorder.trace(batch("bert"), Signals(hidden=frozenset({("encoder", 1)}))).hidden
-    with pytest.raises(ValueError, match="attention: bert cannot use SDPA"):
+    with pytest.raises(ValueError, match="the attention of bert cannot be recorded: it cannot use SDPA"):
         recorder.trace(batch("bert"), Signals(attention=frozenset({("encoder", 1)})))
 
 
