@@ -23,7 +23,8 @@ from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher
 from losses import HiddenMSE, Logits, Loss
 from prune_schedules.schedule import Timeline
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 
 BATCHES, TOKENS = 8, 32
 SHAPE = {"vocab_size": 8000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_labels": 2}

@@ -10,26 +10,21 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
-import transformers
+from distill.config.nodes import ConfigError, documents, meant, one_line
+from distill.experiment.overview import overview, sections
 
-from distill.config.config import Config
-from distill.config.imports import roots_of
-from distill.config.nodes import ConfigError, one_line
-from distill.config.writer import to_yaml
-from distill.experiment.experiment import Experiment
-from distill.experiment.help import help_text
-from distill.reporting.publish import summary
-from distill.run_dir.disk import reason
-from distill.runner import run_experiments
-from distill.training.callbacks.finite import NonFinite
-from distill.training.prepare.documents import check, folder_of, read
-from distill.training.stop import Interrupted, Stop, is_first, others_are_gone
+if TYPE_CHECKING:
+    from distill.config.config import Config
+    from distill.experiment.experiment import Experiment
+
+# All else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more, and
+# help, a missing file or a misspelt key need not wait for them.
 
 
 def main(words: list[str]) -> int:
-    """Runs the command.
+    """Run the command.
 
     Returns:
         0: done. 2: the input is wrong, or nothing can be written, told in one line. 130 and 143: stopped by Ctrl-C and
@@ -38,6 +33,36 @@ def main(words: list[str]) -> int:
         finite a line tells how to go on.
     """
     configs: list[Config[Experiment]] = []
+    try:
+        options, rest = _parser().parse_known_args(words)
+        given = overrides(rest)
+        if options.help is not None:
+            return _help(options.help, options.config, given)
+        if options.config is None:
+            raise ConfigError("train.py: no --config; --help lists what can be set")
+        _check_sections(given)
+        documents(options.config)
+        from distill.experiment.runs import read
+
+        configs += read(options.config, given)
+        if options.print_config:
+            from distill.config.writer import to_yaml
+
+            print("---\n".join(to_yaml(config.value) for config in configs), end="")
+            return 0
+        quiet()
+        return _run(configs, options)
+    except (ConfigError, argparse.ArgumentError) as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BaseException as error:
+        return _failed(error, configs)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
@@ -45,57 +70,81 @@ def main(words: list[str]) -> int:
     # A SLURM job is started again as it stands, by its user or when it is requeued.
     unsaid = "auto" if "SLURM_JOB_ID" in os.environ else False
     parser.add_argument("--resume", nargs="?", const=True, default=unsaid, choices=["auto"])
-    parser.add_argument("--help", "-h", action="store_true")
-    try:
-        quiet()
-        known, rest = parser.parse_known_args(words)
-        if known.help:
-            if known.config is not None:
-                list(roots_of(known.config, Experiment, overrides(rest)))  # its classes have their help, too
-            print(help_text())
-            return 0
-        if known.config is None:
-            raise ConfigError("train.py: no --config; --help lists what can be set")
-        configs = read(known.config, overrides(rest))
-        if known.print_config:
-            print("---\n".join(to_yaml(config.value) for config in configs), end="")
-            return 0
-        with Stop(command=True) as stop:
-            if known.check:
-                for name, planned in check(configs, known.resume):
-                    print(planned.text(name), flush=True)
-                return 0
-            for report in run_experiments(configs, known.resume, stop):
-                if report is not None:
-                    print(summary(report))
-                    print(f"report: {report.folder / 'report.html'}", flush=True)
+    parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
+    return parser
+
+
+def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
+    if not topic:
+        print(overview())
         return 0
-    except (ConfigError, argparse.ArgumentError) as error:
-        print(one_line(str(error)), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except Interrupted as error:
+    name = topic.partition(".")[0]
+    if name not in sections():
+        raise ConfigError(f"--help {topic}: a config has no {name!r}{meant(name, sections())}")
+    from distill.config.imports import roots_of
+    from distill.experiment.experiment import Experiment
+    from distill.experiment.help import help_text
+
+    if file is not None:
+        list(roots_of(file, Experiment, given))  # classes that its modules add have their help, too
+    print(help_text(topic))
+    return 0
+
+
+def _check_sections(given: dict[str, str]) -> None:
+    """Raise ConfigError if an override is of no section of a config, which the source tells without an import."""
+    for key in given:
+        name = key.partition(".")[0]
+        if name not in sections():
+            raise ConfigError(f"--{key}: Experiment has no {name!r}{meant(name, sections())}")
+
+
+def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
+    from distill.reporting.publish import summary
+    from distill.runner import run_experiments
+    from distill.training.prepare.documents import check
+    from distill.training.stop import Stop
+
+    with Stop(command=True) as stop:
+        if options.check:
+            for name, planned in check(configs, options.resume):
+                print(planned.text(name), flush=True)
+            return 0
+        for report in run_experiments(configs, options.resume, stop):
+            if report is not None:
+                print(summary(report))
+                print(f"report: {report.folder / 'report.html'}", flush=True)
+    return 0
+
+
+def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
+    """Tell in a line what ended the command, and return its exit code."""
+    from distill.experiment.runs import folder_of
+    from distill.run_dir.disk import reason
+    from distill.training.callbacks.finite import NonFinite
+    from distill.training.stop import Interrupted, is_first, others_are_gone
+
+    if isinstance(error, Interrupted):
         return unfinished(str(error), configs, error.code)
-    except NonFinite as error:
+    if isinstance(error, NonFinite):
         if is_first():
             print(error, file=sys.stderr, flush=True)
         return 1
-    except SystemExit as error:  # no way to end a run with 0
+    if isinstance(error, SystemExit):  # no way to end a run with 0
         return unfinished(f"a library has ended the process with {error.code}", configs, 1)
-    except Exception as error:
-        if others_are_gone(error):
-            return unfinished("another process of the run has ended", configs, 1)
-        folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
-        if why := reason(error, (begun(configs) or folders)[-1]):
-            return unfinished(one_line(why), configs, 1 if begun(configs) else 2)
-        traceback.print_exc()
-        return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
+    if others_are_gone(error):
+        return unfinished("another process of the run has ended", configs, 1)
+    folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
+    if why := reason(error, (begun(configs) or folders)[-1]):
+        return unfinished(one_line(why), configs, 1 if begun(configs) else 2)
+    traceback.print_exception(error)
+    return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
 
 
 def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
-    """Tells in a line why the command ends and how to go on, and gives its exit code."""
+    """Tell in a line why the command ends and how to go on, and return its exit code."""
+    from distill.training.stop import is_first
+
     if is_first():
         how = "go on with --resume" if begun(configs) else "nothing was written yet"
         print(f"{why}; {how}", file=sys.stderr, flush=True)
@@ -103,16 +152,21 @@ def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
 
 
 def begun(configs: list[Config[Experiment]]) -> list[Path]:
-    """The folders of the runs that have begun."""
+    """Return the folders of the runs that have begun."""
+    from distill.experiment.runs import folder_of
+
     folders = [folder_of(config.value) for config in configs]
     # Path.is_file raises where a name is too long.
     return [folder for folder in folders if os.path.isfile(folder / "config.yaml")]
 
 
 def quiet() -> None:
-    """Keeps the libraries' chatter off the terminal; their warnings about this run stay, and what ends one of their
+    """Keep the libraries' chatter off the terminal; their warnings about this run stay, and what ends one of their
     threads is a line.
     """
+    import datasets
+    import transformers
+
     threading.excepthook = _thread_ended
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()

@@ -11,10 +11,11 @@ from typing import Any
 from distill.config.config import Config
 from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
+from distill.experiment.runs import read
 from distill.export.export import export
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
-from distill.training.prepare.documents import read, remaining, wait_for_rank_0
+from distill.training.prepare.documents import remaining, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
 from distill.training.prepare.run_folder import Resume, tidy
 from distill.training.stop import Stop

@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
 from students.recording.batch import Batch
+from students.recording.signals import Signals, Trace
 from students.recording.sparse_lm_head import IGNORED
-from students.recording.trace import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 UNKNOWN = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""
@@ -106,9 +108,12 @@ class Loss(nn.Module, ABC):
         """Whether it looks at the student's attention, once it is set up."""
         return bool(self.student_needs.attention)
 
-    def active_at(self, step: int, timeline: Timeline) -> bool:
-        """Return whether it has a weight at a step."""
-        return self.at(step, timeline).weight != 0
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps at which it has a weight, in stretches."""
+        first, last = self.start.step(timeline), self.stop.step(timeline)
+        weighted = self.weight.differs_from(0.0, timeline)
+        inside = [range(max(steps.start, first), min(steps.stop, last)) for steps in weighted]
+        return [steps for steps in inside if steps]
 
     @abstractmethod
     def count(self, batch: Batch) -> Tensor:

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import Loss, LossValues, valid_tokens
 from students.families.families import depth, find_stack
 from students.families.layers import Rule, pairs
 from students.recording.batch import Batch
 from students.recording.signals import Signals, check
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Matching = Literal[Rule, "random", "nearest", "transport"]
 Layers = Matching | dict[int, int]

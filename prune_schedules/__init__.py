@@ -1,6 +1,5 @@
 """When and what to remove: schedules over the run, scores, masks on weights, and cutting for good."""
 
-from prune_schedules.callback import Prune
 from prune_schedules.scores.gates import Fisher, Movement, Taylor
 from prune_schedules.scores.keep import Keep
 from prune_schedules.scores.l0 import L0
@@ -17,7 +16,6 @@ __all__ = [
     "Keep",
     "Magnitude",
     "Movement",
-    "Prune",
     "Pruner",
     "Random",
     "SparseGPT",

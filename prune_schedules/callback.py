@@ -1,7 +1,11 @@
 """The callback that moves the masks of all pruners along the timeline while the model trains."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -11,6 +15,9 @@ from prune_schedules.structure.shrink import cut_settled, follow
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.shapes import Shape
 from students.weights import latent, steps_on
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
 
 
 class Prune(Callback):

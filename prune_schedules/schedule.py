@@ -1,92 +1,21 @@
-"""The one timeline: moments, windows and schedules, all pure functions of the optimizer step.
+"""Schedules: numbers that change over the run, all pure functions of the optimizer step.
 
-The ground floor: this module imports nothing of ours, so that every package may use it.
+The ground floor: it imports nothing of ours but ``prune_schedules.timeline``, so that every package may use it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
-_UNITS = {"%": "share", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
+from prune_schedules.timeline import START, STOP, Moment, Timeline, window
 
-
-@dataclass(frozen=True)
-class Timeline:
-    """How long a run is: ``total_steps`` optimizer steps, ``epoch_steps`` of them in one pass over the data."""
-
-    total_steps: int
-    epoch_steps: int
-
-    def sample(self) -> range:
-        """The steps at which a run is looked at before it begins: all, or of a very long run one in so many."""
-        return range(0, self.total_steps, max(1, self.total_steps // 10_000))
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A point of the run, written ``10%``, ``2 epochs`` or ``500 steps``.
-
-    Args:
-        text: as it is written.
-
-    Raises:
-        ValueError: if the text is none of these, or lies before the start or after 100 %.
-    """
-
-    plain: ClassVar[str] = "text"
-
-    text: str
-
-    def __post_init__(self):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*", str(self.text))
-        if not match:
-            raise ValueError(f"{self.text!r} is not a moment of the run; write '10%', '2 epochs' or '500 steps'")
-        if self.unit == "share" and self.amount > 100:
-            raise ValueError(f"{self.text!r} lies after the end of the run")
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def amount(self) -> float:
-        """The number in front of the unit."""
-        return float(re.match(r"\s*([\d.]+)", self.text)[1])
-
-    @property
-    def unit(self) -> str:
-        """One of ``share``, ``epochs``, ``steps``."""
-        return _UNITS[re.search(r"[%a-z]+", self.text)[0]]
-
-    def step(self, timeline: Timeline) -> int:
-        """The optimizer step (0 to ``total_steps``) at which the moment comes.
-
-        Raises:
-            ValueError: if it comes after the last step.
-        """
-        scale = {"share": timeline.total_steps / 100, "epochs": timeline.epoch_steps, "steps": 1}[self.unit]
-        step = round(self.amount * scale)
-        if step > timeline.total_steps:
-            raise ValueError(f"{self.text!r} is step {step}, but the run ends at step {timeline.total_steps}")
-        return step
-
-
-START, STOP = Moment("0%"), Moment("100%")
-
-
-def window(start: Moment, stop: Moment, timeline: Timeline) -> tuple[int, int]:
-    """The steps of two moments.
-
-    Raises:
-        ValueError: if the second comes before the first.
-    """
-    first, last = start.step(timeline), stop.step(timeline)
-    if last < first:
-        raise ValueError(f"stop: the window ends at step {last}, before it starts at step {first}")
-    return first, last
+SAMPLES = 10_000
+"""The steps of a run at which a schedule is looked at that does not say where it turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +35,50 @@ class Schedule(ABC):
         steps = [moment.step(timeline) for moment in self.moments().values()] or [0]
         return min(steps), max(steps)
 
+    def breakpoints(self, timeline: Timeline) -> list[int]:
+        """Return the steps at which it may turn or jump: from each to the one before the next it only rises, only falls
+        or stays. A class that does not say so is sampled, at ``SAMPLES`` steps of the run.
+        """
+        return list(range(0, timeline.total_steps, self.sampled_every(timeline)))
+
+    def sampled_every(self, timeline: Timeline) -> int:
+        """Return how many steps lie between two that are looked at: 1 where nothing can be missed."""
+        known = type(self).breakpoints is not Schedule.breakpoints
+        return 1 if known else max(1, timeline.total_steps // SAMPLES)
+
+    def extremes(self, timeline: Timeline, start: int = 0, stop: int | None = None) -> list[int]:
+        """Return steps of a window (of the run, if not given; both ends included) among which are those of the lowest
+        and of the highest value; no other step need be looked at to know that all are within limits.
+        """
+        stop = max(start, timeline.total_steps - 1) if stop is None else stop
+        turns = [step for step in self.breakpoints(timeline) if start < step <= stop]
+        return sorted({start, stop, *turns, *(step - 1 for step in turns)})
+
+    def bounds(self, timeline: Timeline, start: int = 0, stop: int | None = None) -> tuple[float, float]:
+        """Return the lowest and the highest value in a window (of the run, if not given; both ends included)."""
+        values = [self.value(step, timeline) for step in self.extremes(timeline, start, stop)]
+        return min(values), max(values)
+
+    def equal_to(self, number: float, timeline: Timeline) -> list[range]:
+        """Return the steps of the run at which it has this value, in stretches."""
+        edges = sorted({0, timeline.total_steps, *self.breakpoints(timeline)})
+        stretches = []
+        for piece in [range(start, stop) for start, stop in pairwise(edges) if stop <= timeline.total_steps]:
+            sign = 1 if self.value(piece[-1], timeline) >= self.value(piece[0], timeline) else -1
+
+            def rising(step: int, sign: int = sign) -> float:
+                return sign * self.value(step, timeline)
+
+            first, last = bisect_left(piece, sign * number, key=rising), bisect_right(piece, sign * number, key=rising)
+            stretches += [piece[first:last]] if first < last else []
+        return stretches
+
+    def differs_from(self, number: float, timeline: Timeline) -> list[range]:
+        """Return the steps of the run at which it does not have this value, in stretches."""
+        equal = [(steps.start, steps.stop) for steps in self.equal_to(number, timeline)]
+        gaps = pairwise([0, *(edge for edges in equal for edge in edges), timeline.total_steps])
+        return [range(start, stop) for start, stop in list(gaps)[::2] if start < stop]
+
 
 @dataclass(frozen=True)
 class Constant(Schedule):
@@ -122,6 +95,10 @@ class Constant(Schedule):
     def value(self, step: int, timeline: Timeline) -> float:
         """``to``."""
         return self.to
+
+    def breakpoints(self, timeline: Timeline) -> list[int]:
+        """None."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +119,7 @@ class Ramp(Schedule):
 
     @abstractmethod
     def shape(self, x: float) -> float:
-        """The share of the way that is done at share ``x`` of the window; 0 at 0 and 1 at 1."""
+        """The share of the way that is done at share ``x`` of the window; 0 at 0 and 1 at 1, and it never goes back."""
 
     def value(self, step: int, timeline: Timeline) -> float:
         """``initial + (to - initial) * shape(x)``, x the share of the window that has passed."""
@@ -155,6 +132,10 @@ class Ramp(Schedule):
     def moments(self) -> dict[str, Moment]:
         """The two ends of the window."""
         return {"start": self.start, "stop": self.stop}
+
+    def breakpoints(self, timeline: Timeline) -> list[int]:
+        """The two ends of the window, between which no shape turns back."""
+        return list(window(self.start, self.stop, timeline))
 
 
 class Linear(Ramp):
@@ -211,6 +192,10 @@ class Steps(Schedule):
         """The stairs."""
         return {f"at.{text}": Moment(text) for text in self.at}
 
+    def breakpoints(self, timeline: Timeline) -> list[int]:
+        """The steps of the stairs."""
+        return sorted(moment.step(timeline) for moment in self.moments().values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cyclic(Schedule):
@@ -245,3 +230,11 @@ class Cyclic(Schedule):
     def moments(self) -> dict[str, Moment]:
         """The two ends of the window."""
         return {"start": self.start, "stop": self.stop}
+
+    def breakpoints(self, timeline: Timeline) -> list[int]:
+        """The steps from which it rises and falls, each as soon as the half of a triangle begins; at most all steps."""
+        start, stop = window(self.start, self.stop, timeline)
+        length, halves = stop - start, 2 * self.cycles
+        if halves >= length:
+            return list(range(start, stop + 1))
+        return [start - (-half * length // halves) for half in range(halves + 1)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Timeline
 from quant_aware.calibration.allot import choose, costs, traces
@@ -22,6 +22,9 @@ from quant_aware.settings import QuantizeSettings, is_elementwise_learned
 from students.recording.reading import collect_input_grams
 from students.recurrent.layer import Held
 from students.weights import add_step, latent, select, steps, steps_on, values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
 from quant_aware.calibration.allot import Allot
 from quant_aware.calibration.selection import quantized
 from quant_aware.quantizers.activations import Activations
 from quant_aware.quantizers.grids import Quantizer, Uniform
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -119,7 +121,7 @@ class QuantizeSettings:
         Raises:
             ValueError: if it is none at some step.
         """
-        for step in timeline.sample():
+        for step in self.share.extremes(timeline):
             if not 0 <= self.share.value(step, timeline) <= 1:
                 raise ValueError(f"share: is {self.share.value(step, timeline)} at step {step}; it is 0 to 1")
 

@@ -42,3 +42,15 @@ def first_text(text: str | None) -> str | None:
     if count() > 1:
         distributed.all_gather_object(texts, text)
     return next(filter(None, texts), None)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether each process has a part of the tensor."""
+    from torch.distributed.tensor import DTensor  # not above: it takes more than a second, with sympy
+
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor

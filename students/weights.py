@@ -1,19 +1,21 @@
 """Which weights of a model are meant, and the steps (mask, fake quantization) put on them."""
 
-from typing import Literal, TypeVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from students.constant import make_constant
 from students.families.families import Stack, blocks, family
+from students.families.linear import is_conv1d, is_linear
+from students.processes import is_sharded, whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
-LINEAR = (nn.Linear, Conv1D)
 Kind = TypeVar("Kind", bound=nn.Module)
 SPARSE = 0.05
 """From this share of zeros on a model counts as sparse; rounding to eight bits leaves one or two hundredths."""
@@ -64,9 +66,9 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
     groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
     groups = {where: [part for module in found for part in factors(module)] for where, found in groups.items()}
     tables = {*groups["embeddings"]}
-    groups["head"] = [module for module in outside if isinstance(module, LINEAR) and module not in tables]
+    groups["head"] = [module for module in outside if is_linear(module) and module not in tables]
     named = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
-    return groups, [module for module in inside if isinstance(module, LINEAR) and module not in named]
+    return groups, [module for module in inside if is_linear(module) and module not in named]
 
 
 def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
@@ -87,7 +89,7 @@ def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Modu
 
 def factors(module: nn.Module) -> list[nn.Module]:
     """A linear layer or an embedding and, where it is in two factors (``structure.factored``), the other one."""
-    return [part for part in module.modules() if isinstance(part, (*LINEAR, nn.Embedding))]
+    return [part for part in module.modules() if is_linear(part) or isinstance(part, nn.Embedding)]
 
 
 def reader(layer: nn.Module) -> nn.Module:
@@ -97,7 +99,7 @@ def reader(layer: nn.Module) -> nn.Module:
 
 def out_axis(module: nn.Module) -> int:
     """The axis of ``weight`` along which the outputs lie: 0, but 1 in GPT-2's ``Conv1D``."""
-    return 1 if isinstance(module, Conv1D) else 0
+    return 1 if is_conv1d(module) else 0
 
 
 def inner_axis(module: nn.Module) -> int:
@@ -112,11 +114,6 @@ def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     return getattr(module, name)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def values(module: nn.Module, name: str = "weight") -> Tensor:
     """The numbers of the parameter that ``latent`` gives, whole wherever they lie."""
     return whole(latent(module, name))
@@ -124,8 +121,10 @@ def values(module: nn.Module, name: str = "weight") -> Tensor:
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
     """A tensor that all processes have whole, in shards if the other one is, which has its shape."""
-    if not isinstance(other, DTensor):
+    if not is_sharded(other):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
 
 
@@ -220,13 +219,15 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     setattr(holder, key, nn.Parameter(value, requires_grad=getattr(holder, key).requires_grad))
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = latent(module).shape
-    if isinstance(module, Conv1D):
+    if is_conv1d(module):
         module.nx, module.nf = latent(module).shape
     if isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = latent(module).shape
     if isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(latent(module).shape)
-    if isinstance(module, LINEAR) and latent(module).shape[1 - out_axis(module)] == 0:
+    if is_linear(module) and latent(module).shape[1 - out_axis(module)] == 0:
+        from students.constant import make_constant
+
         make_constant(module)
 
 

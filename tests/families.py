@@ -16,7 +16,7 @@ from transformers import (
 
 from students import Factorised, LowRank, Transformer
 from students.families.families import depth, family
-from students.recording.trace import Signals
+from students.recording.signals import Signals
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]

@@ -11,6 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from distill.cli import main
+from distill.config.schema import schema_of
+from distill.experiment.experiment import Experiment
 from students.loading.hub import reach
 from tests.distill.tables import write
 from tests.mismatches import AGAINST_THE_WORLD
@@ -138,7 +140,9 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
     refused(capsys, ["--config", "a\0b"], "a\\x00b: there is no such file")
 
 
-@pytest.mark.parametrize("moment", ["distill.cli.quiet", "distill.cli.read", "distill.training.prepare.plan.assemble"])
+@pytest.mark.parametrize(
+    "moment", ["distill.cli.quiet", "distill.experiment.runs.read", "distill.training.prepare.plan.assemble"]
+)
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
     def stop(*args: object, **given: object) -> None:
         raise KeyboardInterrupt
@@ -156,7 +160,7 @@ def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n")
     root = Path(__file__).parents[1]
     shown = subprocess.run(
-        [sys.executable, str(root / "train.py"), "--help"],
+        [sys.executable, str(root / "train.py"), "--config", "quickstart.yaml"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
@@ -176,9 +180,45 @@ def test_numbers_of_yaml_1_2_and_texts_without_quotes(capsys: pytest.CaptureFixt
 def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) -> None:
     assert main(["--help", "--config", "quickstart.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert "smoothing: a number [0.0]. share of the target" in out
-    assert max(map(len, out.splitlines())) <= 130
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")][-16:] == list(schema_of(Experiment))
+    assert len(out.splitlines()) <= 40 and max(map(len, out.splitlines())) <= 120
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("losses", "  HiddenMSE             Squared error of hidden states"),
+        ("losses", "  weight: a Schedule [1.0]. the factor of the term"),
+        ("losses.Labels", "  smoothing: a number [0.0]. share of the target"),
+        ("losses.Labels.weight", "  Cubic                 Fast at first and flat at the end"),
+        ("student", "  Transformer           A model of the teacher's family"),
+        ("teacher", "MovingAverage: The moving average of the student"),
+        ("teacher.Teachers.members", "  cache: true or false [false]. keep its logits"),
+        ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
+        ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
+        ("seed", "seed: of initial weights"),
+        ("trainer", "  max_epochs: Stop training once this number of epochs"),
+    ],
+)
+def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, said: str) -> None:
+    assert main(["--help", topic]) == 0
+    out, err = capsys.readouterr()
+    assert f"\n{said}" in f"\n{out}", out
+    assert max(map(len, out.splitlines())) <= 120 and err == ""
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("loses", "--help loses: a config has no 'loses'; did you mean 'losses'?"),
+        ("losses.HidenMSE", "--help losses.HidenMSE: losses has no 'HidenMSE'; did you mean 'HiddenMSE'?"),
+        ("losses.Logits.tmperature", "--help losses.Logits.tmperature: losses.Logits has no 'tmperature'"),
+        ("seed.more", "--help seed.more: nothing stands below seed"),
+    ],
+)
+def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: str, said: str) -> None:
+    refused(capsys, ["--help", topic], said)
 
 
 def test_what_the_config_says_is_printed_and_nothing_is_written(capsys: pytest.CaptureFixture) -> None:

@@ -103,7 +103,7 @@ def test_imports_go_one_way(parsed):
     own = file.stem if file.parent == ROOT else room(file.relative_to(ROOT).parts[0])
     ours = {module for module in modules(file, tree) if room(module) in MAY_USE}
     if "ground floor" in (ast.get_docstring(tree) or ""):
-        assert not ours, "the ground floor imports nothing of ours, for all may use it"
+        assert all(map(is_ground_floor, ours)), "the ground floor imports nothing of ours above it, for all may use it"
     assert {module for module in ours if room(module) not in MAY_USE[own] and not is_ground_floor(module)} == set()
 
 

@@ -86,7 +86,7 @@ class _Reader:
     def read(self, node: yaml.Node, hint: Any, path: str) -> Any:
         self.config.places[path] = place_of(node)
         if get_origin(hint) is Annotated:
-            return self.read_arguments(node, hint.__metadata__[0], path)
+            return self.read_arguments(node, hint.__metadata__[0](), path)
         members = members_of(hint)
         classes = [m for m in members if is_dataclass(m)]
         if isinstance(node, yaml.MappingNode):
@@ -142,7 +142,9 @@ class _Reader:
                 raise self.config.error(f"{path}.{key}".strip("."), f"no {base.__name__} {name!r}{hint}")
             cls = known[name]
         schema, given = schema_of(cls), {}
-        for name, (key_node, value_node) in keys.items():
+        # Arguments of a library last: it takes seconds to import it, and another key may be misspelt.
+        order = sorted(keys.items(), key=lambda item: get_origin(schema.get(item[0])) is Annotated)
+        for name, (key_node, value_node) in order:
             inner = f"{path}.{name}".strip(".")
             if name not in schema:
                 self.config.places[inner] = place_of(key_node)

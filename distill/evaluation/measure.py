@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from distill.tasks import Task
 from distill.tasks.language.writing import Writer
 from distill.tasks.task import Predict
-from students.recording.trace import inputs, outputs
+from students.recording.model_io import inputs, outputs
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from distill.config.config import Config
@@ -79,7 +80,7 @@ class Rule:
         beside: of any other component.
         why: the reason; ``{it}`` and ``{other}`` are the two components, and ``key: `` before it a key of the first.
         absent: the first needs the second, and is refused where none has that flag.
-        at_once: only refused at a step at which both are ``active_at``.
+        at_once: only refused at a step at which both are active.
         unless: whether the two things do go together all the same.
     """
 
@@ -244,5 +245,5 @@ def judge(config: Config, components: Sequence[Component], timeline: Timeline | 
 
 def _first_step(one: Component, other: Component, timeline: Timeline | None) -> int | None:
     """The first step at which both count."""
-    steps = timeline.sample() if timeline else ()
-    return next((s for s in steps if one.active_at(s, timeline) and other.active_at(s, timeline)), None)
+    pairs = product(one.active_steps(timeline), other.active_steps(timeline)) if timeline else ()
+    return min((max(a.start, b.start) for a, b in pairs if max(a.start, b.start) < min(a.stop, b.stop)), default=None)

@@ -27,18 +27,18 @@ class Component:
         thing: whose attributes the flags are.
         name: what messages call it.
         flags: those of a plain setting, which has no class that could declare them.
-        active: whether it counts at a step; not given, its ``active_at``.
+        active: the steps at which it counts; not given, its ``active_steps``.
     """
 
     key: str
     thing: Any = None
     name: str = ""
     flags: frozenset[str] = frozenset()
-    active: Callable[[int, Timeline], bool] | None = None
+    active: Callable[[Timeline], list[range]] | None = None
 
-    def active_at(self, step: int, timeline: Timeline) -> bool:
-        """Return whether it counts at a step."""
-        return (self.active or self.thing.active_at)(step, timeline)
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps at which it counts, in stretches."""
+        return (self.active or self.thing.active_steps)(timeline)
 
     @property
     def kind(self) -> str:
@@ -78,7 +78,7 @@ def _settings(experiment: Experiment) -> list[Component]:
     ]
     if replace:
         flags = flags_of(runs_teacher_blocks=True)
-        parts.append(Component("replace", flags=flags, active=lambda step, line: replace.value(step, line) < 1))
+        parts.append(Component("replace", flags=flags, active=lambda line: replace.differs_from(1.0, line)))
     return parts
 
 

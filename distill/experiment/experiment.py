@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
-from lightning import Trainer
 from torch import nn
 
 from distill.config.nodes import WrongBelow
@@ -46,6 +46,14 @@ _OURS = {
     "overfit_batches",
 }
 """Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
+
+
+@cache
+def trainer_arguments() -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that a config may set: {name: hint}."""
+    from lightning import Trainer  # not above: it takes seconds, and most mistakes in a config are found without it
+
+    return arguments(Trainer.__init__, _OURS)
 
 
 @dataclass(kw_only=True)
@@ -105,7 +113,7 @@ class Experiment:
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     vocabulary: Literal["seen"] | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
-    trainer: Annotated[dict[str, Any], arguments(Trainer.__init__, _OURS)] = field(default_factory=dict)
+    trainer: Annotated[dict[str, Any], trainer_arguments] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     name: str | None = None
     output: str = "runs"

@@ -1,86 +1,131 @@
-"""What ``--help`` prints: every key with its type, its default and the sentence from the docstring of its class."""
+"""What ``--help TOPIC`` prints: a section of a config, a class that may stand there, or a key of it."""
 
 from __future__ import annotations
 
 import inspect
 import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from docstring_parser import parse, parse_from_object
-from lightning import Trainer
 
-from distill.config.schema import describe, members_of, reachable, schema_of, selector, subclasses
+from distill.config.nodes import ConfigError, meant
+from distill.config.schema import describe, members_of, schema_of, selector, subclasses, yaml_name
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 
-_HEAD = """python train.py --config NAME.yaml [--dotted.key=value ...] [--check] [--resume[=auto]] [--print_config]
-
-NAME is looked up as given, then in configs/. --check reads data and models whole, prints what was read and how it
-fits, and trains nothing. --resume continues the run in its folder; --resume=auto begins or continues it, or tells that
-it is done, and is what a SLURM job does unasked. --print_config prints the complete config and runs nothing. Below are
-the keys of the file; each is also an option, as in --losses.logits.weight=0.5. Documents separated by --- are several
-runs, done in order; an option holds for all.
-"""
+WIDTH = 110
 
 
-def help_text() -> str:
-    """The keys of the file, then each class that they hold, once, in the order in which they come up."""
-    lines = [_HEAD]
-    for cls in reachable(Experiment):
-        lines += _section(cls)
-    return "\n".join([*lines, "trainer", *_trainer_arguments()])
+def help_text(topic: str) -> str:
+    """Return the help on a dotted topic: keys and names of classes in turn, as in ``prune.Magnitude.sparsity``.
+
+    Raises:
+        ConfigError: if there is no such key or class.
+    """
+    path, hint = "", Experiment
+    for word in topic.split("."):
+        known = _below(hint)
+        if word not in known:
+            wrong = f"{path or 'a config'} has no {word!r}{meant(word, known)}"
+            raise ConfigError(f"--help {topic}: {wrong if known else f'nothing stands below {path}'}")
+        sentence = told(hint).get(word, "") if is_dataclass(hint) else ""
+        path, hint = f"{path}.{word}".strip("."), known[word]
+    return "\n".join(_page(path, hint, sentence))
 
 
 def told(cls: type) -> dict[str, str]:
-    """The sentences of a dataclass, and of those it is made from, on their fields: {name: text}."""
-    found = {}
+    """Return the sentences of a dataclass, and of those it is made from, on their fields: {name: text}."""
+    sentences = {}
     for base in reversed([base for base in cls.__mro__ if is_dataclass(base)]):
-        found |= {p.arg_name: " ".join(p.description.split()) for p in parse_from_object(base).params if p.description}
-    return found
+        params = parse_from_object(base).params
+        sentences |= {param.arg_name: " ".join(param.description.split()) for param in params if param.description}
+    return sentences
 
 
-def _section(cls: type) -> list[str]:
-    known = {name: found for name, found in subclasses(cls).items() if found is not cls}
-    choice = f", chosen by `{selector(cls)}`" if known else ""
-    lines = ["the file" if cls is Experiment else f"{cls.__name__}{choice}: {_sentence(cls)}", *_keys(cls, "  ", set())]
-    for name, found in known.items():
-        lines += _wrapped(f"{selector(cls)}: {name}", _sentence(found), "  ")
-        lines += _keys(found, "    ", set(schema_of(cls)))
-    return [*lines, ""]
+def _classes(hint: Any) -> list[type]:
+    """Return the dataclasses that may stand where a hint does, alone or in a mapping or list."""
+    members = members_of(hint)
+    for container in [member for member in members if get_origin(member) in (dict, list)]:
+        members += [member for argument in get_args(container) for member in members_of(argument)]
+    return list(dict.fromkeys(member for member in members if is_dataclass(member)))
 
 
-def _keys(cls: type, indent: str, without: set[str]) -> list[str]:
+def _choices(hint: Any) -> dict[str, type]:
+    """Return by name the classes that can be written where a hint stands."""
+    return {name: cls for base in _classes(hint) for name, cls in subclasses(base).items()}
+
+
+def _below(hint: Any) -> dict[str, Any]:
+    """Return what may follow in a topic: the keys of a class, or the classes of a key, and their common keys."""
+    if is_dataclass(hint) and not inspect.isabstract(hint):
+        return schema_of(hint)
+    choices = _choices(hint)
+    keys = schema_of(next(iter(choices.values()))) if len(choices) == 1 else {}
+    return keys | choices
+
+
+def _page(path: str, hint: Any, sentence: str) -> list[str]:
+    if get_origin(hint) is Annotated:
+        return [*_wrapped(path, sentence, ""), "", *_arguments(hint)]
+    if is_dataclass(hint) and not inspect.isabstract(hint) and path.rpartition(".")[2] == yaml_name(hint):
+        return _class_page(path, hint)
+    lines, choices = _wrapped(path, f"{sentence} ({_kinds(hint)})" if sentence else _kinds(hint), ""), _choices(hint)
+    if len(choices) == 1:
+        return [*lines, "", *_class_page(path, next(iter(choices.values())))]
+    for base in _classes(hint):
+        if known := {name: cls for name, cls in subclasses(base).items() if cls is not base}:
+            lines += ["", *_wrapped("", f"{_sentence(base)} Chosen by `{selector(base)}`:", "")]
+            lines += [_listed(name, cls) for name, cls in known.items()]
+            lines += ["", "Keys of all of them:", *_keys(base)] if schema_of(base) else []
+        else:
+            lines += ["", *_wrapped(base.__name__, _sentence(base), ""), *_keys(base)]
+    return lines if not choices else [*lines, "", f"One of them with its keys: --help {path}.{next(iter(choices))}"]
+
+
+def _class_page(path: str, cls: type) -> list[str]:
+    doc = inspect.getdoc(cls).partition("\n\nArgs:")[0].partition("\n\nRaises:")[0].replace("``", "")
+    return [cls.__name__, "", *(f"  {line}".rstrip() for line in doc.splitlines()), "", *_keys(cls)]
+
+
+def _listed(name: str, cls: type) -> str:
+    sentence = _sentence(cls).replace("``", "")
+    return f"  {name:<20}  {textwrap.shorten(sentence, WIDTH - 24, placeholder=' ...')}"
+
+
+def _keys(cls: type) -> list[str]:
     sentences, hints, lines = told(cls), schema_of(cls), []
-    for f in (f for f in fields(cls) if f.name in hints and f.name not in without):
-        kinds = " or ".join(dict.fromkeys(describe(m) for m in members_of(hints[f.name]) if m is not type(None)))
-        lines += _wrapped(f.name, f"{kinds}{_default(f)}. {sentences.get(f.name, '')}", indent)
+    for field in (field for field in fields(cls) if field.name in hints):
+        text = f"{_kinds(hints[field.name])}{_default(field)}. {sentences.get(field.name, '')}"
+        lines += _wrapped(field.name, text, "  ")
     return lines
 
 
-def _default(f: Field) -> str:
-    if f.default is MISSING and f.default_factory is MISSING:
+def _kinds(hint: Any) -> str:
+    return " or ".join(dict.fromkeys(describe(member) for member in members_of(hint) if member is not type(None)))
+
+
+def _default(field: Field) -> str:
+    if field.default is MISSING and field.default_factory is MISSING:
         return ", needed"
-    value: Any = dump(f.default if f.default is not MISSING else f.default_factory())
-    return (
-        ""
-        if value is None or isinstance(value, dict)
-        else f" [{str(value).lower() if isinstance(value, bool) else value}]"
-    )
+    value: Any = dump(field.default if field.default is not MISSING else field.default_factory())
+    if value is None or isinstance(value, dict):
+        return ""
+    return f" [{str(value).lower() if isinstance(value, bool) else value}]"
 
 
 def _sentence(cls: type) -> str:
     return inspect.getdoc(cls).partition("\n\n")[0].replace("\n", " ")
 
 
-def _trainer_arguments() -> list[str]:
-    hint = schema_of(Experiment)["trainer"]
-    assert get_origin(hint) is Annotated
+def _arguments(hint: Any) -> list[str]:
+    from lightning import Trainer  # not above: it takes seconds, and no other topic needs it
+
     params = parse(Trainer.__init__.__doc__).params
-    sentences = {p.arg_name: " ".join((p.description or "").split()).partition(". ")[0] for p in params}
-    return [line for name in hint.__metadata__[0] for line in _wrapped(name, sentences.get(name, ""), "  ")]
+    sentences = {param.arg_name: " ".join((param.description or "").split()).partition(". ")[0] for param in params}
+    return [line for name in hint.__metadata__[0]() for line in _wrapped(name, sentences.get(name, ""), "  ")]
 
 
 def _wrapped(name: str, text: str, indent: str) -> list[str]:
-    plain = text.replace("``", "").strip()
-    return textwrap.wrap(f"{name}: {plain}", 110, initial_indent=indent, subsequent_indent=f"{indent}    ")
+    plain = f"{name}: {text}".removeprefix(": ").replace("``", "").strip()
+    return textwrap.wrap(plain, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}    ")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from datasets import ClassLabel
-from datasets.features.features import FeatureType
+from typing import TYPE_CHECKING
 
 from distill.tasks.columns import listed
+
+if TYPE_CHECKING:
+    from datasets.features.features import FeatureType
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Classes:
             values: of the column.
             labels: ``task.labels``; empty where it is not given.
         """
+        from datasets import ClassLabel  # not above: a config is read without datasets
+
         names = list(feature.names) if isinstance(feature, ClassLabel) else []
         if labels:
             return cls.explicitly(labels, names)

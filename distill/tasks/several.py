@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from datasets import Dataset
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from transformers import AutoModelForSequenceClassification
 
 from distill.config.schema import check_names
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class MultiTask(Task):
         tasks: by name; of classification or regression, each with data, lengths and metric of its own.
     """
 
-    head: ClassVar[type] = AutoModelForSequenceClassification
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     has_tasks: ClassVar[bool] = True
 
     tasks: dict[str, TextTask]
@@ -91,9 +91,13 @@ class MultiTask(Task):
 
     def metrics(self) -> MetricCollection:
         """Of each task its metrics, as ``task/metric``, and the mean of their main ones."""
+        from torchmetrics import MetricCollection  # not above: it takes seconds
+
+        from distill.tasks.metrics import MeanOfMetrics
+
         parts = {f"{name}/{key}": m for name, task in self.tasks.items() for key, m in task.metrics().items()}
         mains = [parts[f"{name}/{task.main_metric}"] for name, task in self.tasks.items()]
-        return MetricCollection(parts | {"mean": _Mean(mains)}, compute_groups=False)
+        return MetricCollection(parts | {"mean": MeanOfMetrics(mains)}, compute_groups=False)
 
     def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return logits[:, self.outputs(self.of(batch)[0])]
@@ -117,19 +121,3 @@ class MultiTask(Task):
             if key.startswith(f"{name}/"):
                 metric.update(said, batch["labels"])
         metrics["mean"].update()
-
-
-class _Mean(Metric):
-    """Of what other metrics have found."""
-
-    higher_is_better = True
-
-    def __init__(self, metrics: list[Metric]):
-        super().__init__()
-        self.metrics = metrics
-
-    def update(self) -> None:
-        """Nothing: the others are updated."""
-
-    def compute(self) -> Tensor:
-        return torch.stack([metric.compute().float() for metric in self.metrics]).mean()

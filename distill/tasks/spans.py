@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from datasets import Dataset
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.text import SQuAD
-from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
 from distill.tasks.columns import named, room_for
 from distill.tasks.task import DataTask
 from losses.loss import valid_tokens
 from students.recording.sparse_lm_head import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
+    from transformers import PreTrainedTokenizerBase
 
 LONGEST = 30
 """Tokens of an answer."""
@@ -35,7 +36,7 @@ class QuestionAnswering(DataTask):
         metric: by which the best state is chosen.
     """
 
-    head: ClassVar[type] = AutoModelForQuestionAnswering
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     predicts_positions: ClassVar[bool] = True
     label_noun: ClassVar[str] = "answers"
     label_lost: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "count as not answered"}
@@ -115,7 +116,11 @@ class QuestionAnswering(DataTask):
 
     def metrics(self) -> MetricCollection:
         """Exact match and F1 of the words, over the best of several true answers (Rajpurkar 2016, arXiv 1606.05250)."""
-        return MetricCollection({name: _Squad(name) for name in ("exact_match", "f1")})
+        from torchmetrics import MetricCollection  # not above: it takes seconds
+
+        from distill.tasks.metrics import SquadShare
+
+        return MetricCollection({name: SquadShare(name) for name in ("exact_match", "f1")})
 
     def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Of begin and end for each token, [B, S, 2], two distributions over the tokens, [B, 2, S]."""
@@ -175,14 +180,3 @@ def _wrong(answers: object, context: str) -> str:
     if starts[0] < 0 or not context.startswith(texts[0], starts[0]):
         return f"the answer {texts[0]!r} does not stand at {starts[0]}"
     return ""
-
-
-class _Squad(SQuAD):
-    """One of the two, as a share."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        self.name = name
-
-    def compute(self) -> Tensor:
-        return super().compute()[self.name] / 100

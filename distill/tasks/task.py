@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from datasets import Dataset
 from torch import Tensor
-from torchmetrics import MetricCollection
-from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from distill.config.schema import check_names
 from distill.tasks.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import predicted
 from students.recording.sparse_lm_head import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 if TYPE_CHECKING:
     from distill.tasks.facts import DataFacts
@@ -36,8 +38,8 @@ class Task(ABC):
     """
 
     selector: ClassVar[str] = "name"
-    head: ClassVar[type]
-    """The Auto class of transformers that loads a model with this head."""
+    auto_class: ClassVar[str]
+    """The name of the Auto class of transformers that loads a model with this head."""
     problem: ClassVar[str | None] = None
     """What transformers calls the ``problem_type``, where the head has one."""
     predicts_tokens: ClassVar[bool] = False
@@ -60,6 +62,13 @@ class Task(ABC):
         """The rows by which is judged, as they are, where they are of one data set."""
         self.facts: DataFacts | None = None
         """What was read, where the task has data of its own."""
+
+    @property
+    def head(self) -> type:
+        """The class of that name."""
+        import transformers  # not above: a config is read without it
+
+        return getattr(transformers, self.auto_class)
 
     @property
     def has_single_rows(self) -> bool:

@@ -6,20 +6,20 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from datasets import Dataset
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassMatthewsCorrCoef
-from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import bad_labels, bad_texts, listed, named, room_for, text_columns, values_of
 from distill.tasks.task import DataTask
 from losses.loss import UNKNOWN
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class TextTask(DataTask):
         unlabelled: more texts to train on, named as ``data`` is, with the same columns; the teacher judges them.
     """
 
-    head: ClassVar[type] = AutoModelForSequenceClassification
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     unknown: ClassVar[int | float] = UNKNOWN
     """The label of a text that has none."""
 
@@ -128,12 +128,18 @@ class Classification(TextTask):
 
     def metrics(self) -> MetricCollection:
         """Accuracy, F1 (of class 1 if there are two classes, else the mean over the classes), Matthews correlation."""
+        # Not above: torchmetrics takes seconds, and a config is read without it.
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+        from distill.tasks.metrics import F1OfClassOne, Matthews
+
         count = len(self.classes.names)
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(count, average="micro"),
-                "f1": _F1OfClassOne(count, average="none") if count == 2 else MulticlassF1Score(count, average="macro"),
-                "matthews": _Matthews(count),
+                "f1": F1OfClassOne(count, average="none") if count == 2 else MulticlassF1Score(count, average="macro"),
+                "matthews": Matthews(count),
             }
         )
 
@@ -142,24 +148,6 @@ class Classification(TextTask):
 
     def truth(self, row: dict) -> str:
         return self.classes.names[self.number(row[self.label])]
-
-
-class _F1OfClassOne(MulticlassF1Score):
-    """F1 of class 1, as GLUE gives it, also where predictions are classes."""
-
-    def compute(self) -> Tensor:
-        return super().compute()[1]
-
-
-class _Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews' correlation (Gorodkin 2004, eq. 8); 0, not torchmetrics' more, for a model that says one class."""
-
-    def compute(self) -> Tensor:
-        counts = self.confmat.cpu().double()  # not every accelerator has float64
-        true, guessed, rows = counts.sum(1), counts.sum(0), counts.sum()
-        spread = (rows**2 - true.square().sum()) * (rows**2 - guessed.square().sum())
-        found = (counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()
-        return found.to(self.confmat.device, torch.float32)
 
 
 @dataclass(kw_only=True)
@@ -200,6 +188,9 @@ class Regression(TextTask):
 
     def metrics(self) -> MetricCollection:
         """Pearson and Spearman correlation."""
+        from torchmetrics import MetricCollection
+        from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+
         return MetricCollection({"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef()})
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from datasets import Dataset
-from nervaluate.utils import collect_named_entities
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
-from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import example, is_label, is_list, named, room_for
 from distill.tasks.task import DataTask
 from students.recording.sparse_lm_head import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -34,7 +32,7 @@ class TokenClassification(DataTask):
         metric: by which the best state is chosen; ``f1`` is of whole entities, and needs tags B-..., I-... and O.
     """
 
-    head: ClassVar[type] = AutoModelForTokenClassification
+    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     label_noun: ClassVar[str] = "tags"
 
     words: str = "tokens"
@@ -104,41 +102,15 @@ class TokenClassification(DataTask):
 
     def metrics(self) -> MetricCollection:
         """The share of right words, and F1 of entities where the tags name such."""
+        # Not above: torchmetrics takes seconds, and a config is read without it.
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy
+
+        from distill.tasks.metrics import EntityF1
+
         accuracy = MulticlassAccuracy(len(self.classes.names), average="micro", ignore_index=IGNORED)
         entities = {"f1": EntityF1(self.classes.names)} if self.entities else {}
         return MetricCollection(entities | {"accuracy": accuracy})
 
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         metrics.update(logits.argmax(-1), batch["labels"])
-
-
-class EntityF1(Metric):
-    """F1 of whole entities, those whose class, begin and end are all right, as CoNLL and seqeval count them.
-
-    Args:
-        names: of the tags, B-..., I-... and O. An I- that follows no entity of its class begins one.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, names: list[str]):
-        super().__init__()
-        self.names = names
-        for count in ("right", "said", "true"):
-            self.add_state(count, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(self, said: Tensor, true: Tensor) -> None:
-        """Adds texts: tags [B, S] each; where the true tag is -100 there is no word."""
-        for mine, wanted in zip(said.tolist(), true.tolist(), strict=True):
-            words = [i for i, tag in enumerate(wanted) if tag != IGNORED]
-            found, real = (self._entities([tags[i] for i in words]) for tags in (mine, wanted))
-            self.right += (found & real).total()
-            self.said += found.total()
-            self.true += real.total()
-
-    def compute(self) -> Tensor:
-        """2 right / (said + true); 0 if there are no entities."""
-        return 2 * self.right / (self.said + self.true).clamp(min=1)
-
-    def _entities(self, tags: list[int]) -> Counter:
-        return Counter(tuple(entity.values()) for entity in collect_named_entities([self.names[tag] for tag in tags]))

@@ -6,16 +6,19 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from distill.teachers.row_file import RowFile
 from distill.teachers.teacher import FrozenTeacher
+from students.recording.model_io import valid_positions
 from students.recording.signals import Signals, Trace
-from students.recording.trace import valid_positions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MOST_OUTPUTS = 1024
 """For each token; more of them are a vocabulary."""

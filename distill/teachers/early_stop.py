@@ -9,7 +9,7 @@ from torch import Tensor
 from distill.tasks import Task
 from distill.tasks.language.writing import Writer
 from distill.teachers.teacher import FrozenTeacher
-from students.recording.trace import Signals
+from students.recording.signals import Signals
 
 
 class Passed(Callback):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distill.config.schema import check_names
 from distill.tasks import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
+from students.recording.model_io import inputs, outputs
 from students.recording.signals import Signals, Site, Trace
-from students.recording.trace import inputs, outputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
 
 Choose = Literal["mean", "confident", "task"]
 
@@ -179,6 +181,8 @@ class Joint(nn.Module):
         task: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """The outputs together, as ``logits``."""
+        from transformers.modeling_outputs import SequenceClassifierOutput  # not above: it takes seconds
+
         named = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from losses import Loss
 from students import Student
-from students.recording.trace import Recorder, Signals, Trace
+from students.recording.signals import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -33,7 +35,7 @@ class Peer:
 
     peer: Student
 
-    def begin(self, student: PreTrainedModel, head: type = AutoModelForSequenceClassification) -> LearningPeer:
+    def begin(self, student: PreTrainedModel, head: type | None = None) -> LearningPeer:
         """The peer before the first step, with a head of the same kind.
 
         Raises:
@@ -51,6 +53,8 @@ class LearningPeer:
     """
 
     def __init__(self, model: PreTrainedModel):
+        from students.recording.trace import Recorder  # not above: a config is read without transformers
+
         self.model = model
         self.recorder = Recorder(model)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_model
 from students.loading.finite_weights import check_weights
 from students.loading.stored import Stored, stored
-from students.recording.trace import Recorder, Signals, Trace
+from students.recording.signals import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -87,6 +88,8 @@ class FrozenTeacher:
     """
 
     def __init__(self, model: PreTrainedModel, stored: Stored | None = None):
+        from students.recording.trace import Recorder  # not above: a config is read without transformers
+
         self.model = model.eval().requires_grad_(False)
         self.stored = stored or Stored("float32", 4)
         self.recorder = Recorder(model)
@@ -98,6 +101,8 @@ class FrozenTeacher:
     @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
         """The signals of one batch, in the precision of the model; losses compute in float32."""
+        from torch.distributed.fsdp import FSDPModule
+
         whole, device = self.model.dtype == torch.float32, self.model.device.type
         # A model in half precision has no use for autocast, which may be to the other one.
         with nullcontext() if whole else torch.autocast(device, enabled=False):

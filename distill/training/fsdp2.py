@@ -25,10 +25,10 @@ from transformers import PreTrainedModel
 from distill.teachers.ensemble import Ensemble
 from distill.teachers.teacher import FrozenTeacher
 from students.families.families import blocks, family
-from students.processes import largest
-from students.recording.trace import Trace
+from students.processes import largest, whole
+from students.recording.signals import Trace
 from students.structure.sharing import sharing
-from students.weights import like, whole
+from students.weights import like
 
 
 class Sharded(ModelParallelStrategy):

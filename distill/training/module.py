@@ -34,7 +34,8 @@ from losses import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import added
 from students.recording.batch import Batch
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 
 
 class Distillation(LightningModule):

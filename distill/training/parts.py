@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datasets import DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.teachers.moving_average import AveragedStudent
+from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.peer import LearningPeer
 from distill.teachers.teacher import FrozenTeacher
 from students.tokenizer.vocabulary import Vocabulary

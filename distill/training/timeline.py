@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
+from itertools import pairwise
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
+from losses import Loss
 from prune_schedules.schedule import Schedule, Timeline
 
 
@@ -29,6 +32,10 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
                 steps.append(moment.step(timeline))
         with config.blame(path):
             schedule.value(0, timeline)
+        if (every := schedule.sampled_every(timeline)) > 1:
+            kind = type(schedule).__name__
+            why = f"{kind} does not say where it turns (breakpoints), and was looked at at each {every}th step alone"
+            warnings.warn(f"{path}: {why}", stacklevel=2)
         if steps:
             add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
 
@@ -46,9 +53,8 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
                 path, f"stop: the window ends at step {steps['stop']}, and starts at step {steps['start']}"
             )
         add(f"loss {name}", steps["start"], steps["stop"])
-        for field in fields(loss):
-            if isinstance(getattr(loss, field.name), Schedule):
-                scheduled(f"{path}.{field.name}", f"{field.name} of {name}", getattr(loss, field.name))
+        for field, schedule in _schedules(loss).items():
+            scheduled(f"{path}.{field}", f"{field} of {name}", schedule)
     if experiment.replace:
         scheduled("replace", "replacement of blocks", experiment.replace)
         _is_probability(config, experiment.replace, timeline)
@@ -79,23 +85,36 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 
 
 def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
-    silent, steps = [], timeline.sample()
-    for step in steps:
-        weights = []
-        for name, loss in config.value.losses.items():
+    losses = config.value.losses
+    for name, loss in losses.items():
+        for step in sorted({step for schedule in _schedules(loss).values() for step in schedule.extremes(timeline)}):
             with config.blame(f"losses.{name}"):
-                weights.append(loss.at(step, timeline).weight)
-        if not any(weights):
-            silent.append(step)
+                loss.at(step, timeline)
+    silent = [
+        steps
+        for steps in stretches(losses, timeline)
+        if not any(loss.at(steps[0], timeline).weight for loss in losses.values())
+    ]
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
-    if len(silent) > 1 + len(steps) // 100:
-        count = len(silent) * steps.step
-        message = f"no loss has a weight at {count} of {timeline.total_steps} steps, first at step {silent[0]}"
+    if (count := sum(map(len, silent))) > 1 + timeline.total_steps // 100:
+        message = f"no loss has a weight at {count} of {timeline.total_steps} steps, first at step {silent[0][0]}"
         raise config.error("losses", message)
 
 
+def stretches(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
+    """Return the run in stretches of steps, in each of which the same losses have a weight at all steps."""
+    active = [steps for loss in losses.values() for steps in loss.active_steps(timeline)]
+    edges = sorted({0, timeline.total_steps, *(edge for steps in active for edge in (steps.start, steps.stop))})
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def _schedules(loss: Loss) -> dict[str, Schedule]:
+    values = {field.name: getattr(loss, field.name) for field in fields(loss)}
+    return {name: value for name, value in values.items() if isinstance(value, Schedule)}
+
+
 def _is_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
-    for step in timeline.sample():
+    for step in replace.extremes(timeline):
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")

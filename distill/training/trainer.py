@@ -31,7 +31,7 @@ from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import Stop
 from distill.training.timeline import settled
-from prune_schedules import Prune
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
 from quant_aware.callback import QuantizeAware

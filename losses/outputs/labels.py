@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues, PerPrediction, known
 from students.recording.batch import Batch
-from students.recording.trace import Signals, Trace
+from students.recording.signals import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:

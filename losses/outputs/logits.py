@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues, PerPrediction, known, of_numbers, predicted
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.recording.batch import Batch
-from students.recording.trace import Signals, Trace
+from students.recording.signals import Signals, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 class OnLogits(PerPrediction):

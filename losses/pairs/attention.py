@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues
 from losses.pairing import Layers, OnLayers
 from students.recording.batch import Batch
 from students.recording.signals import Attention, Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import product
 from losses.pairing import Layers
 from losses.pairs.attention import OnAttention, attention_kl, compared
 from students.recording.signals import Attention
 from students.structure.inherit import head_shape
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Relation = Literal["qk", "qq", "kk", "vv"]
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues, product
 from losses.pairing import Layers, OnLayers
 from losses.states.hidden import at_positions
 from students.recording.batch import Batch
-from students.recording.trace import Trace
+from students.recording.signals import Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 REACH = 2
 """Angles are taken among the two neighbours on either side: a window of five, as all triples would be O(n^3)."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues, PerExample, product
 from losses.pairing import Layers
 from losses.states.hidden import Projected, at_positions, check_first
 from students.recording.batch import Batch
-from students.recording.trace import Trace
+from students.recording.signals import Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues, PerExample, product
 from losses.states.hidden import Projected
 from students.recording.batch import Batch
-from students.recording.trace import Trace
+from students.recording.signals import Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def flow(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from losses.loss import LossValues
 from losses.pairing import OnLayers, StateLayers
 from students.families.families import find_stack, is_causal, width
 from students.recording.batch import Batch
-from students.recording.trace import Trace
+from students.recording.signals import Trace
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Positions = Literal["tokens", "first", "mean"]
 """Each token that is not padding; the first of each example; or the mean of an example's tokens."""

@@ -4,19 +4,25 @@ If ``xi = 1`` stands before everything that a part sends on, then ``dL/dxi = sum
 by which it is sent. All scores here are sums over the steps of a function of this one number.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Moment, Timeline
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.weights import latent, like, steps_on, values, whole
+from students.processes import whole
+from students.weights import latent, like, steps_on, values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _FADE = 0.999
 """What is left of a square after a step: Adam's second beta."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.pruner import Pruner
@@ -22,6 +21,9 @@ from students.processes import added
 from students.recording.reading import positions
 from students.structure.units import Units
 from students.weights import latent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -76,6 +78,11 @@ class ActivationScored(Pruner):
         start, stop, period = self._window(timeline)
         coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
         return 0 < coming - step <= self.batches
+
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps of ``active_at``: those before each time at which masks are renewed."""
+        start, stop, period = self._window(timeline)
+        return [range(max(0, step - self.batches), step) for step in (*range(start, stop, period), stop) if step > 0]
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Listen to the layers if new masks are near."""

@@ -1,17 +1,23 @@
 """Training on a sparse model: what is zero at the start stays zero (sparse transfer)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
-from students.weights import LINEAR, SPARSE, Where, latent, out_axis, select, uses
+from students.families.linear import is_linear
+from students.weights import SPARSE, Where, latent, out_axis, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FEWEST = 0.001
 """Fewer zeros than this are no pattern to keep: the row of a padding token."""
@@ -68,7 +74,8 @@ class Keep(Pruner):
         meant = {
             name: module
             for name, module in names.items()
-            if name in chosen or (isinstance(module, (*LINEAR, nn.Embedding)) and id(latent(module)) in tied)
+            if name in chosen
+            or ((is_linear(module) or isinstance(module, nn.Embedding)) and id(latent(module)) in tied)
         }
         self.zero = {
             module: entries

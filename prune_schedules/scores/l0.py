@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.gates import Gated
 from students.weights import latent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 """Gamma, zeta and beta of the paper: the stretch of the gates, and how sharp they are."""

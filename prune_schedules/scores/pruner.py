@@ -6,11 +6,10 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.ranking import Scope, lowest, magnitude
 from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
@@ -22,6 +21,9 @@ from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
 from students.weights import Where, latent, like, stepped, values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -36,7 +38,7 @@ class Pruner(ABC):
     needs_whole_weights: ClassVar[bool] = False
     """Whether it does not look at weights by ``students.weights.values``, so that they must not be sharded."""
     reads_inputs: ClassVar[bool] = False
-    """Whether it looks at what layers read, at the steps at which it is ``active_at``."""
+    """Whether it looks at what layers read, at its ``active_steps``."""
 
     sparsity: Schedule
     """The share that is removed, 0 to 1; as a rule ``Cubic``."""
@@ -79,9 +81,9 @@ class Pruner(ABC):
         """Whether rows and columns of weights can be cut out afterwards, but for whole layers."""
         return self.shape in ("neurons", "heads", "hidden", "ranks")
 
-    def active_at(self, step: int, timeline: Timeline) -> bool:
-        """Return whether it looks at what happens in a step."""
-        return True
+    def active_steps(self, timeline: Timeline) -> list[range]:
+        """Return the steps in which it looks at what happens, in stretches."""
+        return [range(timeline.total_steps)]
 
     @abstractmethod
     def renew(self, share: float) -> None:
@@ -94,8 +96,8 @@ class Pruner(ABC):
             ValueError: if a moment lies outside the run, the sparsity outside 0 to 1 or, in the end, between two
                 shares of a group, a probability outside 0 to 1, or a penalty below 0.
         """
-        start, stop, period = self._window(timeline)
-        for step in [*range(start, stop, max(period, timeline.sample().step)), stop]:
+        start, stop, _ = self._window(timeline)
+        for step in self.sparsity.extremes(timeline, start, stop):
             if not 0 <= self.sparsity.value(step, timeline) <= 1:
                 value = self.sparsity.value(step, timeline)
                 raise ValueError(f"sparsity: is {value} at step {step}; it is a share, from 0 to 1")
@@ -106,7 +108,7 @@ class Pruner(ABC):
         limits = {"penalty": (math.inf, "a factor, from 0 up"), "drop": (1, "a probability, from 0 to below 1")}
         for name, (limit, kind) in limits.items():
             schedule = getattr(self, name)
-            for step in timeline.sample() if schedule != Constant(0.0) else ():
+            for step in schedule.extremes(timeline):
                 if not 0 <= (value := schedule.value(step, timeline)) < limit:
                     raise ValueError(f"{name}: is {value} at step {step}; it is {kind}")
 

@@ -2,19 +2,23 @@
 gets smaller.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import PreTrainedModel
 
 from prune_schedules.targets.norms import kept, release
 from students.families.families import family, is_compact, is_recurrent
-from students.forms.record import record_sizes
 from students.structure.factored import components
 from students.structure.hidden import narrow
 from students.structure.units import Units, heads, neurons, shrink
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 COUNTED = "decoder.0.self"
 """The attention whose cached keys tell transformers how many tokens a decoder has seen; without heads it says none."""
@@ -90,6 +94,8 @@ def cut(model: PreTrainedModel) -> CutReport:
         release(model)
         built = None if counted.all() else narrow(model, counted)
     if report:
+        from students.forms.record import record_sizes  # not above: a config is read without transformers
+
         record_sizes(model, built)
     stock = not (is_compact(model.config) or is_recurrent(model.config))
     return CutReport(report, skipped, (before, model.num_parameters()), stock)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import COUNTED, stays
@@ -16,6 +15,9 @@ from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Shrunk, Units, heads, neurons, shrink
 from students.weights import latent, steps_on
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     from prune_schedules.scores.pruner import Pruner

@@ -9,8 +9,9 @@ from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import attach
 from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
 from prune_schedules.targets.units import UnitTarget
+from students.families.linear import is_linear
 from students.structure.units import Units
-from students.weights import LINEAR, latent, steps_on
+from students.weights import latent, steps_on
 
 
 class HiddenTarget(PruneTarget):
@@ -30,7 +31,7 @@ class HiddenTarget(PruneTarget):
         self.made, self.read = UnitTarget(made), UnitTarget(read)
         self.total = made.count
         weights = [part.module for part in made.slices if part.name == "weight"]
-        self.norms = [module for module in weights if not isinstance(module, (*LINEAR, nn.Embedding))]
+        self.norms = [module for module in weights if not (is_linear(module) or isinstance(module, nn.Embedding))]
         for norm in self.norms:
             attach(norm)
 

@@ -5,12 +5,18 @@ the statistics of what is kept: of k among n dimensions, ``sqrt(n / k) (x - mean
 the variance of the k; of what comes out the factor is taken again.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prune_schedules.targets.mask import Mask
 from students.weights import latent, steps_on
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class MaskedNorm(nn.Module):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from prune_schedules.ranking import Scope
 from students.families.families import is_recurrent
@@ -14,6 +13,9 @@ from students.structure.factored import components
 from students.structure.hidden import hidden
 from students.structure.units import Units, branches, heads, home, neurons
 from students.weights import Where, latent, out_axis, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Shape = Literal["elements", "neurons", "heads", "layers", "hidden", "ranks"]
 _UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}

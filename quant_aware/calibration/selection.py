@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from quant_aware.quantizers.fake_quant import weight_axis
 from quant_aware.quantizers.grids import Quantizer
 from students.weights import Where, latent, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def quantized(

@@ -7,17 +7,19 @@ import sys
 from dataclasses import fields
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from quant_aware.quantizers import Quantizer
 from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FILE = "student.packed.safetensors"
 """The name of such a file in the folder of a run."""
@@ -146,20 +148,22 @@ def _places(zeros: Tensor, count: int) -> Tensor:
     return zeros.long() if zeros.dtype == torch.int32 else unpack(zeros, 1, count).nonzero().flatten()
 
 
-def load(run: str | Path, head: type = AutoModel) -> PreTrainedModel:
+def load(run: str | Path, head: type | None = None) -> PreTrainedModel:
     """The student of a run from its ``student.packed.safetensors``, with the numerics that it was trained with.
 
     Args:
         run: the run's folder, with the config in ``student``.
-        head: the Auto class of transformers that knows the model's head.
+        head: the Auto class of transformers that knows the model's head; ``AutoModel`` if not given.
 
     Raises:
         ValueError: if the file does not hold that model; or if it was written with a quantizer of a module from outside
             (``imports``) that this process has not imported, naming the module.
     """
+    from transformers import AutoConfig, AutoModel  # not above: a config is read without transformers
+
     path = Path(run) / FILE
     config = AutoConfig.from_pretrained(Path(run) / "student", trust_remote_code=False)
-    model = head.from_config(config, dtype=torch.float32)
+    model = (head or AutoModel).from_config(config, dtype=torch.float32)
     missing, unexpected = model.load_state_dict(load_packed(path), strict=False)
     model.tie_weights()
     # Of what has several names, tied or shared, these are the first, under which it was saved.

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from quant_aware.quantizers.gradients import Aside, Scaled, StraightThrough
 from quant_aware.quantizers.grids import Quantizer, Uniform
+from students.families.linear import is_conv1d
 from students.weights import like
 
 
@@ -23,7 +23,7 @@ def weight_axis(module: nn.Module) -> int:
     Raises:
         ValueError: if the module is no linear layer and no embedding.
     """
-    if isinstance(module, Conv1D):
+    if is_conv1d(module):
         return 1
     if isinstance(module, (nn.Linear, nn.Embedding)):
         return 0

@@ -2,16 +2,21 @@
 attention interface.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
 from students.attention.softmax import How
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 RECORDING = "recording"
 REPLACED, PLAIN = "replaced", "replaced-plain"

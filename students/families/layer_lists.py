@@ -1,10 +1,13 @@
 """Lists of a config with an entry for each block: which they are, and how they follow the blocks that are taken."""
 
-from typing import Any
+from __future__ import annotations
 
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from students.families.families import depth, family
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def layer_lists(config: PretrainedConfig, stack: str | None = None) -> dict[str, list[Any]]:
@@ -14,6 +17,8 @@ def layer_lists(config: PretrainedConfig, stack: str | None = None) -> dict[str,
     They are those as long as the stack is deep, but for what every config has, as the names of classes, for numbers of
     tokens, and for what is as long in a config of another depth.
     """
+    from transformers import PretrainedConfig  # not above: a config is read without transformers
+
     common, count = PretrainedConfig().to_dict(), depth(config, stack)
     found = {
         key: list(value)

@@ -1,12 +1,13 @@
 """Attention that costs less than the square of the length; projections of queries, keys and values stay."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.attention.blocks import Blocks, Fixed
 from students.attention.linear import Efficient, Elu, Favor
@@ -14,6 +15,9 @@ from students.attention.linformer import Projected
 from students.attention.local import Local
 from students.families.families import blocks, family, positions
 from students.forms.form import Form, check_sizes, find_class
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)

@@ -1,10 +1,14 @@
 """Which forms a student can have: rules over the flags of forms and the facts of its configuration."""
 
-from transformers import PretrainedConfig
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from students.families.families import family, is_causal, is_recurrent, repeats_blocks
-from students.forms.compact import is_cut
 from students.forms.form import Form
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
@@ -31,6 +35,8 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
     kind, model = type(form).__name__, student.model_type
     if is_recurrent(student):
         return "forms change Transformers, and this is a recurrent network"
+    from students.forms.compact import is_cut  # not above: a config is read without transformers
+
     if is_cut(student):
         return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
     if present := [key for key in form.not_after if getattr(student, key, None)]:

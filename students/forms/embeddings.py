@@ -1,17 +1,21 @@
 """Token embeddings in a smaller form, started from the whole matrix."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from students.forms.form import Form, find_class
 from students.forms.low_rank import RankRule
 from students.structure.table import form_of, set_table, train_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(kw_only=True)

@@ -1,19 +1,23 @@
 """Linear layers in two thin factors, started by a singular value decomposition of the weights."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from students.forms.form import Form
 from students.recording.reading import grams_before_training
 from students.structure.factored import decompose, rank_of, ranks, tie
 from students.weights import Where, factors, latent, select, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Factored = Literal["attention", "ffn", "head"]
 

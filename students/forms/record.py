@@ -1,16 +1,21 @@
 """Writing the sizes of a model that has been cut into its config: the stock one where that can say them."""
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
 from students.forms.compact import become_compact
 from students.structure.factored import ranks
 from students.structure.inherit import head_shape
 from students.structure.resized import sizes
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) -> None:

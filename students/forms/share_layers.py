@@ -1,15 +1,20 @@
 """Blocks that share layers (ALBERT), started from the mean of the blocks that share."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import Stack, blocks, depth, family
 from students.forms.form import Form
 from students.structure.sharing import SharedModules, parts, share
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)

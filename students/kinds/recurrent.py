@@ -1,18 +1,21 @@
 """Recurrent students: networks of RNN, GRU or LSTM cells that read the words of a teacher of any family."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
 from students.kinds.student import Student, check_dropout, set_task
-from students.recurrent.model import RecurrentConfig
 from students.structure.table import rows_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,8 @@ class _Recurrent(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError(f"a {self.cell.upper()} student has its teacher's vocabulary: name a teacher, or a model")
+        from students.recurrent.model import RecurrentConfig  # not above: a config is read without transformers
+
         check_forms(self.forms, RecurrentConfig(cell=self.cell))
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
         if self.weights == "teacher" and self.embedding and self.embedding > width:
@@ -65,9 +70,17 @@ class _Recurrent(Student):
         teacher: PreTrainedModel | None,
         labels: dict[int, str] | None,
         problem: str | None,
-        head: type = AutoModelForSequenceClassification,
+        head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
+        from transformers import (  # not above: they take seconds
+            AutoModelForCausalLM,
+            AutoModelForSequenceClassification,
+        )
+
+        from students.recurrent.model import RecurrentConfig
+
+        head = head or AutoModelForSequenceClassification
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:
             raise ValueError(f"kind: of a {self.cell.upper()} there is no {head.__name__.removeprefix('AutoModelFor')}")

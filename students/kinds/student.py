@@ -1,18 +1,18 @@
 """What a student is, a way to build the model that is trained; and one that exists already."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from students.forms.attention import Attention
-from students.forms.compact import become_compact
 from students.forms.compatibility import check_forms
 from students.forms.embeddings import Embeddings
 from students.forms.form import Form, check_sizes
@@ -23,6 +23,9 @@ from students.loading.adapters import load_config, load_model
 from students.structure.outputs import check_problem
 from students.structure.position_embeddings import lengthen
 from students.structure.sharing import name_shared_layers
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -60,6 +63,8 @@ class Student(ABC):
             ValueError: if one is not possible, with its key first.
         """
         if self.forms:
+            from students.forms.compact import become_compact  # not above: a config is read without transformers
+
             become_compact(student)
         for key, form in self.forms.items():
             try:
@@ -78,15 +83,15 @@ class Student(ABC):
         teacher: PreTrainedModel | None,
         labels: dict[int, str] | None,
         problem: str | None,
-        head: type = AutoModelForSequenceClassification,
+        head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
 
         ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
         keeps what the model has, but a regression has one label. ``head`` is the Auto class of transformers that
-        loads such a model. ``batches`` are those of training, for what looks at them; without them only numbers are
-        others, and no shape. The teacher stays as it is.
+        loads such a model, a classifier of texts if not given. ``batches`` are those of training, for what looks at
+        them; without them only numbers are others, and no shape. The teacher stays as it is.
 
         Raises:
             ValueError: if the student cannot be built, naming the field at fault.
@@ -126,7 +131,7 @@ class Pretrained(Student):
         teacher: PreTrainedModel | None,
         labels: dict[int, str] | None,
         problem: str | None,
-        head: type = AutoModelForSequenceClassification,
+        head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         source = resolve(self.model)

@@ -1,13 +1,14 @@
 """A student of the teacher's own family: fewer blocks, narrower ones, started from the teacher's weights."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
 from students.families.layer_lists import take_layers
@@ -25,6 +26,9 @@ from students.kinds.student import (
 from students.structure.hidden import set_width
 from students.structure.inherit import head_shape, inherit
 from students.structure.position_embeddings import check_places, set_places
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)

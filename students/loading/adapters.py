@@ -10,12 +10,17 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from students.weights import SPARSE, zeros
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FILE = "adapter_config.json"
 SAFE = {"trust_remote_code": False}
@@ -50,11 +55,19 @@ def base_of(source: str) -> str | None:
     return os.path.expanduser(base)
 
 
+def _transformers() -> ModuleType:
+    """Return transformers, once it knows our models; not above, for a config is read without it."""
+    import transformers
+
+    import_module("students.loading.own_models")
+    return transformers
+
+
 def load_config(source: str) -> PretrainedConfig:
     """The config of a model, or of an adapter's base with as many labels as the head that was saved with it."""
     base = base_of(source)
     with stock(base or source):
-        config = AutoConfig.from_pretrained(base or source, **SAFE)
+        config = _transformers().AutoConfig.from_pretrained(base or source, **SAFE)
     if base is None:
         return config
     heads = _saved(source).values()
@@ -70,22 +83,27 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     base = base_of(source)
     own = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     with stock(source):
-        return AutoTokenizer.from_pretrained(source if base is None or own else base, **SAFE)
+        return _transformers().AutoTokenizer.from_pretrained(source if base is None or own else base, **SAFE)
 
 
 def load_model(
-    head: type, source: str, config: PretrainedConfig, resize: bool = False, dtype: torch.dtype = torch.float32
+    head: type | None,
+    source: str,
+    config: PretrainedConfig,
+    resize: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, list[str]]:
     """A model, an adapter merged into its base, and the names of weights that no file had.
 
     Args:
-        head: the Auto class of transformers.
+        head: the Auto class of transformers; that of a classifier of texts if not given.
         source: a folder or a hub name.
         config: as it is to be.
         resize: whether weights may have other sizes than in the file, and start at random then.
         dtype: of its weights.
     """
     base = base_of(source)
+    head = head or _transformers().AutoModelForSequenceClassification
     model, loading = head.from_pretrained(
         base or source,
         config=config,

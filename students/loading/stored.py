@@ -9,8 +9,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from students.loading.adapters import base_of, load_config
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -48,6 +46,8 @@ def stored(source: str) -> Stored:
 
 
 def _files(source: str) -> list[Path]:
+    from huggingface_hub import try_to_load_from_cache  # not above: it brings httpx
+
     folder = Path(source)
     if not folder.is_dir():
         found = [try_to_load_from_cache(source, name) for name in _FILES]

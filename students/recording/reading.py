@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from students.families.families import blocks, depth, family
 from students.processes import added
+from students.recording.model_io import inputs, valid_positions
 from students.recording.signals import Signals
-from students.recording.trace import Recorder, inputs, valid_positions
 from students.weights import factors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
@@ -44,6 +47,8 @@ def grams_before_training(
     """The same of a model that is being built, and of this process alone: all of them read the same batches then. Its
     head is not asked, which over a vocabulary would be most of the work.
     """
+    from students.recording.trace import Recorder  # not above: a config is read without transformers
+
     recorder, stack = Recorder(model), list(family(model.config).stacks)[-1]
     end = Signals(hidden=frozenset({(stack, depth(model.config, stack))}))
     found = _collect_grams(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))

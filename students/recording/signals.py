@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
-from transformers.integrations.sdpa_attention import repeat_kv
 
 from students.families.families import depth, family
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Site = tuple[str, int]
 """(stack, layer): the stack is ``encoder``, ``decoder`` or, for attention, ``cross`` (decoder to encoder).
@@ -53,11 +55,11 @@ class Attention:
 
     def repeated_key(self) -> Tensor:
         """The key with as many heads as the query, [B, A, Sk, D]."""
-        return repeat_kv(self.key, self.query.shape[1] // self.key.shape[1])
+        return _repeated(self.key, self.query)
 
     def repeated_value(self) -> Tensor:
         """The value with as many heads as the query, [B, A, Sk, D]."""
-        return repeat_kv(self.value, self.query.shape[1] // self.value.shape[1])
+        return _repeated(self.value, self.query)
 
     def detached(self) -> Attention:
         """The same numbers, through which no gradient goes."""
@@ -85,6 +87,12 @@ class Attention:
         # a finite floor: a row without a visible key would be NaN on the way, and stop anomaly detection
         floor = torch.finfo(torch.float32).min
         return self.scores().masked_fill(hidden, floor).softmax(-1).masked_fill(hidden, 0.0)
+
+
+def _repeated(heads: Tensor, query: Tensor) -> Tensor:
+    from transformers.integrations.sdpa_attention import repeat_kv  # not above: a config is read without transformers
+
+    return repeat_kv(heads, query.shape[1] // heads.shape[1])
 
 
 @dataclass

@@ -6,13 +6,19 @@ torch and keep their place and name, so bias, rows of outputs and ties are where
 later see what each of the two is given.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from students.recording.reading import damped
 from students.structure.units import Slice, Units, stacks
 from students.weights import inner_axis, latent, set_parameter, uses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Ranks = dict[str, list[dict[str, int]] | dict[str, int]]
 """By stack, for each block, the ranks of what is in two factors in it, by path; and by ``outside`` those of other

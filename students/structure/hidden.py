@@ -1,15 +1,21 @@
 """The hidden dimensions of a model: what belongs to one, from embeddings to head, and how they are cut out."""
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import fix_head_size
+from students.families.linear import is_linear
 from students.structure.factored import components
 from students.structure.units import Slice, Units, heads, neurons, shrink
-from students.weights import LINEAR, latent, out_axis
+from students.weights import latent, out_axis
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
@@ -46,7 +52,7 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
 
 
 def _reads(part: Slice) -> bool:
-    return isinstance(part.module, LINEAR) and part.name == "weight" and part.axis != out_axis(part.module)
+    return is_linear(part.module) and part.name == "weight" and part.axis != out_axis(part.module)
 
 
 def _wider(model: PreTrainedModel) -> PreTrainedModel:

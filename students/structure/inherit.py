@@ -1,14 +1,19 @@
 """What a smaller model takes from a bigger one of its family: whole blocks, or the largest parts of each."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import family, intermediate_size, repeats_blocks
 from students.structure.position_embeddings import place_entries
 from students.structure.units import heads, neurons
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:

@@ -1,12 +1,17 @@
 """The places that a model has for tokens: tables of positions, and how they are made longer."""
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
 
 from students.families.families import family, is_compact, is_recurrent, positions
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def check_places(config: PretrainedConfig) -> None:

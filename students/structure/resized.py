@@ -1,9 +1,15 @@
 """Models whose blocks have sizes of their own: which they are, and how a model is brought to them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import PreTrainedModel
 
 from students.structure.units import heads, neurons, shrink, stacks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Sizes = dict[str, list[dict[str, int]]]
 """By stack, for each block: feed-forward units (``intermediate``), key and value heads (``heads``; query heads where

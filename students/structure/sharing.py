@@ -1,12 +1,16 @@
 """Blocks that share layers: which of them run the same ones, and how a model is brought to that."""
 
-from typing import Literal, TypedDict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from students.families.families import Stack, blocks, family
 from students.weights import attention_layers, ffn_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SharedModules = Literal["all", "attention", "ffn"]
 """What is shared: whole blocks, norms included, or the linear layers of their attentions or feed-forwards."""

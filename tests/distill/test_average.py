@@ -9,10 +9,12 @@ import torch
 from distill import run
 from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
-from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.teachers.averaged_student import AveragedStudent
+from distill.teachers.moving_average import MovingAverage
 from distill.training.module import Distillation
 from losses import HiddenMSE, Labels, Logits
-from prune_schedules import Magnitude, Prune
+from prune_schedules import Magnitude
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Moment, Steps, Timeline
 from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize

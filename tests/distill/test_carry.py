@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from distill import run
 from distill.export.carry import carry, settle_tokenizer
-from distill.tasks import CausalLM
 from students import GRU, Pretrained, ShareLayers, Transformer
 from tests.distill.worlds import save_data
 from tests.families import tiny
@@ -92,19 +91,19 @@ def test_all_that_a_teacher_has_is_carried_or_told(student, world):
 def test_built_students_end_as_their_teacher_does(kind, tmp_path):
     teacher = tiny("llama", head="language")
     teacher.generation_config = GenerationConfig(**SETTINGS)
-    student = kind.build(teacher, None, None, CausalLM.head)
+    student = kind.build(teacher, None, None, AutoModelForCausalLM)
     assert student.generation_config.to_dict() == teacher.generation_config.to_dict()
     assert student.generation_config is not teacher.generation_config
     student.save_pretrained(tmp_path)
     longer = None if kind.forms else 128
-    again = Pretrained(model=str(tmp_path), positions=longer).build(None, None, None, CausalLM.head)
+    again = Pretrained(model=str(tmp_path), positions=longer).build(None, None, None, AutoModelForCausalLM)
     assert again.generation_config.eos_token_id == [1, 3] and again.generation_config.repetition_penalty == 1.3
 
 
 def test_what_cannot_write_has_no_settings():
     teacher = tiny("gpt2", head="language")
     teacher.generation_config = GenerationConfig(**SETTINGS)
-    GRU(hidden=4, bidirectional=False).build(teacher, None, None, CausalLM.head)
+    GRU(hidden=4, bidirectional=False).build(teacher, None, None, AutoModelForCausalLM)
     assert not hasattr(Transformer(layers=1).build(tiny("bert"), None, None), "generation_config")
 
 

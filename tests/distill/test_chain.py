@@ -12,8 +12,8 @@ import yaml
 from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError
+from distill.experiment.runs import read
 from distill.training.callbacks.checkpoints import Last
-from distill.training.prepare.documents import read
 from distill.training.stop import Interrupted
 from tests.distill.runs import ROOT, rows, weights
 

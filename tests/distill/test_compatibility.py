@@ -97,8 +97,8 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
     class Thing:
         teacher, precision, shape, rows, processes, least = "large", "int8", "heads", 4, 2, 4
 
-        def active_at(self, step: int, timeline: Timeline) -> bool:
-            return step > 2
+        def active_steps(self, timeline: Timeline) -> list[range]:
+            return [range(3, timeline.total_steps)]
 
     Thing.members, Thing.tasks = {"one": 1}, {"other": 1}
     one = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))

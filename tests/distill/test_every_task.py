@@ -14,7 +14,7 @@ from distill.data import prepare
 from distill.data.batches import Collate
 from distill.tasks import Task
 from losses.loss import predicted
-from students.recording.trace import inputs, outputs
+from students.recording.model_io import inputs, outputs
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
 
 CONFIG = """\

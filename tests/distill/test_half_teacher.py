@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
+from distill.experiment.runs import read
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from distill.training.prepare.documents import read
 from distill.training.prepare.plan import plan
 from students.loading.stored import Stored
 from students.recording.signals import Signals

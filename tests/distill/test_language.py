@@ -13,7 +13,7 @@ from distill.data import prepare
 from distill.data.batches import LengthGrouped
 from distill.tasks import CausalLM, MaskedLM
 from distill.tasks.augment import Augmented
-from distill.tasks.language.vocabulary import Perplexity
+from distill.tasks.metrics import Perplexity
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 

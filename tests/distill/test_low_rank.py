@@ -8,8 +8,9 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
+from distill.experiment.runs import read
 from distill.training.prepare import assemble
-from distill.training.prepare.documents import dry_run, read
+from distill.training.prepare.documents import dry_run
 from quant_aware.export.packed import load
 from students.structure.factored import rank_of, ranks
 from tests.distill.runs import interrupted, resumes_bit_for_bit, weights

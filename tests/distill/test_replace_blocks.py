@@ -9,7 +9,8 @@ from torch import nn
 from distill.training.callbacks.replace import Replace, drawn, groups
 from students import LinearAttention, LocalAttention, Transformer
 from students.families.families import blocks
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, tiny
 
 REPLACEABLE = [name for name in FAMILIES if name not in ("albert", "t5")]

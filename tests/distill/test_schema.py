@@ -24,7 +24,7 @@ def reachable() -> list[type]:
 def alien(hint: Any) -> list[Any]:
     """The parts of an annotation that the reader does not know."""
     if get_origin(hint) is Annotated:
-        return [part for inner in hint.__metadata__[0].values() for part in alien(inner)]
+        return [part for inner in hint.__metadata__[0]().values() for part in alien(inner)]
     if get_origin(hint) in (Union, types.UnionType, list, dict):
         return [part for inner in get_args(hint) for part in alien(inner)]
     known = hint in (int, float, str, bool, type(None)) or get_origin(hint) is Literal or is_dataclass(hint)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.data import prepare
 from distill.data.batches import Collate
@@ -13,7 +13,8 @@ from distill.tasks import Seq2Seq
 from distill.tasks.language.writing import greedy
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
-from students.recording.trace import Recorder, inputs
+from students.recording.model_io import inputs
+from students.recording.trace import Recorder
 from tests.distill.tables import refused, write
 from tests.distill.worlds import ready_task, save_data, save_teacher
 from tests.families import tiny
@@ -53,7 +54,7 @@ def test_the_decoder_reads_what_it_is_asked_moved_by_one(ready):
 
 def test_what_is_written_is_what_transformers_would_generate(ready, world):
     task, rows, collate = ready
-    batch, model = collate(rows), Seq2Seq.head.from_pretrained(world / "teacher").eval()
+    batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
         mine = greedy(lambda given: model(**inputs(model, given)).logits, batch, task.end, longest=12)

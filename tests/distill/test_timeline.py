@@ -1,5 +1,7 @@
 """The timeline of a config: its entries, the step from which all is final, and errors that name the key."""
 
+import warnings
+
 import pytest
 
 from distill.config.loader import load
@@ -7,8 +9,8 @@ from distill.config.nodes import ConfigError
 from distill.experiment.compatibility import judge
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
-from distill.training.timeline import early, entries, settled, table
-from prune_schedules.schedule import Timeline
+from distill.training.timeline import early, entries, settled, stretches, table
+from prune_schedules.schedule import Schedule, Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
 CONFIG = """\
@@ -176,6 +178,61 @@ def test_a_run_of_a_billion_steps_is_looked_at_in_no_time(tmp_path):
     assert [row["what"] for row in entries(read(tmp_path, text), long)] == [
         row[0] for row in rows(read(tmp_path, text))
     ]
-    assert len(long.sample()) <= 10_001 and list(Timeline(200, 50).sample()) == list(range(200))
-    with pytest.raises(ConfigError, match=r"losses: no loss has a weight at \d+ of 1677721600 steps, first at step 0$"):
+    with pytest.raises(
+        ConfigError, match=r"losses: no loss has a weight at 838860800 of 1677721600 steps, first at step 0$"
+    ):
         entries(read(tmp_path, text, **{"losses.hidden.weight": "0"}), long)
+
+
+WEIGHTS = [
+    "1.0",
+    "0",
+    "{kind: Linear, to: 0, initial: 1, stop: 80%}",
+    "{kind: Linear, to: 1, start: 30%, stop: 60%}",
+    "{kind: Steps, at: {20%: 0, 35%: 2, 70%: 0}, initial: 1}",
+    "{kind: Cyclic, to: 1, cycles: 7, start: 10%, stop: 90%}",
+]
+
+
+@pytest.mark.parametrize("hidden", WEIGHTS)
+@pytest.mark.parametrize("logits", WEIGHTS)
+def test_the_steps_at_which_losses_count_are_those_of_a_walk(tmp_path, hidden, logits):
+    losses = read(tmp_path, **{"losses.hidden.weight": hidden, "losses.logits.weight": logits}).value.losses
+    walked = {step: [loss.at(step, RUN).weight != 0 for loss in losses.values()] for step in range(200)}
+    for number, loss in enumerate(losses.values()):
+        active = [step for steps in loss.active_steps(RUN) for step in steps]
+        assert active == [step for step, has_weight in walked.items() if has_weight[number]]
+    found = stretches(losses, RUN)
+    assert [step for steps in found for step in steps] == list(range(200))
+    assert all(walked[step] == walked[steps[0]] for steps in found for step in steps)
+
+
+@pytest.mark.parametrize("every", ["1%", "7 steps", "50%"])
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        "{kind: Cubic, to: 0.5, start: 10%, stop: 63%}",
+        "{kind: Steps, at: {20%: 0.2, 60%: 0.5}}",
+        "{kind: Linear, to: 1}",
+    ],
+)
+def test_the_steps_in_which_a_pruner_reads_are_those_of_a_walk(tmp_path, every, sparsity):
+    prune = f"{{kind: Wanda, batches: 4, every: {every}, sparsity: {sparsity}}}"
+    (pruner,) = read(tmp_path, prune=prune).value.pruners().values()
+    active = {step for steps in pruner.active_steps(RUN) for step in steps}
+    assert active == {step for step in range(200) if pruner.active_at(step, RUN)}
+
+
+def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_path):
+    class _Wave(Schedule):
+        def value(self, step: int, timeline: Timeline) -> float:
+            return 1.5 + (-1) ** (step // 1000)
+
+    config = read(tmp_path, CONFIG.replace("120 steps", "60%"))
+    config.value.losses["hidden"].weight = _Wave()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        entries(config, RUN)
+    said = r"losses.hidden.weight: _Wave does not say where it turns \(breakpoints\), .* at each 20th step"
+    with pytest.warns(UserWarning, match=said):
+        entries(config, Timeline(200_000, 50_000))

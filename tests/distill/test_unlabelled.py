@@ -12,7 +12,7 @@ from distill.data import prepare
 from distill.tasks import Classification, Regression
 from losses import DKD, Labels, Logits, LogitsMSE
 from prune_schedules.schedule import Timeline
-from students.recording.trace import Trace
+from students.recording.signals import Trace
 from tests.distill.tables import ROWS, labelled, write
 from tests.families import tiny_config
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks import Seq2Seq
@@ -16,7 +16,8 @@ from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
 from students import LowRank, ShareLayers, Transformer
-from students.recording.trace import Recorder, inputs
+from students.recording.model_io import inputs
+from students.recording.trace import Recorder
 from students.weights import fold
 from tests.families import tiny
 from tests.prune_schedules.models import mask
@@ -65,14 +66,14 @@ def narrower(model: PreTrainedModel) -> PreTrainedModel:
 
 def sharing(model: PreTrainedModel, modules: str) -> PreTrainedModel:
     return Transformer(layers=2, share_layers=ShareLayers(shared_modules=modules)).build(
-        model, None, None, Seq2Seq.head
+        model, None, None, AutoModelForSeq2SeqLM
     )
 
 
 FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
     "plain": lambda model: model,
-    "one block": lambda model: Transformer(layers=1).build(model, None, None, Seq2Seq.head),
-    "low rank": lambda model: Transformer(low_rank=LowRank(rank=8)).build(model, None, None, Seq2Seq.head),
+    "one block": lambda model: Transformer(layers=1).build(model, None, None, AutoModelForSeq2SeqLM),
+    "low rank": lambda model: Transformer(low_rank=LowRank(rank=8)).build(model, None, None, AutoModelForSeq2SeqLM),
     "shared": lambda model: sharing(model, "all"),
     "shared attention": lambda model: sharing(model, "attention"),
     "masked": masked,

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import torch
+import transformers
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
@@ -110,7 +111,7 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
         config.id2label, config.label2id = dict(enumerate(TAGS)), {tag: i for i, tag in enumerate(TAGS)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = task.head.from_config(config)
+        model = getattr(transformers, task.auto_class).from_config(config)
     model.save_pretrained(folder)
     return model
 

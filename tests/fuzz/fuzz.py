@@ -28,7 +28,7 @@ from distill.cli import quiet
 from distill.config.config import WRAPPED
 from distill.config.nodes import ConfigError
 from distill.config.writer import to_yaml
-from distill.training.prepare.documents import folder_of, read
+from distill.experiment.runs import folder_of, read
 from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated
 from tests.fuzz.tiny import configs as tiny

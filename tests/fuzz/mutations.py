@@ -114,7 +114,7 @@ def objects(value: Any, hint: Any) -> Iterator[tuple[dict, type]]:
 def value_of(draw: random.Random, hint: Any, depth: int = 0) -> Any:
     """A value that the reader takes for a hint, as a rule."""
     if get_origin(hint) is Annotated:
-        allowed = hint.__metadata__[0]
+        allowed = hint.__metadata__[0]()
         names = draw.sample(list(allowed), min(len(allowed), draw.randint(0, 3)))
         return {name: value_of(draw, allowed[name], depth + 1) for name in names}
     member = draw.choice(members_of(hint))

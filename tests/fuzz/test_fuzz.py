@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 from distill.config.config import WRAPPED
 from distill.config.nodes import DEEPEST, ConfigError
-from distill.training.prepare.documents import read
+from distill.experiment.runs import read
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
 from tests.fuzz.mutations import written

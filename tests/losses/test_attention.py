@@ -7,7 +7,7 @@ import torch
 
 from losses import AttentionKL, AttentionScores
 from losses.pairs.attention import attention_kl, score_mse
-from students.recording.trace import Attention
+from students.recording.signals import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import first, leaves, look, pair, set_up, sites
 

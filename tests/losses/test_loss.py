@@ -9,7 +9,7 @@ from losses import Labels, Logits, LogitsMSE, Loss
 from losses.outputs.labels import label_loss
 from losses.outputs.mse import logits_mse
 from prune_schedules.schedule import Constant, Linear, Moment, Timeline
-from students.recording.trace import Trace
+from students.recording.signals import Trace
 from tests.families import batch, tiny
 from tests.losses.traces import LOSSES, OF_ONE_BATCH, first, forward_kl, leaves, look, pair, set_up, widened
 

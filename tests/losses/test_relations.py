@@ -7,7 +7,7 @@ import torch
 
 from losses import AttentionKL, Relations
 from losses.pairs.relations import relation_scores
-from students.recording.trace import Attention
+from students.recording.signals import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, sites
 

@@ -35,8 +35,8 @@ from losses.loss import LossValues
 from losses.outputs.divergences import kl, soften
 from losses.pairing import OnLayers
 from prune_schedules.schedule import Constant, Timeline
-from students.recording.signals import Site
-from students.recording.trace import Recorder, Signals, Trace
+from students.recording.signals import Signals, Site, Trace
+from students.recording.trace import Recorder
 from tests.families import PAD, tiny
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from prune_schedules import Prune
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Timeline
 from tests.families import batch, tiny
 

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from prune_schedules import Magnitude, Movement, Prune
+from prune_schedules import Magnitude, Movement
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Timeline
 from prune_schedules.targets.mask import Mask
 from students.weights import latent, steps

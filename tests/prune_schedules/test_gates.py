@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import Fisher, Magnitude, Movement, Prune, Pruner, Taylor
+from prune_schedules import Fisher, Magnitude, Movement, Pruner, Taylor
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.scores.gates import gate_gradient
 from prune_schedules.targets.elements import ElementTarget

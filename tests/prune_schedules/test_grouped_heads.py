@@ -10,7 +10,8 @@ from prune_schedules import Magnitude, cut
 from prune_schedules.schedule import Constant, Timeline
 from students import Transformer
 from students.families.families import blocks
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from students.structure.units import heads
 from students.weights import fold
 from tests.families import LLAMAS, _auto, batch, everything, tiny, tiny_config

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from prune_schedules import L0, Magnitude, Prune, Taylor
+from prune_schedules import L0, Magnitude, Taylor
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, Moment
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.norms import kept

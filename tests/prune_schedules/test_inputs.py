@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prune_schedules import Prune, SparseGPT, Wanda
+from prune_schedules import SparseGPT, Wanda
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
 from prune_schedules.scores.sparsegpt import remove
 from students import LowRank, Transformer

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from prune_schedules import L0, Prune, Random
+from prune_schedules import L0, Random
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Steps, Timeline
 from prune_schedules.scores.l0 import closing, hard_concrete, open_probability
 from prune_schedules.targets.mask import Mask

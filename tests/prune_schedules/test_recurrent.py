@@ -6,7 +6,7 @@ import torch
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Constant
 from prune_schedules.structure.cut import cut
-from students.recording.trace import inputs
+from students.recording.model_io import inputs
 from students.weights import fold
 from tests.families import batch
 from tests.students.test_recurrent import small

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.utils import parametrize
 
-from prune_schedules import Magnitude, Prune
+from prune_schedules import Magnitude
+from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, Moment, Steps, Timeline
 from prune_schedules.structure.shrink import cut_settled
 from prune_schedules.targets.mask import Mask

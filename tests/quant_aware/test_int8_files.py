@@ -16,7 +16,7 @@ from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
 from students import LSTM, Linformer, ShareLayers, TensorTrain, Transformer
-from students.recording.trace import inputs
+from students.recording.model_io import inputs
 from students.weights import fold
 from tests.families import _auto, batch, low_rank, tiny, tiny_config
 

@@ -12,7 +12,7 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import GRU, LSTM, RNN
-from students.recording.trace import inputs
+from students.recording.model_io import inputs
 from students.weights import fold
 from tests.families import batch, tiny
 

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
+from students.recording.signals import Signals
 from students.recording.sparse_lm_head import IGNORED
-from students.recording.trace import Recorder, Signals
+from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, tiny
 
 LOGITS = Signals(logits=True)

@@ -7,7 +7,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 from students.families.families import Projection, blocks, depth, family, find_stack, intermediate_size
-from students.recording.trace import Recorder, Signals, inputs
+from students.recording.model_io import inputs
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
 
 STACKS = [(name, stack) for name in (*FAMILIES, *LLAMAS) for stack in family(tiny_config(name)).stacks]

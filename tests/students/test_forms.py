@@ -17,13 +17,14 @@ from quant_aware.quantize import Quantize
 from students import Attention, Factorised, Linformer, LowRank, Pretrained, ShareLayers, Transformer
 from students.attention.local import Local
 from students.families.families import FAMILIES, blocks
+from students.families.linear import is_linear
 from students.forms.attention import attend
 from students.forms.low_rank import select_whole
 from students.structure.factored import decompose, rank_of, ranks
 from students.structure.sharing import share, sharing
 from students.structure.table import form_of, set_table, train_of
 from students.structure.units import neurons
-from students.weights import LINEAR, fold
+from students.weights import fold
 from tests.families import _auto, batch, low_rank, tiny
 from tests.forms import ATTENTIONS, FORMS, build, can_be, key_of, logits, student_of
 
@@ -114,7 +115,7 @@ def test_where_every_form_is_exact_the_student_is_the_teacher(family):
 
 
 def block_linear(block: nn.Module) -> nn.Module:
-    return next(module for module in block.modules() if isinstance(module, LINEAR))
+    return next(module for module in block.modules() if is_linear(module))
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
@@ -172,7 +173,7 @@ def test_the_onnx_files_of_all_forms_compute_what_training_did(family, tmp_path)
     torch.testing.assert_close(OnnxModel(tmp_path / "int8.onnx")(inputs), training, rtol=0, atol=2e-3)
     matrices = [each for each in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(each.dims) == 2]
     int8 = [each for each in matrices if each.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)]
-    linear = {id(m.weight) for m in model.modules() if isinstance(m, LINEAR)}
+    linear = {id(m.weight) for m in model.modules() if is_linear(m)}
     assert len(int8) >= len(linear)
 
 

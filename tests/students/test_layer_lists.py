@@ -10,7 +10,8 @@ from distill.training.callbacks.replace import groups
 from students import LinearAttention, ShareLayers, Transformer
 from students.families.families import blocks
 from students.families.layer_lists import layer_lists, take_layers
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from tests.families import LLAMAS, WINDOWED, batch, tiny, tiny_config
 
 FULL, SLIDING = "full_attention", "sliding_attention"

@@ -16,13 +16,14 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
+from students.families.linear import is_linear
 from students.forms.low_rank import select_whole
 from students.forms.record import record_sizes
 from students.recording.reading import damped, grams_before_training
 from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
 from students.structure.units import heads, neurons, shrink
 from students.tokenizer.vocabulary import cut_vocabulary
-from students.weights import LINEAR, fold, select
+from students.weights import fold, select
 from tests.families import FAMILIES, Head, _auto, batch, low_rank, tiny
 
 ALL = ["attention", "ffn", "embeddings", "head"]
@@ -291,7 +292,7 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     torch.testing.assert_close(found, training, rtol=0, atol=2e-3)
     assert (found - whole).abs().max() > 5 * (found - training).abs().max()
     products = [node for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "MatMulInteger"]
-    assert len(products) == sum(isinstance(module, LINEAR) for module in model.modules())
+    assert len(products) == sum(is_linear(module) for module in model.modules())
 
 
 def test_a_smaller_vocabulary_is_cut_out_of_its_table():

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import students  # noqa: F401 — our own models
-from students.recording.trace import outputs
+from students.recording.model_io import outputs
 from students.recurrent.model import RecurrentConfig
 from students.structure.outputs import reorder_outputs
 from tests.families import FAMILIES, batch, tiny

@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM
 from losses import AttentionKL, HiddenMSE, Relations
 from students import GRU, LSTM, RNN, Transformer
 from students.kinds.recurrent import narrowed
-from students.recording.trace import Recorder, Signals, inputs
+from students.recording.model_io import inputs
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from students.recurrent.layer import reverse
 from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.weights import select

@@ -17,7 +17,8 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
 from students import ShareLayers, Transformer
 from students.families.families import blocks, family
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from students.structure.sharing import parts, share, sharing
 from tests.families import FAMILIES, _auto, batch, tiny, tiny_config
 

@@ -22,7 +22,8 @@ from students import (
     Transformer,
 )
 from students.families.families import blocks, family, is_causal
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 from students.structure.units import heads, shrink
 from tests.families import FAMILIES, batch, everything, tiny
 from tests.losses.traces import first

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families.families import blocks, depth, family
-from students.recording.trace import Recorder, Signals, Trace, inputs
+from students.recording.model_io import inputs
+from students.recording.signals import Signals, Trace
+from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, everything, tiny
 
 

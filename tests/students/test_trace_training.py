@@ -9,7 +9,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from students.recording.trace import Recorder, Signals, Trace, inputs
+from students.recording.model_io import inputs
+from students.recording.signals import Signals, Trace
+from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, everything, tiny
 
 CHECKPOINTING = [name for name in FAMILIES if name != "albert"]  # transformers has none for ALBERT

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from students.recording.trace import inputs, outputs
+from students.recording.model_io import inputs, outputs
 from students.tokenizer.vocabulary import _configs, cut_vocabulary, smaller
 from tests.families import FAMILIES, batch, tiny
 from tests.repositories import save_tokenizer

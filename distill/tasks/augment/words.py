@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModel, PreTrainedTokenizerBase
 
 from distill.tasks.augment.augmentation import Augmentation, Row
 from students.kinds.student import resolve
 from students.loading.adapters import SAFE, load_tokenizer, stock
-from students.loading.hub import loading
 from students.structure.table import rows_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -38,6 +40,10 @@ class WordReplacement(Augmentation):
             raise ValueError(f"candidates: must be at least 1, not {self.candidates}")
 
     def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        from transformers import AutoModel  # not above: a config is read without transformers
+
+        from students.loading.hub import loading
+
         super().setup(tokenizer)
         source = resolve(self.model)
         with loading(source), stock(source):

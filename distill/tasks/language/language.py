@@ -6,16 +6,18 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
-from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from distill.tasks.augment import Row
 from distill.tasks.columns import named, room_for, text_columns
 from distill.tasks.language.vocabulary import VocabularyTask
 from students.recording.sparse_lm_head import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 ROW = "row"
 """The ``document`` that is a row."""
@@ -139,7 +141,7 @@ class CausalLM(Language):
     for once.
     """
 
-    head: ClassVar[type] = AutoModelForCausalLM
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
@@ -174,7 +176,7 @@ class MaskedLM(Language):
         share: the probability for a token to be asked for; of a piece at least one is.
     """
 
-    head: ClassVar[type] = AutoModelForMaskedLM
+    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     redrawn: ClassVar[bool] = True
 
     share: float = 0.15

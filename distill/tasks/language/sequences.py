@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from datasets import Dataset
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.text import SacreBLEUScore
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerBase
 
 from distill.tasks.columns import bad_texts, named, room_for
 from distill.tasks.language.vocabulary import VocabularyTask
-from distill.tasks.language.writing import Writer, greedy
 from distill.tasks.task import Predict
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import MetricCollection
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ class Seq2Seq(VocabularyTask):
         metric: by which the best state is chosen; a lower perplexity is better.
     """
 
-    head: ClassVar[type] = AutoModelForSeq2SeqLM
+    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     label_noun: ClassVar[str] = "target tokens"
 
     source: str
@@ -74,6 +74,9 @@ class Seq2Seq(VocabularyTask):
         """BLEU as sacrebleu counts it, as a share (Post 2018, arXiv 1804.08771); perplexity and the share of right
         tokens, each after the true ones before it.
         """
+        from torchmetrics import MetricCollection  # not above: it takes seconds
+        from torchmetrics.text import SacreBLEUScore
+
         return MetricCollection({"bleu": SacreBLEUScore()} | dict(super().metrics()), compute_groups=False)
 
     def metrics_in_training(self) -> MetricCollection:
@@ -83,6 +86,8 @@ class Seq2Seq(VocabularyTask):
     def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         if "bleu" not in metrics:
             return
+        from distill.tasks.language.writing import Writer, greedy  # not above: it takes transformers
+
         others = sorted(self.ends - {self.end})
         if isinstance(predict, Writer):
             written = predict.greedy(batch, self.end, self.max_length, others, tokens=len(self.tokenizer))

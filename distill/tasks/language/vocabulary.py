@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from distill.tasks.task import DataTask
 from losses.loss import predicted
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 @dataclass(kw_only=True)
@@ -37,6 +37,12 @@ class VocabularyTask(DataTask):
 
     def metrics(self) -> MetricCollection:
         """Perplexity, and the share of right tokens."""
+        # Not above: torchmetrics takes seconds, and a config is read without it.
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy
+
+        from distill.tasks.metrics import Perplexity
+
         right = MulticlassAccuracy(len(self.tokenizer), average="micro")
         return MetricCollection({"perplexity": Perplexity(), "accuracy": right})
 
@@ -49,23 +55,3 @@ class VocabularyTask(DataTask):
         if asked.any():  # of a short text perhaps nothing was hidden, and torchmetrics' accuracy does not bear that
             for name in ("perplexity", "accuracy"):
                 metrics[name].update(logits[asked].float(), batch["labels"][asked])
-
-
-class Perplexity(MeanMetric):
-    """e to the mean cross entropy of tokens [N], of logits [N, V]; torchmetrics' own is infinite where a probability is
-    too small for float32.
-    """
-
-    higher_is_better = False
-
-    def __init__(self):
-        # The parent's own choice leaves out what is no number: a model that diverges would seem better.
-        super().__init__(nan_strategy="disable")
-
-    def update(self, logits: Tensor, tokens: Tensor) -> None:
-        """Adds tokens."""
-        super().update(F.cross_entropy(logits, tokens, reduction="none"))
-
-    def compute(self) -> Tensor:
-        """Of all tokens so far."""
-        return super().compute().exp()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from distill.tasks.task import Predict
 from quant_aware.quantizers.activations import FakeQuantInput
+from students.recording.model_io import inputs
 from students.recording.sparse_lm_head import IGNORED
-from students.recording.trace import inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def greedy(predict: Predict, batch: dict[str, Tensor], end: int, longest: int, others: Sequence[int] = ()) -> Tensor:

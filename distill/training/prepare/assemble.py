@@ -15,7 +15,8 @@ from distill.data import prepare, prepare_several
 from distill.data.vocabulary import shown
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask
-from distill.teachers.moving_average import AveragedStudent, MovingAverage
+from distill.teachers.averaged_student import AveragedStudent
+from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.replace import groups

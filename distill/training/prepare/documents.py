@@ -12,52 +12,17 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from distill.config.config import Config
-from distill.config.loader import load_all
 from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
+from distill.experiment.runs import folder_of, model_holders, rename_models
 from distill.training.prepare.plan import Plan, plan
 from distill.training.prepare.run_folder import Resume, begun, finished, prepare_run_dir
 from students.tokenizer.vocabulary import cut_vocabulary
-
-
-def read(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]]:
-    """The runs of a file, each with its name; an override holds for all of them.
-
-    Where ``output`` is overridden, what later runs say of the folders of earlier ones follows.
-
-    Raises:
-        ConfigError: at the first mistake; also if one of several runs has no name, or that of another.
-    """
-    configs = load_all(file, Experiment, overrides)
-    if len(configs) == 1:
-        configs[0].value.name = configs[0].value.name or Path(file).stem
-        return configs
-    seen = {}
-    for config in configs:
-        name = config.value.name
-        if name is None:
-            raise config.error("name", "is missing; of several runs in a file each has one")
-        if name in seen:
-            raise config.error("name", f"{name!r} is the name of another run of the file ({seen[name]})")
-        seen[name] = config.places["name"]
-    if "output" not in overrides:
-        return configs
-    written = load_all(file, Experiment, {key: value for key, value in overrides.items() if key != "output"})
-    moved = {folder_of(old.value): str(folder_of(new.value)) for old, new in zip(written, configs, strict=True)}
-    for config in configs:
-        _name_models(config.value, moved)
-    return configs
-
-
-def folder_of(experiment: Experiment) -> Path:
-    """Where a run puts what it makes."""
-    return Path(experiment.output) / experiment.name
 
 
 def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
@@ -116,12 +81,12 @@ def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[
     with tempfile.TemporaryDirectory() as scratch:
         stand_ins: dict[Path, str] = {}
         for at, config in enumerate(configs):
-            named = {Path(holder.model) for holder in _holders(config.value)}
+            named = {Path(holder.model) for holder in model_holders(config.value)}
             for folder in named.intersection(folders[at:]):
                 key = "student" if Path(getattr(config.value.student, "model", "")) == folder else "teacher"
                 raise config.error(key, f"model: {str(folder)!r} is not made before this run")
             trial = Config(copy.deepcopy(config.value), config.places)
-            _name_models(trial.value, stand_ins)
+            rename_models(trial.value, stand_ins)
             try:
                 planned = plan(trial, folders[at], begins=whole and not named & stand_ins.keys())
             except ConfigError as error:
@@ -134,7 +99,9 @@ def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[
                 # The processes of the first run go on with the next: none is started or ended between them.
                 why = f"devices: makes {planned.trainer.world_size} processes, and the runs before have {processes}"
                 raise config.error("trainer", why)
-            if any(folders[at] == Path(holder.model) for later in configs[at:] for holder in _holders(later.value)):
+            if any(
+                folders[at] == Path(holder.model) for later in configs[at:] for holder in model_holders(later.value)
+            ):
                 stand_ins[folders[at]] = str(Path(scratch) / f"run{at}")
                 parts = planned.parts
                 if parts.vocabulary:
@@ -155,15 +122,3 @@ def wait_for_rank_0() -> None:
             time.sleep(0.1)
         waiting.wait()
         distributed.destroy_process_group(group)
-
-
-def _holders(experiment: Experiment) -> list[Any]:
-    """What names a model: the teachers, and a student that exists."""
-    students = [experiment.student] if hasattr(experiment.student, "model") else []
-    return [*experiment.teachers().values(), *students]
-
-
-def _name_models(experiment: Experiment, names: dict[Path, str]) -> None:
-    """Gives the models that stand in these folders these names."""
-    for holder in _holders(experiment):
-        holder.model = names.get(Path(holder.model), holder.model)

@@ -15,6 +15,7 @@ from distill.config.config import Config
 from distill.config.writer import to_yaml
 from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.experiment.experiment import Experiment
+from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
 from distill.tasks.augment import Augmented
 from distill.teachers.cache import CachedTeacher
@@ -23,7 +24,6 @@ from distill.teachers.teacher import FrozenTeacher
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
-from distill.training.prepare.documents import folder_of
 from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan

@@ -12,7 +12,8 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.ensemble import united
 from distill.training.parts import Parts
 from distill.training.prepare.first_batches import first_batches
-from students.recording.trace import Recorder, Signals
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
 
 
 def trace_once(config: Config[Experiment], parts: Parts) -> None:

@@ -13,6 +13,7 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.timeline import stretches
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 
@@ -31,12 +32,12 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
-        for step in range(timeline.total_steps):
-            signals = signals_of(config.value, name, step, timeline)
+        for steps in stretches(config.value.losses, timeline):
+            signals = signals_of(config.value, name, steps[0], timeline)
             why = ["attention"] * bool(signals.attention)
             why += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not kept)
             reasons |= dict.fromkeys(why)
-            running, asked = running + bool(why), asked + bool(signals)
+            running, asked = running + bool(why) * len(steps), asked + bool(signals) * len(steps)
         what = " and ".join(reasons)
         if running and running == asked:
             why = f"cache: would never be read: the losses look at {what} at every step, which are not kept"

@@ -1,0 +1,83 @@
+"""The one timeline of a run: its length, moments and windows, in optimizer steps.
+
+The ground floor: it imports nothing of ours, so that every package may use it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+_UNITS = {"%": "share", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How long a run is: ``total_steps`` optimizer steps, ``epoch_steps`` of them in one pass over the data."""
+
+    total_steps: int
+    epoch_steps: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of the run, written ``10%``, ``2 epochs`` or ``500 steps``.
+
+    Args:
+        text: as it is written.
+
+    Raises:
+        ValueError: if the text is none of these, or lies before the start or after 100 %.
+    """
+
+    plain: ClassVar[str] = "text"
+
+    text: str
+
+    def __post_init__(self):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*", str(self.text))
+        if not match:
+            raise ValueError(f"{self.text!r} is not a moment of the run; write '10%', '2 epochs' or '500 steps'")
+        if self.unit == "share" and self.amount > 100:
+            raise ValueError(f"{self.text!r} lies after the end of the run")
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def amount(self) -> float:
+        """The number in front of the unit."""
+        return float(re.match(r"\s*([\d.]+)", self.text)[1])
+
+    @property
+    def unit(self) -> str:
+        """One of ``share``, ``epochs``, ``steps``."""
+        return _UNITS[re.search(r"[%a-z]+", self.text)[0]]
+
+    def step(self, timeline: Timeline) -> int:
+        """The optimizer step (0 to ``total_steps``) at which the moment comes.
+
+        Raises:
+            ValueError: if it comes after the last step.
+        """
+        scale = {"share": timeline.total_steps / 100, "epochs": timeline.epoch_steps, "steps": 1}[self.unit]
+        step = round(self.amount * scale)
+        if step > timeline.total_steps:
+            raise ValueError(f"{self.text!r} is step {step}, but the run ends at step {timeline.total_steps}")
+        return step
+
+
+START, STOP = Moment("0%"), Moment("100%")
+
+
+def window(start: Moment, stop: Moment, timeline: Timeline) -> tuple[int, int]:
+    """The steps of two moments.
+
+    Raises:
+        ValueError: if the second comes before the first.
+    """
+    first, last = start.step(timeline), stop.step(timeline)
+    if last < first:
+        raise ValueError(f"stop: the window ends at step {last}, before it starts at step {first}")
+    return first, last
