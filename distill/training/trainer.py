@@ -19,7 +19,7 @@ from distill.experiment.compatibility import judge
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
-from distill.teachers.early_stop import Passed
+from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.finite import Finite
@@ -161,7 +161,7 @@ def make_callbacks(
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
-        *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
         Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]

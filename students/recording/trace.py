@@ -14,7 +14,7 @@ from students.attention.interface import RECORDING, own_attention, own_mask
 from students.families.families import blocks, family
 from students.recording.model_io import inputs, outputs, valid_positions
 from students.recording.signals import Attention, Signals, Site, Trace, check, last_site
-from students.recording.sparse_lm_head import OnlyAsked
+from students.recording.sparse_lm_head import SparseLMHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +30,7 @@ class Recorder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._tape: _Tape | None = None
+        self._tape: _Recording | None = None
         self._attends: dict[nn.Module, tuple[str, str]] = {}
         self._hooks = []
         for stack, facts in family(model.config).stacks.items():
@@ -43,7 +43,7 @@ class Recorder:
                 for kind, parts in facts.attention.items():
                     name = stack if kind == "self" else kind
                     self._attends[block.get_submodule(parts.module)] = (stack, name)
-        self._head = OnlyAsked(model)
+        self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
         if model._supports_sdpa:
             model.set_attn_implementation(NAME)
@@ -68,7 +68,7 @@ class Recorder:
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep key and value of every layer alive
         last = last_site(config, signals) if stop_early else None
-        self._tape = tape = _Tape(signals, self._attends, last, torch.is_grad_enabled())
+        self._tape = tape = _Recording(signals, self._attends, last, torch.is_grad_enabled())
         if signals.attention:
             arguments["tape"] = tape
         logits, self._head.labels = None, batch.get("labels")
@@ -108,7 +108,7 @@ class _Stop(Exception):
     """Ends a forward pass of which nothing more is needed."""
 
 
-class _Tape:
+class _Recording:
     """What is kept while a forward pass runs. No dataclass: FSDP copies those that blocks are given.
 
     Args:
@@ -165,7 +165,7 @@ def _recording_attention(
     value: Tensor,
     mask: Tensor | None,
     *,
-    tape: _Tape | None = None,
+    tape: _Recording | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """The model's own attention, SDPA or what stands in its place, that notes what it is given; the signature is the

@@ -32,7 +32,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         raise ValueError(f"blocks of a {kinds[0]} cannot stand in a {kinds[1]}")
     if is_recurrent(own):
         raise ValueError("layers of recurrent networks cannot stand in each other's place")
-    if family(own).biased_scores:
+    if family(own).relative_position_bias:
         raise ValueError(f"the blocks of a {kinds[0]} share one position bias, so none can be replaced alone")
     for key in ("hidden_size", "head_dim", "rope_parameters"):
         ours, theirs = (getattr(config, key, None) for config in (own, other))
