@@ -123,7 +123,7 @@ class Turns:
         ]
 
     def _enter(self, number: int, model: nn.Module, args: tuple, given: dict[str, Any]) -> None:
-        self.given[number - 1] = {name: value for name, value in given.items() if name != "tape"}
+        self.given[number - 1] = {name: value for name, value in given.items() if name != "recording"}
         if self.trainer.validating and not self.joining:
             self._wait(number)
 

@@ -40,7 +40,7 @@ from quant_aware.callback import QuantizeAware
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
     given = as_launched(dict(config.value.trainer))
-    with config.blame("trainer"):
+    with config.error_context("trainer"):
         try:
             if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
                 raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")

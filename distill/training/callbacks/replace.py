@@ -122,7 +122,7 @@ class Replace(Callback):
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.runs[number] or not block.training:
                 return own(*args, **kwargs)
-            kwargs.pop("tape", None)  # what the recorder hands down: the attention of these is not the student's
+            kwargs.pop("recording", None)  # what the recorder hands down: the attention of these is not the student's
             for part in group:
                 output = part(*args, **kwargs)
                 state = output[0] if isinstance(output, tuple) else output
