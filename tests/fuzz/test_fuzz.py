@@ -162,7 +162,5 @@ def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, m
     Path("x.yaml").write_text(written(configs(tmp_path)[0][0]))
     (config,) = read("x.yaml", {})
     monkeypatch.setattr(BertForSequenceClassification, "_supports_sdpa", False)
-    with pytest.raises(
-        ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"
-    ):
+    with pytest.raises(ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"):
         plan(config, tmp_path / "runs")
