@@ -192,15 +192,15 @@ def test_a_full_disk_is_told_before_training(materials, tiny_run, monkeypatch):
 LIMITED = """
 import resource, sys
 from distill.cli import main
+from distill.training.prepare import prepare
 
-run = sys.modules["distill.training.prepare.prepare"]
-real = run.check_outputs
+real = prepare.check_outputs
 
 def check_outputs(*given):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     real(*given)
 
-run.check_outputs = check_outputs
+prepare.check_outputs = check_outputs
 sys.exit(main(sys.argv[1:]))
 """
 
