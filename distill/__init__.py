@@ -25,7 +25,7 @@ _MODULES = {
     "distill.tasks.augment": ["Augmentation"],
     "losses.loss": ["Loss", "LossValues", "PerExample", "PerPrediction"],
     "losses.outputs.logits": ["OnLogits"],
-    "prune_schedules.schedule": ["Moment", "Ramp", "Schedule", "Timeline"],
+    "prune_schedules.schedule": ["TimePoint", "Ramp", "Schedule", "Timeline"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
     "quant_aware.quantizers": ["Quantizer"],
     "students.kinds.student": ["Student"],

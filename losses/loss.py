@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prune_schedules.schedule import START, STOP, Constant, Moment, Schedule, Timeline
+from prune_schedules.schedule import START, STOP, Constant, Schedule, Timeline, TimePoint
 from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 from students.recording.sparse_lm_head import IGNORED
@@ -70,8 +70,8 @@ class Loss(nn.Module, ABC):
     """Whether it takes all classes as possible, those too that stand for padding."""
 
     weight: Schedule = Constant(1.0)
-    start: Moment = START
-    stop: Moment = STOP
+    start: TimePoint = START
+    stop: TimePoint = STOP
 
     def __post_init__(self):
         super().__init__()

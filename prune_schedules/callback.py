@@ -14,7 +14,7 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.shrink import cut_settled, follow
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.shapes import Shape
-from students.weights import latent, steps_on
+from students.weights import raw_parameter, steps_on
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -128,7 +128,7 @@ class Prune(Callback):
 
     @staticmethod
     def _kept(module: nn.Module) -> Tensor:
-        weight = latent(module)
+        weight = raw_parameter(module)
         kept = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
         for step in steps_on(module):
             if isinstance(step, Mask):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
-from prune_schedules.timeline import START, STOP, Moment, Timeline, window
+from prune_schedules.timeline import START, STOP, Timeline, TimePoint, window
 
 SAMPLES = 10_000
 """The steps of a run at which a schedule is looked at that does not say where it turns."""
@@ -26,7 +26,7 @@ class Schedule(ABC):
     def value(self, step: int, timeline: Timeline) -> float:
         """The value at optimizer step ``step``."""
 
-    def moments(self) -> dict[str, Moment]:
+    def moments(self) -> dict[str, TimePoint]:
         """The moments at which the schedule begins or ceases to change, by the key that holds them."""
         return {}
 
@@ -114,8 +114,8 @@ class Ramp(Schedule):
 
     to: float
     initial: float = 0.0
-    start: Moment = START
-    stop: Moment = STOP
+    start: TimePoint = START
+    stop: TimePoint = STOP
 
     @abstractmethod
     def shape(self, x: float) -> float:
@@ -129,7 +129,7 @@ class Ramp(Schedule):
         x = (step - start) / (stop - start) if step > start else 0.0
         return self.initial + (self.to - self.initial) * self.shape(x)
 
-    def moments(self) -> dict[str, Moment]:
+    def moments(self) -> dict[str, TimePoint]:
         """The two ends of the window."""
         return {"start": self.start, "stop": self.stop}
 
@@ -181,16 +181,16 @@ class Steps(Schedule):
         if not self.at:
             raise ValueError("at: needs at least one moment")
         for text in self.at:
-            Moment(text)
+            TimePoint(text)
 
     def value(self, step: int, timeline: Timeline) -> float:
         """The value of the last moment at or before ``step``."""
-        passed = [(Moment(text).step(timeline), number) for text, number in self.at.items()]
+        passed = [(TimePoint(text).step(timeline), number) for text, number in self.at.items()]
         return max(((when, number) for when, number in passed if when <= step), default=(0, self.initial))[1]
 
-    def moments(self) -> dict[str, Moment]:
+    def moments(self) -> dict[str, TimePoint]:
         """The stairs."""
-        return {f"at.{text}": Moment(text) for text in self.at}
+        return {f"at.{text}": TimePoint(text) for text in self.at}
 
     def breakpoints(self, timeline: Timeline) -> list[int]:
         """The steps of the stairs."""
@@ -212,8 +212,8 @@ class Cyclic(Schedule):
     to: float
     initial: float = 0.0
     cycles: int = 1
-    start: Moment = field(default=START)
-    stop: Moment = field(default=STOP)
+    start: TimePoint = field(default=START)
+    stop: TimePoint = field(default=STOP)
 
     def __post_init__(self):
         if self.cycles < 1:
@@ -227,7 +227,7 @@ class Cyclic(Schedule):
         phase = self.cycles * (step - start) / (stop - start) % 1
         return self.initial + (self.to - self.initial) * (1 - abs(2 * phase - 1))
 
-    def moments(self) -> dict[str, Moment]:
+    def moments(self) -> dict[str, TimePoint]:
         """The two ends of the window."""
         return {"start": self.start, "stop": self.stop}
 

@@ -21,7 +21,7 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimePoint:
     """A point of the run, written ``10%``, ``2 epochs`` or ``500 steps``.
 
     Args:
@@ -68,10 +68,10 @@ class Moment:
         return step
 
 
-START, STOP = Moment("0%"), Moment("100%")
+START, STOP = TimePoint("0%"), TimePoint("100%")
 
 
-def window(start: Moment, stop: Moment, timeline: Timeline) -> tuple[int, int]:
+def window(start: TimePoint, stop: TimePoint, timeline: Timeline) -> tuple[int, int]:
     """The steps of two moments.
 
     Raises:

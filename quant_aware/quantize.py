@@ -20,8 +20,8 @@ from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_a
 from quant_aware.quantizers.grids import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
 from students.recording.reading import collect_input_grams
-from students.recurrent.layer import Held
-from students.weights import add_step, latent, select, steps, steps_on, values
+from students.recurrent.layer import RecurrentKernel
+from students.weights import add_step, raw_parameter, select, steps, steps_on, values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,9 +49,9 @@ class Quantize(QuantizeSettings):
         for name, module in chosen.items():
             key, grids = grids_of(name, self.in_turn, self.mixed)
             step = self._found[module] = FakeQuant(grids, weight_axis(module))
-            step.prepare(latent(module))
+            step.prepare(raw_parameter(module))
             # A table that is the head too is one weight, and learns once.
-            step.fits = fits.setdefault(id(latent(module)), step.fits)
+            step.fits = fits.setdefault(id(raw_parameter(module)), step.fits)
             add_step(module, step)
             if key == "weights":
                 self._staged.append(step)
@@ -61,7 +61,7 @@ class Quantize(QuantizeSettings):
                     # vocabulary is far larger than a batch.
                     rows = FakeQuantRows(step)
                     self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
-            elif self.activations and (isinstance(module, Held) or module in recurrent):
+            elif self.activations and (isinstance(module, RecurrentKernel) or module in recurrent):
                 which = "no recurrent layer's for each token" if tokens else "those of plain LSTMs alone"
                 skipped[name] = f"its inputs stay float32: ONNX Runtime rounds {which}"
             elif self.activations:
@@ -118,7 +118,7 @@ class Quantize(QuantizeSettings):
                 rows = weight.movedim(step.axis, 0)
                 qparams = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
                 rounded = gptq(rows, found[module], step.grid, qparams).movedim(0, step.axis)
-                latent(module).copy_(torch.where(weight == 0, latent(module), rounded))
+                raw_parameter(module).copy_(torch.where(weight == 0, raw_parameter(module), rounded))
 
     def allot_bits(
         self,
@@ -137,16 +137,16 @@ class Quantize(QuantizeSettings):
         users: dict[int, list[nn.Module]] = {}
         for module, step in self._found.items():
             if step in self._staged:
-                users.setdefault(id(latent(module)), []).append(module)
+                users.setdefault(id(raw_parameter(module)), []).append(module)
         firsts = [modules[0] for modules in users.values()]
         self._switch(False)
-        found = traces(loss, [latent(module) for module in firsts], batches)
+        found = traces(loss, [raw_parameter(module) for module in firsts], batches)
         offered = [
             costs(self._beneath(module), self._found[module], trace)
             for module, trace in zip(firsts, found, strict=True)
         ]
         self._switch(True)
-        chosen = choose(offered, [latent(module).numel() for module in firsts], self.allot.average)
+        chosen = choose(offered, [raw_parameter(module).numel() for module in firsts], self.allot.average)
         bits = {
             f"{names[module]}.weight": width
             for modules, width in zip(users.values(), chosen, strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 
-from prune_schedules.schedule import START, Constant, Moment, Schedule, Timeline
+from prune_schedules.schedule import START, Constant, Schedule, Timeline, TimePoint
 from quant_aware.calibration.allot import Allot
 from quant_aware.calibration.selection import quantized
 from quant_aware.quantizers.activations import Activations
@@ -48,7 +48,7 @@ class QuantizeSettings:
     gptq: int = 0
     allot: Allot | None = None
     target: Literal["onnxruntime", "packed"] | None = None
-    start: Moment = START
+    start: TimePoint = START
 
     def __post_init__(self):
         if isinstance(self.weights, dict):
@@ -56,7 +56,7 @@ class QuantizeSettings:
                 raise ValueError("weights: needs at least one moment")
             if self.start != START:
                 raise ValueError("start: the first moment of weights is the start")
-            self.stairs = [(Moment(text), grid) for text, grid in self.weights.items()]
+            self.stairs = [(TimePoint(text), grid) for text, grid in self.weights.items()]
         else:
             self.stairs = [(self.start, self.weights)]
         self.in_turn = [grid for _, grid in self.stairs]

@@ -36,10 +36,10 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
     groups, unknown = _groups(model)
     users, chosen, skipped = uses(model), {}, {}
     for module in dict.fromkeys(module for group in where for module in groups[group]):
-        if latent(module).numel() == 0:
+        if raw_parameter(module).numel() == 0:
             continue
         name = names[id(module)]
-        others = [other for other in users[id(latent(module))] if other != f"{name}.weight"]
+        others = [other for other in users[id(raw_parameter(module))] if other != f"{name}.weight"]
         if others:
             skipped[name] = f"tied to {', '.join(others)}"
         else:
@@ -107,7 +107,7 @@ def inner_axis(module: nn.Module) -> int:
     return 1 - out_axis(module)
 
 
-def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
+def raw_parameter(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     """The parameter itself, under whatever steps act on it; None where a layer has no bias."""
     if parametrize.is_parametrized(module, name):
         return module.parametrizations[name].original
@@ -115,11 +115,11 @@ def latent(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
 
 
 def values(module: nn.Module, name: str = "weight") -> Tensor:
-    """The numbers of the parameter that ``latent`` gives, whole wherever they lie."""
-    return whole(latent(module, name))
+    """The numbers of the parameter that ``raw_parameter`` gives, whole wherever they lie."""
+    return whole(raw_parameter(module, name))
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """A tensor that all processes have whole, in shards if the other one is, which has its shape."""
     if not is_sharded(other):
         return tensor
@@ -201,7 +201,7 @@ def fold(model: nn.Module) -> None:
     with torch.no_grad():
         results = {key: getattr(module, name).detach().clone() for key, (module, name) in found.items()}
         for key, (module, name) in found.items():
-            parameter = latent(module, name)
+            parameter = raw_parameter(module, name)
             for other in users[id(parameter)]:
                 if not torch.equal(results.get(other, parameter), results[key]):
                     raise ValueError(f"{key} and {other} are one weight, but steps give two values")
@@ -218,14 +218,14 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)
     setattr(holder, key, nn.Parameter(value, requires_grad=getattr(holder, key).requires_grad))
     if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = latent(module).shape
+        module.out_features, module.in_features = raw_parameter(module).shape
     if is_conv1d(module):
-        module.nx, module.nf = latent(module).shape
+        module.nx, module.nf = raw_parameter(module).shape
     if isinstance(module, nn.Embedding):
-        module.num_embeddings, module.embedding_dim = latent(module).shape
+        module.num_embeddings, module.embedding_dim = raw_parameter(module).shape
     if isinstance(module, nn.LayerNorm):
-        module.normalized_shape = tuple(latent(module).shape)
-    if is_linear(module) and latent(module).shape[1 - out_axis(module)] == 0:
+        module.normalized_shape = tuple(raw_parameter(module).shape)
+    if is_linear(module) and raw_parameter(module).shape[1 - out_axis(module)] == 0:
         from students.constant import make_constant
 
         make_constant(module)

@@ -1,4 +1,4 @@
-"""A config that was read, and the places of its keys."""
+"""A config that was read, and the locations of its keys."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Config(Generic[T]):
     """What was read: the object, and the place (``file:line`` or ``--override``) of every key that was given."""
 
     value: T
-    places: dict[str, str] = field(default_factory=dict)
+    locations: dict[str, str] = field(default_factory=dict)
 
     def error(self, path: str, message: str) -> ConfigError:
         """The error at a dotted key; a message that starts with ``field:`` points at that field of the key."""
         while inner := re.match(r"(\w+): (.*)", message, re.S):
-            if f"{path}.{inner[1]}".strip(".") not in self.places and inner[1] not in names_at(self.value, path):
+            if f"{path}.{inner[1]}".strip(".") not in self.locations and inner[1] not in names_at(self.value, path):
                 break
             path, message = f"{path}.{inner[1]}".strip("."), inner[2]
         known = path
-        while known and known not in self.places:
+        while known and known not in self.locations:
             known = known.rpartition(".")[0]
-        place = self.places.get(known, "")
+        place = self.locations.get(known, "")
         shown = "" if f"{place}.".startswith(f"--{path}.") else path
         return ConfigError(": ".join(part for part in (place, shown, message) if part))
 
     @contextmanager
-    def blame(self, path: str) -> Iterator[None]:
+    def error_context(self, path: str) -> Iterator[None]:
         """Turns what goes wrong inside the block into the error at a dotted key.
 
         A ``ValueError`` says what is wrong. Of any other error, which a library raises at what it was not made for, the

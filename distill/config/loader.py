@@ -54,7 +54,7 @@ def load(file: str | Path, schema: type[T], overrides: dict[str, Any] | None = N
     """
     config, *others = load_all(file, schema, overrides)
     if others:
-        raise ConfigError(f"{others[0].places['']}: a second document, where one is expected")
+        raise ConfigError(f"{others[0].locations['']}: a second document, where one is expected")
     return config
 
 
@@ -84,7 +84,7 @@ class _Reader:
         self.config = config
 
     def read(self, node: yaml.Node, hint: Any, path: str) -> Any:
-        self.config.places[path] = place_of(node)
+        self.config.locations[path] = place_of(node)
         if get_origin(hint) is Annotated:
             return self.read_arguments(node, hint.__metadata__[0](), path)
         members = members_of(hint)
@@ -121,7 +121,7 @@ class _Reader:
         if plain:
             with suppress(ValidationError):
                 found = _adapter(reduce(or_, plain)).validate_python(value, strict=True)
-                with self.config.blame(path):
+                with self.config.error_context(path):
                     return usable(found)
         choices = [str(choice) for m in plain if get_origin(m) is Literal for choice in get_args(m)]
         wanted = " or ".join(describe(m) for m in members if m is not types.NoneType)
@@ -135,7 +135,7 @@ class _Reader:
             if key not in keys:
                 raise self.config.error(path, f"no '{key}'; expected one of {', '.join(known)}")
             name_node = keys.pop(key)[1]
-            self.config.places[f"{path}.{key}".strip(".")] = place_of(name_node)
+            self.config.locations[f"{path}.{key}".strip(".")] = place_of(name_node)
             name = str(value_of(name_node))
             if name not in known:
                 hint = key_meant(name, known) or meant(name, known, "there are")
@@ -147,7 +147,7 @@ class _Reader:
         for name, (key_node, value_node) in order:
             inner = f"{path}.{name}".strip(".")
             if name not in schema:
-                self.config.places[inner] = place_of(key_node)
+                self.config.locations[inner] = place_of(key_node)
                 raise self.config.error(inner, f"{yaml_name(cls)} has no {name!r}{meant(name, schema)}")
             given[name] = self.read(value_node, schema[name], inner)
         needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
@@ -157,7 +157,7 @@ class _Reader:
         return self.construct(cls, given, path)
 
     def construct(self, cls: type, given: dict[str, Any], path: str) -> Any:
-        with self.config.blame(path):
+        with self.config.error_context(path):
             return cls(**given)
 
     def read_dict(self, node: yaml.MappingNode, key_hint: Any, hint: Any, path: str) -> dict:
@@ -169,7 +169,7 @@ class _Reader:
                 raise ConfigError(f"--{inner}: {path} has no {name!r}{meant(name, known)}")
             if is_dataclass(hint) and value_of(value_node) is None:
                 continue  # an override takes an entry away by null
-            self.config.places[inner] = place_of(key_node)
+            self.config.locations[inner] = place_of(key_node)
             found[self.read_plain(key_node, [key_hint], inner)] = self.read(value_node, hint, inner)
         return found
 
@@ -178,7 +178,7 @@ class _Reader:
             raise self.config.error(path, "expected a mapping")
         for name, (key_node, _) in keys_of(node).items():
             if name not in allowed:
-                self.config.places[f"{path}.{name}"] = place_of(key_node)
+                self.config.locations[f"{path}.{name}"] = place_of(key_node)
                 why = f"no argument of Lightning's Trainer that a run leaves open{did_you_mean(name, allowed)}"
                 raise self.config.error(f"{path}.{name}", why)
         return {name: self.read(value, allowed[name], f"{path}.{name}") for name, (_, value) in keys_of(node).items()}

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from distill.config.nodes import did_you_mean
-from prune_schedules.schedule import Linear, Moment, Schedule, Timeline
+from prune_schedules.schedule import Linear, Schedule, Timeline, TimePoint
 from students.weights import uses
 
 
@@ -29,12 +29,12 @@ class Optimizer:
     """
 
     lr: float = 5e-5
-    warmup: Moment = Moment("6%")
+    warmup: TimePoint = TimePoint("6%")
     schedule: Schedule = Linear(initial=1.0, to=0.0)
     weight_decay: float = 0.01
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     eps: float = 1e-8
-    freeze: dict[str, Moment] = field(default_factory=dict)
+    freeze: dict[str, TimePoint] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.lr <= 0:

@@ -28,7 +28,7 @@ def read(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]
             raise config.error("name", "is missing; of several runs in a file each has one")
         if name in seen:
             raise config.error("name", f"{name!r} is the name of another run of the file ({seen[name]})")
-        seen[name] = config.places["name"]
+        seen[name] = config.locations["name"]
     if "output" not in overrides:
         return configs
     written = load_all(file, Experiment, {key: value for key, value in overrides.items() if key != "output"})

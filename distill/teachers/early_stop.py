@@ -12,7 +12,7 @@ from distill.teachers.teacher import FrozenTeacher
 from students.recording.signals import Signals
 
 
-class Passed(Callback):
+class TeacherEarlyStop(Callback):
     """Sends the teacher away after the first validation in which the student's main metric is no worse than its own.
 
     The teacher is measured once, on the rows and in the precision of the first validation that counts. Validations

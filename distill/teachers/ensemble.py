@@ -66,7 +66,7 @@ class Teachers:
         return [self.weights.get(name, 1.0) for name in self.members]
 
 
-def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean") -> Tensor:
+def combine_logits(logits: list[Tensor], weights: list[float], choose: Choose = "mean") -> Tensor:
     """The outputs of several teachers as one, [..., C] of [..., C] each.
 
     Of distributions, the log of the mean of the probabilities, weighted (You et al. 2017, KDD); or, with ``confident``,
@@ -84,11 +84,13 @@ def together(logits: list[Tensor], weights: list[float], choose: Choose = "mean"
     return stacked.gather(0, surest.expand_as(stacked[:1]))[0]
 
 
-def joined(logits: list[Tensor], weights: list[float], choose: Choose, task: Task, batch: dict[str, Tensor]) -> Tensor:
+def combine_task_logits(
+    logits: list[Tensor], weights: list[float], choose: Choose, task: Task, batch: dict[str, Tensor]
+) -> Tensor:
     """The same of what the models give, where the task takes it from them: what is no output of this batch, as another
     task's head or a vocabulary's padding, has no share in a distribution.
     """
-    return task.widen(together([task.select(part, batch) for part in logits], weights, choose), batch)
+    return task.widen(combine_logits([task.select(part, batch) for part in logits], weights, choose), batch)
 
 
 class Ensemble:
@@ -128,7 +130,7 @@ class Ensemble:
                     getattr(merged, kind)[stack] = value
         if signals.logits:
             logits = [traces[name].logits for name in self.members]
-            merged.logits = joined(logits, self.weights, self.choose, self.task, batch)
+            merged.logits = combine_task_logits(logits, self.weights, self.choose, self.task, batch)
         return merged
 
     def _own_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
@@ -140,7 +142,7 @@ class Ensemble:
         return trace
 
 
-def united(
+def build_teacher(
     voices: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None, task: Task
 ) -> FrozenTeacher | CachedTeacher | Ensemble | None:
     """What the loop asks: nobody, the one teacher, or several as one."""
@@ -196,7 +198,7 @@ class Joint(nn.Module):
             model = self.models[self.names.index(name)]
             return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, batch))
         logits = [outputs(model(**inputs(model, given))) for model in self.models]
-        return SequenceClassifierOutput(logits=joined(logits, self.weights, self.choose, self.run, batch))
+        return SequenceClassifierOutput(logits=combine_task_logits(logits, self.weights, self.choose, self.run, batch))
 
     def set_attn_implementation(self, name: str) -> None:
         """Of all models."""

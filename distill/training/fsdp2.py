@@ -1,6 +1,6 @@
 """Models in shards: each process keeps a part of every weight, and has a block whole only while the block runs.
 
-The rest of the project knows them by ``students.weights.values`` and ``like``.
+The rest of the project knows them by ``students.weights.values`` and ``shard_like``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from students.families.families import blocks, family
 from students.processes import largest, whole
 from students.recording.signals import Trace
 from students.structure.sharing import sharing
-from students.weights import like
+from students.weights import shard_like
 
 
 class Sharded(ModelParallelStrategy):
@@ -79,14 +79,16 @@ class Sharded(ModelParallelStrategy):
         """Reads a file of whole tensors, and takes of them what belongs to this process."""
         saved = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
         own = self.model.state_dict()
-        self.model.load_state_dict({name: like(value, own[name]) for name, value in saved.pop("state_dict").items()})
+        self.model.load_state_dict(
+            {name: shard_like(value, own[name]) for name, value in saved.pop("state_dict").items()}
+        )
         # Not by torch's set_optimizer_state_dict, which wants a state of parameters that are still frozen.
         for optimizer, state in zip(self.optimizers, saved["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for number, values in state["state"].items():
                 mine = parameters[number]
                 for name, value in values.items():
-                    values[name] = (like(value, mine) if value.shape == mine.shape else value).clone()
+                    values[name] = (shard_like(value, mine) if value.shape == mine.shape else value).clone()
             optimizer.load_state_dict(state)
         return saved
 
@@ -121,7 +123,7 @@ class Turns:
         ]
 
     def _enter(self, number: int, model: nn.Module, args: tuple, given: dict[str, Any]) -> None:
-        self.given[number - 1] = {name: value for name, value in given.items() if name != "tape"}
+        self.given[number - 1] = {name: value for name, value in given.items() if name != "recording"}
         if self.trainer.validating and not self.joining:
             self._wait(number)
 

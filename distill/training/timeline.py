@@ -28,9 +28,9 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     def scheduled(path: str, what: str, schedule: Schedule) -> None:
         steps = []
         for name, moment in schedule.moments().items():
-            with config.blame(f"{path}.{name}"):
+            with config.error_context(f"{path}.{name}"):
                 steps.append(moment.step(timeline))
-        with config.blame(path):
+        with config.error_context(path):
             schedule.value(0, timeline)
         if (every := schedule.sampled_every(timeline)) > 1:
             kind = type(schedule).__name__
@@ -41,12 +41,12 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 
     if isinstance(experiment.teacher, MovingAverage):
         scheduled("teacher.decay", "decay of the average", experiment.teacher.decay)
-        with config.blame("teacher"):
+        with config.error_context("teacher"):
             experiment.teacher.check(timeline)
     for name, loss in experiment.losses.items():
         path, steps = f"losses.{name}", {}
         for end in ("start", "stop"):
-            with config.blame(f"{path}.{end}"):
+            with config.error_context(f"{path}.{end}"):
                 steps[end] = getattr(loss, end).step(timeline)
         if steps["stop"] <= steps["start"]:
             raise config.error(
@@ -64,20 +64,20 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
         scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
         scheduled(f"{path}.drop", f"drop{of}", pruner.drop)
-        with config.blame(path):
+        with config.error_context(path):
             pruner.check(timeline)
     if experiment.quantize:
         scheduled("quantize.share", "share of weights on a grid", experiment.quantize.share)
-        with config.blame("quantize"):
+        with config.error_context("quantize"):
             experiment.quantize.check(timeline)
         staged = isinstance(experiment.quantize.weights, dict)
-        with config.blame("quantize" if staged else "quantize.start"):
+        with config.error_context("quantize" if staged else "quantize.start"):
             for grid, start, stop in experiment.quantize.windows(timeline):
                 add(f"{f'{grid.rate:g}-bit' if staged else experiment.quantize.precision} training", start, stop)
-    with config.blame("optimizer.warmup"):
+    with config.error_context("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     for pattern, until in experiment.optimizer.freeze.items():
-        with config.blame(f"optimizer.freeze.{pattern}"):
+        with config.error_context(f"optimizer.freeze.{pattern}"):
             add(f"frozen {pattern}", 0, until.step(timeline))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
     _some_loss_counts(config, timeline)
@@ -88,7 +88,7 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
     losses = config.value.losses
     for name, loss in losses.items():
         for step in sorted({step for schedule in _schedules(loss).values() for step in schedule.extremes(timeline)}):
-            with config.blame(f"losses.{name}"):
+            with config.error_context(f"losses.{name}"):
                 loss.at(step, timeline)
     silent = [
         steps

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import CachedTeacher
-from distill.teachers.early_stop import Passed
+from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import Best, Origin
 from distill.training.prepare.prepare import Prepared
 from distill.training.stop import Stop
@@ -48,7 +48,7 @@ def train(prepared: Prepared, stop: Stop) -> Trained | None:
     notes += [
         f"{name}: {cache.note()}" for name, cache in prepared.teachers.items() if isinstance(cache, CachedTeacher)
     ]
-    notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, Passed)]
+    notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, TeacherEarlyStop)]
     if not trainer.is_global_zero:
         return None
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))

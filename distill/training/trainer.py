@@ -19,7 +19,7 @@ from distill.experiment.compatibility import judge
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
-from distill.teachers.early_stop import Passed
+from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.finite import Finite
@@ -40,7 +40,7 @@ from quant_aware.callback import QuantizeAware
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
     given = as_launched(dict(config.value.trainer))
-    with config.blame("trainer"):
+    with config.error_context("trainer"):
         try:
             if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
                 raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")
@@ -161,7 +161,7 @@ def make_callbacks(
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
-        *([Passed(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
         Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]

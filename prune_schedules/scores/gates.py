@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.ranking import magnitude
-from prune_schedules.schedule import Moment, Timeline
+from prune_schedules.schedule import Timeline, TimePoint
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
 from students.processes import whole
-from students.weights import latent, like, steps_on, values
+from students.weights import raw_parameter, shard_like, steps_on, values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,9 +82,9 @@ class Gated(ScoredPruner):
             if torch.stack([gradient.isfinite().all() for gradient in found]).all():
                 self.update_scores(found, step, timeline)
             for ((module, name), _), factor in zip(gates, stood, strict=True):
-                gradient = latent(module, name).grad
+                gradient = raw_parameter(module, name).grad
                 if factor is not None and gradient is not None:
-                    gradient.mul_(like(factor.expand(gradient.shape), gradient))
+                    gradient.mul_(shard_like(factor.expand(gradient.shape), gradient))
         super().before_step(step, timeline)
 
 
@@ -128,7 +128,7 @@ class Movement(_Summed):
     would be left, so neither is here.
     """
 
-    every: Moment = Moment("1 steps")
+    every: TimePoint = TimePoint("1 steps")
     """How often the masks are renewed while the sparsity changes: as a rule at each step. What is masked and missed
     rises in score from then on, all of it at once: by the next renewal it would stand above what was kept, and the two
     change places."""
@@ -208,7 +208,7 @@ def _onto(old: list[Tensor] | None, new: list[Tensor], fade: float = 1.0) -> lis
 
 def _gradient(module: nn.Module, name: str) -> Tensor:
     """The gradient of a parameter, as that of other gates on it is too, that have not been looked at yet."""
-    parameter = latent(module, name)
+    parameter = raw_parameter(module, name)
     gradient = whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     others = [step.applied() for step in steps_on(module, name) if isinstance(step, Mask) and step.straight]
     return reduce(apply_mask, (factor for factor in others if factor is not None), gradient)

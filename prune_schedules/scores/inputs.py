@@ -20,7 +20,7 @@ from students.families.families import is_recurrent
 from students.processes import added
 from students.recording.reading import positions
 from students.structure.units import Units
-from students.weights import latent
+from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -127,7 +127,7 @@ class ActivationScored(Pruner):
 
     def of(self, reader: nn.Module) -> Tensor:
         """What was gathered of one layer, where its weight is now: it was loaded before the model was moved."""
-        return self.seen[reader].to(latent(reader).device)
+        return self.seen[reader].to(raw_parameter(reader).device)
 
     def state(self) -> dict[str, list[Tensor]]:
         """What was gathered."""

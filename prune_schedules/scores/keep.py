@@ -14,7 +14,7 @@ from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from students.families.linear import is_linear
-from students.weights import SPARSE, Where, latent, out_axis, select, uses
+from students.weights import SPARSE, Where, out_axis, raw_parameter, select, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,18 +69,18 @@ class Keep(Pruner):
         """
         chosen, skipped = select(model, self.where)
         names, users = dict(model.named_modules()), uses(model)
-        tied = {id(latent(names[name])) for name in skipped if len(users[id(latent(names[name]))]) > 1}
-        self.skipped = {name: why for name, why in skipped.items() if id(latent(names[name])) not in tied}
+        tied = {id(raw_parameter(names[name])) for name in skipped if len(users[id(raw_parameter(names[name]))]) > 1}
+        self.skipped = {name: why for name, why in skipped.items() if id(raw_parameter(names[name])) not in tied}
         meant = {
             name: module
             for name, module in names.items()
             if name in chosen
-            or ((is_linear(module) or isinstance(module, nn.Embedding)) and id(latent(module)) in tied)
+            or ((is_linear(module) or isinstance(module, nn.Embedding)) and id(raw_parameter(module)) in tied)
         }
         self.zero = {
             module: entries
             for module in meant.values()
-            if (entries := _zero(module, is_tied=id(latent(module)) in tied)).any()
+            if (entries := _zero(module, is_tied=id(raw_parameter(module)) in tied)).any()
         }
         self.weights = {name: module for name, module in meant.items() if module in self.zero}
         total = sum(weight.numel() for weight in _once([*meant.values()]).values())
@@ -113,14 +113,14 @@ def _once(modules: Iterable[nn.Module]) -> dict[nn.Module, nn.Parameter]:
     """The modules with their weight, of a tied one the first."""
     first: dict[int, nn.Module] = {}
     for module in modules:
-        first.setdefault(id(latent(module)), module)
-    return {module: latent(module) for module in first.values()}
+        first.setdefault(id(raw_parameter(module)), module)
+    return {module: raw_parameter(module) for module in first.values()}
 
 
 @torch.no_grad()
 def _zero(module: nn.Module, is_tied: bool) -> Tensor:
     """Which entries of a weight are zero; the padding's row of a table, which is not trained, has none."""
-    found = latent(module) == 0
+    found = raw_parameter(module) == 0
     if isinstance(module, nn.Embedding) and module.padding_idx is not None and not is_tied:
         found[module.padding_idx] = False
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.gates import Gated
-from students.weights import latent
+from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,7 +97,7 @@ class L0(Gated):
             closed = self.closed(self.sparsity.value(step, timeline))
             self._drawn = [hard_concrete(*each) for each in zip(closed, self.draw(step), strict=True)]
         for part, gates in zip(self.parts, self._drawn, strict=True):
-            part.set_gates(gates.detach().to(latent(part.reader).device))
+            part.set_gates(gates.detach().to(raw_parameter(part.reader).device))
             part.suspend_mask()
 
     def before_step(self, step: int, timeline: Timeline) -> None:

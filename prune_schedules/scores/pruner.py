@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.ranking import Scope, lowest, magnitude
-from prune_schedules.schedule import Constant, Moment, Schedule, Timeline
+from prune_schedules.schedule import Constant, Schedule, Timeline, TimePoint
 from prune_schedules.scores.penalty import group_lasso
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.hidden import HiddenTarget
@@ -20,7 +20,7 @@ from prune_schedules.targets.shapes import Shape, choose, find, tile
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
-from students.weights import Where, latent, like, stepped, values
+from students.weights import Where, raw_parameter, shard_like, stepped, values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,7 +53,7 @@ class Pruner(ABC):
     all (the default of L0; of layers and hidden the only one); ``distribution``: all, by how they stand in their own
     weight; ``row``: what leads to one output; a number: so many neighbouring inputs of one output (4 and a sparsity of
     0.5 is 2:4)."""
-    every: Moment = Moment("1%")
+    every: TimePoint = TimePoint("1%")
     """How often the masks are renewed while the sparsity changes."""
     penalty: Schedule = Constant(0.0)
     """The factor of the group lasso over what can be removed (L1 of single weights), a term of the loss."""
@@ -143,7 +143,7 @@ class Pruner(ABC):
             self.parts = [UnitTarget(units, at_least) for units in found]
         else:
             self.parts = [ElementTarget(module, tile(self.shape)) for module in found]
-        self.sizes = {module: latent(module).numel() for module in self.weights.values()}
+        self.sizes = {module: raw_parameter(module).numel() for module in self.weights.values()}
 
     def final_mask_step(self, timeline: Timeline) -> int:
         """The step from which the masks move no more: none of the run where something is left out of single steps."""
@@ -176,7 +176,7 @@ class Pruner(ABC):
         probability = self.drop.value(step, timeline)
         if probability > 0:
             for part, draw in zip(self.parts, self.draw(step), strict=True):
-                part.set_gates((draw >= probability).to(latent(part.reader).device, torch.float32))
+                part.set_gates((draw >= probability).to(raw_parameter(part.reader).device, torch.float32))
 
     def before_step(self, step: int, timeline: Timeline) -> None:
         """Called when the gradients are there, the same on all ranks, and have not been clipped."""
@@ -196,16 +196,16 @@ class Pruner(ABC):
         factor = self.penalty.value(step, timeline)
         parts = self.parts if factor else []
         leaves = {place: values(*place).detach().requires_grad_() for part in parts for place in part.places}
-        if all(latent(*place).grad is None for place in leaves):
+        if all(raw_parameter(*place).grad is None for place in leaves):
             return 0.0
         with torch.enable_grad():
             now = {place: stepped(*place, leaf) for place, leaf in leaves.items()}
             value = factor * group_lasso([part.numbers(lambda *place: now[place]) for part in parts])
             found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         for place, gradient in zip(leaves, found, strict=True):
-            there = latent(*place).grad
+            there = raw_parameter(*place).grad
             if gradient is not None and there is not None:
-                there.add_(like(gradient, there))
+                there.add_(shard_like(gradient, there))
         return float(value.detach())
 
     def state(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from prune_schedules.ranking import lowest
 from prune_schedules.scores.inputs import ActivationScored
 from students.recording.reading import inverse_factor
-from students.weights import latent, like, out_axis, values
+from students.weights import out_axis, raw_parameter, shard_like, values
 
 
 def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: int = 128) -> tuple[Tensor, Tensor]:
@@ -63,6 +63,6 @@ class SparseGPT(ActivationScored):
             reader, axis = part.module, out_axis(part.module)
             weight = (values(reader) * part.mask.mask).movedim(axis, 0)
             changed, kept = remove(weight, self.of(reader), share, self.scope)
-            latent(reader).copy_(like(changed.movedim(0, axis), latent(reader)))
+            raw_parameter(reader).copy_(shard_like(changed.movedim(0, axis), raw_parameter(reader)))
             part.keep(kept)
         self.seen = {}

@@ -54,7 +54,7 @@ def working(component: Units) -> Tensor:
 
 def stays(model: PreTrainedModel, units: Units) -> bool:
     """Whether units cannot be cut: heads (a module keeps their number) whose layers share a position bias."""
-    return family(model.config).biased_scores and bool(units.attributes) and not units.zero_bias
+    return family(model.config).relative_position_bias and bool(units.attributes) and not units.zero_bias
 
 
 def cut(model: PreTrainedModel) -> CutReport:

@@ -14,7 +14,7 @@ from prune_schedules.structure.cut import COUNTED, stays
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Shrunk, Units, heads, neurons, shrink
-from students.weights import latent, steps_on
+from students.weights import raw_parameter, steps_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,7 +86,7 @@ def cut_branch(model: PreTrainedModel, targets: list[UnitTarget], optimizers: li
     (units,) = (each for each in neurons(model) + heads(model) if each.name == targets[0].units.name)
     left = [(part.module, part.name) for part in targets[0].units.sending if part.name == "bias"]
     cut_live(targets, torch.zeros(units.count, dtype=torch.bool, device="cpu"), optimizers, units)
-    idle = [latent(*place) for place in left]
+    idle = [raw_parameter(*place) for place in left]
     for bias in idle:
         bias.detach().zero_()
     return idle
@@ -170,7 +170,7 @@ def follow(model: PreTrainedModel, pruners: dict[str, Pruner], idle: list[nn.Par
             units = targets[0].units
             part, path = units.slices[0], f"{prefix}{names[units.slices[0].module]}"
             plain, beneath = f"{path}.{part.name}", f"{path}.parametrizations.{part.name}.original"
-            saved, now = state.get(beneath, state.get(plain)), latent(part.module, part.name)
+            saved, now = state.get(beneath, state.get(plain)), raw_parameter(part.module, part.name)
             if targets[0].left is not None or saved is None or saved.shape[part.axis] >= now.shape[part.axis]:
                 continue
             left = units.count * saved.shape[part.axis] // now.shape[part.axis]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
-from students.weights import add_step, latent, out_axis
+from students.weights import add_step, out_axis, raw_parameter
 
 
 class ElementTarget(PruneTarget):
@@ -18,7 +18,7 @@ class ElementTarget(PruneTarget):
     """
 
     def __init__(self, module: nn.Module, tile: tuple[int, int] = (1, 1)):
-        weight = latent(module)
+        weight = raw_parameter(module)
         self.module, self.tile, self.total = module, tile, weight.numel()
         self.mask = Mask(weight.shape, weight.device)
         add_step(module, self.mask)

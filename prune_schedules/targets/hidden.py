@@ -11,7 +11,7 @@ from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.families.linear import is_linear
 from students.structure.units import Units
-from students.weights import latent, steps_on
+from students.weights import raw_parameter, steps_on
 
 
 class HiddenTarget(PruneTarget):
@@ -100,5 +100,5 @@ def _without_ties(places: list[Parameter]) -> list[Parameter]:
     """Of places that hold one tensor the first."""
     first: dict[int, Parameter] = {}
     for place in places:
-        first.setdefault(id(latent(*place)), place)
+        first.setdefault(id(raw_parameter(*place)), place)
     return list(first.values())

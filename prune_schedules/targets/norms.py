@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, steps_on
+from students.weights import raw_parameter, steps_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ class MaskedNorm(nn.Module):
 
     def __init__(self, norm: nn.Module):
         super().__init__()
-        self.register_buffer("mask", torch.ones_like(latent(norm), dtype=torch.bool))
+        self.register_buffer("mask", torch.ones_like(raw_parameter(norm), dtype=torch.bool))
         self.register_load_state_dict_post_hook(_switch)
         self.handles = [norm.register_forward_pre_hook(_prepare), norm.register_forward_hook(_restore)]
         self.enabled, self.factor = False, None

@@ -12,7 +12,7 @@ from students.families.families import is_recurrent
 from students.structure.factored import components
 from students.structure.hidden import hidden
 from students.structure.units import Units, branches, heads, home, neurons
-from students.weights import Where, latent, out_axis, select, uses
+from students.weights import Where, out_axis, raw_parameter, select, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,7 +70,7 @@ def find(
     if shape == "hidden":
         found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
         weights = [part.module for units in found for part in units.slices if part.name == "weight"]
-        once = {id(latent(module)): module for module in weights}  # a tied one, or from hidden to hidden
+        once = {id(raw_parameter(module)): module for module in weights}  # a tied one, or from hidden to hidden
         return found, {names[module]: module for module in once.values()}, {}
     if isinstance(shape, str) and shape in _UNITS:
         found, weights, skipped = _untied(model, [each for each in _UNITS[shape][1](model) if home(each) in where])
@@ -84,7 +84,7 @@ def find(
         weights, skipped = select(model, where)
         found = list(weights.values())
         for name, module in weights.items():
-            _divides(name, latent(module).movedim(out_axis(module), 0).shape, tile(shape), scope)
+            _divides(name, raw_parameter(module).movedim(out_axis(module), 0).shape, tile(shape), scope)
     if not found:
         why = "".join(f"; {name} is left out, {reason}" for name, reason in skipped.items())
         raise ValueError(f"where: there is nothing to prune in {', '.join(where)}{why}")
@@ -109,7 +109,7 @@ def _untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], di
     """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
     users, chosen, weights, skipped = uses(model), [], {}, {}
     for units in (units for units in found if units.count):
-        names = {part: users[id(latent(part.module, part.name))] for part in units.slices}
+        names = {part: users[id(raw_parameter(part.module, part.name))] for part in units.slices}
         shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})
         if shared:
             skipped[units.name] = f"tied: {', '.join(shared)}"

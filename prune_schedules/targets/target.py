@@ -13,7 +13,7 @@ from prune_schedules.targets.mask import Mask
 Parameter = tuple[nn.Module, str]
 """A parameter as its module and its name there."""
 Numbers = Callable[[nn.Module, str], Tensor]
-"""A number for each entry of a parameter, by its module and name; ``latent`` gives the parameter itself."""
+"""A number for each entry of a parameter, by its module and name; ``raw_parameter`` gives the parameter itself."""
 
 
 class PruneTarget(ABC):

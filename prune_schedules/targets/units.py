@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
 from students.structure.units import Units
-from students.weights import add_step, latent, remove_step, steps_on
+from students.weights import add_step, raw_parameter, remove_step, steps_on
 
 
 class UnitTarget(PruneTarget):
@@ -31,7 +31,7 @@ class UnitTarget(PruneTarget):
         """How many are left, once the others have been cut out."""
         self.masks: dict[Parameter, Mask] = {}
         for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
-            weight = latent(module, name)
+            weight = raw_parameter(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
             self.masks[module, name] = Mask(shape, weight.device)
             add_step(module, self.masks[module, name], name)

@@ -9,7 +9,7 @@ from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
 from quant_aware.quantizers.grids import Quantizer
-from students.weights import Where, latent, select, uses
+from students.weights import Where, raw_parameter, select, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +42,7 @@ def quantized(
         key, grids = grids_of(name, weights, mixed)
         for grid in grids:
             try:
-                grid.divide(latent(module), weight_axis(module))
+                grid.divide(raw_parameter(module), weight_axis(module))
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
         if not grids:

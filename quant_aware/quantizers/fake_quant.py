@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quant_aware.quantizers.gradients import Aside, Scaled, StraightThrough
 from quant_aware.quantizers.grids import Quantizer, Uniform
 from students.families.linear import is_conv1d
-from students.weights import like
+from students.weights import shard_like
 
 
 def weight_axis(module: nn.Module) -> int:
@@ -89,7 +89,7 @@ class FakeQuant(nn.Module):
         """Takes what the present grid learns from a weight, whole."""
         if self.grid.learn:
             qparams = self.fits[str(self.stage)]
-            qparams.copy_(like(self.grid.qparams(self.grid.divide(w, self.axis)).flatten(), qparams))
+            qparams.copy_(shard_like(self.grid.qparams(self.grid.divide(w, self.axis)).flatten(), qparams))
 
     def forward(self, w: Tensor) -> Tensor:
         """The weight as the deployed model will have it, in the shape and type of ``w``."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.attention.softmax import How, attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import AttentionArgs, attend_by_chunks, chunked, softmax_attention
 
 
 class Blocks(nn.Module):
@@ -29,7 +29,7 @@ class Blocks(nn.Module):
         stay = keep.to(self.shifts.device).repeat_interleave(len(self.shifts) // len(keep))
         self.shifts = self.shifts[stay]
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         length = key.shape[2]
         queries, keys, values = (chunked(tensor, self.size) for tensor in (query, key, value))
         there = chunked(present[:, None, :, None].to(torch.uint8), self.size)[..., 0].bool()
@@ -42,7 +42,7 @@ class Blocks(nn.Module):
         index = looked[..., None, None]
         keys, values = (x.gather(2, index.expand(-1, -1, -1, *x.shape[3:])) for x in (keys, values))
         seen = there.expand(-1, looked.shape[1], -1, -1).gather(2, looked[..., None].expand(-1, -1, -1, self.size))
-        return attend_by_chunks(queries, keys, values, seen[..., None, :], how)[:, :, :length]
+        return attend_by_chunks(queries, keys, values, seen[..., None, :], arguments)[:, :, :length]
 
 
 class Fixed(nn.Module):
@@ -59,8 +59,8 @@ class Fixed(nn.Module):
         super().__init__()
         self.size, self.summaries = size, summaries
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
-        length, size, causal = key.shape[2], self.size, how.causal
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
+        length, size, causal = key.shape[2], self.size, arguments.causal
         if causal and not torch.compiler.is_exporting() and not present[:, 0].all():
             raise ValueError("FixedAttention counts blocks from the first token: pad on the right")
         at = torch.arange(length, device=key.device)
@@ -69,7 +69,7 @@ class Fixed(nn.Module):
             asking = at[-query.shape[2] :, None]
             seen = (at // size == asking // size) | summary
             seen = (seen & (at <= asking) if causal else seen) & present[:, None]
-            return softmax_attention(query, key, value, seen[:, None], how)
+            return softmax_attention(query, key, value, seen[:, None], arguments)
         queries, keys, values = (chunked(tensor, size) for tensor in (query, key, value))
         chunks = queries.shape[2]
         there = chunked((present & ~summary)[:, None, :, None].to(torch.uint8), size)[:, 0, :, None, :, 0].bool()
@@ -88,4 +88,4 @@ class Fixed(nn.Module):
             for x in (keys, values)
         )
         seen = torch.cat([there, given], -1)
-        return attend_by_chunks(queries, keys, values, seen[:, None], how)[:, :, :length]
+        return attend_by_chunks(queries, keys, values, seen[:, None], arguments)[:, :, :length]

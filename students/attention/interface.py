@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
-from students.attention.softmax import How
+from students.attention.softmax import AttentionArgs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -62,7 +62,7 @@ def own_attention(
     scale = query.shape[-1] ** -0.5 if rest.get("scaling") is None else rest["scaling"]
     causal = module.is_causal if rest.get("is_causal") is None else rest["is_causal"]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    found = replaced(query, key, value, mask, How(scale, causal, rest.get("dropout", 0.0), plain))
+    found = replaced(query, key, value, mask, AttentionArgs(scale, causal, rest.get("dropout", 0.0), plain))
     return found.transpose(1, 2).contiguous(), None
 
 

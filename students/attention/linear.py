@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import How, chunked
+from students.attention.softmax import AttentionArgs, chunked
 
 CHUNK = 64
 """Tokens of a decoder whose pairs are computed one by one; what lies before them is summed up."""
@@ -62,24 +62,24 @@ def orthogonal(count: int, size: int) -> Tensor:
 class _Linear(nn.Module, ABC):
     """In float32, whatever the precision around it: sums over a long text outgrow a half."""
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         kind = value.dtype
         with torch.autocast(query.device.type, enabled=False):
             if kind in (torch.float16, torch.bfloat16):
                 query, key, value = query.float(), key.float(), value.float()
-            return self.attend(query, key, value, present, how).to(kind)
+            return self.attend(query, key, value, present, arguments).to(kind)
 
     @abstractmethod
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         """[B, A, Sq, D], of tensors that are float32 at least."""
 
 
 class Elu(_Linear):
     """``phi(x) = elu(x) + 1`` of queries and keys (Katharopoulos 2020, arXiv 2006.16236); no scale, no dropout."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         query, key = F.elu(query) + 1, F.elu(key) + 1
-        return linear_attention(query, torch.where(present[:, None, :, None], key, 0.0), value, how.causal)
+        return linear_attention(query, torch.where(present[:, None, :, None], key, 0.0), value, arguments.causal)
 
 
 class Favor(_Linear):
@@ -91,11 +91,11 @@ class Favor(_Linear):
         super().__init__()
         self.register_buffer("directions", orthogonal(features, size))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         directions = self.directions.to(query.dtype)
-        query, key = query * how.scale**0.5, key * how.scale**0.5
+        query, key = query * arguments.scale**0.5, key * arguments.scale**0.5
         features = random_features(query, directions), random_features(key, directions, present)
-        return linear_attention(*features, value, how.causal)
+        return linear_attention(*features, value, arguments.causal)
 
 
 class Efficient(_Linear):
@@ -103,6 +103,6 @@ class Efficient(_Linear):
     1812.01243; equation 69 of Gupta and Agrawal closes the second softmax too late); no scale, no dropout.
     """
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         key = key.masked_fill(~present[:, None, :, None], torch.finfo(key.dtype).min)
         return query.softmax(-1) @ (key.softmax(-2).mT @ value)

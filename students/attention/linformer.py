@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from students.attention.softmax import How, softmax_attention
+from students.attention.softmax import AttentionArgs, softmax_attention
 
 
 class Projected(nn.Module):
@@ -25,7 +25,7 @@ class Projected(nn.Module):
         self.keys = nn.Parameter(_means(length, positions))
         self.values = None if shared else nn.Parameter(_means(length, positions))
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         size = key.shape[2]
         if not torch.compiler.is_exporting() and size > self.positions:
             raise ValueError(f"a Linformer of {self.positions} positions cannot read {size} tokens")
@@ -38,7 +38,7 @@ class Projected(nn.Module):
         seen = piece * self.positions < end[:, None] * self.length
         key = along_keys[:, :size].to(key.dtype) @ torch.where(there, key, 0.0)
         value = along_values[:, :size].to(value.dtype) @ torch.where(there, value, 0.0)
-        return softmax_attention(query, key, value, seen[:, None, None], how)
+        return softmax_attention(query, key, value, seen[:, None, None], arguments)
 
 
 def _means(length: int, positions: int) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import How, attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import AttentionArgs, attend_by_chunks, chunked, softmax_attention
 
 SMALLEST = 32
 """A chunk of queries: as many as half the window, and at least these, or the kernel would have too little to do."""
@@ -22,8 +22,8 @@ class Local(nn.Module):
         super().__init__()
         self.half, self.first = window // 2, global_tokens
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, how: How) -> Tensor:
-        length, size, causal = key.shape[2], max(self.half, SMALLEST), how.causal
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
+        length, size, causal = key.shape[2], max(self.half, SMALLEST), arguments.causal
         # Where padding is on the left, the text begins later.
         begin = present.to(torch.int32).argmax(1)
         if query.shape[2] != length or (length <= 3 * size and not torch.compiler.is_exporting()):
@@ -32,7 +32,7 @@ class Local(nn.Module):
             seen = seen | (self._given(at[-query.shape[2] :], begin)[:, :, None] & (not causal))
             if causal:
                 seen = seen & (at <= at[-query.shape[2] :, None])
-            return softmax_attention(query, key, value, (seen & present[:, None])[:, None], how)
+            return softmax_attention(query, key, value, (seen & present[:, None])[:, None], arguments)
         queries = chunked(query, size)
         start = torch.arange(queries.shape[2], device=key.device)[:, None] * size
         asking = start + torch.arange(size, device=key.device)
@@ -51,10 +51,10 @@ class Local(nn.Module):
             for pieces, tensor in ((near_keys, key), (near_values, value)):
                 pieces.append(_taken(tensor, given)[:, None].expand(-1, queries.shape[2], -1, -1, -1))
         near_keys, near_values = (torch.cat(pieces, 3).transpose(1, 2) for pieces in (near_keys, near_values))
-        found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], how)[:, :, :length]
+        found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], arguments)[:, :, :length]
         if not self.first or causal:
             return found
-        whole = softmax_attention(_taken(query, given), key, value, present[:, None, None], how)
+        whole = softmax_attention(_taken(query, given), key, value, present[:, None, None], arguments)
         at = torch.arange(length, device=key.device)
         answer = _taken(whole, (at - begin[:, None]).clamp(0, self.first - 1))
         return torch.where(self._given(at, begin)[:, None, :, None], answer, found)

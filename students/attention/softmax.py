@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class How(NamedTuple):
+class AttentionArgs(NamedTuple):
     """What every attention is told beside its queries, keys and values.
 
     Args:
@@ -23,15 +23,15 @@ class How(NamedTuple):
     plain: bool = False
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, how: How) -> Tensor:
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
     """``softmax(Q K^T * scale) V`` over the keys that are ``seen`` (boolean, broadcast to [..., Sq, Sk]): [..., Sq, D].
 
     A query that sees no key gives finite numbers that mean nothing.
     """
-    if not how.plain:
-        return F.scaled_dot_product_attention(query, key, value, seen, how.dropout, scale=how.scale)
-    scores = (query @ key.mT * how.scale).masked_fill(~seen, torch.finfo(query.dtype).min)
-    return F.dropout(scores.softmax(-1), how.dropout, how.dropout > 0) @ value
+    if not arguments.plain:
+        return F.scaled_dot_product_attention(query, key, value, seen, arguments.dropout, scale=arguments.scale)
+    scores = (query @ key.mT * arguments.scale).masked_fill(~seen, torch.finfo(query.dtype).min)
+    return F.dropout(scores.softmax(-1), arguments.dropout, arguments.dropout > 0) @ value
 
 
 def chunked(tensor: Tensor, size: int) -> Tensor:
@@ -40,7 +40,7 @@ def chunked(tensor: Tensor, size: int) -> Tensor:
     return F.pad(tensor, (0, 0, 0, chunks * size - tensor.shape[2])).unflatten(2, (chunks, size))
 
 
-def attend_by_chunks(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, how: How) -> Tensor:
+def attend_by_chunks(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
     """Each chunk of queries [B, A, C, size, D] attends to keys of its own [B, A, C, K, D]: [B, A, C * size, D].
 
     ``seen`` is boolean, [B or 1, A or 1, C, size or 1, K].
@@ -49,5 +49,5 @@ def attend_by_chunks(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, ho
     seen = seen.expand(batch, *seen.shape[1:])
     # chunks become rows of the batch, the only layout that fused kernels know
     rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value, seen)]
-    found = softmax_attention(*rows, how)
+    found = softmax_attention(*rows, arguments)
     return found.unflatten(0, (batch, chunks)).transpose(1, 2).flatten(2, 3)

@@ -57,7 +57,7 @@ class FeedForwardParts:
 
 @dataclass(frozen=True)
 class Stack:
-    """A pile of equal blocks: its path in the base model, and what one block holds."""
+    """A stack_module of equal blocks: its path in the base model, and what one block holds."""
 
     blocks: str
     attention: dict[str, AttentionParts]
@@ -80,7 +80,7 @@ class Family:
     """``encoder`` or ``decoder``, or both; the first is meant where no stack is named."""
     intermediate: str = "intermediate_size"
     """The key of the config that holds the number of feed-forward units."""
-    biased_scores: bool = False
+    relative_position_bias: bool = False
     """Whether a position bias, shared by the layers, is added to the scores of self-attention: its heads cannot be cut
     then."""
     scaled: str = ""
@@ -89,7 +89,7 @@ class Family:
     """The key of the config that holds the width of what the first block reads."""
     positions: str = "embeddings.position_embeddings"
     """The table of positions in the base model; empty where there is none."""
-    after_padding: bool = False
+    position_offset: bool = False
     """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
     head_size: str = ""
     """The key of the config that may hold the size of a head; empty where it is always the hidden size by the heads."""
@@ -197,7 +197,7 @@ COMPACT = "compact-"
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
-    "roberta": Family({"encoder": _bert()}, after_padding=True),
+    "roberta": Family({"encoder": _bert()}, position_offset=True),
     "electra": Family({"encoder": _bert()}),
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
@@ -206,7 +206,7 @@ FAMILIES: dict[str, Family] = {
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
         Family({"decoder": _LLAMA}, positions="", head_size="head_dim"),
     ),
-    "t5": Family(_T5, intermediate="d_ff", biased_scores=True, scaled="scale_decoder_outputs", positions=""),
+    "t5": Family(_T5, intermediate="d_ff", relative_position_bias=True, scaled="scale_decoder_outputs", positions=""),
     RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
 }
 
@@ -300,5 +300,5 @@ def has_places(config: PretrainedConfig) -> bool:
 
 def positions(config: PretrainedConfig) -> tuple[int, int]:
     """How many tokens the config has places for, and how many entries of a table of positions stand before them."""
-    skipped = config.pad_token_id + 1 if family(config).after_padding else 0
+    skipped = config.pad_token_id + 1 if family(config).position_offset else 0
     return config.max_position_embeddings - skipped, skipped

@@ -41,7 +41,7 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
         return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
     if present := [key for key in form.not_after if getattr(student, key, None)]:
         return f"the model's config says {' and '.join(present)} already, and {kind} comes before that"
-    if form.replaces_attention and family(student).biased_scores:
+    if form.replaces_attention and family(student).relative_position_bias:
         return f"kind: a {model} adds a bias to all pairs of tokens, which {kind} has not"
     if form.encoder_only and is_causal(student):
         return f"kind: {kind} is for encoders, and a {model} is none: {form.encoder_only}"

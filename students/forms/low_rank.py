@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from students.forms.form import Form
 from students.recording.reading import grams_before_training
 from students.structure.factored import decompose, rank_of, ranks, tie
-from students.weights import Where, factors, latent, select, uses
+from students.weights import Where, factors, raw_parameter, select, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +71,7 @@ class RankRule:
         # Ranks are those of the weights alone: a resumed run has them without the batches.
         factored, whole = {}, []
         for name, modules in select_whole(student, where).items():
-            weight = latent(modules[0])
+            weight = raw_parameter(modules[0])
             rank = self.rank_for(weight.detach())
             if rank * sum(weight.shape) < weight.numel():
                 factored[modules[0]] = (modules, rank)
@@ -134,7 +134,7 @@ def select_whole(model: PreTrainedModel, where: list[Where]) -> dict[str, list[n
     selected: dict[str, list[nn.Module]] = {}
     for module, name in names.items():
         if (name in chosen or name in skipped) and module not in done:
-            same = users[id(latent(module))]
+            same = users[id(raw_parameter(module))]
             if name in chosen or len(same) > 1:
                 selected.setdefault(same[0], [model.get_submodule(other) for other in same])
     return selected

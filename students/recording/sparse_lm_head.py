@@ -14,7 +14,7 @@ IGNORED = -100
 """The label of a position of which no prediction is asked, as in transformers and torch."""
 
 
-class OnlyAsked:
+class SparseLMHead:
     """Keeps the output layer of a language model from what no label asks for, while ``labels`` are set.
 
     Its logits there are zeros, [B, S, V] as ever. Models with other heads stay as they are.

@@ -14,7 +14,7 @@ from students.attention.interface import RECORDING, own_attention, own_mask
 from students.families.families import blocks, family
 from students.recording.model_io import inputs, outputs, valid_positions
 from students.recording.signals import Attention, Signals, Site, Trace, check, last_site
-from students.recording.sparse_lm_head import OnlyAsked
+from students.recording.sparse_lm_head import SparseLMHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +30,7 @@ class Recorder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._tape: _Tape | None = None
+        self._recording: _Recording | None = None
         self._attends: dict[nn.Module, tuple[str, str]] = {}
         self._hooks = []
         for stack, facts in family(model.config).stacks.items():
@@ -43,7 +43,7 @@ class Recorder:
                 for kind, parts in facts.attention.items():
                     name = stack if kind == "self" else kind
                     self._attends[block.get_submodule(parts.module)] = (stack, name)
-        self._head = OnlyAsked(model)
+        self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
         if model._supports_sdpa:
             model.set_attn_implementation(NAME)
@@ -68,9 +68,9 @@ class Recorder:
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep key and value of every layer alive
         last = last_site(config, signals) if stop_early else None
-        self._tape = tape = _Tape(signals, self._attends, last, torch.is_grad_enabled())
+        self._recording = recording = _Recording(signals, self._attends, last, torch.is_grad_enabled())
         if signals.attention:
-            arguments["tape"] = tape
+            arguments["recording"] = recording
         logits, self._head.labels = None, batch.get("labels")
         try:
             output = self.model(**arguments)
@@ -78,8 +78,8 @@ class Recorder:
         except _Stop:
             pass
         finally:
-            self._tape = self._head.labels = None
-            hidden, attention = tape.take()
+            self._recording = self._head.labels = None
+            hidden, attention = recording.take()
         missing = sorted(signals.hidden - hidden.keys()) + sorted(signals.attention - attention.keys())
         if missing or (signals.logits and logits is None):
             raise RuntimeError(f"{type(self.model).__name__} left no {missing or 'logits'}, though asked for")
@@ -95,20 +95,20 @@ class Recorder:
             self.model.set_attn_implementation(self._implementation)
 
     def _enter(self, stack: str, layers: list[int], block: nn.Module, args: tuple, kwargs: dict) -> None:
-        if self._tape is not None:
-            self._tape.enter(stack, layers, args[0] if args else kwargs["hidden_states"])
+        if self._recording is not None:
+            self._recording.enter(stack, layers, args[0] if args else kwargs["hidden_states"])
 
     def _leave(self, stack: str, block: nn.Module, args: tuple, output: Tensor | tuple) -> None:
-        if self._tape is not None:
+        if self._recording is not None:
             state = output[0] if isinstance(output, tuple) else output
-            self._tape.keep((stack, self._tape.running[stack]), state)
+            self._recording.keep((stack, self._recording.running[stack]), state)
 
 
 class _Stop(Exception):
     """Ends a forward pass of which nothing more is needed."""
 
 
-class _Tape:
+class _Recording:
     """What is kept while a forward pass runs. No dataclass: FSDP copies those that blocks are given.
 
     Args:
@@ -150,8 +150,8 @@ class _Tape:
     def take(self) -> tuple[dict[Site, Tensor], dict[Site, Attention]]:
         """Hands over what was kept, and keeps nothing from now on.
 
-        Gradient checkpointing holds the tape, to run the blocks again in the backward pass: nothing must be
-        recorded twice, and no tensor be held whose graph holds the tape, a circle no collector sees.
+        Gradient checkpointing holds the recording, to run the blocks again in the backward pass: nothing must be
+        recorded twice, and no tensor be held whose graph holds the recording, a circle no collector sees.
         """
         taken = self.hidden, self.attention
         self.signals, self.hidden, self.attention = Signals(), {}, {}
@@ -165,20 +165,20 @@ def _recording_attention(
     value: Tensor,
     mask: Tensor | None,
     *,
-    tape: _Tape | None = None,
+    recording: _Recording | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """The model's own attention, SDPA or what stands in its place, that notes what it is given; the signature is the
     one ``AttentionInterface`` wants.
     """
-    if tape is not None:
+    if recording is not None:
         scale = query.shape[-1] ** -0.5 if rest.get("scaling") is None else rest["scaling"]
         is_causal = module.is_causal if rest.get("is_causal") is None else rest["is_causal"]
         bias = rest.get("position_bias")
         # a mask of pairs hides the future already, one of tokens does not
         hides = mask is not None and mask.ndim == 4
         pairs = mask if mask is None or hides else mask[:, None, None]
-        tape.attend(module, Attention(query, key, value, pairs, scale, bias, is_causal and not hides))
+        recording.attend(module, Attention(query, key, value, pairs, scale, bias, is_causal and not hides))
     return own_attention(module, query, key, value, mask, **rest)
 
 

@@ -15,7 +15,7 @@ DOMAIN = "students"
 """Of the operators that stand in an ONNX graph until ``quant_aware.export.recurrent`` writes standard ones for them."""
 
 
-class Held(nn.Linear):
+class RecurrentKernel(nn.Linear):
     """A linear layer whose weight a kernel reads, and which is never called: its inputs cannot be rounded."""
 
 
@@ -27,11 +27,11 @@ class Direction(nn.Module):
     def __init__(self, cell: str, inputs: int, units: int, projection: int | None):
         super().__init__()
         # ONNX Runtime knows an LSTM of 8 bits, without a projection, and no other cell.
-        linear = nn.Linear if cell == "lstm" and not projection else Held
+        linear = nn.Linear if cell == "lstm" and not projection else RecurrentKernel
         self.input = linear(inputs, GATES[cell] * units)
         self.recurrent = linear(projection or units, GATES[cell] * units)
         if projection:
-            self.projection = Held(units, projection, bias=False)
+            self.projection = RecurrentKernel(units, projection, bias=False)
 
     def weights(self) -> list[Tensor]:
         """As torch's kernels take them: of inputs, of states, both biases, of the projection if there is one."""

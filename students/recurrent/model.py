@@ -31,7 +31,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import ModelOutput
 
 from students.families.families import RECURRENT
-from students.recurrent.layer import Direction, Held, Layer
+from students.recurrent.layer import Direction, Layer, RecurrentKernel
 
 SPREAD = 0.1
 """Of embeddings that start at random, their standard deviation."""
@@ -76,7 +76,7 @@ class Recurrent(PreTrainedModel):
         if isinstance(module, Direction):  # as torch begins
             for parameter in module.parameters():
                 initialization.uniform_(parameter, -(self.config.units**-0.5), self.config.units**-0.5)
-        elif isinstance(module, nn.Linear) and not isinstance(module, Held):
+        elif isinstance(module, nn.Linear) and not isinstance(module, RecurrentKernel):
             initialization.xavier_uniform_(module.weight)
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):

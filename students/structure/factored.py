@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from students.recording.reading import damped
 from students.structure.units import Slice, Units, stacks
-from students.weights import inner_axis, latent, set_parameter, uses
+from students.weights import inner_axis, raw_parameter, set_parameter, uses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,12 +53,16 @@ def weighted(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def rank_of(module: nn.Module) -> int | None:
     """The rank of a layer or embedding in two factors; None of any other module."""
-    return latent(module).shape[inner_axis(module)] if hasattr(module, "reads") or hasattr(module, "makes") else None
+    return (
+        raw_parameter(module).shape[inner_axis(module)]
+        if hasattr(module, "reads") or hasattr(module, "makes")
+        else None
+    )
 
 
 def split(module: nn.Module, rank: int) -> None:
     """Let a linear layer (GPT-2's ``Conv1D`` too) or an embedding be two, in place, with numbers still to be given."""
-    weight, axis = latent(module), inner_axis(module)
+    weight, axis = raw_parameter(module), inner_axis(module)
     size, place = weight.shape[axis], {"device": weight.device, "dtype": weight.dtype}
     if isinstance(module, nn.Embedding):
         thin = module.makes = nn.Linear(rank or 1, size, bias=False, **place)
@@ -87,7 +91,7 @@ def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -
     """
     first = modules[0]
     turned = inner_axis(first) == 0
-    weight = latent(first).T if turned else latent(first)
+    weight = raw_parameter(first).T if turned else raw_parameter(first)
     left, right = truncated(weight, rank) if gram is None else weighted(weight, rank, gram)
     for module in modules:
         split(module, rank)
@@ -162,7 +166,7 @@ def components(model: PreTrainedModel) -> list[Units]:
     """The rank-1 components of each layer and embedding in two factors, named as the module is; of tied ones none."""
     users, found = uses(model), []
     for name, module in model.named_modules():
-        if (rank := rank_of(module)) is None or len(users[id(latent(module))]) > 1:
+        if (rank := rank_of(module)) is None or len(users[id(raw_parameter(module))]) > 1:
             continue
         own = Slice(module, "weight", inner_axis(module), 1)
         if isinstance(module, nn.Embedding):

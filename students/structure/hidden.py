@@ -12,7 +12,7 @@ from students.families.families import fix_head_size
 from students.families.linear import is_linear
 from students.structure.factored import components
 from students.structure.units import Slice, Units, heads, neurons, shrink
-from students.weights import latent, out_axis
+from students.weights import out_axis, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -39,14 +39,14 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     for path, other in wide.named_modules():
         module = own[path]
         for name, parameter in other.named_parameters(recurse=False):
-            shape = latent(module, name).shape
+            shape = raw_parameter(module, name).shape
             for axis, (now, then) in enumerate(zip(shape, parameter.shape, strict=True)):
                 if (now, then) == (size, wide.config.hidden_size) and (module, name, axis) not in held:
                     found.append(Slice(module, name, axis, 1))
-    reading = {(id(latent(part.module, part.name)), part.axis) for part in found if _reads(part)}
+    reading = {(id(raw_parameter(part.module, part.name)), part.axis) for part in found if _reads(part)}
     parts: dict[bool, list[Slice]] = {False: [], True: []}
     for part in found:
-        parts[(id(latent(part.module, part.name)), part.axis) in reading].append(part)
+        parts[(id(raw_parameter(part.module, part.name)), part.axis) in reading].append(part)
     made, read = (Units("hidden", size, tuple(each), {}, model, len(each)) for each in parts.values())
     return made, read
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
     """Give the student the weights of the teacher's blocks ``layers`` (from 1, by stack), cut to its sizes.
 
-    Kept are the neurons, heads and hidden dimensions (one set throughout) of the largest L2 norm. Returns the
+    MaskedNorm are the neurons, heads and hidden dimensions (one set throughout) of the largest L2 norm. Returns the
     names of the weights that stay as they were: those of a head with another number of labels.
 
     Raises:
@@ -142,5 +142,5 @@ def _lost_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict
 
 def _stack_name(model: PreTrainedModel, stack: str) -> str:
     """The name, in the whole model, of the module that holds the blocks of a stack."""
-    pile = model.base_model.get_submodule(family(model.config).stacks[stack].blocks)
-    return next(name for name, module in model.named_modules() if module is pile)
+    stack_module = model.base_model.get_submodule(family(model.config).stacks[stack].blocks)
+    return next(name for name, module in model.named_modules() if module is stack_module)

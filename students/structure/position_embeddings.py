@@ -18,7 +18,7 @@ def check_places(config: PretrainedConfig) -> None:
     """Raise ValueError if a model cannot be given another number of places."""
     if is_recurrent(config):
         raise ValueError("positions: a recurrent network reads texts of any length")
-    if family(config).biased_scores:
+    if family(config).relative_position_bias:
         raise ValueError(f"positions: a {config.model_type} has no places, it reads texts of any length")
     if is_compact(config):
         raise ValueError("positions: a model of a form of its own keeps its places; name the model it was made from")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import Projection, blocks, family
-from students.weights import Where, ffn_layers, inner_axis, latent, out_axis, reader, set_parameter, steps_on
+from students.weights import Where, ffn_layers, inner_axis, out_axis, raw_parameter, reader, set_parameter, steps_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,13 +67,13 @@ class Units:
         """
         found: dict[tuple[nn.Module, str], tuple[int, Tensor]] = {}
         for part in self.slices:
-            length = latent(part.module, part.name).shape[part.axis]
+            length = raw_parameter(part.module, part.name).shape[part.axis]
             # On the CPU by name: a model under construction on the meta device has no values.
             everything = torch.ones(length, dtype=torch.bool, device="cpu")
             _, stay = found.setdefault((part.module, part.name), (part.axis, everything))
             stay[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
         for part in self.common:
-            length = latent(part.module, part.name).shape[part.axis]
+            length = raw_parameter(part.module, part.name).shape[part.axis]
             found[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
         return found
 
@@ -90,10 +90,10 @@ def neurons(model: PreTrainedModel) -> list[Units]:
         for i, block in enumerate(stacks(model)[name] if stack.ffn else []):
             inner, outer = ffn_layers(stack, block)
             slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
-            slices += [Slice(layer, "bias", 0, 1) for layer in inner if latent(layer, "bias") is not None]
+            slices += [Slice(layer, "bias", 0, 1) for layer in inner if raw_parameter(layer, "bias") is not None]
             outer = reader(outer)
             slices.append(Slice(outer, "weight", inner_axis(outer), 1))
-            count = latent(inner[0]).shape[out_axis(inner[0])]
+            count = raw_parameter(inner[0]).shape[out_axis(inner[0])]
             found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
     return _once(found)
 
@@ -119,7 +119,7 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                     projections += (parts.key, parts.value)
                 slices = [part for projection in projections for part in _projected(block, projection, count)]
                 axis = inner_axis(output)
-                slices.append(Slice(output, "weight", axis, latent(output).shape[axis] // max(count, 1)))
+                slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
                 if parts.split:
                     attributes[parts.split] = (size,) * parts.query.parts
@@ -156,8 +156,8 @@ def branches(model: PreTrainedModel) -> list[Units]:
         last = wholes[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
         slices[:0] = units.common
-        if latent(last, "bias") is not None:
-            slices.insert(-1, Slice(last, "bias", 0, len(latent(last, "bias"))))
+        if raw_parameter(last, "bias") is not None:
+            slices.insert(-1, Slice(last, "bias", 0, len(raw_parameter(last, "bias"))))
         if units.count:
             sent_by = len(slices) - len(units.slices) - len(units.common) + 1
             found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))
@@ -166,14 +166,14 @@ def branches(model: PreTrainedModel) -> list[Units]:
 
 def _width(block: nn.Module, projection: Projection) -> int:
     layer = block.get_submodule(projection.path)
-    return latent(layer).shape[out_axis(layer)] // projection.parts
+    return raw_parameter(layer).shape[out_axis(layer)] // projection.parts
 
 
 def _projected(block: nn.Module, projection: Projection, count: int) -> list[Slice]:
     layer, width = block.get_submodule(projection.path), _width(block, projection)
     size, start = width // max(count, 1), projection.part * width
     found = [Slice(layer, "weight", out_axis(layer), size, start)]
-    return found + ([Slice(layer, "bias", 0, size, start)] if latent(layer, "bias") is not None else [])
+    return found + ([Slice(layer, "bias", 0, size, start)] if raw_parameter(layer, "bias") is not None else [])
 
 
 @dataclass(frozen=True)
@@ -192,14 +192,14 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
     """
     changed = []
     for (module, name), (axis, stay) in units.entries(keep).items():
-        old = latent(module, name)
+        old = raw_parameter(module, name)
         index = stay.nonzero().flatten().to(old.device)
         set_parameter(module, name, old.detach().index_select(axis, index))
         for step in steps_on(module, name):
             for key, buffer in step.named_buffers():
                 if buffer.ndim == old.ndim and buffer.shape[axis] == old.shape[axis]:
                     setattr(step, key, buffer.index_select(axis, index))
-        changed.append(Shrunk(old, latent(module, name), axis, index))
+        changed.append(Shrunk(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
     for owner in (units.owner, *(other.owner for other in units.others)):
         if hasattr(replaced := getattr(owner, "attend", None), "keep_heads"):

@@ -15,7 +15,7 @@ from distill.training.module import Distillation
 from losses import HiddenMSE, Labels, Logits
 from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Moment, Steps, Timeline
+from prune_schedules.schedule import Steps, Timeline, TimePoint
 from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
@@ -89,8 +89,8 @@ def fit(module: Distillation, folder, *callbacks: lightning.Callback) -> Past:
 @pytest.mark.parametrize("compressed", [False, True])
 def test_is_the_average_of_what_the_student_computes_with_after_each_optimizer_step(tmp_path, compressed):
     module = built()
-    pruner = Magnitude(sparsity=Steps(at={"25%": 0.3, "50%": 0.5}), every=Moment("1 step"))
-    steps = [Prune({"prune": pruner}), QuantizeAware(Quantize(start=Moment("25%")))] if compressed else []
+    pruner = Magnitude(sparsity=Steps(at={"25%": 0.3, "50%": 0.5}), every=TimePoint("1 step"))
+    steps = [Prune({"prune": pruner}), QuantizeAware(Quantize(start=TimePoint("25%")))] if compressed else []
     past = fit(module, tmp_path, *steps)
     expected = {name: p.detach().double() for name, p in past.begun.named_parameters()}
     assert len(past.weights) == 4

@@ -140,7 +140,7 @@ def test_an_error_after_reading_knows_the_place(tmp_path: Path) -> None:
     assert str(config.error("shape", "somehow: wrong")) == f"{file}:3: shape: somehow: wrong"
     assert str(config.error("shape.centre.1", "too far")) == "--shape.centre: shape.centre.1: too far"
     assert str(config.error("shape.centre", "too\n  far")) == "--shape.centre: too far"
-    with pytest.raises(ConfigError, match=r"d.yaml:4: shape.radius: no$"), config.blame("shape.radius"):
+    with pytest.raises(ConfigError, match=r"d.yaml:4: shape.radius: no$"), config.error_context("shape.radius"):
         raise ValueError("no")
 
 

@@ -207,4 +207,4 @@ def test_a_base_of_ones_own_needs_no_end(file: Path) -> None:
 def test_the_help_of_a_config_has_its_classes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help", "losses.Farness", "--config", str(file)]) == 0
     text = capsys.readouterr().out
-    assert "How far the logits are apart." in text and "power: a number [1.0]. of the distance." in text
+    assert "How far the logits are apart." in text and "of the distance" in text

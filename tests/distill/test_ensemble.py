@@ -13,7 +13,7 @@ from distill.config.loader import ConfigError
 from distill.evaluation.measure import sizes, torch_predict
 from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
 from distill.tasks.classes import Classes
-from distill.teachers.ensemble import Ensemble, Joint, Teachers, joined, together
+from distill.teachers.ensemble import Ensemble, Joint, Teachers, combine_logits, combine_task_logits
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.recording.signals import Signals
 from tests.distill.worlds import three_classes
@@ -24,14 +24,14 @@ LOGITS = [3 * torch.randn(5, 4, generator=torch.Generator().manual_seed(i), dtyp
 
 
 def test_the_mean_is_of_probabilities():
-    found = together(LOGITS, [1.0, 2.0, 5.0])
+    found = combine_logits(LOGITS, [1.0, 2.0, 5.0])
     expected = sum(w * softmax(z.numpy(), -1) for w, z in zip((1 / 8, 2 / 8, 5 / 8), LOGITS, strict=True))
     np.testing.assert_allclose(found.exp(), expected, rtol=1e-5)
     assert logsumexp(found.double().numpy(), -1) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_surest_of_each_prediction():
-    found = together(LOGITS, [1.0, 1.0, 1.0], "confident")
+    found = combine_logits(LOGITS, [1.0, 1.0, 1.0], "confident")
     for row in range(5):
         surest = max(LOGITS, key=lambda z: softmax(z[row].numpy()).max())
         torch.testing.assert_close(found[row], surest[row].float())
@@ -41,7 +41,7 @@ def test_numbers_have_a_plain_mean():
     one = [z[:, :1] for z in LOGITS]
     expected = (one[0] + 3 * one[1] + 4 * one[2]) / 8
     for choose in ("mean", "confident"):
-        torch.testing.assert_close(together(one, [1.0, 3.0, 4.0], choose), expected.float())
+        torch.testing.assert_close(combine_logits(one, [1.0, 3.0, 4.0], choose), expected.float())
 
 
 @pytest.mark.parametrize("choose", ["mean", "confident"])
@@ -51,11 +51,11 @@ def test_the_heads_of_other_tasks_have_no_share(choose):
     several.join()
     heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
     taste, length = (
-        several.select(joined(heads, [1.0, 1.0], choose, several, batch), batch)
+        several.select(combine_task_logits(heads, [1.0, 1.0], choose, several, batch), batch)
         for batch in ({"task": torch.tensor([number])} for number in range(2))
     )
     torch.testing.assert_close(length, torch.tensor([[3.1]]))
-    torch.testing.assert_close(taste, together([head[:, :2] for head in heads], [1.0, 1.0], choose))
+    torch.testing.assert_close(taste, combine_logits([head[:, :2] for head in heads], [1.0, 1.0], choose))
 
 
 @pytest.mark.parametrize("choose", ["mean", "confident"])
@@ -63,13 +63,13 @@ def test_a_vocabularys_padding_has_no_share(choose):
     task = CausalLM(data="x")
     task.tokenizer = range(4)  # all that is asked of it is how long it is
     padded = [torch.cat([LOGITS[0], torch.full((5, 2), 9.0)], 1), torch.cat([LOGITS[1], torch.full((5, 1), 7.0)], 1)]
-    found = joined(padded, [1.0, 2.0], choose, task, {})
-    torch.testing.assert_close(found, together(LOGITS[:2], [1.0, 2.0], choose))
+    found = combine_task_logits(padded, [1.0, 2.0], choose, task, {})
+    torch.testing.assert_close(found, combine_logits(LOGITS[:2], [1.0, 2.0], choose))
 
 
 @pytest.mark.parametrize("choose", ["mean", "confident"])
 def test_equal_teachers_are_one(choose):
-    found = together([LOGITS[0]] * 3, [1.0, 2.0, 3.0], choose)
+    found = combine_logits([LOGITS[0]] * 3, [1.0, 2.0, 3.0], choose)
     torch.testing.assert_close(found.softmax(-1), LOGITS[0].float().softmax(-1))
 
 
@@ -92,7 +92,7 @@ def test_a_site_says_whose_it_is():
         alone = FrozenTeacher(models[name]).trace(data, Signals(hidden=frozenset({("encoder", layer)})))
         torch.testing.assert_close(trace.hidden[f"{name}/encoder", layer], alone.hidden["encoder", layer])
     logits = [torch_predict(model)(data) for model in models.values()]
-    torch.testing.assert_close(trace.logits, together(logits, [1.0, 3.0]))
+    torch.testing.assert_close(trace.logits, combine_logits(logits, [1.0, 3.0]))
 
 
 def test_who_is_not_asked_does_not_run(monkeypatch):
@@ -115,7 +115,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     task.tokenizer, data = range(90), batch("t5", head="language")
     found = torch_predict(Joint(models, [1.0, 1.0], "mean", task))(data)
     each = [torch_predict(model)(data)[..., :90] for model in models.values()]
-    torch.testing.assert_close(found, together(each, [1.0, 1.0]))
+    torch.testing.assert_close(found, combine_logits(each, [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
 from distill.training.optimizer import frozen_parameters
 from losses import Labels
-from prune_schedules.schedule import Moment, Timeline
+from prune_schedules.schedule import Timeline, TimePoint
 from students.weights import add_step, uses
 from tests.distill.runs import resumes_bit_for_bit
 from tests.distill.test_module import fit, module
@@ -27,7 +27,7 @@ def frozen(optimizer: Optimizer, student: nn.Module, step: int = 0) -> set[str]:
 
 def test_a_pattern_names_parameters_until_its_moment():
     student = tiny("bert", layers=2)
-    optimizer = Optimizer(freeze={"*embeddings*": Moment("30%"), f"{BLOCK}*": Moment("1 epoch")})
+    optimizer = Optimizer(freeze={"*embeddings*": TimePoint("30%"), f"{BLOCK}*": TimePoint("1 epoch")})
     every = {name for name, _ in student.named_parameters()}
     table, block = ({name for name in every if part in name} for part in ("embeddings", BLOCK))
     assert table and block
@@ -45,15 +45,15 @@ def test_a_name_is_that_of_the_file_under_masks_and_for_each_use_of_a_tied_weigh
 
     student = tiny("bert", layers=1)
     add_step(student.classifier, Twice())
-    assert frozen(Optimizer(freeze={"classifier.weight": Moment("50%")}), student) == {"classifier.weight"}
+    assert frozen(Optimizer(freeze={"classifier.weight": TimePoint("50%")}), student) == {"classifier.weight"}
     tied = nn.ModuleDict({"one": nn.Linear(2, 2, bias=False), "other": nn.Linear(2, 2, bias=False)})
     tied["other"].weight = tied["one"].weight
-    assert frozen(Optimizer(freeze={"other.*": Moment("50%")}), tied) == {"one.weight", "other.weight"}
+    assert frozen(Optimizer(freeze={"other.*": TimePoint("50%")}), tied) == {"one.weight", "other.weight"}
 
 
 def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(tmp_path):
     built = module(labels=Labels())
-    built.optimizer = Optimizer(lr=1e-2, weight_decay=0.5, freeze={f"{BLOCK}*": Moment("3 steps")})
+    built.optimizer = Optimizer(lr=1e-2, weight_decay=0.5, freeze={f"{BLOCK}*": TimePoint("3 steps")})
     built.timeline = Timeline(4, 2)
     seen = [{name: p.clone() for name, p in built.student.state_dict().items()}]
     real = built.optimizer_step
@@ -73,7 +73,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(tmp_path):
 
 def test_what_is_frozen_is_outside_the_norm_by_which_gradients_are_clipped(tmp_path):
     built = module(labels=Labels())
-    built.optimizer = Optimizer(freeze={"bert.*": Moment("100%")})
+    built.optimizer = Optimizer(freeze={"bert.*": TimePoint("100%")})
     norms = []
     built.configure_gradient_clipping = lambda *_, **__: norms.append(
         {name for name, p in built.named_parameters() if p.grad is not None}

@@ -16,7 +16,7 @@ from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
 from losses.loss import count_all
-from prune_schedules.schedule import Linear, Moment, Timeline
+from prune_schedules.schedule import Linear, Timeline, TimePoint
 from students.recording.batch import Batch
 from tests.distill.worlds import three_classes
 from tests.families import tiny
@@ -174,7 +174,7 @@ class TestTeacher:
         assert ran == [0, 1]
 
     def test_does_not_run_when_only_labels_count(self, tmp_path):
-        built = module(labels=Labels(), logits=Logits(start=Moment("100%")))
+        built = module(labels=Labels(), logits=Logits(start=TimePoint("100%")))
         built.teacher.model.register_forward_pre_hook(lambda *_: pytest.fail("the teacher ran"))
         fit(built, 8, 1, tmp_path)
 
@@ -209,7 +209,7 @@ def test_optimizer_decays_matrices_alone():
 
 
 def test_learning_rate_warms_up_and_falls():
-    optimizer, timeline = Optimizer(lr=1.0, warmup=Moment("10%")), Timeline(100, 10)
+    optimizer, timeline = Optimizer(lr=1.0, warmup=TimePoint("10%")), Timeline(100, 10)
     rates = [optimizer.rate(step, timeline) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11)
     assert max(rates) == pytest.approx(rates[10], abs=0.05)

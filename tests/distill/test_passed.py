@@ -8,7 +8,7 @@ import torch
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.teachers.early_stop import Passed
+from distill.teachers.early_stop import TeacherEarlyStop
 from distill.teachers.ensemble import Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from tests.distill.runs import checkpoint, interrupted, resumes_bit_for_bit
@@ -29,14 +29,14 @@ def given(materials) -> dict:
 
 def level(monkeypatch, mark: float) -> None:
     """Lets the teacher have this accuracy, so that it is known when it is passed."""
-    real = Passed.on_validation_end
+    real = TeacherEarlyStop.on_validation_end
 
     def patched(self, trainer, module):
         if self.measures:
             self.metrics.compute = lambda: {"accuracy": torch.tensor(mark)}
         real(self, trainer, module)
 
-    monkeypatch.setattr(Passed, "on_validation_end", patched)
+    monkeypatch.setattr(TeacherEarlyStop, "on_validation_end", patched)
 
 
 def watched(monkeypatch) -> list[int]:
@@ -54,7 +54,7 @@ def watched(monkeypatch) -> list[int]:
 def passed(monkeypatch, file, given) -> dict:
     """What is known after training of the teacher and when it was passed."""
     interrupted(monkeypatch, 16, file, **given)
-    return checkpoint(file.parent / "runs" / "tiny")["callbacks"]["Passed"]
+    return checkpoint(file.parent / "runs" / "tiny")["callbacks"]["TeacherEarlyStop"]
 
 
 def told(folder) -> tuple[list[dict], str]:
@@ -63,13 +63,13 @@ def told(folder) -> tuple[list[dict], str]:
 
 
 def test_the_teacher_is_measured_on_the_rows_of_the_validation(tiny_run, given, monkeypatch):
-    marks, real = [], Passed.on_validation_end
+    marks, real = [], TeacherEarlyStop.on_validation_end
 
     def watch(self, trainer, module):
         real(self, trainer, module)
         marks.append(self.mark)
 
-    monkeypatch.setattr(Passed, "on_validation_end", watch)
+    monkeypatch.setattr(TeacherEarlyStop, "on_validation_end", watch)
     report = run(tiny_run, **given)
     assert marks == [pytest.approx(report.models["teacher"].metrics["accuracy"])] * 2
 
@@ -113,7 +113,7 @@ def test_what_is_read_from_a_cache_is_measured_too(tiny_run, given, monkeypatch)
 def test_resumes_bit_for_bit_before_and_after(tiny_run, monkeypatch, given, stop):
     level(monkeypatch, 0.0)
     folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, **given)
-    assert checkpoint(folder)["callbacks"]["Passed"]["at_step"] == 8
+    assert checkpoint(folder)["callbacks"]["TeacherEarlyStop"]["at_step"] == 8
 
 
 def test_something_must_be_left_to_learn(tiny_run, given):

@@ -9,7 +9,7 @@ from distill.experiment.optimizer import Optimizer
 from distill.teachers.peer import LearningPeer, Peer, on_outputs
 from distill.training.module import Distillation
 from losses import DIST, AttentionKL, HiddenMSE, Labels, Logits
-from prune_schedules.schedule import Constant, Moment, Timeline
+from prune_schedules.schedule import Constant, Timeline, TimePoint
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
@@ -75,7 +75,7 @@ def test_each_has_the_gradient_of_a_student_whose_teacher_is_the_other(tmp_path,
 
 
 def test_before_the_start_of_a_loss_on_the_other_both_learn_from_labels_alone(tmp_path):
-    found = fit(built(labels=Labels(), logits=Logits(start=Moment("50%"))), 8, 1, tmp_path).gradients
+    found = fit(built(labels=Labels(), logits=Logits(start=TimePoint("50%"))), 8, 1, tmp_path).gradients
     for part in ("student", "peer"):
         again = built()
         expected = written_down(getattr(again, part), again.student, {"labels": Labels()})

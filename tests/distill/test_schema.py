@@ -68,7 +68,7 @@ def test_the_walk_reaches_what_files_name() -> None:
         "Optimizer",
         "Constant",
         "Cubic",
-        "Moment",
+        "TimePoint",
         "Tracking",
     } <= names
 

@@ -13,7 +13,7 @@ import yaml
 
 from distill.config.schema import members_of, schema_of, selector, subclasses
 from distill.experiment.experiment import Experiment
-from prune_schedules.schedule import Moment
+from prune_schedules.schedule import TimePoint
 from tests.fuzz.awkward import CHARACTERS, NUMBERS, RAW, TEXTS
 
 
@@ -128,7 +128,7 @@ def value_of(draw: random.Random, hint: Any, depth: int = 0) -> Any:
         key, inner = get_args(member)
         keys = [value_of(draw, key, depth + 1) for _ in range(draw.choice([0, 1, 1, 2]))]
         return {name: value_of(draw, inner, depth + 1) for name in keys}
-    if member is Moment:
+    if member is TimePoint:
         return draw.choice(["0%", "10%", "50%", "100%", "1 epochs", "3 steps", "0 steps", "99.9%"])
     if is_dataclass(member):
         return _object(draw, member, depth)

@@ -8,7 +8,7 @@ import torch
 from losses import Labels, Logits, LogitsMSE, Loss
 from losses.outputs.labels import label_loss
 from losses.outputs.mse import logits_mse
-from prune_schedules.schedule import Constant, Linear, Moment, Timeline
+from prune_schedules.schedule import Constant, Linear, Timeline, TimePoint
 from students.recording.signals import Trace
 from tests.families import batch, tiny
 from tests.losses.traces import LOSSES, OF_ONE_BATCH, first, forward_kl, leaves, look, pair, set_up, widened
@@ -177,20 +177,20 @@ def test_a_loss_on_a_teacher_needs_one(kind):
 
 @pytest.mark.parametrize("step, weight", [(0, 0), (19, 0), (20, 3), (59, 3), (60, 0), (100, 0)])
 def test_the_weight_counts_from_start_until_before_stop(step, weight):
-    loss = LogitsMSE(weight=Constant(3.0), start=Moment("20%"), stop=Moment("3 epochs"))
+    loss = LogitsMSE(weight=Constant(3.0), start=TimePoint("20%"), stop=TimePoint("3 epochs"))
     assert loss.at(step, TIMELINE).fields == {"weight": weight}
 
 
 @pytest.mark.parametrize("text, step", [("30 steps", 30), ("2 epochs", 40), ("70%", 70)])
 def test_a_window_may_be_given_before_the_length_of_the_run_is_known(text, step):
-    loss = Labels(start=Moment(text))
+    loss = Labels(start=TimePoint(text))
     for now, weight in ((step - 1, 0), (step, 1), (99, 1)):
         assert loss.at(now, TIMELINE).weight == weight
 
 
 def test_scheduled_fields_follow_the_step():
     loss = Logits(
-        weight=Linear(to=1.0), stop=Moment("60%"), temperature=Linear(initial=4.0, to=2.0, stop=Moment("50%"))
+        weight=Linear(to=1.0), stop=TimePoint("60%"), temperature=Linear(initial=4.0, to=2.0, stop=TimePoint("50%"))
     )
     found = []
     for step in (0, 25, 50, 60):

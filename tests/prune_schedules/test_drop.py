@@ -7,9 +7,9 @@ import torch
 
 from prune_schedules import Magnitude, Movement
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Timeline
+from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoint
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, steps
+from students.weights import raw_parameter, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
@@ -31,7 +31,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     pruner.before_step(3, TIMELINE)
     gone = [draw < 0.5 for draw in pruner.draw(3)]
     assert any(each.any() for each in gone) and not all(each.all() for each in gone)
-    mine = {place: latent(*place).grad.clone() for part in pruner.parts for place in part.gates}
+    mine = {place: raw_parameter(*place).grad.clone() for part in pruner.parts for place in part.gates}
     bare = model(**batch(name)).logits
     for part, drop in zip(pruner.parts, gone, strict=True):
         part.keep(~drop)
@@ -41,7 +41,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     torch.testing.assert_close(found.logits, expected.logits)
     assert not torch.allclose(bare, found.logits)
     for place, gradient in mine.items():
-        torch.testing.assert_close(gradient, latent(*place).grad)
+        torch.testing.assert_close(gradient, raw_parameter(*place).grad)
 
 
 def test_evaluation_leaves_nothing_out():
@@ -53,7 +53,7 @@ def test_evaluation_leaves_nothing_out():
 
 
 def test_as_much_is_dropped_as_the_schedule_says():
-    pruner = Magnitude(sparsity=NONE, shape="layers", drop=Linear(initial=0.5, to=0.0, stop=Moment("50%")))
+    pruner = Magnitude(sparsity=NONE, shape="layers", drop=Linear(initial=0.5, to=0.0, stop=TimePoint("50%")))
     pruner.attach(tiny("bert"), seed=5)
     again, other = copy.deepcopy(pruner), copy.deepcopy(pruner)
     other.seed = 6
@@ -73,10 +73,10 @@ def test_as_much_is_dropped_as_the_schedule_says():
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
     """And heads that are dropped to the end stay masked to the end."""
-    sparsity = Cubic(to=0.5, start=Moment("2 steps"), stop=Moment("8 steps"))
+    sparsity = Cubic(to=0.5, start=TimePoint("2 steps"), stop=TimePoint("8 steps"))
 
     def make() -> Prune:
-        heads = Movement(sparsity=sparsity, every=Moment("3 steps"), shape="heads", drop=Constant(0.3))
+        heads = Movement(sparsity=sparsity, every=TimePoint("3 steps"), shape="heads", drop=Constant(0.3))
         return Prune({"heads": heads}, {"heads": 0})
 
     whole = resumable(tmp_path, make, (3, 9))

@@ -6,16 +6,16 @@ from torch import nn
 
 from prune_schedules import Fisher, Magnitude, Movement, Pruner, Taylor
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.gates import gate_gradient
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, steps
+from students.weights import raw_parameter, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
-LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
+LATER = Cubic(to=0.5, start=TimePoint("25%"), stop=TimePoint("75%"))
 
 
 def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
@@ -60,14 +60,14 @@ def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
 @pytest.mark.parametrize("kind, of", [(Taylor, torch.abs), (Fisher, lambda x: x * x / 2)])
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_the_sums_over_steps(name, kind, of):
-    pruner = kind(sparsity=LATER, every=Moment("2 steps"))
+    pruner = kind(sparsity=LATER, every=TimePoint("2 steps"))
     model = one_step(name, pruner, 3)
     layer = next(iter(pruner.weights.values()))
-    first = latent(layer).detach() * latent(layer).grad
+    first = raw_parameter(layer).detach() * raw_parameter(layer).grad
     pruner.before_forward(4, TIMELINE, {})
     model(**batch(name)).loss.backward()  # on top of the first: the gradient is now another
     pruner.before_step(4, TIMELINE)
-    second = latent(layer).detach() * latent(layer).grad
+    second = raw_parameter(layer).detach() * raw_parameter(layer).grad
     expected = of(first) + of(second)
     found = pruner.scores()[0]
     torch.testing.assert_close(found, expected.T if name == "gpt2" else expected)
@@ -122,12 +122,12 @@ def test_what_is_masked_is_looked_at_and_not_trained():
     for part, old, new in zip(pruner.parts, before, pruner.scores(), strict=True):
         module, mask = part.module, part.mask
         assert not mask.mask.all()
-        assert (latent(module).grad[~mask.mask] == 0).all()
+        assert (raw_parameter(module).grad[~mask.mask] == 0).all()
         assert (new != old)[~mask.mask].float().mean() > 0.5
 
 
 def test_outside_its_window_gradients_are_those_of_a_plain_mask():
-    pruner = Taylor(sparsity=Steps(at={"25%": 0.5}), every=Moment("2 steps"))
+    pruner = Taylor(sparsity=Steps(at={"25%": 0.5}), every=TimePoint("2 steps"))
     model = one_step("bert", pruner, 4)
     pruner.update(5, TIMELINE)
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
@@ -164,7 +164,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
     for module, key in part.places:
         gone = getattr(module, key) == 0
-        assert (latent(module, key).grad[gone] == 0).all()
+        assert (raw_parameter(module, key).grad[gone] == 0).all()
 
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
@@ -177,15 +177,15 @@ def test_nothing_goes_before_gradients_were_seen(kind):
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
 def test_a_step_that_overflowed_is_not_looked_at(kind):
     """As the scaler of ``16-mixed`` leaves such a step out; where all were, weights are ranked by their size."""
-    pruner = kind(sparsity=LATER, shape="neurons", every=Moment("2 steps"))
+    pruner = kind(sparsity=LATER, shape="neurons", every=TimePoint("2 steps"))
     model = one_step("bert", pruner, 3)
     before = [score.clone() for score in pruner.scores()]
     pruner.before_forward(4, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    latent(pruner.parts[-1].reader).grad[0, 0] = torch.inf
+    raw_parameter(pruner.parts[-1].reader).grad[0, 0] = torch.inf
     pruner.before_step(4, TIMELINE)
     assert all(map(torch.equal, pruner.scores(), before))
-    pruner.seen, sizes = None, pruner.parts[0].sent(latent)[0].square().mean(dim=1).sqrt()
+    pruner.seen, sizes = None, pruner.parts[0].sent(raw_parameter)[0].square().mean(dim=1).sqrt()
     torch.testing.assert_close(pruner.scores()[0], sizes)
     pruner.update(7, TIMELINE)
     assert 0 < pruner.sparsity_now() < 0.5
@@ -227,12 +227,12 @@ def test_movement_finds_the_weights_that_grow():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", ["elements", "neurons", [4, 4]])
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
-    window = {"start": Moment("4 steps"), "stop": Moment("10 steps")}
+    window = {"start": TimePoint("4 steps"), "stop": TimePoint("10 steps")}
 
     def make() -> Prune:
         return Prune(
             {
-                kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=Moment("3 steps"), shape=shape)
+                kind.__name__: kind(sparsity=Cubic(to=0.4, **window), every=TimePoint("3 steps"), shape=shape)
                 for kind in (Fisher, Movement, Taylor)
             }
         )

@@ -6,14 +6,14 @@ from torch import nn
 
 from prune_schedules import L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import kept
 from prune_schedules.targets.units import UnitTarget
 from students.structure.hidden import hidden
-from students.weights import fold, latent, steps
+from students.weights import fold, raw_parameter, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import without
 
@@ -26,7 +26,7 @@ def test_the_smallest_go(name, head):
     model, small = tiny(name, head=head), torch.arange(32) % 4 == 2
     with torch.no_grad():
         for parameter in {
-            id(latent(part.module, part.name)): latent(part.module, part.name)
+            id(raw_parameter(part.module, part.name)): raw_parameter(part.module, part.name)
             for units in hidden(model)
             for part in units.slices
         }.values():
@@ -55,7 +55,7 @@ def gate_gradients(
 @pytest.mark.parametrize("name, head", [(name, "classification") for name in FAMILIES] + [("gpt2", "language")])
 def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_it(name, head):
     """Of embeddings that are the head as well, a gate stands behind them, too."""
-    taylor = Taylor(sparsity=Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%")), shape="hidden")
+    taylor = Taylor(sparsity=Cubic(to=0.5, start=TimePoint("25%"), stop=TimePoint("75%")), shape="hidden")
     model, inputs = tiny(name, head=head), batch(name, head=head)
     taylor.attach(model)
     for masked in (False, True):
@@ -114,9 +114,12 @@ def test_any_score_and_a_penalty(kind):
     model, inputs = tiny("bert"), batch("bert")
     before = model(**inputs).logits
     there_and_back = Steps(at={"0 steps": 0.0, "2 steps": 0.5, "3 steps": 0.0})
-    pruner, masked = kind(sparsity=there_and_back, shape="hidden", every=Moment("1 steps"), penalty=Constant(0.1)), []
+    pruner, masked = (
+        kind(sparsity=there_and_back, shape="hidden", every=TimePoint("1 steps"), penalty=Constant(0.1)),
+        [],
+    )
     pruner.attach(model)
-    size = sum(latent(module).numel() for module in pruner.weights.values())
+    size = sum(raw_parameter(module).numel() for module in pruner.weights.values())
     pruner.check(TIMELINE)
     for step in range(4):
         pruner.before_forward(step, TIMELINE, inputs)

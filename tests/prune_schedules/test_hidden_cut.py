@@ -14,7 +14,7 @@ from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.structure.hidden import hidden
 from students.structure.units import heads, neurons
-from students.weights import fold, latent
+from students.weights import fold, raw_parameter
 from tests.families import FAMILIES, Head, _auto, batch, tiny
 from tests.prune_schedules.models import learns, without
 
@@ -156,7 +156,7 @@ def test_a_model_whose_norms_count_everything_keeps_its_width():
     with torch.no_grad():
         for units in hidden(model):
             for part in units.slices:
-                latent(part.module, part.name).movedim(part.axis, 0)[gone] = 0
+                raw_parameter(part.module, part.name).movedim(part.axis, 0)[gone] = 0
     before = model(**batch("bert")).logits
     assert "hidden" not in cut(model).units and torch.equal(model(**batch("bert")).logits, before)
 

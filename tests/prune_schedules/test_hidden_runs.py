@@ -7,7 +7,7 @@ import torch
 
 from prune_schedules import L0, Magnitude, Taylor
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Cubic, Moment
+from prune_schedules.schedule import Cubic, TimePoint
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.norms import kept
 from students.structure.units import heads, neurons
@@ -20,11 +20,11 @@ KINDS = [Magnitude, Taylor, L0]
 
 def three_shapes(kind: type) -> Prune:
     """12 steps: hidden dimensions until 7, neurons until 6 and heads until 10; neurons wait for the hidden ones."""
-    window = {"start": Moment("2 steps"), "stop": Moment("7 steps")}
+    window = {"start": TimePoint("2 steps"), "stop": TimePoint("7 steps")}
     pruners = {
-        "neurons": Magnitude(sparsity=Cubic(to=0.5, stop=Moment("6 steps")), shape="neurons"),
-        "hidden": kind(sparsity=Cubic(to=0.25, **window), shape="hidden", every=Moment("2 steps")),
-        "heads": Magnitude(sparsity=Cubic(to=0.5, stop=Moment("10 steps")), shape="heads"),
+        "neurons": Magnitude(sparsity=Cubic(to=0.5, stop=TimePoint("6 steps")), shape="neurons"),
+        "hidden": kind(sparsity=Cubic(to=0.25, **window), shape="hidden", every=TimePoint("2 steps")),
+        "heads": Magnitude(sparsity=Cubic(to=0.5, stop=TimePoint("10 steps")), shape="heads"),
     }
     return Prune(pruners, {"neurons": 0, "heads": 0})
 

@@ -6,11 +6,11 @@ import torch
 
 from prune_schedules import SparseGPT, Wanda
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.sparsegpt import remove
 from students import LowRank, Transformer
 from students.families.families import blocks
-from students.weights import latent, out_axis
+from students.weights import out_axis, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
@@ -21,7 +21,7 @@ ONCE = Steps(at={"25%": 0.5})
 def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
     """A model that has read one batch, with masks made of it."""
     model = hear(tiny(name).eval(), pruner)
-    listen(model, pruner, inputs)
+    attach(model, pruner, inputs)
     return model
 
 
@@ -33,7 +33,7 @@ def hear(model: torch.nn.Module, pruner) -> torch.nn.Module:
     return model
 
 
-def listen(model: torch.nn.Module, pruner, inputs: dict) -> None:
+def attach(model: torch.nn.Module, pruner, inputs: dict) -> None:
     """One batch is read before masks are due."""
     pruner.before_forward(4, TIMELINE, inputs)
     model(**inputs)
@@ -58,7 +58,7 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
     hook.remove()
     rows = seen[0][inputs["attention_mask"].bool()].double()
     again = read(name, pruner, inputs)
-    weight = latent(_ffn(again)[0]).detach().double()
+    weight = raw_parameter(_ffn(again)[0]).detach().double()
     weight = weight.T if name == "gpt2" else weight
     expected = weight.abs() * rows.square().sum(0).sqrt()
     torch.testing.assert_close(pruner.scores()[0].double(), expected, rtol=1e-4, atol=1e-7)
@@ -79,9 +79,9 @@ def test_wanda_of_units_is_over_the_weights_that_send_them(name, factored, shape
     if factored:
         model = Transformer(low_rank=LowRank(param_ratio=0.9)).build(model, None, None)
     model = hear(model.eval(), pruner)
-    listen(model, pruner, inputs)
+    attach(model, pruner, inputs)
     for part, found in zip(pruner.parts, pruner.scores(), strict=True):
-        weighted = latent(part.reader).movedim(out_axis(part.reader), 0) * pruner.seen[part.reader].sqrt()
+        weighted = raw_parameter(part.reader).movedim(out_axis(part.reader), 0) * pruner.seen[part.reader].sqrt()
         units = weighted.T.reshape(part.total, -1)
         torch.testing.assert_close(found, units.square().mean(dim=1).sqrt())
     pruner.update(5, TIMELINE)
@@ -102,7 +102,7 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
     model = hear(tiny(name).eval(), halves)
     for rows in (slice(0, 1), slice(1, None)):
         part = {key: value[rows] for key, value in inputs.items()}
-        listen(model, halves, part)
+        attach(model, halves, part)
     for one, other in zip(pruner.scores(), halves.scores(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -119,8 +119,8 @@ def test_a_validation_is_not_listened_to():
 
 
 def test_inputs_are_gathered_just_before_masks_are_due():
-    ramp = Cubic(to=0.5, start=Moment("10 steps"), stop=Moment("14 steps"))
-    pruner = Wanda(sparsity=ramp, batches=2, every=Moment("4 steps"))
+    ramp = Cubic(to=0.5, start=TimePoint("10 steps"), stop=TimePoint("14 steps"))
+    pruner = Wanda(sparsity=ramp, batches=2, every=TimePoint("4 steps"))
     model = tiny("bert").eval()
     pruner.attach(model)
     listens = []
@@ -204,7 +204,7 @@ def test_sparsegpt_loses_less_than_wanda_and_magnitude():
 def test_sparsegpt_on_a_model(name, scope):
     pruner = SparseGPT(sparsity=ONCE, scope=scope)
     model = read(name, pruner, batch(name))
-    before = {module: latent(module).detach().clone() for module in pruner.weights.values()}
+    before = {module: raw_parameter(module).detach().clone() for module in pruner.weights.values()}
     pruner.update(5, TIMELINE)
     assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
     for module, old in before.items():

@@ -5,15 +5,15 @@ import torch
 
 from prune_schedules import L0, Random
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Linear, Moment, Steps, Timeline
+from prune_schedules.schedule import Constant, Cubic, Linear, Steps, Timeline, TimePoint
 from prune_schedules.scores.l0 import closing, hard_concrete, open_probability
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, steps
+from students.weights import raw_parameter, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
-LATER = Cubic(to=0.5, start=Moment("25%"), stop=Moment("75%"))
+LATER = Cubic(to=0.5, start=TimePoint("25%"), stop=TimePoint("75%"))
 
 
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 2.0])
@@ -150,18 +150,18 @@ def test_training_sees_gates_and_evaluation_masks():
     pruner.before_forward(2, TIMELINE, {})
     part = pruner.parts[0]
     ((module, name),) = part.gates
-    scale = getattr(module.train(), name) / latent(module, name)
+    scale = getattr(module.train(), name) / raw_parameter(module, name)
     assert ((scale > 0.001) & (scale < 0.999)).any()
-    assert torch.equal(getattr(module.eval(), name), latent(module, name) * part.masks[module, name].mask)
+    assert torch.equal(getattr(module.eval(), name), raw_parameter(module, name) * part.masks[module, name].mask)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", ["neurons", [4, 4]])
 def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
-    sparsity = Cubic(to=0.4, start=Moment("4 steps"), stop=Moment("10 steps"))
+    sparsity = Cubic(to=0.4, start=TimePoint("4 steps"), stop=TimePoint("10 steps"))
 
     def make() -> Prune:
-        return Prune({"gates": L0(sparsity=sparsity, every=Moment("3 steps"), shape=shape)})
+        return Prune({"gates": L0(sparsity=sparsity, every=TimePoint("3 steps"), shape=shape)})
 
     whole = resumable(tmp_path, make, (3, 6, 11))
     masks = list(steps(whole, Mask).values())
@@ -200,7 +200,7 @@ def test_a_step_that_overflowed_moves_no_gate():
     model, pruner = tiny("bert"), L0(sparsity=LATER, shape="heads")
     pruner.attach(model)
     at_step(model, pruner, 8)
-    latent(pruner.parts[0].reader).grad[0, 0] = torch.nan
+    raw_parameter(pruner.parts[0].reader).grad[0, 0] = torch.nan
     pruner.before_step(8, TIMELINE)
     assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
     assert all(mask.factor is None and not mask.idle for mask in steps(model, Mask).values())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.weights import add_step, latent
+from students.weights import add_step, raw_parameter
 
 
 def masked_layer() -> tuple[nn.Linear, Mask]:
@@ -25,18 +25,18 @@ def test_masked_entries_are_zero_and_the_dtype_stays(dtype):
 
 def test_a_mask_is_off_until_it_removes_something():
     layer, mask = masked_layer()
-    assert not mask.enabled and layer.weight is latent(layer)
+    assert not mask.enabled and layer.weight is raw_parameter(layer)
     mask.keep(torch.tensor([[True, False, True], [True, True, True]]))
-    assert mask.enabled and layer.weight[0, 1] == 0 and latent(layer)[0, 1] != 0
+    assert mask.enabled and layer.weight[0, 1] == 0 and raw_parameter(layer)[0, 1] != 0
     mask.keep(torch.ones(2, 3, dtype=torch.bool))
-    assert not mask.enabled and layer.weight is latent(layer)
+    assert not mask.enabled and layer.weight is raw_parameter(layer)
 
 
 def test_masked_entries_have_no_gradient():
     layer, mask = masked_layer()
     mask.keep(torch.tensor([[True, False, True], [False, False, True]]))
     layer(torch.ones(1, 3)).sum().backward()
-    assert torch.equal(latent(layer).grad, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    assert torch.equal(raw_parameter(layer).grad, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
 
 
 def test_a_row_mask_broadcasts():
@@ -44,7 +44,7 @@ def test_a_row_mask_broadcasts():
     mask = Mask((2, 1))
     add_step(layer, mask)
     mask.keep(torch.tensor([True, False]))
-    assert (layer.weight[1] == 0).all() and torch.equal(layer.weight[0], latent(layer)[0])
+    assert (layer.weight[1] == 0).all() and torch.equal(layer.weight[0], raw_parameter(layer)[0])
 
 
 def test_saved_and_loaded_the_mask_acts_at_once():

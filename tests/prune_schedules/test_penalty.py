@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from prune_schedules import Magnitude
-from prune_schedules.schedule import Constant, Linear, Moment, Timeline
+from prune_schedules.schedule import Constant, Linear, Timeline, TimePoint
 from prune_schedules.scores.penalty import group_lasso
-from students.weights import latent
+from students.weights import raw_parameter
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -35,24 +35,24 @@ def test_the_gradient_is_added_where_nothing_is_masked(name, shape):
     pruner.update(0, TIMELINE)
     model(**batch(name)).loss.backward()
     places = [place for part in pruner.parts for place in part.places]
-    before = {place: latent(*place).grad.clone() for place in places}
+    before = {place: raw_parameter(*place).grad.clone() for place in places}
     value = pruner.penalize(0, TIMELINE)
     expected = group_lasso([part.numbers(getattr) for part in pruner.parts]).detach()
     assert value == pytest.approx(0.3 * float(expected))
     for module, key in places:
-        added = latent(module, key).grad - before[module, key]
+        added = raw_parameter(module, key).grad - before[module, key]
         here = getattr(module, key) != 0
         assert (added[~here] == 0).all()
         assert ((added * getattr(module, key))[here] >= 0).all() and added[here].abs().max() > 0
         if shape == "elements":
             torch.testing.assert_close(
-                added[here], 0.3 * latent(module, key).detach()[here].sign(), atol=1e-6, rtol=1e-5
+                added[here], 0.3 * raw_parameter(module, key).detach()[here].sign(), atol=1e-6, rtol=1e-5
             )
 
 
 def test_outside_its_window_nothing_is_computed():
     model = tiny("bert")
-    fade = Linear(initial=0.1, to=0.0, start=Moment("10%"), stop=Moment("50%"))
+    fade = Linear(initial=0.1, to=0.0, start=TimePoint("10%"), stop=TimePoint("50%"))
     pruner = Magnitude(sparsity=Constant(0.0), penalty=fade)
     pruner.attach(model)
     model(**batch("bert")).loss.backward()

@@ -6,10 +6,10 @@ from torch import nn
 
 from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Moment, Steps, Timeline
+from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, select, steps
+from students.weights import raw_parameter, select, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import fit, resume
 
@@ -41,12 +41,12 @@ def test_the_smallest_go():
     model, pruner = attached("gpt2", sparsity=Constant(0.5))
     pruner.update(0, TIMELINE)
     layer = model.transformer.h[1].mlp.c_fc
-    assert latent(layer)[layer.weight == 0].abs().max() <= layer.weight[layer.weight != 0].abs().min()
+    assert raw_parameter(layer)[layer.weight == 0].abs().max() <= layer.weight[layer.weight != 0].abs().min()
 
 
 def test_the_schedule_is_followed_and_its_end_is_met():
-    cubic = Cubic(to=0.8, start=Moment("15 steps"), stop=Moment("48 steps"))
-    _, pruner = attached("bert", sparsity=cubic, every=Moment("10%"))
+    cubic = Cubic(to=0.8, start=TimePoint("15 steps"), stop=TimePoint("48 steps"))
+    _, pruner = attached("bert", sparsity=cubic, every=TimePoint("10%"))
     seen = {}
     for step in range(101):
         before = pruner.sparsity_now()
@@ -64,7 +64,7 @@ def test_the_schedule_is_followed_and_its_end_is_met():
 @pytest.mark.parametrize(
     "sparsity, shares",
     [
-        (Cubic(initial=0.5, to=0.8, start=Moment("50%")), {0: 0.5, 40: 0.5, 100: 0.8}),
+        (Cubic(initial=0.5, to=0.8, start=TimePoint("50%")), {0: 0.5, 40: 0.5, 100: 0.8}),
         (Steps(initial=0.25, at={"50%": 0.5}), {0: 0.25, 49: 0.25, 50: 0.5}),
     ],
 )
@@ -90,8 +90,8 @@ def test_nothing_is_computed_when_nothing_is_due():
         def scores(self):
             raise AssertionError("asked for scores")
 
-    cubic = Cubic(to=0.8, start=Moment("20%"), stop=Moment("60%"))
-    model, pruner = tiny("bert"), Silent(sparsity=cubic, every=Moment("5%"))
+    cubic = Cubic(to=0.8, start=TimePoint("20%"), stop=TimePoint("60%"))
+    model, pruner = tiny("bert"), Silent(sparsity=cubic, every=TimePoint("5%"))
     pruner.attach(model)
     for step in [*range(20), 21, 24, 59, *range(61, 101)]:
         pruner.update(step, TIMELINE)
@@ -116,7 +116,7 @@ def test_stairs_and_short_runs_are_met_too():
 def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
     model = tiny("bert").train()
     there_and_back = Steps(at={"0 steps": 0.0, "2 steps": 0.5, "3 steps": 0.0})
-    pruner, masked = kind(sparsity=there_and_back, every=Moment("1 steps")), []
+    pruner, masked = kind(sparsity=there_and_back, every=TimePoint("1 steps")), []
     pruner.attach(model)
     pruner.check(TIMELINE)
     pruner.update(0, TIMELINE)
@@ -132,12 +132,12 @@ def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
 
 
 def test_weights_come_back_when_they_have_grown():
-    model, pruner = attached("bert", sparsity=Cubic(to=0.5, initial=0.5), every=Moment("1 steps"))
+    model, pruner = attached("bert", sparsity=Cubic(to=0.5, initial=0.5), every=TimePoint("1 steps"))
     pruner.update(0, TIMELINE)
     layer = model.bert.encoder.layer[0].attention.self.query
     gone = (layer.weight == 0).nonzero()[0]
     with torch.no_grad():
-        latent(layer)[tuple(gone)] = 9.0
+        raw_parameter(layer)[tuple(gone)] = 9.0
     pruner.update(1, TIMELINE)
     assert layer.weight[tuple(gone)] == 9.0
 
@@ -160,15 +160,15 @@ def test_the_schedule_is_checked_before_the_first_step():
     with pytest.raises(ValueError, match=r"^sparsity: "):
         Magnitude(sparsity=Cubic(to=80)).check(TIMELINE)
     with pytest.raises(ValueError, match="500 steps"):
-        Magnitude(sparsity=Cubic(to=0.8, stop=Moment("500 steps"))).check(TIMELINE)
+        Magnitude(sparsity=Cubic(to=0.8, stop=TimePoint("500 steps"))).check(TIMELINE)
     Magnitude(sparsity=Cubic(to=1.0)).check(TIMELINE)
 
 
 def three_shapes() -> Prune:
-    window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
+    window = {"start": TimePoint("3 steps"), "stop": TimePoint("9 steps")}
     return Prune(
         {
-            "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=Moment("2 steps")),
+            "entries": Magnitude(sparsity=Cubic(to=0.6, **window), every=TimePoint("2 steps")),
             "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons"),
             "layers": Magnitude(sparsity=Cubic(to=0.25, **window), shape="layers"),
             "chance": Random(sparsity=Cubic(to=0.5, **window), shape="heads"),

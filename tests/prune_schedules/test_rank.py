@@ -14,7 +14,7 @@ from prune_schedules.structure.cut import cut
 from prune_schedules.structure.shrink import cut_settled
 from quant_aware.quantize import Quantize
 from students.structure.factored import components, rank_of, ranks
-from students.weights import fold, latent, values
+from students.weights import fold, raw_parameter, values
 from tests.families import FAMILIES, batch, low_rank, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -131,7 +131,8 @@ def test_gradients_and_inputs_score_them(pruner):
         model.zero_grad()
         model(**batch("bert")).loss.backward()
         gradients = {
-            part.reader: (values(part.reader) * latent(part.reader).grad).sum(0).detach() for part in scored.parts
+            part.reader: (values(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
+            for part in scored.parts
         }
         scored.before_step(step, TIMELINE)
         scored.update(step + 1, TIMELINE)

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_schedules.schedule import Constant, Cosine, Cubic, Cyclic, Linear, Moment, Schedule, Steps, Timeline, window
+from prune_schedules.schedule import (
+    Constant,
+    Cosine,
+    Cubic,
+    Cyclic,
+    Linear,
+    Schedule,
+    Steps,
+    Timeline,
+    TimePoint,
+    window,
+)
 
 RUN = Timeline(total_steps=100, epoch_steps=20)
 RAMPS = [Linear, Cosine, Cubic]
@@ -19,8 +30,8 @@ windows = st.integers(1, 500).flatmap(
 )
 
 
-def steps(number: int) -> Moment:
-    return Moment(f"{number} steps")
+def steps(number: int) -> TimePoint:
+    return TimePoint(f"{number} steps")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +52,7 @@ def steps(number: int) -> Moment:
     ],
 )
 def test_a_moment_is_a_step(text, step):
-    assert Moment(text).step(RUN) == step and str(Moment(text)) == text
+    assert TimePoint(text).step(RUN) == step and str(TimePoint(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -63,32 +74,32 @@ def test_a_moment_is_a_step(text, step):
 )
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError, match="write '10%', '2 epochs' or '500 steps'"):
-        Moment(text)
+        TimePoint(text)
 
 
 def test_more_than_all_of_the_run_is_refused():
     with pytest.raises(ValueError, match=r"'100\.5%' lies after the end of the run"):
-        Moment("100.5%")
+        TimePoint("100.5%")
 
 
 @pytest.mark.parametrize("text, step", [("101 steps", 101), ("5.1 epochs", 102)])
 def test_a_moment_after_the_last_step_is_refused_once_the_run_is_known(text, step):
     with pytest.raises(ValueError, match=rf"'{text}' is step {step}, but the run ends at step 100"):
-        Moment(text).step(RUN)
+        TimePoint(text).step(RUN)
 
 
 @fixed
 @given(st.floats(0, 100), st.floats(0, 100), st.integers(1, 10**6))
 def test_later_shares_are_later_steps(first, second, total):
-    low, high = (Moment(f"{share:.4f}%").step(Timeline(total, 1)) for share in sorted((first, second)))
+    low, high = (TimePoint(f"{share:.4f}%").step(Timeline(total, 1)) for share in sorted((first, second)))
     assert 0 <= low <= high <= total
 
 
 def test_a_window_does_not_end_before_it_starts():
-    assert window(Moment("10%"), Moment("1 epoch"), RUN) == (10, 20)
-    assert window(Moment("20%"), Moment("1 epoch"), RUN) == (20, 20)
+    assert window(TimePoint("10%"), TimePoint("1 epoch"), RUN) == (10, 20)
+    assert window(TimePoint("20%"), TimePoint("1 epoch"), RUN) == (20, 20)
     with pytest.raises(ValueError, match=r"^stop: the window ends at step 20, before it starts at step 30"):
-        window(Moment("30%"), Moment("1 epoch"), RUN)
+        window(TimePoint("30%"), TimePoint("1 epoch"), RUN)
 
 
 def test_schedules_are_values():
@@ -118,7 +129,7 @@ def test_a_ramp_goes_from_one_end_to_the_other_and_never_back(kind, found, initi
 
 @pytest.mark.parametrize("kind", RAMPS)
 def test_an_empty_window_is_a_jump(kind):
-    jump = kind(initial=1.0, to=3.0, start=Moment("50%"), stop=Moment("50%"))
+    jump = kind(initial=1.0, to=3.0, start=TimePoint("50%"), stop=TimePoint("50%"))
     assert [jump.value(step, RUN) for step in (0, 49, 50, 100)] == [1.0, 1.0, 3.0, 3.0]
 
 
@@ -131,10 +142,10 @@ def test_an_empty_window_is_a_jump(kind):
     ],
 )
 def test_the_shape_of_a_ramp(kind, quarter, half):
-    ramp = kind(initial=2.0, to=10.0, start=Moment("20 steps"), stop=Moment("60 steps"))
+    ramp = kind(initial=2.0, to=10.0, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     assert ramp.value(30, RUN) == pytest.approx(2 + 8 * quarter)
     assert ramp.value(40, RUN) == pytest.approx(2 + 8 * half)
-    assert ramp.moments() == {"start": Moment("20 steps"), "stop": Moment("60 steps")}
+    assert ramp.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
     assert ramp.span(RUN) == (20, 60)
 
 
@@ -159,7 +170,7 @@ def test_cubic_ends_flat_and_starts_three_times_as_steep_as_a_line():
 @pytest.mark.parametrize("kind", [*RAMPS, Cyclic])
 def test_a_window_that_ends_before_it_starts_is_refused(kind):
     with pytest.raises(ValueError, match=r"^stop: "):
-        kind(to=1.0, start=Moment("50%"), stop=Moment("2 epochs")).value(0, RUN)
+        kind(to=1.0, start=TimePoint("50%"), stop=TimePoint("2 epochs")).value(0, RUN)
 
 
 def test_steps_hold_until_the_next():
@@ -174,7 +185,7 @@ def test_the_order_of_stairs_in_the_file_does_not_count():
 
 
 def test_steps_name_their_stairs():
-    assert Steps(at={"30%": 0.5, "60%": 0.8}).moments() == {"at.30%": Moment("30%"), "at.60%": Moment("60%")}
+    assert Steps(at={"30%": 0.5, "60%": 0.8}).moments() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
     with pytest.raises(ValueError, match=r"^at: "):
         Steps(at={})
     with pytest.raises(ValueError, match="'soon' is not a moment"):
@@ -182,10 +193,10 @@ def test_steps_name_their_stairs():
 
 
 def test_cyclic_goes_up_and_down():
-    cycle = Cyclic(initial=1.0, to=3.0, cycles=2, start=Moment("20 steps"), stop=Moment("60 steps"))
+    cycle = Cyclic(initial=1.0, to=3.0, cycles=2, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     found = [cycle.value(step, RUN) for step in (0, 20, 25, 30, 35, 40, 45, 50, 60, 100)]
     assert found == [1, 1, 2, 3, 2, 1, 2, 3, 1, 1]
-    assert cycle.moments() == {"start": Moment("20 steps"), "stop": Moment("60 steps")}
+    assert cycle.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
 
 
 @fixed

@@ -9,7 +9,7 @@ from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant
 from prune_schedules.targets.mask import Mask
-from students.weights import latent, steps
+from students.weights import raw_parameter, steps
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import mask
 
@@ -26,7 +26,7 @@ def test_a_masked_unit_is_absent(name, shape):
     assert 0 < on < len(masks) if shape == "layers" else on == len(masks) > 0
     with torch.no_grad():
         for path, each in masks.items():
-            weight = latent(model.get_submodule(path.rsplit(".", 2)[0]), path.rsplit(".", 2)[1])
+            weight = raw_parameter(model.get_submodule(path.rsplit(".", 2)[0]), path.rsplit(".", 2)[1])
             weight.masked_fill_(~each.mask, 7.0)
     assert torch.equal(model(**inputs).logits, before)
 
@@ -50,9 +50,9 @@ def _matrices(model) -> dict[str, list[torch.Tensor]]:
     found = {}
     for i, layer in enumerate(model.bert.encoder.layer):
         attention = layer.attention
-        found[f"encoder.{i}.ffn"] = [latent(layer.intermediate.dense), latent(layer.output.dense)]
+        found[f"encoder.{i}.ffn"] = [raw_parameter(layer.intermediate.dense), raw_parameter(layer.output.dense)]
         projections = (attention.self.query, attention.self.key, attention.self.value, attention.output.dense)
-        found[f"encoder.{i}.self"] = [latent(module) for module in projections]
+        found[f"encoder.{i}.self"] = [raw_parameter(module) for module in projections]
     return found
 
 

@@ -8,13 +8,13 @@ from torch.nn.utils import parametrize
 
 from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Cubic, Moment, Steps, Timeline
+from prune_schedules.schedule import Cubic, Steps, Timeline, TimePoint
 from prune_schedules.structure.shrink import cut_settled
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.fake_quant import FakeQuant
 from students.structure.units import heads, neurons
-from students.weights import add_step, latent, remove_step, steps, steps_on, uses
+from students.weights import add_step, raw_parameter, remove_step, steps, steps_on, uses
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import fit, fit_on, resume
 
@@ -104,7 +104,7 @@ def test_branches_that_are_gone_leave_too(name, more):
 def test_the_optimizer_keeps_its_state_of_what_is_left():
     masked, cut = pair("gpt2", {"neurons": 0.5, "heads": 0.5})
     for each in (masked, cut):
-        latent(each.model.transformer.h[0].mlp.c_proj).requires_grad_(False)
+        raw_parameter(each.model.transformer.h[0].mlp.c_proj).requires_grad_(False)
         for number in range(1, 4):
             each.step(number)
     old, new = masked.optimizer, cut.optimizer
@@ -116,7 +116,7 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
         assert after.count == int(kept[before.name].sum())
         places = after.entries(torch.ones(after.count))
         for ((module, key), (axis, stay)), other in zip(entries.items(), places, strict=True):
-            one, two = latent(module, key), latent(*other)
+            one, two = raw_parameter(module, key), raw_parameter(*other)
             assert torch.equal(one[stay] if axis == 0 else one[:, stay], two)
             assert one.requires_grad == two.requires_grad
             if one.requires_grad:
@@ -191,7 +191,7 @@ def test_a_step_is_taken_from_between_others():
     layer, first, last = torch.nn.Linear(3, 2), Mask((2, 3)), FakeQuant()
     for step in (first, Mask((2, 1)), last):
         add_step(layer, step)
-    middle, parameter = steps_on(layer)[1], latent(layer)
+    middle, parameter = steps_on(layer)[1], raw_parameter(layer)
     remove_step(layer, middle)
     assert steps_on(layer) == [first, last]
     remove_step(layer, first)
@@ -202,17 +202,17 @@ def test_a_step_is_taken_from_between_others():
 def with_branches(cuts: bool = True) -> Prune:
     """The same, and half of the branches until 9."""
     prune = three_shapes(cuts)
-    window = {"start": Moment("3 steps"), "stop": Moment("9 steps")}
+    window = {"start": TimePoint("3 steps"), "stop": TimePoint("9 steps")}
     prune.pruners["layers"] = Magnitude(sparsity=Cubic(to=0.5, **window), shape="layers")
     return Prune(prune.pruners, dict.fromkeys(BRANCHES, 0) if cuts else {})
 
 
 def three_shapes(cuts: bool = True) -> Prune:
     """12 steps: elements and neurons until 8, heads until 10."""
-    window = {"start": Moment("3 steps"), "stop": Moment("8 steps")}
-    later = {"start": Moment("3 steps"), "stop": Moment("10 steps")}
+    window = {"start": TimePoint("3 steps"), "stop": TimePoint("8 steps")}
+    later = {"start": TimePoint("3 steps"), "stop": TimePoint("10 steps")}
     pruners = {
-        "entries": Magnitude(sparsity=Cubic(to=0.6, **window), where=["ffn"], every=Moment("2 steps")),
+        "entries": Magnitude(sparsity=Cubic(to=0.6, **window), where=["ffn"], every=TimePoint("2 steps")),
         "neurons": Magnitude(sparsity=Cubic(to=0.5, **window), shape="neurons", scope="global"),
         "heads": Magnitude(sparsity=Cubic(to=0.5, **later), shape="heads", scope="global"),
     }

@@ -14,7 +14,7 @@ from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.structure.hidden import hidden
 from students.structure.units import branches, heads, neurons
-from students.weights import latent, steps, values
+from students.weights import raw_parameter, steps, values
 from tests.families import batch, tiny
 
 MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
@@ -69,9 +69,9 @@ def test_numbers_scores_and_masks_go_by_the_shape(made):
     for tensor in [*target.numbers(values), *target.sent(values)]:
         assert tensor.shape[:-1] == target.shape
     assert target.masked() == (0, target.total)
-    assert set(target.gates) <= set(target.places) and len({id(latent(*place)) for place in target.places}) == len(
-        target.places
-    )
+    assert set(target.gates) <= set(target.places) and len(
+        {id(raw_parameter(*place)) for place in target.places}
+    ) == len(target.places)
     assert target.at_least in (0, 1) and isinstance(target.reader, torch.nn.Module)
 
 
@@ -86,7 +86,7 @@ def test_what_is_not_kept_is_absent_and_comes_back(made):
     masked = logits(model)
     with torch.no_grad():  # whatever lies beneath a mask is not seen
         for (module, name), mask in target.gates.items():
-            parameter = latent(module, name)
+            parameter = raw_parameter(module, name)
             parameter.copy_(torch.where(mask.mask.expand(parameter.shape), parameter, 7.0))
     assert torch.equal(logits(model), masked)
     target.keep_all()

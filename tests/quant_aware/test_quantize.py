@@ -21,7 +21,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Binary, Ternary
-from students.weights import fold, latent, matrices, steps, uses
+from students.weights import fold, matrices, raw_parameter, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -112,7 +112,7 @@ def test_weights_are_moved_so_that_outputs_stay(name):
         attached(model, quantize)
         quantize.calibrate(model, False, [rows])
         errors[batches] = float((model(**rows).logits - exact).square().mean())
-        moved[batches] = [module for module, weight in before.items() if not torch.equal(latent(module), weight)]
+        moved[batches] = [module for module, weight in before.items() if not torch.equal(raw_parameter(module), weight)]
     assert errors[1] < errors[0] and not moved[0]
     assert moved[1] and not any(isinstance(module, torch.nn.Embedding) for module in moved[1])
 

@@ -10,7 +10,7 @@ from students.attention.blocks import Blocks, Fixed
 from students.attention.linear import Efficient, Elu, Favor, orthogonal
 from students.attention.linformer import Projected
 from students.attention.local import Local
-from students.attention.softmax import How
+from students.attention.softmax import AttentionArgs
 
 HEADS, WIDTH = 4, 8
 
@@ -34,7 +34,7 @@ def softmax(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, scale: floa
 
 
 def ask(attention: torch.nn.Module, tensors: list[Tensor], padding: Tensor, causal: bool, plain: bool) -> Tensor:
-    return attention(*tensors, padding, How(0.5, causal, plain=plain))
+    return attention(*tensors, padding, AttentionArgs(0.5, causal, plain=plain))
 
 
 def same(found: Tensor, expected: Tensor, padding: Tensor) -> None:

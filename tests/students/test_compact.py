@@ -27,7 +27,7 @@ def uneven(name: str) -> torch.nn.Module:
     model = tiny(name)
     for i, units in enumerate(neurons(model)):
         shrink(units, torch.arange(units.count) >= 3 * (i + 1))
-    if not family(model.config).biased_scores:
+    if not family(model.config).relative_position_bias:
         shrink(heads(model)[-1], torch.arange(heads(model)[-1].count) != 1)
     record_sizes(model)
     return model

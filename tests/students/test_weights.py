@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from students.weights import add_step, fold, latent, out_axis, select, steps, uses
+from students.weights import add_step, fold, out_axis, raw_parameter, select, steps, uses
 from tests.families import FAMILIES, batch, tiny
 
 
@@ -94,7 +94,7 @@ def test_steps_chain_in_their_order_and_only_so():
     add_step(layer, Double())
     add_step(layer, PlusOne())
     torch.testing.assert_close(layer.weight, 4 * weight + 1)
-    assert torch.equal(latent(layer), weight)
+    assert torch.equal(raw_parameter(layer), weight)
     with pytest.raises(ValueError, match="Double must come before PlusOne"):
         add_step(layer, Double())
     assert list(steps(layer, Double)) == ["weight.0", "weight.1"]

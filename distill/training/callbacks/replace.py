@@ -32,7 +32,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         raise ValueError(f"blocks of a {kinds[0]} cannot stand in a {kinds[1]}")
     if is_recurrent(own):
         raise ValueError("layers of recurrent networks cannot stand in each other's place")
-    if family(own).biased_scores:
+    if family(own).relative_position_bias:
         raise ValueError(f"the blocks of a {kinds[0]} share one position bias, so none can be replaced alone")
     for key in ("hidden_size", "head_dim", "rope_parameters"):
         ours, theirs = (getattr(config, key, None) for config in (own, other))
@@ -122,7 +122,7 @@ class Replace(Callback):
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.runs[number] or not block.training:
                 return own(*args, **kwargs)
-            kwargs.pop("tape", None)  # what the recorder hands down: the attention of these is not the student's
+            kwargs.pop("recording", None)  # what the recorder hands down: the attention of these is not the student's
             for part in group:
                 output = part(*args, **kwargs)
                 state = output[0] if isinstance(output, tuple) else output

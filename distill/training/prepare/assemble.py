@@ -37,7 +37,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     ``begins`` is whether the student's weights are those of the first step; else it looks at no data for them.
     """
     experiment, known = config.value, _teacher_configs(config)
-    with config.blame("student"):
+    with config.error_context("student"):
         experiment.student.check(next(iter(known.values()), None))
     tokenizer, named = _tokenizer(config)
     rows, notes = _rows(config, known, tokenizer, named)
@@ -49,12 +49,12 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
         batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
         student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
-    with config.blame("student"):
+    with config.error_context("student"):
         check_decoder_start(student.config, "the student")
         check_limits(student, "the student", rows, tokenizer)
     learnt_from = {"teacher": companion} if companion else teachers
     if experiment.replace:
-        with config.blame("replace"):
+        with config.error_context("replace"):
             groups(student, next(iter(teachers.values())).model)
     _check_steps(config, student)
     for model in (student, *(teacher.model for teacher in learnt_from.values())):
@@ -62,7 +62,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         experiment.task.end_as(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
-        with config.blame("vocabulary"):
+        with config.error_context("vocabulary"):
             vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
     set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
@@ -72,7 +72,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
 def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
     found = {}
     for name, teacher in config.value.teachers().items():
-        with config.blame(_key(name, config.value)), loading(resolve(teacher.model)):
+        with config.error_context(_key(name, config.value)), loading(resolve(teacher.model)):
             found[name] = teacher.config()
     return found
 
@@ -84,7 +84,7 @@ def _rows(
     experiment, task = config.value, config.value.task
     if places := getattr(experiment.student, "positions", None):
         tokenizer.model_max_length = places
-    with config.blame("task"):
+    with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
         if isinstance(task, MultiTask):
@@ -106,7 +106,7 @@ def _first_head(config: Config[Experiment], known: dict[str, PretrainedConfig]) 
     model = getattr(experiment.student, "model", None)
     if known or model is None:
         return next((teacher.id2label for teacher in known.values()), None)
-    with config.blame("student"), loading(resolve(model)):
+    with config.error_context("student"), loading(resolve(model)):
         return load_config(resolve(model)).id2label
 
 
@@ -120,7 +120,7 @@ def _teachers(
     """The teachers by name, all of which read all rows, and whose outputs stand in the order of the classes."""
     experiment, task, found = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
-        with config.blame(_key(name, experiment)):
+        with config.error_context(_key(name, experiment)):
             part = task.tasks[name] if experiment.has_teacher_per_task() else task
             if part.classes:
                 with model_at_fault():
@@ -155,13 +155,13 @@ def _student(
     """The student, and the teacher that changes with it."""
     experiment, task = config.value, config.value.task
     labels = dict(enumerate(task.classes.names)) if task.classes else None
-    with config.blame("student"):
+    with config.error_context("student"):
         teacher = teachers[0] if teachers else None
         student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
         check_weights(student)
         outputs["student"] = align_outputs(student, task)
         set_task(student.config, labels, task.problem)
-    with config.blame("teacher.peer"):
+    with config.error_context("teacher.peer"):
         if isinstance(experiment.teacher, Peer):
             peer = experiment.teacher.begin(student, task.head)
             align_outputs(peer.model, task)
@@ -174,13 +174,13 @@ def _student(
 def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
     """Whether what is to be frozen, pruned and quantized is there."""
     experiment = config.value
-    with config.blame("optimizer"):
+    with config.error_context("optimizer"):
         experiment.optimizer.check(student)
     for name, pruner in experiment.pruners().items():
-        with config.blame(experiment.prune_key(name)):
+        with config.error_context(experiment.prune_key(name)):
             pruner.find(student)
     if experiment.quantize:
-        with config.blame("quantize"):
+        with config.error_context("quantize"):
             experiment.quantize.find(student)
 
 
@@ -194,7 +194,7 @@ def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str
     experiment = config.value
     own, teachers = getattr(experiment.student, "model", None), experiment.teachers()
     named = own or next(iter(teachers.values())).model
-    with config.blame("student" if own else _key(next(iter(teachers), ""), experiment)):
+    with config.error_context("student" if own else _key(next(iter(teachers), ""), experiment)):
         with loading(resolve(named)):
             tokenizer = load_tokenizer(resolve(named))
         if tokenizer.pad_token is None:
@@ -218,7 +218,7 @@ def _check_tokenizers(
     for key, model in models.items():
         if model == named:
             continue
-        with config.blame(key):
+        with config.error_context(key):
             with loading(resolve(model)):
                 other = load_tokenizer(resolve(model))
             with model_at_fault():

@@ -85,7 +85,7 @@ def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[
             for folder in named.intersection(folders[at:]):
                 key = "student" if Path(getattr(config.value.student, "model", "")) == folder else "teacher"
                 raise config.error(key, f"model: {str(folder)!r} is not made before this run")
-            trial = Config(copy.deepcopy(config.value), config.places)
+            trial = Config(copy.deepcopy(config.value), config.locations)
             rename_models(trial.value, stand_ins)
             try:
                 planned = plan(trial, folders[at], begins=whole and not named & stand_ins.keys())

@@ -17,7 +17,7 @@ def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teacher
     """
     apart = config.value.has_teacher_per_task()
     for name, loss in config.value.losses.items():
-        with config.blame(f"losses.{name}"):
+        with config.error_context(f"losses.{name}"):
             for teacher in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
                 loss.setup(student, teacher)
 

@@ -70,7 +70,7 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
                 model.float()  # most CPUs compute half precision in software, 8 times slower
                 parts.notes.append(f"{name}: stored in {was}, run in float32, as on every CPU; dtype: {was} keeps it")
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
-    with config.blame("task"):
+    with config.error_context("task"):
         order = LengthGrouped(
             list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
         )

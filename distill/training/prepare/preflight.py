@@ -96,7 +96,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
             rows = rows.select([i for i, kind in enumerate(task.kinds(rows)) if kind == task.number(name)])
         collate = Collate(parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finish)
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
-        with config.blame(key):
+        with config.error_context(key):
             scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
         for score in scored[name]:
             if begins and score.worse and experiment.teachers()[name].check:

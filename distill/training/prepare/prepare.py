@@ -19,7 +19,7 @@ from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
 from distill.tasks.augment import Augmented
 from distill.teachers.cache import CachedTeacher
-from distill.teachers.ensemble import united
+from distill.teachers.ensemble import build_teacher
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.module import Distillation
 from distill.training.parts import Parts
@@ -90,7 +90,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
     train_rows, teachers = training_rows(experiment, parts, planned.order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        parts.companion or united(teachers, experiment.teacher, task),
+        parts.companion or build_teacher(teachers, experiment.teacher, task),
         experiment.losses,
         task,
         experiment.optimizer,

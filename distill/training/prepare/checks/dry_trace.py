@@ -9,7 +9,7 @@ import torch
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.teachers.ensemble import united
+from distill.teachers.ensemble import build_teacher
 from distill.training.parts import Parts
 from distill.training.prepare.first_batches import first_batches
 from students.recording.signals import Signals
@@ -30,13 +30,13 @@ def trace_once(config: Config[Experiment], parts: Parts) -> None:
     needs = reduce(or_, (loss.student_needs for loss in losses), Signals(logits=True))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         mode = parts.student.training
-        with config.blame("student"):
+        with config.error_context("student"):
             recorder = Recorder(parts.student.eval())
             try:
                 recorder.trace(batch, needs)
             finally:
                 recorder.close()
                 parts.student.train(mode)
-        with config.blame("teacher"):
-            if teacher := united(parts.teachers, experiment.teacher, experiment.task):
+        with config.error_context("teacher"):
+            if teacher := build_teacher(parts.teachers, experiment.teacher, experiment.task):
                 teacher.trace(batch, reduce(or_, (loss.teacher_needs for loss in losses), Signals(logits=True)))

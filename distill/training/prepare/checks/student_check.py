@@ -29,7 +29,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
     start = getattr(student.config, "decoder_start_token_id", None)
     order = first_batches(experiment.task, parts.rows["train"], parts.tokenizer, start, experiment.seed)
     batch, head = next(order), experiment.task.head
-    with config.blame("student"):
+    with config.error_context("student"):
         round_trip(student, parts.tokenizer, batch, head)
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
@@ -47,7 +47,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
             raise config.error(key, f"sparsity: {wanted:.3g} of the {what} removes none of them: {why}")
         if abs(wanted - reached) > UNREACHED:
             found.append(f"{key}: {wanted:.1%} of the {what} are to go, and {reached:.1%} can")
-    with config.blame("prune" if pruners else "vocabulary"):
+    with config.error_context("prune" if pruners else "vocabulary"):
         read = cut_to_the_end(smaller, batch, parts.vocabulary)
         round_trip(smaller, parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer, read, head)
     return found

@@ -58,7 +58,7 @@ def check_outputs(
     """
     for name, teacher in teachers.items():
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
-        with config.blame(key_of(config.value, name)):
+        with config.error_context(key_of(config.value, name)):
             asked = signals_of(config.value, name)
             trace = frozen.trace(batch, Signals(logits=True, hidden=asked.hidden))
             logits = trace.logits
