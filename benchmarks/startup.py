@@ -77,7 +77,7 @@ def first_step(folder: str) -> float:
     words = ["--config", "quickstart.yaml", "--output", folder, "--trainer.log_every_n_steps=1"]
     begin = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "train.py", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, str(COMMAND), *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         metrics = Path(folder) / "quickstart" / "metrics.csv"
         while not (metrics.exists() and metrics.read_text().count("\n") > 1):

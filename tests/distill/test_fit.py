@@ -72,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_data(folder, "data", NAMES)
     save_data(folder, "numbers", [0, 1])
     save_data(folder, "moods", ["sad", "happy"])
+    write(folder / "words.jsonl", [{"text": "one zebra", "label": name} for name in NAMES] * 10)
     save_fitted(folder / "named", NAMES, [0, 1])
     save_fitted(folder / "turned", ["POSITIVE", "Negative "], [1, 0])
     save_fitted(folder / "unnamed", ["LABEL_0", "LABEL_1"], [0, 1])
@@ -241,7 +242,6 @@ def test_tokens_that_were_added_to_a_tokenizer_alone(folder):
     tokenizer.save_pretrained(folder / "added")
     size = len(tokenizer) - 1
     assert planned(folder, "added"), "a word that no row has does no harm"
-    write(folder / "words.jsonl", [{"text": "one zebra", "label": name} for name in NAMES] * 10)
     said = refused(folder, "added", **{"task.data": str(folder / "words.jsonl")})
     assert f"has token {size} ('zebra'), and '{folder}/added' has embeddings for {size} tokens; resize them" in said
     tokenizer.add_special_tokens({"pad_token": "[MY PAD]"})
