@@ -34,7 +34,7 @@ from losses import HiddenMSE, Logits
 from losses.loss import count_all
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.batch import Batch
-from tests.repositories import save_tokenizer
+from tests.helpers.repositories import save_tokenizer
 
 WARM_UP = 5
 """Steps that are not counted."""
