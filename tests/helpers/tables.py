@@ -63,3 +63,7 @@ def labelled(tmp_path: Path, values: list, kind: str = "jsonl", names: list[str]
             features,
         )
     return str(tmp_path)
+
+
+CSV = "text,label\na good film,pos\n"
+ONE = "a label is one class, a whole number or a text"

@@ -1,15 +1,13 @@
 """Students with another attention: built from a teacher, padded, saved, traced, cut, asked to write, exported."""
 
 import copy
-import warnings
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from losses.pairs.attention import AttentionKL, AttentionScores
 from losses.pairs.relations import Relations
-from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from students.families.families import blocks, family, is_causal
@@ -25,55 +23,12 @@ from students.forms.attention import (
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.structure.units import heads, shrink
-from tests.helpers.families import FAMILIES, batch, everything, tiny
+from tests.helpers.families import batch, everything, tiny
+from tests.helpers.students.attentions import EACH, EVERY, KINDS, logits, long, student
 from tests.helpers.traces import first
-
-KINDS = {
-    LocalAttention: {"window": 8},
-    FixedAttention: {"block": 4, "summaries": 1},
-    BlockAttention: {"blocks": 4},
-    LinearAttention: {},
-    Performer: {"features": 24},
-    EfficientAttention: {},
-    Linformer: {"length": 16},
-}
-"""Small ones, that are another attention than the teacher's on 100 tokens."""
-ENCODING = (BlockAttention, EfficientAttention, Linformer)
-
 
 Full = None
 """Full attention, and the same places."""
-
-
-PAIRS = [
-    (kind, name)
-    for kind in KINDS
-    for name in FAMILIES
-    if name != "t5" and not (kind in ENCODING and name in ("gpt2", "llama"))
-]
-EACH = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-EVERY = pytest.mark.parametrize("kind, name", PAIRS, ids=[f"{kind.__name__}-{name}" for kind, name in PAIRS])
-
-
-def student(kind, name="bert", head="classification", teacher=None, **fields):
-    """In eval mode; anything but the attention that would start at random is an error."""
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        given = {"attention": kind(**KINDS[kind])} if kind else {}
-        built = Transformer(**given | {"positions": 120} | fields)
-        return built.build(teacher or tiny(name, head=head), None, None).eval()
-
-
-def long(name, size=3, length=100, **given):
-    """Rows of 100, 98 and so on tokens."""
-    return batch(name, size=size, length=length, **given)
-
-
-def logits(model, inputs):
-    with torch.no_grad():
-        return model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
 
 
 @EVERY
@@ -169,73 +124,6 @@ def test_in_half_precision_it_says_nearly_the_same(kind):
     assert logits(model.bfloat16(), inputs).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.parametrize("kind", [LocalAttention, FixedAttention, LinearAttention, Performer])
-def test_a_decoder_does_not_see_what_comes(kind, name):
-    model, inputs = student(kind, name, head="language"), long(name, size=1, head="language")
-    other = inputs["input_ids"].clone()
-    other[:, 60:] = 7
-    found, changed = (logits(model, {"input_ids": ids}) for ids in (inputs["input_ids"], other))
-    torch.testing.assert_close(found[:, :60], changed[:, :60], rtol=0, atol=1e-5)
-    assert not torch.allclose(found[:, 60:], changed[:, 60:], atol=1e-2)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.parametrize("kind", [LocalAttention, FixedAttention, LinearAttention, Performer])
-def test_it_writes_the_same_with_a_cache_and_without(kind, name):
-    model = student(kind, name, head="language", teacher=tiny(name, head="language"))
-    ids = long(name, size=1, length=30, head="language")["input_ids"]
-    given = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    expected = model.generate(ids, use_cache=False, **given)
-    assert torch.equal(model.generate(ids, **given), expected)
-    padded = torch.cat([torch.zeros(1, 9, dtype=torch.long), ids], 1)
-    mask = (torch.arange(39) >= 9).long()[None]
-    if kind is FixedAttention:
-        with pytest.raises(ValueError, match="pad on the right"):
-            model.generate(padded, attention_mask=mask, **given)
-    else:
-        assert torch.equal(model.generate(padded, attention_mask=mask, **given)[:, 9:], expected)
-    with pytest.raises(ValueError, match="a cache of fixed size"):
-        model.generate(ids, cache_implementation="static", **given)
-
-
-def test_several_texts_in_one_row_are_refused():
-    positions = torch.cat([torch.arange(6), torch.arange(4)])[None]
-    with pytest.raises(ValueError, match="several texts in one row"):
-        student(LocalAttention, "llama")(input_ids=torch.full((1, 10), 9), position_ids=positions, use_cache=False)
-
-
-def test_a_mask_of_pairs_is_refused():
-    with pytest.raises(ValueError, match="looks at no pairs"):
-        student(LocalAttention)(torch.full((1, 10), 9), torch.ones(1, 1, 10, 10))
-
-
-@EVERY
-def test_heads_are_cut_out(kind, name, tmp_path):
-    """What is left of the attention goes on as before."""
-    model, inputs = student(kind, name), long(name)
-    units = heads(model)[-1]
-    with torch.no_grad():
-        for part in units.slices:
-            rows = getattr(part.module, part.name).movedim(part.axis, 0)
-            rows[part.start : part.start + part.size] = 0
-    expected = logits(model, inputs)
-    report = cut(model)
-    assert report.units[units.name] == (units.count, units.count - 1)
-    torch.testing.assert_close(logits(model, inputs), expected, rtol=0, atol=1e-5)
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    torch.testing.assert_close(logits(loaded, inputs), expected, rtol=0, atol=1e-5)
-
-
-@EACH
-def test_all_heads_of_a_layer_are_cut_out(kind, tmp_path):
-    model, inputs = student(kind), long("bert")
-    units = heads(model)[0]
-    shrink(units, torch.zeros(units.count, dtype=torch.bool))
-    assert logits(model, inputs).isfinite().all()
-
-
 @pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])
 def test_with_defaults_a_window_is_the_teacher_on_short_texts(name):
     teacher = tiny(name)
@@ -292,11 +180,3 @@ def test_its_onnx_file_reads_any_length(kind, name, tmp_path):
         torch.testing.assert_close(run(inputs), logits(model, inputs), rtol=0, atol=1e-5)
     quantize_onnx(tmp_path / "model.onnx", tmp_path / "int8.onnx")
     assert (OnnxModel(tmp_path / "int8.onnx")(inputs) - logits(model, inputs)).abs().max() < 0.3
-
-
-def test_a_saved_decoder_writes_the_same(tmp_path):
-    model = student(LocalAttention, "gpt2", head="language")
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    inputs = long("gpt2", head="language")
-    torch.testing.assert_close(logits(loaded, inputs), logits(model, inputs), rtol=0, atol=1e-6)
