@@ -37,7 +37,7 @@ def ready(
 ) -> tuple:
     """The task and what ``prepare`` makes of its data, for classification."""
     task = Classification(data=str(name), **given)
-    return task, prepare(task, tokenizer, dict(enumerate(head)) if head else None)
+    return task, prepare(task, tokenizer, {"": dict(enumerate(head))} if head else None)
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:

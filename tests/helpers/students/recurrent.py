@@ -3,7 +3,7 @@
 import torch
 
 from students.kinds.recurrent import LSTM
-from students.models.recurrent import RecurrentForSequenceClassification
+from students.models.recurrent_models import RecurrentForSequenceClassification
 from tests.helpers.families import tiny
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.data import prepare, prepare_several
+from distill.data import prepare
 from distill.data.vocabulary import respelled, shown
 from distill.tasks.augment.hiding import Masking, NGrams
 from distill.tasks.augment.words import WordReplacement
@@ -190,7 +190,7 @@ class TestRespelled:
             "two": Regression(data=str(write(tmp_path / "two.jsonl", two)), text=["left", "right"]),
         }
         task = MultiTask(tasks=tasks)
-        rows = prepare_several(task, tokenizer, {})[0]["validation"].remove_columns("length")
+        rows = prepare(task, tokenizer)["validation"].remove_columns("length")
         found = respelled(task, rows, fewer)
         for old, new in zip(rows, found, strict=True):
             part = list(tasks.values())[old["task"]]

@@ -37,5 +37,7 @@ def test_what_a_page_names_exists(page):
     for path, suffix, tests in NAMED.findall(page.read_text()):
         file = ROOT / f"{path}{suffix}"
         assert file.exists(), f"{page.name}: {path}{suffix}"
-        names = {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")} if tests else set()
+        names = (
+            {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")} if tests else set()
+        )
         assert set(re.findall(r"\w+", tests)) <= names, f"{page.name}: {path}{suffix}{tests}"

@@ -51,7 +51,7 @@ def test_numbers_have_a_plain_mean():
 def test_the_heads_of_other_tasks_have_no_share(choose):
     several = MultiTask(tasks={"taste": Classification(data="x"), "length": Regression(data="x")})
     several.tasks["taste"].classes, several.tasks["length"].classes = (Classes(n) for n in (["a", "b"], [""]))
-    several.join()
+    several.join_classes()
     heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
     taste, length = (
         several.select(combine_task_logits(heads, [1.0, 1.0], choose, several, batch), batch)

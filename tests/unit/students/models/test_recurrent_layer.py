@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from students.models.recurrent import RecurrentConfig, RecurrentModel
 from students.models.recurrent_layer import reverse
+from students.models.recurrent_models import RecurrentConfig, RecurrentModel
 from tests.helpers.students.recurrent import padded
 
 SHAPES = [

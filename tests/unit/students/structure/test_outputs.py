@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import students  # noqa: F401 — our own models
-from students.models.recurrent import RecurrentConfig
+from students.models.recurrent_models import RecurrentConfig
 from students.recording.model_io import outputs
 from students.structure.outputs import reorder_outputs
 from tests.helpers.families import FAMILIES, batch, tiny

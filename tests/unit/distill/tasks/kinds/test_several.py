@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.data import prepare_several
+from distill.data import prepare
 from distill.data.batches import LengthGrouped, in_turn
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
@@ -138,7 +138,7 @@ def test_validation_goes_through_the_tasks_in_turn(world):
 
 def test_outputs_stand_side_by_side(folder):
     several = task(folder)
-    rows, notes = prepare_several(several, AutoTokenizer.from_pretrained(folder / "teacher"), {})
+    rows, notes = prepare(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
     assert not notes and [several.outputs(name) for name in WIDTHS] == [slice(0, 2), slice(2, 3), slice(3, 6)]
     logits = torch.arange(12.0).view(2, 6)
     for number, name in enumerate(WIDTHS):
@@ -160,7 +160,8 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
     Dataset.from_list(same[:5] + more[10:]).to_parquet(tmp_path / "b" / "train.parquet")
     Dataset.from_list(more[:4]).to_parquet(tmp_path / "b" / "validation.parquet")
     parts = {name: Classification(data=str(tmp_path / name), max_length=32) for name in ("a", "b")}
-    rows, notes = prepare_several(MultiTask(tasks=parts), AutoTokenizer.from_pretrained(folder / "teacher"), {})
+    several = MultiTask(tasks=parts)
+    rows, notes = prepare(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
     assert rows["train"]["task"][:].count(0) == 6 and rows["train"]["task"][:].count(1) == 10
     assert notes == [
         "a: 4 training rows were left out, which other tasks are validated on",

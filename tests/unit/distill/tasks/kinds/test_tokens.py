@@ -133,7 +133,7 @@ def read(folder: Path, tags: list, kind: Value | ClassLabel, tokenizer: PreTrain
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", [{"tokens": WORDS, "ner_tags": tags}] * 2, features)
     task = TokenClassification(data=str(folder), **given)
-    rows = prepare(task, tokenizer, dict(enumerate(head)) if head else None)
+    rows = prepare(task, tokenizer, {"": dict(enumerate(head))} if head else None)
     return task, [label for label in rows["train"]["labels"][0] if label != IGNORED]
 
 

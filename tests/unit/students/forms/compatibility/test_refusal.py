@@ -15,7 +15,7 @@ from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
 from students.kinds.recurrent import GRU, LSTM, RNN
 from students.kinds.student import Pretrained
-from students.models.recurrent import RecurrentConfig
+from students.models.recurrent_models import RecurrentConfig
 from tests.helpers.families import FAMILIES, tiny, tiny_config
 from tests.helpers.students.forms import ATTENTIONS, FORMS, build, key_of, student_of
 

@@ -61,7 +61,7 @@ import students
 given = torch.load(sys.argv[2])
 for head in sys.argv[3:]:
     model = getattr(transformers, head).from_pretrained(sys.argv[1] + "/" + head)
-    assert type(model).__module__ == "students.models.recurrent", type(model)
+    assert type(model).__module__ == "students.models.recurrent_models", type(model)
     output = model(**given)
     found = torch.stack([output.start_logits, output.end_logits]) if "start_logits" in output else output[0]
     assert torch.equal(found, torch.load(f"{sys.argv[1]}/{head}.pt")), head
