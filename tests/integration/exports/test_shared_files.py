@@ -8,31 +8,13 @@ import sys
 import onnx
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModel
 
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
 from students.families.families import blocks
-from students.structure.sharing import share, sharing
-from tests.helpers.families import _auto, batch, tiny
-from tests.helpers.students.shared import SHARING, WAYS, build, logits
-
-
-@pytest.mark.parametrize("head, fields", [*(("classification", way) for way in WAYS), ("language", {})], ids=str)
-@pytest.mark.parametrize("name", SHARING)
-def test_the_file_holds_each_weight_once(name, fields, head, tmp_path):
-    student = build(tiny(name, layers=4, head=head), **fields)
-    student.save_pretrained(tmp_path)
-    saved = load_file(tmp_path / "model.safetensors")
-    assert sum(weight.numel() for weight in saved.values()) == sum(p.numel() for p in student.parameters())
-    assert saved.keys() <= dict(student.named_parameters()).keys()
-    loaded, report = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(report.values()), report
-    assert loaded.config.model_type == f"compact-{name}" and loaded.num_parameters() == student.num_parameters()
-    torch.testing.assert_close(logits(loaded, name, head), logits(student, name, head), rtol=0, atol=1e-6)
-    bare = AutoModel.from_pretrained(tmp_path)
-    assert [len(group) for group in sharing(blocks(bare))] == [len(group) for group in sharing(blocks(student))]
+from students.structure.sharing import share
+from tests.helpers.families import batch, tiny
+from tests.helpers.students.shared import build, logits
 
 
 def test_another_process_loads_it_with_the_auto_classes(tmp_path):

@@ -5,67 +5,16 @@ import torch
 from torch.nn.utils import parametrize
 
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Steps, Timeline
+from prune_schedules.schedule import Steps
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.shrink import cut_settled
 from prune_schedules.targets.mask import Mask
-from quant_aware.quantize import Quantize
 from quant_aware.quantizers.fake_quant import FakeQuant
 from students.structure.units import heads, neurons
 from students.weights import add_step, raw_parameter, remove_step, steps, steps_on, uses
-from tests.helpers.families import FAMILIES, batch, tiny
-from tests.helpers.pruning.shapes import BRANCHES, SHAPES
-
-TIMELINE = Timeline(total_steps=10, epoch_steps=10)
-
-
-class Learner:
-    """A model that trains by hand: pruned at step 3, and cut then or not."""
-
-    def __init__(self, name: str, shares: dict[str, float], cuts: bool, quantize: bool = False):
-        self.model, self.cuts, self.name, self.idle = tiny(name), cuts, name, []
-        self.pruners = {
-            shape: Magnitude(sparsity=Steps(at={"3 steps": share}), shape=shape, scope="global")
-            for shape, share in shares.items()
-        }
-        for pruner in self.pruners.values():
-            pruner.attach(self.model)
-        if quantize:
-            whole = Quantize()
-            whole.attach(self.model)
-            whole.update(0, TIMELINE)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
-
-    def step(self, number: int) -> float:
-        self.optimizer.zero_grad()
-        loss = self.model(**batch(self.name, seed=number)).loss
-        loss.backward()
-        for bias in self.idle:
-            bias.grad = None
-        self.optimizer.step()
-        for pruner in self.pruners.values():
-            pruner.update(number, TIMELINE)
-        if self.cuts:
-            self.idle += cut_settled(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
-        return float(loss.detach())
-
-
-def pair(name: str, shares: dict[str, float], **given) -> tuple[Learner, Learner]:
-    return Learner(name, shares, cuts=False, **given), Learner(name, shares, cuts=True, **given)
-
-
-@pytest.mark.parametrize("quantize", [False, True])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_trains_on_as_with_masks(name, quantize):
-    masked, cut = pair(name, {"elements": 0.3, "neurons": 0.5, "heads": 0.5}, quantize=quantize)
-    for number in range(1, 9):
-        before, after = masked.step(number), cut.step(number)
-        # Rounding to 8 bits makes a step of a grid of what was a difference of float32.
-        assert after == pytest.approx(before, abs=5e-3 if quantize and number > 3 else 1e-5), number
-    sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
-    assert sizes[1] < 0.9 * sizes[0]
-    assert sum(units.count for units in neurons(cut.model)) == sum(units.count for units in neurons(masked.model)) // 2
-    assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
+from tests.helpers.families import batch, tiny
+from tests.helpers.pruning.learner import TIMELINE, Learner, pair
+from tests.helpers.pruning.shapes import SHAPES
 
 
 @pytest.mark.parametrize("quantize", [False, True])
@@ -77,24 +26,6 @@ def test_what_is_computed_stays_when_units_leave(quantize):
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     left, before = ([step.enabled for step in steps(each.model, FakeQuant).values()] for each in (cut, masked))
     assert left == before and any(left) == quantize
-
-
-@pytest.mark.parametrize("more", [{}, {"neurons": 0.5, "heads": 0.5, "elements": 0.3}], ids=["alone", "with units"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_branches_that_are_gone_leave_too(name, more):
-    """Three quarters of the attentions and feed-forwards; what added their bias adds nothing, and learns nothing."""
-    masked, cut = pair(name, {"layers": 0.75} | more)
-    for number in range(1, 9):
-        before, after = masked.step(number), cut.step(number)
-        assert after == pytest.approx(before, abs=1e-5), number
-    sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
-    gone = [units.name for units in neurons(cut.model) + heads(cut.model) if units.count == 0]
-    there = [part for part in masked.pruners["layers"].parts if not part.kept().any()]
-    stay = {part.units.name for part in there if name == "t5" and part.units.name.endswith(".self")}
-    assert gone and set(gone) == {part.units.name for part in there} - stay - {"decoder.0.self"}
-    assert sizes[1] < sizes[0] and all(not bias.any() for bias in cut.idle)
-    assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
-    assert masked.pruners["layers"].sparsity_now() == cut.pruners["layers"].sparsity_now() >= 0.5
 
 
 def test_the_optimizer_keeps_its_state_of_what_is_left():
