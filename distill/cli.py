@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config.nodes import ConfigError, documents, meant, one_line
+from distill.config.nodes import ConfigError, load_documents, one_line, suggest
 from distill.experiment.overview import overview, sections
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
         if options.config is None:
             raise ConfigError("train.py: no --config; --help lists what can be set")
         _check_sections(given)
-        documents(options.config)
+        load_documents(options.config)
         from distill.experiment.runs import read
 
         configs += read(options.config, given)
@@ -80,13 +80,13 @@ def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
         return 0
     name = topic.partition(".")[0]
     if name not in sections():
-        raise ConfigError(f"--help {topic}: a config has no {name!r}{meant(name, sections())}")
-    from distill.config.imports import roots_of
+        raise ConfigError(f"--help {topic}: a config has no {name!r}{suggest(name, sections())}")
+    from distill.config.imports import load_roots
     from distill.experiment.experiment import Experiment
     from distill.experiment.help import help_text
 
     if file is not None:
-        list(roots_of(file, Experiment, given))  # classes that its modules add have their help, too
+        list(load_roots(file, Experiment, given))  # classes that its modules add have their help, too
     print(help_text(topic))
     return 0
 
@@ -96,7 +96,7 @@ def _check_sections(given: dict[str, str]) -> None:
     for key in given:
         name = key.partition(".")[0]
         if name not in sections():
-            raise ConfigError(f"--{key}: Experiment has no {name!r}{meant(name, sections())}")
+            raise ConfigError(f"--{key}: Experiment has no {name!r}{suggest(name, sections())}")
 
 
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:

@@ -155,12 +155,12 @@ IN_FILE = {
     "an unknown option of the trainer": (
         "max_epochs",
         "max_epoch",
-        "10: trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean 'max_epochs'",
+        "10: trainer.max_epoch: not a Trainer argument that a config can set; did you mean 'max_epochs'",
     ),
     "an option that the run sets": (
         "max_epochs: 1",
         "logger: true",
-        "10: trainer.logger: no argument of Lightning's Trainer that a run leaves open",
+        "10: trainer.logger: not a Trainer argument that a config can set",
     ),
     "a text for the trainer's number": (
         "max_epochs: 1",
@@ -215,9 +215,7 @@ IN_WORDS = {
         "--losses.logits.temprature: Logits has no 'temprature'; did you mean 'temperature'?"
     ),
     "--optimiser.lr=3": "--optimiser.lr: Experiment has no 'optimiser'; did you mean 'optimizer'?",
-    "--trainer.max_epoch=3": (
-        "--trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean"
-    ),
+    "--trainer.max_epoch=3": ("--trainer.max_epoch: not a Trainer argument that a config can set; did you mean"),
     "--student.layers=four": "--student.layers: 'four' is not a whole number",
     "--optimizer.lr=": "--optimizer.lr: None is not a number",
     "--optimizer={lr: fast}": "--optimizer: optimizer.lr: 'fast' is not a number",

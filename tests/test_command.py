@@ -131,9 +131,7 @@ def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: 
 def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
-    refused(
-        capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is no file that can be read twice"
-    )
+    refused(capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is not a regular file")
     refused(capsys, ["--config", str(tmp_path / "loop.yaml")], f"{tmp_path}/loop.yaml: there is no such file")
     refused(capsys, ["--config", "x" * 5000], "xxxx")
     refused(capsys, ["--config", "a\nb"], "a b: there is no such file")

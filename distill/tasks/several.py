@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.task import Task
 from distill.tasks.texts import TextTask
@@ -37,7 +37,7 @@ class MultiTask(Task):
         super().__post_init__()
         if len(self.tasks) < 2:
             raise ValueError("tasks: name two or more; a single one is `task: {name: ...}`")
-        check_names("tasks", self.tasks)
+        check_identifiers("tasks", self.tasks)
         for name, task in self.tasks.items():
             if task.augment:
                 raise ValueError(f"tasks: {name}: augment: is for a single task")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.augment import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import predicted
@@ -190,7 +190,7 @@ class DataTask(Task):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
 
-        check_names("augment", self.augment if isinstance(self.augment, dict) else ())
+        check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:
         return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
@@ -42,7 +42,7 @@ class Teachers:
     def __post_init__(self):
         if len(self.members) < 2:
             raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
-        check_names("members", self.members)
+        check_identifiers("members", self.members)
         if any(member.until_passed for member in self.members.values()):
             raise ValueError("members: until_passed: is for a single teacher; give its name alone")
         for name, weight in self.weights.items():
