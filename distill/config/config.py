@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from distill.config.nodes import ConfigError, NestedValueError
 from distill.config.schema import field_names_at
-from distill.run_dir.disk import BAD_DISK
+from distill.run_dir.disk import DISK_ERRNOS
 
 T = TypeVar("T")
 WRAPPED = "fails with"
@@ -59,6 +59,6 @@ class Config(Generic[T]):
         except ConfigError:
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in BAD_DISK:
+            if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise
             raise self.error(path, f"{WRAPPED} {type(error).__name__}: {error}") from error

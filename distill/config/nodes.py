@@ -43,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A YAML 1.1 loader; it reads ``3e-5`` as a number, as YAML 1.2 does, and limits nesting, at which PyYAML is slow."""
+    """A YAML 1.1 loader that reads ``3e-5`` as a number, as YAML 1.2 does, and limits nesting (slow in PyYAML)."""
 
     def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
         self._go_deeper()

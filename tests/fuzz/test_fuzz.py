@@ -74,7 +74,7 @@ KINDS = {
     ),
     "a large file": ("#" + "x" * 1_000_000, "x.yaml: is too large for a config, it has 1,000,"),
     "a character of control": ("name: a\x1bb", "x.yaml: not valid YAML: unacceptable character #x001b"),
-    "an escaped NUL": ('name: "a\\0b"', "x.yaml:1: name: 'a\\x00b' has a character that cannot be stored"\),
+    "an escaped NUL": ('name: "a\\0b"', "x.yaml:1: name: 'a\\x00b' has a character that cannot be stored"),
     "half a character": (
         'name: "\\uD800"',
         "x.yaml:1: name: '\\ud800' has a character that cannot be stored in a file",
@@ -83,7 +83,7 @@ KINDS = {
     "a key of 5 000 letters": ("x" * 900 + ": 1", "x.yaml:1: xxx"),
     "no number": ("seed: .nan", "x.yaml:1: seed: nan is not a finite number"),
     "no finite number": ("--optimizer.lr=.inf", "--optimizer.lr: inf is not a finite number"),
-    "an inner number that is none": ("--trainer.max_time=1", "--trainer.max_time: no argument"),
+    "an inner number that is none": ("--trainer.max_time=1", "--trainer.max_time: not a Trainer argument"),
     "a number of too many digits": (
         "--trainer.max_steps=" + "9" * 30,
         "--trainer.max_steps: is an integer of more than 64",

@@ -13,7 +13,7 @@ from distill.data.batches import LengthGrouped
 from distill.experiment.compatibility import judge
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
-from distill.run_dir.disk import probe
+from distill.run_dir.disk import check_writable
 from distill.training.parts import Parts
 from distill.training.prepare.assemble import assemble
 from distill.training.prepare.checks.dry_trace import trace_once
@@ -85,6 +85,6 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
 
 def _can_be_written(config: Config[Experiment], folder: Path, wanted: int = 0) -> None:
     try:
-        probe(folder, wanted)
+        check_writable(folder, wanted)
     except OSError as error:
         raise config.error("output", f"{folder}: {error.strerror}") from error
