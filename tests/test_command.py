@@ -110,7 +110,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "train.py: no --config"),
+        ([], "train.py: --config is missing"),
         (["--config"], "argument --config: expected one argument"),
         (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
         (
@@ -120,7 +120,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
         (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
         (["--config", "empty"], "empty: is a folder, not a file"),
         (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
-        (["--con", "x.yaml"], "train.py: no --config"),
+        (["--con", "x.yaml"], "train.py: --config is missing"),
     ],
 )
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:

@@ -60,7 +60,7 @@ def _acquire(path: Path) -> IO[str] | None:
             acquired = _try_lock(file, fcntl.LOCK_EX)
         except OSError as error:
             file.close()
-            message = f"{path.parent}: its file system has no locks ({error.strerror}): start no second run in it"
+            message = f"{path.parent} cannot be locked ({error.strerror}): start no second run in it"
             warnings.warn(message, stacklevel=2)
             return None
         if acquired and _is_file_at(path, file):
