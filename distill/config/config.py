@@ -14,7 +14,7 @@ from distill.run_dir.disk import DISK_ERRNOS
 
 T = TypeVar("T")
 WRAPPED = "fails with"
-"""The message prefix of exceptions other than ``ValueError``, whose text does not describe_type the input."""
+"""The message prefix of exceptions other than ``ValueError``, whose text does not describe the input."""
 
 
 @dataclass

@@ -26,7 +26,7 @@ SMALL = {"prune": None, "quantize": None, "student": {"kind": "Transformer", "la
 
 def told(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, at_step: int) -> None:
     """A signal comes when a method is called after step ``at_step``, once."""
-    real, sent = getattr(lock_owner, name), []
+    real, sent = getattr(owner, name), []
 
     def method(self, *args, **given):
         trainer = self if isinstance(self, Trainer) else self.trainer if isinstance(self, Distillation) else args[0]
@@ -35,7 +35,7 @@ def told(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, a
             signal.raise_signal(number)
         return real(self, *args, **given)
 
-    monkeypatch.setattr(lock_owner, name, method)
+    monkeypatch.setattr(owner, name, method)
 
 
 def equal(whole: Path, stopped: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_signal_while_steps_are_made(
 ) -> None:
     before, run = signal.getsignal(number), f"{name}-{at_step}"
     with monkeypatch.context() as patch:
-        told(patch, lock_owner, name, number, at_step)
+        told(patch, owner, name, number, at_step)
         assert main(["--config", str(small), f"--name={run}"]) == code
     *_, line = capsys.readouterr().err.splitlines()
     assert line == f"stopped after step {after} of 8; go on with --resume"
