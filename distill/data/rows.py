@@ -1,4 +1,4 @@
-"""From tables to rows that are checked, labelled and turned into tokens."""
+"""Turn tables into checked, labelled and tokenized rows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.checks import placed, refuse, set_up
-from distill.data.describe import describe, describe_split
-from distill.data.files import splits_of
-from distill.data.limit import check_pieces, labels_lost, truncation, uncut
+from distill.data.checks import locate_problems, raise_problems, setup_and_check
+from distill.data.describe import fill_facts, fill_split_facts
+from distill.data.files import read_splits
+from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
 from distill.tasks.columns import bad_texts, named
 from distill.tasks.facts import DataFacts, Truncation
 from distill.tasks.kinds.several import MultiTask
@@ -21,21 +21,26 @@ from distill.tasks.task import DataTask
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 
 
-def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
-    """The rows as the loop reads them: what ``task.encode`` makes, and ``length``; for validation also ``row``, the
-    number of the row in ``task.validation``. What was read is told in ``task.facts``, also if this fails.
+def prepare_data(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
+    """Read, check and tokenize the data of a task.
+
+    ``task.facts`` describes what was read, also if this fails.
 
     Args:
-        task: what to read; it is set up.
+        task: is set up here.
         tokenizer: of the student and the teacher.
-        head: names of a model's outputs; where they are those of the data, the run has their order and names.
+        head: the names of a model's outputs; the run takes their names and order if they match the classes of the data.
+
+    Returns:
+        The output of ``task.encode`` and ``length`` for each row; for validation also ``row``, its index in
+        ``task.validation``.
 
     Raises:
         ValueError: naming the file and the row, if a row cannot be used.
     """
-    splits = splits_of(task.data)
+    splits = read_splits(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
-    set_up(task, splits, tokenizer)
+    setup_and_check(task, splits, tokenizer)
     tables = DatasetDict({name: task.mark(split.rows) for name, split in splits.items()})
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
@@ -45,19 +50,19 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
         table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
         tables["train"] = table.select(range(min(task.train_rows, len(table))))
     if head and task.classes:
-        with suppress(ValueError):  # a head that is none of the task's is refused where the model is loaded
+        with suppress(ValueError):  # an unsuitable head is refused where the model is loaded
             task.classes.follow(list(head.values()))
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     for name, split in splits.items():
-        describe_split(task, split, len(tables[name]))
-    describe(task, rows, _within_limit(task, tables, rows))
+        fill_split_facts(task, split, len(tables[name]))
+    fill_facts(task, rows, _check_truncation(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
     if task.redrawn:
         rows["validation"] = rows["validation"].map(
             lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
         )
-    # Validation in the order of length: batches with hardly any padding, and no metric depends on the order.
+    # Validation rows are sorted by length: batches have little padding, and no metric depends on the order.
     lengths = rows["validation"]["length"][:]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
@@ -65,80 +70,84 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     return rows
 
 
-def prepare_several(
+def prepare_multi_task(
     task: MultiTask, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]]
 ) -> tuple[DatasetDict, list[str]]:
-    """The rows of all tasks, one task after the other, and ``task``, its number; and what was left out.
+    """Read, check and tokenize the data of several tasks.
 
-    Training rows that another task's validation knows are left out: data sets overlap (MRPC and STS-B do).
+    Training rows that are validation rows of another task are left out: data sets overlap (MRPC and STS-B do).
 
     Args:
-        task: what to read; it and its parts are set up.
+        task: it and its parts are set up here.
         tokenizer: of the student and the teachers.
-        heads: the class names of the tasks' own teachers.
+        heads: {task: names of its own teacher's outputs}.
+
+    Returns:
+        The rows of one task after the other, with the index of the ``task``, and notes about rows that were left out.
 
     Raises:
         ValueError: naming the task, the file and the row, if a row cannot be used.
     """
-    found, notes = {}, []
+    data, notes = {}, []
     for name, part in task.tasks.items():
         try:
-            found[name] = prepare(part, tokenizer, heads.get(name))
+            data[name] = prepare_data(part, tokenizer, heads.get(name))
         except ValueError as error:
             raise ValueError(f"tasks: {name}: {error}") from error
     task.join()
-    kept = {split: [] for split in ("train", "validation")}
-    for name, splits in found.items():
-        others = {tuple(ids) for other in found if other != name for ids in found[other]["validation"]["input_ids"]}
-        fresh = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in others]
-        if left := len(splits["train"]) - len(fresh):
-            notes.append(f"{name}: {left} training rows were left out, which other tasks are validated on")
-        for split, rows in (("train", splits["train"].select(fresh)), ("validation", splits["validation"])):
+    tables = {split: [] for split in ("train", "validation")}
+    for name, splits in data.items():
+        held_out = {tuple(ids) for other in data if other != name for ids in data[other]["validation"]["input_ids"]}
+        kept = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
+        if removed := len(splits["train"]) - len(kept):
+            notes.append(f"{name}: {removed} training rows were left out: they are validation rows of other tasks")
+        for split, rows in (("train", splits["train"].select(kept)), ("validation", splits["validation"])):
             labels = Dataset.from_dict({"labels": [float(label) for label in rows["labels"]]})
             rows = concatenate_datasets([rows.remove_columns("labels"), labels], axis=1)
-            kept[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
-    return DatasetDict({split: concatenate_datasets(parts) for split, parts in kept.items()}), notes
+            tables[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
+    return DatasetDict({split: concatenate_datasets(parts) for split, parts in tables.items()}), notes
 
 
 def unlabelled(task: TextTask) -> Dataset:
-    """The texts without labels.
+    """Read the unlabelled texts of a task.
 
     Raises:
         ValueError: if they cannot be read, lack a column, or a text is empty.
     """
     try:
-        split = splits_of(task.unlabelled)["train"]
+        split = read_splits(task.unlabelled)["train"]
         split.facts.split = "unlabelled"
         task.facts.files.append(split.facts)
         named(split.rows, "data", task.texts)
-        found = [(file, p) for file in split.files for p in file.problems if p.column in (None, *task.texts)]
-        known = {(id(file), problem.line) for file, problem in found}
-        bad = placed(split, bad_texts(split.rows, task.texts))
-        refuse(found + [(file, problem) for file, problem in bad if (id(file), problem.line) not in known])
+        problems = [(file, p) for file in split.files for p in file.problems if p.column in (None, *task.texts)]
+        known = {(id(file), problem.line) for file, problem in problems}
+        bad = locate_problems(split, bad_texts(split.rows, task.texts))
+        raise_problems(problems + [(file, problem) for file, problem in bad if (id(file), problem.line) not in known])
     except ValueError as error:
         raise ValueError(str(error).replace("data:", "unlabelled:", 1)) from error
-    describe_split(task, split, len(split.rows))
+    fill_split_facts(task, split, len(split.rows))
     return split.rows.select_columns(task.texts)
 
 
 def encode(task: DataTask, table: Dataset) -> Dataset:
-    """What a task makes of the rows of a table, and their ``length`` in tokens."""
+    """Return the rows of a table as the task encodes them, with their ``length`` in tokens."""
 
-    def made(rows: dict[str, list]) -> dict[str, list]:
-        found = task.encode(rows)
-        return found | {"length": [len(ids) for ids in found["input_ids"]]}
+    def encode_rows(rows: dict[str, list]) -> dict[str, list]:
+        columns = task.encode(rows)
+        return columns | {"length": [len(ids) for ids in columns["input_ids"]]}
 
-    return table.map(made, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
+    return table.map(encode_rows, batched=True, remove_columns=table.column_names, **_IN_MEMORY)
 
 
-def _within_limit(task: DataTask, tables: DatasetDict, rows: DatasetDict) -> dict[str, Truncation]:
-    """What is cut off of each split; labels that go with it are warned of in ``task.facts``, or refused."""
-    found = {}
+def _check_truncation(task: DataTask, tables: DatasetDict, rows: DatasetDict) -> dict[str, Truncation]:
+    """Return the truncation of each split; lost labels become warnings in ``task.facts``, or errors."""
+    truncations = {}
     for split, table in tables.items():
-        if task.in_order:  # pieces lose nothing
+        if task.in_order:  # text that is cut into pieces loses nothing
             check_pieces(task, split, rows[split])
             continue
-        there, whole = uncut(task, table, rows[split])
-        task.facts.warnings += labels_lost(task, split, there, whole)
-        found[split] = truncation(there, whole, "decoder_attention_mask" in rows[split].column_names)
-    return found
+        encoded, untruncated = encode_untruncated(task, table, rows[split])
+        task.facts.warnings += lost_label_warnings(task, split, encoded, untruncated)
+        writes_texts = "decoder_attention_mask" in rows[split].column_names
+        truncations[split] = measure_truncation(encoded, untruncated, count_labels=writes_texts)
+    return truncations

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from distill.data.batches import Collate, in_turn
+from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import torch_predict
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.vocabulary import VocabularyTask
@@ -63,7 +63,7 @@ class Score:
 
 
 def scores(
-    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collate, device: torch.device | str = "cpu"
+    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collator, device: torch.device | str = "cpu"
 ) -> list[Score]:
     """The score of a model, of several tasks one each; none where no constant prediction is known.
 
@@ -89,7 +89,7 @@ def scores(
         sample = _spread(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
-        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
+        batches = DataLoader(chosen, batch_sampler=sequential_batches([0] * len(sample), size), collate_fn=collate)
         answers, labels = [], []
         predict = torch_predict(model)
         for batch in batches:

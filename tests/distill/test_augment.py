@@ -6,7 +6,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from distill.data.batches import LengthGrouped, Loader
+from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
 from distill.tasks.augment.augmentation import Augmented
 from distill.tasks.augment.hiding import Masking, NGrams
 
@@ -73,7 +73,7 @@ def ready(*steps):
 
 
 def rows(epoch=0, seed=0):
-    order = LengthGrouped([33] * 6, 2, seed=seed)
+    order = LengthGroupedBatchSampler([33] * 6, 2, seed=seed)
     order.set_epoch(epoch)
     data = Dataset.from_list([ROW] * 6)
     return [
@@ -89,10 +89,10 @@ def test_a_row_is_a_function_of_seed_and_epoch_and_itself():
 
 def test_batches_are_the_same_after_a_stop():
     def batches(position=0):
-        order = LengthGrouped([33] * 6, 2)
+        order = LengthGroupedBatchSampler([33] * 6, 2)
         order.set_epoch(2)
         data = Augmented(Dataset.from_list([ROW] * 6), [step.apply for step in ready(Masking(share=0.3))], order)
-        loader = Loader(data, order, lambda group: {"rows": group, "counts": torch.zeros(1)}, 1)
+        loader = TrainLoader(data, order, lambda group: {"rows": group, "counts": torch.zeros(1)}, 1)
         loader.load_state_dict({"position": position})
         return [batch["rows"] for batch in loader]
 

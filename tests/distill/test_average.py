@@ -21,7 +21,7 @@ from prune_schedules.scores.magnitude import Magnitude
 from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit
-from tests.distill.test_module import LENGTHS, LengthGrouped, Loader, counted, rows
+from tests.distill.test_module import LENGTHS, LengthGroupedBatchSampler, TrainLoader, counted, rows
 from tests.distill.worlds import three_classes
 from tests.families import tiny
 
@@ -84,7 +84,7 @@ def fit(module: Distillation, folder, *callbacks: lightning.Callback) -> Past:
         accumulate_grad_batches=2,
         default_root_dir=folder,
     )
-    trainer.fit(module, Loader(rows(), LengthGrouped(LENGTHS, 2), counted(module), 2))
+    trainer.fit(module, TrainLoader(rows(), LengthGroupedBatchSampler(LENGTHS, 2), counted(module), 2))
     return past
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.spans import QuestionAnswering
 from tests.distill.tables import refused, write
 
@@ -42,7 +42,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
             said = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
             assert refused(task, tokenizer).endswith(f"line 4, 5: {said}")
         else:
-            assert sorted(map(len, prepare(task, tokenizer)["train"]["input_ids"]))[-1] <= length
+            assert sorted(map(len, prepare_data(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare, read
+from distill.data import prepare_data, read
 from distill.tasks.kinds.texts import Classification, Regression
 from tests.distill.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
 
@@ -93,7 +93,7 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
         ("x.csv", "text,label\n", "data: {} cannot be read: "),
         ("x.jsonl", "", "data: {} cannot be read: "),
         ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"),
-        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, and the names in the first line are 2"),
+        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, but 2 names in the first line"),
         ("x.jsonl", "{", "data: {} line 1: not valid JSON: "),
         ("x.parquet", "PAR", "data: {} cannot be read: "),
         ("x.arrow", "ARROW", "data: {} cannot be read: "),
@@ -234,7 +234,7 @@ def test_other_names_of_the_teacher_change_nothing(
 @pytest.mark.parametrize("values", [[0.5, 4.75, 2.0, 3.25], [1, 5, 2, 3], ["0.5", "4.75", "2", "3.25"]])
 def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list) -> None:
     task = Regression(data=labelled(tmp_path, values))
-    rows = prepare(task, tokenizer)
+    rows = prepare_data(task, tokenizer)
     assert task.classes.names == [""]
     found = list(texts_of(rows["train"], tokenizer).values())
     assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)

@@ -125,7 +125,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     "fields, said",
     [
         ({"members": {"a": "x"}}, "members: name two teachers or more"),
-        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is no name"),
+        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"c": 1.0}}, "weights: there is no teacher 'c'; there are a, b"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"b": 0.0}}, "weights: must be above 0"),
     ],

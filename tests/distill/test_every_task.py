@@ -10,8 +10,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
 from distill import run
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.tasks.task import Task
 from losses.loss import predicted
 from students.recording.model_io import inputs, outputs
@@ -68,13 +68,13 @@ def test_runs_from_data_to_report(world):
     assert found["main_metric"].replace("_", " ") in page
 
 
-def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collate, PreTrainedModel]:
+def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrainedModel]:
     """A task, its validation rows, what makes batches of them, and the teacher."""
     task = ready_task(name, folder / "data")
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     model = task.head.from_pretrained(folder / "teacher").eval()
     model.config.pad_token_id = tokenizer.pad_token_id
-    return task, prepare(task, tokenizer)["validation"].remove_columns("length"), Collate(tokenizer, 0), model
+    return task, prepare_data(task, tokenizer)["validation"].remove_columns("length"), Collator(tokenizer, 0), model
 
 
 def test_what_is_predicted_does_not_depend_on_padding(world):

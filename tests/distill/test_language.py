@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.batches import LengthGrouped
+from distill.data import prepare_data
+from distill.data.batches import LengthGroupedBatchSampler
 from distill.tasks.augment.augmentation import Augmented
 from distill.tasks.kinds.language import CausalLM, MaskedLM
 from distill.tasks.metrics import Perplexity
@@ -51,7 +51,7 @@ def test_each_token_is_asked_for_the_next(tokenizer):
 def test_nothing_is_made_of_empty_lines(tokenizer, tmp_path):
     assert pieces(tokenizer, ["", None, ""])["input_ids"] == []
     # Lines are read a thousand at a time.
-    rows = prepare(CausalLM(data=texts(tmp_path, [""] * 1500 + LINES), max_length=8), tokenizer)["train"]
+    rows = prepare_data(CausalLM(data=texts(tmp_path, [""] * 1500 + LINES), max_length=8), tokenizer)["train"]
     assert len(rows) == len(pieces(tokenizer, LINES)["input_ids"])
     assert rows.features["input_ids"].feature.dtype.startswith("int")
 
@@ -61,7 +61,7 @@ def test_raw_text_keeps_its_order(tokenizer, tmp_path):
 
     def read(**given: int) -> tuple[str, str]:
         task = CausalLM(data=file, max_length=500, **given)
-        rows = prepare(task, tokenizer)
+        rows = prepare_data(task, tokenizer)
         return tuple(
             "".join(tokenizer.decode(ids, skip_special_tokens=True) for ids in rows[split]["input_ids"])
             for split in ("train", "validation")
@@ -137,7 +137,7 @@ def masked(tokenizer, tmp_path_factory) -> tuple[MaskedLM, dict]:
     """The task, and its rows: many lines of one word."""
     lines = ["film music plot script bright dull"] * 900
     task = MaskedLM(data=texts(tmp_path_factory.mktemp("masked"), lines), max_length=64, share=0.3)
-    return task, prepare(task, tokenizer)
+    return task, prepare_data(task, tokenizer)
 
 
 def test_hidden_tokens_are_drawn_as_published(masked, tokenizer):
@@ -166,7 +166,7 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
     train = rows["train"].remove_columns("length")
 
     def epoch(seed: int, number: int) -> list[dict]:
-        order = LengthGrouped(rows["train"]["length"], 8, seed)
+        order = LengthGroupedBatchSampler(rows["train"]["length"], 8, seed)
         order.set_epoch(number)
         drawn = Augmented(train, [task.draw], order)
         return [drawn[i] for i in (5, 3, 40)]
@@ -178,7 +178,7 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
 
 def test_validation_is_the_same_in_every_epoch_and_run(masked, tokenizer):
     task, rows = masked
-    again = prepare(MaskedLM(data=task.data, max_length=64, share=0.3), tokenizer)["validation"]
+    again = prepare_data(MaskedLM(data=task.data, max_length=64, share=0.3), tokenizer)["validation"]
     assert again.to_dict() == rows["validation"].to_dict()
     labels = list(chain.from_iterable(again["labels"]))
     assert 0.2 < sum(label != IGNORED for label in labels) / len(labels) < 0.4
@@ -204,7 +204,7 @@ def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):
     tokenizer.mask_token = None
     said = "name: the tokenizer has no mask token; use causal_lm for such a model"
     assert refused(MaskedLM(data=data), tokenizer) == said
-    prepare(CausalLM(data=data), tokenizer)
+    prepare_data(CausalLM(data=data), tokenizer)
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])

@@ -7,8 +7,8 @@ import torch
 from sacrebleu.metrics import BLEU
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.writing import greedy
 from losses.pairs.attention import AttentionKL
@@ -31,11 +31,11 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ready(world) -> tuple[Seq2Seq, list[dict], Collate]:
+def ready(world) -> tuple[Seq2Seq, list[dict], Collator]:
     """The task, its validation rows, and what makes batches of them."""
     task, tokenizer = ready_task("seq2seq", world / "data"), AutoTokenizer.from_pretrained(world / "teacher")
-    rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    return task, list(rows), Collate(tokenizer, start=0)
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    return task, list(rows), Collator(tokenizer, decoder_start=0)
 
 
 def test_the_decoder_reads_what_it_is_asked_moved_by_one(ready):
@@ -131,7 +131,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
         pad_token_id, pad_token_type_id = 0, 0
 
     def found(rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = Collate(Pads, start=0)(rows)
+        batch = Collator(Pads, decoder_start=0)(rows)
         with torch.no_grad():
             traces = [
                 Recorder(model).trace(batch, needs)

@@ -8,8 +8,8 @@ from torchmetrics.text import SQuAD
 from transformers import PreTrainedTokenizerBase
 
 from distill.config.schema import subclasses
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.experiment.experiment import Experiment
 from distill.tasks.kinds.spans import FAR, LONGEST, QuestionAnswering
 from losses.loss import Loss, PerPrediction
@@ -38,8 +38,8 @@ def of_rows(folder: Path, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", rows)
     task = QuestionAnswering(data=str(folder), **given)
-    found = prepare(task, tokenizer)["validation"].remove_columns("length")
-    return task, Collate(tokenizer)(sorted(found, key=lambda row: row["row"]))
+    found = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    return task, Collator(tokenizer)(sorted(found, key=lambda row: row["row"]))
 
 
 # Where the labels point

@@ -10,7 +10,7 @@ from nervaluate import Evaluator
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.metrics import EntityF1
@@ -133,7 +133,7 @@ def read(folder: Path, tags: list, kind: Value | ClassLabel, tokenizer: PreTrain
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", [{"tokens": WORDS, "ner_tags": tags}] * 2, features)
     task = TokenClassification(data=str(folder), **given)
-    rows = prepare(task, tokenizer, dict(enumerate(head)) if head else None)
+    rows = prepare_data(task, tokenizer, dict(enumerate(head)) if head else None)
     return task, [label for label in rows["train"]["labels"][0] if label != IGNORED]
 
 

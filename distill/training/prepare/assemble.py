@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config.config import Config
-from distill.data import prepare, prepare_several
-from distill.data.vocabulary import shown
+from distill.data import prepare_data, prepare_multi_task
+from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.tasks.kinds.several import MultiTask
 from distill.teachers.averaged_student import AveragedStudent
@@ -63,7 +63,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
-            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+            vocabulary = smaller(tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student)
     set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
@@ -91,9 +91,9 @@ def _rows(
             heads = (
                 {name: taught.id2label for name, taught in known.items()} if experiment.has_teacher_per_task() else {}
             )
-            rows, notes = prepare_several(task, tokenizer, heads)
+            rows, notes = prepare_multi_task(task, tokenizer, heads)
         else:
-            rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
+            rows, notes = prepare_data(task, tokenizer, _first_head(config, known)), task.notes
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
