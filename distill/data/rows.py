@@ -14,29 +14,42 @@ from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
 from distill.tasks.columns import bad_texts, named
 from distill.tasks.facts import DataFacts, Truncation
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import TextTask
-from distill.tasks.task import DataTask
+from distill.tasks.task import DataTask, Task
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 
 
-def prepare_data(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
-    """Read, check and tokenize the data of a task.
-
-    ``task.facts`` describes what was read, also if this fails.
+def prepare_data(
+    task: Task, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]] | None = None
+) -> DatasetDict:
+    """Read, check and tokenize the data of a task, or of the parts of several tasks.
 
     Args:
-        task: is set up here.
-        tokenizer: of the student and the teacher.
-        head: the names of a model's outputs; the run takes their names and order if they match the classes of the data.
+        task: it and its parts are set up here.
+        tokenizer: of the student and the teachers.
+        heads: {part: names of a model's outputs}; the run takes their names and order if they match the data's classes.
 
     Returns:
-        The output of ``task.encode`` and ``length`` for each row; for validation also ``row``, its index in
-        ``task.validation``.
+        The rows of each split.
 
     Raises:
-        ValueError: naming the file and the row, if a row cannot be used.
+        ValueError: naming the task, the file and the row, if a row cannot be used.
+    """
+    rows = {}
+    for name, part in task.parts.items():
+        try:
+            rows[name] = _prepare_part(part, tokenizer, (heads or {}).get(name))
+        except ValueError as error:
+            raise ValueError(f"tasks: {name}: {error}" if name else str(error)) from error
+    return task.join(rows)
+
+
+def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None) -> DatasetDict:
+    """Return the output of ``task.encode`` and ``length`` for each row of a part.
+
+    Validation rows also have ``row``, their index in ``task.validation``. ``task.facts`` describes what was read, even
+    if this fails.
     """
     splits = read_splits(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
@@ -68,44 +81,6 @@ def prepare_data(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
     task.validation = tables["validation"]
     return rows
-
-
-def prepare_multi_task(
-    task: MultiTask, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]]
-) -> tuple[DatasetDict, list[str]]:
-    """Read, check and tokenize the data of several tasks.
-
-    Training rows that are validation rows of another task are left out: data sets overlap (MRPC and STS-B do).
-
-    Args:
-        task: it and its parts are set up here.
-        tokenizer: of the student and the teachers.
-        heads: {task: names of its own teacher's outputs}.
-
-    Returns:
-        The rows of one task after the other, with the index of the ``task``, and notes about rows that were left out.
-
-    Raises:
-        ValueError: naming the task, the file and the row, if a row cannot be used.
-    """
-    data, notes = {}, []
-    for name, part in task.tasks.items():
-        try:
-            data[name] = prepare_data(part, tokenizer, heads.get(name))
-        except ValueError as error:
-            raise ValueError(f"tasks: {name}: {error}") from error
-    task.join()
-    tables = {split: [] for split in ("train", "validation")}
-    for name, splits in data.items():
-        held_out = {tuple(ids) for other in data if other != name for ids in data[other]["validation"]["input_ids"]}
-        kept = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
-        if removed := len(splits["train"]) - len(kept):
-            notes.append(f"{name}: {removed} training rows were left out: they are validation rows of other tasks")
-        for split, rows in (("train", splits["train"].select(kept)), ("validation", splits["validation"])):
-            labels = Dataset.from_dict({"labels": [float(label) for label in rows["labels"]]})
-            rows = concatenate_datasets([rows.remove_columns("labels"), labels], axis=1)
-            tables[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
-    return DatasetDict({split: concatenate_datasets(parts) for split, parts in tables.items()}), notes
 
 
 def unlabelled(task: TextTask) -> Dataset:

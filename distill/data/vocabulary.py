@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.rows import encode
 from distill.tasks.augment.augmentation import Augmentation
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.task import Task
 
 
@@ -24,9 +23,8 @@ def reachable_tokens(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
 
 def retokenize(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Return the validation rows, in their order, tokenized by a tokenizer with fewer tokens."""
-    parts = list(task.tasks.values()) if isinstance(task, MultiTask) else [task]
     groups, encoded = task.kinds(rows), []
-    for number, part in enumerate(parts):
+    for number, part in enumerate(task.parts.values()):
         with_tokenizer = copy(part)
         with_tokenizer.tokenizer = tokenizer
         indices = [row for row, group in zip(rows["row"], groups, strict=True) if group == number]
