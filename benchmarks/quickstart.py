@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
             "data": str(data),
             "text": "text",
             "max_length": 96,
-            "augment": {"kind": "Masking", "share": 0.3},
+            "augment": {"kind": "Masking", "probability": 0.3},
         },
         student=str(blank),
         optimizer={"lr": 1e-3},

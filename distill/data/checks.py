@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.table import FileTable, Problem, Split
-from distill.tasks.columns import is_text, listed, shortened, values_of
+from distill.tasks.columns import is_text, list_names, shorten, values_of
 from distill.tasks.task import DataTask
 
 MAX_SHOWN = 10
@@ -35,7 +35,7 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
     except ValueError as error:
         raise_problems(problems)
         if file := next((file for file in splits["train"].files if file.no_header), None):
-            names = listed(file.rows.column_names)
+            names = list_names(file.rows.column_names)
             hint = f"the first line of {file.facts.path} must name the columns, and seems to be a row: {names}"
             raise ValueError(f"{error}; {hint}") from error
         raise
@@ -44,9 +44,9 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
         for name in task.columns:
             if name not in split.rows.column_names:
                 raise_problems(problems)
-                columns = listed(split.rows.column_names)
+                columns = list_names(split.rows.column_names)
                 raise ValueError(f"data: {split.facts.path} has no column {name!r}; there are {columns}")
-    kinds = {split: task.kind(table.rows) for split, table in splits.items()}
+    kinds = {split: task.label_kind(table.rows) for split, table in splits.items()}
     bad = {split: locate_problems(table, task.bad_rows(table.rows)) for split, table in splits.items()}
     # Class 0 of one file could be class 1 of the other.
     train, validation = kinds["train"], kinds.get("validation", kinds["train"])
@@ -72,7 +72,7 @@ def _non_numbers(column: str, splits: dict[str, Split]) -> LocatedProblems:
     split = splits[string_splits[0]]
     reason = f"not a number, as the labels of {next(name for name in splits if name != string_splits[0])} are"
     values = enumerate(values_of(split.rows, column), 1)
-    bad = [(row, f"{column!r} is {shortened(value)}, {reason}") for row, value in values if not _NUMBER(value)]
+    bad = [(row, f"{column!r} is {shorten(value)}, {reason}") for row, value in values if not _NUMBER(value)]
     return locate_problems(split, bad if 2 * len(bad) <= len(split.rows) else [])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.data.table import FileTable, Problem, build_table
 from distill.data.text import bad_byte, is_blank, read_lines
-from distill.tasks.columns import shortened
+from distill.tasks.columns import shorten
 from distill.tasks.facts import FileFacts
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
@@ -145,7 +145,7 @@ def _column_names(row: list[str], line: int, separator: str, tabs: bool) -> list
     names = [name.strip() for name in row]
     duplicates = [name for name, count in Counter(names).items() if name and count > 1]
     if duplicates:
-        raise ValueError(f"line {line}: two columns are named {shortened(duplicates[0])}")
+        raise ValueError(f"line {line}: two columns are named {shorten(duplicates[0])}")
     if not any(names):
         raise ValueError(f"line {line}: no column has a name")
     if tabs and len(names) == 1 and (other := next((s for s in ",;|" if s in names[0]), "")):
@@ -181,5 +181,5 @@ def _quoting_problems(names: list[str], columns: list[list[str]], lines: list[in
         for line, cell, is_quoted in zip(lines, column, quoted, strict=True):
             if is_quoted and (all_quoted or '""' in cell):
                 advice = "a .tsv has no quoting: remove the quotes, or write a .csv"
-                problems.append(Problem(line, f"{name!r} is quoted, {shortened(cell)}; {advice}", name))
+                problems.append(Problem(line, f"{name!r} is quoted, {shorten(cell)}; {advice}", name))
     return problems

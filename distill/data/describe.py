@@ -9,7 +9,7 @@ from itertools import chain
 from datasets import Dataset, DatasetDict
 
 from distill.data.table import Split
-from distill.tasks.columns import shortened, values_of
+from distill.tasks.columns import shorten, values_of
 from distill.tasks.facts import Truncation
 from distill.tasks.task import DataTask
 
@@ -77,7 +77,7 @@ def class_warnings(counts: dict[str, int]) -> list[str]:
             warnings.append(f"the class {name!r} has one training row{hint}")
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        warnings.append(f"no training row has the class {', '.join(shortened(name) for name in empty[:10])}")
+        warnings.append(f"no training row has the class {', '.join(shorten(name) for name in empty[:10])}")
     if len(counts) > 2 and all(count == 1 for count in counts.values()):
         warnings.append("every training row has a different class")
     return warnings

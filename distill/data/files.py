@@ -15,7 +15,7 @@ from pyarrow import ArrowException
 from distill.data.delimited import read_delimited
 from distill.data.json_rows import read_json
 from distill.data.table import FileTable, Split
-from distill.tasks.columns import listed
+from distill.tasks.columns import list_names
 from distill.tasks.facts import FileFacts
 from students.loading.hub import loading
 
@@ -138,7 +138,7 @@ def _read_folder(path: Path) -> dict[str, Split]:
     tables = {split: [_read_file(file, split) for file in paths] for split, paths in files.items() if paths}
     used = [file for paths in files.values() for file in paths]
     if unread := [file.name for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and file not in used]:
-        tables["train"][0].facts.dialect.append(f"not read here: {listed(unread)}")
+        tables["train"][0].facts.dialect.append(f"not read here: {list_names(unread)}")
     return {split: _as_split(file_tables) for split, file_tables in tables.items()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.data.table import FileTable, Problem, build_table
 from distill.data.text import bad_byte, is_blank, read_lines
-from distill.tasks.columns import shortened
+from distill.tasks.columns import shorten
 from distill.tasks.facts import FileFacts
 
 _BLANK = re.compile(r"\s*")
@@ -32,7 +32,7 @@ def read_json(path: Path, split: str) -> FileTable:
         if isinstance(row, Problem):
             problems.append(row)
         elif not isinstance(row, dict) or not row:
-            problems.append(Problem(line, f"{shortened(row)} is not an object {{column: value}}"))
+            problems.append(Problem(line, f"{shorten(row)} is not an object {{column: value}}"))
         else:
             rows.append(row)
             numbers.append(line)

@@ -64,7 +64,7 @@ def lost_label_warnings(task: DataTask, split: str, encoded: list[Row], untrunca
     Raises:
         ValueError: if no label is left to train on or to evaluate.
     """
-    counts, full_counts = ([task.targets(labels) for _, labels in rows] for rows in (encoded, untruncated))
+    counts, full_counts = ([task.count_targets(labels) for _, labels in rows] for rows in (encoded, untruncated))
     (name, purpose), lost = _PURPOSE[split], sum(full_counts) - sum(counts)
     if not any(counts):
         beyond = f"{lost:,} of {sum(full_counts):,} {name} {task.label_noun} lie beyond {task.max_length} tokens"
@@ -72,7 +72,7 @@ def lost_label_warnings(task: DataTask, split: str, encoded: list[Row], untrunca
         raise ValueError(f"max_length: {beyond if lost else no_token}, so there is nothing to {purpose}")
     warnings = []
     if lost:
-        reason = f"lie beyond max_length: {task.max_length}, and {task.label_lost[split]}"
+        reason = f"lie beyond max_length: {task.max_length}, and {task.lost_label_effect[split]}"
         warnings.append(f"{lost:,} of {sum(full_counts):,} {name} {task.label_noun} {reason}")
     if unmatched := full_counts.count(0):
         rows = f"{unmatched:,} of {len(full_counts):,} {name} rows"
@@ -86,8 +86,8 @@ def check_pieces(task: DataTask, split: str, rows: Dataset) -> None:
     Raises:
         ValueError: if it has none.
     """
-    first = task.draw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
-    if not task.targets(first["labels"]):
+    first = task.redraw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
+    if not task.count_targets(first["labels"]):
         name, purpose = _PURPOSE[split]
         raise ValueError(f"data: the {name} text has no token to predict, so there is nothing to {purpose}")
 

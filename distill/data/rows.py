@@ -12,7 +12,7 @@ from distill.data.checks import locate_problems, raise_problems, setup_and_check
 from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
-from distill.tasks.columns import bad_texts, named
+from distill.tasks.columns import bad_texts, check_columns
 from distill.tasks.facts import DataFacts, Truncation
 from distill.tasks.kinds.texts import TextTask
 from distill.tasks.task import DataTask, Task
@@ -54,14 +54,14 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     splits = read_splits(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
     setup_and_check(task, splits, tokenizer)
-    tables = DatasetDict({name: task.mark(split.rows) for name, split in splits.items()})
+    tables = DatasetDict({name: task.mark_documents(split.rows) for name, split in splits.items()})
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
         tables = DatasetDict(train=parts["train"], validation=parts["test"])
         splits["train"].facts.rows_held_out = len(parts["test"])
-    if task.train_rows is not None:
+    if task.max_train_samples is not None:
         table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
-        tables["train"] = table.select(range(min(task.train_rows, len(table))))
+        tables["train"] = table.select(range(min(task.max_train_samples, len(table))))
     if head and task.classes:
         with suppress(ValueError):  # an unsuitable head is refused where the model is loaded
             task.classes.follow(list(head.values()))
@@ -71,9 +71,9 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     fill_facts(task, rows, _check_truncation(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
-    if task.redrawn:
+    if task.redraws_rows:
         rows["validation"] = rows["validation"].map(
-            lambda row, number: task.draw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
+            lambda row, number: task.redraw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
         )
     # Validation rows are sorted by length: batches have little padding, and no metric depends on the order.
     lengths = rows["validation"]["length"][:]
@@ -93,7 +93,7 @@ def unlabelled(task: TextTask) -> Dataset:
         split = read_splits(task.unlabelled)["train"]
         split.facts.split = "unlabelled"
         task.facts.files.append(split.facts)
-        named(split.rows, "data", task.texts)
+        check_columns(split.rows, "data", task.texts)
         problems = [(file, p) for file in split.files for p in file.problems if p.column in (None, *task.texts)]
         known = {(id(file), problem.line) for file, problem in problems}
         bad = locate_problems(split, bad_texts(split.rows, task.texts))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 
-from distill.tasks.columns import shortened, type_of
+from distill.tasks.columns import shorten, type_of
 from distill.tasks.facts import FileFacts
 
 
@@ -116,7 +116,7 @@ def _of_one_type(name: str, values: list, lines: list[int]) -> tuple[list, list[
         if value is None or type(value) in accepted:
             uniform.append(float(value) if float in types and float in accepted and value is not None else value)
         else:
-            message = f"{name!r} is {shortened(value)}, {type_of(value)}, where most rows have {noun}"
+            message = f"{name!r} is {shorten(value)}, {type_of(value)}, where most rows have {noun}"
             problems.append(Problem(line, message, name))
             uniform.append(None)
     return uniform, problems
@@ -130,7 +130,7 @@ def _arrow_compatible(name: str, values: list, lines: list[int]) -> tuple[list, 
             pa.array([first, value])
         except (pa.ArrowException, OverflowError, UnicodeError) as error:
             reason = f"which cannot be stored in a column with the others ({_first_words(error)})"
-            problems.append(Problem(line, f"{name!r} is {shortened(value)}, {reason}", name))
+            problems.append(Problem(line, f"{name!r} is {shorten(value)}, {reason}", name))
             storable.append(None)
         else:
             first = value if first is None else first
@@ -139,4 +139,4 @@ def _arrow_compatible(name: str, values: list, lines: list[int]) -> tuple[list, 
 
 
 def _first_words(error: Exception) -> str:
-    return shortened(" ".join(str(error).split()), 80, plain=True)
+    return shorten(" ".join(str(error).split()), 80, plain=True)

@@ -17,13 +17,13 @@ def reachable_tokens(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
     """Return the tokens that training rows may have, including those that augmentations insert."""
     tokens = {token for ids in rows["input_ids"] for token in ids}
     for step in steps:
-        tokens = step.reach(tokens)
+        tokens = step.reachable_tokens(tokens)
     return tokens
 
 
 def retokenize(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Return the validation rows, in their order, tokenized by a tokenizer with fewer tokens."""
-    groups, encoded = task.kinds(rows), []
+    groups, encoded = task.row_groups(rows), []
     for number, part in enumerate(task.parts.values()):
         with_tokenizer = copy(part)
         with_tokenizer.tokenizer = tokenizer

@@ -75,7 +75,7 @@ def scores(
     Raises:
         ValueError: if an output is NaN or infinite.
     """
-    before, kinds = next(model.parameters()).device, task.kinds(rows)
+    before, kinds = next(model.parameters()).device, task.row_groups(rows)
     parts = list(task.parts.items())
     model.to(device)
     found = []
@@ -94,7 +94,7 @@ def scores(
             batch = {key: value.to(device) for key, value in batch.items()}
             asked = predicted(batch)
             labels.append(batch["labels"][asked].cpu())
-            answer = task.select(predict(batch), batch)[asked].float().cpu()
+            answer = task.select_logits(predict(batch), batch)[asked].float().cpu()
             if answer.isnan().any() or answer.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Of a vocabulary the logits of all tokens would not fit into memory.
@@ -115,7 +115,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     if len(task.parts) > 1:
         of_all = {}
         for name, part in task.parts.items():
-            own = [batch for batch in batches if task.of(batch)[0] == name]
+            own = [batch for batch in batches if task.task_of(batch)[0] == name]
             of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
         return of_all
     outputs = len(task.classes.names) if task.classes else 0
@@ -128,7 +128,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # as in measure.evaluate_model: this process alone measures
     for batch in batches:
-        task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
+        task.update_metrics(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
     main = metrics[task.main_metric]
     return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 

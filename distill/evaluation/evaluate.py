@@ -59,12 +59,14 @@ def eval_batches(
 
     One process runs them all: it is given no more at once than it had while ``world`` of them trained.
     """
-    groups, chosen = sequential_batches(task.kinds(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
+    groups, chosen = sequential_batches(task.row_groups(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
     teacher_batches = EvalBatches.of(rows, groups, chosen, collate)
     if not vocabulary:
         return teacher_batches, teacher_batches
     again = retokenize(task, rows, vocabulary.tokenizer)
-    return teacher_batches, EvalBatches.of(again, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finish))
+    return teacher_batches, EvalBatches.of(
+        again, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
+    )
 
 
 @dataclass

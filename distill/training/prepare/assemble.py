@@ -58,7 +58,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     _check_steps(config, student)
     for model in (student, *(teacher.model for teacher in learnt_from.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
-        experiment.task.end_as(getattr(model, "generation_config", None))
+        experiment.task.add_end_tokens(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):

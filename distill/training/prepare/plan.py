@@ -72,7 +72,7 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     with config.error_context("task"):
         order = LengthGroupedBatchSampler(
-            list(train["length"]), task.batch_size, config.value.seed, world, rank, groups=task.kinds(train)
+            list(train["length"]), task.batch_size, config.value.seed, world, rank, groups=task.row_groups(train)
         )
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)

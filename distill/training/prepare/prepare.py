@@ -17,7 +17,7 @@ from distill.data.batches import Collator, LengthGroupedBatchSampler, TrainLoade
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
-from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.ensemble import build_teacher
 from distill.teachers.teacher import FrozenTeacher
@@ -98,11 +98,11 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
         experiment.seed,
     )
     decoder_start = getattr(parts.student.config, "decoder_start_token_id", None)
-    collate = Collator(parts.tokenizer, decoder_start, task.finish)
-    counting = Collator(parts.tokenizer, decoder_start, task.finish, experiment.losses.values())
+    collate = Collator(parts.tokenizer, decoder_start, task.finalize_batch)
+    counting = Collator(parts.tokenizer, decoder_start, task.finalize_batch, experiment.losses.values())
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     rows = parts.rows["validation"].remove_columns("length")
-    groups = sequential_batches(task.kinds(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
+    groups = sequential_batches(task.row_groups(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
     return Prepared(
         config=config,
         folder=folder,
@@ -147,8 +147,8 @@ def training_rows(
     """Return the rows as the loop reads them, and the teachers, those with a cache seen through it."""
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     task = experiment.task
-    if steps := [step.apply for step in task.augmentations()] + ([task.draw] if task.redrawn else []):
-        return Augmented(rows, steps, order), teachers
+    if steps := [step.apply for step in task.augmentations()] + ([task.redraw] if task.redraws_rows else []):
+        return AugmentedDataset(rows, steps, order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:
         folder = Path(experiment.output) / ".teacher-cache"

@@ -157,7 +157,7 @@ TEXTS = {
         "x.jsonl",
         '{"text": "good", "label": [0, 1]}\n' * 2,
         f"{{}} line 1: 'label' is [0, 1], a list, as in all rows; {ONE}; several classes of a row, or their "
-        "probabilities, are not read",
+        "probabilities, are not supported",
     ),
     "soft labels": (
         "x.jsonl",

@@ -80,7 +80,7 @@ def test_a_file_that_is_changed_is_read_again(tmp_path: Path, tokenizer: PreTrai
 def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "train.csv", [{"text": f"film {i}", "label": i % 2} for i in range(40)])
     write(tmp_path / "validation.csv", ROWS)
-    few, more, all_ = (ready(tmp_path, tokenizer, train_rows=count)[1] for count in (5, 9, 999))
+    few, more, all_ = (ready(tmp_path, tokenizer, max_train_samples=count)[1] for count in (5, 9, 999))
     assert [len(part["train"]) for part in (few, more, all_)] == [5, 9, 40]
     assert few["train"]["input_ids"][:] == more["train"]["input_ids"][:5], "the first of one shuffle"
     assert [len(part["validation"]) for part in (few, more, all_)] == [4, 4, 4]
@@ -213,13 +213,13 @@ def test_the_order_of_the_teachers_classes_is_taken(
     assert task.classes.names == ["c", "a", "b"]
     for split in ("train", "validation"):
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-    assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
-    assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
+    assert [task.label_text(row) for row in task.validation] == ["a", "b", "c", "b"]
+    assert [task.prediction_text(number, {}) for number in range(3)] == ["c", "a", "b"]
 
 
 def test_a_number_of_32_bits_is_said_as_it_was_written(tmp_path: Path) -> None:
     task = Regression(data=str(tmp_path))
-    assert [task.truth({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
+    assert [task.label_text({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
 
 
 @pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])

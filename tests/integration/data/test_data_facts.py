@@ -131,9 +131,9 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
         "class 'godo': 1 train, 0 validation",
         "class 'good': 19 train, 1 validation",
         # [CLS] film x 30 [SEP] one [SEP] is 34 tokens; the others have 6, and from film 10 on 7.
-        "cut off at max_length: 1 of 40 train rows, 6.0% of their tokens",
-        "cut off at max_length: 1 of 2 validation rows, 45.0% of their tokens",
-        "in both: 2 training rows stand in validation, too",
+        "truncated to max_length: 1 of 40 train rows, 6.0% of their tokens",
+        "truncated to max_length: 1 of 2 validation rows, 45.0% of their tokens",
+        "duplicates: 2 training rows are also in validation",
         "warning: the class 'godo' has one training row; did you mean 'good'?",
     ]
     assert task.facts.truncation["train"] == Truncation(rows=1, tokens=18, of_rows=40, of_tokens=9 * 6 + 30 * 7 + 34)
@@ -157,10 +157,10 @@ def test_what_stands_beside_and_is_not_read(tmp_path: Path, tokenizer) -> None:
 
 def test_rows_that_are_held_out_or_left_out_are_counted(tmp_path: Path, tokenizer) -> None:
     file = write(tmp_path / "x.csv", [{"text": f"film {i}", "label": i % 2} for i in range(50)])
-    task, _ = ready(file, tokenizer, train_rows=30)
+    task, _ = ready(file, tokenizer, max_train_samples=30)
     (facts,) = task.facts.files
     assert (facts.rows_read, facts.rows_kept, facts.rows_held_out, facts.rows_left_out) == (50, 30, 5, 15)
-    assert facts.line().endswith("50 rows, 30 kept, 5 held out for validation, 15 left out by train_rows")
+    assert facts.line().endswith("50 rows, 30 kept, 5 held out for validation, 15 left out by max_train_samples")
 
 
 def test_what_a_written_text_loses_counts(tmp_path: Path, tokenizer) -> None:

@@ -83,7 +83,7 @@ def test_masked_pieces_have_special_tokens_each_and_stay_in_their_document(token
     task = MaskedLM(data=file, max_length=7, document="row")
     table = Dataset.from_parquet(file)
     task.setup(table, tokenizer)
-    found = task.encode(task.mark(table)[:])["input_ids"]
+    found = task.encode(task.mark_documents(table)[:])["input_ids"]
     words = [plain(tokenizer, text) for text in ("a warm film a warm", "film a warm film", "one plot")]
     assert found == [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] for ids in words]
 
@@ -99,7 +99,7 @@ def test_a_tokenizer_without_an_end_says_so(begins, tmp_path):
     begins.eos_token = begins.sep_token = None
     task, rows = ready(tmp_path, begins, [{"text": "a film"}] * 2, 500)
     assert predicted(rows) == plain(begins, "a film a film")
-    assert "the tokenizer has no end token, so no model learns where a document ends" in task.notes
+    assert "the tokenizer has no end token, so models do not learn where a document ends" in task.notes
 
 
 def test_a_file_beyond_a_block_of_rows_begins_once(begins, tmp_path):
@@ -117,7 +117,7 @@ def test_the_part_held_out_of_a_file_does_not_begin_it(begins, tmp_path):
 
 def test_whole_texts_that_are_joined_are_noticed(begins, tmp_path):
     task, _ = ready(tmp_path, begins, [{"text": "a film\nit is dull"}] * 3, 50)
-    assert any("though most hold line breaks" in note and "document: row" in note for note in task.notes)
+    assert any("though most contain line breaks" in note and "document: row" in note for note in task.notes)
     task, _ = ready(tmp_path, begins, [{"text": "a film\n"}] * 3, 50)
     assert not any("though most" in note for note in task.notes)
 
@@ -190,8 +190,8 @@ def test_one_token_leaves_none_to_predict(begins, tmp_path):
 
 def test_of_a_piece_at_least_one_token_is_hidden(tokenizer, tmp_path):
     file = write(tmp_path / "x.jsonl", [{"text": "warm"}, {"text": "dull film"}] * 10)
-    task = MaskedLM(data=file, document="row", share=0.01)
+    task = MaskedLM(data=file, document="row", mlm_probability=0.01)
     rows = prepare_data(task, tokenizer)
-    for row in [*rows["validation"], *(task.draw(row, torch.Generator().manual_seed(1)) for row in rows["train"])]:
+    for row in [*rows["validation"], *(task.redraw(row, torch.Generator().manual_seed(1)) for row in rows["train"])]:
         asked = [label for label in row["labels"] if label != IGNORED]
         assert len(asked) == 1 and asked[0] not in tokenizer.all_special_ids

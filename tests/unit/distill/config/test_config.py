@@ -196,7 +196,7 @@ class Step:
     augment: Augmentation | dict[str, Augmentation]
 
 
-@pytest.mark.parametrize("written", ["{kind: Masking, share: 0.2}", "{a: {kind: NGrams}, b: {kind: Masking}}"])
+@pytest.mark.parametrize("written", ["{kind: Masking, probability: 0.2}", "{a: {kind: NGrams}, b: {kind: Masking}}"])
 def test_a_class_of_one_field_is_not_shortened_unless_it_says_so(tmp_path: Path, written: str) -> None:
     (tmp_path / "x.yaml").write_text(f"augment: {written}\n")
     value = load(tmp_path / "x.yaml", Step).value

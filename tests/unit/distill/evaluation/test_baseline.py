@@ -76,4 +76,4 @@ def test_places_in_texts_of_many_lengths_have_no_baseline(tmp_path):
     task = QuestionAnswering(data=str(tmp_path), max_length=32, batch_size=1)
     rows = prepare_data(task, tokenizer)["validation"].remove_columns("row")
     assert len(set(rows["length"])) > 1, "batches of one row are of different widths"
-    assert scores(model, task, rows, Collator(tokenizer, finalize=task.finish), "cpu") == []
+    assert scores(model, task, rows, Collator(tokenizer, finalize=task.finalize_batch), "cpu") == []

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare_data
 from distill.data.batches import LengthGroupedBatchSampler
-from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.tasks.kinds.language import CausalLM, MaskedLM
 from distill.tasks.metrics import Perplexity
 from students.recording.sparse_lm_head import IGNORED
@@ -70,7 +70,7 @@ def test_raw_text_keeps_its_order(tokenizer, tmp_path):
     wanted = [" ".join(f"film {i}" for i in span) for span in (range(54), range(54, 60), range(7))]
     spaced = [tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted]
     assert read() == (spaced[0], spaced[1])
-    assert read(train_rows=7)[0] == spaced[2], "the first rows, not some of them"
+    assert read(max_train_samples=7)[0] == spaced[2], "the first rows, not some of them"
 
 
 def test_a_padded_vocabulary_is_trimmed(tokenizer):
@@ -78,14 +78,14 @@ def test_a_padded_vocabulary_is_trimmed(tokenizer):
     task.tokenizer = tokenizer
     logits = torch.zeros(2, 3, len(tokenizer) + 5)
     logits[..., -1] = 9.0
-    found = task.select(logits, {})
+    found = task.select_logits(logits, {})
     assert found.shape == (2, 3, len(tokenizer)) and not found.any()
 
 
 def judged(task: CausalLM, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
     metrics = task.metrics()
     for logits, labels in parts:
-        task.judge(metrics, logits, {"input_ids": labels, "labels": labels})
+        task.update_metrics(metrics, logits, {"input_ids": labels, "labels": labels})
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -143,7 +143,7 @@ def masked(tokenizer, tmp_path_factory) -> tuple[MaskedLM, dict]:
 def test_hidden_tokens_are_drawn_as_published(masked, tokenizer):
     task, rows = masked
     before = torch.tensor(list(chain.from_iterable(rows["train"]["input_ids"])))
-    drawn = [task.draw(row, torch.Generator().manual_seed(i)) for i, row in enumerate(rows["train"])]
+    drawn = [task.redraw(row, torch.Generator().manual_seed(i)) for i, row in enumerate(rows["train"])]
     seen, labels = (
         torch.tensor(list(chain.from_iterable(row[name] for row in drawn))) for name in ("input_ids", "labels")
     )
@@ -168,7 +168,7 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
     def epoch(seed: int, number: int) -> list[dict]:
         order = LengthGroupedBatchSampler(rows["train"]["length"], 8, seed)
         order.set_epoch(number)
-        drawn = Augmented(train, [task.draw], order)
+        drawn = AugmentedDataset(train, [task.redraw], order)
         return [drawn[i] for i in (5, 3, 40)]
 
     assert epoch(1, 2) == epoch(1, 2)
@@ -178,7 +178,7 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
 
 def test_validation_is_the_same_in_every_epoch_and_run(masked, tokenizer):
     task, rows = masked
-    again = prepare_data(MaskedLM(data=task.data, max_length=64, share=0.3), tokenizer)["validation"]
+    again = prepare_data(MaskedLM(data=task.data, max_length=64, mlm_probability=0.3), tokenizer)["validation"]
     assert again.to_dict() == rows["validation"].to_dict()
     labels = list(chain.from_iterable(again["labels"]))
     assert 0.2 < sum(label != IGNORED for label in labels) / len(labels) < 0.4
@@ -210,4 +210,4 @@ def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):
 @pytest.mark.parametrize("share", [0, 1.5, -1])
 def test_a_share_is_a_share(share):
     with pytest.raises(ValueError, match=r"share: must lie in \(0, 1\]"):
-        MaskedLM(data="x", share=share)
+        MaskedLM(data="x", mlm_probability=share)

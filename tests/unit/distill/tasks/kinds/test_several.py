@@ -146,10 +146,10 @@ def test_outputs_stand_side_by_side(folder):
     logits = torch.arange(12.0).view(2, 6)
     for number, name in enumerate(WIDTHS):
         batch = {"task": torch.tensor([number] * 2), "labels": torch.tensor([1.0, 0.0], dtype=torch.float64)}
-        part = several.select(logits, batch)
+        part = several.select_logits(logits, batch)
         assert part.shape[1] == WIDTHS[name]
-        assert torch.equal(several.select(several.widen(part, batch), batch), part)
-        assert several.finish(batch)["labels"].is_floating_point() == (name == "length")
+        assert torch.equal(several.select_logits(several.expand_logits(part, batch), batch), part)
+        assert several.finalize_batch(batch)["labels"].is_floating_point() == (name == "length")
     assert rows["train"]["task"][:] == [0] * 48 + [1] * 48 + [2] * 48
 
 
