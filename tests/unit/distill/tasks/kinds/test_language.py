@@ -136,7 +136,7 @@ def test_a_batch_of_which_nothing_is_asked_counts_nothing(tokenizer):
 def masked(tokenizer, tmp_path_factory) -> tuple[MaskedLM, dict]:
     """The task, and its rows: many lines of one word."""
     lines = ["film music plot script bright dull"] * 900
-    task = MaskedLM(data=texts(tmp_path_factory.mktemp("masked"), lines), max_length=64, share=0.3)
+    task = MaskedLM(data=texts(tmp_path_factory.mktemp("masked"), lines), max_length=64, mlm_probability=0.3)
     return task, prepare_data(task, tokenizer)
 
 
@@ -208,6 +208,6 @@ def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
-def test_a_share_is_a_share(share):
-    with pytest.raises(ValueError, match=r"share: must lie in \(0, 1\]"):
+def test_mlm_probability_is_a_probability(share):
+    with pytest.raises(ValueError, match=r"mlm_probability: must lie in \(0, 1\]"):
         MaskedLM(data="x", mlm_probability=share)

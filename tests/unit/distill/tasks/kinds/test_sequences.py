@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.tasks.kinds.sequences import Seq2Seq
-from distill.tasks.writing import greedy
+from distill.tasks.writing import greedy_generate
 from losses.pairs.attention import AttentionKL
 from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Timeline
@@ -58,7 +58,7 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
     batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
-        mine = greedy(lambda given: model(**inputs(model, given)).logits, batch, task.end, longest=12)
+        mine = greedy_generate(lambda given: model(**inputs(model, given)).logits, batch, task.end, max_tokens=12)
         theirs = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]
@@ -83,7 +83,7 @@ def test_writing_ends_at_the_end_or_when_it_is_too_long():
 
     batch = {"decoder_input_ids": torch.zeros(3, 4).long(), "labels": scripts, "decoder_attention_mask": scripts}
     batch["row"] = torch.arange(3)
-    assert greedy(predict, batch, end=9, longest=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
+    assert greedy_generate(predict, batch, end=9, max_tokens=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
     assert asked == [[0, 1, 2], [0, 1, 2], [0, 2], [2]], "who has ended is not asked again"
 
 

@@ -175,8 +175,8 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
 @pytest.mark.parametrize(
     ("tasks", "said"),
     [
-        ({"a": Classification(data="x")}, "tasks: name two or more"),
-        ({"a": Classification(data="x"), "b": Regression(data="x", batch_size=4)}, "tasks: b: batch_size: is one for"),
+        ({"a": Classification(data="x")}, "tasks: needs two or more"),
+        ({"a": Classification(data="x"), "b": Regression(data="x", batch_size=4)}, "tasks: b: batch_size: is the same for all"),
         ({"a": Classification(data="x"), "b/c": Regression(data="x")}, "tasks: 'b/c' is not a valid name"),
     ],
 )
