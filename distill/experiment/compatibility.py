@@ -17,13 +17,13 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redrawn": "a task that asks other things of a row in each epoch",
+    "redraws_rows": "a task that asks other things of a row in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
     "predicts_positions": "a task whose classes are places in a text",
     "needs_teacher": "texts without labels",
     "is_single": "a single task",
-    "has_tasks": "several tasks",
+    "is_multi_task": "several tasks",
     "has_single_rows": "a batch of one row",
     # teachers
     "teaches": "a teacher",
@@ -123,7 +123,7 @@ RULES = [
     Rule("keeps_outputs", "augments", "cache: augmented rows are new in every epoch, there is nothing to keep"),
     Rule(
         "keeps_outputs",
-        "redrawn",
+        "redraws_rows",
         "cache: what {other.kind} asks of a row is new in every epoch, there is nothing to keep",
     ),
     Rule(
@@ -133,7 +133,7 @@ RULES = [
     ),
     Rule(
         "has_teacher_per_task",
-        "has_tasks",
+        "is_multi_task",
         "choose: task needs a teacher called like each of the tasks; the tasks are {other.name}",
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
