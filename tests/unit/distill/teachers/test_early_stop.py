@@ -83,7 +83,7 @@ def test_after_it_is_passed_only_labels_count_and_it_never_runs(tiny_run, given,
     weights = {name: [r[f"train/{name}_weight"] for r in rows if r[f"train/{name}_weight"]] for name in LOSSES}
     assert weights["labels"] == ["1.0"] * 16
     assert weights["logits"] == weights["hidden"] == ["1.0"] * 8 + ["0.0"] * 8
-    assert "against 0.0000) and went on without it from step 8" in notes
+    assert "against 0.0000) and trained without it from step 8" in notes
 
 
 def test_a_better_teacher_stays(tiny_run, given, monkeypatch):
