@@ -85,7 +85,7 @@ def _settings(experiment: Experiment) -> list[Component]:
 def _teachers(experiment: Experiment) -> list[Component]:
     teacher = experiment.teacher
     if not isinstance(teacher, Teachers):
-        return [Component("teacher", teacher, flags=flags_of(is_only_teacher=True))] if teacher else []
+        return [Component("teacher", teacher, flags=flags_of(is_single_teacher=True))] if teacher else []
     members = [Component(f"teacher.members.{name}", member, name) for name, member in teacher.members.items()]
     return [Component("teacher", teacher, ", ".join(teacher.members)), *members]
 

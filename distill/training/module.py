@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
 from distill.tasks.writing import CachedGenerator
-from distill.teachers.peer import LearningPeer, on_outputs
+from distill.teachers.peer import LearningPeer, uses_logits_only
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
 from distill.training.optimizer import build_optimizer, frozen_parameters
@@ -155,7 +155,7 @@ class Distillation(LightningModule):
                 term = loss(student, teacher_outputs, batch, at_step)[0] / count * is_active
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
                 terms.append(at_step.weight * term)
-                if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
+                if self.peer is not None and uses_logits_only(loss):  # the same lesson with the roles exchanged
                     exchanged = loss(teacher, student.detached(), batch, at_step)[0]
                     terms.append(at_step.weight * exchanged / count * is_active)
         # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
