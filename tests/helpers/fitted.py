@@ -10,7 +10,7 @@ from transformers import (
     BertConfig,
 )
 
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.experiment.runs import read
 from distill.tasks.task import Task
 from distill.training.prepare.plan import Plan, plan

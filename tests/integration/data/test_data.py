@@ -79,7 +79,7 @@ def test_a_file_that_is_changed_is_read_again(tmp_path: Path, tokenizer: PreTrai
 def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "train.csv", [{"text": f"film {i}", "label": i % 2} for i in range(40)])
     write(tmp_path / "validation.csv", ROWS)
-    few, more, all_ = (ready(tmp_path, tokenizer, train_rows=count)[1] for count in (5, 9, 999))
+    few, more, all_ = (ready(tmp_path, tokenizer, max_train_samples=count)[1] for count in (5, 9, 999))
     assert [len(part["train"]) for part in (few, more, all_)] == [5, 9, 40]
     assert few["train"]["input_ids"][:] == more["train"]["input_ids"][:5], "the first of one shuffle"
     assert [len(part["validation"]) for part in (few, more, all_)] == [4, 4, 4]
@@ -92,7 +92,7 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
         ("x.csv", "text,label\n", "data: {} cannot be read: "),
         ("x.jsonl", "", "data: {} cannot be read: "),
         ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"),
-        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, and the names in the first line are 2"),
+        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, but 2 names in the first line"),
         ("x.jsonl", "{", "data: {} line 1: not valid JSON: "),
         ("x.parquet", "PAR", "data: {} cannot be read: "),
         ("x.arrow", "ARROW", "data: {} cannot be read: "),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.texts import Regression
 from tests.helpers.tables import NAMES, labelled, ready, texts_of
 
@@ -47,13 +47,13 @@ def test_the_order_of_the_teachers_classes_is_taken(
     assert task.classes.names == ["c", "a", "b"]
     for split in ("train", "validation"):
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-    assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
-    assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
+    assert [task.label_text(row) for row in task.validation] == ["a", "b", "c", "b"]
+    assert [task.prediction_text(number, {}) for number in range(3)] == ["c", "a", "b"]
 
 
 def test_a_number_of_32_bits_is_said_as_it_was_written(tmp_path: Path) -> None:
     task = Regression(data=str(tmp_path))
-    assert [task.truth({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
+    assert [task.label_text({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
 
 
 @pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
@@ -68,7 +68,7 @@ def test_other_names_of_the_teacher_change_nothing(
 @pytest.mark.parametrize("values", [[0.5, 4.75, 2.0, 3.25], [1, 5, 2, 3], ["0.5", "4.75", "2", "3.25"]])
 def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list) -> None:
     task = Regression(data=labelled(tmp_path, values))
-    rows = prepare(task, tokenizer)
+    rows = prepare_data(task, tokenizer)
     assert task.classes.names == [""]
     found = list(texts_of(rows["train"], tokenizer).values())
     assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)

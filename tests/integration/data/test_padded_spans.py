@@ -30,7 +30,9 @@ def test_no_loss_counts_padding(kind):
         batch = {"input_ids": mask.long(), "attention_mask": mask, "labels": torch.tensor([[1, 2], [3, 4]])}
         values = loss.at(0, Timeline(10, 1))
         task = experiment(loss).task
-        total, count = loss(*(Trace(task.select(z, batch), {}, {}, {}) for z in (student, teacher)), batch, values)
+        total, count = loss(
+            *(Trace(task.select_logits(z, batch), {}, {}, {}) for z in (student, teacher)), batch, values
+        )
         return float(total / count)
 
     if kind.__name__ in REFUSED and not REFUSED[kind.__name__]:

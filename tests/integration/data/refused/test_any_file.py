@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.data.files import splits_of
+from distill.data.files import read_splits
 
 BASES = {
     "x.csv": b'text,label\n"a, b",1\nc,0\n"d ""q"" e",1\n"x\ny",0\n\nf,1\n' * 2,
@@ -33,7 +33,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path, name: str) 
                 del content[at : at + draw.randint(1, 8)]
         file.write_bytes(content)
         try:
-            (table,) = splits_of(str(file))["train"].files
+            (table,) = read_splits(str(file))["train"].files
         except ValueError as error:
             assert str(error).startswith(f"data: {file}") or str(error).startswith(f"data: '{file}'")
             continue

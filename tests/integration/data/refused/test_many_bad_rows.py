@@ -16,7 +16,12 @@ def test_all_kinds_of_bad_rows_are_told_at_once(tmp_path: Path, tokenizer: PreTr
     told = refused(task := Classification(data=str(tmp_path)), tokenizer)
     train, validation = told.removeprefix("data: ").split(f"; {tmp_path}/validation.csv ")
     for part in (train.removeprefix(f"{tmp_path}/train.csv "), validation):
-        for line in ("line 5: 3 columns", "line 6: a text that begins", "line 7: 'text' is empty", "line 9: a quote"):
+        for line in (
+            "line 5: 3 columns",
+            "line 6: a quoted text goes on",
+            "line 7: 'text' is empty",
+            "line 9: a quote",
+        ):
             assert line in part
     assert "line 4: 'label' is 2, not one of LABEL_0, LABEL_1; line 5" in validation and "line 4" not in train
     assert [(file.rows_read, file.rows_refused) for file in task.facts.files] == [(8, 4), (8, 5)]

@@ -46,11 +46,11 @@ class TestNoFiles:
     def test_two_files_of_which_either_may_be_meant(self, tokenizer) -> None:
         for name in ("train.csv", "train.jsonl", "train_old.csv"):
             Path(name).write_text(CSV)
-        said = "data: the folder '.' has train.csv, train.jsonl; leave one, named train.csv"
+        said = "data: the folder '.' has train.csv, train.jsonl; keep one, named train.csv"
         assert refused(Classification(data="."), tokenizer) == said
         Path("train.csv").unlink()
         Path("train.jsonl").rename("train_new.csv")
-        said = "data: the folder '.' has train_new.csv, train_old.csv; leave one, named train.csv"
+        said = "data: the folder '.' has train_new.csv, train_old.csv; keep one, named train.csv"
         assert refused(Classification(data="."), tokenizer) == said
 
     def test_a_shard_that_is_missing(self, tokenizer) -> None:

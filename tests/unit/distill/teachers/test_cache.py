@@ -76,7 +76,7 @@ def test_states_too_large_for_the_cache_are_refused(tmp_path):
     teacher = cached(tmp_path, data, model)
     message = r"^cache: encoder layer 2 has states beyond 65,504, .*; write cache: false$"
     with pytest.raises(ValueError, match=message):
-        teacher.reserve(data, teacher.teacher.trace(data, ASKED))
+        teacher.allocate(data, teacher.teacher.trace(data, ASKED))
     first = Signals(hidden=frozenset({("encoder", 1)}))
     assert teacher.trace(of(data, [0, 1]), first).hidden["encoder", 1].isfinite().all()
 
@@ -107,7 +107,7 @@ def test_a_decoder_speaks_at_its_own_positions(tmp_path):
         assert torch.equal(teacher.trace(of(data, [0, 1, 2]), LOGITS).logits[mask], truth[mask])
     assert teacher.read == 3
     other = of(data, [0, 1, 2]) | {"labels": data["labels"].clamp(max=4)}
-    with pytest.raises(ValueError, match="row 0 does not hold the tokens it was made for"):
+    with pytest.raises(ValueError, match="the tokens of row 0 are not those it was made for"):
         teacher.trace(other, LOGITS)
 
 
@@ -156,7 +156,7 @@ def test_a_row_with_other_tokens_is_refused(tmp_path):
     teacher.trace(of(data, [0, 1]), ASKED)
     wrong = of(data, [0, 1])
     wrong["row"] = torch.tensor([1, 0])
-    with pytest.raises(ValueError, match="row 1 does not hold the tokens it was made for"):
+    with pytest.raises(ValueError, match="the tokens of row 1 are not those it was made for"):
         teacher.trace(wrong, ASKED)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from distill import run
 from distill.cli import main
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from tests.helpers.fitted import LEARNT, NAMES, planned, save_data, save_fitted
 
 

@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from distill.data.batches import Collate
+from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks.task import Task
 from distill.training.prepare.plan import Plan
@@ -17,7 +17,7 @@ def accuracies(made: Plan, task: Task) -> dict[str, float]:
     """On validation, of the teacher and of the student, as the run would measure them."""
     parts = made.parts
     rows = parts.rows["validation"].remove_columns(["length", "row"])
-    batches = list(DataLoader(rows, 8, collate_fn=Collate(parts.tokenizer)))
+    batches = list(DataLoader(rows, 8, collate_fn=Collator(parts.tokenizer)))
     models = {name: teacher.model for name, teacher in parts.teachers.items()} | {"student": parts.student}
     return {
         name: evaluate_model(task, torch_predict(model), batches).metrics["accuracy"] for name, model in models.items()

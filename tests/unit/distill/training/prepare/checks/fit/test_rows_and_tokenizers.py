@@ -121,5 +121,5 @@ def test_more_words_do_no_harm_where_rows_are_equal(folder):
     assert "it reads other tokens" in refused(
         folder, "named", student=student, **{"task.data": str(folder / "words.jsonl")}
     )
-    said = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "share": 0.2}})
+    said = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "probability": 0.2}})
     assert "it has another vocabulary, and tokens are predicted or drawn from it here" in said
