@@ -60,7 +60,7 @@ def test_links_lead_somewhere(page):
 def test_quickstart_runs(tmp_path, monkeypatch, capsys):
     """All of ``make quickstart`` but the length of its training."""
     monkeypatch.chdir(tmp_path)
-    assert quickstart.main(["--steps", "20"]) == 0
+    assert quickstart.main(["--steps", "6"]) == 0
     table = capsys.readouterr().out
     for row in ("teacher", "student, no teacher", "student, distilled"):
         assert re.search(rf"^{row}.*MB.*ms", table, re.M), table

@@ -104,7 +104,7 @@ def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["masked_lm", "causal_lm", "seq2seq"])
+@pytest.mark.parametrize("name", ["masked_lm", pytest.param("causal_lm", marks=pytest.mark.slow), "seq2seq"])
 def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data")
