@@ -12,7 +12,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config.nodes import ConfigError, load_documents, one_line, suggest
+from distill.config.errors import ConfigError, one_line, suggest
+from distill.config.nodes import load_documents
 from distill.experiment.overview import overview, sections
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from distill.config.nodes import ConfigError, NestedValueError
+from distill.config.errors import ConfigError, NestedValueError
 from distill.config.schema import field_names_at
 from distill.run_dir.disk import DISK_ERRNOS
 

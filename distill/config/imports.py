@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from distill.config.class_checks import check_classes
+from distill.config.errors import ConfigError
 from distill.config.nodes import (
-    ConfigError,
     apply_override,
     find_file,
     load_documents,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from distill.config.nodes import NestedValueError
+from distill.config.errors import NestedValueError
 from distill.config.schema import check_identifiers, plain_parameters
 from distill.experiment.compatibility import conflicts
 from distill.experiment.components import components

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from docstring_parser import parse, parse_from_object
 
-from distill.config.nodes import ConfigError, suggest
+from distill.config.errors import ConfigError, suggest
 from distill.config.schema import describe_type, schema_of, selector, subclasses, union_members, yaml_name
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment

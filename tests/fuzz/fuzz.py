@@ -26,7 +26,7 @@ from pathlib import Path
 
 from distill.cli import silence_libraries
 from distill.config.config import WRAPPED
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml
 from distill.experiment.runs import folder_of, read
 from distill.training.prepare.plan import plan

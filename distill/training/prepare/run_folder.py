@@ -14,9 +14,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from distill.config.config import Config
+from distill.config.errors import ConfigError
 from distill.config.imports import KEY
 from distill.config.loader import load
-from distill.config.nodes import ConfigError
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir import files

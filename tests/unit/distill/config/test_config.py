@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from distill.config.errors import ConfigError, did_you_mean
 from distill.config.loader import load
-from distill.config.nodes import ConfigError, did_you_mean
 from distill.config.schema import describe_type, is_plain_type, subclasses, yaml_name
 from distill.config.writer import dump, to_yaml
 from distill.experiment.experiment import Experiment

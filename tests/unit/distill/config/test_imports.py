@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from distill.cli import main
+from distill.config.errors import ConfigError
 from distill.config.imports import fingerprints
 from distill.config.loader import load, load_all
-from distill.config.nodes import ConfigError
 from distill.config.schema import subclasses
 from distill.config.writer import to_yaml
 from losses.loss import Loss

@@ -18,7 +18,7 @@ from transformers import (
     T5Config,
 )
 
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.runs import read
