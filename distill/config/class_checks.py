@@ -46,6 +46,8 @@ def class_error(cls: type, base: type) -> str:
         return f"is abstract: implement {', '.join(sorted(cls.__abstractmethods__))} of {base.__name__}"
     for other in descendants(base):
         if other is not cls and not inspect.isabstract(other) and yaml_name(other) == yaml_name(cls):
+            if other.__module__ != cls.__module__ and location(other) == location(cls):
+                return "is imported twice, by its file and by the name of its module; import it in one way"
             return f"has the same name as another {base.__name__} ({location(other)}); choose another name"
     return ""
 

@@ -1,12 +1,14 @@
-"""Errors of a config: one line each, with a suggestion for a misspelt word."""
+"""Errors in a config: their location, their one line, and the word that was probably meant."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
+import yaml
+
 MAX_MESSAGE = 1_000
-"""The maximum length of a message in characters."""
+"""Characters of a message."""
 
 
 class ConfigError(Exception):
@@ -34,6 +36,12 @@ def one_line(text: str) -> str:
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     half = MAX_MESSAGE // 2
     return line if len(line) <= MAX_MESSAGE else f"{line[:half]} … {line[-half:]}"
+
+
+def location_of(node: yaml.Node) -> str:
+    """Return the location of a node: ``file:line`` or ``--key``."""
+    mark = node.start_mark
+    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
 
 
 def did_you_mean(word: object, known: Iterable) -> str:

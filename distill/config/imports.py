@@ -21,16 +21,8 @@ from typing import Any
 import yaml
 
 from distill.config.class_checks import check_classes
-from distill.config.errors import ConfigError
-from distill.config.nodes import (
-    apply_override,
-    find_file,
-    load_documents,
-    location_of,
-    mapping_items,
-    parse_override,
-    string_node,
-)
+from distill.config.errors import ConfigError, location_of
+from distill.config.nodes import apply_override, find_file, load_documents, mapping_items, parse_override, string_node
 from distill.config.schema import descendants, reachable, schema_of
 
 KEY = "imports"

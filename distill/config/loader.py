@@ -21,9 +21,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from distill.config.config import Config
-from distill.config.errors import ConfigError, did_you_mean, suggest
+from distill.config.errors import ConfigError, did_you_mean, location_of, suggest
 from distill.config.imports import load_roots
-from distill.config.nodes import construct_value, location_of, mapping_items, resolve_value
+from distill.config.nodes import construct_value, mapping_items, resolve_value
 from distill.config.schema import (
     describe_type,
     is_plain_type,

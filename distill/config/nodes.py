@@ -1,20 +1,16 @@
-"""YAML nodes with their locations: parse a file, expand aliases, override a key."""
+"""YAML nodes with their locations: parse a text, override a key, read a value."""
 
 from __future__ import annotations
 
 import os
 import re
-from copy import copy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distill.config.errors import ConfigError, did_you_mean
-
-MAX_SIZE, MAX_DEPTH = 1_000_000, 50
-"""Limits: bytes and values of a file, nesting levels."""
-_MERGE = "tag:yaml.org,2002:merge"
+from distill.config.aliases import MAX_DEPTH, MAX_SIZE, expand
+from distill.config.errors import ConfigError, did_you_mean, location_of
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,63 +94,9 @@ def _parse(text: str, name: str) -> list[yaml.Node]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and not name.startswith("--") else ""
         raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    for node in nodes:
-        _check_size(node, {})
-    return [_expand(node) for node in nodes] or [
-        yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))
-    ]
-
-
-def _check_size(node: yaml.Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Return the number of values and of nesting levels of a node, with aliases expanded.
-
-    Args:
-        node: to be counted.
-        sizes: {id of a node: result}, filled in.
-
-    Raises:
-        ConfigError: if the node contains itself or exceeds a limit.
-    """
-    if id(node) not in sizes:
-        sizes[id(node)] = (MAX_SIZE, MAX_DEPTH)  # placeholder: a node that contains itself is too large
-        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-        inner = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
-        parts = [_check_size(part, sizes) for part in inner]
-        sizes[id(node)] = 1 + sum(size for size, _ in parts), 1 + max((levels for _, levels in parts), default=0)
-    size, levels = sizes[id(node)]
-    if size > MAX_SIZE or levels > MAX_DEPTH:
-        raise ConfigError(f"{location_of(node)}: has aliases that stand for too many values, or for themselves")
-    return size, levels
-
-
-def _expand(node: yaml.Node) -> yaml.Node:
-    """Return a copy with aliases and merge keys (``<<``) expanded.
-
-    Each alias becomes a node of its own, so that an override changes only one of them. Of equal keys, one beside the
-    merge key has precedence, then the first merged mapping.
-
-    Raises:
-        ConfigError: if something other than mappings is merged.
-    """
-    if isinstance(node, yaml.ScalarNode):
-        return copy(node)
-    expanded = copy(node)
-    if isinstance(node, yaml.SequenceNode):
-        expanded.value = [_expand(item) for item in node.value]
-        return expanded
-    merged = [value for key, value in node.value if key.tag == _MERGE]
-    sources = [part for value in merged for part in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
-    for source in sources:
-        if not isinstance(source, yaml.MappingNode):
-            raise ConfigError(f"{location_of(source)}: <<: only mappings can be merged")
-    written = [(_expand(key), _expand(value)) for key, value in node.value if key.tag != _MERGE]
-    names = {str(key.value) for key, _ in written}
-    inherited = {}
-    for key, value in (pair for source in sources for pair in _expand(source).value):
-        if str(key.value) not in names:
-            inherited.setdefault(str(key.value), (key, value))
-    expanded.value = [*inherited.values(), *written]
-    return expanded
+    if nodes:
+        return [expand(node) for node in nodes]
+    return [yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))]
 
 
 def apply_override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:
@@ -230,9 +172,3 @@ def resolve_value(value: Any) -> Any:
                 raise ValueError(f"{value!r}: there is no such user")
             return expanded
     return value
-
-
-def location_of(node: yaml.Node) -> str:
-    """Return the location of a node: ``file:line`` or ``--key``."""
-    mark = node.start_mark
-    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"

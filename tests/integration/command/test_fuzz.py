@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BloomConfig
 
+from distill.config.aliases import MAX_DEPTH
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
-from distill.config.nodes import MAX_DEPTH
 from distill.experiment.runs import read
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads

@@ -18,7 +18,8 @@ from distill.teachers.row_file import HEADER, RowFile
 from students.recording.signals import Signals
 from tests.helpers.families import batch, tiny
 from tests.helpers.runs import ROOT
-from tests.unit.distill.teachers.test_cache import ASKED, cached, curve, notes, of, same, teacher
+from tests.integration.teachers.test_cached_runs import curve, notes, teacher
+from tests.unit.distill.teachers.test_cache import ASKED, cached, of, same
 
 ROWS = [0, 1, 2, 3]
 

@@ -134,6 +134,17 @@ def test_a_module_that_failed_leaves_no_class(file: Path) -> None:
     load(file, Study)
 
 
+def test_a_file_that_is_imported_by_its_name_too_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(file.parent)
+    file.with_name("by_both_names.py").write_text(LOSS.replace("Farness", "ByBothNames"))
+    file.write_text("imports: [by_both_names, by_both_names.py]\n")
+    try:
+        with pytest.raises(ConfigError, match=r"imports\.1: .*ByBothNames is imported twice, by its file and"):
+            load(file, Study)
+    finally:
+        del sys.modules["by_both_names"]
+
+
 @pytest.mark.parametrize(
     ("module", "line"),
     [
