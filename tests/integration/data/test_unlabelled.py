@@ -81,7 +81,11 @@ def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "given", "said"),
     [
-        (MORE, {"teacher": None}, "task.unlabelled: without a teacher there is nothing to learn from these texts"),
+        (
+            MORE,
+            {"teacher": None},
+            "task.unlabelled: needs a teacher, from whose outputs the student learns on these texts",
+        ),
         ([{"words": "x"}, {"words": "y"}], {}, "task.unlabelled: there is no column 'sentence'; there are words"),
         ([{"sentence": "x"}, {"sentence": ""}], {}, "unlabelled: .*more.jsonl line 2: 'sentence' is empty"),
         (None, {}, "task.unlabelled: there is no file or folder"),
