@@ -198,7 +198,7 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
         ("losses.Labels.weight", "  Cubic                 Fast at first and flat at the end"),
         ("student", "  Transformer           A model of the teacher's family"),
         ("teacher", "MovingAverage: The moving average of the student"),
-        ("teacher.Teachers.members", "  cache: true or false [false]. keep its logits"),
+        ("teacher.Teachers.members", "  cache: true or false [false]. store logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
         ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
         ("seed", "seed: of initial weights"),
