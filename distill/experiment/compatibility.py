@@ -17,11 +17,11 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redraws_rows": "a task that asks other things of a row in each epoch",
+    "redraws_rows": "a task that draws inputs and labels anew in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
-    "predicts_positions": "a task whose classes are places in a text",
-    "needs_teacher": "texts without labels",
+    "predicts_positions": "a task whose classes are positions in a text",
+    "needs_teacher": "unlabelled texts",
     "is_single": "a single task",
     "is_multi_task": "several tasks",
     "has_single_rows": "a batch of one row",
@@ -35,7 +35,7 @@ FLAGS = {
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "averages_weights": "the moving average of the student",
-    "can_be_matched": "a teacher that the student reaches, or that changes with it",
+    "can_be_matched": "a teacher that the student can match",
     # losses
     "among_examples": "a loss that compares the examples of a batch",
     "counts_all_classes": "a loss that takes all classes as possible",
@@ -107,24 +107,26 @@ RULES = [
     Rule(
         "needs_teacher",
         "is_teacher",
-        "unlabelled: without a teacher there is nothing to learn from these texts",
+        "unlabelled: needs a teacher, from whose outputs the student learns on these texts",
         absent=True,
     ),
     Rule(
         "is_ensemble",
         "predicts_positions",
-        "of several teachers, places in a text are not joined; name one for this task",
+        "several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     Rule(
         "counts_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are places in a text",
     ),
-    Rule("caches_outputs", "augments", "cache: augmented rows are new in every epoch, there is nothing to keep"),
+    Rule(
+        "caches_outputs", "augments", "cache: augmented rows are new in every epoch, so their outputs cannot be reused"
+    ),
     Rule(
         "caches_outputs",
         "redraws_rows",
-        "cache: what {other.kind} asks of a row is new in every epoch, there is nothing to keep",
+        "cache: the rows of {other.kind} are new in every epoch, so their outputs cannot be reused",
     ),
     Rule(
         "has_teacher_per_task",
@@ -189,7 +191,7 @@ RULES = [
     Rule(
         "look_at_teacher",
         "can_be_matched",
-        "all look at the teacher, which may know no more than the student; add one that does not: {{kind: Labels}}",
+        "all use the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(
         "looks_at_attention",
