@@ -27,7 +27,7 @@ from distill.experiment.optimizer import Optimizer
 from distill.tasks import Classification
 from distill.tasks.classes import Classes
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.curves import Curves
+from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
 from losses import HiddenMSE, Logits
@@ -137,7 +137,7 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         max_steps=steps,
         accelerator="cpu",
         logger=[table],
-        callbacks=[Curves(), turns],
+        callbacks=[CurveLogger(), turns],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=True,

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from benchmarks.stdlib_text import train_tokenizer, write
 from distill.cli import quiet
-from distill.reporting.page import show
+from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run
 
@@ -96,9 +96,9 @@ def three(labels: Report, student: Report) -> str:
     lines = [f"{'':<22}{'accuracy':>10}{'size':>10}{'batch 1':>12}{'batch 32':>12}  runtime"]
     for name, model in rows:
         lines.append(
-            f"{name:<22}{show(model.metrics['accuracy'], '%'):>10}{show(model.bytes, 'B'):>10}"
-            f"{show(model.latency_ms['batch_1'], 'ms'):>12}"
-            f"{show(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}"
+            f"{name:<22}{format_number(model.metrics['accuracy'], '%'):>10}{format_number(model.bytes, 'B'):>10}"
+            f"{format_number(model.latency_ms['batch_1'], 'ms'):>12}"
+            f"{format_number(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}"
         )
     return "\n".join(lines)
 

@@ -42,9 +42,9 @@ def main(words: list[str]) -> int:
             raise ConfigError("train.py: no --config; --help lists what can be set")
         _check_sections(given)
         documents(options.config)
-        from distill.experiment.runs import read
+        from distill.experiment.runs import read_runs
 
-        configs += read(options.config, given)
+        configs += read_runs(options.config, given)
         if options.print_config:
             from distill.config.writer import to_yaml
 
@@ -102,12 +102,12 @@ def _check_sections(given: dict[str, str]) -> None:
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
     from distill.reporting.publish import summary
     from distill.runner import run_experiments
-    from distill.training.prepare.documents import check
-    from distill.training.stop import Stop
+    from distill.training.prepare.documents import check_runs
+    from distill.training.stop import StopHandler
 
-    with Stop(command=True) as stop:
+    with StopHandler(command=True) as stop:
         if options.check:
-            for name, planned in check(configs, options.resume):
+            for name, planned in check_runs(configs, options.resume):
                 print(planned.text(name), flush=True)
             return 0
         for report in run_experiments(configs, options.resume, stop):
@@ -121,18 +121,18 @@ def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
     """Tell in a line what ended the command, and return its exit code."""
     from distill.experiment.runs import folder_of
     from distill.run_dir.disk import reason
-    from distill.training.callbacks.finite import NonFinite
-    from distill.training.stop import Interrupted, is_first, others_are_gone
+    from distill.training.callbacks.finite import NonFiniteError
+    from distill.training.stop import Interrupted, is_lost_process, is_rank_zero
 
     if isinstance(error, Interrupted):
         return unfinished(str(error), configs, error.code)
-    if isinstance(error, NonFinite):
-        if is_first():
+    if isinstance(error, NonFiniteError):
+        if is_rank_zero():
             print(error, file=sys.stderr, flush=True)
         return 1
     if isinstance(error, SystemExit):  # no way to end a run with 0
         return unfinished(f"a library has ended the process with {error.code}", configs, 1)
-    if others_are_gone(error):
+    if is_lost_process(error):
         return unfinished("another process of the run has ended", configs, 1)
     folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
     if why := reason(error, (begun(configs) or folders)[-1]):
@@ -143,9 +143,9 @@ def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
 
 def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
     """Tell in a line why the command ends and how to go on, and return its exit code."""
-    from distill.training.stop import is_first
+    from distill.training.stop import is_rank_zero
 
-    if is_first():
+    if is_rank_zero():
         how = "go on with --resume" if begun(configs) else "nothing was written yet"
         print(f"{why}; {how}", file=sys.stderr, flush=True)
     return code

@@ -11,14 +11,14 @@ from typing import Any
 from distill.config.config import Config
 from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.export.export import export
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
-from distill.training.prepare.documents import remaining, wait_for_rank_0
+from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
-from distill.training.prepare.run_folder import Resume, tidy
-from distill.training.stop import Stop
+from distill.training.prepare.run_folder import Resume, remove_backups
+from distill.training.stop import StopHandler
 from distill.training.train import train
 
 
@@ -38,21 +38,21 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
         ConfigError: the user's input is wrong, told in one line.
         Interrupted: Ctrl-C or SIGTERM came; if steps were being made, the checkpoint is written.
     """
-    with Stop() as stop:
-        reports = list(run_experiments(read(file, overrides), resume, stop))
+    with StopHandler() as stop:
+        reports = list(run_experiments(read_runs(file, overrides), resume, stop))
     return reports[-1] if reports else None
 
 
-def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: Stop) -> Iterator[Report | None]:
+def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: StopHandler) -> Iterator[Report | None]:
     """Run the experiments of a file in their order, and give the report of each."""
-    for number, (config, begun) in enumerate(remaining(configs, resume)):
+    for number, (config, begun) in enumerate(remaining_runs(configs, resume)):
         if number:
             wait_for_rank_0()
             gc.collect()  # the models of the run before, which its trainer holds in circles
         yield run_experiment(config, begun, stop)
 
 
-def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Report | None:
+def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) -> Report | None:
     """Run one experiment whose config is read already; on ranks other than 0 there is no report."""
     began = time.time()
     prepared = prepare(config, resume)
@@ -78,5 +78,5 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Repo
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
         report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, began)
-        tidy(prepared.folder)
+        remove_backups(prepared.folder)
     return report

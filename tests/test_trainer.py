@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
-from distill.training.trainer import make_trainer, time_of
+from distill.training.trainer import make_timeline, make_trainer
 from tests.families import tiny
 from tests.mistakes import GOOD
 
@@ -27,7 +27,7 @@ from tests.mistakes import GOOD
 )
 def test_a_run_ends_with_the_first_of_its_limits(limits: dict, total: int) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **limits)
-    assert time_of(None, trainer, 5).total_steps == total
+    assert make_timeline(None, trainer, 5).total_steps == total
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])

@@ -20,12 +20,12 @@ from distill.tasks import MultiTask, Task
 from distill.tasks.language.vocabulary import VocabularyTask
 from losses.loss import known, predicted
 
-MOST_ROWS, MOST_TOKENS = 512, 32_768
+MAX_ROWS, MAX_TOKENS = 512, 32_768
 """Of validation, spread evenly over its lengths: enough to tell a teacher from chance, and seconds of work."""
 
 
 @dataclass
-class Score:
+class BaselineScore:
     """How a model does on validation, beside what needs no model.
 
     Args:
@@ -61,9 +61,9 @@ class Score:
         return f"{task}{self.metric} {self.value:.4g} on {rows} validation rows, {against} {self.baseline:.4g}"
 
 
-def scores(
+def score_against_baseline(
     model: PreTrainedModel, task: Task, rows: Dataset, collate: Collate, device: torch.device | str = "cpu"
-) -> list[Score]:
+) -> list[BaselineScore]:
     """The score of a model, of several tasks one each; none where no constant prediction is known.
 
     Args:
@@ -85,7 +85,7 @@ def scores(
         if not _has_baseline(part):
             continue
         numbers = [i for i, other in enumerate(kinds) if other == kind]
-        sample = _spread(numbers, list(rows["length"]))
+        sample = _sample_rows(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
         batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
@@ -99,15 +99,15 @@ def scores(
             if answer.isnan().any() or answer.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Of a vocabulary the logits of all tokens would not fit into memory.
-            answers.append(_losses(answer, labels[-1]) if isinstance(part, VocabularyTask) else answer)
+            answers.append(_token_losses(answer, labels[-1]) if isinstance(part, VocabularyTask) else answer)
         score = _score(part, torch.cat(answers), torch.cat(labels))
         if score:
-            found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
+            found.append(BaselineScore(name, *score[:3], len(sample), len(numbers), score[3]))
     model.to(before)
     return found
 
 
-def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
     """Return the metrics, of those by which the task is judged, of a model that reads nothing.
 
     Of classes it is one that always answers the commonest label, of tokens one that knows how frequent each is; of
@@ -117,7 +117,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
         of_all = {}
         for name, part in task.tasks.items():
             own = [batch for batch in batches if task.of(batch)[0] == name]
-            of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
+            of_all |= {f"{name}/{metric}": value for metric, value in baseline_metrics(part, own).items()}
         return of_all
     outputs = len(task.classes.names) if task.classes else 0
     if isinstance(task, VocabularyTask):
@@ -134,14 +134,14 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 
 
-def _spread(numbers: list[int], lengths: list[int]) -> list[int]:
+def _sample_rows(numbers: list[int], lengths: list[int]) -> list[int]:
     """Some of the rows, spread evenly, of not too many tokens."""
-    most = min(MOST_ROWS, max(1, MOST_TOKENS * len(numbers) // max(1, sum(lengths[i] for i in numbers))))
+    most = min(MAX_ROWS, max(1, MAX_TOKENS * len(numbers) // max(1, sum(lengths[i] for i in numbers))))
     step = max(1, math.ceil(len(numbers) / most))
     return numbers[::step]
 
 
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """The cross entropy of each token, [N] of logits [N, V]."""
     return F.cross_entropy(logits, labels, reduction="none")
 

@@ -27,25 +27,25 @@ class BatchDependence:
 
 
 @dataclass
-class Sample:
+class PaddingSample:
     """Some rows together, padded to one length, and each of them alone."""
 
     together: dict[str, Tensor]
     alone: list[dict[str, Tensor]]
 
 
-def samples(
+def padding_samples(
     rows: Dataset, groups: list[list[int]], collate: Callable[[list[dict]], dict[str, Tensor]], size: int = 32
-) -> list[Sample]:
+) -> list[PaddingSample]:
     """The first rows of the first and the middle batch of those that are measured, at most ``size`` of each."""
     found = []
     for at in sorted({0, len(groups) // 2}):
         chosen = [rows[i] for i in groups[at][:size]]
-        found.append(Sample(collate(chosen), [collate([row]) for row in chosen]))
+        found.append(PaddingSample(collate(chosen), [collate([row]) for row in chosen]))
     return found
 
 
-def batch_dependence(task: Task, predict: Predict, samples: list[Sample]) -> BatchDependence:
+def batch_dependence(task: Task, predict: Predict, samples: list[PaddingSample]) -> BatchDependence:
     """Asks a model about rows alone and together."""
     largest, rows, said = 0.0, 0, ([], [])
     for sample in samples:

@@ -13,7 +13,7 @@ from distill.tasks.task import Predict
 
 
 @dataclass
-class Exported:
+class ExportedFile:
     """A file with a form of the student of its own."""
 
     path: Path
@@ -25,12 +25,12 @@ class Exported:
 
 
 @dataclass
-class Deployed:
+class DeployedStudent:
     """The student as it will be served."""
 
     model: PreTrainedModel
     """With plain weights, as it is saved."""
-    export: Exported | None
+    export: ExportedFile | None
     """The file that was written beside ``student/``, opened."""
     result: EvalResult
     """In torch, with the numerics it was trained for."""
@@ -52,7 +52,7 @@ class Deployed:
 
 
 @dataclass
-class Export:
+class ExportStats:
     """One exported file."""
 
     format: str

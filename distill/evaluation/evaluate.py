@@ -13,17 +13,17 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collate, in_turn
 from distill.data.vocabulary import respelled
-from distill.evaluation.batch_dependence import Sample, batch_dependence
-from distill.evaluation.batch_dependence import samples as alone_and_together
-from distill.evaluation.deployed import Deployed, Export
+from distill.evaluation.batch_dependence import PaddingSample, batch_dependence
+from distill.evaluation.batch_dependence import padding_samples as alone_and_together
+from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.measure import (
     EvalResult,
-    Measured,
+    ModelStats,
     agreement,
+    count_flops,
+    count_parameters,
     evaluate_model,
-    flops,
-    latencies,
-    sizes,
+    measure_latencies,
     torch_predict,
 )
 from distill.tasks import Task
@@ -42,7 +42,7 @@ class EvalBatches:
     """All rows."""
     latency: dict[str, dict[str, Tensor]]
     """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
-    alone: list[Sample]
+    alone: list[PaddingSample]
     """Some of the rows alone and together."""
 
     @classmethod
@@ -72,8 +72,8 @@ def eval_batches(
 class Evaluation:
     """What was measured of all models of a run."""
 
-    models: dict[str, Measured]
-    exports: list[Export]
+    models: dict[str, ModelStats]
+    exports: list[ExportStats]
     results: dict[str, EvalResult]
     """The predictions of each model, and of the ``export``."""
 
@@ -82,7 +82,7 @@ def evaluate(
     task: Task,
     settings: Teacher | Teachers | None,
     teachers: dict[str, FrozenTeacher],
-    deployed: Deployed,
+    deployed: DeployedStudent,
     teacher_batches: EvalBatches,
     student_batches: EvalBatches,
 ) -> Evaluation:
@@ -104,20 +104,20 @@ def evaluate(
         runners["export"] = deployed.export.predict
     read = {name: teacher_batches if name.startswith("teacher") else student_batches for name in runners}
     inputs = {key: {name: read[name].latency[key] for name in runners} for key in student_batches.latency}
-    times = {key: latencies(runners, batches) for key, batches in inputs.items()}
+    times = {key: measure_latencies(runners, batches) for key, batches in inputs.items()}
     results = {
         name: deployed.result if name == "student" else evaluate_model(task, predict, read[name].batches)
         for name, predict in runners.items()
     }
     files, models = _stored(teachers), {}
     for name, model in torch_models.items():
-        parameters, nonzero = sizes(model)
-        models[name] = Measured(
+        parameters, nonzero = count_parameters(model)
+        models[name] = ModelStats(
             results[name].metrics,
             parameters,
             nonzero,
             round(parameters * (files[name].bytes_each if name in files else model.dtype.itemsize)),
-            flops(model, inputs["batch_1"][name]),
+            count_flops(model, inputs["batch_1"][name]),
             {key: times[key][name] for key in inputs},
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
         )
@@ -126,7 +126,7 @@ def evaluate(
     folded, latency_ms = models["student"], {key: times[key]["export"] for key in inputs}
     export = _export(deployed, results["export"], latency_ms, in_half=2 * folded.parameters)
     export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.alone)
-    if deployable(export, folded):
+    if is_deployable(export, folded):
         models["student"] = replace(
             folded,
             metrics=export.metrics,
@@ -166,19 +166,19 @@ def _teachers(
     return joint | {f"teacher {name}": model for name, model in alone.items()}
 
 
-def deployable(export: Export, folded: Measured) -> bool:
+def is_deployable(export: ExportStats, folded: ModelStats) -> bool:
     """Whether a file counts as the student: if it is no larger than the folded one in torch, but for the graph that it
     holds beside the weights (a hundredth)."""
     return export.bytes < 1.01 * folded.bytes
 
 
-def _export(deployed: Deployed, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> Export:
+def _export(deployed: DeployedStudent, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> ExportStats:
     """The export, and what it said; ``in_half`` are the bytes of the student in bfloat16."""
     size, precision = deployed.export.path.stat().st_size, deployed.precision
     # A file no smaller than bfloat16 is not called int8, whatever is inside.
     if size >= in_half and precision != "float32":
         precision = f"partly {precision}"
-    return Export(
+    return ExportStats(
         format=deployed.export.format,
         path=deployed.export.path.name,
         bytes=size,

@@ -20,7 +20,7 @@ from students.recording.model_io import inputs, outputs
 
 
 @dataclass
-class Measured:
+class ModelStats:
     """What the report says of one model."""
 
     metrics: dict[str, float]
@@ -71,13 +71,13 @@ def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Ten
     return EvalResult(values, torch.cat(predictions), None if confidences[0] is None else torch.cat(confidences))
 
 
-def sizes(model: nn.Module) -> tuple[int, int]:
+def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Parameters, and those that are not zero; tied ones once."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(int(torch.count_nonzero(p)) for p in parameters)
 
 
-def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
+def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     """Floating-point operations of the matrix products of one forward pass (a multiply and an add are two)."""
     # On a copy with plain attention, and without oneDNN, which has recurrent layers of its own: the counter does not
     # know the fused kernels of the CPU.
@@ -92,7 +92,7 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     return counter.get_total_flops()
 
 
-def latencies(
+def measure_latencies(
     models: dict[str, Predict], batches: dict[str, dict[str, Tensor]], seconds: float = 3.0
 ) -> dict[str, float]:
     """Median milliseconds of each model on its batch (the same rows for all), run in turn, so that a change of the

@@ -237,7 +237,7 @@ def conflicts(components: Sequence[Component], timeline: Timeline | None = None)
                     yield component.at(rule.why.format(it=component, other=other, step=step))
 
 
-def judge(config: Config, components: Sequence[Component], timeline: Timeline | None = None) -> None:
+def check_compatibility(config: Config, components: Sequence[Component], timeline: Timeline | None = None) -> None:
     """Raise ConfigError at the key of the first component that does not go with another."""
     for key, why in conflicts(components, timeline):
         raise config.error(key, why)

@@ -29,12 +29,12 @@ def help_text(topic: str) -> str:
         if word not in known:
             wrong = f"{path or 'a config'} has no {word!r}{meant(word, known)}"
             raise ConfigError(f"--help {topic}: {wrong if known else f'nothing stands below {path}'}")
-        sentence = told(hint).get(word, "") if is_dataclass(hint) else ""
+        sentence = field_docs(hint).get(word, "") if is_dataclass(hint) else ""
         path, hint = f"{path}.{word}".strip("."), known[word]
     return "\n".join(_page(path, hint, sentence))
 
 
-def told(cls: type) -> dict[str, str]:
+def field_docs(cls: type) -> dict[str, str]:
     """Return the sentences of a dataclass, and of those it is made from, on their fields: {name: text}."""
     sentences = {}
     for base in reversed([base for base in cls.__mro__ if is_dataclass(base)]):
@@ -94,7 +94,7 @@ def _listed(name: str, cls: type) -> str:
 
 
 def _keys(cls: type) -> list[str]:
-    sentences, hints, lines = told(cls), schema_of(cls), []
+    sentences, hints, lines = field_docs(cls), schema_of(cls), []
     for field in (field for field in fields(cls) if field.name in hints):
         text = f"{_kinds(hints[field.name])}{_default(field)}. {sentences.get(field.name, '')}"
         lines += _wrapped(field.name, text, "  ")

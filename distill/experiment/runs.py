@@ -9,7 +9,7 @@ from distill.config.loader import Config, load_all
 from distill.experiment.experiment import Experiment
 
 
-def read(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]]:
+def read_runs(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experiment]]:
     """The runs of a file, each with its name; an override holds for all of them.
 
     Where ``output`` is overridden, what later runs say of the folders of earlier ones follows.

@@ -19,8 +19,8 @@ from students.kinds.student import resolve
 from students.loading.adapters import base_of, load_tokenizer
 
 CARD = "README.md"
-LICENCES = ("LICEN[CS]E*", "NOTICE*", "USE_POLICY*")
-MADE_ANEW = (
+LICENSE_FILES = ("LICEN[CS]E*", "NOTICE*", "USE_POLICY*")
+REGENERATED_FILES = (
     *("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.gguf", ".*"),
     *("config.json", "adapter_config.json", CARD),
     # tokenizer.json holds them
@@ -30,12 +30,12 @@ MADE_ANEW = (
 """Files that the student has of its own, or has no use for."""
 
 
-def made_from(experiment: Experiment) -> str:
+def source_model(experiment: Experiment) -> str:
     """The model that the student is, or is built from."""
     return getattr(experiment.student, "model", None) or next(iter(experiment.teachers().values())).model
 
 
-def settle_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+def reset_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Takes back what using a tokenizer has left in it: whether it pads and cuts off by itself is as in its files."""
     if not tokenizer.is_fast:
         return
@@ -51,7 +51,7 @@ def settle_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         backend.enable_truncation(**own.truncation)
 
 
-def carry(source: str, folder: Path) -> list[str]:
+def copy_model_card(source: str, folder: Path) -> list[str]:
     """Takes licence files and what a model card says of the licence over into a student's folder, which is written
     already; of an adapter also those of its base.
 
@@ -62,7 +62,7 @@ def carry(source: str, folder: Path) -> list[str]:
     sources = [source, *([base] if (base := base_of(source)) else [])]
     for path in (Path(name) for name in sources if Path(name).is_dir()):
         for file in sorted(path.iterdir()):
-            if file.is_file() and any(fnmatch(file.name.upper(), kind) for kind in LICENCES):
+            if file.is_file() and any(fnmatch(file.name.upper(), kind) for kind in LICENSE_FILES):
                 to = folder / file.name
                 shutil.copyfile(file, to if not to.exists() else folder / f"{file.name}-{path.name}")
     cards = {name: card for name in sources if (card := _card(name))}
@@ -96,4 +96,4 @@ def _card(source: str) -> dict | None:
 
 
 def _known(name: str, there: set[str]) -> bool:
-    return name in there or any(fnmatch(name, kind) for kind in MADE_ANEW)
+    return name in there or any(fnmatch(name, kind) for kind in REGENERATED_FILES)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.evaluation.deployed import Deployed, Exported
+from distill.evaluation.deployed import DeployedStudent, ExportedFile
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.experiment import Experiment
-from distill.export.carry import carry, made_from, settle_tokenizer
+from distill.export.carry import copy_model_card, reset_tokenizer, source_model
 from distill.export.vocabulary import describe_cut
 from distill.run_dir.files import replacing, replacing_in
 from distill.training.module import Distillation
@@ -35,7 +35,7 @@ def export(
     student_batches: list[dict[str, Tensor]],
     matrix_sizes: dict[str, int],
     vocabulary: Vocabulary | None = None,
-) -> Deployed:
+) -> DeployedStudent:
     """Write ``student/`` and, if asked for, ``student.onnx`` or ``student.packed.safetensors``.
 
     Args:
@@ -58,31 +58,31 @@ def export(
     if quantize:
         quantize.settle()
     fold(student)
-    parity = {"folded": difference(trained, torch_predict(student)(asked))}
+    parity = {"folded": max_abs_difference(trained, torch_predict(student)(asked))}
     cuts = cut(student)
-    parity["cut"] = difference(trained, torch_predict(student)(asked))
+    parity["cut"] = max_abs_difference(trained, torch_predict(student)(asked))
     also = []
     if vocabulary:
         metric, size = experiment.task.main_metric, student.num_parameters()
         uncut = f"{metric} was {evaluate_model(experiment.task, torch_predict(student), batches).metrics[metric]:.4f}"
         cut_vocabulary(student, vocabulary.keep)
-        parity["vocabulary"] = difference(trained, torch_predict(student)(fixed))
+        parity["vocabulary"] = max_abs_difference(trained, torch_predict(student)(fixed))
         also = [describe_cut(vocabulary, batches, student_batches, (size, student.num_parameters()), uncut)]
     if experiment.save_dtype != "float32":
         student.to(getattr(torch, experiment.save_dtype))
-        parity["saved"] = difference(trained, torch_predict(student)(fixed))
+        parity["saved"] = max_abs_difference(trained, torch_predict(student)(fixed))
     result = evaluate_model(experiment.task, torch_predict(student), student_batches)
     if quantize:
         quantize.detach_inputs()
-    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
-    settle_tokenizer(tokenizer, source)
+    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)
+    reset_tokenizer(tokenizer, source)
     with replacing_in(folder) as draft:
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")
-        also += carry(source, draft / "student")
+        also += copy_model_card(source, draft / "student")
     exported = write_export(experiment, student, fixed, folder)
     if exported:
-        parity["exported"] = difference(trained, exported.predict(fixed))
+        parity["exported"] = max_abs_difference(trained, exported.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
@@ -90,13 +90,13 @@ def export(
         )
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
-    return Deployed(
-        student, exported, result, parity, layers(student, quantize, matrix_sizes), notes, precision, exact, also
+    return DeployedStudent(
+        student, exported, result, parity, layer_facts(student, quantize, matrix_sizes), notes, precision, exact, also
     )
 
 
-def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
-    """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
+def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
+    """What became of each matrix that had so many parameters, for ``DeployedStudent.layers``."""
     bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     return [
         {
@@ -112,7 +112,7 @@ def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: di
 
 def write_export(
     experiment: Experiment, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
-) -> Exported | None:
+) -> ExportedFile | None:
     """Writes the file that was asked for, if any, and opens it."""
     quantize = experiment.quantize
     if quantize and quantize.target == "packed":
@@ -120,7 +120,7 @@ def write_export(
     if quantize or experiment.export:
         path = folder / "student.onnx"
         model = write_onnx(student, batch, path, quantize)
-        return Exported(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
+        return ExportedFile(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
     return None
 
 
@@ -146,7 +146,7 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, q
     return OnnxModel(path)
 
 
-def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
+def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> ExportedFile:
     """Writes the weights as codes of few bits and opens the file."""
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
     found = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items()}
@@ -156,9 +156,9 @@ def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, hea
     path = folder / FILE
     with replacing(path) as draft:
         save_packed(tensors, quantized, draft, inputs)
-    return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
+    return ExportedFile(path, torch_predict(load(folder, head)), "packed", "torch")
 
 
-def difference(left: Tensor, right: Tensor) -> float:
+def max_abs_difference(left: Tensor, right: Tensor) -> float:
     """The largest absolute difference."""
     return float((left - right).abs().max())

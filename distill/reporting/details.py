@@ -5,13 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distill.evaluation.deployed import Deployed
+from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.measure import EvalResult
 from distill.tasks import Task
 
 
-def details(
-    task: Task, results: dict[str, EvalResult], rows: list[int], deployed: Deployed, skipped: list[str], show: int = 12
+def page_details(
+    task: Task,
+    results: dict[str, EvalResult],
+    rows: list[int],
+    deployed: DeployedStudent,
+    skipped: list[str],
+    show: int = 12,
 ) -> dict:
     """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and
     student differ most.

@@ -17,7 +17,7 @@ SIZE, SPEED, COUNT = ("smaller", "larger", "as large"), ("faster", "slower", "as
 PREFIXES = {"B": [" B", " kB", " MB", " GB", " TB"], "n": ["", " k", " M", " bn", " tn"]}
 
 
-def show(value: float | None, unit: str = "") -> str:
+def format_number(value: float | None, unit: str = "") -> str:
     """A number as people write it, a dash where there is none.
 
     Units: "%" (of 1), "B" (bytes), "n" (a count), "ms", "s" (a duration), "x" (a ratio), "" (a score).
@@ -42,12 +42,12 @@ def show(value: float | None, unit: str = "") -> str:
     return f"{value:,.{after_point}f}{suffix}"
 
 
-def compared(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
+def ratio_text(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
     """A ratio above 0 as one says it, of size: 5.5 is ("5.5 ×", "smaller"), 0.5 ("2.0 ×", "larger"), 1.01 ("1.0 ×", "as
     large")."""
     more, less, equal = words
-    number, word = (show(ratio, "x"), more) if ratio >= 1 else (show(1 / ratio, "x"), less)
-    return number, equal if number == show(1, "x") else word
+    number, word = (format_number(ratio, "x"), more) if ratio >= 1 else (format_number(1 / ratio, "x"), less)
+    return number, equal if number == format_number(1, "x") else word
 
 
 def join(separator: str, *parts: str | None) -> str:
@@ -68,28 +68,28 @@ def main_metric(report: dict) -> str:
     return report.get("main_metric") or next(iter(measured), "quality")
 
 
-def result(report: dict) -> str:
+def summary_sentence(report: dict) -> str:
     """The run in one sentence."""
     student, ratios, metric = report["models"]["student"], report.get("ratios") or {}, main_metric(report)
     score, batch_1 = look_up(student, ("metrics", metric)), look_up(student, ("latency_ms", "batch_1"))
     name, parts = metric.replace("_", " "), []
     if ratios.get("retained") and metric in LOWER_IS_BETTER:
-        parts.append(f"has {show(ratios['retained'])} times the teacher's {name}")
+        parts.append(f"has {format_number(ratios['retained'])} times the teacher's {name}")
     elif ratios.get("retained"):
-        parts.append(f"keeps {show(ratios['retained'], '%')} of the teacher's {name}")
+        parts.append(f"keeps {format_number(ratios['retained'], '%')} of the teacher's {name}")
     elif score is not None:
-        parts.append(f"reaches {name} {show(score)}")
+        parts.append(f"reaches {name} {format_number(score)}")
     if ratios.get("smaller"):
-        number, word = compared(ratios["smaller"], SIZE)
+        number, word = ratio_text(ratios["smaller"], SIZE)
         parts.append(f"{number.replace('×', 'times')} {word}")
     elif student.get("bytes"):
-        parts.append(f"takes {show(student['bytes'], 'B')}")
+        parts.append(f"takes {format_number(student['bytes'], 'B')}")
     where = f" ({measured_on(report)})" if measured_on(report) else ""
     if ratios.get("faster_batch_1"):
-        number, word = compared(ratios["faster_batch_1"], SPEED)
+        number, word = ratio_text(ratios["faster_batch_1"], SPEED)
         parts.append(f"{number.replace('×', 'times')} {word} at batch 1{where}")
     elif batch_1:
-        parts.append(f"answers in {show(batch_1, 'ms')} at batch 1{where}")
+        parts.append(f"answers in {format_number(batch_1, 'ms')} at batch 1{where}")
     return "The student " + ", ".join(parts) + "." if parts else "Nothing was measured."
 
 
@@ -100,7 +100,7 @@ def look_up(entry: dict | None, path: tuple[str, ...]) -> float | None:
     return entry
 
 
-def table(report: dict) -> tuple[list[str], list[dict]]:
+def model_table(report: dict) -> tuple[list[str], list[dict]]:
     """Columns that hold anything, and for every model and export a row {name, note, cells}."""
     entries = [
         (name, join(" ", model.get("runtime"), model.get("precision")), model)
@@ -109,7 +109,7 @@ def table(report: dict) -> tuple[list[str], list[dict]]:
     ]
     for export in report.get("exports") or []:
         difference = export.get("largest_difference")
-        within = None if difference is None else f"logits within {show(difference)}"
+        within = None if difference is None else f"logits within {format_number(difference)}"
         entries.append((export["format"], join(", ", export.get("path"), within), export))
     metrics = dict.fromkeys(metric for *_, entry in entries for metric in entry.get("metrics") or {})
     columns = [(metric.replace("_", " "), "", ("metrics", metric)) for metric in metrics] + [
@@ -127,7 +127,7 @@ def table(report: dict) -> tuple[list[str], list[dict]]:
     ]
     rows = []
     for name, note, entry in entries:
-        cells = [(label, show(look_up(entry, path), unit)) for label, unit, path in columns]
+        cells = [(label, format_number(look_up(entry, path), unit)) for label, unit, path in columns]
         rows.append({"name": name, "note": note, "cells": cells})
     return [label for label, *_ in columns], rows
 
@@ -151,17 +151,17 @@ def tiles(report: dict) -> list[tuple[str, str, str]]:
     ]
     name = metric.replace("_", " ")
     if ratios.get("retained"):
-        before, after = (show(look_up(model, ("metrics", metric))) for model in (teacher, student))
-        found.append((show(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
+        before, after = (format_number(look_up(model, ("metrics", metric))) for model in (teacher, student))
+        found.append((format_number(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
     for ratio, words, of, unit, path in facts:
         if ratio:
-            number, word = compared(ratio, words)
-            before, after = (show(look_up(model, path), unit) for model in (teacher, student))
+            number, word = ratio_text(ratio, words)
+            before, after = (format_number(look_up(model, path), unit) for model in (teacher, student))
             found.append((number, word + of, f"{before} → {after}"))
     return found
 
 
-def picture(draw: Callable[[float], Figure]) -> Markup:
+def responsive_svg(draw: Callable[[float], Figure]) -> Markup:
     """The figure `draw(width)` gives for a desktop and for a phone; the page shows the one that fits."""
     figures = {"wide": draw(WIDE), "narrow": draw(NARROW)}
     sizes = {name: figure.get_figwidth() for name, figure in figures.items()}
@@ -185,21 +185,21 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     agreement = details.get("agreement") or {}
     counts, labels = agreement.get("counts") or [], agreement.get("labels") or []
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["show"] = show
-    columns, models = table(report)
+    environment.filters["show"] = format_number
+    columns, models = model_table(report)
     return environment.from_string(TEMPLATE.read_text()).render(
         report=report,
-        sentence=result(report),
+        sentence=summary_sentence(report),
         measured_on=measured_on(report),
         columns=columns,
         models=models,
         tiles=tiles(report),
-        curves=picture(partial(loss_curves, rows, timeline, steps)) if rows or timeline else "",
+        curves=responsive_svg(partial(loss_curves, rows, timeline, steps)) if rows or timeline else "",
         logged=len(rows),
         layers=len(layers),
-        bars=picture(partial(layer_bars, layers)) if layers else "",
+        bars=responsive_svg(partial(layer_bars, layers)) if layers else "",
         skipped=details.get("skipped") or [],
-        agreement=picture(partial(agreement_matrix, counts, labels)) if labels else "",
+        agreement=responsive_svg(partial(agreement_matrix, counts, labels)) if labels else "",
         answers=sum(map(sum, counts)),
         agreed=sum(row[i] for i, row in enumerate(counts)),
         examples=details.get("examples") or [],

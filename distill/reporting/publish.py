@@ -53,17 +53,17 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
 
 def summary(report: Report) -> str:
     """The table for the terminal, and the warnings."""
-    from distill.reporting.page import show
+    from distill.reporting.page import format_number
 
     head = ["", report.main_metric, "parameters", "size", "batch 1", "batch 32", "runtime"]
     lines = [head] + [
         [
             name,
-            show(model.metrics[report.main_metric]),
-            show(model.parameters, "n"),
-            show(model.bytes, "B"),
-            show(model.latency_ms["batch_1"], "ms"),
-            show(model.latency_ms["batch_32"], "ms"),
+            format_number(model.metrics[report.main_metric]),
+            format_number(model.parameters, "n"),
+            format_number(model.bytes, "B"),
+            format_number(model.latency_ms["batch_1"], "ms"),
+            format_number(model.latency_ms["batch_32"], "ms"),
             f"{model.runtime} {model.precision}",
         ]
         for name, model in report.models.items()

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.deployed import Export
+from distill.evaluation.deployed import ExportStats
 from distill.evaluation.machine import hardware, versions
-from distill.evaluation.measure import Measured
+from distill.evaluation.measure import ModelStats
 from distill.run_dir.files import write_text
 
 
@@ -25,9 +25,9 @@ class Report:
     seconds: float
     command: str
     seed: int
-    models: dict[str, Measured]
+    models: dict[str, ModelStats]
     timeline: list[dict]
-    exports: list[Export] = field(default_factory=list)
+    exports: list[ExportStats] = field(default_factory=list)
     parity: dict[str, float] = field(default_factory=dict)
     """Largest difference of logits on a fixed batch: folding and cutting against the student as trained."""
     warnings: list[str] = field(default_factory=list)

@@ -9,10 +9,10 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from distill.evaluation.baseline import naive_metrics
-from distill.evaluation.deployed import Deployed, Export
+from distill.evaluation.baseline import baseline_metrics
+from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.evaluate import Evaluation
-from distill.evaluation.measure import EvalResult, Measured
+from distill.evaluation.measure import EvalResult, ModelStats
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask, Task
 from losses.loss import known
@@ -24,7 +24,7 @@ ROWS = 20
 """Logged steps of a loss that are needed to say whether it fell."""
 
 
-def learnt_nothing(name: str, model: Measured, naive: dict[str, float]) -> list[str]:
+def no_better_than_baseline(name: str, model: ModelStats, naive: dict[str, float]) -> list[str]:
     """Return a line for each metric in which a model is no better than one that reads nothing."""
     warnings = []
     for metric, value in naive.items():
@@ -36,7 +36,7 @@ def learnt_nothing(name: str, model: Measured, naive: dict[str, float]) -> list[
     return warnings
 
 
-def always_the_same(task: Task, result: EvalResult, batches: list[dict[str, Tensor]]) -> list[str]:
+def constant_predictions(task: Task, result: EvalResult, batches: list[dict[str, Tensor]]) -> list[str]:
     """Return a line if a student gives one answer to all rows, although their labels differ."""
     predictions = result.predictions
     if isinstance(task, MultiTask) or len(predictions) < 2 or "labels" not in batches[0]:
@@ -53,7 +53,7 @@ def always_the_same(task: Task, result: EvalResult, batches: list[dict[str, Tens
     return [f"the student gives the same answer, {answer}, to all {len(predictions)} that are asked on validation"]
 
 
-def never_fell(experiment: Experiment, rows: Iterable[dict[str, float | None]]) -> list[str]:
+def losses_not_falling(experiment: Experiment, rows: Iterable[dict[str, float | None]]) -> list[str]:
     """Return a line for each loss whose mean over the last tenth of its logged steps is no less than over the first.
 
     What is pruned, rounded or replaced meanwhile lets a loss rise again; then it is any later tenth. A loss with a
@@ -76,7 +76,9 @@ def never_fell(experiment: Experiment, rows: Iterable[dict[str, float | None]]) 
     return warnings
 
 
-def not_removed(experiment: Experiment, timeline: Timeline, units: dict[str, float], layers: list[dict]) -> list[str]:
+def sparsity_not_reached(
+    experiment: Experiment, timeline: Timeline, units: dict[str, float], layers: list[dict]
+) -> list[str]:
     """Return a line for each pruner that removed less than was asked: of units, or of weights in the saved student."""
     warnings, by_name = [], {layer["name"]: layer for layer in layers}
     for name, pruner in experiment.pruners().items():
@@ -92,7 +94,7 @@ def not_removed(experiment: Experiment, timeline: Timeline, units: dict[str, flo
     return warnings
 
 
-def too_large(layers: list[dict], parameters: int, exports: list[Export]) -> list[str]:
+def oversized_exports(layers: list[dict], parameters: int, exports: list[ExportStats]) -> list[str]:
     """Return a line for each file that is larger than its weights are in the bits they were trained for."""
     matrices = sum(layer["parameters"] for layer in layers)
     bits = sum(layer["parameters"] * (layer["bits"] or 0) for layer in layers) + 32 * max(parameters - matrices, 0)
@@ -104,7 +106,7 @@ def too_large(layers: list[dict], parameters: int, exports: list[Export]) -> lis
     ]
 
 
-def other_logits(exports: list[Export], deployed: Deployed) -> list[str]:
+def changed_outputs(exports: list[ExportStats], deployed: DeployedStudent) -> list[str]:
     """Return a line for each form of the student whose answers are not those it had in training."""
     # Rounded inputs turn a difference in the last bit into one of a whole code here and there; rounded weights do not.
     limits = {"folded": 1e-4}
@@ -128,7 +130,7 @@ def report_warnings(
     rows: list[dict[str, float | None]],
     batches: list[dict[str, Tensor]],
     evaluation: Evaluation,
-    deployed: Deployed,
+    deployed: DeployedStudent,
     units: dict[str, float],
     scored: bool = False,
 ) -> list[str]:
@@ -144,18 +146,18 @@ def report_warnings(
         units: what pruning removed, by pruner, as ``training.train.removed_units`` has it.
         scored: whether the preflight has looked at the teacher already.
     """
-    task, naive = experiment.task, naive_metrics(experiment.task, batches)
+    task, naive = experiment.task, baseline_metrics(experiment.task, batches)
     models, results, exports = evaluation.models, evaluation.results, evaluation.exports
     student = results.get("export", results["student"])
     warnings = [
-        *learnt_nothing("student", models["student"], naive),
-        *always_the_same(task, student, batches),
-        *(learnt_nothing("teacher", models["teacher"], naive) if "teacher" in models and not scored else []),
-        *never_fell(experiment, rows),
-        *not_removed(experiment, timeline, units, deployed.layers),
-        *other_logits(exports, deployed),
+        *no_better_than_baseline("student", models["student"], naive),
+        *constant_predictions(task, student, batches),
+        *(no_better_than_baseline("teacher", models["teacher"], naive) if "teacher" in models and not scored else []),
+        *losses_not_falling(experiment, rows),
+        *sparsity_not_reached(experiment, timeline, units, deployed.layers),
+        *changed_outputs(exports, deployed),
         *(warning for export in exports for warning in export.warnings),
-        *too_large(deployed.layers, models["student"].parameters, exports),
+        *oversized_exports(deployed.layers, models["student"].parameters, exports),
     ]
     in_half = 2 * models["student"].parameters
     return warnings + [

@@ -6,25 +6,25 @@ import time
 from datetime import datetime
 
 from distill.config.schema import yaml_name
-from distill.evaluation.deployed import Deployed
+from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
-from distill.reporting.details import details
+from distill.reporting.details import page_details
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
 from distill.training.callbacks.metrics_csv import read_rows
-from distill.training.prepare.prepare import Prepared
-from distill.training.timeline import early
-from distill.training.train import Trained
+from distill.training.prepare.prepare import PreparedRun
+from distill.training.timeline import early_quantization_warnings
+from distill.training.train import TrainResult
 from prune_schedules.scores.keep import filled
 from students.weights import nonzeros
 
 
 def write_report(
-    prepared: Prepared,
-    trained: Trained,
-    deployed: Deployed,
+    prepared: PreparedRun,
+    trained: TrainResult,
+    deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
     began: float,
@@ -66,7 +66,7 @@ def write_report(
             *plan.preflight.warnings,
             *prepared.parts.warnings,
             *trained.warnings,
-            *early(experiment, plan.timeline),
+            *early_quantization_warnings(experiment, plan.timeline),
             *warnings,
             *filled(prepared.nonzeros, nonzeros(deployed.model)),
         ],
@@ -75,5 +75,5 @@ def write_report(
         folder=prepared.folder,
     )
     rows = prepared.validation_rows["row"]
-    publish(report, details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
+    publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
     return report

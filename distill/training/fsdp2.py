@@ -31,7 +31,7 @@ from students.structure.sharing import sharing
 from students.weights import shard_like
 
 
-class Sharded(ModelParallelStrategy):
+class FSDP2Strategy(ModelParallelStrategy):
     """``strategy: fsdp2``: weights, gradients and the optimizer's state lie in shards over all processes.
 
     FSDP (Zhao et al. 2023, arXiv 2304.11277) of the student, its frozen teachers and the projections of the losses.
@@ -59,7 +59,7 @@ class Sharded(ModelParallelStrategy):
         self.projections = [loss for loss in losses if list(loss.parameters())]
         for loss in self.projections:
             fully_shard(loss, mesh=mesh)
-        self.turns = Turns(self.models, trainer)
+        self.turns = ForwardSync(self.models, trainer)
 
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         """The state of the module, whole, on rank 0; elsewhere empty."""
@@ -94,7 +94,7 @@ class Sharded(ModelParallelStrategy):
 
     def pre_backward(self, closure_loss: Tensor) -> None:
         """Makes the student ready for the gradient."""
-        get_ready(self.models[0], closure_loss)
+        register_backward_start(self.models[0], closure_loss)
 
     def gather(self) -> None:
         """After training: the models are as they were before ``shard``, on the CPU, and on rank 0 with their numbers.
@@ -107,7 +107,7 @@ class Sharded(ModelParallelStrategy):
             unshard(model, keep=self.is_global_zero)
 
 
-class Turns:
+class ForwardSync:
     """Lets processes validate on numbers of batches that differ, although a forward pass of one needs all of them.
 
     Before a pass they agree on the model that runs. Who did not ask for it runs it too, on what he gave it last.
@@ -141,7 +141,7 @@ class Turns:
             self.joining = False
 
 
-def frozen(teacher: object) -> list[PreTrainedModel]:
+def frozen_models(teacher: object) -> list[PreTrainedModel]:
     """The models of a teacher that all processes ask at the same time: not of one with a cache."""
     members = teacher.members.values() if isinstance(teacher, Ensemble) else [teacher]
     return [member.model for member in members if isinstance(member, FrozenTeacher)]
@@ -157,14 +157,14 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def get_ready(model: PreTrainedModel, loss: Tensor) -> None:
+def register_backward_start(model: PreTrainedModel, loss: Tensor) -> None:
     """Call it on a loss before its backward pass: FSDP begins one when a gradient reaches the outputs of the model,
     and of a loss that looks elsewhere none does.
     """
     loss.register_hook(_on_gradient(model))
 
 
-def watch(model: PreTrainedModel, trace: Trace) -> None:
+def register_trace_hooks(model: PreTrainedModel, trace: Trace) -> None:
     """The same for blocks of which a trace took something out of the middle."""
     for (stack, layer), seen in trace.attention.items():
         block = blocks(model, "decoder" if stack == "cross" else stack)[layer - 1]
@@ -210,4 +210,6 @@ def unshard(model: nn.Module, keep: bool) -> None:
             module.__dict__.pop(name, None)
 
 
-StrategyRegistry.register("fsdp2", Sharded, "Weights, gradients and optimizer in shards, gathered block by block.")
+StrategyRegistry.register(
+    "fsdp2", FSDP2Strategy, "Weights, gradients and optimizer in shards, gathered block by block."
+)

@@ -11,7 +11,7 @@ from torch import distributed
 
 
 @dataclass(frozen=True)
-class Launched:
+class Launch:
     """What a launcher has started.
 
     Args:
@@ -27,17 +27,17 @@ class Launched:
     joins: bool = True
 
 
-def launched() -> Launched | None:
+def find_launch() -> Launch | None:
     """What has started this process beside others; nothing if it is alone."""
     named = os.environ
     if distributed.is_available() and distributed.is_torchelastic_launched():
-        return Launched("torchrun", int(named["WORLD_SIZE"]), int(named.get("GROUP_WORLD_SIZE", "1")))
+        return Launch("torchrun", int(named["WORLD_SIZE"]), int(named.get("GROUP_WORLD_SIZE", "1")))
     if "SLURM_NTASKS" in named and named.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         # What srun has not started has the variables of the job, but is one process and waits for others in vain.
-        return Launched("srun" if "SLURM_STEP_ID" in named else "SLURM", *_of_slurm(), "SLURM_STEP_ID" in named)
+        return Launch("srun" if "SLURM_STEP_ID" in named else "SLURM", *_of_slurm(), "SLURM_STEP_ID" in named)
     for size, by in (("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMI_SIZE", "mpirun"), ("WORLD_SIZE", "WORLD_SIZE")):
         if size in named:
-            return Launched(by, int(named[size]), joins=False)
+            return Launch(by, int(named[size]), joins=False)
     return None
 
 
@@ -45,18 +45,18 @@ def _of_slurm() -> tuple[int, int]:
     return int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
 
 
-def as_launched(given: dict[str, Any]) -> dict[str, Any]:
+def with_launched_devices(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a Trainer, with as many devices and nodes as were started where none are named."""
-    found = launched()
+    found = find_launch()
     if not found or not found.joins or found.processes == 1 or given.get("devices", "auto") not in ("auto", -1, "-1"):
         return given
     nodes = given.get("num_nodes", found.nodes)
     return given | {"devices": max(1, found.processes // nodes), "num_nodes": nodes}
 
 
-def check_launched(trainer: Trainer) -> None:
+def check_launch(trainer: Trainer) -> None:
     """Raises ValueError if the processes that were started would not be those of one run."""
-    found = launched()
+    found = find_launch()
     if not found or found.processes == 1:
         return
     has, makes = f"{found.by} has {found.processes} processes", trainer.num_devices * trainer.num_nodes

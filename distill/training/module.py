@@ -27,7 +27,7 @@ from distill.tasks import Task
 from distill.tasks.language.writing import Writer
 from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.fsdp2 import Sharded, frozen, watch
+from distill.training.fsdp2 import FSDP2Strategy, frozen_models, register_trace_hooks
 from distill.training.optimizer import build_optimizer, frozen_parameters
 from distill.training.step_values import StepValues, step_values
 from losses import Loss
@@ -82,14 +82,14 @@ class Distillation(LightningModule):
         return {"lr": self.values.lr} | {f"train/{name}_weight": v.weight for name, v in self.values.losses.items()}
 
     @property
-    def shards(self) -> Sharded | None:
+    def shards(self) -> FSDP2Strategy | None:
         """The strategy, if it is the one that cuts models into shards."""
-        return self.trainer.strategy if isinstance(self.trainer.strategy, Sharded) else None
+        return self.trainer.strategy if isinstance(self.trainer.strategy, FSDP2Strategy) else None
 
     def configure_model(self) -> None:
         """Cuts the models into shards if asked to: masks and quantizers are on by now, and no optimizer is made."""
         if self.shards:
-            self.shards.shard([self.student, *frozen(self.teacher)], self.losses.values(), self.trainer)
+            self.shards.shard([self.student, *frozen_models(self.teacher)], self.losses.values(), self.trainer)
 
     def on_fit_start(self) -> None:
         """Moves the teacher, which no hook of Lightning sees."""
@@ -140,7 +140,7 @@ class Distillation(LightningModule):
         teacher_needs = reduce(or_, (teacher for _, teacher in needs), Signals())
         student = self.recorder.trace(batch, student_needs)
         if self.shards:
-            watch(self.student, student)
+            register_trace_hooks(self.student, student)
         asked = teacher_needs or self.peer is not None
         teacher = self.teacher.trace(batch, teacher_needs) if asked else None
         for trace in (student, teacher):

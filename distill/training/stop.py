@@ -38,7 +38,7 @@ class Interrupted(BaseException):
         self.code = code
 
 
-class Stop:
+class StopHandler:
     """What signals have asked of this process; a context, in which they are heeded.
 
     Args:
@@ -59,7 +59,7 @@ class Stop:
         self.before: dict[int, object] = {}
         self.over = threading.Event()
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> StopHandler:
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
             if self.command:
@@ -127,10 +127,10 @@ class Stop:
         trainer._signal_connector.register_signal_handlers = lambda: None
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
-            trainer.strategy._launcher = Launcher(launcher, self)
+            trainer.strategy._launcher = ObservedLauncher(launcher, self)
 
 
-class Launcher(_SubprocessScriptLauncher):
+class ObservedLauncher(_SubprocessScriptLauncher):
     """Lightning's, with another end: where one of the processes fails, the run is ended with a line.
 
     Args:
@@ -138,7 +138,7 @@ class Launcher(_SubprocessScriptLauncher):
         stop: of this process, which is told of the others.
     """
 
-    def __init__(self, launcher: _SubprocessScriptLauncher, stop: Stop):
+    def __init__(self, launcher: _SubprocessScriptLauncher, stop: StopHandler):
         super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
         self.stop = stop
 
@@ -162,12 +162,12 @@ class Launcher(_SubprocessScriptLauncher):
         self.stop.leave(f"process {rank} of the run has ended with {code}", code)
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that talks to the user."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def others_are_gone(error: BaseException) -> bool:
+def is_lost_process(error: BaseException) -> bool:
     """Whether an error is that of a collective, to which another process did not come as it has ended."""
     return processes.count() > 1 and any(
         f"onnection {what}" in str(error) for what in ("closed by peer", "reset by peer", "refused")

@@ -13,7 +13,7 @@ from losses import Loss
 from prune_schedules.schedule import Schedule, Timeline
 
 
-def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
+def timeline_entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
 
     Raises:
@@ -57,7 +57,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             scheduled(f"{path}.{field}", f"{field} of {name}", schedule)
     if experiment.replace:
         scheduled("replace", "replacement of blocks", experiment.replace)
-        _is_probability(config, experiment.replace, timeline)
+        _check_probability(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
         path = experiment.prune_key(name)
         of = "" if name == "prune" else f" {name}"
@@ -80,11 +80,11 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         with config.error_context(f"optimizer.freeze.{pattern}"):
             add(f"frozen {pattern}", 0, until.step(timeline))
     scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
-    _some_loss_counts(config, timeline)
+    _check_some_loss_is_active(config, timeline)
     return found
 
 
-def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
+def _check_some_loss_is_active(config: Config[Experiment], timeline: Timeline) -> None:
     losses = config.value.losses
     for name, loss in losses.items():
         for step in sorted({step for schedule in _schedules(loss).values() for step in schedule.extremes(timeline)}):
@@ -92,7 +92,7 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
                 loss.at(step, timeline)
     silent = [
         steps
-        for steps in stretches(losses, timeline)
+        for steps in step_ranges(losses, timeline)
         if not any(loss.at(steps[0], timeline).weight for loss in losses.values())
     ]
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
@@ -101,7 +101,7 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
         raise config.error("losses", message)
 
 
-def stretches(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
+def step_ranges(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
     """Return the run in stretches of steps, in each of which the same losses have a weight at all steps."""
     active = [steps for loss in losses.values() for steps in loss.active_steps(timeline)]
     edges = sorted({0, timeline.total_steps, *(edge for steps in active for edge in (steps.start, steps.stop))})
@@ -113,20 +113,20 @@ def _schedules(loss: Loss) -> dict[str, Schedule]:
     return {name: value for name, value in values.items() if isinstance(value, Schedule)}
 
 
-def _is_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
+def _check_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
     for step in replace.extremes(timeline):
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
 
 
-def settled(experiment: Experiment, timeline: Timeline) -> int:
+def final_form_step(experiment: Experiment, timeline: Timeline) -> int:
     """The step from which the student has its final sparsity and bits."""
     ends = [pruner.sparsity.span(timeline)[1] for pruner in experiment.pruners().values()]
     return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
 
 
-def early(experiment: Experiment, timeline: Timeline) -> list[str]:
+def early_quantization_warnings(experiment: Experiment, timeline: Timeline) -> list[str]:
     """What is allowed and seldom meant: weights are rounded while masks still move."""
     if not experiment.quantize:
         return []
@@ -136,7 +136,7 @@ def early(experiment: Experiment, timeline: Timeline) -> list[str]:
     return [f"quantize starts at step {start}, while the masks of {name} move until step {end}" for name, end in moving]
 
 
-def table(found: list[dict], timeline: Timeline) -> str:
+def timeline_table(found: list[dict], timeline: Timeline) -> str:
     """The timeline as text, a row each with a bar."""
     width, span = max(len(row["what"]) for row in found), max(1, timeline.total_steps)
     lines = [f"{timeline.total_steps} steps, {timeline.epoch_steps} in an epoch"]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.early_stop import TeacherEarlyStop
-from distill.training.callbacks.checkpoints import Best, Origin
-from distill.training.prepare.prepare import Prepared
-from distill.training.stop import Stop
+from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointOrigin
+from distill.training.prepare.prepare import PreparedRun
+from distill.training.stop import StopHandler
 from distill.training.trainer import make_callbacks, make_loggers
 
 
 @dataclass
-class Trained:
+class TrainResult:
     """What training has left beside the student's best state, which the module holds."""
 
     notes: list[str]
@@ -25,7 +25,7 @@ class Trained:
     """What pruning and quantization left out, with the reason."""
 
 
-def train(prepared: Prepared, stop: Stop) -> Trained | None:
+def train(prepared: PreparedRun, stop: StopHandler) -> TrainResult | None:
     """Train the student, and load its best state.
 
     Returns:
@@ -38,7 +38,7 @@ def train(prepared: Prepared, stop: Stop) -> Trained | None:
     experiment, parts, trainer = prepared.experiment, prepared.parts, prepared.plan.trainer
     module, folder = prepared.module, prepared.folder
     callbacks = make_callbacks(experiment, folder, prepared.plan.timeline, parts, stop)
-    trainer.callbacks.extend([*callbacks, Origin(prepared.origin)])
+    trainer.callbacks.extend([*callbacks, CheckpointOrigin(prepared.origin)])
     trainer.loggers = make_loggers(experiment, folder, module, prepared.start.curve_rows)
     stop.take_over(trainer)
     trainer.fit(module, prepared.loader, prepared.validation, ckpt_path=prepared.start.checkpoint)
@@ -51,10 +51,10 @@ def train(prepared: Prepared, stop: Stop) -> Trained | None:
     notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, TeacherEarlyStop)]
     if not trainer.is_global_zero:
         return None
-    best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
+    best = next(callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))
     best.load_into(module)
     skipped = [getattr(callback, "skipped", {}) for callback in trainer.callbacks]
-    return Trained(
+    return TrainResult(
         notes,
         best.warnings,
         removed_units(experiment),

@@ -15,22 +15,22 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.config import Config
 from distill.config.writer import dump
-from distill.experiment.compatibility import judge
+from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
 from distill.teachers.early_stop import TeacherEarlyStop
-from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
-from distill.training.callbacks.curves import Curves
-from distill.training.callbacks.finite import Finite
+from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointFiles, LastCheckpoint
+from distill.training.callbacks.curves import CurveLogger
+from distill.training.callbacks.finite import FiniteCheck
 from distill.training.callbacks.metrics_csv import MetricsCSV
-from distill.training.callbacks.replace import Replace
-from distill.training.fsdp2 import Sharded
-from distill.training.launcher import as_launched, check_launched
+from distill.training.callbacks.replace import BlockReplacement
+from distill.training.fsdp2 import FSDP2Strategy
+from distill.training.launcher import check_launch, with_launched_devices
 from distill.training.module import Distillation
 from distill.training.parts import Parts
-from distill.training.stop import Stop
-from distill.training.timeline import settled
+from distill.training.stop import StopHandler
+from distill.training.timeline import final_form_step
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
@@ -39,7 +39,7 @@ from quant_aware.callback import QuantizeAware
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
     """Lightning's Trainer, with what the run sets itself."""
-    given = as_launched(dict(config.value.trainer))
+    given = with_launched_devices(dict(config.value.trainer))
     with config.error_context("trainer"):
         try:
             if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
@@ -48,19 +48,19 @@ def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
             # Of several devices Lightning makes DDP also where no strategy is named. The buffers that change are masks,
             # which every rank makes alike: none sends its own at each step.
             if given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
-                idle = _leaves_parameters_idle(config.value)
+                idle = _has_unused_parameters(config.value)
                 trainer.strategy._ddp_kwargs |= {"find_unused_parameters": idle, "broadcast_buffers": False}
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
-        check_launched(trainer)
-        if isinstance(trainer.strategy, Sharded) and str(trainer.precision) not in ("32-true", "bf16-mixed"):
+        check_launch(trainer)
+        if isinstance(trainer.strategy, FSDP2Strategy) and str(trainer.precision) not in ("32-true", "bf16-mixed"):
             raise ValueError(f"precision: with fsdp2 32-true or bf16-mixed, not {trainer.precision}")
-    judge(config, [*components(config.value), *trainer_components(trainer, config.value.task.batch_size)])
+    check_compatibility(config, [*components(config.value), *trainer_components(trainer, config.value.task.batch_size)])
     return trainer
 
 
 @dataclass(frozen=True)
-class RowsOfProcesses:
+class BatchPerProcess:
     """How a batch is shared out."""
 
     rows: int
@@ -81,12 +81,12 @@ def trainer_components(trainer: Trainer, rows: int) -> list[Component]:
     """Return what ``distill.compatibility`` has to know of a trainer, by which batches of so many rows are shared."""
     precision = str(trainer.precision)
     flags = flags_of(
-        is_sharded=isinstance(trainer.strategy, Sharded),
+        is_sharded=isinstance(trainer.strategy, FSDP2Strategy),
         computes_in_half=precision != "32-true" and "mixed" not in precision,
     )
     return [
         Component("trainer", name=precision, flags=flags),
-        Component("task", RowsOfProcesses(rows, trainer.world_size)),
+        Component("task", BatchPerProcess(rows, trainer.world_size)),
     ]
 
 
@@ -103,7 +103,7 @@ def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
     )
 
 
-def _leaves_parameters_idle(experiment: Experiment) -> bool:
+def _has_unused_parameters(experiment: Experiment) -> bool:
     """Blocks that do not run, projections of a loss outside its window, the head without a loss on logits: none of
     them has a gradient then.
     """
@@ -116,7 +116,7 @@ def _leaves_parameters_idle(experiment: Experiment) -> bool:
     return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
 
 
-def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
+def make_timeline(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
     """How many optimizer steps the run has.
 
     Raises:
@@ -145,29 +145,29 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
 
 
 def make_callbacks(
-    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: Stop
+    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: StopHandler
 ) -> list[Callback]:
     """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
     they act on a weight; then the look at whether all is finite, before the teacher that follows the student;
     checkpoints last, so that they hold it all.
     """
-    final, task = settled(experiment, timeline), experiment.task
+    final, task = final_form_step(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
-        Curves(),
-        *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
-        *([Prune(pruners, cuts(experiment, timeline), experiment.seed)] if pruners else []),
+        CurveLogger(),
+        *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
+        *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
-        Finite(timeline.total_steps),
+        FiniteCheck(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
-        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
-        Last(folder / "checkpoints", every, timeline.total_steps, stop),
+        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
+        LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 
 
-def cuts(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
+def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
     """The steps before which units must not leave the student's tensors, by their shape: heads and layers while a loss
     looks at attention. Its moving average follows the student weight by weight, so beside it all stay.
     """

@@ -19,7 +19,7 @@ import pytest
 from distill.config.config import Config
 from distill.config.loader import load
 from distill.config.nodes import ConfigError
-from distill.experiment.compatibility import FLAGS, RULES, conflicts, judge
+from distill.experiment.compatibility import FLAGS, RULES, check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
 from prune_schedules import Magnitude
@@ -131,7 +131,7 @@ def test_a_pruner_from_outside_runs_on_shards_unless_it_says_otherwise(tmp_path,
     parts = [*components(made.value), Component("trainer", flags=frozenset({"is_sharded"}))]
     told = r"x\.yaml:5: prune\.late\.kind: Loner wants whole weights, and the models"
     with pytest.raises(ConfigError, match=told) if refused else nullcontext():
-        judge(made, parts)
+        check_compatibility(made, parts)
 
 
 TWO = "{members: {large: one, small: two}}"

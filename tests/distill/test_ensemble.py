@@ -10,7 +10,7 @@ from scipy.special import logsumexp, softmax
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.evaluation.measure import sizes, torch_predict
+from distill.evaluation.measure import count_parameters, torch_predict
 from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
 from distill.tasks.classes import Classes
 from distill.teachers.ensemble import Ensemble, Joint, Teachers, combine_logits, combine_task_logits
@@ -106,7 +106,7 @@ def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     ensemble, models = two("confident")
     data, joint = batch("bert"), Joint(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
-    assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
+    assert count_parameters(joint)[0] == sum(count_parameters(model)[0] for model in models.values())
 
 
 def test_the_joint_model_of_decoders_with_a_text_of_their_own():

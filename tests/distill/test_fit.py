@@ -21,7 +21,7 @@ from transformers import (
 from distill.config.nodes import ConfigError
 from distill.data.batches import Collate
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.tasks import Task
 from distill.training.prepare.plan import Plan, plan
 from tests.distill.tables import write
@@ -87,7 +87,7 @@ def planned(folder: Path, taught_by: str, **given: object) -> tuple[Plan, Task]:
     """A run before its first step, and its task."""
     file = folder / "x.yaml"
     file.write_text(CONFIG.format(folder=folder, teacher=folder / taught_by))
-    (config,) = read(file, given)
+    (config,) = read_runs(file, given)
     return plan(config, folder / "runs" / "x"), config.value.task
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.training.prepare import assemble
 from distill.training.prepare.documents import dry_run
 from quant_aware.export.packed import load
@@ -83,7 +83,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(assemble, "first_batches", counted)
     given = {"student": {"kind": "Transformer", "low_rank": {"batches": 3}}, "prune": None, "quantize": None}
-    dry_run(read(tiny_run, given))
+    dry_run(read_runs(tiny_run, given))
     assert seen == []
     for stop, resume in ((1, False), (2, True)):
         interrupted(monkeypatch, stop, tiny_run, resume=resume, **given)

@@ -10,12 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill import run
-from distill.evaluation.baseline import naive_metrics
-from distill.evaluation.deployed import Export
-from distill.evaluation.measure import EvalResult, Measured
+from distill.evaluation.baseline import baseline_metrics
+from distill.evaluation.deployed import ExportStats
+from distill.evaluation.measure import EvalResult, ModelStats
 from distill.reporting.publish import summary
 from distill.reporting.report import Report
-from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
+from distill.reporting.report_warnings import (
+    constant_predictions,
+    losses_not_falling,
+    no_better_than_baseline,
+    oversized_exports,
+)
 from distill.tasks import MultiTask, Regression
 from losses import Labels, Logits
 from prune_schedules import Magnitude, Pruner
@@ -29,17 +34,17 @@ def batches(*labels: list) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": torch.zeros(len(part), 2).long(), "labels": torch.tensor(part)} for part in labels]
 
 
-def measured(**metrics: float) -> Measured:
-    return Measured(metrics, 10, 10, 40, 0, {})
+def measured(**metrics: float) -> ModelStats:
+    return ModelStats(metrics, 10, 10, 40, 0, {})
 
 
 def test_the_commonest_class():
     task = three_classes()
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"accuracy": pytest.approx(3 / 5)}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"accuracy": pytest.approx(3 / 5)}
     task.metric = "matthews"
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"matthews": 0.0}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"matthews": 0.0}
     task.metric = "f1"  # precision 3/5 and recall 1 of one class in three
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"f1": pytest.approx(2 * 0.6 / 1.6 / 3)}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"f1": pytest.approx(2 * 0.6 / 1.6 / 3)}
 
 
 def test_the_frequencies_of_tokens(tmp_path, tokenizer):
@@ -47,17 +52,17 @@ def test_the_frequencies_of_tokens(tmp_path, tokenizer):
     task = ready_task("causal_lm", tmp_path)
     task.tokenizer = tokenizer
     asked = batches([[5, 5, -100], [6, 7, -100]])
-    assert naive_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
+    assert baseline_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
     task.metric = "accuracy"
-    assert naive_metrics(task, asked) == {"accuracy": 0.5}
+    assert baseline_metrics(task, asked) == {"accuracy": 0.5}
 
 
 def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():
     number, classes = Regression(data="none"), three_classes()
-    assert naive_metrics(number, batches([0.5, 2.0])) == {"spearman": 0.0}
+    assert baseline_metrics(number, batches([0.5, 2.0])) == {"spearman": 0.0}
     several = MultiTask(tasks={"mood": classes, "length": number})
     mixed = [batches([0, 1, 1])[0] | {"task": torch.tensor([0, 0, 0])}, batches([1.0])[0] | {"task": torch.tensor([1])}]
-    assert naive_metrics(several, mixed) == {"mood/accuracy": pytest.approx(2 / 3), "length/spearman": 0.0}
+    assert baseline_metrics(several, mixed) == {"mood/accuracy": pytest.approx(2 / 3), "length/spearman": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +79,7 @@ def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():
     ],
 )
 def test_no_better_than_reading_nothing(metric, score, naive, warned):
-    warnings = learnt_nothing("student", measured(**{metric: score}), {metric: naive})
+    warnings = no_better_than_baseline("student", measured(**{metric: score}), {metric: naive})
     assert len(warnings) == warned
     if warned:
         assert warnings[0].startswith("the student is no better than a") and f"{naive:.4f}" in warnings[0]
@@ -86,12 +91,12 @@ def test_one_answer_for_all():
 
     task, number = three_classes(), Regression(data="none")
     same = "the student gives the same answer, 'b', to all 4 that are asked on validation"
-    assert always_the_same(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
-    assert always_the_same(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
-    assert always_the_same(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
-    flat = always_the_same(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
+    assert constant_predictions(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
+    assert constant_predictions(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
+    assert constant_predictions(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
+    flat = constant_predictions(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
     assert len(flat) == 1 and "the same answer, 2.001" in flat[0]
-    assert always_the_same(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
+    assert constant_predictions(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
 
 
 def logged(*values: float | None, weight: float = 1.0) -> list[dict]:
@@ -115,21 +120,21 @@ def logged(*values: float | None, weight: float = 1.0) -> list[dict]:
 def test_a_loss_that_never_fell(rows, compress, warned):
     pruner = Magnitude(sparsity=Constant(0.5)) if compress else None
     experiment = SimpleNamespace(losses={"x": Labels()}, prune=pruner, quantize=None, replace=None)
-    warnings = never_fell(experiment, rows)
+    warnings = losses_not_falling(experiment, rows)
     assert [warning.split(":")[0] for warning in warnings] == ["the loss 'x' never fell"] * warned
     experiment.losses = {"x": Logits(temperature=Linear(initial=4.0, to=1.0))}
-    assert never_fell(experiment, rows) == [], "a loss that is another at each step"
+    assert losses_not_falling(experiment, rows) == [], "a loss that is another at each step"
 
 
 def test_a_file_larger_than_its_bits():
     """A table of a million numbers in int8 that is there once more in float32, as a tied head was."""
     layers = [{"parameters": 1_000_000, "bits": 8}, {"parameters": 0, "bits": None}]
 
-    def export(size: int) -> Export:
-        return Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
+    def export(size: int) -> ExportStats:
+        return ExportStats("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
 
-    assert too_large(layers, 1_010_000, [export(1_100_000)]) == []
-    (warning,) = too_large(layers, 1_010_000, [export(5_100_000)])
+    assert oversized_exports(layers, 1_010_000, [export(1_100_000)]) == []
+    (warning,) = oversized_exports(layers, 1_010_000, [export(5_100_000)])
     assert warning.startswith("student.onnx takes 5,100,000 bytes, and its weights 1,040,000 in the bits")
 
 
@@ -229,7 +234,7 @@ def test_sparsity_that_is_reached_is_no_warning(tiny_run, prune):
 
 
 def test_numbers_that_json_does_not_have(tmp_path):
-    models = {"student": Measured({"accuracy": math.nan}, 1, 1, 4, 0, {"batch_1": math.inf})}
+    models = {"student": ModelStats({"accuracy": math.nan}, 1, 1, 4, 0, {"batch_1": math.inf})}
     parity = {"cut": -math.inf}
     report = Report("x", "t", "accuracy", "", 0.0, "", 0, models, [], parity=parity, warnings=["a"], folder=tmp_path)
     report.write()

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Cubic, Timeline
 from students.structure.hidden import narrow
@@ -52,8 +52,8 @@ def test_what_all_shapes_leave_of_a_family_is_saved_and_loaded_again(name, tmp_p
     round_trip(student, tokenizer, rows, AutoModelForSequenceClassification)
     pruners = {"hidden": ends("hidden", 0.25), "heads": ends("heads", 0.5), "neurons": ends("neurons", 0.3)}
     pruners |= {"layers": ends("layers", 0.2), "elements": ends("elements", 0.3)}
-    smaller, shares = pruned_to_the_end(student, pruners, TIMELINE)
-    read = cut_to_the_end(smaller, rows)
+    smaller, shares = prune_fully(student, pruners, TIMELINE)
+    read = cut_fully(smaller, rows)
     round_trip(smaller, tokenizer, read, AutoModelForSequenceClassification)
     assert smaller.config.hidden_size == 24 and smaller.num_parameters() < 0.75 * student.num_parameters()
     assert shares["hidden"] == (0.25, 0.25, 32) and shares["elements"].reached == pytest.approx(0.3, abs=0.001)
@@ -65,8 +65,8 @@ def test_hidden_dimensions_are_cut_where_the_config_has_no_head_size(tmp_path):
     """Plain transformers loads what is left, with heads as wide as before."""
     student, rows = tiny("qwen2", head="language"), batch("qwen2", length=24)
     assert not hasattr(student.config, "head_dim")
-    smaller, _ = pruned_to_the_end(student, {"hidden": ends("hidden", 0.25)}, TIMELINE)
-    cut_to_the_end(smaller, rows)
+    smaller, _ = prune_fully(student, {"hidden": ends("hidden", 0.25)}, TIMELINE)
+    cut_fully(smaller, rows)
     assert smaller.config.model_type == "qwen2" and (smaller.config.hidden_size, smaller.config.head_dim) == (24, 8)
     round_trip(smaller, tokenizer_of("qwen2", tmp_path), rows, AutoModelForCausalLM)
 
@@ -114,9 +114,9 @@ def test_a_model_of_no_numbers_and_one_that_cannot_be_saved_are_told(tokenizer, 
 
 def test_shares_are_those_of_units_whatever_scores_them():
     pruners = {"gated": L0(shape="heads", sparsity=Cubic(to=0.5)), "read": Wanda(sparsity=Cubic(to=0.4))}
-    _, shares = pruned_to_the_end(tiny("bert"), pruners, TIMELINE)
+    _, shares = prune_fully(tiny("bert"), pruners, TIMELINE)
     assert shares["gated"] == (0.5, 0.5, 8) and shares["read"].reached == pytest.approx(0.4, abs=1e-3)
-    _, shares = pruned_to_the_end(tiny("bert"), {"few": ends("heads", 0.1)}, TIMELINE)
+    _, shares = prune_fully(tiny("bert"), {"few": ends("heads", 0.1)}, TIMELINE)
     assert shares["few"] == (0.1, 0.0, 4)
 
 

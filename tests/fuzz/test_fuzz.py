@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 from distill.config.config import WRAPPED
 from distill.config.nodes import DEEPEST, ConfigError
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
 from tests.fuzz.mutations import written
@@ -117,7 +117,7 @@ def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, said: str) -> N
     Path("x.yaml").write_text(GOOD if equals else f"{line}\n{rest}", errors="surrogatepass")
     words = {key[2:]: value} if equals else {}
     with pytest.raises(ConfigError) as caught:
-        read("x.yaml", words)
+        read_runs("x.yaml", words)
     assert str(caught.value).startswith(said)
     assert len(str(caught.value)) < 1100 and str(caught.value).isprintable()
 
@@ -151,7 +151,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
     Path("data.csv").write_text(f"text,label\n{rows}")
     trainer = "trainer: {max_epochs: 1, accelerator: cpu, devices: 1}"
     Path("x.yaml").write_text(f"task: {{name: classification, data: data.csv}}\n{part}\n{trainer}\n")
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     with pytest.raises(ConfigError) as caught:
         plan(config, tmp_path / "runs")
     assert str(caught.value).startswith(f"{said}model family 'bloom' is not known; known are ")
@@ -160,7 +160,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
 def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The families that are known all can; a model says itself whether it does."""
     Path("x.yaml").write_text(written(configs(tmp_path)[0][0]))
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     monkeypatch.setattr(BertForSequenceClassification, "_supports_sdpa", False)
     with pytest.raises(ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"):
         plan(config, tmp_path / "runs")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
-from distill.training.callbacks.replace import groups
+from distill.training.callbacks.replace import block_groups
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
 from students import ShareLayers, Transformer
@@ -274,7 +274,7 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
 def test_its_blocks_can_stand_for_those_of_a_teacher():
     teacher = tiny("bert", layers=4)
     student = build(teacher, layers=2)
-    assert [len(replaced) for _, replaced in groups(student, teacher)] == [2, 2]
+    assert [len(replaced) for _, replaced in block_groups(student, teacher)] == [2, 2]
 
 
 @pytest.mark.parametrize(

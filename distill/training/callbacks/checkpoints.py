@@ -14,10 +14,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from distill.run_dir.files import replacing
 from distill.training.callbacks.metrics_csv import MetricsCSV
-from distill.training.stop import Interrupted, Stop
+from distill.training.stop import Interrupted, StopHandler
 
 
-def previous(path: Path) -> Path:
+def previous_path(path: Path) -> Path:
     """What the checkpoint is called that stood at ``path`` before the one that does now."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
@@ -49,13 +49,13 @@ class CheckpointFiles(TorchCheckpointIO):
         """Writes the file, ``last.ckpt`` beside the one that was there before."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        keep = previous(path) if path.name == Last.NAME else None
+        keep = previous_path(path) if path.name == LastCheckpoint.NAME else None
         # Written by Python, whose error says what the system says; torch's own does not.
         with replacing(path, keep=keep) as draft, draft.open("wb") as file:
             torch.save(checkpoint, file)
 
 
-class Origin(Callback):
+class CheckpointOrigin(Callback):
     """Puts into each checkpoint to continue from what the run was begun with, and how many rows its curves had.
 
     Args:
@@ -71,7 +71,7 @@ class Origin(Callback):
         checkpoint["curve_rows"] = sum(logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV))
 
 
-class Best(Callback):
+class BestCheckpoint(Callback):
     """``best.ckpt``: the weights with the best metric among states that have the final sparsity, bits and shape.
 
     What a checkpoint to continue from knows of it is score and step, so a folder may move. The file that the last such
@@ -102,7 +102,7 @@ class Best(Callback):
         if not trainer.strategy.reduce_boolean_decision(self._improves(score)):
             return
         if trainer.is_global_zero and self.step is not None and self.step == self.recorded:
-            os.replace(self.path, previous(self.path))
+            os.replace(self.path, previous_path(self.path))
         self.score, self.step = score, trainer.global_step
         trainer.save_checkpoint(self.path, weights_only=True)
 
@@ -122,14 +122,14 @@ class Best(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the record up, if its state is still there."""
         self.score, self.step, self.recorded = state["score"], state["step"], state["step"]
-        if self.step is not None and (why := why_not(self.path, self.step)):
+        if self.step is not None and (why := checkpoint_mismatch(self.path, self.step)):
             self._lose(why)
 
     def load_into(self, module: LightningModule) -> None:
         """Loads the weights, masks included, of the best settled state; without one the last state stays, and a warning
         says so.
         """
-        if self.step is not None and (why := why_not(self.path, self.step)):
+        if self.step is not None and (why := checkpoint_mismatch(self.path, self.step)):
             self._lose(why)
         if self.step is not None:
             module.load_state_dict(torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"])
@@ -147,7 +147,7 @@ class Best(Callback):
         self.score = self.step = self.recorded = None
 
 
-def why_not(path: Path, step: int) -> str | None:
+def checkpoint_mismatch(path: Path, step: int) -> str | None:
     """Why a file is not the checkpoint of that step; None if it is."""
     try:
         found = read_checkpoint(path)["global_step"]
@@ -158,7 +158,7 @@ def why_not(path: Path, step: int) -> str | None:
     return None if found == step else f"{path} is of step {found}"
 
 
-class Last(Callback):
+class LastCheckpoint(Callback):
     """``last.ckpt``, every so many steps, and when Ctrl-C or a signal to stop comes.
 
     At the end of a step all ranks agree on a stop, write the checkpoint where Lightning's own are written, and the run
@@ -173,9 +173,9 @@ class Last(Callback):
 
     NAME = "last.ckpt"
 
-    def __init__(self, folder: Path, every: int, total: int, stop: Stop | None = None):
+    def __init__(self, folder: Path, every: int, total: int, stop: StopHandler | None = None):
         self.path, self.every, self.total, self.saved = folder / self.NAME, every, total, 0
-        self.stop = stop or Stop()
+        self.stop = stop or StopHandler()
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Begins to count."""

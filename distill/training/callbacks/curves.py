@@ -20,7 +20,7 @@ class HasCurves(Protocol):
         """Return the values of the last step by the names of their columns."""
 
 
-class Curves(Callback):
+class CurveLogger(Callback):
     """Writes what the module and the callbacks expose; first among these, so that a row tells the state of its step."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:

@@ -13,15 +13,15 @@ from students import processes
 from students.loading.finite_weights import plain_name
 from students.recording.signals import Signals
 
-SKIPPED = 20
+MAX_SKIPPED_STEPS = 20
 """Steps in a row that float16 may skip while it looks for its scale: 2^16 has become less than 1 by then."""
 
 
-class NonFinite(Exception):
+class NonFiniteError(Exception):
     """A number of the run is NaN or infinite; the message is the one line to print."""
 
 
-class Finite(Callback):
+class FiniteCheck(Callback):
     """Looks at the losses, the gradient and the weights of every step, and at the outputs of every validation.
 
     It comes after the callbacks that change weights and before those that keep them. The norms of all tensors are
@@ -46,7 +46,7 @@ class Finite(Callback):
         """Take the norms of the gradient, before it is clipped: a clipped one is NaN everywhere."""
         trained = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
         self.losses = dict(module.totals)
-        self.gradients = list(trained), norms(list(trained.values()))
+        self.gradients = list(trained), tensor_norms(list(trained.values()))
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: dict[str, Tensor], index: int
@@ -59,7 +59,7 @@ class Finite(Callback):
         if self.gradients is None:
             return
         (names, gradients), self.gradients = self.gradients, None
-        weights = norms([p.detach() for p in module.parameters()])
+        weights = tensor_norms([p.detach() for p in module.parameters()])
         losses = torch.stack([value.float() for value in self.losses.values()]) if self.losses else weights[:0]
         # the norm of norms as well: what clipping divides by may be infinite although no number is
         finite = torch.stack(
@@ -67,10 +67,10 @@ class Finite(Callback):
         ).tolist()
         steps = getattr(trainer.precision_plugin, "scaler", None) is not None and finite[:2] == [True, True]
         self.skips = self.skips + 1 if steps and not finite[2] else 0
-        bad = not all(finite) and (not self.skips or self.skips >= min(SKIPPED, self.total))
+        bad = not all(finite) and (not self.skips or self.skips >= min(MAX_SKIPPED_STEPS, self.total))
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
             cause = self._cause(trainer, module, batch, dict(zip(names, gradients.tolist(), strict=True)))
-            raise NonFinite(self._message(trainer, module, cause))
+            raise NonFiniteError(self._message(trainer, module, cause))
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin without outputs."""
@@ -91,10 +91,10 @@ class Finite(Callback):
         """
         if trainer.strategy.reduce_boolean_decision(bool(self.outputs), all=False):
             cause = "the student's outputs on the validation rows are not finite"
-            raise NonFinite(self._message(trainer, module, cause))
+            raise NonFiniteError(self._message(trainer, module, cause))
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and float(value) in (float("inf"), float("-inf")):
-                raise NonFinite(self._message(trainer, module, f"{name} is {float(value)}"))
+                raise NonFiniteError(self._message(trainer, module, f"{name} is {float(value)}"))
 
     def _cause(self, trainer: Trainer, module: LightningModule, batch: dict, gradients: dict[str, float]) -> str:
         """What was not finite first on any rank: a loss, then the gradient, then a weight.
@@ -112,7 +112,7 @@ class Finite(Callback):
         # The backward pass comes to the last module first.
         if gradient := processes.first_text(names[-1] if names else None):
             return f"the gradient of {gradient} is not finite"
-        weights = [name for name, p in module.named_parameters() if not norms([p.detach()]).isfinite().all()]
+        weights = [name for name, p in module.named_parameters() if not tensor_norms([p.detach()]).isfinite().all()]
         if weight := processes.first_text(plain_name(weights[0]) if weights else None):
             return f"the weight {weight} is not finite after the step"
         return "the norm of the gradient is not finite"
@@ -127,7 +127,7 @@ class Finite(Callback):
         return f"{where}; nothing is deployed, the checkpoints are of earlier steps; try {', or '.join(remedies)}"
 
 
-def norms(tensors: list[Tensor]) -> Tensor:
+def tensor_norms(tensors: list[Tensor]) -> Tensor:
     """The norm of each tensor in float32, [N]; of one in shards that of this process's."""
     local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
     return torch.stack(torch._foreach_norm(local, 2, torch.float32)) if local else torch.zeros(0)

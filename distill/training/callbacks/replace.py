@@ -20,7 +20,7 @@ from students.families.layer_lists import layer_lists
 from students.families.layers import evenly
 
 
-def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:
+def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:
     """Each block of the student with the consecutive blocks of the teacher that it replaces.
 
     Raises:
@@ -67,14 +67,14 @@ def _check_lists(own: PretrainedConfig, other: PretrainedConfig, stack: str, end
                 )
 
 
-def drawn(count: int, probability: float, seed: int, step: int) -> list[bool]:
+def draw_blocks(count: int, probability: float, seed: int, step: int) -> list[bool]:
     """Which blocks of the student run at a step: each with this probability, the same on all ranks."""
     # A generator of its own, of a text: no other draw of this seed and step is the same.
     draw = random.Random(f"replace {seed} {step}")
     return [draw.random() < probability for _ in range(count)]
 
 
-class Replace(Callback):
+class BlockReplacement(Callback):
     """In training, each block of ``module.student`` runs with a probability, and the teacher's group in its place
     otherwise; in evaluation the student is alone.
 
@@ -95,7 +95,7 @@ class Replace(Callback):
 
     def attach(self, student: PreTrainedModel) -> None:
         """Puts the choice before the forward of the student's blocks; ``runs`` says which of them run."""
-        pairs = groups(student, self.teacher)
+        pairs = block_groups(student, self.teacher)
         self.runs, self.blocks = [True] * len(pairs), [block for block, _ in pairs]
         for number, (block, group) in enumerate(pairs):
             # Not a hook: a hook cannot keep a forward from being run.
@@ -104,7 +104,7 @@ class Replace(Callback):
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: object, index: int) -> None:
         """Draws the blocks of the step: the same for all batches of an accumulation window."""
         probability = self.probability.value(trainer.global_step, module.timeline)
-        self.runs = drawn(len(self.runs), probability, self.seed, trainer.global_step)
+        self.runs = draw_blocks(len(self.runs), probability, self.seed, trainer.global_step)
         self.curves = {"replace": probability}
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

@@ -19,11 +19,11 @@ from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.replace import groups
+from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
-from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
+from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_tokenization
 from distill.training.prepare.first_batches import first_batches
-from distill.training.prepare.loss_setup import set_losses_up
+from distill.training.prepare.loss_setup import set_up_losses
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
 from students.loading.finite_weights import check_weights
@@ -55,7 +55,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     learnt_from = {"teacher": companion} if companion else teachers
     if experiment.replace:
         with config.error_context("replace"):
-            groups(student, next(iter(teachers.values())).model)
+            block_groups(student, next(iter(teachers.values())).model)
     _check_steps(config, student)
     for model in (student, *(teacher.model for teacher in learnt_from.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -64,7 +64,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
             vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
-    set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
+    set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
 
@@ -222,4 +222,4 @@ def _check_tokenizers(
             with loading(resolve(model)):
                 other = load_tokenizer(resolve(model))
             with model_at_fault():
-                check_spelling(experiment.task, rows, tokenizer, other)
+                check_tokenization(experiment.task, rows, tokenizer, other)

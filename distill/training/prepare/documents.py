@@ -21,11 +21,11 @@ from distill.config.nodes import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import Resume, begun, finished, prepare_run_dir
+from distill.training.prepare.run_folder import Resume, has_run, is_finished, prepare_run_dir
 from students.tokenizer.vocabulary import cut_vocabulary
 
 
-def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
+def remaining_runs(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
     """The runs that are to be done, each with whether it has begun; all are checked before the first is given.
 
     With ``resume`` those before the last whose report is written are left out, with ``auto`` the last as well.
@@ -35,7 +35,7 @@ def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tup
     """
     folders = [folder_of(config.value) for config in configs]
     goes_on = _prepare_all(configs, folders, resume)
-    done = [has and finished(folder) for has, folder in zip(goes_on, folders, strict=True)]
+    done = [has and is_finished(folder) for has, folder in zip(goes_on, folders, strict=True)]
     done[-1] = done[-1] and resume == "auto"
     todo = [(config, has) for config, has, over in zip(configs, goes_on, done, strict=True) if not over]
     # Ranks that a run of this process starts come after the rehearsal.
@@ -51,13 +51,13 @@ def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tup
 
 def _prepare_all(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
     """Of each run whether it goes on; the folders are free for that."""
-    goes_on = [bool(resume) and (begun(folder) or (resume is True and folder == folders[0])) for folder in folders]
+    goes_on = [bool(resume) and (has_run(folder) or (resume is True and folder == folders[0])) for folder in folders]
     for config, folder, has in zip(configs, folders, goes_on, strict=True):
         prepare_run_dir(config, folder, has)
     return goes_on
 
 
-def check(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[str, Plan]]:
+def check_runs(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[str, Plan]]:
     """Each run by name as it would begin; nothing is trained or written.
 
     Raises:

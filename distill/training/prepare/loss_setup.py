@@ -9,7 +9,7 @@ from distill.experiment.experiment import Experiment
 from losses import Loss
 
 
-def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]) -> None:
+def set_up_losses(config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]) -> None:
     """Sets each loss up for the models that it looks at.
 
     Raises:

@@ -10,18 +10,18 @@ from lightning import Trainer
 
 from distill.config.config import Config
 from distill.data.batches import LengthGrouped
-from distill.experiment.compatibility import judge
+from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import probe
 from distill.training.parts import Parts
 from distill.training.prepare.assemble import assemble
-from distill.training.prepare.checks.dry_trace import trace_once
+from distill.training.prepare.checks.dry_trace import check_traces
 from distill.training.prepare.checks.student_check import check_student
 from distill.training.prepare.checks.teacher_check import check_cache
 from distill.training.prepare.preflight import Preflight, preflight
-from distill.training.timeline import entries, table
-from distill.training.trainer import make_trainer, time_of
+from distill.training.timeline import timeline_entries, timeline_table
+from distill.training.trainer import make_timeline, make_trainer
 from prune_schedules.schedule import Timeline
 
 
@@ -33,14 +33,14 @@ class Plan:
     trainer: Trainer
     order: LengthGrouped
     timeline: Timeline
-    entries: list[dict]
+    timeline_entries: list[dict]
     preflight: Preflight
 
     def text(self, name: str) -> str:
         """What the terminal shows before the first step of the run ``name``: what was read, and what happens when."""
         lines = "".join(f"\n  {line}" for line in self.preflight.lines())
         warnings = "".join(f"\nwarning: {line}" for line in self.parts.warnings)
-        return f"{name}: what it reads{lines}\n{name}: {table(self.entries, self.timeline)}{warnings}"
+        return f"{name}: what it reads{lines}\n{name}: {timeline_table(self.entries, self.timeline)}{warnings}"
 
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes: bool = False) -> Plan:
@@ -60,7 +60,7 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     parts = assemble(config, begins)
     # The student's weights and the two moments that AdamW keeps of each.
     _can_be_written(config, folder, 12 * sum(weight.numel() for weight in parts.student.parameters()))
-    trace_once(config, parts)
+    check_traces(config, parts)
     trainer = make_trainer(config, folder)
     if trainer.strategy.root_device.type == "cpu":
         for name, teacher in config.value.teachers().items():
@@ -74,9 +74,9 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
         order = LengthGrouped(
             list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
         )
-    timeline = time_of(config, trainer, len(order))
-    found = entries(config, timeline)
-    judge(config, components(config.value), timeline)
+    timeline = make_timeline(config, trainer, len(order))
+    found = timeline_entries(config, timeline)
+    check_compatibility(config, components(config.value), timeline)
     parts.warnings += check_cache(config, parts.teachers, timeline)
     if begins and trainer.is_global_zero:  # the others would save nothing
         parts.warnings += check_student(config, parts, timeline)

@@ -12,7 +12,7 @@ from lightning import Trainer
 from distill.config.config import Config
 from distill.data import DataFacts
 from distill.data.batches import Collate
-from distill.evaluation.baseline import Score, scores
+from distill.evaluation.baseline import BaselineScore, score_against_baseline
 from distill.experiment.experiment import Experiment
 from distill.tasks import MultiTask
 from distill.training.parts import Parts
@@ -35,7 +35,7 @@ class Preflight:
     data: dict[str, DataFacts]
     labels: dict[str, dict[str, str]]
     outputs: dict[str, dict[str, str]]
-    scores: dict[str, list[Score]]
+    score_against_baseline: dict[str, list[BaselineScore]]
     notes: list[str]
 
     @property
@@ -86,7 +86,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
             not finite.
     """
     experiment, task = config.value, config.value.task
-    scored: dict[str, list[Score]] = {}
+    scored: dict[str, list[BaselineScore]] = {}
     sharded = experiment.trainer.get("strategy") == "fsdp2"  # a teacher that needs shards fits nowhere by itself
     scores_any = (begins or resumes) and trainer.is_global_zero and not sharded
     for name, teacher in parts.teachers.items() if scores_any else ():
@@ -97,7 +97,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         collate = Collate(parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finish)
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
         with config.error_context(key):
-            scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
+            scored[name] = score_against_baseline(teacher.model, own, rows, collate, trainer.strategy.root_device)
         for score in scored[name]:
             if begins and score.worse and experiment.teachers()[name].check:
                 why = f"model: it does worse than a constant prediction: {score.text()}"

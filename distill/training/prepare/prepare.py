@@ -27,17 +27,17 @@ from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
+from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
 from students.weights import matrices, nonzeros
 
 
 @dataclass
-class Prepared:
+class PreparedRun:
     """A run that only has to be started."""
 
     config: Config[Experiment]
     folder: Path
-    start: Start
+    start: ResumePoint
     plan: Plan
     teachers: dict[str, FrozenTeacher | CachedTeacher]
     """As the loop runs them, those with a cache seen through it."""
@@ -68,7 +68,7 @@ class Prepared:
         return self.plan.parts
 
 
-def prepare(config: Config[Experiment], resume: bool) -> Prepared:
+def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
     """Load, build and check all that a run needs; nothing is written but the teacher's cache.
 
     Args:
@@ -103,7 +103,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     rows = parts.rows["validation"].remove_columns("length")
     groups = in_turn(task.kinds(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
-    return Prepared(
+    return PreparedRun(
         config=config,
         folder=folder,
         start=start,
@@ -123,7 +123,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
 
 
 @contextmanager
-def enter_run_dir(prepared: Prepared) -> Iterator[None]:
+def enter_run_dir(prepared: PreparedRun) -> Iterator[None]:
     """Hold the folder of the run while the block runs, its config in it; on ranks other than 0 do nothing.
 
     Raises:
@@ -132,7 +132,7 @@ def enter_run_dir(prepared: Prepared) -> Iterator[None]:
     if not prepared.plan.trainer.is_global_zero:
         yield
         return
-    with entered(prepared.config, prepared.folder, prepared.start):
+    with locked_run_dir(prepared.config, prepared.folder, prepared.start):
         write_text(prepared.folder / "config.yaml", prepared.config_text)
         name = prepared.experiment.name
         print(prepared.plan.text(name), flush=True)

@@ -23,14 +23,20 @@ from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import Locked, lock, owner
 from distill.tasks import MultiTask
-from distill.training.callbacks.checkpoints import Best, Last, previous, read_checkpoint, why_not
+from distill.training.callbacks.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    checkpoint_mismatch,
+    previous_path,
+    read_checkpoint,
+)
 
 Resume = bool | Literal["auto"]
 """Whether to go on with the run in a folder; ``auto``: if one was begun there."""
 
 
 @dataclass
-class Start:
+class ResumePoint:
     """Where a run begins or goes on."""
 
     checkpoint: Path | None = None
@@ -51,7 +57,7 @@ class Start:
         return [*lines, f"goes on after step {self.step}"] if self.checkpoint else lines
 
 
-def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> Start:
+def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> ResumePoint:
     """Where to go on from; step 0 for a new run. Writes nothing.
 
     Raises:
@@ -63,31 +69,31 @@ def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> S
             raise config.error("output", f"{file} is a file, not a folder")
         if process := owner(folder):
             raise _locked(config, folder, process)
-        if resume and not begun(folder):
+        if resume and not has_run(folder):
             raise config.error("name", f"there is no run in {folder} to resume")
         if not resume and _holds_something(folder):
-            held, how = ("a run", "continue it with --resume, or ") if begun(folder) else ("files, but no run", "")
+            held, how = ("a run", "continue it with --resume, or ") if has_run(folder) else ("files, but no run", "")
             raise config.error("name", f"the folder {folder} already holds {held}; {how}give this one another --name")
         if resume and (different := _difference(config, folder)):
             why = (
                 f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
             )
             raise config.error(different, why)
-    return _newest(config, folder) if resume else Start()
+    return _newest(config, folder) if resume else ResumePoint()
 
 
-def begun(folder: Path) -> bool:
+def has_run(folder: Path) -> bool:
     """Whether a run was begun in the folder."""
     return (folder / "config.yaml").exists()
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     """Whether the run in the folder is done: its report, the last file to be written, is there."""
-    return begun(folder) and (folder / "report.json").exists()
+    return has_run(folder) and (folder / "report.json").exists()
 
 
 @contextmanager
-def entered(config: Config[Experiment], folder: Path, start: Start) -> Iterator[None]:
+def locked_run_dir(config: Config[Experiment], folder: Path, start: ResumePoint) -> Iterator[None]:
     """Holds the folder, which is made if there is none, while the block runs; in it stays what ``start`` goes on from.
 
     Raises:
@@ -98,7 +104,7 @@ def entered(config: Config[Experiment], folder: Path, start: Start) -> Iterator[
         with lock(folder):
             if _stamps(folder) != start.stamps:
                 raise config.error("name", f"another process has worked in {folder} meanwhile; start this one again")
-            if start.checkpoint is None and finished(folder):
+            if start.checkpoint is None and is_finished(folder):
                 raise config.error("name", f"the run in {folder} is done, and no checkpoint is left to go on from")
             _settle(folder, start)
             yield
@@ -106,10 +112,10 @@ def entered(config: Config[Experiment], folder: Path, start: Start) -> Iterator[
         raise _locked(config, folder, str(error)) from error
 
 
-def tidy(folder: Path) -> None:
+def remove_backups(folder: Path) -> None:
     """Removes from the folder of a run that is done what only one that goes on needs."""
-    for name in (Last.NAME, Best.NAME):
-        files.remove(previous(folder / "checkpoints" / name))
+    for name in (LastCheckpoint.NAME, BestCheckpoint.NAME):
+        files.remove(previous_path(folder / "checkpoints" / name))
 
 
 def _holds_something(folder: Path) -> bool:
@@ -122,13 +128,13 @@ def _locked(config: Config[Experiment], folder: Path, process: str) -> ConfigErr
     return config.error("name", why)
 
 
-def _newest(config: Config[Experiment], folder: Path) -> Start:
+def _newest(config: Config[Experiment], folder: Path) -> ResumePoint:
     """The newest checkpoint that is whole."""
-    newest, damage, stamps = folder / "checkpoints" / Last.NAME, [], _stamps(folder)
-    for path in (newest, previous(newest)):
+    newest, damage, stamps = folder / "checkpoints" / LastCheckpoint.NAME, [], _stamps(folder)
+    for path in (newest, previous_path(newest)):
         try:
             found = read_checkpoint(path)
-            best = found["callbacks"]["Best"]["step"]
+            best = found["callbacks"]["BestCheckpoint"]["step"]
             step, rows, origin = found["global_step"], found["curve_rows"], found["origin"]
         except FileNotFoundError:
             continue
@@ -137,29 +143,33 @@ def _newest(config: Config[Experiment], folder: Path) -> Start:
         except ValueError as error:
             damage.append(str(error))
         else:
-            return Start(path, step, rows, origin, best, "; ".join(damage), stamps)
+            return ResumePoint(path, step, rows, origin, best, "; ".join(damage), stamps)
     if damage:
         why = f"{'; '.join(damage)}, and there is no other checkpoint; remove {folder}, or give this one another --name"
         raise config.error("name", why)
-    return Start(stamps=stamps)
+    return ResumePoint(stamps=stamps)
 
 
 def _stamps(folder: Path) -> tuple[int | None, ...]:
-    paths = (folder / "config.yaml", folder / "checkpoints" / Last.NAME)
+    paths = (folder / "config.yaml", folder / "checkpoints" / LastCheckpoint.NAME)
     return tuple(path.stat().st_mtime_ns if path.exists() else None for path in paths)
 
 
-def _settle(folder: Path, start: Start) -> None:
+def _settle(folder: Path, start: ResumePoint) -> None:
     """Removes what the run does not go on from; the best state becomes the one that ``start`` knows of."""
     files.remove_drafts(folder)
-    last, best = (folder / "checkpoints" / name for name in (Last.NAME, Best.NAME))
+    last, best = (folder / "checkpoints" / name for name in (LastCheckpoint.NAME, BestCheckpoint.NAME))
     if start.checkpoint is None:
         files.remove(folder / "checkpoints")
         return
     if start.checkpoint != last:
         files.remove(last)  # damaged; as the last but one it would take the place of a whole one
-    if start.best_step is not None and why_not(best, start.best_step) and not why_not(previous(best), start.best_step):
-        os.replace(previous(best), best)
+    if (
+        start.best_step is not None
+        and checkpoint_mismatch(best, start.best_step)
+        and not checkpoint_mismatch(previous_path(best), start.best_step)
+    ):
+        os.replace(previous_path(best), best)
 
 
 def _difference(config: Config[Experiment], folder: Path) -> str:

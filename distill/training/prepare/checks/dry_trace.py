@@ -16,7 +16,7 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 
 
-def trace_once(config: Config[Experiment], parts: Parts) -> None:
+def check_traces(config: Config[Experiment], parts: Parts) -> None:
     """Record of two rows what the losses look at, so that a model which cannot be recorded is refused at its key.
 
     Raises:

@@ -74,7 +74,7 @@ def check_decoder_start(config: PretrainedConfig, name: str) -> None:
         raise ValueError(f"{why}; T5's is its padding token, {config.pad_token_id}")
 
 
-def same_spelling(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers are the same but for limits and padding, by what is saved of them."""
     if not (one.is_fast and other.is_fast):
         return False
@@ -87,7 +87,7 @@ def same_spelling(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) 
     return texts[0] == texts[1] and one.model_input_names == other.model_input_names
 
 
-def check_spelling(
+def check_tokenization(
     task: Task, rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase
 ) -> None:
     """Prove that another tokenizer makes the same tokens of all rows.
@@ -102,7 +102,7 @@ def check_spelling(
         ValueError: naming the first row that differs; also if the outputs are tokens, or tokens are drawn at random,
             and the vocabularies differ.
     """
-    if same_spelling(tokenizer, other):
+    if same_tokenizer(tokenizer, other):
         return
     if tokenizer.get_vocab() != other.get_vocab() and (task.predicts_tokens or task.augments):
         why = "tokens are predicted or drawn from it here"

@@ -97,7 +97,7 @@ def logits_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     return found
 
 
-class Share(NamedTuple):
+class ReachableSparsity(NamedTuple):
     """What a pruner is to remove of its units, what it can, and how many units of one block (or all) compete."""
 
     wanted: float
@@ -105,9 +105,9 @@ class Share(NamedTuple):
     among: int
 
 
-def pruned_to_the_end(
+def prune_fully(
     student: PreTrainedModel, pruners: dict[str, Pruner], timeline: Timeline
-) -> tuple[PreTrainedModel, dict[str, Share]]:
+) -> tuple[PreTrainedModel, dict[str, ReachableSparsity]]:
     """A copy under as many masks as the pruners' last step will have, by magnitude, whatever their scores are; and by
     the name of each pruner its shares.
     """
@@ -121,11 +121,13 @@ def pruned_to_the_end(
         masks.attach(model)
         masks.update(0, timeline)
         counts = [part.masked()[1] for part in masks.parts]
-        shares[name] = Share(wanted, masks.sparsity_now(), sum(counts) if masks.scope == "global" else max(counts))
+        shares[name] = ReachableSparsity(
+            wanted, masks.sparsity_now(), sum(counts) if masks.scope == "global" else max(counts)
+        )
     return model, shares
 
 
-def cut_to_the_end(
+def cut_fully(
     model: PreTrainedModel, batch: dict[str, Tensor], vocabulary: Vocabulary | None = None
 ) -> dict[str, Tensor]:
     """Fold and cut a model that is under masks, in place, as a run does at its end, and compare its logits.

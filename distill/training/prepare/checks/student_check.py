@@ -9,7 +9,7 @@ import torch
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
-from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
 from students.weights import SPARSE, zeros
@@ -38,7 +38,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         found.append(f"{begun:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them")
     if not (pruners or parts.vocabulary):
         return found
-    smaller, shares = pruned_to_the_end(student, pruners, timeline)
+    smaller, shares = prune_fully(student, pruners, timeline)
     for name, (wanted, reached, among) in shares.items():
         key, shape = experiment.prune_key(name), pruners[name].shape
         what = shape if isinstance(shape, str) else "tiles"
@@ -48,6 +48,6 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         if abs(wanted - reached) > UNREACHED:
             found.append(f"{key}: {wanted:.1%} of the {what} are to go, and {reached:.1%} can")
     with config.error_context("prune" if pruners else "vocabulary"):
-        read = cut_to_the_end(smaller, batch, parts.vocabulary)
+        read = cut_fully(smaller, batch, parts.vocabulary)
         round_trip(smaller, parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer, read, head)
     return found

@@ -13,7 +13,7 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, own
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.timeline import stretches
+from distill.training.timeline import step_ranges
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 
@@ -32,7 +32,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
-        for steps in stretches(config.value.losses, timeline):
+        for steps in step_ranges(config.value.losses, timeline):
             signals = signals_of(config.value, name, steps[0], timeline)
             why = ["attention"] * bool(signals.attention)
             why += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not kept)
@@ -41,10 +41,10 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         what = " and ".join(reasons)
         if running and running == asked:
             why = f"cache: would never be read: the losses look at {what} at every step, which are not kept"
-            raise config.error(key_of(config.value, name), f"{why}; write cache: false")
+            raise config.error(teacher_key(config.value, name), f"{why}; write cache: false")
         if running:
             steps = f"at {running} of {asked} steps the losses look at {what}, which are not kept"
-            warnings.append(f"{key_of(config.value, name)}.cache: {steps}: there the teacher runs")
+            warnings.append(f"{teacher_key(config.value, name)}.cache: {steps}: there the teacher runs")
     return warnings
 
 
@@ -58,7 +58,7 @@ def check_outputs(
     """
     for name, teacher in teachers.items():
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
-        with config.error_context(key_of(config.value, name)):
+        with config.error_context(teacher_key(config.value, name)):
             asked = signals_of(config.value, name)
             trace = frozen.trace(batch, Signals(logits=True, hidden=asked.hidden))
             logits = trace.logits
@@ -87,6 +87,6 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
     return signals
 
 
-def key_of(experiment: Experiment, name: str) -> str:
+def teacher_key(experiment: Experiment, name: str) -> str:
     """Where a teacher stands in the config."""
     return f"teacher.members.{name}" if isinstance(experiment.teacher, Teachers) else "teacher"
