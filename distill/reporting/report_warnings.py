@@ -14,7 +14,8 @@ from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.measure import EvalResult, ModelStats
 from distill.experiment.experiment import Experiment
-from distill.tasks import MultiTask, Task
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.task import Task
 from losses.loss import known
 from prune_schedules.schedule import Constant, Schedule, Timeline
 

@@ -10,7 +10,9 @@ from distill.data import prepare
 from distill.data.batches import Collate
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _sample_rows, _score, _token_losses, score_against_baseline
-from distill.tasks import CausalLM, QuestionAnswering, Regression
+from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.spans import QuestionAnswering
+from distill.tasks.kinds.texts import Regression
 from tests.distill.worlds import save_data, save_teacher, three_classes
 
 
@@ -48,10 +50,10 @@ def test_perplexity_beside_the_frequencies_of_tokens():
 
 
 def test_a_sample_is_spread_over_all_lengths(monkeypatch):
-    monkeypatch.setattr(baseline, "MOST_ROWS", 10)
+    monkeypatch.setattr(baseline, "MAX_ROWS", 10)
     assert _sample_rows(list(range(100)), [5] * 100) == list(range(0, 100, 10))
     assert _sample_rows(list(range(7)), [5] * 7) == list(range(7))
-    monkeypatch.setattr(baseline, "MOST_TOKENS", 1000)
+    monkeypatch.setattr(baseline, "MAX_TOKENS", 1000)
     assert len(_sample_rows(list(range(100)), [500] * 100)) == 2
     assert _sample_rows([3], [5, 5, 5, 9999]) == [3]
 

@@ -9,8 +9,9 @@ from distill.evaluation.evaluate import is_deployable, latency_rows
 from distill.evaluation.measure import EvalResult, ModelStats
 from distill.reporting.details import page_details
 from distill.reporting.report_warnings import changed_outputs
-from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.language import MaskedLM
+from distill.tasks.kinds.texts import Classification
 
 STUDENT = DeployedStudent(None, None, None, parity={}, layers=[], notes=[], precision="float32")
 

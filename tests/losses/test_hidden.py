@@ -6,8 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
-from losses.states.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
+from losses.states.contrastive import Contrastive
+from losses.states.hidden import (
+    FeatureMap,
+    FeatureStatistics,
+    HiddenCosine,
+    HiddenMSE,
+    PatientHidden,
+    at_positions,
+    feature_map,
+    feature_statistics,
+    hidden_cosine,
+    hidden_mse,
+    patient,
+)
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, sites
 

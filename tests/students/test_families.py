@@ -6,7 +6,8 @@ from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from students.families.families import Projection, blocks, depth, family, find_stack, intermediate_size
+from students.families.families import blocks, depth, family, find_stack, intermediate_size
+from students.families.parts import Projection
 from students.recording.model_io import inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder

@@ -15,10 +15,10 @@ from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students import LowRank, Transformer
 from students.families.linear import is_linear
-from students.forms.low_rank import select_whole
-from students.forms.record import record_sizes
+from students.forms.low_rank import LowRank, select_whole
+from students.kinds.transformer import Transformer
+from students.models.record import record_sizes
 from students.recording.reading import damped, grams_before_training
 from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
 from students.structure.units import heads, neurons, shrink

@@ -4,8 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students import LSTM, Linformer, Pretrained, Transformer
 from students.families.families import family
+from students.forms.attention import Linformer
+from students.kinds.recurrent import LSTM
+from students.kinds.student import Pretrained
+from students.kinds.transformer import Transformer
 from tests.families import FAMILIES, batch, tiny
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")

@@ -9,7 +9,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students import LSTM, Factorised, TensorTrain, Transformer
+from students.forms.embeddings import Factorised, TensorTrain
+from students.kinds.recurrent import LSTM
+from students.kinds.transformer import Transformer
 from students.structure.hidden import hidden
 from students.structure.table import TrainTable, form_of, rows_of, set_table, train_of
 from students.tokenizer.vocabulary import smaller

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
-from students.forms.compact import become_compact
+from students.models.compact import become_compact
 from students.structure.factored import ranks
 from students.structure.inherit import head_shape
 from students.structure.resized import sizes
