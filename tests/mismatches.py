@@ -231,7 +231,7 @@ AGAINST_THE_WORLD = {
     "shards of another kind": (
         "accelerator: cpu",
         "accelerator: cpu, strategy: fsdp",
-        "10: trainer.strategy: 'fsdp' is not known here; for models in shards take fsdp2",
+        "10: trainer.strategy: 'fsdp' is not supported; for sharded models write fsdp2",
     ),
     "blocks that cannot run alone": (
         "trainer: {max_epochs: 1,",
@@ -252,7 +252,7 @@ AGAINST_THE_WORLD = {
     "a precision for whole models": (
         "accelerator: cpu",
         "accelerator: cpu, strategy: fsdp2, precision: 64-true",
-        "10: trainer.precision: with fsdp2 32-true or bf16-mixed, not 64-true",
+        "10: trainer.precision: fsdp2 needs 32-true or bf16-mixed, not 64-true",
     ),
     "devices that are none": (
         "accelerator: cpu",

@@ -70,7 +70,7 @@ def write_report(
             *warnings,
             *filled(prepared.nonzeros, nonzeros(deployed.model)),
         ],
-        notes=trained.notes + deployed.also,
+        notes=trained.notes + deployed.report_notes,
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )

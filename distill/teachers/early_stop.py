@@ -51,7 +51,7 @@ class TeacherEarlyStop(Callback):
 
             with trainer.precision_plugin.forward_context():
                 self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
-                self.task.write(self.metrics, predict if module.shards else Writer(self.teacher.model, predict), batch)
+                self.task.write(self.metrics, predict if module.fsdp2 else Writer(self.teacher.model, predict), batch)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Compares the two."""

@@ -75,7 +75,7 @@ def test_all_that_a_teacher_has_is_carried_or_told(student, world):
     assert metadata_load(folder / "README.md") == {
         "license": "other", "license_name": "films", "license_link": "LICENSE",
     }  # fmt: skip
-    left = f"not taken over from {world / 'teacher'}: "
+    left = f"not copied from {world / 'teacher'}: "
     if "GRU" in student:  # it has no `generate`
         assert f"{left}generation_config.json, notes.txt" in notes
         return
@@ -133,7 +133,7 @@ def test_cards_that_say_nothing_or_nonsense_are_no_fault(tmp_path):
         if text is not None:
             (tmp_path / "README.md").write_text(text)
         assert copy_model_card(str(tmp_path), tmp_path / "student") == [
-            "not taken over from " + str(tmp_path) + ": student"
+            "not copied from " + str(tmp_path) + ": student"
         ]
         assert not (tmp_path / "student" / "README.md").exists()
 

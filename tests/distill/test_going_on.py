@@ -204,7 +204,7 @@ class TestBest:
 
     def test_a_run_that_was_never_validated_in_its_final_form_says_so(self, tiny_run: Path) -> None:
         report = run(tiny_run, **WATCHED | {"trainer.limit_val_batches": 0})
-        assert [w for w in report.warnings if w.startswith("the last state is deployed: none was validated from step")]
+        assert [w for w in report.warnings if w.startswith("the last state is deployed: no state with the student")]
 
 
 class TestTheSame:

@@ -133,7 +133,7 @@ def test_a_second_signal_is_not_waited_for() -> None:
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
         with StopHandler() as stop:
-            stop.waits = True
+            stop.in_training = True
             signal.raise_signal(signal.SIGINT)
             assert stop.code == 130 and not seen
             signal.raise_signal(signal.SIGINT)

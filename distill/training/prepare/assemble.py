@@ -48,11 +48,11 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         warnings.simplefilter("always")
         start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
         batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
-        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
+        student, online_teacher = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
     with config.error_context("student"):
         check_decoder_start(student.config, "the student")
         check_limits(student, "the student", rows, tokenizer)
-    learnt_from = {"teacher": companion} if companion else teachers
+    learnt_from = {"teacher": online_teacher} if online_teacher else teachers
     if experiment.replace:
         with config.error_context("replace"):
             block_groups(student, next(iter(teachers.values())).model)
@@ -66,7 +66,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
             vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
     set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
+    return Parts(tokenizer, rows, teachers, student, online_teacher, vocabulary, outputs, said, notes)
 
 
 def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:

@@ -33,7 +33,7 @@ class Plan:
     trainer: Trainer
     order: LengthGrouped
     timeline: Timeline
-    timeline_entries: list[dict]
+    entries: list[dict]
     preflight: Preflight
 
     def text(self, name: str) -> str:

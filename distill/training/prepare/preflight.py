@@ -35,7 +35,7 @@ class Preflight:
     data: dict[str, DataFacts]
     labels: dict[str, dict[str, str]]
     outputs: dict[str, dict[str, str]]
-    score_against_baseline: dict[str, list[BaselineScore]]
+    scores: dict[str, list[BaselineScore]]
     notes: list[str]
 
     @property

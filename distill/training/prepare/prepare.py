@@ -90,7 +90,7 @@ def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
     train_rows, teachers = training_rows(experiment, parts, planned.order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        parts.companion or build_teacher(teachers, experiment.teacher, task),
+        parts.online_teacher or build_teacher(teachers, experiment.teacher, task),
         experiment.losses,
         task,
         experiment.optimizer,
