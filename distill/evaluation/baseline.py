@@ -19,8 +19,6 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collate, in_turn
 from distill.evaluation.measure import torch_predict
-from distill.tasks.kinds.several import MultiTask
-from distill.tasks.kinds.vocabulary import VocabularyTask
 from distill.tasks.task import Task
 from losses.loss import known, predicted
 
@@ -81,7 +79,7 @@ def score_against_baseline(
         ValueError: if an output is NaN or infinite.
     """
     old_device, kinds = next(model.parameters()).device, task.kinds(rows)
-    parts = list(task.tasks.items()) if isinstance(task, MultiTask) else [("", task)]
+    parts = list(task.parts.items())
     model.to(device)
     scores = []
     for kind in sorted(set(kinds)):
@@ -91,7 +89,7 @@ def score_against_baseline(
         numbers = [i for i, row_kind in enumerate(kinds) if row_kind == kind]
         sample = _sample_rows(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
-        size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
+        size = min(task.batch_size, 8) if task.predicts_tokens else task.batch_size
         batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
         predictions, labels = [], []
         predict = torch_predict(model)
@@ -103,7 +101,7 @@ def score_against_baseline(
             if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Logits over a vocabulary would not fit into memory for all tokens.
-            predictions.append(_token_losses(logits, labels[-1]) if isinstance(part, VocabularyTask) else logits)
+            predictions.append(_token_losses(logits, labels[-1]) if part.predicts_tokens else logits)
         score = _score(part, torch.cat(predictions), torch.cat(labels))
         if score:
             scores.append(BaselineScore(name, *score[:3], len(sample), len(numbers), score[3]))
@@ -117,14 +115,14 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
     For classes it is the most frequent label; for tokens, their frequencies; for numbers, a constant, whose
     correlation counts as 0. For answer spans and generated texts it is never right: 0.
     """
-    if isinstance(task, MultiTask):
+    if len(task.parts) > 1:
         metrics = {}
-        for name, part in task.tasks.items():
+        for name, part in task.parts.items():
             part_batches = [batch for batch in batches if task.of(batch)[0] == name]
             metrics |= {f"{name}/{metric}": value for metric, value in baseline_metrics(part, part_batches).items()}
         return metrics
     outputs = len(task.classes.names) if task.classes else 0
-    if isinstance(task, VocabularyTask):
+    if task.predicts_tokens:
         outputs = len(task.tokenizer)
     if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
         return {task.main_metric: 0.0}
@@ -152,7 +150,7 @@ def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _has_baseline(task: Task) -> bool:
     """Return whether a task has a constant prediction; extractive question answering has none."""
-    return isinstance(task, VocabularyTask) or task.problem == "regression" or bool(task.classes)
+    return task.predicts_tokens or task.problem == "regression" or bool(task.classes)
 
 
 def _score(task: Task, predictions: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
@@ -166,7 +164,7 @@ def _score(task: Task, predictions: Tensor, labels: Tensor) -> tuple[str, float,
     count = len(labels)
     if not count:
         return None
-    if isinstance(task, VocabularyTask):
+    if task.predicts_tokens:
         loss = float(predictions.mean())
         frequencies = labels.bincount().double() / count
         frequencies = frequencies[frequencies > 0]

@@ -14,7 +14,6 @@ from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.measure import EvalResult, ModelStats
 from distill.experiment.experiment import Experiment
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.task import Task
 from losses.loss import known
 from prune_schedules.schedule import Constant, Schedule, Timeline
@@ -40,7 +39,7 @@ def no_better_than_baseline(name: str, model: ModelStats, naive: dict[str, float
 def constant_predictions(task: Task, result: EvalResult, batches: list[dict[str, Tensor]]) -> list[str]:
     """Return a line if a student gives one answer to all rows, although their labels differ."""
     predictions = result.predictions
-    if isinstance(task, MultiTask) or len(predictions) < 2 or "labels" not in batches[0]:
+    if len(task.parts) > 1 or len(predictions) < 2 or "labels" not in batches[0]:
         return []
     labels = torch.cat([batch["labels"][known(batch)].flatten() for batch in batches])
     if len(labels) < 2 or (labels == labels[0]).all():
