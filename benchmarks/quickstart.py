@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.stdlib_text import train_tokenizer, write
-from distill.cli import quiet
+from distill.cli import quiet_libraries
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     steps = parser.parse_args(words).steps
     short = {"max_steps": steps} if steps else {}
     only = {f"trainer.{key}": value for key, value in short.items()}
-    quiet()
+    quiet_libraries()
     for name in ("quickstart-teacher", "quickstart-labels", "quickstart"):
         shutil.rmtree(RUNS / name, ignore_errors=True)
     print("1 of 4: the documentation of Python's standard library, to be classed by area", flush=True)

@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from distill.config.config import Config
     from distill.experiment.experiment import Experiment
 
-# All else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more, and
-# help, a missing file or a misspelt key need not wait for them.
+# All else is imported where it is first needed: importing torch takes two seconds, Lightning and transformers five
+# more, and help, a missing file or a misspelt key need not wait for them.
 
 
 def main(words: list[str]) -> int:
     """Run the command.
 
     Returns:
-        0: done. 2: the input is wrong, or nothing can be written, told in one line. 130 and 143: stopped by Ctrl-C and
-        SIGTERM (138: SIGUSR1). 1: the file system failed after the run had begun, or a number of it became NaN or
-        infinite, told in one line; or anything else, as a fault of ours. After all but 0, 2 and a number that is not
-        finite a line tells how to go on.
+        The exit code. 0: done. 2: wrong input, or nothing can be written. 130 and 143: stopped by Ctrl-C and SIGTERM
+        (138: SIGUSR1). 1: the file system failed after the run had begun, a number became NaN or infinite, or an
+        unexpected error. All but 0 print one line with the reason, an unexpected error a traceback too; if the run can
+        be resumed, the line says how.
     """
     configs: list[Config[Experiment]] = []
     try:
         options, rest = _parser().parse_known_args(words)
-        given = overrides(rest)
+        given = parse_overrides(rest)
         if options.help is not None:
-            return _help(options.help, options.config, given)
+            return _print_help(options.help, options.config, given)
         if options.config is None:
             raise ConfigError("train.py: no --config; --help lists what can be set")
         _check_sections(given)
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
 
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
-        quiet()
+        quiet_libraries()
         return _run(configs, options)
     except (ConfigError, argparse.ArgumentError) as error:
         print(one_line(str(error)), file=sys.stderr)
@@ -67,14 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
     parser.add_argument("--check", action="store_true")
-    # A SLURM job is started again as it stands, by its user or when it is requeued.
-    unsaid = "auto" if "SLURM_JOB_ID" in os.environ else False
-    parser.add_argument("--resume", nargs="?", const=True, default=unsaid, choices=["auto"])
+    # A SLURM job is started again unchanged, by its user or when it is requeued.
+    default = "auto" if "SLURM_JOB_ID" in os.environ else False
+    parser.add_argument("--resume", nargs="?", const=True, default=default, choices=["auto"])
     parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
     return parser
 
 
-def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
+def _print_help(topic: str, file: str | None, given: dict[str, str]) -> int:
     if not topic:
         print(overview())
         return 0
@@ -86,13 +86,13 @@ def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
     from distill.experiment.help import help_text
 
     if file is not None:
-        list(roots_of(file, Experiment, given))  # classes that its modules add have their help, too
+        list(roots_of(file, Experiment, given))  # imports the user's modules, so that their classes have help too
     print(help_text(topic))
     return 0
 
 
 def _check_sections(given: dict[str, str]) -> None:
-    """Raise ConfigError if an override is of no section of a config, which the source tells without an import."""
+    """Raise ConfigError if an override names no section of the config; sections are known without imports."""
     for key in given:
         name = key.partition(".")[0]
         if name not in sections():
@@ -118,41 +118,41 @@ def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
 
 
 def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
-    """Tell in a line what ended the command, and return its exit code."""
+    """Print in a line what ended the command, and return its exit code."""
     from distill.experiment.runs import folder_of
     from distill.run_dir.disk import reason
     from distill.training.callbacks.finite import NonFiniteError
     from distill.training.stop import Interrupted, is_lost_process, is_rank_zero
 
     if isinstance(error, Interrupted):
-        return unfinished(str(error), configs, error.code)
+        return report_unfinished(str(error), configs, error.code)
     if isinstance(error, NonFiniteError):
         if is_rank_zero():
             print(error, file=sys.stderr, flush=True)
         return 1
-    if isinstance(error, SystemExit):  # no way to end a run with 0
-        return unfinished(f"a library has ended the process with {error.code}", configs, 1)
+    if isinstance(error, SystemExit):  # its code may be 0, although the run is not done
+        return report_unfinished(f"a library has ended the process with {error.code}", configs, 1)
     if is_lost_process(error):
-        return unfinished("another process of the run has ended", configs, 1)
+        return report_unfinished("another process of the run has ended", configs, 1)
     folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
-    if why := reason(error, (begun(configs) or folders)[-1]):
-        return unfinished(one_line(why), configs, 1 if begun(configs) else 2)
+    if message := reason(error, (begun_run_dirs(configs) or folders)[-1]):
+        return report_unfinished(one_line(message), configs, 1 if begun_run_dirs(configs) else 2)
     traceback.print_exception(error)
-    return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
+    return report_unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
 
 
-def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
-    """Tell in a line why the command ends and how to go on, and return its exit code."""
+def report_unfinished(reason: str, configs: list[Config[Experiment]], code: int) -> int:
+    """Print in a line why the command ends and how to resume, and return the exit code."""
     from distill.training.stop import is_rank_zero
 
     if is_rank_zero():
-        how = "go on with --resume" if begun(configs) else "nothing was written yet"
-        print(f"{why}; {how}", file=sys.stderr, flush=True)
+        advice = "go on with --resume" if begun_run_dirs(configs) else "nothing was written yet"
+        print(f"{reason}; {advice}", file=sys.stderr, flush=True)
     return code
 
 
-def begun(configs: list[Config[Experiment]]) -> list[Path]:
-    """Return the folders of the runs that have begun."""
+def begun_run_dirs(configs: list[Config[Experiment]]) -> list[Path]:
+    """Return the run folders that hold a config, so that they can be resumed."""
     from distill.experiment.runs import folder_of
 
     folders = [folder_of(config.value) for config in configs]
@@ -160,10 +160,8 @@ def begun(configs: list[Config[Experiment]]) -> list[Path]:
     return [folder for folder in folders if os.path.isfile(folder / "config.yaml")]
 
 
-def quiet() -> None:
-    """Keep the libraries' chatter off the terminal; their warnings about this run stay, and what ends one of their
-    threads is a line.
-    """
+def quiet_libraries() -> None:
+    """Silence progress bars and log messages of libraries, and print an error in one of their threads as a line."""
     import datasets
     import transformers
 
@@ -177,23 +175,23 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*"
     )
-    # FSDP2 of T5's position bias, which nothing changes in place.
+    # FSDP2 warns of T5's position bias, which nothing changes in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
 
 
 def _thread_ended(error: threading.ExceptHookArgs) -> None:
     name = error.thread.name if error.thread else "a thread"
-    why = f"{error.exc_type.__name__}: {error.exc_value}"
-    print(one_line(f"warning: {name} of a library ended: {why}"), file=sys.stderr)
+    reason = f"{error.exc_type.__name__}: {error.exc_value}"
+    print(one_line(f"warning: {name} of a library ended: {reason}"), file=sys.stderr)
 
 
-def overrides(words: list[str]) -> dict[str, str]:
-    """``--key=value`` and ``--key value`` as {key: value}.
+def parse_overrides(words: list[str]) -> dict[str, str]:
+    """Return ``--key=value`` and ``--key value`` options as {key: value}.
 
     Raises:
         ConfigError: if a word is neither.
     """
-    found, words = {}, list(words)
+    overrides, words = {}, list(words)
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
@@ -203,5 +201,5 @@ def overrides(words: list[str]) -> dict[str, str]:
             if not words:
                 raise ConfigError(f"--{key}: has no value")
             value = words.pop(0)
-        found[key] = value
-    return found
+        overrides[key] = value
+    return overrides

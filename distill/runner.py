@@ -1,4 +1,4 @@
-"""A run in five verbs: prepare, train, export, evaluate, report; and the runs of a file, one after the other."""
+"""A run in five steps: prepare, train, export, evaluate, report; and the runs of a file in order."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from distill.training.train import train
 
 
 def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
-    """Train, compress, export and measure what a YAML file says.
+    """Run the experiments of a YAML file: train, compress, export, measure.
 
     Args:
-        file: sought as given, then in ``configs/``.
-        resume: go on with the run in its folder, exactly where it stopped; of several, those done are left out.
-            ``auto``: go on with what was begun, begin what was not, and leave out what is done.
-        overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
+        file: a path; looked up as given, then in ``configs/``.
+        resume: resume the run in its folder where it stopped; of several runs, skip those that are done. ``auto``:
+            resume a run that has begun, begin one that has not, and skip one that is done.
+        overrides: values by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report, of several runs that of the last; on ranks other than 0, and if nothing was left to do, nothing.
+        The report of the last run; None on ranks other than 0, and if all runs were done already.
 
     Raises:
-        ConfigError: the user's input is wrong, told in one line.
-        Interrupted: Ctrl-C or SIGTERM came; if steps were being made, the checkpoint is written.
+        ConfigError: if the input is wrong; its message is one line.
+        Interrupted: on Ctrl-C or SIGTERM; during training the checkpoint is written first.
     """
     with StopHandler() as stop:
         reports = list(run_experiments(read_runs(file, overrides), resume, stop))
@@ -44,17 +44,17 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
 
 
 def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: StopHandler) -> Iterator[Report | None]:
-    """Run the experiments of a file in their order, and give the report of each."""
+    """Run the experiments of a file in order, and yield the report of each."""
     for number, (config, begun) in enumerate(remaining_runs(configs, resume)):
         if number:
             wait_for_rank_0()
-            gc.collect()  # the models of the run before, which its trainer holds in circles
+            gc.collect()  # frees the models of the previous run, which its trainer holds in reference cycles
         yield run_experiment(config, begun, stop)
 
 
 def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) -> Report | None:
-    """Run one experiment whose config is read already; on ranks other than 0 there is no report."""
-    began = time.time()
+    """Run one experiment; return its report on rank 0, and None on other ranks."""
+    started = time.time()
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
     with enter_run_dir(prepared):
@@ -77,6 +77,6 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         evaluation = evaluate(
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, began)
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, started)
         remove_backups(prepared.folder)
     return report

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from distill.cli import quiet
+from distill.cli import quiet_libraries
 from distill.config.config import WRAPPED
 from distill.config.nodes import ConfigError
 from distill.config.writer import to_yaml
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=4000, help="MiB that the process may have")
     parser.add_argument("--keep", type=Path, help="where the mutated file of a fault is kept")
     given = parser.parse_args()
-    quiet()
+    quiet_libraries()
     resource.setrlimit(resource.RLIMIT_DATA, (given.memory << 20, -1))
     status = 0
     for what, count in (("read", given.reads), ("plan", given.plans)):

@@ -49,7 +49,7 @@ def round_trip(
     Raises:
         ValueError: if it cannot be saved or loaded, or is another model then.
     """
-    batch = first_rows(batch)
+    batch = take_first_rows(batch)
     expected = _attempt("run on a batch of training", lambda: logits_of(student, batch))
     if not expected.isfinite().all():
         raise ValueError("before the first step its outputs are not finite: its weights or the batch hold no numbers")
@@ -84,7 +84,7 @@ def compare(expected: Tensor, logits: Tensor, what: str, tolerance: float = TOLE
         raise ValueError(f"{what}, it is another model: logits are up to {apart:.3g} apart, of {largest:.3g}")
 
 
-def first_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def take_first_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The first rows of a batch."""
     count = len(batch["input_ids"])
     return {name: value[:ROWS] if value.dim() and len(value) == count else value for name, value in batch.items()}
@@ -139,7 +139,7 @@ def cut_fully(
     Raises:
         ValueError: if it is another model then.
     """
-    batch = first_rows(batch)
+    batch = take_first_rows(batch)
     expected = logits_of(model, batch)
     fold(model)
     cut(model)

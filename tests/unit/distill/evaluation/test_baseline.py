@@ -1,4 +1,4 @@
-"""The score of a model beside what needs no model, against numbers computed by hand."""
+"""The score of a model beside the baseline, against numbers computed by hand."""
 
 import math
 

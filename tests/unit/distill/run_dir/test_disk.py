@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import main, quiet
+from distill.cli import main, quiet_libraries
 from distill.run_dir.disk import probe, reason
 
 
@@ -134,7 +134,7 @@ def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, mon
 
 def test_what_ends_a_thread_of_a_library_is_a_line(capsys, monkeypatch) -> None:
     monkeypatch.setattr("threading.excepthook", threading.excepthook)
-    quiet()
+    quiet_libraries()
 
     def write() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
