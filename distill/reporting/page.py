@@ -1,4 +1,4 @@
-"""report.html: what was kept, what was saved and how it went, on one page that needs nothing but itself."""
+"""report.html: the report as one self-contained page."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PREFIXES = {"B": [" B", " kB", " MB", " GB", " TB"], "n": ["", " k", " M", " bn"
 
 
 def format_number(value: float | None, unit: str = "") -> str:
-    """A number as people write it, a dash where there is none.
+    """Return a number as text for people, a dash for None.
 
     Units: "%" (of 1), "B" (bytes), "n" (a count), "ms", "s" (a duration), "x" (a ratio), "" (a score).
     """
@@ -43,33 +43,32 @@ def format_number(value: float | None, unit: str = "") -> str:
 
 
 def ratio_text(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
-    """A ratio above 0 as one says it, of size: 5.5 is ("5.5 ×", "smaller"), 0.5 ("2.0 ×", "larger"), 1.01 ("1.0 ×", "as
-    large")."""
-    more, less, equal = words
-    number, word = (format_number(ratio, "x"), more) if ratio >= 1 else (format_number(1 / ratio, "x"), less)
+    """Return a positive ratio as text: with ``SIZE``, 5.5 is ("5.5 ×", "smaller"), 0.5 is ("2.0 ×", "larger")."""
+    above, below, equal = words
+    number, word = (format_number(ratio, "x"), above) if ratio >= 1 else (format_number(1 / ratio, "x"), below)
     return number, equal if number == format_number(1, "x") else word
 
 
 def join(separator: str, *parts: str | None) -> str:
-    """The parts that there are."""
+    """Join the parts that are not empty."""
     return separator.join(part for part in parts if part)
 
 
-def measured_on(report: dict) -> str:
-    """What the student's latency was measured with: "onnxruntime int8, 2 threads"."""
+def measured_with(report: dict) -> str:
+    """Return how the student's latency was measured, as in "onnxruntime int8, 2 threads"."""
     student, threads = report["models"]["student"], report.get("hardware", {}).get("threads")
     engine = join(" ", student.get("runtime"), student.get("precision"))
     return join(", ", engine, threads and f"{threads} thread{'s' * (threads > 1)}")
 
 
 def main_metric(report: dict) -> str:
-    """The metric a run is judged by: the one the report names, or else the student's first."""
-    measured = report["models"]["student"].get("metrics") or {}
-    return report.get("main_metric") or next(iter(measured), "quality")
+    """Return the main metric of the report, else the student's first."""
+    metrics = report["models"]["student"].get("metrics") or {}
+    return report.get("main_metric") or next(iter(metrics), "quality")
 
 
 def summary_sentence(report: dict) -> str:
-    """The run in one sentence."""
+    """Return the result of the run in one sentence."""
     student, ratios, metric = report["models"]["student"], report.get("ratios") or {}, main_metric(report)
     score, batch_1 = look_up(student, ("metrics", metric)), look_up(student, ("latency_ms", "batch_1"))
     name, parts = metric.replace("_", " "), []
@@ -84,24 +83,24 @@ def summary_sentence(report: dict) -> str:
         parts.append(f"{number.replace('×', 'times')} {word}")
     elif student.get("bytes"):
         parts.append(f"takes {format_number(student['bytes'], 'B')}")
-    where = f" ({measured_on(report)})" if measured_on(report) else ""
+    runtime = f" ({measured_with(report)})" if measured_with(report) else ""
     if ratios.get("faster_batch_1"):
         number, word = ratio_text(ratios["faster_batch_1"], SPEED)
-        parts.append(f"{number.replace('×', 'times')} {word} at batch 1{where}")
+        parts.append(f"{number.replace('×', 'times')} {word} at batch 1{runtime}")
     elif batch_1:
-        parts.append(f"answers in {format_number(batch_1, 'ms')} at batch 1{where}")
+        parts.append(f"answers in {format_number(batch_1, 'ms')} at batch 1{runtime}")
     return "The student " + ", ".join(parts) + "." if parts else "Nothing was measured."
 
 
 def look_up(entry: dict | None, path: tuple[str, ...]) -> float | None:
-    """The number under nested keys, None where one of them is missing."""
+    """Return the number under nested keys, None if one of them is missing."""
     for key in path:
         entry = (entry or {}).get(key)
     return entry
 
 
 def model_table(report: dict) -> tuple[list[str], list[dict]]:
-    """Columns that hold anything, and for every model and export a row {name, note, cells}."""
+    """Return the columns with any value, and a row {name, note, cells} for each model and export."""
     entries = [
         (name, join(" ", model.get("runtime"), model.get("precision")), model)
         for name, model in report["models"].items()
@@ -109,8 +108,8 @@ def model_table(report: dict) -> tuple[list[str], list[dict]]:
     ]
     for export in report.get("exports") or []:
         difference = export.get("largest_difference")
-        within = None if difference is None else f"logits within {format_number(difference)}"
-        entries.append((export["format"], join(", ", export.get("path"), within), export))
+        parity = None if difference is None else f"logits within {format_number(difference)}"
+        entries.append((export["format"], join(", ", export.get("path"), parity), export))
     metrics = dict.fromkeys(metric for *_, entry in entries for metric in entry.get("metrics") or {})
     columns = [(metric.replace("_", " "), "", ("metrics", metric)) for metric in metrics] + [
         ("parameters", "n", ("parameters",)),
@@ -132,12 +131,12 @@ def model_table(report: dict) -> tuple[list[str], list[dict]]:
     return [label for label, *_ in columns], rows
 
 
-def tiles(report: dict) -> list[tuple[str, str, str]]:
-    """What was saved: (how much, of what, from what to what); empty without a teacher to compare with."""
+def savings_tiles(report: dict) -> list[tuple[str, str, str]]:
+    """Return what was saved, as (amount, quantity, change); empty without a teacher."""
     teacher, student = report["models"].get("teacher"), report["models"]["student"]
-    ratios, metric, found = report.get("ratios") or {}, main_metric(report), []
+    ratios, metric, tiles = report.get("ratios") or {}, main_metric(report), []
     if not teacher:
-        return found
+        return tiles
     fewer = {
         key: teacher[key] / student[key] if teacher.get(key) and student.get(key) else None
         for key in ("nonzero_parameters", "flops_per_example")
@@ -152,17 +151,17 @@ def tiles(report: dict) -> list[tuple[str, str, str]]:
     name = metric.replace("_", " ")
     if ratios.get("retained"):
         before, after = (format_number(look_up(model, ("metrics", metric))) for model in (teacher, student))
-        found.append((format_number(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
-    for ratio, words, of, unit, path in facts:
+        tiles.append((format_number(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
+    for ratio, words, quantity, unit, path in facts:
         if ratio:
             number, word = ratio_text(ratio, words)
             before, after = (format_number(look_up(model, path), unit) for model in (teacher, student))
-            found.append((number, word + of, f"{before} → {after}"))
-    return found
+            tiles.append((number, word + quantity, f"{before} → {after}"))
+    return tiles
 
 
 def responsive_svg(draw: Callable[[float], Figure]) -> Markup:
-    """The figure `draw(width)` gives for a desktop and for a phone; the page shows the one that fits."""
+    """Return the figure of ``draw(width)`` for a desktop and for a phone; the page shows the one that fits."""
     figures = {"wide": draw(WIDE), "narrow": draw(NARROW)}
     sizes = {name: figure.get_figwidth() for name, figure in figures.items()}
     if sizes["wide"] == sizes["narrow"]:  # small enough to be the same for both
@@ -174,11 +173,12 @@ def responsive_svg(draw: Callable[[float], Figure]) -> Markup:
 
 
 def render(report: dict, rows: list[dict], details: dict) -> str:
-    """The page as HTML.
+    """Return the page as HTML; a section without data is left out, and all text is escaped.
 
-    `report` is report.json and needs only `name` and `models.student`; `rows` are those of metrics.csv, None
-    for a missing value; `details` may hold `layers`, `agreement` {labels, counts}, `examples` and `skipped`.
-    A part that is missing or empty leaves its section out. All text is escaped.
+    Args:
+        report: the data of report.json; only ``name`` and ``models.student`` are required.
+        rows: the rows of metrics.csv, None for a missing value.
+        details: may hold ``layers``, ``agreement`` {labels, counts}, ``examples`` and ``skipped``.
     """
     timeline, layers = report.get("timeline") or [], details.get("layers") or []
     steps = max([0, *(row["step"] for row in rows), *(entry["stop_step"] for entry in timeline)])
@@ -190,10 +190,10 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         report=report,
         sentence=summary_sentence(report),
-        measured_on=measured_on(report),
+        measured_with=measured_with(report),
         columns=columns,
         models=models,
-        tiles=tiles(report),
+        tiles=savings_tiles(report),
         curves=responsive_svg(partial(loss_curves, rows, timeline, steps)) if rows or timeline else "",
         logged=len(rows),
         layers=len(layers),

@@ -1,4 +1,4 @@
-"""Report: what was measured and what a reader must know, as report.json, the page, and a table for Weights & Biases."""
+"""Report: write measurements and warnings as report.json, the page, and a table for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def write_report(
     deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
-    began: float,
+    started: float,
 ) -> Report:
-    """Write the report of a run, by which it is done.
+    """Write the report of a run, which marks it as done.
 
     Args:
         prepared: the run before its first step.
-        trained: what training has left.
+        trained: the result of training.
         deployed: the student.
-        evaluation: what was measured.
-        student_batches: validation, as the deployed student reads it.
-        began: when, in seconds since the epoch.
+        evaluation: the measurements.
+        student_batches: validation batches in the deployed student's tokens.
+        started: the start of the run, in seconds since the epoch.
     """
     experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
     warnings = report_warnings(
@@ -48,14 +48,14 @@ def write_report(
         evaluation,
         deployed,
         trained.removed,
-        scored=bool(plan.preflight.scores),
+        teacher_is_scored=bool(plan.preflight.scores),
     )
     report = Report(
         name=experiment.name,
         task=yaml_name(type(task)),
         main_metric=task.main_metric,
-        started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
-        seconds=round(time.time() - began, 1),
+        started=datetime.fromtimestamp(started).isoformat(timespec="seconds"),
+        seconds=round(time.time() - started, 1),
         command=command_line(),
         seed=experiment.seed,
         models=evaluation.models,

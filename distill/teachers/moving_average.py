@@ -22,9 +22,9 @@ class MovingAverage:
         decay: the share of the average that stays at an optimizer step, from 0 to 1.
     """
 
-    teaches: ClassVar[bool] = True
+    is_teacher: ClassVar[bool] = True
     changes_with_student: ClassVar[bool] = True
-    may_know_no_more: ClassVar[bool] = True
+    may_match_student: ClassVar[bool] = True
     averages_weights: ClassVar[bool] = True
 
     decay: Schedule

@@ -29,9 +29,9 @@ class Peer:
         peer: how it is built; a ``Transformer`` has the shape of the student where it does not say another.
     """
 
-    teaches: ClassVar[bool] = True
+    is_teacher: ClassVar[bool] = True
     changes_with_student: ClassVar[bool] = True
-    may_know_no_more: ClassVar[bool] = True
+    may_match_student: ClassVar[bool] = True
 
     peer: Student
 

@@ -35,7 +35,7 @@ class Teacher:
     """
 
     plain: ClassVar[str] = "model"
-    teaches: ClassVar[bool] = True
+    is_teacher: ClassVar[bool] = True
     is_frozen: ClassVar[bool] = True
 
     model: str
@@ -45,12 +45,12 @@ class Teacher:
     until_passed: bool = False
 
     @property
-    def keeps_outputs(self) -> bool:
+    def caches_outputs(self) -> bool:
         """Whether they are on disk."""
         return self.cache
 
     @property
-    def may_know_no_more(self) -> bool:
+    def may_match_student(self) -> bool:
         """Whether the student may reach it, and goes on without."""
         return self.until_passed
 
@@ -66,7 +66,7 @@ class Teacher:
         """It with the head of an Auto class of transformers; in float32 if its files hold what torch cannot run.
 
         Raises:
-            ValueError: if its head is not trained: one at random teaches nothing; or a weight is not finite.
+            ValueError: if its head is not trained: one at random is_teacher nothing; or a weight is not finite.
         """
         dtype = self.dtype or self.stored().precision
         dtype = getattr(torch, dtype) if dtype in ("bfloat16", "float16") else torch.float32

@@ -77,7 +77,7 @@ class BatchPerProcess:
     processes: int
 
     @property
-    def shares_out_rows(self) -> bool:
+    def has_too_few_rows(self) -> bool:
         """Return whether some process has a single row or none."""
         return self.processes > 1 and self.rows < self.least
 

@@ -216,7 +216,7 @@ def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, said: str) -
         ("loses", "--help loses: a config has no 'loses'; did you mean 'losses'?"),
         ("losses.HidenMSE", "--help losses.HidenMSE: losses has no 'HidenMSE'; did you mean 'HiddenMSE'?"),
         ("losses.Logits.tmperature", "--help losses.Logits.tmperature: losses.Logits has no 'tmperature'"),
-        ("seed.more", "--help seed.more: nothing stands below seed"),
+        ("seed.more", "--help seed.more: seed has no keys"),
     ],
 )
 def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: str, said: str) -> None:

@@ -100,7 +100,7 @@ KINDS = {
     "no user": ("--task.data=~nobody-of-that-name/x", "--task.data: '~nobody-of-that-name/x': there is no such user"),
     "blocks of an average": (
         "teacher: {decay: 0.9}\nreplace: 0.5",
-        "x.yaml:2: replace: there is no teacher whose blocks could run",
+        "x.yaml:2: replace: there is no teacher whose blocks could replace",
     ),
     "layers without end": (
         "student: {kind: Transformer, layers: 2147483648}",

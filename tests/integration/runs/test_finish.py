@@ -57,7 +57,7 @@ def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
     deployed = DeployedStudent(
         None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact
     )
-    said = ["the exported student's logits are up to 0.02 from those it had in training"]
+    said = ["the exported student's logits differ by up to 0.02 from those in training"]
     assert changed_outputs([], deployed) == (said if exact else [])
 
 

@@ -140,7 +140,7 @@ def test_wrong_values_are_told_in_a_line(tiny_run: Path, given: dict, message: s
 
 
 def test_groups_of_inputs_are_not_torn(tiny_run: Path) -> None:
-    with pytest.raises(ConfigError, match="would be torn where ranks are cut out"):
+    with pytest.raises(ConfigError, match="cutting ranks would break up groups"):
         run(tiny_run, prune=RANKS, quantize={"weights": {"kind": "Uniform", "bits": 4, "per": 4}}, **STUDENT)
 
 

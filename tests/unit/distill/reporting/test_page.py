@@ -45,8 +45,8 @@ def page() -> str:
 
 def test_full_page_has_every_section_in_order(page):
     assert Outline(page).headings == [
-        "Models", "What was saved", "How it went", "Layer by layer", "Agreement", "Where they differ most",
-        "Warnings", "How it was made"]  # fmt: skip
+        "Models", "Savings", "Curves", "Layers", "Agreement", "Largest disagreements",
+        "Warnings", "Run"]  # fmt: skip
 
 
 def test_minimal_page_leaves_out_what_it_does_not_know():
@@ -71,7 +71,7 @@ def test_fine_tuning_has_no_teacher_to_compare_with():
     report["models"]["teacher"] = None
     example = {"text": "A plane is taking off.", "label": 5.0, "teacher": None, "student": 3.21}
     page = render(report, [], {"examples": [example]})
-    assert "What was saved" not in Outline(page).headings
+    assert "Savings" not in Outline(page).headings
     assert "3.210" in page and "<dt>teacher</dt>" not in page
 
 

@@ -93,12 +93,12 @@ def test_one_answer_for_all():
         return EvalResult({}, torch.tensor(values), None)
 
     task, number = three_classes(), Regression(data="none")
-    same = "the student gives the same answer, 'b', to all 4 that are asked on validation"
+    same = "all 4 predictions of the student on validation are the same, 'b'"
     assert constant_predictions(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
     assert constant_predictions(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
     assert constant_predictions(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
     flat = constant_predictions(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
-    assert len(flat) == 1 and "the same answer, 2.001" in flat[0]
+    assert len(flat) == 1 and "are the same, 2.001" in flat[0]
     assert constant_predictions(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
 
 
@@ -166,14 +166,14 @@ def test_a_collapsed_student_is_told_everywhere(materials, tiny_run, tmp_path):
     student = collapsed(materials / "teacher", tmp_path / "collapsed")
     report = run(tiny_run, student=str(student), name="x", **STILL)
     negative = torch.tensor([row == 0 for row in report_labels(materials)]).float().mean().item()
-    same = "the student gives the same answer, 'negative', to all 16 that are asked on validation"
+    same = "all 16 predictions of the student on validation are the same, 'negative'"
     assert report.models["student"].metrics["accuracy"] == pytest.approx(negative)
     saved, page = strict(report.folder)["warnings"], (report.folder / "report.html").read_text()
     lines = summary(report).splitlines()
-    assert same in saved and f"warning: {same}" in lines and "the student gives the same answer" in page
+    assert same in saved and f"warning: {same}" in lines and "on validation are the same" in page
     share = max(negative, 1 - negative)
-    naive = f"the student is no better than a model that reads nothing: accuracy {negative:.4f}, and {share:.4f}"
-    assert naive in saved and f"warning: {naive}" in lines and "no better than a model that reads nothing" in page
+    naive = f"the student is no better than a constant prediction: accuracy {negative:.4f}, and {share:.4f}"
+    assert naive in saved and f"warning: {naive}" in lines and "no better than a constant prediction" in page
 
 
 def report_labels(materials: Path) -> list[int]:
@@ -200,7 +200,7 @@ def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
     assert saved["models"]["student"]["metrics"]["pearson"] is None and saved["ratios"]["retained"] is None
     assert "models.student.metrics.pearson is nan, not a number" in saved["warnings"]
     assert "warning: models.student.metrics.pearson is nan, not a number" in summary(report).splitlines()
-    assert any(line.startswith("the student is no better than a constant answer") for line in saved["warnings"])
+    assert any(line.startswith("the student is no better than a constant prediction") for line in saved["warnings"])
 
 
 def test_sparsity_that_is_not_reached(tiny_run, monkeypatch):

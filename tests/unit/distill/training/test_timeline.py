@@ -70,7 +70,7 @@ def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
     check_compatibility(good := read(tmp_path, **given | late), components(good.value), RUN)
     early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
-    said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
+    said = r"prune\.late\.kind: needs the inputs of a block, .* and replace may skip it at step 116"
     with pytest.raises(ConfigError, match=said):
         check_compatibility(bad := read(tmp_path, **given | early), components(bad.value), RUN)
 

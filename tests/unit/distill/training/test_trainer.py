@@ -112,7 +112,7 @@ from distill import ScoredPruner
 class Whole(ScoredPruner):
     \"\"\"Needs to see whole models.\"\"\"
 
-    needs_whole_weights = True
+    needs_full_weights = True
 
     def scores(self):
         return self.magnitudes()
@@ -131,5 +131,5 @@ def test_a_pruner_says_whether_it_can_do_shards(made, tmp_path) -> None:
     given = {"imports": [str(tmp_path / "scores.py")], "trainer.strategy": "fsdp2", "trainer.devices": 1}
     pruner = {"sparsity": 0.5}
     made({}, given | {"prune": pruner | {"kind": "Any"}})
-    with pytest.raises(ConfigError, match=r"prune\.kind: Whole wants whole weights, and the models of this run lie in"):
+    with pytest.raises(ConfigError, match=r"prune\.kind: Whole needs full weights, and the models of this run are"):
         made({}, given | {"prune": pruner | {"kind": "Whole"}})

@@ -201,7 +201,7 @@ def test_what_several_tasks_cannot_be(tasks, said):
         ),
         (
             {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "choose": "task"}},
-            "teacher.choose: task needs a teacher called like each of the tasks; the tasks are taste, length, part",
+            "teacher.choose: task needs a teacher named like each task; the tasks are taste, length, part",
         ),
     ],
 )
