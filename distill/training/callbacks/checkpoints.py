@@ -181,7 +181,7 @@ class LastCheckpoint(Callback):
         self.saved_step = trainer.global_step
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here on, a stop waits for the end of a step."""
+        """Let a stop wait for the end of a step from here on."""
         self.stop.in_training = True
         loop = trainer.fit_loop
         # After a checkpoint of an epoch's last step Lightning counts that epoch as done but the next one not as begun;
@@ -216,7 +216,7 @@ class LastCheckpoint(Callback):
         self._end(trainer, code)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here on, a stop is immediate; carry out one that came after the last checkpoint."""
+        """Let a stop be immediate from here on, and carry out one that came after the last checkpoint."""
         code = self.stop.agreed_code(trainer)
         self.stop.in_training = False
         self._end(trainer, code or self.stop.code)
