@@ -198,8 +198,8 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
         ("teacher", "MovingAverage: The moving average of the student"),
         ("teacher.Teachers.members", "  cache: true or false [false]. keep its logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
-        ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
-        ("seed", "seed: of initial weights"),
+        ("optimizer.lr", "optimizer.lr: the peak learning rate. (a number)"),
+        ("seed", "seed: the seed of initial weights"),
         ("trainer", "  max_epochs: Stop training once this number of epochs"),
     ],
 )
