@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.stdlib_text import train_tokenizer, write
-from distill.cli import quiet_libraries
+from distill.cli import silence_libraries
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run
@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
     steps = parser.parse_args(words).steps
     limit = {"max_steps": steps} if steps else {}
     overrides = {f"trainer.{key}": value for key, value in limit.items()}
-    quiet_libraries()
+    silence_libraries()
     for name in ("quickstart-teacher", "quickstart-labels", "quickstart"):
         shutil.rmtree(RUNS / name, ignore_errors=True)
     print("1 of 4: the documentation of Python's standard library, classified by area", flush=True)
@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
             "data": str(data),
             "text": "text",
             "max_length": 96,
-            "augment": {"kind": "Masking", "share": 0.3},
+            "augment": {"kind": "Masking", "probability": 0.3},
         },
         student=str(blank),
         optimizer={"lr": 1e-3},

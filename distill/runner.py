@@ -1,4 +1,4 @@
-"""A run in five steps: prepare, train, export, evaluate, report; and the runs of a file in order."""
+"""Run the experiments of a file: each is prepared, trained, exported, evaluated and reported."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from distill.training.train import train
 
 
 def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
-    """Run the experiments of a YAML file: train, compress, export, measure.
+    """Run all experiments of a YAML file.
 
     Args:
-        file: a path; looked up as given, then in ``configs/``.
-        resume: resume the run in its folder where it stopped; of several runs, skip those that are done. ``auto``:
-            resume a run that has begun, begin one that has not, and skip one that is done.
-        overrides: values by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
+        file: looked up as given, then in ``configs/``.
+        resume: continue the run in its folder exactly where it stopped; finished runs are skipped. ``auto`` also
+            starts the runs that have not been started.
+        overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report of the last run; None on ranks other than 0, and if all runs were done already.
+        The report of the last run; None on ranks other than 0, or if all runs were finished before.
 
     Raises:
-        ConfigError: if the input is wrong; its message is one line.
-        Interrupted: on Ctrl-C or SIGTERM; during training the checkpoint is written first.
+        ConfigError: invalid user input, described in one line.
+        Interrupted: Ctrl-C or SIGTERM; during training, a checkpoint was written.
     """
     with StopHandler() as stop:
         reports = list(run_experiments(read_runs(file, overrides), resume, stop))
@@ -45,16 +45,22 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
 
 def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: StopHandler) -> Iterator[Report | None]:
     """Run the experiments of a file in order, and yield the report of each."""
-    for number, (config, begun) in enumerate(remaining_runs(configs, resume)):
-        if number:
+    for index, (config, is_started) in enumerate(remaining_runs(configs, resume)):
+        if index:
             wait_for_rank_0()
-            gc.collect()  # frees the models of the previous run, which its trainer holds in reference cycles
-        yield run_experiment(config, begun, stop)
+            gc.collect()  # frees the models of the run before, which its trainer holds in reference cycles
+        yield run_experiment(config, is_started, stop)
 
 
 def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) -> Report | None:
-    """Run one experiment; return its report on rank 0, and None on other ranks."""
-    started = time.time()
+    """Run one experiment; return its report, or None on ranks other than 0.
+
+    Args:
+        config: of the experiment.
+        resume: whether to continue the run in its folder.
+        stop: tells whether a signal asked the run to end.
+    """
+    start_time = time.time()
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
     with enter_run_dir(prepared):
@@ -77,6 +83,6 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         evaluation = evaluate(
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, started)
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, start_time)
         remove_backups(prepared.folder)
     return report

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from distill.data.batches import Collate, in_turn
+from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import torch_predict
 from distill.tasks.task import Task
 from losses.loss import known, predicted
@@ -64,7 +64,7 @@ class BaselineScore:
 
 
 def score_against_baseline(
-    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collate, device: torch.device | str = "cpu"
+    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collator, device: torch.device | str = "cpu"
 ) -> list[BaselineScore]:
     """Return the score of a model on each task that has a constant prediction.
 
@@ -78,7 +78,7 @@ def score_against_baseline(
     Raises:
         ValueError: if an output is NaN or infinite.
     """
-    old_device, kinds = next(model.parameters()).device, task.kinds(rows)
+    old_device, kinds = next(model.parameters()).device, task.row_groups(rows)
     parts = list(task.parts.items())
     model.to(device)
     scores = []
@@ -90,14 +90,14 @@ def score_against_baseline(
         sample = _sample_rows(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if task.predicts_tokens else task.batch_size
-        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
+        batches = DataLoader(chosen, batch_sampler=sequential_batches([0] * len(sample), size), collate_fn=collate)
         predictions, labels = [], []
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
             mask = predicted(batch)
             labels.append(batch["labels"][mask].cpu())
-            logits = task.select(predict(batch), batch)[mask].float().cpu()
+            logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
             if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Logits over a vocabulary would not fit into memory for all tokens.
@@ -118,7 +118,7 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
     if len(task.parts) > 1:
         metrics = {}
         for name, part in task.parts.items():
-            part_batches = [batch for batch in batches if task.of(batch)[0] == name]
+            part_batches = [batch for batch in batches if task.task_of(batch)[0] == name]
             metrics |= {f"{name}/{metric}": value for metric, value in baseline_metrics(part, part_batches).items()}
         return metrics
     outputs = len(task.classes.names) if task.classes else 0
@@ -131,7 +131,7 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # only this process evaluates, as in evaluate_model
     for batch in batches:
-        task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
+        task.update_metrics(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
     main = metrics[task.main_metric]
     return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from distill.data.batches import Collate, in_turn
-from distill.data.vocabulary import respelled
+from distill.data.batches import Collator, sequential_batches
+from distill.data.vocabulary import retokenize
 from distill.evaluation.batch_dependence import PaddingSample, batch_dependence, padding_samples
 from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.measure import (
@@ -44,7 +44,7 @@ class EvalBatches:
     """Some rows as padded batches and one by one."""
 
     @classmethod
-    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> EvalBatches:
+    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collator) -> EvalBatches:
         """Return batches of all rows, in ``groups``, and of the chosen rows, for latencies."""
         latency = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
@@ -52,19 +52,19 @@ class EvalBatches:
 
 
 def eval_batches(
-    task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None, world: int = 1
+    task: Task, rows: Dataset, collate: Collator, vocabulary: Vocabulary | None, world: int = 1
 ) -> tuple[EvalBatches, EvalBatches]:
     """Return the validation rows in the teachers' tokens and in the student's, whose vocabulary may be smaller.
 
     One process evaluates all rows, in batches no larger than those it had among ``world`` processes in training.
     """
-    groups, chosen = in_turn(task.kinds(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
+    groups, chosen = sequential_batches(task.row_groups(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
     teacher_batches = EvalBatches.of(rows, groups, chosen, collate)
     if not vocabulary:
         return teacher_batches, teacher_batches
-    student_rows = respelled(task, rows, vocabulary.tokenizer)
+    student_rows = retokenize(task, rows, vocabulary.tokenizer)
     return teacher_batches, EvalBatches.of(
-        student_rows, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish)
+        student_rows, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
     )
 
 

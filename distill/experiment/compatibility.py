@@ -17,13 +17,13 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redrawn": "a task that draws inputs or labels anew in each epoch",
+    "redraws_rows": "a task that draws inputs or labels anew in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
     "predicts_positions": "a task that predicts positions in a text",
     "needs_teacher": "unlabelled texts",
     "is_single": "a single task",
-    "has_tasks": "several tasks",
+    "is_multi_task": "several tasks",
     "has_batches_of_one": "a batch of one row",
     # teachers
     "is_teacher": "a teacher",
@@ -124,7 +124,7 @@ RULES = [
     Rule("caches_outputs", "augments", "cache: augmented rows are new in every epoch, so nothing can be cached"),
     Rule(
         "caches_outputs",
-        "redrawn",
+        "redraws_rows",
         "cache: {other.kind} draws its rows anew in every epoch, so nothing can be cached",
     ),
     Rule(
@@ -134,7 +134,7 @@ RULES = [
     ),
     Rule(
         "has_teacher_per_task",
-        "has_tasks",
+        "is_multi_task",
         "choose: task needs a teacher named like each task; the tasks are {other.name}",
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),

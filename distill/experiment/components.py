@@ -67,7 +67,7 @@ def components(experiment: Experiment) -> list[Component]:
 
 def _settings(experiment: Experiment) -> list[Component]:
     task, losses, replace = experiment.task, experiment.losses.values(), experiment.replace
-    tasks = task.tasks if task.has_tasks else {}
+    tasks = task.tasks if task.is_multi_task else {}
     parts = [
         Component("task", task, ", ".join(tasks), flags_of(is_single=not tasks)),
         *(Component(f"task.tasks.{name}", part, name) for name, part in tasks.items()),

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from distill.config.nodes import WrongBelow
-from distill.config.schema import arguments, check_names
+from distill.config.errors import NestedValueError
+from distill.config.schema import check_identifiers, plain_parameters
 from distill.experiment.compatibility import conflicts
 from distill.experiment.components import components
 from distill.experiment.optimizer import Optimizer
@@ -56,7 +56,7 @@ def trainer_arguments() -> dict[str, Any]:
         Trainer,
     )  # not at the top: it takes seconds, and most mistakes in a config are found without it
 
-    return arguments(Trainer.__init__, _RESERVED_ARGUMENTS)
+    return plain_parameters(Trainer.__init__, _RESERVED_ARGUMENTS)
 
 
 @dataclass(kw_only=True)
@@ -127,15 +127,15 @@ class Experiment:
             self.prune = Keep()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
-        check_names("losses", self.losses)
+        check_identifiers("losses", self.losses)
         for name in self.losses:
             if hasattr(nn.ModuleDict(), name):  # the losses become a ModuleDict
                 raise ValueError(f"losses: {name!r} is a name of torch's own; choose another")
             if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
                 raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
-        check_names("prune", self.prune if isinstance(self.prune, dict) else ())
+        check_identifiers("prune", self.prune if isinstance(self.prune, dict) else ())
         for key, reason in conflicts(components(self)):
-            raise WrongBelow(key, reason)
+            raise NestedValueError(key, reason)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

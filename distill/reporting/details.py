@@ -51,14 +51,14 @@ def page_details(
     models = {"teacher": teacher, "student": student}
     for i in disagreement(teacher, student).argsort(descending=True)[:count].tolist():
         row = task.validation[rows[i]]
-        predictions = {name: task.words(model.predictions[i], row) for name, model in models.items()}
+        predictions = {name: task.prediction_text(model.predictions[i], row) for name, model in models.items()}
         if None in predictions.values():
             return details
         probabilities = {
             f"{name}_probability": None if model.confidences is None else float(model.confidences[i])
             for name, model in models.items()
         }
-        texts = {"text": task.shown(row), "label": task.truth(row)}
+        texts = {"text": task.input_text(row), "label": task.label_text(row)}
         details["examples"].append(texts | predictions | probabilities)
     return details
 

@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from distill.tasks.task import Task
-from distill.tasks.writing import Writer
+from distill.tasks.writing import CachedGenerator
 from distill.teachers.teacher import FrozenTeacher
 from students.recording.signals import Signals
 
@@ -38,7 +38,7 @@ class TeacherEarlyStop(Callback):
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Empty metrics, for a teacher that is still to be measured."""
         self.measures = self.mark is None and trainer.global_step >= self.settled
-        self.metrics = self.task.metrics_in_training().to(module.device)
+        self.metrics = self.task.training_metrics().to(module.device)
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: dict, index: int, loader: int = 0
@@ -50,8 +50,10 @@ class TeacherEarlyStop(Callback):
                 return self.teacher.trace(batch, Signals(logits=True)).logits
 
             with trainer.precision_plugin.forward_context():
-                self.task.judge(self.metrics, self.task.select(predict(batch), batch), batch)
-                self.task.write(self.metrics, predict if module.fsdp2 else Writer(self.teacher.model, predict), batch)
+                self.task.update_metrics(self.metrics, self.task.select_logits(predict(batch), batch), batch)
+                self.task.update_generation_metrics(
+                    self.metrics, predict if module.fsdp2 else CachedGenerator(self.teacher.model, predict), batch
+                )
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Compares the two."""
@@ -61,7 +63,7 @@ class TeacherEarlyStop(Callback):
         if self.mark is None or self.at_step is not None:
             return
         self.student = float(trainer.callback_metrics[f"val/{name}"])
-        if self.student <= self.mark if self.task.better == "min" else self.student >= self.mark:
+        if self.student <= self.mark if self.task.metric_mode == "min" else self.student >= self.mark:
             self.at_step = trainer.global_step
             self._send_away(module)
 

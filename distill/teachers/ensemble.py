@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.task import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
@@ -42,7 +42,7 @@ class Teachers:
     def __post_init__(self):
         if len(self.members) < 2:
             raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
-        check_names("members", self.members)
+        check_identifiers("members", self.members)
         if any(member.until_passed for member in self.members.values()):
             raise ValueError("members: until_passed: is for a single teacher; give its name alone")
         for name, weight in self.weights.items():
@@ -90,7 +90,9 @@ def combine_task_logits(
     """The same of what the models give, where the task takes it from them: what is no output of this batch, as another
     task's head or a vocabulary's padding, has no share in a distribution.
     """
-    return task.widen(combine_logits([task.select(part, batch) for part in logits], weights, choose), batch)
+    return task.expand_logits(
+        combine_logits([task.select_logits(part, batch) for part in logits], weights, choose), batch
+    )
 
 
 class Ensemble:
@@ -135,10 +137,10 @@ class Ensemble:
 
     def _own_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
         """Of the task that the batch belongs to; its outputs stand where the student's for that task do."""
-        name, _ = self.task.of(batch)
+        name, _ = self.task.task_of(batch)
         trace = self.members[name].trace(batch, signals)
         if trace.logits is not None:
-            trace.logits = self.task.widen(trace.logits, batch)
+            trace.logits = self.task.expand_logits(trace.logits, batch)
         return trace
 
 
@@ -194,9 +196,9 @@ class Joint(nn.Module):
         }
         given, batch = {name: value for name, value in named.items() if value is not None}, {"task": task}
         if self.choose == "task":
-            name, _ = self.run.of(batch)
+            name, _ = self.run.task_of(batch)
             model = self.models[self.names.index(name)]
-            return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, batch))
+            return SequenceClassifierOutput(logits=self.run.expand_logits(model(**inputs(model, given)).logits, batch))
         logits = [outputs(model(**inputs(model, given))) for model in self.models]
         return SequenceClassifierOutput(logits=combine_task_logits(logits, self.weights, self.choose, self.run, batch))
 

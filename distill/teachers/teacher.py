@@ -34,7 +34,7 @@ class Teacher:
         until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
     """
 
-    plain: ClassVar[str] = "model"
+    shorthand: ClassVar[str] = "model"
     is_teacher: ClassVar[bool] = True
     is_frozen: ClassVar[bool] = True
 

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
-from distill.tasks.writing import Writer
+from distill.tasks.writing import CachedGenerator
 from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import FSDP2Strategy, frozen_models, register_trace_hooks
@@ -68,7 +68,7 @@ class Distillation(LightningModule):
         self.without_teacher = False
         """Whether losses that need the teacher are switched off."""
         self.recorder = Recorder(student)
-        self.metrics = task.metrics_in_training()
+        self.metrics = task.training_metrics()
         self.values: StepValues | None = None
         """The scheduled values of the current step."""
         self.loss_sums: dict[str, Tensor] = {}
@@ -148,7 +148,7 @@ class Distillation(LightningModule):
         teacher = self.teacher.trace(batch, teacher_needs) if needs_teacher else None
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
-                trace.logits = self.task.select(trace.logits, batch)
+                trace.logits = self.task.select_logits(trace.logits, batch)
         teacher_outputs = teacher.detached() if self.peer is not None else teacher
         counts = dict(zip(self.losses, window, strict=True))
         terms, is_active = [], float("idle" not in batch)
@@ -175,10 +175,12 @@ class Distillation(LightningModule):
         def predict(batch: Batch) -> Tensor:
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
-        logits = self.task.select(predict(batch), batch)
-        self.task.judge(self.metrics, logits, batch)
+        logits = self.task.select_logits(predict(batch), batch)
+        self.task.update_metrics(self.metrics, logits, batch)
         # All processes must run each pass of a sharded model, and their texts may differ in length.
-        self.task.write(self.metrics, predict if self.fsdp2 else Writer(self.student, predict), batch)
+        self.task.update_generation_metrics(
+            self.metrics, predict if self.fsdp2 else CachedGenerator(self.student, predict), batch
+        )
         return logits
 
     def on_validation_epoch_end(self) -> None:

@@ -175,7 +175,7 @@ def make_callbacks(
         FiniteCheck(timeline.total_steps),
         *([parts.online_teacher] if isinstance(parts.online_teacher, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
-        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
+        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
         LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 

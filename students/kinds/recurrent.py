@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -65,13 +64,8 @@ class _Recurrent(Student):
                 f"embedding: the teacher's words are {width} wide, not {self.embedding}; wider needs weights: random"
             )
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+    def build_base(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
     ) -> PreTrainedModel:
         from transformers import (  # not above: they take seconds
             AutoModelForCausalLM,
@@ -104,7 +98,7 @@ class _Recurrent(Student):
         if self.weights == "teacher":
             with torch.no_grad():
                 student.get_input_embeddings().weight.copy_(narrowed(table, config.embedding_size))
-        return student.train()
+        return student
 
 
 def narrowed(table: Tensor, width: int) -> Tensor:

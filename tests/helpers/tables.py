@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.texts import Classification
 from distill.tasks.task import Task
 
@@ -35,9 +35,9 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> str
 def ready(
     name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
 ) -> tuple:
-    """The task and what ``prepare`` makes of its data, for classification."""
+    """The task and what ``prepare_data`` makes of its data, for classification."""
     task = Classification(data=str(name), **given)
-    return task, prepare(task, tokenizer, {"": dict(enumerate(head))} if head else None)
+    return task, prepare_data(task, tokenizer, {"": dict(enumerate(head))} if head else None)
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:
@@ -50,7 +50,7 @@ def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int
 
 def refused(task: Task, tokenizer: PreTrainedTokenizerBase) -> str:
     with pytest.raises(ValueError) as caught:
-        prepare(task, tokenizer)
+        prepare_data(task, tokenizer)
     return str(caught.value)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config.config import Config
-from distill.data import prepare
-from distill.data.vocabulary import shown
+from distill.data import prepare_data
+from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
@@ -63,11 +63,11 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     _check_compression(config, student)
     for model in (student, *(teacher.model for teacher in all_teachers.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
-        experiment.task.end_as(getattr(model, "generation_config", None))
+        experiment.task.add_end_tokens(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
-            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+            vocabulary = smaller(tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student)
     set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in all_teachers.items()})
     messages = [str(w.message) for w in caught if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, online_teacher, vocabulary, outputs, messages, notes)
@@ -94,7 +94,7 @@ def _rows(
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
-        rows = prepare(task, tokenizer, _heads(config, teacher_configs))
+        rows = prepare_data(task, tokenizer, _heads(config, teacher_configs))
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {model_name} reads {limit} at most")

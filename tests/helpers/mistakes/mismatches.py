@@ -54,7 +54,7 @@ AGAINST_THE_WORLD = {
     "a teacher of other classes": (
         "teacher: teacher",
         "teacher: three",
-        "2: teacher.model: it has 3 outputs (a, b, c), the data 2 classes (LABEL_0, LABEL_1); where that is meant, ",
+        "2: teacher.model: it has 3 outputs (a, b, c), the data 2 classes (LABEL_0, LABEL_1); if that is intended, ",
     ),
     "a teacher of classes for numbers": (
         "name: classification, data: data.csv",
@@ -84,7 +84,7 @@ AGAINST_THE_WORLD = {
     "an answer that stands elsewhere": (
         "name: classification, data: data.csv",
         "name: question_answering, data: elsewhere.jsonl",
-        "1: task.data: elsewhere.jsonl line 2: the answer 'film' does not stand at 0",
+        "1: task.data: elsewhere.jsonl line 2: the answer 'film' is not at character 0",
     ),
     "a teacher that finds no answers": (
         "name: classification, data: data.csv",

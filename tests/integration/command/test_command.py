@@ -110,7 +110,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "train.py: no --config"),
+        ([], "train.py: --config is missing"),
         (["--config"], "argument --config: expected one argument"),
         (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
         (
@@ -120,7 +120,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
         (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
         (["--config", "empty"], "empty: is a folder, not a file"),
         (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
-        (["--con", "x.yaml"], "train.py: no --config"),
+        (["--con", "x.yaml"], "train.py: --config is missing"),
     ],
 )
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
@@ -131,9 +131,7 @@ def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: 
 def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
-    refused(
-        capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is no file that can be read twice"
-    )
+    refused(capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is not a regular file")
     refused(capsys, ["--config", str(tmp_path / "loop.yaml")], f"{tmp_path}/loop.yaml: there is no such file")
     refused(capsys, ["--config", "x" * 5000], "xxxx")
     refused(capsys, ["--config", "a\nb"], "a b: there is no such file")
@@ -142,7 +140,7 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "moment",
-    ["distill.cli.quiet_libraries", "distill.experiment.runs.read_runs", "distill.training.prepare.plan.assemble"],
+    ["distill.cli.silence_libraries", "distill.experiment.runs.read", "distill.training.prepare.plan.assemble"],
 )
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
     def stop(*args: object, **given: object) -> None:

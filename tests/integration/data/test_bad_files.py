@@ -13,7 +13,7 @@ from datasets import Dataset, Image
 from pyarrow import parquet
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.files import splits_of
+from distill.data.files import read_splits
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.tasks.kinds.tokens import TokenClassification
 from tests.helpers.tables import refused
@@ -25,40 +25,40 @@ TEXTS = {
     "a row of too many columns": (
         "x.csv",
         CSV + "a long, slow film,neg\n",
-        "{} line 3: 3 columns, and the names in the first line are 2; ',' separates them: put a text with it in quotes",
+        "{} line 3: 3 columns, but 2 names in the first line; ',' separates them: quote a text that contains it",
     ),
     "a row of too few columns": (
         "x.csv",
         "text;label\ngood;1\nbad\n",
-        "{} line 3: 1 columns, and the names in the first line are 2",
+        "{} line 3: 1 columns, but 2 names in the first line",
     ),
     "a tab in a text": (
         "x.tsv",
         "text\tlabel\ngood\t1\nso\tbad\t0\n",
-        "{} line 3: 3 columns, and the names in the first line are 2; tab separates them: a .tsv has no quoting, so no "
-        "text may have a tab",
+        "{} line 3: 3 columns, but 2 names in the first line; tab separates them: a .tsv has no quoting, so "
+        "a text cannot contain a tab",
     ),
     "a quote that is never closed": (
         "x.csv",
         CSV + '"a bad film,neg\nx,pos\ny,neg\n',
-        "{} line 3: a quote that begins a text here is never closed, and all 2 lines after it are in its text",
+        "{} line 3: a quoted text that begins here is never closed, so it contains all 2 lines after it",
     ),
     "a quote that swallows lines": (
         "x.csv",
         CSV + '" it begins,pos\nit is dull,neg\nand "then" it ends,neg\n',
-        "{} line 3: a text that begins with a quote mark goes on behind the quote that closes it (in line 5); "
-        'put the whole text in quotes and double those within it: " becomes ""',
+        "{} line 3: a quoted text goes on after its closing quote (in line 5); "
+        'quote the whole text and double the quotes inside it: " becomes ""',
     ),
     "quotes in a TSV": (
         "x.tsv",
         'text\tlabel\ngood\t1\n"he said ""no"""\t0\n',
-        '{} line 3: \'text\' is in quotes, \'"he said ""no"""\'; a .tsv has no quoting: write texts plain, or a .csv',
+        '{} line 3: \'text\' is quoted, \'"he said ""no"""\'; a .tsv has no quoting: remove the quotes',
     ),
     "all texts of a TSV in quotes": (
         "x.tsv",
         'text\tlabel\n"good"\t1\n"bad"\t0\n',
-        "{} line 2: 'text' is in quotes, '\"good\"'; a .tsv has no quoting: write texts plain, or a .csv; "
-        "line 3: 'text' is in quotes, '\"bad\"'; a .tsv has no quoting: write texts plain, or a .csv",
+        "{} line 2: 'text' is quoted, '\"good\"'; a .tsv has no quoting: remove the quotes, or write a .csv; "
+        "line 3: 'text' is quoted, '\"bad\"'; a .tsv has no quoting: remove the quotes, or write a .csv",
     ),
     "commas in a TSV": (
         "x.tsv",
@@ -93,7 +93,7 @@ TEXTS = {
     "half a UTF-16 file": (
         "x.csv",
         (CSV + "a,neg\n").encode("utf-16")[:-1],
-        "{} line 3: it begins as UTF-16-LE and is not; save it as UTF-8",
+        "{} line 3: it is not UTF-16-LE, as its first bytes say; save it as UTF-8",
     ),
     "a NUL byte": ("x.tsv", "text\tlabel\ngood\t1\nb\0d\t0\n", "{} line 3: a NUL byte, so it is not UTF-8 text"),
     "a picture": ("x.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "{} line 1: the byte 0x89 is not UTF-8"),
@@ -145,19 +145,19 @@ TEXTS = {
     "a label of more than 64 bits": (
         "x.jsonl",
         JSON + '{"text": "bad", "label": 123456789012345678901}\n',
-        "{} line 2: 'label' is 123456789012345678901, which cannot stand in a column with the others",
+        "{} line 2: 'label' is 123456789012345678901, which cannot be stored in a column with the others",
     ),
     "half a character": (
         "x.jsonl",
         JSON + '{"text": "\\ud83d", "label": 0}\n',
-        "{} line 2: 'text' is '\\ud83d', which cannot stand in a column with the others",
+        "{} line 2: 'text' is '\\ud83d', which cannot be stored in a column with the others",
     ),
     "all rows empty": ("x.csv", "text,label\n,pos\n  ,neg\n", "{} line 2, 3: 'text' is empty"),
     "several classes of a row": (
         "x.jsonl",
         '{"text": "good", "label": [0, 1]}\n' * 2,
         f"{{}} line 1: 'label' is [0, 1], a list, as in all rows; {ONE}; several classes of a row, or their "
-        "probabilities, are not read",
+        "probabilities, are not supported",
     ),
     "soft labels": (
         "x.jsonl",
@@ -210,7 +210,12 @@ def test_all_kinds_of_bad_rows_are_told_at_once(tmp_path: Path, tokenizer: PreTr
     told = refused(task := Classification(data=str(tmp_path)), tokenizer)
     train, validation = told.removeprefix("data: ").split(f"; {tmp_path}/validation.csv ")
     for part in (train.removeprefix(f"{tmp_path}/train.csv "), validation):
-        for line in ("line 5: 3 columns", "line 6: a text that begins", "line 7: 'text' is empty", "line 9: a quote"):
+        for line in (
+            "line 5: 3 columns",
+            "line 6: a quoted text goes on",
+            "line 7: 'text' is empty",
+            "line 9: a quote",
+        ):
             assert line in part
     assert "line 4: 'label' is 2, not one of LABEL_0, LABEL_1; line 5" in validation and "line 4" not in train
     assert [(file.rows_read, file.rows_refused) for file in task.facts.files] == [(8, 4), (8, 5)]
@@ -331,11 +336,11 @@ class TestNoFiles:
     def test_two_files_of_which_either_may_be_meant(self, tokenizer) -> None:
         for name in ("train.csv", "train.jsonl", "train_old.csv"):
             Path(name).write_text(CSV)
-        said = "data: the folder '.' has train.csv, train.jsonl; leave one, named train.csv"
+        said = "data: the folder '.' has train.csv, train.jsonl; keep one, named train.csv"
         assert refused(Classification(data="."), tokenizer) == said
         Path("train.csv").unlink()
         Path("train.jsonl").rename("train_new.csv")
-        said = "data: the folder '.' has train_new.csv, train_old.csv; leave one, named train.csv"
+        said = "data: the folder '.' has train_new.csv, train_old.csv; keep one, named train.csv"
         assert refused(Classification(data="."), tokenizer) == said
 
     def test_a_shard_that_is_missing(self, tokenizer) -> None:
@@ -378,7 +383,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path, name: str) 
                 del content[at : at + draw.randint(1, 8)]
         file.write_bytes(content)
         try:
-            (table,) = splits_of(str(file))["train"].files
+            (table,) = read_splits(str(file))["train"].files
         except ValueError as error:
             assert str(error).startswith(f"data: {file}") or str(error).startswith(f"data: '{file}'")
             continue

@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare, read
+from distill.data import prepare_data, read
 from distill.tasks.kinds.texts import Classification, Regression
 from tests.helpers.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_changed_is_read_again(tmp_path: Path, tokenizer: PreTrai
 def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "train.csv", [{"text": f"film {i}", "label": i % 2} for i in range(40)])
     write(tmp_path / "validation.csv", ROWS)
-    few, more, all_ = (ready(tmp_path, tokenizer, train_rows=count)[1] for count in (5, 9, 999))
+    few, more, all_ = (ready(tmp_path, tokenizer, max_train_samples=count)[1] for count in (5, 9, 999))
     assert [len(part["train"]) for part in (few, more, all_)] == [5, 9, 40]
     assert few["train"]["input_ids"][:] == more["train"]["input_ids"][:5], "the first of one shuffle"
     assert [len(part["validation"]) for part in (few, more, all_)] == [4, 4, 4]
@@ -93,7 +93,7 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
         ("x.csv", "text,label\n", "data: {} cannot be read: "),
         ("x.jsonl", "", "data: {} cannot be read: "),
         ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"),
-        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, and the names in the first line are 2"),
+        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, but 2 names in the first line"),
         ("x.jsonl", "{", "data: {} line 1: not valid JSON: "),
         ("x.parquet", "PAR", "data: {} cannot be read: "),
         ("x.arrow", "ARROW", "data: {} cannot be read: "),
@@ -213,13 +213,13 @@ def test_the_order_of_the_teachers_classes_is_taken(
     assert task.classes.names == ["c", "a", "b"]
     for split in ("train", "validation"):
         assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-    assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
-    assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
+    assert [task.label_text(row) for row in task.validation] == ["a", "b", "c", "b"]
+    assert [task.prediction_text(number, {}) for number in range(3)] == ["c", "a", "b"]
 
 
 def test_a_number_of_32_bits_is_said_as_it_was_written(tmp_path: Path) -> None:
     task = Regression(data=str(tmp_path))
-    assert [task.truth({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
+    assert [task.label_text({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
 
 
 @pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
@@ -234,7 +234,7 @@ def test_other_names_of_the_teacher_change_nothing(
 @pytest.mark.parametrize("values", [[0.5, 4.75, 2.0, 3.25], [1, 5, 2, 3], ["0.5", "4.75", "2", "3.25"]])
 def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list) -> None:
     task = Regression(data=labelled(tmp_path, values))
-    rows = prepare(task, tokenizer)
+    rows = prepare_data(task, tokenizer)
     assert task.classes.names == [""]
     found = list(texts_of(rows["train"], tokenizer).values())
     assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)

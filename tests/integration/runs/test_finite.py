@@ -149,7 +149,7 @@ NUMBERS = ["optimizer.lr", "losses.logits.weight", "losses.logits.temperature", 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
 @pytest.mark.parametrize("key", [*NUMBERS, "trainer.gradient_clip_val", "optimizer.betas"])
 def test_a_config_with_a_number_that_is_none(tiny_run, key, value):
-    with pytest.raises(ConfigError, match=rf"--{key}: .*(nan|inf) is no finite number"):
+    with pytest.raises(ConfigError, match=rf"--{key}: .*(nan|inf) is not a finite number"):
         run(tiny_run, **{key: f"[{value}, 0.9]" if key.endswith("betas") else value})
 
 

@@ -23,7 +23,7 @@ from quant_aware.quantize import Quantize
 from tests.helpers.families import tiny
 from tests.helpers.runs import checkpoint, flat, resumes_bit_for_bit
 from tests.helpers.worlds import three_classes
-from tests.unit.distill.training.test_module import LENGTHS, LengthGrouped, Loader, counted, rows
+from tests.unit.distill.training.test_module import LENGTHS, LengthGroupedBatchSampler, TrainLoader, counted, rows
 
 DECAY = Steps(initial=0.5, at={"50%": 0.9})
 LOSSES = {
@@ -84,7 +84,7 @@ def fit(module: Distillation, folder, *callbacks: lightning.Callback) -> Past:
         accumulate_grad_batches=2,
         default_root_dir=folder,
     )
-    trainer.fit(module, Loader(rows(), LengthGrouped(LENGTHS, 2), counted(module), 2))
+    trainer.fit(module, TrainLoader(rows(), LengthGroupedBatchSampler(LENGTHS, 2), counted(module), 2))
     return past
 
 

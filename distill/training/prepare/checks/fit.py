@@ -11,7 +11,7 @@ from copy import deepcopy
 from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.task import Task
 from students.families.limits import limits
 from students.structure.outputs import check_problem, head_names, reorder_outputs
@@ -109,7 +109,7 @@ def check_tokenization(
     if tokenizer.get_vocab() != other.get_vocab() and (task.predicts_tokens or task.augments):
         message = "it has another vocabulary, and tokens are predicted or drawn from it here"
         raise ValueError(f"{message}; they must be equal")
-    other_rows = prepare(deepcopy(task), other)
+    other_rows = prepare_data(deepcopy(task), other)
     for split, part in rows.items():
         ids, other_ids = part["input_ids"], other_rows[split]["input_ids"]
         different = (i for i, (a, b) in enumerate(zip(ids, other_ids, strict=False)) if a != b)

@@ -54,7 +54,7 @@ def test_the_heads_of_other_tasks_have_no_share(choose):
     several.join_classes()
     heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
     taste, length = (
-        several.select(combine_task_logits(heads, [1.0, 1.0], choose, several, batch), batch)
+        several.select_logits(combine_task_logits(heads, [1.0, 1.0], choose, several, batch), batch)
         for batch in ({"task": torch.tensor([number])} for number in range(2))
     )
     torch.testing.assert_close(length, torch.tensor([[3.1]]))
@@ -125,7 +125,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     "fields, said",
     [
         ({"members": {"a": "x"}}, "members: name two teachers or more"),
-        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is no name"),
+        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"c": 1.0}}, "weights: there is no teacher 'c'; there are a, b"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"b": 0.0}}, "weights: must be above 0"),
     ],

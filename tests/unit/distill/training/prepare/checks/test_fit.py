@@ -18,8 +18,8 @@ from transformers import (
     T5Config,
 )
 
-from distill.config.nodes import ConfigError
-from distill.data.batches import Collate
+from distill.config.errors import ConfigError
+from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.runs import read_runs
 from distill.tasks.task import Task
@@ -103,7 +103,7 @@ def accuracies(made: Plan, task: Task) -> dict[str, float]:
     """On validation, of the teacher and of the student, as the run would measure them."""
     parts = made.parts
     rows = parts.rows["validation"].remove_columns(["length", "row"])
-    batches = list(DataLoader(rows, 8, collate_fn=Collate(parts.tokenizer)))
+    batches = list(DataLoader(rows, 8, collate_fn=Collator(parts.tokenizer)))
     models = {name: teacher.model for name, teacher in parts.teachers.items()} | {"student": parts.student}
     return {
         name: evaluate_model(task, torch_predict(model), batches).metrics["accuracy"] for name, model in models.items()
@@ -299,5 +299,5 @@ def test_more_words_do_no_harm_where_rows_are_equal(folder):
     assert "it reads other tokens" in refused(
         folder, "named", student=student, **{"task.data": str(folder / "words.jsonl")}
     )
-    said = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "share": 0.2}})
+    said = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "probability": 0.2}})
     assert "it has another vocabulary, and tokens are predicted or drawn from it here" in said
