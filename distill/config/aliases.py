@@ -14,7 +14,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def expand(node: yaml.Node) -> yaml.Node:
-    """Return a copy of a document in which each alias is a node of its own and merge keys (``<<``) are written out.
+    """Return a copy of a document in which each alias is a node of its own and merge keys (``<<``) are expanded.
 
     An override then changes one alias and not all. A key beside a merge key has precedence over the merged mappings,
     and the first of several mappings over the others.

@@ -1,4 +1,4 @@
-"""Errors in a config: their location, their one line, and the word that was probably meant."""
+"""Errors in a config: one line each, with their location and a suggestion for a misspelt word."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import yaml
 
 MAX_MESSAGE = 1_000
-"""Characters of a message."""
+"""The maximum length of a message in characters."""
 
 
 class ConfigError(Exception):

@@ -26,7 +26,7 @@ from distill.evaluation.measure import (
     torch_predict,
 )
 from distill.tasks.task import Predict, Task
-from distill.teachers.ensemble import Joint, Teachers
+from distill.teachers.ensemble import EnsembleModel, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.loading.stored import Stored
 from students.tokenizer.vocabulary import Vocabulary
@@ -153,7 +153,7 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
 
 def _teachers(
     task: Task, settings: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
-) -> dict[str, PreTrainedModel | Joint]:
+) -> dict[str, PreTrainedModel | EnsembleModel]:
     """Return the teacher; of several, the combined one and each member."""
     for teacher in teachers.values():
         teacher.recorder.close()
@@ -161,9 +161,9 @@ def _teachers(
     models = {name: teacher.model for name, teacher in teachers.items()}
     if not isinstance(settings, Teachers):
         return models
-    joint = {"teacher": Joint(models, settings.shares(), settings.choose, task)}
+    joint = {"teacher": EnsembleModel(models, settings.member_weights(), settings.combine, task)}
     # A teacher of one task cannot be evaluated on all.
-    members = {} if settings.choose == "task" else models
+    members = {} if settings.combine == "task" else models
     return joint | {f"teacher {name}": model for name, model in members.items()}
 
 

@@ -30,12 +30,12 @@ FLAGS = {
     "is_frozen": "a trained teacher",
     "caches_outputs": "a cache of a teacher's outputs",
     "is_single_teacher": "a single teacher",
-    "is_combined": "several teachers",
-    "has_members_on_all_tasks": "several teachers of the same task",
+    "is_ensemble": "several teachers",
+    "is_ensemble_for_all_tasks": "several teachers of the same task",
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "averages_weights": "the moving average of the student",
-    "may_match_student": "a teacher that may be no better than the student",
+    "can_be_matched": "a teacher that may be no better than the student",
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
     "counts_all_classes": "a loss over all classes",
@@ -112,7 +112,7 @@ RULES = [
         is_required=True,
     ),
     Rule(
-        "is_combined",
+        "is_ensemble",
         "predicts_positions",
         "of several teachers, positions in a text cannot be combined; name one for this task",
     ),
@@ -130,12 +130,12 @@ RULES = [
     Rule(
         "has_teacher_per_task",
         "is_single",
-        "choose: task needs a teacher named like each task, and there is a single task",
+        "combine: task needs a teacher with the name of each task, and there is only one task",
     ),
     Rule(
         "has_teacher_per_task",
         "is_multi_task",
-        "choose: task needs a teacher named like each task; the tasks are {other.name}",
+        "combine: task needs a teacher with the name of each task; the tasks are {other.name}",
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
     Rule(
@@ -150,7 +150,7 @@ RULES = [
     ),
     Rule(
         "looks_at_layers",
-        "has_members_on_all_tasks",
+        "is_ensemble_for_all_tasks",
         "teacher: the run has several teachers; name one of {other.name}",
         unless=lambda loss, teachers: loss.teacher in teachers.members,
     ),
@@ -190,7 +190,7 @@ RULES = [
     ),
     Rule(
         "all_need_teacher",
-        "may_match_student",
+        "can_be_matched",
         "all need the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
 from distill.tasks.writing import CachedGenerator
-from distill.teachers.peer import LearningPeer, on_outputs
+from distill.teachers.peer import LearningPeer, uses_logits_only
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import FSDP2Strategy, frozen_models, register_trace_hooks
 from distill.training.optimizer import build_optimizer, frozen_parameters
@@ -158,7 +158,7 @@ class Distillation(LightningModule):
                 term = loss(student, teacher_outputs, batch, loss_values)[0] / count * is_active
                 self.loss_sums[name] = self.loss_sums.get(name, 0.0) + term.detach()
                 terms.append(loss_values.weight * term)
-                if self.peer is not None and on_outputs(loss):  # the peer learns from the student alike
+                if self.peer is not None and uses_logits_only(loss):  # the peer learns from the student alike
                     peer_term = loss(teacher, student.detached(), batch, loss_values)[0]
                     terms.append(loss_values.weight * peer_term / count * is_active)
         # Only without an active loss: with gradients of zero, unlike none, the optimizer still applies weight decay.

@@ -119,7 +119,7 @@ def _has_unused_parameters(experiment: Experiment) -> bool:
     These are blocks that do not run, projections of a loss outside its window, and a head without a loss on logits.
     """
     losses = experiment.losses.values()
-    if experiment.until_passed():
+    if experiment.drop_when_matched():
         return True
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     if experiment.replace:
@@ -174,7 +174,7 @@ def make_callbacks(
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         FiniteCheck(timeline.total_steps),
         *([parts.online_teacher] if isinstance(parts.online_teacher, Callback) else []),
-        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
         BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
         LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]

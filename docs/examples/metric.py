@@ -1,4 +1,4 @@
-"""A metric belongs to a task: the task creates its metrics, and names the main one, which chooses the best state."""
+"""A metric belongs to a task, which creates its metrics and names the one that chooses the best checkpoint."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from distill import Classification
 
 @dataclass(kw_only=True)
 class BalancedClassification(Classification):
-    """Classification with a further metric, balanced accuracy: the mean recall of the classes."""
+    """Classification with balanced accuracy, the mean recall of the classes, as a metric."""
 
     metric: Literal["balanced", "accuracy", "f1", "matthews"] = "balanced"
 

@@ -13,6 +13,8 @@ from distill.tasks.task import Task
 
 ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
 NAMES = ["negative", "positive"]
+CSV = "text,label\na good film,pos\n"
+ONE = "a label is one class, a whole number or a text"
 
 
 def write(path: Path, rows: list[dict], features: Features | None = None) -> str:

@@ -168,11 +168,11 @@ def _student(
         set_task(student.config, labels, task.problem)
     with config.error_context("teacher.peer"):
         if isinstance(experiment.teacher, Peer):
-            peer = experiment.teacher.begin(student, task.head)
+            peer = experiment.teacher.create(student, task.head)
             align_outputs(peer.model, task)
             return student, peer
         if isinstance(experiment.teacher, MovingAverage):
-            return student, experiment.teacher.begin(student)
+            return student, experiment.teacher.create(student)
     return student, None
 
 

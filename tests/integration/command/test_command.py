@@ -14,8 +14,9 @@ from distill.cli import main
 from distill.config.schema import schema_of
 from distill.experiment.experiment import Experiment
 from students.loading.hub import reach
-from tests.helpers.mistakes.mismatches import AGAINST_THE_WORLD
+from tests.helpers.mistakes.data_and_models import DATA_AND_MODELS
 from tests.helpers.mistakes.mistakes import GOOD, IN_FILE, IN_WORDS
+from tests.helpers.mistakes.run_length import RUN_LENGTH
 from tests.helpers.repositories import save_tiny_bert, sentences
 from tests.helpers.tables import write
 
@@ -87,7 +88,10 @@ def test_a_mistake_in_the_file(capsys: pytest.CaptureFixture, old: str, new: str
     refused_with(capsys, old, new, said)
 
 
-@pytest.mark.parametrize(("old", "new", "said"), AGAINST_THE_WORLD.values(), ids=AGAINST_THE_WORLD.keys())
+MISMATCHES = DATA_AND_MODELS | RUN_LENGTH
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISMATCHES.values(), ids=MISMATCHES.keys())
 def test_a_mistake_that_models_and_data_show(capsys: pytest.CaptureFixture, old: str, new: str, said: str) -> None:
     refused_with(capsys, old, new, said)
 

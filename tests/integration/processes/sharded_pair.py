@@ -118,7 +118,7 @@ def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    evaluate.measure_latencies = partial(evaluate.latencies, seconds=0.0)
+    evaluate.measure_latencies = partial(evaluate.measure_latencies, seconds=0.0)
     train(folder / "x.yaml")
     pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
     pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention"), ("bert", "shared")]

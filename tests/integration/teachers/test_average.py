@@ -35,7 +35,7 @@ LOSSES = {
 
 def built() -> Distillation:
     student, losses = tiny("bert", layers=2), {"labels": Labels(), "logits": Logits(), "hidden": HiddenMSE()}
-    average = MovingAverage(decay=DECAY).begin(student)
+    average = MovingAverage(decay=DECAY).create(student)
     for loss in losses.values():
         loss.setup(student.config, average.model.config)
     return Distillation(student, average, losses, three_classes(), Optimizer(lr=1e-2), Timeline(4, 2))
@@ -140,7 +140,7 @@ def test_a_whole_run_has_no_teacher_to_compare_with(tiny_run, given):
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it is a share"),
+        ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it must be between"),
         ("losses", {"logits": LOSSES["logits"]}, r"losses: all need the teacher, .* add one .*Labels"),
         ("student", {"kind": "Transformer"}, "student: a Transformer student is cut from a teacher"),
     ],

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
-from distill.teachers.ensemble import Teachers, own
+from distill.teachers.cache import MAX_OUTPUTS, CachedTeacher
+from distill.teachers.ensemble import Teachers, member_sites
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.timeline import step_ranges
 from prune_schedules.schedule import Timeline
@@ -29,7 +29,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        caches_logits = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
+        caches_logits = not (config.value.task.predicts_tokens and vocabulary > MAX_OUTPUTS)
         running_steps, teacher_steps = 0, 0
         reasons: dict[str, None] = {}
         for steps in step_ranges(config.value.losses, timeline):
@@ -68,7 +68,7 @@ def check_outputs(
                 raise ValueError(f"model: {model} gives NaN or infinity for the first training row")
             if isinstance(teacher, CachedTeacher):
                 try:
-                    teacher.reserve(batch, trace if signals.logits else replace(trace, logits=None))
+                    teacher.allocate(batch, trace if signals.logits else replace(trace, logits=None))
                 except OSError as error:
                     reason = f"{error.strerror} (in {teacher.folder.parent})"
                     raise ValueError(f"cache: there is no space for the outputs of all rows: {reason}") from error
@@ -83,8 +83,8 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
         elif (values := loss.at(step, timeline)).weight != 0:
             needs.append(loss.needs(values)[1])
     signals = reduce(or_, needs, Signals())
-    if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
-        return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))
+    if isinstance(experiment.teacher, Teachers) and experiment.teacher.combine != "task":
+        return Signals(signals.logits, member_sites(signals.hidden, name), member_sites(signals.attention, name))
     return signals
 
 

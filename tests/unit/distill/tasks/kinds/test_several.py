@@ -91,7 +91,7 @@ def test_runs_from_data_to_report(folder, apart):
     members = ", ".join(f"{name}: {folder}/of-{name}" for name in WIDTHS)
     file.write_text(
         CONFIG.format(
-            folder=folder, teacher=f"{{members: {{{members}}}, choose: task}}" if apart else folder / "teacher"
+            folder=folder, teacher=f"{{members: {{{members}}}, combine: task}}" if apart else folder / "teacher"
         )
     )
     report = run(file, **({"quantize": None} if apart else {}))
@@ -206,8 +206,8 @@ def test_what_several_tasks_cannot_be(tasks, said):
             "teacher.model: it has 3 outputs",
         ),
         (
-            {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "choose": "task"}},
-            "teacher.choose: task needs a teacher named like each task; the tasks are taste, length, part",
+            {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "combine": "task"}},
+            "teacher.combine: task needs a teacher with the name of each task; the tasks are taste, length, part",
         ),
     ],
 )
