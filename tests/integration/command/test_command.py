@@ -200,8 +200,8 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
         ("teacher", "MovingAverage: The moving average of the student"),
         ("teacher.Teachers.members", "  cache: true or false [false]. store logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
-        ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
-        ("seed", "seed: of initial weights"),
+        ("optimizer.lr", "optimizer.lr: the peak learning rate. (a number)"),
+        ("seed", "seed: the seed of initial weights"),
         ("trainer", "  max_epochs: Stop training once this number of epochs"),
     ],
 )
@@ -218,7 +218,7 @@ def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, message: str
         ("loses", "--help loses: a config has no 'loses'; did you mean 'losses'?"),
         ("losses.HidenMSE", "--help losses.HidenMSE: losses has no 'HidenMSE'; did you mean 'HiddenMSE'?"),
         ("losses.Logits.tmperature", "--help losses.Logits.tmperature: losses.Logits has no 'tmperature'"),
-        ("seed.more", "--help seed.more: nothing stands below seed"),
+        ("seed.more", "--help seed.more: seed has no keys"),
     ],
 )
 def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: str, message: str) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 from distill.config.aliases import MAX_DEPTH
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
 from tests.fuzz.mutations import written
@@ -110,7 +110,7 @@ KINDS = {
     "no user": ("--task.data=~nobody-of-that-name/x", "--task.data: '~nobody-of-that-name/x': there is no such user"),
     "blocks of an average": (
         "teacher: {decay: 0.9}\nreplace: 0.5",
-        "x.yaml:2: replace: there is no teacher whose blocks could run",
+        "x.yaml:2: replace: there is no teacher whose blocks could replace",
     ),
     "layers without end": (
         "student: {kind: Transformer, layers: 2147483648}",
@@ -127,7 +127,7 @@ def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, message: str) -
     Path("x.yaml").write_text(GOOD if equals else f"{line}\n{rest}", errors="surrogatepass")
     words = {key[2:]: value} if equals else {}
     with pytest.raises(ConfigError) as caught:
-        read("x.yaml", words)
+        read_runs("x.yaml", words)
     assert str(caught.value).startswith(message)
     assert len(str(caught.value)) < 1100 and str(caught.value).isprintable()
 
@@ -161,7 +161,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
     Path("data.csv").write_text(f"text,label\n{rows}")
     trainer = "trainer: {max_epochs: 1, accelerator: cpu, devices: 1}"
     Path("x.yaml").write_text(f"task: {{name: classification, data: data.csv}}\n{part}\n{trainer}\n")
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     with pytest.raises(ConfigError) as caught:
         plan(config, tmp_path / "runs")
     assert str(caught.value).startswith(f"{message}model family 'bloom' is not known; known are ")
@@ -170,7 +170,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
 def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The families that are known all can; a model says itself whether it does."""
     Path("x.yaml").write_text(written(configs(tmp_path)[0][0]))
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     monkeypatch.setattr(BertForSequenceClassification, "_supports_sdpa", False)
     with pytest.raises(ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"):
         plan(config, tmp_path / "runs")

@@ -182,7 +182,7 @@ def full(*_: object) -> None:
 def test_a_full_disk_is_told_before_training(materials, tiny_run, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     given = {"teacher": teacher(materials), "losses.relations": None}
-    message = r"teacher\.cache: there is no room for what is to be kept of all rows: No space left on device"
+    message = r"teacher\.cache: there is no space for the outputs of all rows: No space left on device"
     with pytest.raises(ConfigError, match=message):
         run(tiny_run, name="x", **given)
     assert not (tiny_run.parent / "runs" / "x").exists()

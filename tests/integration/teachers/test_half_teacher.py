@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from distill.training.prepare.plan import plan
 from students.loading.stored import Stored
@@ -56,7 +56,7 @@ def test_it_is_held_as_it_is_stored(dtype, materials, tmp_path):
 @pytest.mark.parametrize(("dtype", "ran"), [(None, torch.float32), ("bfloat16", torch.bfloat16)])
 def test_on_a_cpu_it_runs_in_float32_unless_told_otherwise(dtype, ran, tiny_run, materials, tmp_path):
     teacher = {"model": str(in_precision(materials, tmp_path / "half", torch.bfloat16)), "dtype": dtype}
-    (config,) = read(tiny_run, {"teacher": teacher, **SHORT})
+    (config,) = read_runs(tiny_run, {"teacher": teacher, **SHORT})
     parts = plan(config, tmp_path / "run").parts
     assert parts.teachers["teacher"].model.dtype == ran
     assert any("stored in bfloat16, run in float32" in note for note in parts.notes) == (dtype is None)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
 from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 
 fixed = settings(derandomize=True, deadline=None, database=None)
 LENGTHS = torch.randint(3, 40, (103,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -164,7 +164,7 @@ def fitted(data: TrainLoader, folder, stop: int, checkpoint: str | None = None) 
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=folder,
-        callbacks=[Last(folder, every=100, total=stop)],
+        callbacks=[LastCheckpoint(folder, every=100, total=stop)],
     )
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
     return module.seen

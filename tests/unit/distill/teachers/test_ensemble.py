@@ -10,7 +10,7 @@ from scipy.special import logsumexp, softmax
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.evaluation.measure import sizes, torch_predict
+from distill.evaluation.measure import count_parameters, torch_predict
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.language import CausalLM
 from distill.tasks.kinds.sequences import Seq2Seq
@@ -109,7 +109,7 @@ def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     ensemble, models = two("confident")
     data, joint = batch("bert"), EnsembleModel(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
-    assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
+    assert count_parameters(joint)[0] == sum(count_parameters(model)[0] for model in models.values())
 
 
 def test_the_joint_model_of_decoders_with_a_text_of_their_own():
@@ -122,7 +122,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "fields, said",
+    "fields, message",
     [
         ({"members": {"a": "x"}}, "members: needs two teachers or more"),
         ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
@@ -165,7 +165,7 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "given, message",
     [
         ({}, r"losses.hidden.teacher: the run has several; name one of large, other"),
         ({"losses.hidden.teacher": "othr"}, r"losses.hidden.teacher: the run has several; name one of large, other"),
