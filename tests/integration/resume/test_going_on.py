@@ -17,7 +17,7 @@ from distill import run
 from distill.reporting.report import Report
 from distill.training.callbacks.checkpoints import previous_path
 from distill.training.module import Distillation
-from tests.helpers.runs import as_one, checkpoint, equal, interrupted, rows, weights
+from tests.helpers.runs import CONFIG, as_one, checkpoint, equal, interrupted, rows, weights
 
 WATCHED = {
     "prune": None,
@@ -62,8 +62,6 @@ def curve() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """The report and the folder of a run whose best state is not its last."""
-    from tests.helpers.runs import CONFIG
-
     folder = tmp_path_factory.mktemp("watched")
     (folder / "tiny.yaml").write_text(
         CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs")
