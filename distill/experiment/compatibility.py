@@ -1,6 +1,6 @@
-"""Rules on what cannot be combined: flags that components declare, and pairs of flags that exclude each other.
+"""Rules on what cannot be combined: flags of components, and pairs of flags that exclude each other.
 
-``FLAGS`` describes each flag. ``docs/compatibility.md`` is generated from this module.
+``docs/compatibility.md`` is generated from this module.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ class Rule:
     Args:
         flag: the flag of the component at whose key the error is raised.
         other_flag: the flag of another component.
-        reason: the message; ``{it}`` and ``{other}`` are the two components. It may begin with a field of the first
-            and a colon.
+        reason: the message; ``{it}`` and ``{other}`` are the components. It may begin with a field of the first.
         is_required: the first flag requires the other one instead: refused if no component has it.
         at_same_step: refused only if both are active at the same step.
         unless: called with the settings of both components; returns whether they can be combined all the same.
