@@ -119,8 +119,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("line", "said"), KINDS.values(), ids=KINDS.keys())
-def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, said: str) -> None:
+@pytest.mark.parametrize(("line", "message"), KINDS.values(), ids=KINDS.keys())
+def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, message: str) -> None:
     key, equals, value = line.partition("=") if line.startswith("--") else (line.partition(": ")[0], "", "")
     sections = re.split(r"^(?=\S)", GOOD, flags=re.M)
     rest = "".join(section for section in sections if not section.startswith(f"{key}:"))
@@ -128,7 +128,7 @@ def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, said: str) -> N
     words = {key[2:]: value} if equals else {}
     with pytest.raises(ConfigError) as caught:
         read_runs("x.yaml", words)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert len(str(caught.value)) < 1100 and str(caught.value).isprintable()
 
 
@@ -150,8 +150,8 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize(("part", "said"), FOREIGN.values(), ids=FOREIGN.keys())
-def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "message"), FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: str, message: str) -> None:
     sizes = {"n_layer": 1, "hidden_size": 16, "n_head": 2}
     config = BloomConfig(
         vocab_size=save_tokenizer(tmp_path / "foreign"), id2label={0: "negative", 1: "positive"}, **sizes
@@ -164,7 +164,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
     (config,) = read_runs("x.yaml", {})
     with pytest.raises(ConfigError) as caught:
         plan(config, tmp_path / "runs")
-    assert str(caught.value).startswith(f"{said}model family 'bloom' is not known; known are ")
+    assert str(caught.value).startswith(f"{message}model family 'bloom' is not known; known are ")
 
 
 def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from distill.experiment.help import field_docs
 
 def reachable() -> list[type]:
     """Every class that a file can name or holds in a field."""
-    found = [Experiment]
-    for cls in found:
+    classes = [Experiment]
+    for cls in classes:
         members = [c for c in subclasses(cls).values() if not c.__module__.startswith("tests.")]  # not tests
-        found += [c for c in [*members, *field_classes(cls)] if c not in found]
-    return found
+        classes += [c for c in [*members, *field_classes(cls)] if c not in classes]
+    return classes
 
 
 def alien(hint: Any) -> list[Any]:

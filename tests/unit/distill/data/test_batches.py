@@ -58,10 +58,10 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused(world):
 def test_an_idle_rank_counts_nothing():
     """Of 9 rows in batches of 4 the last has one row, that of rank 0; both ranks tell what they count of the window."""
     for rank, rows in ((0, [2, 2, 1]), (1, [2, 2, 0])):
-        found = list(loader(3, 9, 4, world_size=2, rank=rank))
-        assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in found]
-        assert ["idle" in batch for batch in found] == [False, False, rank == 1]
-        assert [len(batch["rows"]) for batch in found] == [2, 2, 1]
+        batches = list(loader(3, 9, 4, world_size=2, rank=rank))
+        assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in batches]
+        assert ["idle" in batch for batch in batches] == [False, False, rank == 1]
+        assert [len(batch["rows"]) for batch in batches] == [2, 2, 1]
         following = loader(1, 9, 4, world_size=2, rank=rank)
         following.load_state_dict({"position": 2})
         assert [int(batch["window"][0]) for batch in following] == rows[2:]

@@ -133,13 +133,13 @@ def test_a_byte_that_is_another_is_noticed_or_says_nothing(saved: Path) -> None:
     for at in range(0, len(whole), 3):
         saved.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         try:
-            found = read_checkpoint(saved)
+            state = read_checkpoint(saved)
         except ValueError as error:
             assert str(error).startswith(f"{saved} is damaged (") and "\n" not in str(error)
             noticed += 1
         else:
-            assert found["global_step"] == 7 and found["names"] == ["a", "b"]
-            assert found["weights"].tolist() == list(range(50))
+            assert state["global_step"] == 7 and state["names"] == ["a", "b"]
+            assert state["weights"].tolist() == list(range(50))
     assert noticed > len(whole) // 12
 
 

@@ -116,6 +116,6 @@ def test_without_a_mask_token():
         (lambda: NGrams(max_tokens=0), "max_tokens: must be at least 1"),
     ],
 )
-def test_a_wrong_field(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_field(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
