@@ -163,7 +163,7 @@ TWO = "{members: {large: one, small: two}}"
         (
             "{members: {large: {model: one, cache: true}, small: two}}",
             "{logits: {kind: Logits}}",
-            "teacher.members.large.cache: augmented rows are new in every epoch",
+            "teacher.members.large.cache: augmented rows change in every epoch",
         ),
     ],
 )
