@@ -122,7 +122,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "fields, said",
+    "fields, message",
     [
         ({"members": {"a": "x"}}, "members: needs two teachers or more"),
         ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
@@ -165,7 +165,7 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "given, message",
     [
         ({}, r"losses.hidden.teacher: the run has several; name one of large, other"),
         ({"losses.hidden.teacher": "othr"}, r"losses.hidden.teacher: the run has several; name one of large, other"),

@@ -109,7 +109,7 @@ def test_without_a_mask_token():
 
 
 @pytest.mark.parametrize(
-    "make, said",
+    "make, message",
     [
         (lambda: Masking(probability=1.5), r"probability: must lie in \[0, 1\], not 1.5"),
         (lambda: NGrams(probability=-0.1), r"probability: must lie in \[0, 1\], not -0.1"),
