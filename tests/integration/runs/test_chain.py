@@ -94,7 +94,7 @@ def test_resuming_leaves_out_what_is_done_and_goes_on_bit_for_bit(
 
 
 MISTAKES = {
-    "no name": ("name: last\n", "", "9: name: is missing; of several runs in a file each has one"),
+    "no name": ("name: last\n", "", "9: name: is missing; each of several runs in a file needs one"),
     "the name of another": ("name: last", "name: first", "9: name: 'first' is the name of another run of the file"),
     "a misspelt key": ("layers: 2", "layer: 2", "12: student.layer: Transformer has no 'layer'"),
     "more layers than the earlier student will have": ("layers: 2", "teacher_layers: [1, 5]", "12: student.teacher_"),
