@@ -1,4 +1,4 @@
-"""What it costs to train on a grid, of a step without.
+"""The cost of a training step with fake quantization, compared with a plain one.
 
     python -m benchmarks.quantization --model FOLDER [--steps 30] [--tokens 32]
 
@@ -16,8 +16,8 @@ from benchmarks.turns import adamw, arguments, batches, compared, in_turn, stude
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Uniform
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.ternary import Ternary
+from quant_aware.quantizers.uniform import Uniform
 
 
 def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:
@@ -26,7 +26,7 @@ def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, T
     if quantize:
         quantize.attach(model)
         quantize.update(0, Timeline(1000, 1000))
-        quantize.begin(model, was_on=False)
+        quantize.calibrate(model, was_enabled=False)
     optimizer = adamw(model)
     return lambda batch: train(model, optimizer, batch)
 
@@ -34,15 +34,19 @@ def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, T
 def main() -> None:
     """Prints the ratios, and between which half of them lie."""
     given = arguments(steps=30).parse_args()
-    # The steps of a table of words are those of each word; it is not worth it, and costs as much as all the rest.
-    learned, tables = Uniform(bits=4, learn=True), {"*embeddings*": Uniform()}
+    # Learned scales of an embedding are one per token: not worth it, and as expensive as all the rest.
+    learned, embeddings = Uniform(bits=4, learn=True), {"*embeddings*": Uniform()}
     loops = {
         "plain": loop(given.model),
         "int8": loop(given.model, Quantize()),
         "4-bit weights alone": loop(given.model, Quantize(weights=Uniform(bits=4), activations=None)),
-        "4-bit weights, groups of 64": loop(given.model, Quantize(weights=Uniform(bits=4, per=64), activations=None)),
-        "4-bit weights, learned steps": loop(given.model, Quantize(weights=learned, mixed=tables, activations=None)),
-        "4-bit weights, learned tables": loop(given.model, Quantize(weights=KMeans(), activations=None)),
+        "4-bit weights, groups of 64": loop(
+            given.model, Quantize(weights=Uniform(bits=4, granularity=64), activations=None)
+        ),
+        "4-bit weights, learned scales": loop(
+            given.model, Quantize(weights=learned, overrides=embeddings, activations=None)
+        ),
+        "4-bit weights, learned codebook": loop(given.model, Quantize(weights=KMeans(), activations=None)),
         "ternary weights, 8-bit activations": loop(given.model, Quantize(weights=Ternary())),
     }
     times = in_turn(loops, batches(given.steps, given.tokens))

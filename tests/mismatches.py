@@ -132,43 +132,43 @@ AGAINST_THE_WORLD = {
     "a grid that the runtime has not": (
         "{start: 50%}",
         "{weights: 4, target: onnxruntime}",
-        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor or "
-        "symmetric per token; leave it away",
+        "8: quantize.target: onnxruntime needs 8 bits, weights Uniform per row, activations per tensor or "
+        "symmetric per token; leave it out",
     ),
     "weights that are rounded again at each step, moved once": (
         "{start: 50%}",
         "{weights: 4, gptq: 8}",
-        "8: quantize.gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans",
+        "8: quantize.gptq: needs a quantizer with a learned scale or codebook: {kind: Uniform, learn: true} or KMeans",
     ),
     "more than all of a weight": (
         "{start: 50%}",
-        "{share: {kind: Linear, initial: 2, to: 1}}",
-        "8: quantize.share: is 2.0 at step 0; it is 0 to 1",
+        "{quant_noise: {kind: Linear, initial: 2, to: 1}}",
+        "8: quantize.quant_noise: is 2.0 at step 0; it must be a probability, from 0 to 1",
     ),
     "pieces that would lose single numbers": (
         "{start: 50%}",
         "{weights: {kind: Product}}",
-        "8: quantize: Product: its pieces would lose single numbers to what prune removes",
+        "8: quantize: Product: prune would remove single weights of its subvectors",
     ),
     "grids that do not follow each other": (
         "{start: 50%}",
         "{weights: {60%: 8, 50%: 4}}",
-        "8: quantize.weights: 50% is step 1, and the grid before it comes at step 1",
+        "8: quantize.weights: 50% is step 1, not after the stage before it at step 1",
     ),
     "a grid for a weight that is not there": (
         "{start: 50%}",
-        "{mixed: {'*embedings*': 8}}",
-        "8: quantize.mixed: no weight that is quantized is called '*embedings*'",
+        "{overrides: {'*embedings*': 8}}",
+        "8: quantize.overrides: no quantized weight matches '*embedings*'",
     ),
     "two starts": (
         "{start: 50%}",
         "{weights: {50%: 8}, start: 50%}",
-        "8: quantize.start: the first moment of weights is the start",
+        "8: quantize.start: leave it out; the first time point of weights is the start",
     ),
     "groups of inputs that do not fit": (
         "{start: 50%}",
-        "{weights: {kind: Ternary, per: 7}}",
-        "8: quantize.weights.per: 24 inputs do not divide into groups of 7",
+        "{weights: {kind: Ternary, granularity: 7}}",
+        "8: quantize.weights.granularity: 24 inputs do not divide into groups of 7",
     ),
     "a window that ends before it starts": (
         "stop: 50%",
@@ -240,14 +240,14 @@ AGAINST_THE_WORLD = {
     ),
     "bits that are allotted to shards": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
-        "quantize: {allot: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
-        "8: quantize.allot: wants whole weights, and the models of this run lie in shards",
+        "quantize: {bit_allocation: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
+        "8: quantize.bit_allocation: needs full weights, and the models of this run lie in shards",
     ),
     "errors that shards would make good": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
         "quantize: {weights: {kind: Uniform, learn: true}, gptq: 4}\n"
         "trainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
-        "8: quantize.gptq: wants whole weights, and the models of this run lie in shards",
+        "8: quantize.gptq: needs full weights, and the models of this run lie in shards",
     ),
     "a precision for whole models": (
         "accelerator: cpu",

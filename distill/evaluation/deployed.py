@@ -81,6 +81,6 @@ class Export:
             found.append(
                 f"{self.path} says of a text alone and of the same text in a padded batch logits up to "
                 f"{seen.largest_difference:.2g} apart, and {seen.changed:.1%} of the predictions change ({seen.rows} "
-                "rows tried); quantize.activations: {per: token, symmetric: true} makes it one answer"
+                "rows tried); quantize.activations: {granularity: token, symmetric: true} makes it one answer"
             )
         return found

@@ -51,11 +51,11 @@ FLAGS = {
     "reads_inputs": "a pruner that looks at what layers read",
     "needs_whole_weights": "a pruner that has not been made for weights in shards",
     # quantization and export
-    "groups_inputs": "quantizers that share a scale among neighbouring inputs",
-    "codes_pieces": "a quantizer that gives pieces of several numbers one code",
-    "codes_some_pieces": "the same for weights that `mixed` names",
-    "allots_bits": "bits that are allotted to weights",
-    "rounds_by_inputs": "rounding by the inputs of a layer (gptq)",
+    "groups_inputs": "a quantizer with a scale for a group of neighbouring inputs",
+    "quantizes_vectors": "a quantizer with one code for several weights",
+    "quantizes_some_vectors": "the same for weights in `overrides`",
+    "allocates_bits": "bit allocation",
+    "uses_gptq": "GPTQ",
     "writes_packed": "a packed file of the weights",
     "writes_float32": "an exported file",
     "writes_onnx": "`export: onnx`",
@@ -175,16 +175,16 @@ RULES = [
     ),
     Rule("saves_half", "writes_float32", "the file of {other.key} is made of float32 weights; leave one of them out"),
     Rule("writes_onnx", "writes_packed", f"{{other.thing.precision}} weights are written as {FILE}; leave it away"),
-    Rule("codes_pieces", "prunes", "{it.name}: its pieces would lose single numbers to what {other.name} removes"),
+    Rule("quantizes_vectors", "prunes", "{it.name}: {other.name} would remove single weights of its subvectors"),
     Rule(
-        "codes_some_pieces",
+        "quantizes_some_vectors",
         "prunes_tables",
-        "{it.name}: its pieces would lose single numbers to what {other.name} removes",
+        "{it.name}: {other.name} would remove single weights of its subvectors",
     ),
     Rule(
         "groups_inputs",
         "cuts_units",
-        "weights: per: groups of inputs would be torn where {other.thing.shape} are cut out",
+        "weights: granularity: cutting out {other.thing.shape} would split groups of inputs",
     ),
     Rule(
         "look_at_teacher",
@@ -212,8 +212,8 @@ RULES = [
     Rule("changes_with_student", "is_sharded", f"this one changes with the student, and {_SHARDED}"),
     Rule("needs_whole_weights", "is_sharded", f"kind: {{it.kind}} wants whole weights, and {_SHARDED}"),
     Rule("prunes_hidden", "is_sharded", f"shape: hidden dimensions lie across all blocks, and {_SHARDED}"),
-    Rule("allots_bits", "is_sharded", f"allot: wants whole weights, and {_SHARDED}"),
-    Rule("rounds_by_inputs", "is_sharded", f"gptq: wants whole weights, and {_SHARDED}"),
+    Rule("allocates_bits", "is_sharded", f"bit_allocation: needs full weights, and {_SHARDED}"),
+    Rule("uses_gptq", "is_sharded", f"gptq: needs full weights, and {_SHARDED}"),
 ]
 
 

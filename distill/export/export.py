@@ -17,10 +17,10 @@ from distill.run_dir.files import replacing, replacing_in
 from distill.training.module import Distillation
 from prune_schedules import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
-from quant_aware.export.onnx_check import departures
+from quant_aware.export.onnx_check import int8_mismatches
 from quant_aware.export.onnx_int8 import Weights
 from quant_aware.export.onnx_model import OnnxModel
-from quant_aware.export.packed import FILE, OnGrid, Rounded, load, save_packed
+from quant_aware.export.packed import FILE, QuantizedInputs, QuantizedWeight, load, save_packed
 from quant_aware.quantize import Quantize
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold, matrices
@@ -56,7 +56,7 @@ def export(
     trained = torch_predict(student)(asked)
     module.recorder.close()
     if quantize:
-        quantize.settle()
+        quantize.quantize_full_embeddings()
     fold(student)
     parity = {"folded": difference(trained, torch_predict(student)(asked))}
     cuts = cut(student)
@@ -73,7 +73,7 @@ def export(
         parity["saved"] = difference(trained, torch_predict(student)(fixed))
     result = evaluate_model(experiment.task, torch_predict(student), student_batches)
     if quantize:
-        quantize.detach_inputs()
+        quantize.remove_input_hooks()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
     settle_tokenizer(tokenizer, source)
     with replacing_in(folder) as draft:
@@ -97,7 +97,11 @@ def export(
 
 def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
     """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
-    bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
+    bits = (
+        {name: quantizer.bits_per_weight for name, (quantizer, _) in quantize.quantized_weights(student).items()}
+        if quantize
+        else {}
+    )
     return [
         {
             "name": name,
@@ -120,13 +124,13 @@ def write_export(
     if quantize or experiment.export:
         path = folder / "student.onnx"
         model = write_onnx(student, batch, path, quantize)
-        return Exported(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
+        return Exported(path, model, "onnx", "onnxruntime", int8_mismatches(path, rounded_weights(student, quantize)))
     return None
 
 
 def rounded_weights(student: PreTrainedModel, quantize: Quantize | None) -> Weights:
     """The folded weights that were rounded in training, by name, and the axis of their outputs."""
-    on_grid = quantize.on_grid(student) if quantize else {}
+    on_grid = quantize.quantized_weights(student) if quantize else {}
     return {name: (student.get_parameter(name).detach(), axis) for name, (_, axis) in on_grid.items()}
 
 
@@ -149,10 +153,10 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, q
 def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
     """Writes the weights as codes of few bits and opens the file."""
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
-    found = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items()}
+    found = {name: QuantizedWeight(*each) for name, each in quantize.quantized_weights(student).items()}
     # Of a tied weight one name is saved; what has no entries has no fit.
     quantized = {name: each for name, each in found.items() if name in tensors and tensors[name].numel()}
-    inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
+    inputs = QuantizedInputs(quantize.activations, quantize.quantized_inputs(student)) if quantize.activations else None
     path = folder / FILE
     with replacing(path) as draft:
         save_packed(tensors, quantized, draft, inputs)

@@ -67,13 +67,17 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         with config.error_context(path):
             pruner.check(timeline)
     if experiment.quantize:
-        scheduled("quantize.share", "share of weights on a grid", experiment.quantize.share)
+        scheduled("quantize.quant_noise", "quantization noise", experiment.quantize.quant_noise)
         with config.error_context("quantize"):
             experiment.quantize.check(timeline)
         staged = isinstance(experiment.quantize.weights, dict)
         with config.error_context("quantize" if staged else "quantize.start"):
-            for grid, start, stop in experiment.quantize.windows(timeline):
-                add(f"{f'{grid.rate:g}-bit' if staged else experiment.quantize.precision} training", start, stop)
+            for quantizer, start, stop in experiment.quantize.windows(timeline):
+                add(
+                    f"{f'{quantizer.bits_per_weight:g}-bit' if staged else experiment.quantize.precision} training",
+                    start,
+                    stop,
+                )
     with config.error_context("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     for pattern, until in experiment.optimizer.freeze.items():

@@ -68,7 +68,7 @@ LEARNT = "losses: {{labels: {{kind: Labels}}, logits: {{kind: Logits}}}}\n"
 SENTENCES = {
     "cut": "student: {folder}/still\nquantize: {{weights: 8, activations: 8, target: onnxruntime, start: 60%}}",
     # bits by a loss that is more than rounding; what one process cuts and two mask would have other draws
-    "allotted": LEARNT + "prune: null\nquantize: {{weights: 4, activations: null, allot: 3, start: 60%}}",
+    "allotted": LEARNT + "prune: null\nquantize: {{weights: 4, activations: null, bit_allocation: 3, start: 60%}}",
     "means": LEARNT + "quantize: {{weights: {{kind: KMeans, bits: 3}}, activations: null, start: 40%}}",
     "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
     "shared": "student: {{kind: Transformer, share_layers: {{shared_modules: attention}}}}\nquantize: null",

@@ -14,7 +14,7 @@ from distill.tasks.language.writing import Writer, greedy
 from prune_schedules import cut
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students import LowRank, ShareLayers, Transformer
 from students.recording.model_io import inputs
 from students.recording.trace import Recorder
@@ -43,11 +43,11 @@ def rows(count: int = 6) -> dict[str, Tensor]:
     }
 
 
-def rounded(model: PreTrainedModel, activations: Activations | None) -> PreTrainedModel:
+def rounded(model: PreTrainedModel, activations: ActivationQuantizer | None) -> PreTrainedModel:
     quantize = Quantize(activations=activations)
     quantize.attach(model)
     quantize.update(9, Timeline(total_steps=10, epoch_steps=10))
-    quantize.calibrate(model, was_on=False)
+    quantize.calibrate(model, was_enabled=False)
     return model
 
 
@@ -79,7 +79,7 @@ FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
     "masked": masked,
     "narrower": narrower,
     "weights of 8 bits": lambda model: rounded(model, None),
-    "all of 8 bits": lambda model: rounded(model, Activations(per="token")),
+    "all of 8 bits": lambda model: rounded(model, ActivationQuantizer(granularity="token")),
 }
 
 
@@ -120,7 +120,7 @@ def test_rounded_by_the_range_of_all_that_is_read_a_text_is_read_anew():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        rounded(model, Activations()).eval()
+        rounded(model, ActivationQuantizer()).eval()
         assert torch.equal(torch_predict(model).greedy(batch, END, 12, (), TOKENS), loop(model, batch, 12, []))
 
 

@@ -201,9 +201,9 @@ def test_a_cut_model_can_be_pruned_and_quantized_again(name):
     quantize.attach(model)
     quantize.update(0, TIMELINE)
     model(**inputs).loss.backward()
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     before = model(**inputs).logits
     report = cut(model)
     assert report.units[names[1]] == report.units[names[4]] == (0, 0)

@@ -10,11 +10,11 @@ from distill.evaluation.measure import torch_predict
 from distill.export.export import rounded_weights, write_onnx, write_packed
 from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
-from quant_aware.export.onnx_check import departures
-from quant_aware.export.onnx_model import OnnxModel, apart, saturates
+from quant_aware.export.onnx_check import int8_mismatches
+from quant_aware.export.onnx_model import OnnxModel, int8_saturates, untie_int8_weights
 from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students import LSTM, Linformer, ShareLayers, TensorTrain, Transformer
 from students.recording.model_io import inputs
 from students.weights import fold
@@ -23,7 +23,7 @@ from tests.families import _auto, batch, low_rank, tiny, tiny_config
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 
 VOCABULARY = 3000
-TOKENS = Activations(per="token", symmetric=True)
+TOKENS = ActivationQuantizer(granularity="token", symmetric=True)
 
 
 def language(name, tied=True, vocab=VOCABULARY):
@@ -51,20 +51,20 @@ class Files:
     """What a model says in training on 8 bits, and its file."""
 
     def __init__(self, model, given, path, activations=None):
-        self.model, self.quantize = model, Quantize(activations=activations or Activations())
+        self.model, self.quantize = model, Quantize(activations=activations or ActivationQuantizer())
         self.skipped = self.quantize.attach(model)
         self.quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
         plain = torch_predict(model)(given[0])
         self.given, self.trained = given, [torch_predict(model)(each) for each in given]
-        self.quantize.settle()
+        self.quantize.quantize_full_embeddings()
         fold(model)
-        self.quantize.detach_inputs()
+        self.quantize.remove_input_hooks()
         self.path, self.exported = path, write_onnx(model, given[0], path, self.quantize)
         self.spread = float(plain.std())
 
     @property
-    def departures(self):
-        return departures(self.path, rounded_weights(self.model, self.quantize))
+    def mismatches(self):
+        return int8_mismatches(self.path, rounded_weights(self.model, self.quantize))
 
     @property
     def constants(self):
@@ -78,7 +78,7 @@ class Files:
             for each, expected in zip(self.given, self.trained, strict=True)
         ]
         assert sorted(differences)[len(differences) // 2] < 1e-5 * self.spread, differences
-        assert self.departures == []
+        assert self.mismatches == []
 
 
 def large_floats(constants):
@@ -143,9 +143,9 @@ def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
     quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
     given = samples(model, name)[0]
     trained = torch_predict(model)(given)
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     model.save_pretrained(tmp_path / "student")
     exported = write_packed(model, quantize, tmp_path, _auto(name, "language"))
     torch.testing.assert_close(exported.predict(given), trained, rtol=0, atol=1e-5)
@@ -189,25 +189,25 @@ def test_a_weight_that_stayed_float32_is_told(tmp_path):
     export_onnx(model, files.given[0], tmp_path / "whole.onnx")
     fewer = {name: each for name, each in weights.items() if "lm_head" not in name and "wte" not in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", fewer)
-    assert departures(tmp_path / "y.onnx", fewer) == []
-    assert departures(tmp_path / "y.onnx", weights) == [
-        f"{name}.weight is float32 in the file, and was rounded to 8 bits in training"
+    assert int8_mismatches(tmp_path / "y.onnx", fewer) == []
+    assert int8_mismatches(tmp_path / "y.onnx", weights) == [
+        f"{name}.weight is float32 in the file, but was quantized to 8 bits in training"
         for name in ("transformer.wte", "lm_head")
     ]
     fewer = {name: each for name, each in weights.items() if "h.0.mlp.c_fc" not in name}
-    (told,) = departures(tmp_path / "x.onnx", fewer)
-    assert told.endswith("has 8 bits in the file, and other numbers than in training")
+    (told,) = int8_mismatches(tmp_path / "x.onnx", fewer)
+    assert told.endswith("is int8 in the file, but its values are not those of training")
     # By the other axis: no matrix is on that grid, and none is made int8.
     turned = {name: (values, 1 - axis) for name, (values, axis) in weights.items() if "mlp" in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", turned)
-    assert len(departures(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
+    assert len(int8_mismatches(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
 def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tmp_path):
     """The file is what was trained, and padding and company change nothing; with one range for all they do."""
     apart_by = {}
-    for kind in (Activations(), TOKENS):
+    for kind in (ActivationQuantizer(), TOKENS):
         model = language(name)
         files = Files(model, samples(model, name), tmp_path / "x.onnx", kind)
         files.check()
@@ -215,7 +215,7 @@ def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tm
         length = int(given["attention_mask"][2].sum())
         alone = {key: value[2:3, :length] for key, value in given.items()}
         together, single = files.exported(given)[2, :length], files.exported(alone)[0]
-        apart_by[kind.per] = float((together - single).abs().max()) / files.spread
+        apart_by[kind.granularity] = float((together - single).abs().max()) / files.spread
     assert apart_by["token"] < 1e-5
     assert apart_by["tensor"] > 1e-3
 
@@ -224,14 +224,14 @@ def test_an_lstm_has_one_answer_too_and_computes_with_float32(tmp_path):
     model, teacher = built("LSTM")
     files = Files(model, samples(model, teacher, vocab=100), tmp_path / "x.onnx", TOKENS)
     files.check()
-    assert len(files.skipped) == 4 and "no recurrent layer's for each token" in str(files.skipped)
+    assert len(files.skipped) == 4 and "quantizes recurrent inputs per tensor only" in str(files.skipped)
     kinds = {node.op_type for node in onnx.load(files.path).graph.node}
     assert "LSTM" in kinds and "DynamicQuantizeLSTM" not in kinds and large_floats(files.constants) == []
     alone = {key: value[:1] for key, value in files.given[0].items()}
     torch.testing.assert_close(files.exported(alone)[0], files.exported(files.given[0])[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [Activations(), TOKENS], ids=["tensor", "token"])
+@pytest.mark.parametrize("kind", [ActivationQuantizer(), TOKENS], ids=["tensor", "token"])
 def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypatch):
     """Largest codes pass 16 bits where ONNX Runtime saturates, and its exact kernel wants a matrix for each product."""
 
@@ -256,9 +256,10 @@ def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypat
     expected = x @ table.T + (x + table[ids]) @ table.T
     file = onnx.load(tmp_path / "y.onnx")
     assert [list(each.dims) for each in file.graph.initializer if each.data_type == TensorProto.INT8] == [[96, 64]]
-    for exact in {True, saturates()}:
-        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda exact=exact: exact)
+    for exact in {True, int8_saturates()}:
+        monkeypatch.setattr("quant_aware.export.onnx_model.int8_saturates", lambda exact=exact: exact)
         found = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-    products = [node.input[1] for node in apart(file).graph.node if node.op_type.startswith("MatMulInteger")]
+    nodes = untie_int8_weights(file).graph.node
+    products = [node.input[1] for node in nodes if node.op_type.startswith("MatMulInteger")]
     assert len(products) == len(set(products)) == 2

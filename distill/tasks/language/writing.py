@@ -96,7 +96,7 @@ class Writer:
 
 
 def _by_all(hook: object) -> bool:
-    return isinstance(hook, FakeQuantInput) and hook.enabled and hook.memo.kind.per == "tensor"
+    return isinstance(hook, FakeQuantInput) and hook.enabled and hook.cache.quantizer.granularity == "tensor"
 
 
 class _First(LogitsProcessor):
