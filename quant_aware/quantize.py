@@ -19,8 +19,8 @@ from quant_aware.quantizers.activations import FakeQuantInput, InputCache
 from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.quantizers.quantizer import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
+from students.models.recurrent_layer import RecurrentKernel
 from students.recording.reading import collect_input_grams
-from students.recurrent.layer import RecurrentKernel
 from students.weights import add_step, raw_parameter, select, steps, steps_on, values
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from students.families.families import Stack, blocks, family
+from students.families.families import blocks, family
 from students.families.linear import is_conv1d, is_linear
+from students.families.parts import Stack
 from students.processes import is_sharded, whole
 
 if TYPE_CHECKING:

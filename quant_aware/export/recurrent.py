@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from quant_aware.export.onnx_graph import ORT_DOMAIN, import_ort_domain, replace_nodes
 from quant_aware.quantizers.activations import ActivationQuantizer
 from quant_aware.quantizers.fake_quant import quantize_weight
-from students.recurrent.layer import DOMAIN
+from students.models.recurrent_layer import DOMAIN
 
 _GATE_ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, the indices of torch's gates in the order of ONNX."""

@@ -1,9 +1,10 @@
-"""Quantizers of weights and activations, and fake quantization in training."""
+"""Rounding of weights and inputs in training: the values, and the gradient.
 
-from quant_aware.quantizers.codebook import Codebook, KMeans
-from quant_aware.quantizers.product import Product
-from quant_aware.quantizers.quantizer import Quantizer
-from quant_aware.quantizers.ternary import Binary, Ternary
-from quant_aware.quantizers.uniform import PowerOfTwo, Uniform
+Importing the package imports its modules, so that a config may name each class of them.
+"""
 
-__all__ = ["Binary", "Codebook", "KMeans", "PowerOfTwo", "Product", "Quantizer", "Ternary", "Uniform"]
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

@@ -1,219 +1,26 @@
-"""What we know of model families: where each keeps its blocks, its attention and its feed-forward parts.
-
-The only place of the project that names a family. To add one, add one entry to ``FAMILIES``.
-"""
+"""What the code asks of a model family: its blocks, their number, the sizes that its config holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
+
+from students.families.parts import Family, Stack
+from students.families.table import COMPACT, FAMILIES, RECURRENT
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-@dataclass(frozen=True)
-class Projection:
-    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` slices of its outputs."""
-
-    path: str
-    part: int = 0
-    parts: int = 1
-
-
-@dataclass(frozen=True)
-class AttentionParts:
-    """One attention of a block: the module that calls the attention function, and its linear layers."""
-
-    module: str
-    query: Projection
-    key: Projection
-    value: Projection
-    output: str
-    size: str
-    """Attribute of the module that holds the size of one head."""
-    heads: tuple[str, ...]
-    """Attributes of the module that hold its number of heads."""
-    width: tuple[str, ...] = ()
-    """Attributes of the module that hold heads times head size."""
-    split: str = ""
-    """Attribute of the module that holds the size, or sizes, into which it splits what a fused projection gives."""
-    sharing: str = ""
-    """Attribute of the module that holds how many query heads share a key, where they do."""
-    zero_bias: tuple[str, int] | None = None
-    """The argument by which blocks hand on a bias that is zero here and made for all, and its place in what the module
-    returns."""
-
-
-@dataclass(frozen=True)
-class FeedForwardParts:
-    """The feed-forward of a block: ``inner`` (two if gated) makes the intermediate units, ``outer`` reads them."""
-
-    inner: tuple[str, ...]
-    outer: str
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A stack_module of equal blocks: its path in the base model, and what one block holds."""
-
-    blocks: str
-    attention: dict[str, AttentionParts]
-    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; of a recurrent block none."""
-    ffn: FeedForwardParts | None
-    """None of a recurrent block."""
-    depth: str = "num_hidden_layers"
-    """The key of the config that holds the number of blocks."""
-    groups: str = ""
-    """The key of the config that holds the number of different blocks, if they can be fewer than are run."""
-    recurrence: tuple[str, ...] = ()
-    """The linear layers that a recurrent block may have, which hold its weights."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """The facts of one ``config.model_type``."""
-
-    stacks: dict[str, Stack]
-    """``encoder`` or ``decoder``, or both; the first is meant where no stack is named."""
-    intermediate: str = "intermediate_size"
-    """The key of the config that holds the number of feed-forward units."""
-    relative_position_bias: bool = False
-    """Whether a position bias, shared by the layers, is added to the scores of self-attention: its heads cannot be cut
-    then."""
-    scaled: str = ""
-    """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
-    width: str = "hidden_size"
-    """The key of the config that holds the width of what the first block reads."""
-    positions: str = "embeddings.position_embeddings"
-    """The table of positions in the base model; empty where there is none."""
-    position_offset: bool = False
-    """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
-    head_size: str = ""
-    """The key of the config that may hold the size of a head; empty where it is always the hidden size by the heads."""
-
-
-def _bert(prefix: str = "attention") -> Stack:
-    attention = AttentionParts(
-        "attention.self",
-        Projection("attention.self.query"),
-        Projection("attention.self.key"),
-        Projection("attention.self.value"),
-        "attention.output.dense",
-        "attention_head_size",
-        ("num_attention_heads",),
-        ("all_head_size",),
-    )
-    return Stack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
-
-
-def _plain(
-    module: str, names: tuple[str, str, str, str], size: str, heads: tuple[str, ...], width: tuple[str, ...]
-) -> AttentionParts:
-    q, k, v, o = (f"{module}.{name}" for name in names)
-    return AttentionParts(module, Projection(q), Projection(k), Projection(v), o, size, heads, width)
-
-
-_DISTILBERT = Stack(
-    "transformer.layer",
-    {
-        "self": _plain(
-            "attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",)
-        )
-    },
-    FeedForwardParts(("ffn.lin1",), "ffn.lin2"),
-)
-_ALBERT = Stack(
-    "encoder.albert_layer_groups",
-    {
-        "self": _plain(
-            "albert_layers.0.attention",
-            ("query", "key", "value", "dense"),
-            "attention_head_size",
-            ("num_attention_heads",),
-            ("all_head_size",),
-        )
-    },
-    FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
-    groups="num_hidden_groups",
-)
-_GPT2 = Stack(
-    "h",
-    {
-        "self": AttentionParts(
-            "attn",
-            Projection("attn.c_attn", 0, 3),
-            Projection("attn.c_attn", 1, 3),
-            Projection("attn.c_attn", 2, 3),
-            "attn.c_proj",
-            "head_dim",
-            ("num_heads",),
-            ("embed_dim",),
-            "split_size",
-        )
-    },
-    FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),
-)
-_LLAMA = Stack(
-    "layers",
-    {
-        "self": replace(
-            _plain("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ()),
-            sharing="num_key_value_groups",
-        )
-    },
-    FeedForwardParts(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
-)
-_T5_SELF = _plain("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
-_T5_CROSS = replace(
-    _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",)),
-    zero_bias=("position_bias", 1),
-)
-_T5_INNER = ("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1")
-_T5 = {
-    "encoder": Stack(
-        "encoder.block",
-        {"self": _T5_SELF},
-        FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"),
-        "num_layers",
-    ),
-    "decoder": Stack(
-        "decoder.block",
-        {"self": _T5_SELF, "cross": _T5_CROSS},
-        FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
-        "num_decoder_layers",
-    ),
-}
-
-_HELD = tuple(f"{way}.{name}" for way in ("ahead", "back") for name in ("input", "recurrent", "projection"))
-_RECURRENT = Stack("layers", {}, None, recurrence=_HELD)
-
-RECURRENT = "recurrent"
-"""The ``model_type`` of our recurrent networks."""
-COMPACT = "compact-"
-"""What stands before the family in the ``model_type`` of a model of a form of its own."""
-
-FAMILIES: dict[str, Family] = {
-    "bert": Family({"encoder": _bert()}),
-    "roberta": Family({"encoder": _bert()}, position_offset=True),
-    "electra": Family({"encoder": _bert()}),
-    "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
-    "albert": Family({"encoder": _ALBERT}),
-    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", positions="wpe"),
-    **dict.fromkeys(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
-        Family({"decoder": _LLAMA}, positions="", head_size="head_dim"),
-    ),
-    "t5": Family(_T5, intermediate="d_ff", relative_position_bias=True, scaled="scale_decoder_outputs", positions=""),
-    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
-}
-
-
 def is_compact(config: PretrainedConfig) -> bool:
     """Whether this is the config of a model of a form that no stock one has."""
     return config.model_type.startswith(COMPACT)
+
+
+def is_cut(config: PretrainedConfig) -> bool:
+    """Return whether this is the config of a model that has lost units which its stock config cannot say."""
+    return is_compact(config) and bool(config.sizes or config.built)
 
 
 def is_recurrent(config: PretrainedConfig) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import Stack, blocks, depth, family
+from students.families.families import blocks, depth, family
+from students.families.parts import Stack
 from students.forms.form import Form
 from students.structure.sharing import SharedModules, parts, share
 

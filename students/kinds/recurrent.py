@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -56,7 +55,7 @@ class _Recurrent(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError(f"a {self.cell.upper()} student has its teacher's vocabulary: name a teacher, or a model")
-        from students.recurrent.model import RecurrentConfig  # not above: a config is read without transformers
+        from students.models.recurrent_models import RecurrentConfig  # not above: a config is read without transformers
 
         check_forms(self.forms, RecurrentConfig(cell=self.cell))
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
@@ -65,20 +64,15 @@ class _Recurrent(Student):
                 f"embedding: the teacher's words are {width} wide, not {self.embedding}; wider needs weights: random"
             )
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+    def build_base(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
     ) -> PreTrainedModel:
         from transformers import (  # not above: they take seconds
             AutoModelForCausalLM,
             AutoModelForSequenceClassification,
         )
 
-        from students.recurrent.model import RecurrentConfig
+        from students.models.recurrent_models import RecurrentConfig
 
         head = head or AutoModelForSequenceClassification
         self.check(None if teacher is None else teacher.config)
@@ -104,7 +98,7 @@ class _Recurrent(Student):
         if self.weights == "teacher":
             with torch.no_grad():
                 student.get_input_embeddings().weight.copy_(narrowed(table, config.embedding_size))
-        return student.train()
+        return student
 
 
 def narrowed(table: Tensor, width: int) -> Tensor:

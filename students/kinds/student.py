@@ -39,7 +39,7 @@ class Student(ABC):
         embeddings: the form of the token embeddings.
     """
 
-    # Forms are applied in this order, which is that of ``students.forms.compact.FORMS``.
+    # Forms are applied in this order, which is that of ``students.models.compact.FORMS``.
     attention: Attention | None = None
     share_layers: ShareLayers | None = None
     low_rank: LowRank | None = None
@@ -51,33 +51,30 @@ class Student(ABC):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Form)}
 
-    def apply_forms(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        """Apply the forms that are set to a base, in place.
-
-        Args:
-            student: the base, made and started.
-            batches: those of training, for forms that look at them.
-            is_trained: whether its weights come from a trained model.
-
-        Raises:
-            ValueError: if one is not possible, with its key first.
-        """
-        if self.forms:
-            from students.forms.compact import become_compact  # not above: a config is read without transformers
-
-            become_compact(student)
-        for key, form in self.forms.items():
-            try:
-                form.apply(student, batches, is_trained)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
-        if self.forms:
-            name_shared_layers(student)
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights of the base come from a trained model; they start at random if not."""
+        return False
 
     def check(self, teacher: PretrainedConfig | None) -> None:
         """Raise ValueError if no student can be built for such a teacher; needs no weights."""
 
     @abstractmethod
+    def build_base(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
+    ) -> PreTrainedModel:
+        """Return the student without its forms, in float32, with a configuration of its own; leave the teacher alone.
+
+        Args:
+            teacher: of the run, if there is one.
+            labels: the names of the task's labels; ``None`` keeps what the model has, but a regression has one label.
+            problem: transformers' ``problem_type``; ``None`` keeps what the model has.
+            head: the Auto class of transformers that loads such a model; not given, a classifier of texts.
+
+        Raises:
+            ValueError: if the student cannot be built, naming the field at fault.
+        """
+
     def build(
         self,
         teacher: PreTrainedModel | None,
@@ -86,16 +83,28 @@ class Student(ABC):
         head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
-        """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
+        """Return the student, base and forms, in train mode.
 
-        ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
-        keeps what the model has, but a regression has one label. ``head`` is the Auto class of transformers that
-        loads such a model, a classifier of texts if not given. ``batches`` are those of training, for what looks at
-        them; without them only numbers are others, and no shape. The teacher stays as it is.
+        Args:
+            teacher: as of ``build_base``, as are ``labels``, ``problem`` and ``head``.
+            batches: those of training, for forms that look at them; without them only numbers differ, and no shape.
 
         Raises:
             ValueError: if the student cannot be built, naming the field at fault.
         """
+        student = self.build_base(teacher, labels, problem, head)
+        if self.forms:
+            from students.models.compact import become_compact  # not above: a config is read without transformers
+
+            check_forms(self.forms, student.config)
+            become_compact(student)
+            for key, form in self.forms.items():
+                try:
+                    form.apply(student, batches, self.is_trained)
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from error
+            name_shared_layers(student)
+        return student.train()
 
 
 @dataclass(kw_only=True)
@@ -126,13 +135,12 @@ class Pretrained(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         resolve(self.model)
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+    @property
+    def is_trained(self) -> bool:
+        return True
+
+    def build_base(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)
@@ -154,8 +162,7 @@ class Pretrained(Student):
             longer = lengthen(model, self.positions)
             take_generation(longer, model)
             model = longer
-        self.apply_forms(model, batches, is_trained=True)
-        return model.train()
+        return model
 
 
 def resolve(model: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
 from students.families.layer_lists import take_layers
@@ -102,13 +100,12 @@ class Transformer(Student):
             self._check_widths(teacher, student)
         check_forms(self.forms, student)
 
-    def build(
-        self,
-        teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+    @property
+    def is_trained(self) -> bool:
+        return self.weights == "teacher"
+
+    def build_base(
+        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)
@@ -120,8 +117,7 @@ class Transformer(Student):
             if self.teacher_layers != "even" and repeats_blocks(teacher.config):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
             warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
-        self.apply_forms(student, batches, is_trained=self.weights == "teacher")
-        return student.train()
+        return student
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from torch import nn
 
-from students.families.families import Stack, blocks, family
+from students.families.families import blocks, family
+from students.families.parts import Stack
 from students.weights import attention_layers, ffn_layers
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import Projection, blocks, family
+from students.families.families import blocks, family
+from students.families.parts import Projection
 from students.weights import Where, ffn_layers, inner_axis, out_axis, raw_parameter, reader, set_parameter, steps_on
 
 if TYPE_CHECKING:

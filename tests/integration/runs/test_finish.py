@@ -1,0 +1,67 @@
+"""What the page shows of single rows, and what the report doubts."""
+
+import pytest
+import torch
+from datasets import Dataset
+
+from distill.evaluation.deployed import Deployed, Export
+from distill.evaluation.evaluate import deployable, latency_rows
+from distill.evaluation.measure import EvalResult, Measured
+from distill.reporting.details import details
+from distill.reporting.report_warnings import other_logits
+from distill.tasks.classes import Classes
+from distill.tasks.kinds.language import MaskedLM
+from distill.tasks.kinds.texts import Classification
+
+STUDENT = Deployed(None, None, None, parity={}, layers=[], notes=[], precision="float32")
+
+
+def said(predictions: list[int], certainty: list[float]) -> EvalResult:
+    return EvalResult({}, torch.tensor(predictions), torch.tensor(certainty))
+
+
+def test_rows_on_which_two_models_differ_come_first():
+    task = Classification(data="x")
+    task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])
+    task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
+    both = {"teacher": said([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": said([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
+    found = details(task, both, [3, 2, 1, 0], STUDENT, [])
+    assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
+    first = found["examples"][0]
+    assert (first["label"], first["teacher"], first["student"]) == ("bad", "good", "bad")
+    assert found["agreement"]["counts"] == [[2, 0], [2, 0]]
+
+
+def test_a_batch_of_32_is_one_whatever_the_rows():
+    lengths = {1: [3], 2: [9, 1], 5: [2, 8, 5, 1, 9], 33: list(range(1, 34)), 80: list(range(1, 81))}
+    middle = {1: 3, 2: 9, 5: 5, 33: 17, 80: 41}
+    for count, numbers in lengths.items():
+        found = latency_rows(Dataset.from_dict({"input_ids": [[7] * length for length in numbers]}))
+        assert len(found["batch_32"]) == 32
+        assert len(set(found["batch_32"])) == min(32, count)
+        assert [numbers[row] for row in found["batch_1"]] == [middle[count]]
+    assert sorted(numbers[row] for row in found["batch_32"]) == list(range(25, 57))
+
+
+def test_pieces_of_raw_text_are_no_rows_of_the_data():
+    """There may be as many hidden words as pieces, and more pieces than lines."""
+    task = MaskedLM(data="x")
+    task.texts, task.validation = ["text"], Dataset.from_list([{"text": "one long line"}])
+    both = {name: said([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
+    assert "examples" not in details(task, both, [2, 1, 0], STUDENT, [])
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["weights alone", "inputs, too"])
+def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
+    """Inputs that are rounded make far greater differences, by themselves."""
+    deployed = Deployed(None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact)
+    said = ["the exported student's logits are up to 0.02 from those it had in training"]
+    assert other_logits([], deployed) == (said if exact else [])
+
+
+@pytest.mark.parametrize(("size", "counts"), [(58_946_899, True), (14_000_000, True), (60_000_000, False)])
+def test_a_file_asked_for_counts_as_the_student_unless_it_is_larger(size, counts):
+    """Of float32 a file holds the weights and a graph."""
+    folded = Measured({}, 14_732_354, 14_732_347, 58_929_416, 0, {})
+    export = Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "float32")
+    assert deployable(export, folded) == counts
