@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 
 TIMELINE = Timeline(1000, 1000)
 
@@ -36,7 +36,7 @@ def loop(
         if pruner:
             pruner.update(number, TIMELINE)
         if number == 1 and cut:
-            cut_settled(model, {"prune": pruner}, {pruner.shape}, 0, TIMELINE, [optimizer])
+            cut_final(model, {"prune": pruner}, {pruner.shape}, 0, TIMELINE, [optimizer])
 
     return step
 

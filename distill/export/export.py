@@ -84,7 +84,7 @@ def export(
     if exported:
         parity["exported"] = difference(trained, exported.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
-    if not cuts.stock:
+    if not cuts.is_stock:
         notes.append(
             "its form is no stock config's: the student loads after `import students`, not with plain transformers"
         )

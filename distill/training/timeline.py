@@ -17,7 +17,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
 
     Raises:
-        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some
+        ConfigError: naming the key, if a time point lies outside the run, a window is empty, or no loss counts at some
             step.
     """
     experiment, found = config.value, []
@@ -27,12 +27,12 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
 
     def scheduled(path: str, what: str, schedule: Schedule) -> None:
         steps = []
-        for name, moment in schedule.moments().items():
+        for name, point in schedule.time_points().items():
             with config.error_context(f"{path}.{name}"):
-                steps.append(moment.step(timeline))
+                steps.append(point.step(timeline))
         with config.error_context(path):
             schedule.value(0, timeline)
-        if (every := schedule.sampled_every(timeline)) > 1:
+        if (every := schedule.sampling_interval(timeline)) > 1:
             kind = type(schedule).__name__
             why = f"{kind} does not say where it turns (breakpoints), and was looked at at each {every}th step alone"
             warnings.warn(f"{path}: {why}", stacklevel=2)
@@ -63,7 +63,7 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
         of = "" if name == "prune" else f" {name}"
         scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
         scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
-        scheduled(f"{path}.drop", f"drop{of}", pruner.drop)
+        scheduled(f"{path}.dropout", f"dropout{of}", pruner.dropout)
         with config.error_context(path):
             pruner.check(timeline)
     if experiment.quantize:

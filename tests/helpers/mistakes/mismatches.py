@@ -178,7 +178,7 @@ AGAINST_THE_WORLD = {
     "a score before there are gradients": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Movement, sparsity: 0.5}",
-        "7: prune.sparsity: is 0.5 at once, before there are gradients to go by",
+        "7: prune.sparsity: is 0.5 at step 0, before there are gradients",
     ),
     "tiles that do not fit": (
         "{kind: Magnitude,",
@@ -193,27 +193,27 @@ AGAINST_THE_WORLD = {
     "rows of heads": (
         "{kind: Magnitude,",
         "{kind: Magnitude, shape: heads, scope: row,",
-        "7: prune.scope: row is for weights; heads lie in no row",
+        "7: prune.scope: row is for elements and tiles, not for heads",
     ),
     "more sparsity than there is": (
         "to: 0.5",
         "to: 1.5",
-        "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1",
+        "7: prune.sparsity: is 1.3125 at step 1; it must be from 0 to 1",
     ),
     "a share that no group can lose": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Magnitude, scope: 8, sparsity: {kind: Cubic, to: 0.8}}",
-        "7: prune.sparsity: ends at 0.8; of groups of 8 that is 0.75: write 0.75",
+        "7: prune.sparsity: ends at 0.8, which groups of 8 cannot have; write 0.75",
     ),
     "a penalty that makes weights grow": (
         "{kind: Magnitude,",
         "{kind: Magnitude, penalty: {kind: Linear, initial: 0, to: -0.1},",
-        "7: prune.penalty: is -0.05 at step 1; it is a factor, from 0 up",
+        "7: prune.penalty: is -0.05 at step 1; it must be at least 0",
     ),
     "masks of the start before there are gradients": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Taylor, sparsity: {kind: Steps, initial: 0.3, at: {50%: 0.5}}}",
-        "7: prune.sparsity: is 0.3 at once, before there are gradients to go by",
+        "7: prune.sparsity: is 0.3 at step 0, before there are gradients",
     ),
     "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
     "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),

@@ -30,7 +30,7 @@ def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Quantizer) -
     pruner.update(0, TIMELINE)
     quantize.update(0, TIMELINE)
     quantize.calibrate(model, was_enabled=False)
-    assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
+    assert pruner.current_sparsity() == pytest.approx(0.5, abs=0.01)
     found = []
     for each in (model, torch.compile(model, fullgraph=True, backend="eager")):
         model.zero_grad()

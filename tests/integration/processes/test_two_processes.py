@@ -35,7 +35,7 @@ prune:
   units: {kind: Taylor, shape: neurons, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 3 steps}}
   gates: {kind: L0, shape: heads, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
   moved:
-    {kind: Movement, drop: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
+    {kind: Movement, dropout: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
   read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
   stream: {kind: Taylor, shape: hidden, sparsity: {kind: Cubic, to: 0.25, start: 1 steps, stop: 3 steps}}
 """

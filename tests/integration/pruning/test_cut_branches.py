@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from prune_schedules.schedule import Timeline
-from prune_schedules.structure.cut import alive, cut
+from prune_schedules.structure.cut import cut, nonzero_units
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
@@ -63,7 +63,7 @@ def test_whatever_is_zero_leaves_and_no_output_changes(name, data):
     assert report.parameters == (size, model.num_parameters())
     stay = {name for name in zero if home_of(name) == "attention" and family(model.config).relative_position_bias}
     assert {name for name in zero if left[name]} <= stay | {"decoder.0.self"}
-    assert all(bool(alive(units).all()) for units in neurons(model))
+    assert all(bool(nonzero_units(units).all()) for units in neurons(model))
 
 
 def home_of(name: str) -> str:
@@ -196,7 +196,7 @@ def test_a_cut_model_can_be_pruned_and_quantized_again(name):
     cut(empty(model, {names[1], names[4]}))
     inputs = batch(name)
     for shape in ("elements", "neurons", "heads", "layers"):
-        assert 0 < mask(model, 0.25, shape, "global").sparsity_now() <= 0.3
+        assert 0 < mask(model, 0.25, shape, "global").current_sparsity() <= 0.3
     quantize = Quantize()
     quantize.attach(model)
     quantize.update(0, TIMELINE)

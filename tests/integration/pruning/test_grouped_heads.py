@@ -45,7 +45,7 @@ def test_half_of_the_query_heads_go_where_all_share_a_key(name, tmp_path):
     model, inputs = one_key(name), batch(name, length=12, head="language")
     assert [units.count for units in heads(model)] == [4, 4]
     pruner = mask(model, 0.5, "heads")
-    assert pruner.sparsity_now() == 0.5
+    assert pruner.current_sparsity() == 0.5
     masked = logits(model, inputs)
     fold(model)
     report = cut(model)
@@ -172,4 +172,4 @@ def test_pruning_them_by_what_they_do_leaves_t5_with_fewer():
     pruner = Magnitude(sparsity=Constant(0.25), shape="heads")
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    assert pruner.sparsity_now() == 0.25
+    assert pruner.current_sparsity() == 0.25

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
@@ -38,7 +38,7 @@ def test_cut_it_gives_the_outputs_of_the_masked_one_and_so_it_does_loaded(name, 
     torch.testing.assert_close(model(**inputs).logits, masked, rtol=0, atol=1e-5)
     assert report.units["hidden"] == (32, width) and model.config.hidden_size == width
     assert report.parameters == (before, model.num_parameters()) and model.num_parameters() < before
-    assert kept(model) is None
+    assert kept_dimensions(model) is None
     # Where heads have a size of their own; Llama wants a multiple of the heads, T5 scales by what was.
     stock = (name == "llama" and width % 4 == 0) or (name == "t5" and head == "classification")
     assert report.stock == stock
@@ -145,7 +145,7 @@ def test_it_is_exported(tmp_path):
 
 def test_one_dimension_stays():
     model = pruned("bert", 1.0)
-    assert int(kept(model).sum()) == 1
+    assert int(kept_dimensions(model).sum()) == 1
     fold(model)
     assert cut(model).units["hidden"] == (32, 1) and torch.isfinite(model(**batch("bert")).logits).all()
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import Fisher, Movement, Taylor
+from prune_schedules.scores.gradient import Fisher, Movement, Taylor
 from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude, Random
 from prune_schedules.scores.pruner import Pruner
@@ -14,7 +14,7 @@ from prune_schedules.scores.sparsegpt import SparseGPT
 from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.mask import Mask
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from prune_schedules.targets.units import UnitTarget
 from students.structure.hidden import hidden
 from students.weights import fold, raw_parameter, steps
@@ -37,7 +37,7 @@ def test_the_smallest_go(name, head):
             axis = list(parameter.shape).index(32)
             parameter.mul_(torch.where(small, 0.1, 1.0).view([32 if i == axis else 1 for i in range(parameter.ndim)]))
     without(model, {"hidden": 0.25})
-    assert torch.equal(kept(model), ~small)
+    assert torch.equal(kept_dimensions(model), ~small)
 
 
 def gate_gradients(
@@ -63,17 +63,17 @@ def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_i
     model, inputs = tiny(name, head=head), batch(name, head=head)
     taylor.attach(model)
     for masked in (False, True):
-        taylor.seen = None
+        taylor.score_sums = None
         model.zero_grad()
         taylor.before_forward(4, TIMELINE, {})
         model(**inputs).loss.backward()
         taylor.before_step(4, TIMELINE)
-        expected = gate_gradients(model, taylor.parts[0].read, inputs, tied=head == "language")
+        expected = gate_gradients(model, taylor.targets[0].readers, inputs, tied=head == "language")
         found = taylor.scores()[0]
         torch.testing.assert_close(found, expected.abs(), rtol=1e-3, atol=1e-6)
-        gone = ~kept(model)
+        gone = ~kept_dimensions(model)
         assert int(gone.sum()) == 8 * masked and (found[~gone] > 0).all() and not found[gone].any()
-        taylor.parts[0].keep(torch.arange(32) % 4 != 1)
+        taylor.targets[0].keep(torch.arange(32) % 4 != 1)
 
 
 @pytest.mark.parametrize("name, head", [(name, "classification") for name in FAMILIES] + [("gpt2", "language")])
@@ -83,12 +83,12 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     pruner, heeded = L0(sparsity=Steps(at={"25%": 0.5, "75%": 0.6}), shape="hidden"), []
     pruner.attach(model)
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
-    part = pruner.parts[0]
+    part = pruner.targets[0]
     part.keep(torch.arange(32) % 3 > 0)
     for mask in steps(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(8, TIMELINE, {})
-    (gates,) = (gates.detach() for gates in pruner._drawn)
+    (gates,) = (gates.detach() for gates in pruner._gates)
     assert (gates == 0).any() and ((gates > 0) & (gates < 1)).any()
     found = model(**inputs)
     found.loss.backward()
@@ -97,7 +97,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     trained = {name: p.grad.clone() for name, p in model.named_parameters()}
     part.set_gates(None)
     part.keep(gates > 0)
-    expected = gate_gradients(model, part.read, inputs, head == "language", gates)
+    expected = gate_gradients(model, part.readers, inputs, head == "language", gates)
     torch.testing.assert_close(heeded[0][gates > 0], expected[gates > 0], rtol=1e-3, atol=1e-6)
     assert not heeded[0][gates == 0].any()
     # What the optimizer sees are the gradients of weights that are multiplied.
@@ -129,9 +129,9 @@ def test_any_score_and_a_penalty(kind):
         pruner.before_forward(step, TIMELINE, inputs)
         model(**inputs).loss.backward()
         pruner.before_step(step, TIMELINE)
-        assert pruner.penalize(step, TIMELINE) > 0
+        assert pruner.add_penalty_gradients(step, TIMELINE) > 0
         pruner.update(step + 1, TIMELINE)
-        masked.append(pruner.sparsity_now())
+        masked.append(pruner.current_sparsity())
         # A quarter is left of what leads from hidden to hidden.
         assert Prune({"a": pruner}).sparsity == pytest.approx(0.5 + 0.25 * 32**2 / size if masked[-1] else 0, abs=1e-6)
     assert masked == [0, 0.5, 0, 0] and torch.equal(model(**inputs).logits, before)
@@ -144,7 +144,7 @@ def test_the_penalty_has_the_gradient_of_the_group_lasso():
     pruner.attach(model)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    value = pruner.penalize(0, TIMELINE)
+    value = pruner.add_penalty_gradients(0, TIMELINE)
     axes = {(32,): 0, (100, 32): 1, (66, 32): 1, (32, 96): 0, (32, 64): 0, (64, 32): 1, (32, 32): 1}
     twins = [(p, p.detach().double().requires_grad_()) for p in model.parameters()]
     groups = [p.movedim(axes[tuple(p.shape)], 0).reshape(32, -1) for _, p in twins if tuple(p.shape) in axes]
@@ -162,8 +162,8 @@ def test_two_pruners_leave_what_both_keep():
     for pruner in pruners:
         pruner.attach(model)
         pruner.update(0, TIMELINE)
-    masks = [pruner.parts[0].made.kept() for pruner in pruners]
-    assert torch.equal(kept(model), masks[0] & masks[1]) and 8 < int((~kept(model)).sum()) <= 16
+    masks = [pruner.targets[0].writers.kept_units() for pruner in pruners]
+    assert torch.equal(kept_dimensions(model), masks[0] & masks[1]) and 8 < int((~kept_dimensions(model)).sum()) <= 16
     before = model(**batch("bert")).logits
     fold(model)
     cut(model)
@@ -175,7 +175,7 @@ def test_two_pruners_leave_what_both_keep():
     [
         (Magnitude, {"where": ["ffn"]}, "where: hidden dimensions run through the whole model; leave it out"),
         (Magnitude, {"scope": "layer"}, "scope: hidden dimensions are ranked over the whole model; it is global, not"),
-        (Magnitude, {"scope": "row"}, "scope: row is for weights; hidden dimensions lie in no row"),
+        (Magnitude, {"scope": "row"}, "scope: row is for elements and tiles, not for hidden dimensions"),
         (Wanda, {}, "shape: hidden dimensions are read by all layers"),
         (SparseGPT, {}, "shape: "),
     ],

@@ -110,7 +110,7 @@ def test_schedules_are_values():
 
 def test_constant():
     assert {Constant(0.3).value(step, RUN) for step in range(101)} == {0.3}
-    assert Constant(0.3).moments() == {} and Constant(0.3).span(RUN) == (0, 0)
+    assert Constant(0.3).time_points() == {} and Constant(0.3).span(RUN) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", RAMPS)
@@ -145,7 +145,7 @@ def test_the_shape_of_a_ramp(kind, quarter, half):
     ramp = kind(initial=2.0, to=10.0, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     assert ramp.value(30, RUN) == pytest.approx(2 + 8 * quarter)
     assert ramp.value(40, RUN) == pytest.approx(2 + 8 * half)
-    assert ramp.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
+    assert ramp.time_points() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
     assert ramp.span(RUN) == (20, 60)
 
 
@@ -185,7 +185,7 @@ def test_the_order_of_stairs_in_the_file_does_not_count():
 
 
 def test_steps_name_their_stairs():
-    assert Steps(at={"30%": 0.5, "60%": 0.8}).moments() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
+    assert Steps(at={"30%": 0.5, "60%": 0.8}).time_points() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
     with pytest.raises(ValueError, match=r"^at: "):
         Steps(at={})
     with pytest.raises(ValueError, match="'soon' is not a moment"):
@@ -196,7 +196,7 @@ def test_cyclic_goes_up_and_down():
     cycle = Cyclic(initial=1.0, to=3.0, cycles=2, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     found = [cycle.value(step, RUN) for step in (0, 20, 25, 30, 35, 40, 45, 50, 60, 100)]
     assert found == [1, 1, 2, 3, 2, 1, 2, 3, 1, 1]
-    assert cycle.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
+    assert cycle.time_points() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
 
 
 @fixed
@@ -255,7 +255,7 @@ def test_the_steps_of_a_value_are_those_of_a_walk(found, number):
 def test_a_long_run_is_not_walked(kind):
     given = {"at": {"30%": 1.0}} if kind is Steps else {"to": 1.0}
     schedule, timeline = kind(**given), Timeline(10**9, 10**8)
-    assert len(schedule.extremes(timeline)) <= 8 and schedule.sampled_every(timeline) == 1
+    assert len(schedule.extremes(timeline)) <= 8 and schedule.sampling_interval(timeline) == 1
     assert schedule.bounds(timeline)[1] == pytest.approx(1.0)
 
 
@@ -264,8 +264,8 @@ def test_a_schedule_that_does_not_say_where_it_turns_is_sampled():
         def value(self, step: int, timeline: Timeline) -> float:
             return math.sin(step)
 
-    assert _Wave().sampled_every(RUN) == 1 and _Wave().extremes(RUN) == list(range(100))
-    assert _Wave().sampled_every(Timeline(10**6, 1)) == 100 and len(_Wave().extremes(Timeline(10**6, 1))) == 20_000
+    assert _Wave().sampling_interval(RUN) == 1 and _Wave().extremes(RUN) == list(range(100))
+    assert _Wave().sampling_interval(Timeline(10**6, 1)) == 100 and len(_Wave().extremes(Timeline(10**6, 1))) == 20_000
 
 
 def test_at_least_one_cycle():

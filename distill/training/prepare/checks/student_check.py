@@ -35,7 +35,9 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
     begun, pruners = zeros(student), experiment.pruners()
     if begun >= SPARSE and not pruners:
-        found.append(f"{begun:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them")
+        found.append(
+            f"{begun:.1%} of the student's weights are zero, and training fills them; prune: fixed_mask keeps them"
+        )
     if not (pruners or parts.vocabulary):
         return found
     smaller, shares = pruned_to_the_end(student, pruners, timeline)

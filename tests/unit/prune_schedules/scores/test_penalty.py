@@ -34,10 +34,10 @@ def test_the_gradient_is_added_where_nothing_is_masked(name, shape):
     pruner.attach(model)
     pruner.update(0, TIMELINE)
     model(**batch(name)).loss.backward()
-    places = [place for part in pruner.parts for place in part.places]
+    places = [place for part in pruner.targets for place in part.parameters]
     before = {place: raw_parameter(*place).grad.clone() for place in places}
-    value = pruner.penalize(0, TIMELINE)
-    expected = group_lasso([part.numbers(getattr) for part in pruner.parts]).detach()
+    value = pruner.add_penalty_gradients(0, TIMELINE)
+    expected = group_lasso([part.entries(getattr) for part in pruner.targets]).detach()
     assert value == pytest.approx(0.3 * float(expected))
     for module, key in places:
         added = raw_parameter(module, key).grad - before[module, key]
@@ -56,4 +56,4 @@ def test_outside_its_window_nothing_is_computed():
     pruner = Magnitude(sparsity=Constant(0.0), penalty=fade)
     pruner.attach(model)
     model(**batch("bert")).loss.backward()
-    assert [pruner.penalize(step, TIMELINE) > 0 for step in (0, 5, 10, 15)] == [True, True, False, False]
+    assert [pruner.add_penalty_gradients(step, TIMELINE) > 0 for step in (0, 5, 10, 15)] == [True, True, False, False]

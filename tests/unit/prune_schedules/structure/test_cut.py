@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.cut import alive, cut
+from prune_schedules.structure.cut import cut, nonzero_units
 from students.structure.units import heads, neurons
 from students.weights import add_step, fold, out_axis, select
 from tests.helpers.families import FAMILIES, batch, tiny
@@ -98,7 +98,7 @@ def test_a_neuron_with_a_bias_is_alive():
         for part in units.slices:
             getattr(part.module, part.name).zero_()
         model.bert.encoder.layer[0].intermediate.dense.bias[5] = 1.0
-    assert alive(units).nonzero().flatten().tolist() == [5]
+    assert nonzero_units(units).nonzero().flatten().tolist() == [5]
 
 
 def test_a_model_with_steps_is_refused():

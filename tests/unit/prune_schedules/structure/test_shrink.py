@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.fake_quant import FakeQuant
@@ -50,7 +50,7 @@ class Learner:
         for pruner in self.pruners.values():
             pruner.update(number, TIMELINE)
         if self.cuts:
-            self.idle += cut_settled(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
+            self.idle += cut_final(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
         return float(loss.detach())
 
 
@@ -93,12 +93,12 @@ def test_branches_that_are_gone_leave_too(name, more):
         assert after == pytest.approx(before, abs=1e-5), number
     sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
     gone = [units.name for units in neurons(cut.model) + heads(cut.model) if units.count == 0]
-    there = [part for part in masked.pruners["layers"].parts if not part.kept().any()]
+    there = [part for part in masked.pruners["layers"].targets if not part.kept_units().any()]
     stay = {part.units.name for part in there if name == "t5" and part.units.name.endswith(".self")}
     assert gone and set(gone) == {part.units.name for part in there} - stay - {"decoder.0.self"}
     assert sizes[1] < sizes[0] and all(not bias.any() for bias in cut.idle)
     assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
-    assert masked.pruners["layers"].sparsity_now() == cut.pruners["layers"].sparsity_now() >= 0.5
+    assert masked.pruners["layers"].current_sparsity() == cut.pruners["layers"].current_sparsity() >= 0.5
 
 
 def test_the_optimizer_keeps_its_state_of_what_is_left():
@@ -109,7 +109,7 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
             each.step(number)
     old, new = masked.optimizer, cut.optimizer
     assert len(new.state) == len(old.state) == len(list(masked.model.parameters())) - 1
-    kept = {part.units.name: part.kept() for pruner in masked.pruners.values() for part in pruner.parts}
+    kept = {part.units.name: part.kept_units() for pruner in masked.pruners.values() for part in pruner.targets}
     whole, left = (neurons(each.model) + heads(each.model) for each in (masked, cut))
     for before, after in zip(whole, left, strict=True):
         entries = before.entries(kept[before.name])
@@ -150,10 +150,10 @@ def test_units_wait_for_every_pruner_on_their_tensors():
     for number in range(1, 8):
         for pruner in pruners.values():
             pruner.update(number, TIMELINE)
-        before, shares = prune.sparsity, [pruner.sparsity_now() for pruner in pruners.values()]
-        cut_settled(model, pruners, SHAPES, number, TIMELINE, [])
+        before, shares = prune.sparsity, [pruner.current_sparsity() for pruner in pruners.values()]
+        cut_final(model, pruners, SHAPES, number, TIMELINE, [])
         assert prune.sparsity == before
-        assert [pruner.sparsity_now() for pruner in pruners.values()][:2] == shares[:2]
+        assert [pruner.current_sparsity() for pruner in pruners.values()][:2] == shares[:2]
         seen.append((neurons(model)[0].count, heads(model)[0].count))
     assert seen == [(64, 4)] * 3 + [(64, 2)] * 2 + [(32, 2)] * 2
     assert all(len(steps_on(layer)) == 1 for layer in pruners["elements"].weights.values())
@@ -170,7 +170,7 @@ def test_two_pruners_of_the_same_neurons_are_cut_together():
     for number in range(1, 6):
         for pruner in pruners.values():
             pruner.update(number, TIMELINE)
-        cut_settled(model, pruners, SHAPES, number, TIMELINE, [])
+        cut_final(model, pruners, SHAPES, number, TIMELINE, [])
         seen.append(neurons(model)[0].count)
     assert seen == [64, 64, 64, 32, 32] and not steps(model, Mask)
 
@@ -180,7 +180,7 @@ def test_heads_stay_where_they_have_to(name, shapes, left):
     learner = Learner(name, {"neurons": 0.5, "heads": 0.5}, cuts=False)
     for pruner in learner.pruners.values():
         pruner.update(3, TIMELINE)
-    cut_settled(learner.model, learner.pruners, shapes, 3, TIMELINE, [])
+    cut_final(learner.model, learner.pruners, shapes, 3, TIMELINE, [])
     free = {units.name for units in heads(learner.model) if name == "t5" and units.name.endswith(".cross")}
     assert all(units.count == (2 if units.name in free else 4) for units in heads(learner.model))
     assert sum(units.count for units in neurons(learner.model)) < 64 * len(neurons(learner.model))

@@ -19,7 +19,7 @@ from tests.helpers.pruning.models import mask
 def test_a_masked_unit_is_absent(name, shape):
     """Whatever is put into the weights of a masked unit, the outputs stay."""
     model = tiny(name)
-    assert mask(model, 0.5, shape).sparsity_now() == 0.5
+    assert mask(model, 0.5, shape).current_sparsity() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
     masks = steps(model, Mask)
     on = sum(each.enabled for each in masks.values())
@@ -41,7 +41,7 @@ def test_a_masked_branch_adds_nothing():
             output.register_forward_hook(lambda module, args, out, key=f"encoder.{i}.{name}": added.update({key: out}))
     model(**batch("bert"))
     zero = {name for name, output in added.items() if not output.any()}
-    assert len(zero) == 2 and pruner.sparsity_now() == 0.5
+    assert len(zero) == 2 and pruner.current_sparsity() == 0.5
     sizes = {name: sum(w.numel() for w in ws) for name, ws in _matrices(model).items()}
     assert Prune({"a": pruner}).sparsity == pytest.approx(sum(sizes[name] for name in zero) / sum(sizes.values()))
 
@@ -70,7 +70,7 @@ def test_branches_of_unequal_size_are_ranked_by_the_mean_square_of_their_numbers
 @pytest.mark.parametrize(("where", "most"), [(None, 3), (["attention"], 1), (["ffn"], 1)])
 def test_one_of_the_branches_always_stays(where, most):
     pruner = mask(tiny("bert"), 1.0, "layers", where=where)
-    assert sum(gone for gone, _ in (part.masked() for part in pruner.parts)) == most
+    assert sum(gone for gone, _ in (part.count_masked() for part in pruner.targets)) == most
     assert pruner.scope == "global" and pruner.where == (where or ["attention", "ffn"])
 
 
@@ -89,7 +89,7 @@ def test_the_weakest_head_goes():
 
 
 def test_at_least_one_unit_of_each_block_stays():
-    assert mask(tiny("bert"), 1.0, "heads", "global").sparsity_now() == 6 / 8
+    assert mask(tiny("bert"), 1.0, "heads", "global").current_sparsity() == 6 / 8
 
 
 def test_skipped_and_tied_units_are_listed():

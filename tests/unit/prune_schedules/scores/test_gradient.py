@@ -6,7 +6,7 @@ from torch import nn
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import Fisher, Movement, Taylor, gate_gradient
+from prune_schedules.scores.gradient import Fisher, Movement, Taylor, gate_gradient
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
@@ -44,7 +44,7 @@ def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
     """Michel, Levy and Neubig: dL/dxi for a factor xi on what each head hands to the output projection."""
     taylor = Taylor(sparsity=LATER, shape="heads")
     model = one_step(name, taylor, 4)
-    part = taylor.parts[0]
+    part = taylor.targets[0]
     reads, gates = part.reader, torch.ones(part.units.count, requires_grad=True)
     width = part.units.slices[-1].size
 
@@ -73,13 +73,13 @@ def test_the_sums_over_steps(name, kind, of):
     found = pruner.scores()[0]
     torch.testing.assert_close(found, expected.T if name == "gpt2" else expected)
     pruner.update(7, TIMELINE)
-    assert pruner.state() == {}, "the next masks look at the model as it is then"
+    assert pruner.state_dict() == {}, "the next masks look at the model as it is then"
 
 
 def test_movement_is_a_score_that_adam_learns():
     """torch's own, without momentum; 300 steps are enough for squares to fade."""
     pruner, draw = Movement(sparsity=LATER), torch.Generator().manual_seed(0)
-    pruner.seen = pruner.squares = None
+    pruner.score_sums = pruner.square_sums = None
     score = nn.Parameter(torch.zeros(4, 6))
     adam = torch.optim.Adam([score], lr=1.0, betas=(0.0, 0.999), eps=0.0)
     for step in range(300):
@@ -93,7 +93,7 @@ def test_movement_is_a_score_that_adam_learns():
 
 def test_weights_without_a_gradient_do_not_move():
     pruner = Movement(sparsity=LATER)
-    pruner.seen = pruner.squares = None
+    pruner.score_sums = pruner.square_sums = None
     for step in range(2):
         pruner.update_scores([torch.tensor([0.0, 1e-12, 1e-30])], step, TIMELINE)
     still, moved, lost = pruner.scores()[0].tolist()
@@ -120,7 +120,7 @@ def test_what_is_masked_is_looked_at_and_not_trained():
     pruner.before_forward(2, TIMELINE, {})
     model(**batch("bert")).loss.backward()
     pruner.before_step(2, TIMELINE)
-    for part, old, new in zip(pruner.parts, before, pruner.scores(), strict=True):
+    for part, old, new in zip(pruner.targets, before, pruner.scores(), strict=True):
         module, mask = part.module, part.mask
         assert not mask.mask.all()
         assert (raw_parameter(module).grad[~mask.mask] == 0).all()
@@ -133,9 +133,9 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     pruner.update(5, TIMELINE)
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
-        assert all(mask.straight == straight for mask in steps(model, Mask).values())
+        assert all(mask.straight_through == straight for mask in steps(model, Mask).values())
         pruner.before_step(step, TIMELINE)
-        assert not any(mask.straight or mask.idle for mask in steps(model, Mask).values())
+        assert not any(mask.straight_through or mask.suspended for mask in steps(model, Mask).values())
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads"])
@@ -144,7 +144,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     """The gradient of a gate that is 0 where a unit is masked, and what is computed stays."""
     taylor = Taylor(sparsity=LATER, shape=shape)
     model = one_step(name, taylor, 4)
-    part, inputs = taylor.parts[0], batch(name)
+    part, inputs = taylor.targets[0], batch(name)
     keep = torch.arange(part.units.count) % 2 == 0
     gates, width = keep.float().requires_grad_(), part.units.slices[-1].size
     hook = part.reader.register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
@@ -153,7 +153,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     hook.remove()
     part.keep(keep)
     model.zero_grad()
-    taylor.seen = None
+    taylor.score_sums = None
     for mask in steps(model, Mask).values():
         mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
@@ -163,7 +163,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     torch.testing.assert_close(masked.logits, bare.logits)
     assert expected[~keep].abs().max() > 0
     torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
-    for module, key in part.places:
+    for module, key in part.parameters:
         gone = getattr(module, key) == 0
         assert (raw_parameter(module, key).grad[gone] == 0).all()
 
@@ -183,13 +183,13 @@ def test_a_step_that_overflowed_is_not_looked_at(kind):
     before = [score.clone() for score in pruner.scores()]
     pruner.before_forward(4, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    raw_parameter(pruner.parts[-1].reader).grad[0, 0] = torch.inf
+    raw_parameter(pruner.targets[-1].reader).grad[0, 0] = torch.inf
     pruner.before_step(4, TIMELINE)
     assert all(map(torch.equal, pruner.scores(), before))
-    pruner.seen, sizes = None, pruner.parts[0].sent(raw_parameter)[0].square().mean(dim=1).sqrt()
+    pruner.score_sums, sizes = None, pruner.targets[0].outgoing_entries(raw_parameter)[0].square().mean(dim=1).sqrt()
     torch.testing.assert_close(pruner.scores()[0], sizes)
     pruner.update(7, TIMELINE)
-    assert 0 < pruner.sparsity_now() < 0.5
+    assert 0 < pruner.current_sparsity() < 0.5
 
 
 def test_sums_that_were_loaded_follow_the_model():
@@ -197,7 +197,7 @@ def test_sums_that_were_loaded_follow_the_model():
     pruner, again = Movement(sparsity=LATER, shape="heads"), Movement(sparsity=LATER, shape="heads")
     one_step("bert", pruner, 3)
     again.attach(tiny("bert"))
-    again.load_state(pruner.state())
+    again.load_state_dict(pruner.state_dict())
     again.update_scores([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
     assert {score.device.type for score in again.scores()} == {"meta"}
 
@@ -212,7 +212,7 @@ def test_movement_finds_the_weights_that_grow():
         layer, pruner = nn.Linear(8, 1, bias=False), kind(sparsity=Steps(at={"50%": 0.5}))
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[0.1] * 4 + [2.0] * 4]))
-        pruner.parts, pruner.seen, pruner.squares = [ElementTarget(layer)], None, None
+        pruner.targets, pruner.score_sums, pruner.square_sums = [ElementTarget(layer)], None, None
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.02)
         for step in range(10):
             optimizer.zero_grad()
