@@ -95,7 +95,7 @@ class Constant(Schedule):
         to: the number.
     """
 
-    plain: ClassVar[str] = "to"
+    shorthand: ClassVar[str] = "to"
 
     to: float
 

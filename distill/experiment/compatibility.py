@@ -17,25 +17,25 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redrawn": "a task that asks other things of a row in each epoch",
+    "redraws_rows": "a task that asks other things of a row in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
     "predicts_positions": "a task whose classes are places in a text",
     "needs_teacher": "texts without labels",
     "is_single": "a single task",
-    "has_tasks": "several tasks",
+    "is_multi_task": "several tasks",
     "has_single_rows": "a batch of one row",
     # teachers
-    "teaches": "a teacher",
+    "is_teacher": "a teacher",
     "is_frozen": "a trained teacher",
-    "keeps_outputs": "a cache of a teacher's outputs",
-    "is_only_teacher": "a single teacher",
-    "is_combined": "several teachers",
-    "has_members_on_all_tasks": "several teachers of the same task",
+    "caches_outputs": "a cache of a teacher's outputs",
+    "is_single_teacher": "a single teacher",
+    "is_ensemble": "several teachers",
+    "is_ensemble_for_all_tasks": "several teachers of the same task",
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "averages_weights": "the moving average of the student",
-    "may_know_no_more": "a teacher that the student reaches, or that changes with it",
+    "can_be_matched": "a teacher that the student reaches, or that changes with it",
     # losses
     "among_examples": "a loss that compares the examples of a batch",
     "counts_all_classes": "a loss that takes all classes as possible",
@@ -106,12 +106,12 @@ RULES = [
     ),
     Rule(
         "needs_teacher",
-        "teaches",
+        "is_teacher",
         "unlabelled: without a teacher there is nothing to learn from these texts",
         absent=True,
     ),
     Rule(
-        "is_combined",
+        "is_ensemble",
         "predicts_positions",
         "of several teachers, places in a text are not joined; name one for this task",
     ),
@@ -120,26 +120,26 @@ RULES = [
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are places in a text",
     ),
-    Rule("keeps_outputs", "augments", "cache: augmented rows are new in every epoch, there is nothing to keep"),
+    Rule("caches_outputs", "augments", "cache: augmented rows are new in every epoch, there is nothing to keep"),
     Rule(
-        "keeps_outputs",
-        "redrawn",
+        "caches_outputs",
+        "redraws_rows",
         "cache: what {other.kind} asks of a row is new in every epoch, there is nothing to keep",
     ),
     Rule(
         "has_teacher_per_task",
         "is_single",
-        "choose: task needs a teacher called like each of the tasks; and there is one task",
+        "combine: task needs a teacher with the name of each task, and there is only one task",
     ),
     Rule(
         "has_teacher_per_task",
-        "has_tasks",
-        "choose: task needs a teacher called like each of the tasks; the tasks are {other.name}",
+        "is_multi_task",
+        "combine: task needs a teacher with the name of each task; the tasks are {other.name}",
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
     Rule(
         "names_teacher",
-        "is_only_teacher",
+        "is_single_teacher",
         "teacher: {it.thing.teacher!r} names one of several, and the run has a single one",
     ),
     Rule(
@@ -147,7 +147,7 @@ RULES = [
     ),
     Rule(
         "looks_at_layers",
-        "has_members_on_all_tasks",
+        "is_ensemble_for_all_tasks",
         "teacher: the run has several; name one of {other.name}",
         unless=lambda loss, teachers: loss.teacher in teachers.members,
     ),
@@ -188,7 +188,7 @@ RULES = [
     ),
     Rule(
         "look_at_teacher",
-        "may_know_no_more",
+        "can_be_matched",
         "all look at the teacher, which may know no more than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(

@@ -108,7 +108,7 @@ def _leaves_parameters_idle(experiment: Experiment) -> bool:
     them has a gradient then.
     """
     losses = experiment.losses.values()
-    if experiment.until_passed():
+    if experiment.drop_when_matched():
         return True
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     if experiment.replace:
@@ -161,8 +161,8 @@ def make_callbacks(
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
-        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
-        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
+        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
+        Best(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
         Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 

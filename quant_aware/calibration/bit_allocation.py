@@ -24,7 +24,7 @@ class BitAllocation:
         batches: training batches by which the Hessian is estimated.
     """
 
-    plain: ClassVar[str] = "average_bits"
+    shorthand: ClassVar[str] = "average_bits"
     average_bits: float
     batches: int = 8
 

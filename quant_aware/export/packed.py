@@ -17,6 +17,7 @@ from torch import Tensor
 
 from quant_aware.quantizers.activations import ActivationQuantizer, FakeQuantInput, InputCache
 from quant_aware.quantizers.quantizer import Quantizer
+from students.saved_classes import find_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -125,19 +126,14 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
 
 def _make_quantizer(path: str | Path, kind: str, module: str | None, settings: dict[str, Any]) -> Quantizer:
     """Return the quantizer of a weight; its class must have been imported."""
-    classes = {cls.__name__: cls for cls in _subclasses(Quantizer)}
-    if kind not in classes:
+    cls = find_class(Quantizer, kind)
+    if cls is None:
         advice = f"import {module}, which defines it" if module else "import the module that defines it"
         raise ValueError(f"{path}: there is no quantizer {kind}; {advice} (the run's `imports`), before loading")
     try:
-        return classes[kind](**settings)
+        return cls(**settings)
     except TypeError as error:
         raise ValueError(f"{path}: {kind} is not the quantizer that the file was written with: {error}") from None
-
-
-def _subclasses(base: type) -> list[type]:
-    """Return all subclasses of a class; of those with the same name the newest comes last."""
-    return [cls for child in base.__subclasses__() for cls in (child, *_subclasses(child))]
 
 
 def _is_external(cls: type) -> bool:

@@ -20,7 +20,7 @@ from quant_aware.quantizers.quantizer import check_bits
 class ActivationQuantizer:
     """The settings of activation quantization."""
 
-    plain: ClassVar[str] = "bits"
+    shorthand: ClassVar[str] = "bits"
 
     bits: int = 8
     """The bits of a code, 2 to 8."""

@@ -43,7 +43,7 @@ class Uniform(SymmetricQuantizer):
     and have no gradient (LSQ: Esser et al. 2019, arXiv 1902.08153).
     """
 
-    plain: ClassVar[str] = "bits"
+    shorthand: ClassVar[str] = "bits"
 
     is_elementwise: ClassVar[bool] = True
 

@@ -14,7 +14,8 @@ from students.attention.linear import Efficient, Elu, Favor
 from students.attention.linformer import Projected
 from students.attention.local import Local
 from students.families.families import blocks, family, positions
-from students.forms.form import Form, check_sizes, find_class
+from students.forms.form import Form, check_sizes
+from students.saved_classes import find_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

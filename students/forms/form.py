@@ -5,14 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
-
-Class = TypeVar("Class")
 
 
 @dataclass(kw_only=True)
@@ -65,13 +63,3 @@ def check_sizes(holder: object, *names: str, least: int = 1) -> None:
 
 MOST = {"layers": 1_000, "positions": 2**20}
 """Building a larger student would take hours or fill the memory before any other check could run."""
-
-
-def find_class(base: type[Class], name: str) -> type[Class] | None:
-    """Return the subclass of ``base`` with this name, at any depth, or None."""
-    for child in base.__subclasses__():
-        if child.__name__ == name:
-            return child
-        if deeper := find_class(child, name):
-            return deeper
-    return None

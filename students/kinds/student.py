@@ -121,7 +121,7 @@ class Pretrained(Student):
         ValueError: if ``positions`` is not positive, or ``dropout`` no share.
     """
 
-    plain: ClassVar[str] = "model"
+    shorthand: ClassVar[str] = "model"
 
     model: str
     head: Literal["keep", "new"] = "keep"

@@ -2,7 +2,7 @@
 
 ::
 
-    rows → Collate: padded tensors, and what each loss counts in them → Loader: the counts of the whole window
+    rows → Collator: padded tensors, and what each loss counts in them → TrainLoader: the counts of the whole window
          → the device → traces → losses
 
 Nothing is asked back: what a later stage needs to know of a batch stands in it.

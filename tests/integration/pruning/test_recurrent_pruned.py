@@ -11,7 +11,7 @@ from prune_schedules.structure.cut import cut
 from students.recording.model_io import inputs
 from students.weights import fold
 from tests.helpers.families import batch
-from tests.unit.students.models.test_recurrent_models import small
+from tests.helpers.students.recurrent import small
 
 
 def test_elements_of_every_layer_are_pruned():
@@ -30,7 +30,7 @@ def test_elements_of_every_layer_are_pruned():
             for part in (way.input, way.recurrent):
                 assert (part.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     report = cut(model)
-    assert report.units == {} and not report.stock and report.parameters[0] == report.parameters[1]
+    assert report.units == {} and not report.is_stock and report.parameters[0] == report.parameters[1]
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads", "layers", "hidden"])

@@ -69,7 +69,7 @@ def test_kept_zeros_are_in_the_file_and_in_the_report(sparse: Path, tiny_run: Pa
     name = f"{BLOCKS}.0.output.dense.weight"
     assert not torch.equal(trained[name], old[name])
     config = load(report.folder / "config.yaml", Experiment)
-    assert type(config.value.prune).__name__ == "Keep"
+    assert type(config.value.prune).__name__ == "FixedMask"
     assert to_yaml(config.value) == (report.folder / "config.yaml").read_text()
 
 

@@ -12,7 +12,7 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
 from students.weights import raw_parameter, steps
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.runs import resumable
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -24,7 +24,7 @@ def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
     pruner.attach(model)
     pruner.before_forward(step, TIMELINE, {})
     model(**batch(name)).loss.backward()
-    pruner.before_step(step, TIMELINE)
+    pruner.before_optimizer_step(step, TIMELINE)
     return model
 
 
@@ -39,25 +39,6 @@ def test_the_gradient_of_a_gate():
     assert torch.allclose(gate_gradient([weight.unsqueeze(-1)], [gradient.unsqueeze(-1)]), expected)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
-    """Michel, Levy and Neubig: dL/dxi for a factor xi on what each head hands to the output projection."""
-    taylor = Taylor(sparsity=LATER, shape="heads")
-    model = one_step(name, taylor, 4)
-    part = taylor.targets[0]
-    reads, gates = part.reader, torch.ones(part.units.count, requires_grad=True)
-    width = part.units.slices[-1].size
-
-    def gated(module, inputs):
-        return (inputs[0] * gates.repeat_interleave(width),)
-
-    hook = reads.register_forward_pre_hook(gated)
-    (expected,) = torch.autograd.grad(model(**batch(name)).loss, gates)
-    hook.remove()
-    assert expected.abs().max() > 0
-    torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
-
-
 @pytest.mark.parametrize("kind, of", [(Taylor, torch.abs), (Fisher, lambda x: x * x / 2)])
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_the_sums_over_steps(name, kind, of):
@@ -67,7 +48,7 @@ def test_the_sums_over_steps(name, kind, of):
     first = raw_parameter(layer).detach() * raw_parameter(layer).grad
     pruner.before_forward(4, TIMELINE, {})
     model(**batch(name)).loss.backward()  # on top of the first: the gradient is now another
-    pruner.before_step(4, TIMELINE)
+    pruner.before_optimizer_step(4, TIMELINE)
     second = raw_parameter(layer).detach() * raw_parameter(layer).grad
     expected = of(first) + of(second)
     found = pruner.scores()[0]
@@ -119,7 +100,7 @@ def test_what_is_masked_is_looked_at_and_not_trained():
     model.zero_grad()
     pruner.before_forward(2, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    pruner.before_step(2, TIMELINE)
+    pruner.before_optimizer_step(2, TIMELINE)
     for part, old, new in zip(pruner.targets, before, pruner.scores(), strict=True):
         module, mask = part.module, part.mask
         assert not mask.mask.all()
@@ -134,38 +115,8 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
         assert all(mask.straight_through == straight for mask in steps(model, Mask).values())
-        pruner.before_step(step, TIMELINE)
+        pruner.before_optimizer_step(step, TIMELINE)
         assert not any(mask.straight_through or mask.suspended for mask in steps(model, Mask).values())
-
-
-@pytest.mark.parametrize("shape", ["neurons", "heads"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
-    """The gradient of a gate that is 0 where a unit is masked, and what is computed stays."""
-    taylor = Taylor(sparsity=LATER, shape=shape)
-    model = one_step(name, taylor, 4)
-    part, inputs = taylor.targets[0], batch(name)
-    keep = torch.arange(part.units.count) % 2 == 0
-    gates, width = keep.float().requires_grad_(), part.units.slices[-1].size
-    hook = part.reader.register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
-    bare = model(**inputs)
-    (expected,) = torch.autograd.grad(bare.loss, gates)
-    hook.remove()
-    part.keep(keep)
-    model.zero_grad()
-    taylor.score_sums = None
-    for mask in steps(model, Mask).values():
-        mask.train()  # but without dropout
-    taylor.before_forward(4, TIMELINE, {})
-    masked = model(**inputs)
-    masked.loss.backward()
-    taylor.before_step(4, TIMELINE)
-    torch.testing.assert_close(masked.logits, bare.logits)
-    assert expected[~keep].abs().max() > 0
-    torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
-    for module, key in part.parameters:
-        gone = getattr(module, key) == 0
-        assert (raw_parameter(module, key).grad[gone] == 0).all()
 
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
@@ -184,7 +135,7 @@ def test_a_step_that_overflowed_is_not_looked_at(kind):
     pruner.before_forward(4, TIMELINE, {})
     model(**batch("bert")).loss.backward()
     raw_parameter(pruner.targets[-1].reader).grad[0, 0] = torch.inf
-    pruner.before_step(4, TIMELINE)
+    pruner.before_optimizer_step(4, TIMELINE)
     assert all(map(torch.equal, pruner.scores(), before))
     pruner.score_sums, sizes = None, pruner.targets[0].outgoing_entries(raw_parameter)[0].square().mean(dim=1).sqrt()
     torch.testing.assert_close(pruner.scores()[0], sizes)
@@ -218,7 +169,7 @@ def test_movement_finds_the_weights_that_grow():
             optimizer.zero_grad()
             pruner.before_forward(step, TIMELINE, {})
             (layer(inputs) - targets).square().mean().backward()
-            pruner.before_step(step, TIMELINE)
+            pruner.before_optimizer_step(step, TIMELINE)
             optimizer.step()
         pruner.update(10, TIMELINE)
         kept[kind] = (layer.weight != 0).flatten().tolist()

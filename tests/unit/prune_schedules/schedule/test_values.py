@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_schedules.schedule import (
@@ -14,92 +14,13 @@ from prune_schedules.schedule import (
     Cubic,
     Cyclic,
     Linear,
-    Schedule,
     Steps,
     Timeline,
     TimePoint,
-    window,
 )
+from tests.helpers.pruning.windows import RUN, fixed, numbers, steps, windows
 
-RUN = Timeline(total_steps=100, epoch_steps=20)
 RAMPS = [Linear, Cosine, Cubic]
-fixed = settings(derandomize=True, deadline=None, database=None)
-numbers = st.floats(-10, 10)
-windows = st.integers(1, 500).flatmap(
-    lambda total: st.tuples(st.just(total), st.lists(st.integers(0, total), min_size=2, max_size=2).map(sorted))
-)
-
-
-def steps(number: int) -> TimePoint:
-    return TimePoint(f"{number} steps")
-
-
-@pytest.mark.parametrize(
-    "text, step",
-    [
-        ("0%", 0),
-        ("10%", 10),
-        ("12.5%", 12),
-        ("100%", 100),
-        ("1 epoch", 20),
-        ("2 epochs", 40),
-        ("0.5 epochs", 10),
-        ("5 epochs", 100),
-        ("1 step", 1),
-        ("37 steps", 37),
-        (" 10 % ", 10),
-        ("100steps", 100),
-    ],
-)
-def test_a_moment_is_a_step(text, step):
-    assert TimePoint(text).step(RUN) == step and str(TimePoint(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "10",
-        "%",
-        "ten %",
-        "-1%",
-        "1e2 steps",
-        "2 hours",
-        "2 epoch s",
-        "10%%",
-        "1.%",
-        10,
-        None,
-    ],
-)
-def test_what_is_no_moment_is_refused(text):
-    with pytest.raises(ValueError, match="write '10%', '2 epochs' or '500 steps'"):
-        TimePoint(text)
-
-
-def test_more_than_all_of_the_run_is_refused():
-    with pytest.raises(ValueError, match=r"'100\.5%' lies after the end of the run"):
-        TimePoint("100.5%")
-
-
-@pytest.mark.parametrize("text, step", [("101 steps", 101), ("5.1 epochs", 102)])
-def test_a_moment_after_the_last_step_is_refused_once_the_run_is_known(text, step):
-    with pytest.raises(ValueError, match=rf"'{text}' is step {step}, but the run ends at step 100"):
-        TimePoint(text).step(RUN)
-
-
-@fixed
-@given(st.floats(0, 100), st.floats(0, 100), st.integers(1, 10**6))
-def test_later_shares_are_later_steps(first, second, total):
-    low, high = (TimePoint(f"{share:.4f}%").step(Timeline(total, 1)) for share in sorted((first, second)))
-    assert 0 <= low <= high <= total
-
-
-def test_a_window_does_not_end_before_it_starts():
-    assert window(TimePoint("10%"), TimePoint("1 epoch"), RUN) == (10, 20)
-    assert window(TimePoint("20%"), TimePoint("1 epoch"), RUN) == (20, 20)
-    with pytest.raises(ValueError, match=r"^stop: the window ends at step 20, before it starts at step 30"):
-        window(TimePoint("30%"), TimePoint("1 epoch"), RUN)
 
 
 def test_schedules_are_values():
@@ -210,62 +131,6 @@ def test_cyclic_stays_between_its_ends_and_repeats(found, cycles):
     assert not any(values[: start * cycles + 1] + values[stop * cycles :])
     inside, period = values[start * cycles : stop * cycles], stop - start
     assert inside[period:] == pytest.approx(inside[: len(inside) - period], abs=1e-9)
-
-
-@st.composite
-def schedules(draw):
-    """A schedule of any class, a short run, and a window of it."""
-    total, (start, stop) = draw(windows.filter(lambda found: found[0] <= 120))
-    ends = {"start": steps(start), "stop": steps(stop)}
-    values = numbers | st.sampled_from([0.0, 1.0])
-    kind = draw(st.sampled_from([Constant, Linear, Cosine, Cubic, Steps, Cyclic]))
-    if kind is Constant:
-        schedule = Constant(draw(values))
-    elif kind is Steps:
-        stairs = draw(st.dictionaries(st.integers(0, total), values, min_size=1, max_size=5))
-        schedule = Steps(at={f"{step} steps": value for step, value in stairs.items()}, initial=draw(values))
-    else:
-        more = {"cycles": draw(st.integers(1, 40))} if kind is Cyclic else {}
-        schedule = kind(to=draw(values), initial=draw(values), **ends, **more)
-    inside = sorted(draw(st.lists(st.integers(0, total), min_size=2, max_size=2)))
-    return schedule, Timeline(total, 1), inside
-
-
-@settings(fixed, max_examples=200)
-@given(schedules())
-def test_bounds_are_those_of_a_walk(found):
-    schedule, timeline, (start, stop) = found
-    walked = [schedule.value(step, timeline) for step in range(start, stop + 1)]
-    assert schedule.bounds(timeline, start, stop) == pytest.approx((min(walked), max(walked)), abs=1e-12)
-    walked = [schedule.value(step, timeline) for step in range(timeline.total_steps)]
-    assert schedule.bounds(timeline) == pytest.approx((min(walked), max(walked)), abs=1e-12)
-
-
-@settings(fixed, max_examples=200)
-@given(schedules(), st.sampled_from([0.0, 1.0]))
-def test_the_steps_of_a_value_are_those_of_a_walk(found, number):
-    schedule, timeline, _ = found
-    walked = [step for step in range(timeline.total_steps) if schedule.value(step, timeline) == number]
-    assert [step for steps in schedule.equal_to(number, timeline) for step in steps] == walked
-    others = [step for steps in schedule.differs_from(number, timeline) for step in steps]
-    assert others == sorted({*range(timeline.total_steps)} - {*walked})
-
-
-@pytest.mark.parametrize("kind", [Constant, Linear, Cosine, Cubic, Steps, Cyclic])
-def test_a_long_run_is_not_walked(kind):
-    given = {"at": {"30%": 1.0}} if kind is Steps else {"to": 1.0}
-    schedule, timeline = kind(**given), Timeline(10**9, 10**8)
-    assert len(schedule.extremes(timeline)) <= 8 and schedule.sampling_interval(timeline) == 1
-    assert schedule.bounds(timeline)[1] == pytest.approx(1.0)
-
-
-def test_a_schedule_that_does_not_say_where_it_turns_is_sampled():
-    class _Wave(Schedule):
-        def value(self, step: int, timeline: Timeline) -> float:
-            return math.sin(step)
-
-    assert _Wave().sampling_interval(RUN) == 1 and _Wave().extremes(RUN) == list(range(100))
-    assert _Wave().sampling_interval(Timeline(10**6, 1)) == 100 and len(_Wave().extremes(Timeline(10**6, 1))) == 20_000
 
 
 def test_at_least_one_cycle():

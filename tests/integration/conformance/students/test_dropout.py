@@ -9,7 +9,7 @@ from students.forms.share_layers import ShareLayers
 from students.kinds.recurrent import GRU
 from students.kinds.student import Pretrained
 from students.kinds.transformer import Transformer
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import batch, tiny
 
 
 def moves(model: PreTrainedModel, name: str) -> bool:
@@ -20,7 +20,6 @@ def moves(model: PreTrainedModel, name: str) -> bool:
     return not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
 def test_a_student_drops_what_it_is_told(name):
     teacher = tiny(name)
     before = teacher.config.to_dict()

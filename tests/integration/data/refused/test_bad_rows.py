@@ -26,7 +26,7 @@ def test_a_bad_row_is_named(
 ) -> None:
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.{kind}", [*ROWS[:2], row, ROWS[2]] if name == split else ROWS)
-    task = Classification(data=str(tmp_path), train_rows=2)
+    task = Classification(data=str(tmp_path), max_train_samples=2)
     place = {"csv": "line 4", "parquet": "row 3", "jsonl": "line 3"}[kind]
     assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} {place}: ") in (
         said,
@@ -56,7 +56,9 @@ def test_rows_of_a_single_file_are_counted_as_they_stand_there(
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(60)]
     rows[41]["text"] = ""
     file = write(tmp_path / "all.csv", rows)
-    assert refused(Classification(data=file, train_rows=3), tokenizer) == f"data: {file} line 43: 'text' is empty"
+    assert (
+        refused(Classification(data=file, max_train_samples=3), tokenizer) == f"data: {file} line 43: 'text' is empty"
+    )
 
 
 def test_wrong_types_are_named(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.spans import QuestionAnswering
 from tests.helpers.tables import refused, write
 
@@ -14,15 +14,15 @@ def answers(text: object, start: object) -> dict:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (answers(["film"], [0]), "the answer 'film' does not stand at 0"),
-        (answers(["film"], [-4]), "the answer 'film' does not stand at -4"),
-        (answers(["film"], [99]), "the answer 'film' does not stand at 99"),
-        (answers([], []), "'answers' has no answer; questions without one are not this task"),
-        (answers(["film"], [4, 4]), "'answers' has no answer; questions without one are not this task"),
-        (answers(None, None), "'answers' has no answer; questions without one are not this task"),
-        (answers([""], [4]), "'answers' has '' at 4, not a text at a place"),
-        (answers([None], [4]), "'answers' has None at 4, not a text at a place"),
-        (answers(["film"], [None]), "'answers' has 'film' at None, not a text at a place"),
+        (answers(["film"], [0]), "the answer 'film' is not at character 0"),
+        (answers(["film"], [-4]), "the answer 'film' is not at character -4"),
+        (answers(["film"], [99]), "the answer 'film' is not at character 99"),
+        (answers([], []), "'answers' has no answer; questions without one are not supported"),
+        (answers(["film"], [4, 4]), "'answers' has no answer; questions without one are not supported"),
+        (answers(None, None), "'answers' has no answer; questions without one are not supported"),
+        (answers([""], [4]), "'answers' has '' at 4, not a text at a character position"),
+        (answers([None], [4]), "'answers' has None at 4, not a text at a character position"),
+        (answers(["film"], [None]), "'answers' has 'film' at None, not a text at a character position"),
         (answers(["film"], [4]) | {"context": ""}, "'context' is empty"),
         (answers(["film"], [4]) | {"question": "  "}, "'question' is empty"),
     ],
@@ -42,7 +42,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
             said = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
             assert refused(task, tokenizer).endswith(f"line 4, 5: {said}")
         else:
-            assert sorted(map(len, prepare(task, tokenizer)["train"]["input_ids"]))[-1] <= length
+            assert sorted(map(len, prepare_data(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
         ([{"text": "film", "answer_start": 4}], "'answers' has no 'text' and 'answer_start'"),
         ({"text": "film", "answer_start": 4}, "'text' and 'answer_start' of 'answers' are not lists"),
         ({"text": ["film"], "answer_start": 4}, "'text' and 'answer_start' of 'answers' are not lists"),
-        ({"text": ["film"], "answer_start": ["4"]}, "'answers' has 'film' at '4', not a text at a place"),
+        ({"text": ["film"], "answer_start": ["4"]}, "'answers' has 'film' at '4', not a text at a character position"),
     ],
 )
 def test_answers_of_another_form_are_named(all_rows, said, tokenizer, tmp_path):
