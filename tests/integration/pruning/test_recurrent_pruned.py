@@ -41,5 +41,5 @@ def test_units_of_transformers_are_refused(shape):
 
 
 def test_pruning_by_what_is_read_is_refused():
-    with pytest.raises(ValueError, match="kind: a recurrent layer reads its own states"):
+    with pytest.raises(ValueError, match="kind: Wanda cannot collect the inputs of recurrent layers"):
         Wanda(sparsity=Constant(0.5)).find(small())

@@ -130,7 +130,7 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
         ({"student.low_rank.where": ["tables"]}, "'tables' is not one of attention, ffn, head"),
         (
             {"student": {"kind": "Transformer"}},
-            "prune.shape: no layer here is in two factors, as student.low_rank makes",
+            "prune.shape: ranks needs low-rank layers, as student.low_rank makes",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_steps_name_their_stairs():
     assert Steps(at={"30%": 0.5, "60%": 0.8}).time_points() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
     with pytest.raises(ValueError, match=r"^at: "):
         Steps(at={})
-    with pytest.raises(ValueError, match="'soon' is not a moment"):
+    with pytest.raises(ValueError, match="'soon' is not a time point"):
         Steps(at={"soon": 1.0})
 
 

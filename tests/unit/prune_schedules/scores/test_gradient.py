@@ -121,7 +121,7 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
 def test_nothing_goes_before_gradients_were_seen(kind):
-    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before there are gradients"):
         kind(sparsity=Constant(0.5)).check(TIMELINE)
     kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
 

@@ -187,7 +187,7 @@ def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path
     "kind, fields, message",
     [
         (Wanda, {"batches": 0}, "batches: "),
-        (Wanda, {"where": ["embeddings"]}, "where: what is read"),
+        (Wanda, {"where": ["embeddings"]}, "where: inputs are collected"),
         (SparseGPT, {"shape": "heads"}, "shape: SparseGPT"),
         (SparseGPT, {"shape": [4, 4]}, "shape: SparseGPT"),
         (SparseGPT, {"scope": "global"}, "scope: SparseGPT"),

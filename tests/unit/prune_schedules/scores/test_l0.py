@@ -196,6 +196,6 @@ def test_two_seeds_draw_other_gates():
 def test_mistakes_are_told(given, said):
     with pytest.raises(ValueError, match=said):
         L0(sparsity=LATER, **given)
-    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before there are gradients"):
         L0(sparsity=Constant(0.5)).check(TIMELINE)
     L0(sparsity=Linear(initial=0.0, to=0.5)).check(TIMELINE)

@@ -100,7 +100,7 @@ def test_skipped_and_tied_units_are_listed():
         ({"shape": "layers", "scope": "distribution"}, "scope: layers are ranked over the whole model"),
         ({"scope": "block"}, "scope: "),
         ({"scope": 1}, "scope: "),
-        ({"scope": "row", "shape": "heads"}, "scope: row is for weights"),
+        ({"scope": "row", "shape": "heads"}, "scope: row is for elements and tiles"),
     ],
 )
 def test_mistakes_name_their_field(fields, message):
