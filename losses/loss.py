@@ -62,7 +62,7 @@ class Loss(nn.Module, ABC):
         stop: the moment from which it no longer counts.
     """
 
-    among_examples: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = False
     """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
     looks_at_layers: ClassVar[bool] = False
     """Whether it looks inside the models; such a loss has a field ``teacher``, the name of one of several."""

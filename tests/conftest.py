@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.evaluation.measure import latencies
+from distill.evaluation.measure import measure_latencies
 from distill.reporting.page import render
 from tests.helpers.repositories import save_sst2, save_tiny_bert, save_tokenizer
 from tests.helpers.runs import CONFIG
@@ -27,7 +27,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a latency to be measured well, five rounds and not seconds of them, nor for the pictures of a
     run, which take as long as its training; those of `finished`, made once, are whole.
     """
-    monkeypatch.setattr("distill.evaluation.evaluate.latencies", partial(latencies, seconds=0.0))
+    monkeypatch.setattr("distill.evaluation.evaluate.measure_latencies", partial(measure_latencies, seconds=0.0))
     monkeypatch.setattr("distill.reporting.publish.render", unwritten)
 
 

@@ -161,8 +161,8 @@ def _files(folder: Path, names: tuple[str, ...]) -> list[Path]:
             )
         return files
     if len(files) > 1:
-        found = ", ".join(file.name for file in files)
-        raise ValueError(f"data: the folder {str(folder)!r} has {found}; keep one, named {names[0]}{files[0].suffix}")
+        present = ", ".join(file.name for file in files)
+        raise ValueError(f"data: the folder {str(folder)!r} has {present}; keep one, named {names[0]}{files[0].suffix}")
     return files
 
 

@@ -1,4 +1,4 @@
-"""A kind of student: how the model that is trained is made."""
+"""A kind of student: how to build the model to train."""
 
 import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Resized(Student):
     """A model of the teacher's family and vocabulary with other sizes; its weights start at random.
 
     Args:
-        sizes: what is other than in the teacher's config, by transformers' names.
+        sizes: values that replace those of the teacher's config, by their names in transformers.
     """
 
     sizes: dict[str, int]

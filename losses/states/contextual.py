@@ -81,7 +81,7 @@ class Contextual(OnLayers):
     over: Literal["tokens", "layers", "examples"] = "tokens"
 
     @property
-    def among_examples(self) -> bool:
+    def compares_examples(self) -> bool:
         return self.over == "examples"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:

@@ -37,7 +37,7 @@ class Contrastive(PerExample, Projected):
         positions: ``first`` token, or ``mean`` of the tokens.
     """
 
-    among_examples: ClassVar[bool] = True
+    compares_examples: ClassVar[bool] = True
 
     layers: Layers = "top"
     temperature: float = 0.1

@@ -35,7 +35,7 @@ class Pruner(ABC):
     """
 
     prunes: ClassVar[bool] = True
-    needs_whole_weights: ClassVar[bool] = False
+    needs_full_weights: ClassVar[bool] = False
     """Whether it reads weights other than by ``students.weights.values``, so that they must not be sharded."""
     reads_inputs: ClassVar[bool] = False
     """Whether it collects the inputs of layers, at its ``active_steps``."""
@@ -73,7 +73,7 @@ class Pruner(ABC):
         return self.shape == "hidden"
 
     @property
-    def prunes_tables(self) -> bool:
+    def prunes_embeddings(self) -> bool:
         """Return whether weights of embeddings are removed."""
         return self.prunes_hidden or "embeddings" in self.where
 

@@ -76,5 +76,5 @@ class NGrams(Augmentation):
         text = texts[number(len(texts))]
         size = min(len(text), 1 + number(self.max_tokens))
         start = text[0] + number(len(text) - size + 1)
-        kept = [i for i in range(len(row["input_ids"])) if i not in text or start <= i < start + size]
-        return {name: [value[i] for i in kept] if isinstance(value, list) else value for name, value in row.items()}
+        indices = [i for i in range(len(row["input_ids"])) if i not in text or start <= i < start + size]
+        return {name: [value[i] for i in indices] if isinstance(value, list) else value for name, value in row.items()}

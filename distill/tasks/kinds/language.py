@@ -200,8 +200,8 @@ class MaskedLM(Language):
         texts, special_ids = [part.text for part in parts] or [""], set(self.tokenizer.all_special_ids)
         encoding = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_overflowing_tokens=True)
         # A piece of special tokens only has nothing to mask.
-        kept = [i for i, ids in enumerate(encoding["input_ids"]) if not special_ids.issuperset(ids)]
-        return {name: [encoding[name][i] for i in kept] for name in encoding if name != "overflow_to_sample_mapping"}
+        indices = [i for i, ids in enumerate(encoding["input_ids"]) if not special_ids.issuperset(ids)]
+        return {name: [encoding[name][i] for i in indices] for name in encoding if name != "overflow_to_sample_mapping"}
 
     def make_labels(self, ids: list[int]) -> list[int]:
         return [IGNORED] * len(ids)

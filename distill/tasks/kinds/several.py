@@ -59,11 +59,11 @@ class MultiTask(Task):
         joined, self.notes = {"train": [], "validation": []}, []
         for name, splits in rows.items():
             held_out = {tuple(ids) for other in rows if other != name for ids in rows[other]["validation"]["input_ids"]}
-            kept = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
-            if removed := len(splits["train"]) - len(kept):
+            indices = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
+            if removed := len(splits["train"]) - len(indices):
                 reason = "they are validation rows of other tasks"
                 self.notes.append(f"{name}: {removed} training rows were left out: {reason}")
-            for split, part in (("train", splits["train"].select(kept)), ("validation", splits["validation"])):
+            for split, part in (("train", splits["train"].select(indices)), ("validation", splits["validation"])):
                 labels = Dataset.from_dict({"labels": [float(label) for label in part["labels"]]})
                 part = concatenate_datasets([part.remove_columns("labels"), labels], axis=1)
                 joined[split].append(part.add_column("task", [self.task_index(name)] * len(part)))

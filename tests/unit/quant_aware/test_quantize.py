@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from distill.export.export import layers, write_onnx
+from distill.export.export import layer_facts, write_onnx
 from prune_schedules.schedule import Timeline
 from quant_aware.calibration.bit_allocation import BitAllocation
 from quant_aware.callback import QuantizeAware
@@ -73,7 +73,9 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     assert len(found) == len(tables) > 0
     assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
     said = {
-        layer["name"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)}) if layer["bits"] > 8
+        layer["name"]
+        for layer in layer_facts(model, quantize, {key: 1 for key in matrices(model)})
+        if layer["bits"] > 8
     }
     assert said == {key for key in names if key.endswith("relative_attention_bias")}
     assert len(said) == (2 if name == "t5" else 0)
@@ -132,7 +134,7 @@ def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     assert callback.curves == {"bits": 1.5}
     quantize.quantize_full_embeddings()
     fold(model)
-    assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}
+    assert {layer["bits"] for layer in layer_facts(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}
 
 
 @pytest.mark.parametrize(
