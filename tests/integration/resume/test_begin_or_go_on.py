@@ -14,7 +14,7 @@ from distill.cli import main
 from distill.config.loader import ConfigError
 from distill.training.callbacks.checkpoints import previous_path, read_checkpoint
 from distill.training.callbacks.metrics_csv import MetricsCSV, read_rows
-from tests.helpers.runs import as_one, checkpoint, interrupted, killed, rows, weights
+from tests.helpers.runs import CONFIG, as_one, checkpoint, interrupted, killed, rows, weights
 from tests.integration.runs.test_chain import CHAIN
 
 AUTO = [["--resume", "auto"], ["--resume=auto"]]
@@ -23,8 +23,6 @@ AUTO = [["--resume", "auto"], ["--resume=auto"]]
 @pytest.fixture(scope="module")
 def whole(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was never stopped."""
-    from tests.helpers.runs import CONFIG
-
     folder = tmp_path_factory.mktemp("unkilled")
     file = folder / "tiny.yaml"
     file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))
