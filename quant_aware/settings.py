@@ -88,12 +88,12 @@ class QuantizeSettings:
         return self.target == "packed"
 
     @property
-    def quantizes_vectors(self) -> bool:
+    def codes_vectors(self) -> bool:
         """Return whether one code stands for several neighbouring entries of every weight."""
         return any(quantizer.is_vector_quantizer for quantizer in self.quantizers)
 
     @property
-    def quantizes_some_vectors(self) -> bool:
+    def codes_some_vectors(self) -> bool:
         """Return whether one code stands for several neighbouring entries of the weights in ``overrides``."""
         return any(quantizer.is_vector_quantizer for quantizer in self.overrides.values() if quantizer)
 

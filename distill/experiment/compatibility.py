@@ -52,8 +52,8 @@ FLAGS = {
     "needs_full_weights": "a pruner that needs full weights",
     # quantization and export
     "groups_inputs": "a quantizer with a scale per group of inputs",
-    "quantizes_vectors": "a quantizer with one code for several weights",
-    "quantizes_some_vectors": "such a quantizer in `overrides`",
+    "codes_vectors": "a quantizer with one code for several weights",
+    "codes_some_vectors": "such a quantizer in `overrides`",
     "allocates_bits": "bits allocated by sensitivity (`bit_allocation`)",
     "uses_gptq": "`gptq`",
     "writes_packed": "a packed file",
@@ -176,11 +176,9 @@ RULES = [
     ),
     Rule("saves_half", "writes_float32", "the file of {other.key} needs float32 weights; leave one of them out"),
     Rule("writes_onnx", "writes_packed", f"{{other.settings.precision}} weights are written as {FILE}; leave it out"),
+    Rule("codes_vectors", "prunes", "{it.name}: has one code for several weights, of which {other.name} removes some"),
     Rule(
-        "quantizes_vectors", "prunes", "{it.name}: has one code for several weights, of which {other.name} removes some"
-    ),
-    Rule(
-        "quantizes_some_vectors",
+        "codes_some_vectors",
         "prunes_embeddings",
         "{it.name}: has one code for several weights, of which {other.name} removes some",
     ),

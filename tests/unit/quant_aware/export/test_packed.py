@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from quant_aware.export.packed import QuantizedWeight, load_packed, pack, save_packed, unpack
 from quant_aware.quantizers.uniform import Uniform
-from tests.unit.quant_aware.quantizers.test_quantizers import QUANTIZERS, random, rounded_weight
+from tests.unit.quant_aware.quantizers.test_quantizer import QUANTIZERS, random, rounded_weight
 
 
 @pytest.mark.parametrize("width", range(1, 9))
