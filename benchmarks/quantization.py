@@ -34,7 +34,7 @@ def make_step(folder: str, quantize: Quantize | None = None) -> Callable[[dict[s
     if quantize:
         quantize.attach(model)
         quantize.update(0, Timeline(1000, 1000))
-        quantize.begin(model, was_on=False)
+        quantize.calibrate(model, was_enabled=False)
     optimizer = make_optimizer(model)
     return lambda batch: train_step(model, optimizer, batch)
 
