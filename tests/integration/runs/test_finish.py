@@ -24,7 +24,10 @@ def test_rows_on_which_two_models_differ_come_first():
     task = Classification(data="x")
     task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])
     task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
-    both = {"teacher": result([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": result([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
+    both = {
+        "teacher": result([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]),
+        "student": result([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5]),
+    }
     found = page_details(task, both, [3, 2, 1, 0], STUDENT, [])
     assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
     first = found["examples"][0]

@@ -13,9 +13,9 @@ from distill.training.optimizer import frozen_parameters
 from losses.outputs.labels import Labels
 from prune_schedules.schedule import Timeline, TimePoint
 from students.weights import add_step, uses
+from tests.helpers.families import tiny
 from tests.helpers.runs import resumes_bit_for_bit
 from tests.unit.distill.training.test_module import fit, module
-from tests.helpers.families import tiny
 
 BLOCK = "bert.encoder.layer.0."
 

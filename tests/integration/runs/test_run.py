@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
-from distill.reporting.page import render
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import torch_predict
+from distill.reporting.page import render
 from quant_aware.export.onnx_model import OnnxModel
-from tests.helpers.runs import CONFIG, command, interrupted, rows, weights
 from tests.helpers.reports.promised import keeps_promises
+from tests.helpers.runs import CONFIG, command, interrupted, rows, weights
 
 
 @pytest.fixture(scope="module")

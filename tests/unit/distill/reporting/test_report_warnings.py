@@ -23,7 +23,6 @@ from losses.outputs.labels import Labels
 from losses.outputs.logits import Logits
 from prune_schedules.schedule import Constant, Linear
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.scores.pruner import Pruner
 from tests.helpers.worlds import ready_task, save_data, save_teacher, three_classes
 
 STILL = {"losses.hidden": None, "losses.relations": None, "quantize": None, "prune": None, "optimizer.lr": 1e-12}
@@ -197,39 +196,6 @@ def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
     assert "models.student.metrics.pearson is nan, not a number" in saved["warnings"]
     assert "warning: models.student.metrics.pearson is nan, not a number" in summary(report).splitlines()
     assert any(line.startswith("the student is no better than a constant prediction") for line in saved["warnings"])
-
-
-def test_sparsity_that_is_not_reached(tiny_run, monkeypatch):
-    """Masks that never move, which the look before the first step would refuse."""
-    monkeypatch.setattr("distill.training.prepare.plan.check_student", lambda *_: [])
-    monkeypatch.setattr(Pruner, "update", lambda self, step, timeline: None)
-    given = {"losses.hidden": None, "losses.relations": None, "quantize": None}
-    report = run(tiny_run, name="x", **given)
-    missing = [line for line in report.warnings if "were to be removed" in line]
-    assert missing[0].startswith("elements: 50.0% of the elements were to be removed, 0.")
-    assert missing[1] == "neurons: 25.0% of the neurons were to be removed, 0.0% are"
-
-
-STEPS = {"kind": "Steps", "at": {"4 steps": 0.5}}
-REACHED = {
-    "heads": {"kind": "Magnitude", "shape": "heads", "sparsity": STEPS},
-    "layers": {"kind": "Magnitude", "shape": "layers", "sparsity": STEPS},
-    "hidden": {"kind": "Magnitude", "shape": "hidden", "sparsity": STEPS},
-    "gates": {"kind": "L0", "shape": "neurons", "sparsity": STEPS},
-    "tiles": {"kind": "Magnitude", "shape": [4, 4], "sparsity": STEPS},
-    "2:4": {"kind": "Magnitude", "scope": 4, "sparsity": STEPS},
-    "both": {
-        "units": {"kind": "Magnitude", "shape": "neurons", "sparsity": STEPS},
-        "weights": {"kind": "Magnitude", "sparsity": {"kind": "Steps", "at": {"8 steps": 0.7}}},
-    },
-}
-
-
-@pytest.mark.parametrize("prune", REACHED)
-def test_sparsity_that_is_reached_is_no_warning(tiny_run, prune):
-    given = {"losses.hidden": None, "losses.relations": None, "quantize": None, "prune": REACHED[prune]}
-    report = run(tiny_run, name="x", **given)
-    assert not [line for line in report.warnings if "were to be removed" in line]
 
 
 def test_numbers_that_json_does_not_have(tmp_path):
