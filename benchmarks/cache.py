@@ -61,7 +61,7 @@ def time_steps(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float
 
     loops = {"runs": partial(step, frozen), "is cached": partial(step, cached)}
     times = time_in_turn(loops, islice(cycle(batches), WARM_UP + steps), clock=time.perf_counter)
-    size = sum(file.stat().st_size for file in folder.rglob("*.npy")) / len(ids)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / len(ids)
     return times["runs"], times["is cached"], size
 
 

@@ -24,8 +24,8 @@ from benchmarks.turns import (
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Uniform
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.ternary import Ternary
+from quant_aware.quantizers.uniform import Uniform
 
 
 def make_step(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:
@@ -34,7 +34,7 @@ def make_step(folder: str, quantize: Quantize | None = None) -> Callable[[dict[s
     if quantize:
         quantize.attach(model)
         quantize.update(0, Timeline(1000, 1000))
-        quantize.begin(model, was_on=False)
+        quantize.calibrate(model, was_enabled=False)
     optimizer = make_optimizer(model)
     return lambda batch: train_step(model, optimizer, batch)
 
@@ -49,7 +49,7 @@ def main() -> None:
         "int8": Quantize(),
         "4-bit weights alone": Quantize(weights=Uniform(bits=4), activations=None),
         "4-bit weights, groups of 64": Quantize(weights=Uniform(bits=4, per=64), activations=None),
-        "4-bit weights, learned steps": Quantize(weights=learned, mixed=embeddings, activations=None),
+        "4-bit weights, learned scales": Quantize(weights=learned, overrides=embeddings, activations=None),
         "4-bit weights, codebook": Quantize(weights=KMeans(), activations=None),
         "ternary weights, 8-bit activations": Quantize(weights=Ternary()),
     }

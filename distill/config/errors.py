@@ -32,9 +32,19 @@ def location_of(node: yaml.Node) -> str:
 
 
 FORMER_KEYS = {
+    "allot": ("bit_allocation",),
+    "average": ("average_bits",),
+    "choose": ("combine",),
+    "drop": ("dropout",),
+    "keep": ("fixed_mask",),
+    "Keep": ("FixedMask",),
+    "longest": ("max_tokens",),
+    "mixed": ("overrides",),
+    "per": ("granularity", "subvector_size"),
+    "positions": ("max_position_embeddings", "pooling"),
     "share": ("probability", "mlm_probability", "quant_noise", "param_ratio"),
-    "until_passed": ("drop_when_matched",),
     "train_rows": ("max_train_samples",),
+    "until_passed": ("drop_when_matched",),
 }
 """Keys of before the first release, and those that have taken their place."""
 
