@@ -31,7 +31,7 @@ from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
 from losses import HiddenMSE, Logits
-from losses.loss import count_all
+from losses.loss import loss_counts
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.batch import Batch
 from tests.repositories import save_tokenizer
@@ -125,7 +125,7 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
 
     def counted(rows: list[dict]) -> Batch:
         batch = collate(rows)
-        return {**batch, "counts": count_all(losses.values(), batch)}
+        return {**batch, "counts": loss_counts(losses.values(), batch)}
 
     loader = Loader(data, LengthGrouped([32] * len(data), 32), counted, 1)
     table = MetricsCSV(

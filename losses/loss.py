@@ -20,7 +20,7 @@ from students.recording.sparse_lm_head import IGNORED
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-UNKNOWN = -1
+UNLABELED = -1
 """The class of a row that is to be judged and has no label; a number that is not known is NaN."""
 
 
@@ -134,7 +134,7 @@ class Loss(nn.Module, ABC):
         """
 
 
-def count_all(losses: Iterable[Loss], batch: Batch) -> Tensor:
+def loss_counts(losses: Iterable[Loss], batch: Batch) -> Tensor:
     """Return the counts of losses on a batch, float32 [L] in their order."""
     counts = [loss.count(batch).float() for loss in losses]
     return torch.stack(counts) if counts else torch.zeros(0)
@@ -153,7 +153,7 @@ class PerPrediction(Loss):
 
     def count(self, batch: Batch) -> Tensor:
         """The number of predictions."""
-        return predicted(batch).sum()
+        return prediction_mask(batch).sum()
 
 
 def check_factors(**factors: float) -> None:
@@ -165,25 +165,25 @@ def check_factors(**factors: float) -> None:
         raise ValueError(f"{next(iter(factors))}: with {' and '.join(factors)} at 0 nothing is compared")
 
 
-def of_numbers(batch: Batch) -> bool:
+def is_regression(batch: Batch) -> bool:
     """Whether the labels are real numbers, as in a regression."""
     return "labels" in batch and batch["labels"].is_floating_point()
 
 
-def predicted(batch: Batch) -> Tensor:
+def prediction_mask(batch: Batch) -> Tensor:
     """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
-    if "labels" not in batch or of_numbers(batch):
+    if "labels" not in batch or is_regression(batch):
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
     return batch["labels"] != IGNORED
 
 
-def known(batch: Batch) -> Tensor:
+def label_mask(batch: Batch) -> Tensor:
     """True where a prediction is asked and its label is known, in the shape of the labels."""
     labels = batch["labels"]
-    return ~labels.isnan() if of_numbers(batch) else (labels != IGNORED) & (labels != UNKNOWN)
+    return ~labels.isnan() if is_regression(batch) else (labels != IGNORED) & (labels != UNLABELED)
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
+def matmul_float32(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` in float32: under autocast float() alone would not do, it makes factors half precision again."""
     with torch.autocast(left.device.type, enabled=False):
         return left.float() @ right.float()

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from losses.loss import Loss, LossValues, valid_tokens
 from students.families.families import depth, find_stack
-from students.families.layers import Rule, pairs
+from students.families.layers import LayerRule, layer_pairs
 from students.recording.batch import Batch
-from students.recording.signals import Signals, check
+from students.recording.signals import Signals, check_signals
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Matching = Literal[Rule, "random", "nearest", "transport"]
+Matching = Literal[LayerRule, "random", "nearest", "transport"]
 Layers = Matching | dict[int, int]
 """What ``layers`` of a loss may be."""
 StateLayers = Literal[Matching, "mixture"] | dict[int, int]
@@ -31,9 +31,9 @@ StateLayers = Literal[Matching, "mixture"] | dict[int, int]
 class Pairing:
     """The pairs (student layer, teacher layer) of a loss, and what each counts.
 
-    Besides the rules of ``students.families.layers.pairs``: ``random`` pairs the student's inner blocks with as many of
-    the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest``
-    pairs each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi,
+    Besides the rules of ``students.families.layers.layer_pairs``: ``random`` pairs the student's inner blocks with as
+    many of the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164).
+    ``nearest`` pairs each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi,
     Xia et al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least
     cost, all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the
     student's blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
@@ -59,12 +59,12 @@ class Pairing:
                 )
             self.pairs = self._drawn(0)
         elif layers == "nearest":
-            targets = dict.fromkeys(t for _, t in pairs("uniform", student, teacher, blocks_only=True))
+            targets = dict.fromkeys(t for _, t in layer_pairs("uniform", student, teacher, blocks_only=True))
             self.pairs = list(product(range(1, student + 1), targets))
         elif layers in ("transport", "mixture"):
             self.pairs = list(product(range(1, student + 1), range(1, teacher + 1)))
         else:
-            self.pairs = pairs(layers, student, teacher, blocks_only)
+            self.pairs = layer_pairs(layers, student, teacher, blocks_only)
 
     def at(self, epoch: int) -> Pairing:
         """Return the pairing of an epoch: where the rule is ``random`` drawn anew, a function of its number alone."""
@@ -121,7 +121,7 @@ def transport(costs: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class OnLayers(Loss):
+class LayerLoss(Loss):
     """What the losses on layers share: which are compared; each pair is a term of the sum, as in the papers.
 
     Args:
@@ -158,8 +158,8 @@ class OnLayers(Loss):
         self.stacks = ("cross", "cross") if cross else tuple(where)
         self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
         self.student_needs, self.teacher_needs = self._signals(self.pairing)
-        check(student, self.student_needs)
-        check(teacher, self.teacher_needs)
+        check_signals(student, self.student_needs)
+        check_signals(teacher, self.teacher_needs)
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
             self.student_needs, self.teacher_needs = self._signals(self.pairing)

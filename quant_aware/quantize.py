@@ -19,9 +19,16 @@ from quant_aware.quantizers.activations import FakeQuantInput, InputMemo
 from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.quantizers.grids import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
-from students.recording.reading import collect_input_grams
+from students.recording.input_grams import collect_input_grams
 from students.recurrent.layer import RecurrentKernel
-from students.weights import add_step, raw_parameter, select, steps, steps_on, values
+from students.weights import (
+    add_weight_transform,
+    find_weight_transforms,
+    full_parameter,
+    get_weight_transforms,
+    raw_parameter,
+    select_modules,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,14 +52,14 @@ class Quantize(QuantizeSettings):
         self._staged: list[FakeQuant] = []
         fits: dict[int, nn.ParameterDict] = {}
         tokens = self.target == "onnxruntime" and self.activations.per == "token"
-        recurrent = {*select(model, ["recurrence"])[0].values()} if tokens else set()
+        recurrent = {*select_modules(model, ["recurrence"])[0].values()} if tokens else set()
         for name, module in chosen.items():
             key, grids = grids_of(name, self.in_turn, self.mixed)
             step = self._found[module] = FakeQuant(grids, weight_axis(module))
             step.prepare(raw_parameter(module))
             # A table that is the head too is one weight, and learns once.
             step.fits = fits.setdefault(id(raw_parameter(module)), step.fits)
-            add_step(module, step)
+            add_weight_transform(module, step)
             if key == "weights":
                 self._staged.append(step)
             if isinstance(module, nn.Embedding):
@@ -68,7 +75,7 @@ class Quantize(QuantizeSettings):
                 hook = FakeQuantInput(memo)
                 self._inputs[module] = hook, module.register_forward_pre_hook(hook)
         tables = {id(step) for _, _, step in self._rows}
-        self._steps = [step for step in steps(model, FakeQuant).values() if id(step) not in tables]
+        self._steps = [step for step in find_weight_transforms(model, FakeQuant).values() if id(step) not in tables]
         return skipped
 
     def update(self, step: int, timeline: Timeline) -> None:
@@ -163,8 +170,8 @@ class Quantize(QuantizeSettings):
 
     def _beneath(self, module: nn.Module) -> Tensor:
         """A weight, whole, as the steps before the grid leave it."""
-        before = steps_on(module)[: steps_on(module).index(self._found[module])]
-        return reduce(lambda weight, step: step(weight), before, values(module))
+        before = get_weight_transforms(module)[: get_weight_transforms(module).index(self._found[module])]
+        return reduce(lambda weight, step: step(weight), before, full_parameter(module))
 
     def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Quantizer, int]]:
         """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""

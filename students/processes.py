@@ -9,37 +9,37 @@ import torch
 from torch import Tensor, distributed
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes there are; 1 before they have found one another, too."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def added(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Its sum over all processes, a tensor of its own; without gradient. All processes call it in the same order."""
     total = tensor.detach().clone()
-    if count() > 1:
+    if world_size() > 1:
         distributed.all_reduce(total)
     return total
 
 
-def largest(number: int, device: torch.device) -> int:
+def all_reduce_max(number: int, device: torch.device) -> int:
     """The largest number that a process has.
 
     Args:
         number: of this process.
         device: on which the processes talk: that of the model.
     """
-    if count() == 1:
+    if world_size() == 1:
         return number
     found = torch.tensor(number, device=device)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return int(found)
 
 
-def first_text(text: str | None) -> str | None:
+def gather_first_text(text: str | None) -> str | None:
     """The text of the first process that has one; None if none has. All processes call it."""
-    texts: list[str | None] = [text] * count()
-    if count() > 1:
+    texts: list[str | None] = [text] * world_size()
+    if world_size() > 1:
         distributed.all_gather_object(texts, text)
     return next(filter(None, texts), None)
 
@@ -51,6 +51,6 @@ def is_sharded(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor

@@ -10,18 +10,18 @@ from torch.nn.utils import parametrize
 
 from students.families.families import Stack, blocks, family
 from students.families.linear import is_conv1d, is_linear
-from students.processes import is_sharded, whole
+from students.processes import full_tensor, is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 Kind = TypeVar("Kind", bound=nn.Module)
-SPARSE = 0.05
+SPARSITY_THRESHOLD = 0.05
 """From this share of zeros on a model counts as sparse; rounding to eight bits leaves one or two hundredths."""
 
 
-def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+def select_modules(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The modules whose ``weight`` is meant by ``where``, by name, and those left out, with the reason.
 
     ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``recurrence`` those
@@ -34,7 +34,7 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
     """
     names = {id(module): name for name, module in model.named_modules()}
     groups, unknown = _groups(model)
-    users, chosen, skipped = uses(model), {}, {}
+    users, chosen, skipped = parameter_names(model), {}, {}
     for module in dict.fromkeys(module for group in where for module in groups[group]):
         if raw_parameter(module).numel() == 0:
             continue
@@ -64,7 +64,7 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
             inside |= dict.fromkeys(block.modules())
     outside = [module for module in model.modules() if module not in inside]
     groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
-    groups = {where: [part for module in found for part in factors(module)] for where, found in groups.items()}
+    groups = {where: [part for module in found for part in factor_modules(module)] for where, found in groups.items()}
     tables = {*groups["embeddings"]}
     groups["head"] = [module for module in outside if is_linear(module) and module not in tables]
     named = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
@@ -87,12 +87,12 @@ def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Modu
     return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
 
 
-def factors(module: nn.Module) -> list[nn.Module]:
+def factor_modules(module: nn.Module) -> list[nn.Module]:
     """A linear layer or an embedding and, where it is in two factors (``structure.factored``), the other one."""
     return [part for part in module.modules() if is_linear(part) or isinstance(part, nn.Embedding)]
 
 
-def reader(layer: nn.Module) -> nn.Module:
+def input_layer(layer: nn.Module) -> nn.Module:
     """What reads the inputs of a linear layer: itself or, where it is in two factors, the first."""
     return getattr(layer, "reads", layer)
 
@@ -102,7 +102,7 @@ def out_axis(module: nn.Module) -> int:
     return 1 if is_conv1d(module) else 0
 
 
-def inner_axis(module: nn.Module) -> int:
+def in_axis(module: nn.Module) -> int:
     """The other one: along it lie the inputs of a linear layer, and the dimensions of an embedding."""
     return 1 - out_axis(module)
 
@@ -114,9 +114,9 @@ def raw_parameter(module: nn.Module, name: str = "weight") -> nn.Parameter | Non
     return getattr(module, name)
 
 
-def values(module: nn.Module, name: str = "weight") -> Tensor:
+def full_parameter(module: nn.Module, name: str = "weight") -> Tensor:
     """The numbers of the parameter that ``raw_parameter`` gives, whole wherever they lie."""
-    return whole(raw_parameter(module, name))
+    return full_tensor(raw_parameter(module, name))
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
 
 
-def uses(model: nn.Module) -> dict[int, list[str]]:
+def parameter_names(model: nn.Module) -> dict[int, list[str]]:
     """By the id of each parameter the names under which different modules use it; a tied one has several."""
     found: dict[int, list[str]] = {}
     for path, module in model.named_modules():
@@ -142,7 +142,7 @@ def _plain(name: str) -> str:
     return name.replace("parametrizations.", "").removesuffix(".original").removeprefix(".")
 
 
-def add_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
+def add_weight_transform(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
     """Let ``step`` act on a weight (or bias) from now on, after the steps that are there already.
 
     A step is a module that takes a weight and returns one of the same shape. Its class says its place by
@@ -152,13 +152,13 @@ def add_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
     Raises:
         ValueError: if a step that belongs behind this one is there already.
     """
-    for other in steps_on(module, name):
+    for other in get_weight_transforms(module, name):
         if other.order > step.order:
             raise ValueError(f"{type(step).__name__} must come before {type(other).__name__}: add it first")
     parametrize.register_parametrization(module, name, step)
 
 
-def remove_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
+def remove_weight_transform(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
     """Take one step off a weight (or bias); the parameter and the other steps stay as they are, in their order."""
     chain = module.parametrizations[name]
     if len(chain) == 1:
@@ -167,19 +167,19 @@ def remove_step(module: nn.Module, step: nn.Module, name: str = "weight") -> Non
         del chain[list(chain).index(step)]
 
 
-def steps_on(module: nn.Module, name: str = "weight") -> list[nn.Module]:
+def get_weight_transforms(module: nn.Module, name: str = "weight") -> list[nn.Module]:
     """The steps on a weight (or bias), in the order in which they act."""
     return list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
 
 
-def stepped(module: nn.Module, name: str, value: Tensor) -> Tensor:
+def apply_weight_transforms(module: nn.Module, name: str, value: Tensor) -> Tensor:
     """What the steps on a weight (or bias) make of a value in its place."""
-    for step in steps_on(module, name):
+    for step in get_weight_transforms(module, name):
         value = step(value)
     return value
 
 
-def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
+def find_weight_transforms(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
     """All steps of a class, by weight name and place in the chain, as in ``classifier.weight.0``."""
     return {_plain(name): step for name, step in model.named_modules() if isinstance(step, kind)}
 
@@ -197,7 +197,7 @@ def fold(model: nn.Module) -> None:
         if parametrize.is_parametrized(module)
         for name in module.parametrizations
     }
-    users = uses(model)
+    users = parameter_names(model)
     with torch.no_grad():
         results = {key: getattr(module, name).detach().clone() for key, (module, name) in found.items()}
         for key, (module, name) in found.items():
@@ -231,18 +231,18 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
         make_constant(module)
 
 
-def nonzeros(model: PreTrainedModel) -> tuple[int, int]:
+def count_nonzeros(model: PreTrainedModel) -> tuple[int, int]:
     """How many entries of a model's matrices are not zero, and how many there are; tied ones once."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     return sum(int(torch.count_nonzero(p)) for p in matrices), sum(p.numel() for p in matrices)
 
 
-def zeros(model: PreTrainedModel) -> float:
+def model_sparsity(model: PreTrainedModel) -> float:
     """The share of the entries of a model's matrices that are zero."""
-    there, total = nonzeros(model)
+    there, total = count_nonzeros(model)
     return 1 - there / max(total, 1)
 
 
-def matrices(model: nn.Module) -> dict[str, Tensor]:
+def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of two dimensions by the name of their module."""
     return {name.removesuffix(".weight"): p.detach() for name, p in model.named_parameters() if p.ndim == 2}

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from losses.loss import Loss, count_all
+from losses.loss import Loss, loss_counts
 from students.recording.batch import Batch
 from students.recording.sparse_lm_head import IGNORED
 
@@ -46,7 +46,7 @@ class Collate:
             read = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
             batch["decoder_input_ids"] = torch.cat([torch.full((len(read), 1), self.start), read], 1)
         batch = self.finish(batch)
-        return batch | {"counts": count_all(self.losses, batch)} if self.losses else batch
+        return batch | {"counts": loss_counts(self.losses, batch)} if self.losses else batch
 
 
 class LengthGrouped:

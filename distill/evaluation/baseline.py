@@ -18,7 +18,7 @@ from distill.data.batches import Collate, in_turn
 from distill.evaluation.measure import torch_predict
 from distill.tasks import MultiTask, Task
 from distill.tasks.language.vocabulary import VocabularyTask
-from losses.loss import known, predicted
+from losses.loss import label_mask, prediction_mask
 
 MOST_ROWS, MOST_TOKENS = 512, 32_768
 """Of validation, spread evenly over its lengths: enough to tell a teacher from chance, and seconds of work."""
@@ -93,7 +93,7 @@ def scores(
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
-            asked = predicted(batch)
+            asked = prediction_mask(batch)
             labels.append(batch["labels"][asked].cpu())
             answer = task.select(predict(batch), batch)[asked].float().cpu()
             if answer.isnan().any() or answer.isposinf().any():
@@ -124,7 +124,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
         outputs = len(task.tokenizer)
     if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
         return {task.main_metric: 0.0}
-    counts = sum(torch.bincount(batch["labels"][known(batch)], minlength=outputs) for batch in batches)
+    counts = sum(torch.bincount(batch["labels"][label_mask(batch)], minlength=outputs) for batch in batches)
     logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # as in measure.evaluate_model: this process alone measures

@@ -30,7 +30,7 @@ from distill.tasks import Task
 from distill.tasks.task import Predict
 from distill.teachers.ensemble import Joint, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from students.loading.stored import Stored
+from students.loading.stored import StoredPrecision
 from students.tokenizer.vocabulary import Vocabulary
 
 
@@ -139,7 +139,7 @@ def evaluate(
     return Evaluation(models, [export], results)
 
 
-def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
+def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
     """How the files of the teachers hold them, by the name in the report; of several the average over their numbers."""
     if not teachers:
         return {}
@@ -147,7 +147,7 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
     held = [teacher.stored for teacher in teachers.values()]
     each = sum(n * stored.bytes_each for n, stored in zip(counts, held, strict=True)) / sum(counts)
     named = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
-    return named | {"teacher": Stored(", ".join(dict.fromkeys(stored.precision for stored in held)), each)}
+    return named | {"teacher": StoredPrecision(", ".join(dict.fromkeys(stored.precision for stored in held)), each)}
 
 
 def _teachers(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from distill.tasks import Task
 from distill.tasks.language.writing import Writer
 from distill.tasks.task import Predict
-from students.recording.model_io import inputs, outputs
+from students.recording.model_io import model_inputs, output_logits
 
 
 @dataclass
@@ -39,7 +39,7 @@ def torch_predict(model: PreTrainedModel) -> Predict:
 
     def predict(batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
-            return outputs(model(**inputs(model, batch))).float()
+            return output_logits(model(**model_inputs(model, batch))).float()
 
     model.eval()
     return Writer(model, predict) if isinstance(model, PreTrainedModel) and model.can_generate() else predict
@@ -86,7 +86,7 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, what is of Intel's GPUs
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            copy(**inputs(copy, example))
+            copy(**model_inputs(copy, example))
     finally:
         torch.backends.mkldnn.set_flags(enabled)
     return counter.get_total_flops()

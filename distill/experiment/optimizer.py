@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.config.nodes import did_you_mean
 from prune_schedules.schedule import Linear, Schedule, Timeline, TimePoint
-from students.weights import uses
+from students.weights import parameter_names
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Optimizer:
         Raises:
             ValueError: if a pattern matches none.
         """
-        names = [name for shared in uses(student).values() for name in shared]
+        names = [name for shared in parameter_names(student).values() for name in shared]
         for pattern in self.freeze:
             if not any(fnmatchcase(name, pattern) for name in names):
                 parts = {f"{name.rsplit('.', up)[0]}.*": None for up in range(1, 9) for name in names}

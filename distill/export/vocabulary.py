@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.loss import predicted
+from losses.loss import prediction_mask
 from students.tokenizer.vocabulary import Vocabulary
 
 
@@ -34,7 +34,7 @@ def describe_cut(
         for before, after in zip(batches, own, strict=True)
         for old, read, new, left in zip(*(b[name] for b in (before, after) for name in names), strict=True)
     )
-    asked, answered = (sum(int(predicted(batch).sum()) for batch in given) for given in (batches, own))
+    asked, answered = (sum(int(prediction_mask(batch).sum()) for batch in given) for given in (batches, own))
     rows = sum(len(batch["input_ids"]) for batch in batches)
     text = (
         f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.before:,} tokens are left, {vocabulary.seen:,} seen in "

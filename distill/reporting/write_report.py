@@ -18,7 +18,7 @@ from distill.training.prepare.prepare import Prepared
 from distill.training.timeline import early
 from distill.training.train import Trained
 from prune_schedules.scores.keep import filled
-from students.weights import nonzeros
+from students.weights import count_nonzeros
 
 
 def write_report(
@@ -68,7 +68,7 @@ def write_report(
             *trained.warnings,
             *early(experiment, plan.timeline),
             *warnings,
-            *filled(prepared.nonzeros, nonzeros(deployed.model)),
+            *filled(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
         notes=trained.notes + deployed.also,
         preflight=plan.preflight.to_json(),

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.config.schema import check_names
 from distill.tasks.augment import Augmentation, Row
 from distill.tasks.classes import Classes
-from losses.loss import predicted
+from losses.loss import prediction_mask
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -131,15 +131,15 @@ class Task(ABC):
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What a model says wherever it is asked, [N], of selected logits: the likeliest output."""
-        return logits[predicted(batch)].argmax(-1)
+        return logits[prediction_mask(batch)].argmax(-1)
 
     def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
         """The probability that a model gives to each of its predictions, [N]; none of numbers."""
-        return logits[predicted(batch)].softmax(-1).amax(-1)
+        return logits[prediction_mask(batch)].softmax(-1).amax(-1)
 
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         """Adds the selected logits of a batch to the metrics."""
-        metrics.update(self.predictions(logits, batch), batch["labels"][predicted(batch)])
+        metrics.update(self.predictions(logits, batch), batch["labels"][prediction_mask(batch)])
 
     def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         """Lets a model write where the task is to write texts, and adds them to the metrics."""

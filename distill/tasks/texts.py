@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.tasks.classes import Classes, kind_of
 from distill.tasks.columns import bad_labels, bad_texts, listed, named, room_for, text_columns, values_of
 from distill.tasks.task import DataTask
-from losses.loss import UNKNOWN
+from losses.loss import UNLABELED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ class TextTask(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    unknown: ClassVar[int | float] = UNKNOWN
+    unknown: ClassVar[int | float] = UNLABELED
     """The label of a text that has none."""
 
     text: str | list[str] | None = None

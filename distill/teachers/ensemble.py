@@ -12,7 +12,7 @@ from distill.config.schema import check_names
 from distill.tasks import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from students.recording.model_io import inputs, outputs
+from students.recording.model_io import model_inputs, output_logits
 from students.recording.signals import Signals, Site, Trace
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ class Joint(nn.Module):
         if self.choose == "task":
             name, _ = self.run.of(batch)
             model = self.models[self.names.index(name)]
-            return SequenceClassifierOutput(logits=self.run.widen(model(**inputs(model, given)).logits, batch))
-        logits = [outputs(model(**inputs(model, given))) for model in self.models]
+            return SequenceClassifierOutput(logits=self.run.widen(model(**model_inputs(model, given)).logits, batch))
+        logits = [output_logits(model(**model_inputs(model, given))) for model in self.models]
         return SequenceClassifierOutput(logits=combine_task_logits(logits, self.weights, self.choose, self.run, batch))
 
     def set_attn_implementation(self, name: str) -> None:

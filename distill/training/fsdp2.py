@@ -1,6 +1,6 @@
 """Models in shards: each process keeps a part of every weight, and has a block whole only while the block runs.
 
-The rest of the project knows them by ``students.weights.values`` and ``shard_like``.
+The rest of the project knows them by ``students.weights.full_parameter`` and ``shard_like``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from transformers import PreTrainedModel
 from distill.teachers.ensemble import Ensemble
 from distill.teachers.teacher import FrozenTeacher
 from students.families.families import blocks, family
-from students.processes import largest, whole
+from students.processes import all_reduce_max, full_tensor
 from students.recording.signals import Trace
-from students.structure.sharing import sharing
+from students.structure.sharing import group_shared_blocks
 from students.weights import shard_like
 
 
@@ -71,7 +71,7 @@ class Sharded(ModelParallelStrategy):
         return state | {"state": {number: self._gathered(each) for number, each in state["state"].items()}}
 
     def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        pairs = ((name, whole(tensor).cpu()) for name, tensor in tensors.items())
+        pairs = ((name, full_tensor(tensor).cpu()) for name, tensor in tensors.items())
         # Each in its turn: the others need not keep what they help to gather.
         return dict(pairs) if self.is_global_zero else {name: None for name, _ in pairs}
 
@@ -135,7 +135,7 @@ class Turns:
 
     def _wait(self, mine: int) -> None:
         device = next(self.models[0].parameters()).device
-        while (chosen := largest(mine, device)) != mine:
+        while (chosen := all_reduce_max(mine, device)) != mine:
             self.joining = True
             self.models[chosen - 1](**self.given[chosen - 1])
             self.joining = False
@@ -152,7 +152,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     if len({weight.dtype for weight in model.parameters()}) > 1:
         model.float()  # FSDP wants one precision, and of T5 in float16 transformers keeps some layers in float32
     for stack in family(model.config).stacks:
-        for group in sharing(blocks(model, stack)):
+        for group in group_shared_blocks(blocks(model, stack)):
             fully_shard(group, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
@@ -192,7 +192,7 @@ def unshard(model: nn.Module, keep: bool) -> None:
         for name, old in module._parameters.items():
             if isinstance(old, DTensor):
                 if old not in new:
-                    values = whole(old.detach()).to("cpu" if keep else "meta")
+                    values = full_tensor(old.detach()).to("cpu" if keep else "meta")
                     new[old] = nn.Parameter(values, requires_grad=old.requires_grad)
                 module._parameters[name] = new[old]
     for part in parts:

@@ -32,7 +32,7 @@ from distill.training.optimizer import build_optimizer, frozen_parameters
 from distill.training.step_values import StepValues, step_values
 from losses import Loss
 from prune_schedules.schedule import Timeline
-from students.processes import added
+from students.processes import all_reduce_sum
 from students.recording.batch import Batch
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
@@ -110,7 +110,7 @@ class Distillation(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.values.lr
         if index % self.trainer.accumulate_grad_batches == 0:
-            self.window = added(batch["window"])
+            self.window = all_reduce_sum(batch["window"])
 
     def _values(self) -> StepValues:
         return step_values(self.global_step, self.timeline, self.optimizer, self.losses, self.without_teacher)
@@ -120,7 +120,7 @@ class Distillation(LightningModule):
         batch, totals, mode = self.transfer_batch_to_device(batch, self.device, 0), self.totals, self.student.training
         self.totals = {}
         self.student.eval()
-        loss = self._loss(batch, added(batch["counts"]), self._values())
+        loss = self._loss(batch, all_reduce_sum(batch["counts"]), self._values())
         self.student.train(mode)
         self.totals = totals
         return loss * self.trainer.world_size

@@ -107,7 +107,7 @@ class Stop:
 
     def agreed(self, trainer: Trainer) -> int:
         """The exit code if any process was told to stop, else 0. All processes ask at the same place."""
-        return processes.largest(self.code, trainer.strategy.root_device)
+        return processes.all_reduce_max(self.code, trainer.strategy.root_device)
 
     def end_children(self, at_once: bool = False) -> None:
         """Waits some seconds for the other processes, which end with this one, and ends those that do not."""
@@ -169,6 +169,6 @@ def is_first() -> bool:
 
 def others_are_gone(error: BaseException) -> bool:
     """Whether an error is that of a collective, to which another process did not come as it has ended."""
-    return processes.count() > 1 and any(
+    return processes.world_size() > 1 and any(
         f"onnection {what}" in str(error) for what in ("closed by peer", "reset by peer", "refused")
     )

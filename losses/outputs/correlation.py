@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.loss import LossValues, check_factors
-from losses.outputs.logits import Softened
+from losses.outputs.logits import TemperatureLoss
 
 
 def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
@@ -28,7 +28,7 @@ def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float
 
 
 @dataclass(kw_only=True, eq=False)
-class DIST(Softened):
+class DIST(TemperatureLoss):
     """Pearson correlation of the outputs, within each example and within each class (Huang et al. 2022, arXiv
     2205.10536): the student has to rank as the teacher does, not to be as sure.
 

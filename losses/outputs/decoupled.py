@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses.loss import LossValues, check_factors
 from losses.outputs.divergences import kl
-from losses.outputs.logits import Softened
+from losses.outputs.logits import TemperatureLoss
 
 
 def dkd(
@@ -32,7 +32,7 @@ def dkd(
 
 
 @dataclass(kw_only=True, eq=False)
-class DKD(Softened):
+class DKD(TemperatureLoss):
     """KL split in what the teacher says of the label and what it says of the other classes, each with a weight of its
     own (Zhao et al. 2022, arXiv 2203.08679).
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import LossValues, PerPrediction, known
+from losses.loss import LossValues, PerPrediction, label_mask
 from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 
@@ -55,9 +55,9 @@ class Labels(PerPrediction):
 
     def count(self, batch: Batch) -> Tensor:
         """The number of predictions whose label is known."""
-        return known(batch).sum()
+        return label_mask(batch).sum()
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the predictions whose label is known, number of them."""
-        chosen = known(batch)
+        chosen = label_mask(batch)
         return label_loss(student.logits[chosen], batch["labels"][chosen], self.smoothing).sum(), chosen.sum()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from losses.loss import LossValues, PerPrediction, known, of_numbers, predicted
+from losses.loss import LossValues, PerPrediction, is_regression, label_mask, prediction_mask
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.recording.batch import Batch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-class OnLogits(PerPrediction):
+class LogitsLoss(PerPrediction):
     """What the losses on outputs share: each prediction of the student is compared with the teacher's."""
 
     needs_labels: ClassVar[bool] = False
@@ -30,7 +30,7 @@ class OnLogits(PerPrediction):
 
     def compared(self, batch: Batch) -> Tensor:
         """True where the two are compared, in the shape of the labels."""
-        return known(batch) if self.needs_labels else predicted(batch)
+        return label_mask(batch) if self.needs_labels else prediction_mask(batch)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask both models for their logits.
@@ -56,7 +56,7 @@ class OnLogits(PerPrediction):
 
 
 @dataclass(kw_only=True, eq=False)
-class Softened(OnLogits):
+class TemperatureLoss(LogitsLoss):
     """What losses on softened outputs share. A single output (regression) has no distribution: use ``LogitsMSE`` there.
 
     Args:
@@ -68,7 +68,7 @@ class Softened(OnLogits):
 
     def count(self, batch: Batch) -> Tensor:
         """The number of predictions; none where, of several tasks, it is a batch of numbers."""
-        return super().count(batch) * (not of_numbers(batch))
+        return super().count(batch) * (not is_regression(batch))
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask both models for their logits.
@@ -82,7 +82,7 @@ class Softened(OnLogits):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the predictions, number of predictions; nothing of a batch of numbers."""
-        if of_numbers(batch):  # of which a one-hot, or a correlation, is none or a constant
+        if is_regression(batch):  # of which a one-hot, or a correlation, is none or a constant
             return student.logits.float().sum() * 0.0, self.count(batch)
         return super().forward(student, teacher, batch, values)
 
@@ -99,7 +99,7 @@ class Softened(OnLogits):
 
 
 @dataclass(kw_only=True, eq=False)
-class Divergence(Softened):
+class Divergence(TemperatureLoss):
     """What the divergences share.
 
     Args:

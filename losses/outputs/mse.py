@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.loss import LossValues
-from losses.outputs.logits import OnLogits
+from losses.outputs.logits import LogitsLoss
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class LogitsMSE(OnLogits):
+class LogitsMSE(LogitsLoss):
     """Half the squared distance of the logits (Ba and Caruana 2014, arXiv 1312.6184).
 
     Args:

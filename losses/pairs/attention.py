@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses.loss import LossValues
-from losses.pairing import Layers, OnLayers
+from losses.pairing import LayerLoss, Layers
 from students.recording.batch import Batch
 from students.recording.signals import Attention, Trace
 
@@ -34,12 +34,12 @@ def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
     return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
 
 
-def compared(attention: Attention, valid: Tensor) -> Tensor:
+def visible_pairs(attention: Attention, valid: Tensor) -> Tensor:
     """Which scores are compared, [B, 1, S, S]: of queries that are tokens, with the keys they may look at."""
     return attention.visible() & valid[:, None, :, None]
 
 
-class OnAttention(OnLayers):
+class AttentionLoss(LayerLoss):
     """A loss with one value per query that is not padding."""
 
     signal = "attention"
@@ -61,7 +61,7 @@ class OnAttention(OnLayers):
 
 
 @dataclass(kw_only=True, eq=False)
-class _OnScores(OnAttention):
+class _OnScores(AttentionLoss):
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask for the attention of the mapped blocks.
 
@@ -81,7 +81,7 @@ class _OnScores(OnAttention):
         """How far apart the scores [B, A, S, S] of each query are, [B, S]."""
 
     def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
-        return self.of_scores(student.scores(), teacher.scores(), compared(student, valid)).sum()
+        return self.of_scores(student.scores(), teacher.scores(), visible_pairs(student, valid)).sum()
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,26 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import LossValues, product
-from losses.pairing import Layers, OnLayers
-from losses.states.hidden import at_positions
+from losses.loss import LossValues, matmul_float32
+from losses.pairing import LayerLoss, Layers
+from losses.states.hidden import pool
 from students.recording.batch import Batch
 from students.recording.signals import Trace
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-REACH = 2
+NEIGHBOURS = 2
 """Angles are taken among the two neighbours on either side: a window of five, as all triples would be O(n^3)."""
 
 
 def cosines(states: Tensor) -> Tensor:
     """``cos(x_i, x_j)`` [G, n, n] of items [G, n, H], in float32."""
     normal = F.normalize(states.float(), dim=-1)
-    return product(normal, normal.mT)
+    return matmul_float32(normal, normal.mT)
 
 
-NEAR = 1e-3
+MIN_EDGE = 1e-3
 """Items less than this share of their norm apart are one and the same: which way the other lies is left to rounding,
 and the gradient of it grows as one over the distance.
 """
@@ -38,14 +38,14 @@ def angles(states: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``cos`` of the angle at an item between two neighbours, [G, n, 4, 4] of [G, n, H]; where both exist; and where
     both are apart from it.
     """
-    padded, there = F.pad(states.float(), (0, 0, REACH, REACH)), F.pad(present, (REACH, REACH))
-    size, offsets = states.shape[1], [o for o in range(2 * REACH + 1) if o != REACH]
+    padded, there = F.pad(states.float(), (0, 0, NEIGHBOURS, NEIGHBOURS)), F.pad(present, (NEIGHBOURS, NEIGHBOURS))
+    size, offsets = states.shape[1], [o for o in range(2 * NEIGHBOURS + 1) if o != NEIGHBOURS]
     edges = torch.stack([padded[:, o : o + size] for o in offsets], 2) - states.float()[:, :, None]
-    apart = edges.detach().norm(dim=-1) > NEAR * states.detach().float().norm(dim=-1, keepdim=True)
+    apart = edges.detach().norm(dim=-1) > MIN_EDGE * states.detach().float().norm(dim=-1, keepdim=True)
     edges = F.normalize(edges, dim=-1)
     both = torch.stack([there[:, o : o + size] for o in offsets], 2) & present[:, :, None]
     exists = (both[..., None] & both[..., None, :]).triu(1)
-    return product(edges, edges.mT), exists, apart[..., None] & apart[..., None, :]
+    return matmul_float32(edges, edges.mT), exists, apart[..., None] & apart[..., None, :]
 
 
 def contextual(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def contextual(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class Contextual(OnLayers):
+class Contextual(LayerLoss):
     """Cosines between hidden states and angles among three: the student has to lay them out as the teacher does.
 
     Over ``tokens`` it is CKD's word relation and over ``layers`` its layer-transforming relation (Park, Kim, Yang 2021,
@@ -111,7 +111,7 @@ class Contextual(OnLayers):
 
         def cost(s: int, t: int) -> Tensor:
             if self.over == "examples":
-                pooled = [at_positions(state, valid, "mean")[None] for state in (seen(s), taught(t))]
+                pooled = [pool(state, valid, "mean")[None] for state in (seen(s), taught(t))]
                 return contextual(*pooled, valid.any(1)[None]).sum()
             states = [torch.where(valid[..., None], state, 0.0) for state in (seen(s), taught(t))]
             return contextual(*states, valid).sum()

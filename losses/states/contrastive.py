@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.loss import LossValues, PerExample, product
+from losses.loss import LossValues, PerExample, matmul_float32
 from losses.pairing import Layers
-from losses.states.hidden import Projected, at_positions, check_first
+from losses.states.hidden import ProjectedLoss, check_pooling, pool
 from students.recording.batch import Batch
 from students.recording.signals import Trace
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 def info_nce(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
     """``-log softmax_j(cos(s_i, t_j) / T)`` at j = i, [B] of states [B, H], in float32; log B if nothing is told."""
-    scores = product(F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1).T) / temperature
+    scores = matmul_float32(F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1).T) / temperature
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
 
 
 @dataclass(kw_only=True, eq=False)
-class Contrastive(PerExample, Projected):
+class Contrastive(PerExample, ProjectedLoss):
     """The student's state of a text has to be nearest to the teacher's of that text, among those of the batch of one
     process (InfoNCE, van den Oord et al. 2018, arXiv 1807.03748; of teacher and student, Tian et al. 2019, arXiv
     1910.10699). It depends on how rows are batched, and larger batches tell more.
@@ -55,15 +55,15 @@ class Contrastive(PerExample, Projected):
             ValueError: if the state that stands for a text has seen nothing of it.
         """
         super().setup(student, teacher)
-        check_first(self.positions, self.stack, student, teacher)
+        check_pooling(self.positions, self.stack, student, teacher)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
         valid, (mine, theirs) = self.valid(batch), self.stacks
 
         def cost(s: int, t: int) -> Tensor:
-            state = self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
-            target = at_positions(teacher.hidden[theirs, t].float(), valid, self.positions)
+            state = self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.positions))
+            target = pool(teacher.hidden[theirs, t].float(), valid, self.positions)
             return info_nce(state, target, self.temperature).sum()
 
         return self.pairing.at(values.epoch).total(cost), self.count(batch)

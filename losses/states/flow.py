@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from losses.loss import LossValues, PerExample, product
-from losses.states.hidden import Projected
+from losses.loss import LossValues, PerExample, matmul_float32
+from losses.states.hidden import ProjectedLoss
 from students.recording.batch import Batch
 from students.recording.signals import Trace
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def flow(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
     """``G = (1/n) sum_pos x y^T`` [B, H, H] of two layers [B, S, H], over the n positions that are ``valid`` [B, S]."""
     x, y = (torch.where(valid[..., None], states, 0.0) for states in (first, second))
-    return product(x.mT, y) / valid.sum(1).clamp(min=1)[:, None, None]
+    return matmul_float32(x.mT, y) / valid.sum(1).clamp(min=1)[:, None, None]
 
 
 @dataclass(kw_only=True, eq=False)
-class Flow(PerExample, Projected):
+class Flow(PerExample, ProjectedLoss):
     """Squared error of the products of each compared layer with the next, mean over the products (FSP, Yim et al. 2017,
     CVPR).
     """

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses.loss import LossValues
-from losses.pairing import OnLayers, StateLayers
+from losses.pairing import LayerLoss, StateLayers
 from students.families.families import find_stack, is_causal, width
 from students.recording.batch import Batch
 from students.recording.signals import Trace
@@ -19,7 +19,7 @@ from students.recording.signals import Trace
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Positions = Literal["tokens", "first", "mean"]
+Pooling = Literal["tokens", "first", "mean"]
 """Each token that is not padding; the first of each example; or the mean of an example's tokens."""
 
 
@@ -33,7 +33,7 @@ def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
-def patient(student: Tensor, teacher: Tensor) -> Tensor:
+def patient_hidden(student: Tensor, teacher: Tensor) -> Tensor:
     """``| h_S/|h_S| - h_T/|h_T| |^2`` [...] of states [..., H], in float32; twice ``hidden_cosine``."""
     return (F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)).square().sum(-1)
 
@@ -52,7 +52,7 @@ def feature_statistics(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class Projected(OnLayers):
+class ProjectedLoss(LayerLoss):
     """What losses that need equal widths share; layer 0 is the input of the first block.
 
     Args:
@@ -80,7 +80,7 @@ class Projected(OnLayers):
 
 
 @dataclass(kw_only=True, eq=False)
-class OnHidden(Projected):
+class HiddenLoss(ProjectedLoss):
     """What the losses on single states share.
 
     Args:
@@ -88,7 +88,7 @@ class OnHidden(Projected):
     """
 
     layers: StateLayers = "uniform"
-    positions: Positions = "tokens"
+    positions: Pooling = "tokens"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask for the layers that are compared.
@@ -97,7 +97,7 @@ class OnHidden(Projected):
             ValueError: if the state that stands for a text has seen nothing of it.
         """
         super().setup(student, teacher)
-        check_first(self.positions, self.stack, student, teacher)
+        check_pooling(self.positions, self.stack, student, teacher)
 
     def count(self, batch: Batch) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
@@ -113,32 +113,30 @@ class OnHidden(Projected):
         """Sum over the positions and the layer pairs, number of positions."""
         valid, (mine, theirs), pairing = self.valid(batch), self.stacks, self.pairing.at(values.epoch)
         states = {
-            s: self.projections[str(s)](at_positions(student.hidden[mine, s].float(), valid, self.positions))
+            s: self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.positions))
             for s in pairing.student_layers
         }
-        targets = {
-            t: at_positions(teacher.hidden[theirs, t].float(), valid, self.positions) for t in pairing.teacher_layers
-        }
+        targets = {t: pool(teacher.hidden[theirs, t].float(), valid, self.positions) for t in pairing.teacher_layers}
         if self.layers == "mixture":
             all_targets = torch.stack(list(targets.values()))
-            total = sum(self.distance(state, mixed(state, all_targets)).sum() for state in states.values())
+            total = sum(self.distance(state, attention_mixture(state, all_targets)).sum() for state in states.values())
         else:
             total = pairing.total(lambda s, t: self.distance(states[s], targets[t]).sum())
         return total, self.count(batch)
 
 
-def check_first(positions: Positions, stack: str | None, *models: PretrainedConfig) -> None:
+def check_pooling(positions: Pooling, stack: str | None, *models: PretrainedConfig) -> None:
     """Raises ValueError if the first token is to stand for its text where it sees nothing that comes after it."""
     if positions == "first" and any(is_causal(config, find_stack(config, stack)[0]) for config in models):
         raise ValueError("positions: the first token of a decoder has seen no other; use mean, or tokens")
 
 
-def mixed(state: Tensor, targets: Tensor) -> Tensor:
+def attention_mixture(state: Tensor, targets: Tensor) -> Tensor:
     """``sum_t a_t h_t`` [N, H] with ``a = softmax_t(h_S . h_t)``, of states [N, H] and [T, N, H]."""
     return ((state * targets).sum(-1, keepdim=True).softmax(0) * targets).sum(0)
 
 
-def at_positions(states: Tensor, valid: Tensor, positions: Positions) -> Tensor:
+def pool(states: Tensor, valid: Tensor, positions: Pooling) -> Tensor:
     """Of states [B, S, H], those that are compared, [N, H]: what stands at padding is not even looked at."""
     if positions == "first":
         return states[:, 0]
@@ -149,14 +147,14 @@ def at_positions(states: Tensor, valid: Tensor, positions: Positions) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class HiddenMSE(OnHidden):
+class HiddenMSE(HiddenLoss):
     """Squared error of hidden states (FitNets, arXiv 1412.6550; TinyBERT, arXiv 1909.10351)."""
 
     distance = staticmethod(hidden_mse)
 
 
 @dataclass(kw_only=True, eq=False)
-class HiddenCosine(OnHidden):
+class HiddenCosine(HiddenLoss):
     """One minus the cosine of hidden states (DistilBERT, Sanh et al. 2019, arXiv 1910.01108)."""
 
     layers: StateLayers = "top"
@@ -164,7 +162,7 @@ class HiddenCosine(OnHidden):
 
 
 @dataclass(kw_only=True, eq=False)
-class PatientHidden(OnHidden):
+class PatientHidden(HiddenLoss):
     """Squared distance of normalised states, of the first token (PKD, Sun et al. 2019, arXiv 1908.09355); of decoders,
     whose first token has seen no other, with ``positions: mean`` or ``tokens``.
 
@@ -172,19 +170,19 @@ class PatientHidden(OnHidden):
     """
 
     layers: StateLayers = "skip"
-    positions: Positions = "first"
-    distance = staticmethod(patient)
+    positions: Pooling = "first"
+    distance = staticmethod(patient_hidden)
 
 
 @dataclass(kw_only=True, eq=False)
-class FeatureMap(OnHidden):
+class FeatureMap(HiddenLoss):
     """Squared error of states normalised as by a layer norm (MobileBERT, Sun et al. 2020, arXiv 2004.02984)."""
 
     distance = staticmethod(feature_map)
 
 
 @dataclass(kw_only=True, eq=False)
-class FeatureStatistics(OnHidden):
+class FeatureStatistics(HiddenLoss):
     """Mean and variance of the states, which ``FeatureMap`` takes no note of (MobileBERT, Sun et al. 2020, arXiv
     2004.02984).
     """

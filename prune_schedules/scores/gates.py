@@ -18,8 +18,8 @@ from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Timeline, TimePoint
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.processes import whole
-from students.weights import raw_parameter, shard_like, steps_on, values
+from students.processes import full_tensor
+from students.weights import full_parameter, get_weight_transforms, raw_parameter, shard_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,7 +78,7 @@ class Gated(ScoredPruner):
             stood = [mask.applied() for _, mask in gates]
             for part in self.parts:
                 part.accumulate_gradients(False)
-            found = [gate_gradient(part.sent(values), part.sent(_gradient)) for part in self.parts]
+            found = [gate_gradient(part.sent(full_parameter), part.sent(_gradient)) for part in self.parts]
             if torch.stack([gradient.isfinite().all() for gradient in found]).all():
                 self.update_scores(found, step, timeline)
             for ((module, name), _), factor in zip(gates, stood, strict=True):
@@ -106,7 +106,7 @@ class _Summed(Gated):
 
     def scores(self) -> list[Tensor]:
         """The sums; where no gradient was finite, the size of the weights alone."""
-        return [magnitude(part.sent(values)) for part in self.parts] if self.seen is None else self.seen
+        return [magnitude(part.sent(full_parameter)) for part in self.parts] if self.seen is None else self.seen
 
     def state(self) -> dict[str, list[Tensor]]:
         """The sums."""
@@ -209,6 +209,8 @@ def _onto(old: list[Tensor] | None, new: list[Tensor], fade: float = 1.0) -> lis
 def _gradient(module: nn.Module, name: str) -> Tensor:
     """The gradient of a parameter, as that of other gates on it is too, that have not been looked at yet."""
     parameter = raw_parameter(module, name)
-    gradient = whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-    others = [step.applied() for step in steps_on(module, name) if isinstance(step, Mask) and step.straight]
+    gradient = full_tensor(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    others = [
+        step.applied() for step in get_weight_transforms(module, name) if isinstance(step, Mask) and step.straight
+    ]
     return reduce(apply_mask, (factor for factor in others if factor is not None), gradient)

@@ -17,8 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.pruner import Pruner
 from students.families.families import is_recurrent
-from students.processes import added
-from students.recording.reading import positions
+from students.processes import all_reduce_sum
+from students.recording.input_grams import stack_by_module
 from students.structure.units import Units
 from students.weights import raw_parameter
 
@@ -68,7 +68,7 @@ class ActivationScored(Pruner):
         """Put masks on the model, all off, and begin with nothing seen."""
         super().attach(model, seed)
         self._readers = [part.reader for part in self.parts]
-        self._positions = [positions(model)[reader] for reader in self._readers]
+        self._positions = [stack_by_module(model)[reader] for reader in self._readers]
         self._hooks: list[RemovableHandle] = []
         self._fresh: dict[nn.Module, Tensor] = {}
         self.seen: dict[nn.Module, Tensor] = {}
@@ -111,7 +111,7 @@ class ActivationScored(Pruner):
         super().before_step(step, timeline)
         self._remove_hooks()
         for reader, fresh in self._fresh.items():
-            fresh = added(fresh)
+            fresh = all_reduce_sum(fresh)
             self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
         self._fresh = {}
 

@@ -14,7 +14,7 @@ from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from students.families.linear import is_linear
-from students.weights import SPARSE, Where, out_axis, raw_parameter, select, uses
+from students.weights import SPARSITY_THRESHOLD, Where, out_axis, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ def filled(before: tuple[int, int], after: tuple[int, int]) -> list[str]:
     cut out is zero. Of both it gives ``nonzeros``.
     """
     begun, ended = (1 - there / max(before[1], 1) for there, _ in (before, after))
-    if begun < SPARSE or ended > begun - SPARSE / 2:
+    if begun < SPARSITY_THRESHOLD or ended > begun - SPARSITY_THRESHOLD / 2:
         return []
     return [f"the student began with {begun:.1%} of its weights zero and ends with {ended:.1%}: prune: keep keeps them"]
 
@@ -67,8 +67,8 @@ class Keep(Pruner):
         Raises:
             ValueError: if the model is not sparse.
         """
-        chosen, skipped = select(model, self.where)
-        names, users = dict(model.named_modules()), uses(model)
+        chosen, skipped = select_modules(model, self.where)
+        names, users = dict(model.named_modules()), parameter_names(model)
         tied = {id(raw_parameter(names[name])) for name in skipped if len(users[id(raw_parameter(names[name]))]) > 1}
         self.skipped = {name: why for name, why in skipped.items() if id(raw_parameter(names[name])) not in tied}
         meant = {

@@ -20,7 +20,7 @@ from prune_schedules.targets.shapes import Shape, choose, find, tile
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
-from students.weights import Where, raw_parameter, shard_like, stepped, values
+from students.weights import Where, apply_weight_transforms, full_parameter, raw_parameter, shard_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,7 @@ class Pruner(ABC):
 
     prunes: ClassVar[bool] = True
     needs_whole_weights: ClassVar[bool] = False
-    """Whether it does not look at weights by ``students.weights.values``, so that they must not be sharded."""
+    """Whether it does not look at weights by ``students.weights.full_parameter``, so that they must not be sharded."""
     reads_inputs: ClassVar[bool] = False
     """Whether it looks at what layers read, at its ``active_steps``."""
 
@@ -195,11 +195,11 @@ class Pruner(ABC):
         """Add the gradient of the penalty, and tell its value; what is masked or cut out has no part in it."""
         factor = self.penalty.value(step, timeline)
         parts = self.parts if factor else []
-        leaves = {place: values(*place).detach().requires_grad_() for part in parts for place in part.places}
+        leaves = {place: full_parameter(*place).detach().requires_grad_() for part in parts for place in part.places}
         if all(raw_parameter(*place).grad is None for place in leaves):
             return 0.0
         with torch.enable_grad():
-            now = {place: stepped(*place, leaf) for place, leaf in leaves.items()}
+            now = {place: apply_weight_transforms(*place, leaf) for place, leaf in leaves.items()}
             value = factor * group_lasso([part.numbers(lambda *place: now[place]) for part in parts])
             found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         for place, gradient in zip(leaves, found, strict=True):
@@ -237,7 +237,7 @@ class ScoredPruner(Pruner):
         Shapes: [outputs, inputs] of weights and tiles, [units] of neurons, heads and layers. Of a model that is sharded
         they are whole.
         """
-        return [magnitude(part.numbers(values)) for part in self.parts]
+        return [magnitude(part.numbers(full_parameter)) for part in self.parts]
 
     def renew(self, share: float) -> None:
         """Mask this share, of what competes by ``scope``."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from prune_schedules.ranking import lowest
 from prune_schedules.scores.inputs import ActivationScored
-from students.recording.reading import inverse_factor
-from students.weights import out_axis, raw_parameter, shard_like, values
+from students.recording.input_grams import inverse_cholesky
+from students.weights import full_parameter, out_axis, raw_parameter, shard_like
 
 
 def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: int = 128) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: 
         The new weight, zero where it is removed, and what is kept (bool, [out, in]).
     """
     weight, dtype = weight.to(torch.float64, copy=True), weight.dtype
-    factor, width = inverse_factor(gram), scope if isinstance(scope, int) else width
+    factor, width = inverse_cholesky(gram), scope if isinstance(scope, int) else width
     kept = torch.ones_like(weight, dtype=torch.bool)
     for start in range(0, weight.shape[1], width):
         stop = min(start + width, weight.shape[1])
@@ -61,7 +61,7 @@ class SparseGPT(ActivationScored):
         """Remove this share, and change the weights that stay."""
         for part in self.parts:
             reader, axis = part.module, out_axis(part.module)
-            weight = (values(reader) * part.mask.mask).movedim(axis, 0)
+            weight = (full_parameter(reader) * part.mask.mask).movedim(axis, 0)
             changed, kept = remove(weight, self.of(reader), share, self.scope)
             raw_parameter(reader).copy_(shard_like(changed.movedim(0, axis), raw_parameter(reader)))
             part.keep(kept)

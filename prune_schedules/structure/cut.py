@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from prune_schedules.targets.norms import kept, release
 from students.families.families import family, is_compact, is_recurrent
-from students.structure.factored import components
-from students.structure.hidden import narrow
+from students.structure.factored import rank_components
+from students.structure.hidden import shrink_hidden
 from students.structure.units import Units, heads, neurons, shrink
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def cut(model: PreTrainedModel) -> CutReport:
             skipped[units.name] = f"{gone} heads are zero but stay: the layers share a position bias"
         elif gone:
             shrink(units, keep)
-    for component in components(model):
+    for component in rank_components(model):
         keep = working(component)
         report[component.name] = (component.count, int(keep.sum()))
         if not keep.all():
@@ -92,7 +92,7 @@ def cut(model: PreTrainedModel) -> CutReport:
     if counted is not None:
         report["hidden"] = (len(counted), int(counted.sum()))
         release(model)
-        built = None if counted.all() else narrow(model, counted)
+        built = None if counted.all() else shrink_hidden(model, counted)
     if report:
         from students.forms.record import record_sizes  # not above: a config is read without transformers
 

@@ -13,8 +13,8 @@ from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import COUNTED, stays
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
-from students.structure.units import Shrunk, Units, heads, neurons, shrink
-from students.weights import raw_parameter, steps_on
+from students.structure.units import ShrunkParameter, Units, heads, neurons, shrink
+from students.weights import get_weight_transforms, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,7 +47,7 @@ def cut_live(targets: list[UnitTarget], keep: Tensor, optimizers: list[Optimizer
             arrange(optimizer, module)
 
 
-def exchange(optimizer: Optimizer, change: Shrunk) -> None:
+def exchange(optimizer: Optimizer, change: ShrunkParameter) -> None:
     """Put the new parameter in the place of the old, with what the optimizer knows of the entries that are left."""
     for group in optimizer.param_groups:
         group["params"][:] = [change.new if p is change.old else p for p in group["params"]]
@@ -153,7 +153,7 @@ def _goes(model: PreTrainedModel, branch: UnitTarget) -> bool:
 
 def _learned(target: UnitTarget) -> bool:
     """Whether another step than a mask has parameters for these units, as a grid that learns has for each row."""
-    others = [step for place in target.places for step in steps_on(*place) if not isinstance(step, Mask)]
+    others = [step for place in target.places for step in get_weight_transforms(*place) if not isinstance(step, Mask)]
     return any(True for step in others for _ in step.parameters())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps_on
+from students.weights import get_weight_transforms, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +40,7 @@ class MaskedNorm(nn.Module):
 
     def counted(self, norm: nn.Module) -> Tensor | None:
         """What the norm counts in this very pass (bool [hidden]), if not everything."""
-        masks = [step for step in steps_on(norm) if isinstance(step, Mask)]
+        masks = [step for step in get_weight_transforms(norm) if isinstance(step, Mask)]
         if not masks:
             return self.mask if self.enabled else None
         standing = [factor > 0 for factor in (mask.applied() for mask in masks) if factor is not None]

@@ -9,10 +9,10 @@ from torch import nn
 
 from prune_schedules.ranking import Scope
 from students.families.families import is_recurrent
-from students.structure.factored import components
-from students.structure.hidden import hidden
-from students.structure.units import Units, branches, heads, home, neurons
-from students.weights import Where, out_axis, raw_parameter, select, uses
+from students.structure.factored import rank_components
+from students.structure.hidden import hidden_units
+from students.structure.units import Units, branch_type, branches, heads, neurons
+from students.weights import Where, out_axis, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,20 +68,22 @@ def find(
     if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
         raise ValueError(f"shape: {shape} are parts of transformers; of a recurrent network elements or tiles can go")
     if shape == "hidden":
-        found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
+        found, names = list(hidden_units(model)), {module: name for name, module in model.named_modules()}
         weights = [part.module for units in found for part in units.slices if part.name == "weight"]
         once = {id(raw_parameter(module)): module for module in weights}  # a tied one, or from hidden to hidden
         return found, {names[module]: module for module in once.values()}, {}
     if isinstance(shape, str) and shape in _UNITS:
-        found, weights, skipped = _untied(model, [each for each in _UNITS[shape][1](model) if home(each) in where])
+        found, weights, skipped = _untied(
+            model, [each for each in _UNITS[shape][1](model) if branch_type(each) in where]
+        )
     elif shape == "ranks":
-        chosen, skipped = select(model, where)
-        meant = [each for each in components(model) if each.owner in chosen.values()]
+        chosen, skipped = select_modules(model, where)
+        meant = [each for each in rank_components(model) if each.owner in chosen.values()]
         found, weights, _ = _untied(model, meant)
         if not found:
             raise ValueError("shape: no layer here is in two factors, as student.low_rank makes them")
     else:
-        weights, skipped = select(model, where)
+        weights, skipped = select_modules(model, where)
         found = list(weights.values())
         for name, module in weights.items():
             _divides(name, raw_parameter(module).movedim(out_axis(module), 0).shape, tile(shape), scope)
@@ -107,7 +109,7 @@ def _divides(name: str, size: torch.Size, tile: tuple[int, int], scope: Scope) -
 
 def _untied(model: PreTrainedModel, found: list[Units]) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
     """The units of which no number is used elsewhere, their modules by name, and the rest with the reason."""
-    users, chosen, weights, skipped = uses(model), [], {}, {}
+    users, chosen, weights, skipped = parameter_names(model), [], {}, {}
     for units in (units for units in found if units.count):
         names = {part: users[id(raw_parameter(part.module, part.name))] for part in units.slices}
         shared = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import Numbers, Parameter, PruneTarget
 from students.structure.units import Units
-from students.weights import add_step, raw_parameter, remove_step, steps_on
+from students.weights import add_weight_transform, get_weight_transforms, raw_parameter, remove_weight_transform
 
 
 class UnitTarget(PruneTarget):
@@ -34,7 +34,7 @@ class UnitTarget(PruneTarget):
             weight = raw_parameter(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
             self.masks[module, name] = Mask(shape, weight.device)
-            add_step(module, self.masks[module, name], name)
+            add_weight_transform(module, self.masks[module, name], name)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,8 +78,8 @@ class UnitTarget(PruneTarget):
     def release(self, left: int) -> None:
         """Take the masks off, because all but ``left`` units are going to be cut out, and stand for these alone."""
         for (module, name), mask in self.masks.items():
-            if mask in steps_on(module, name):
-                remove_step(module, mask, name)
+            if mask in get_weight_transforms(module, name):
+                remove_weight_transform(module, mask, name)
         slices = tuple(replace(part, start=part.start * left // max(self.units.count, 1)) for part in self.units.slices)
         self.units, self.left = replace(self.units, count=left, slices=slices), left
 

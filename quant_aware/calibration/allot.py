@@ -72,7 +72,9 @@ def traces(
         for weight, old, asked in zip(weights, kept, trained, strict=True):
             weight.copy_(old).requires_grad_(asked)
     # in float32, which every device has, and also of one process, that several and one round alike
-    found = processes.added((found / count).to(weights[0].device, torch.float32)).double() / processes.count()
+    found = (
+        processes.all_reduce_sum((found / count).to(weights[0].device, torch.float32)).double() / processes.world_size()
+    )
     return found.tolist()
 
 

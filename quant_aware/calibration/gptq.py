@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from quant_aware.quantizers.grids import Quantizer
-from students.recording.reading import inverse_factor
+from students.recording.input_grams import inverse_cholesky
 
 
 def gptq(weight: Tensor, gram: Tensor, grid: Quantizer, qparams: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def gptq(weight: Tensor, gram: Tensor, grid: Quantizer, qparams: Tensor) -> Tens
         grid: on which each number is rounded by itself, as on those that learn steps or tables.
         qparams: of its groups, [G, k].
     """
-    found, factor = weight.to(torch.float64, copy=True), inverse_factor(gram)
+    found, factor = weight.to(torch.float64, copy=True), inverse_cholesky(gram)
     there, outputs = weight != 0, len(weight)
     qparams = (
         qparams.double().reshape(-1, qparams.shape[1]) if len(qparams) > 1 else qparams.double().expand(outputs, -1)

@@ -9,7 +9,7 @@ from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
 from quant_aware.quantizers.grids import Quantizer
-from students.weights import Where, raw_parameter, select, uses
+from students.weights import Where, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ def quantized(
     Raises:
         ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
     """
-    chosen, skipped = select(model, list(get_args(Where)))
+    chosen, skipped = select_modules(model, list(get_args(Where)))
     for tied in _tied(model, weights, mixed):
         chosen |= tied
         for name in tied:
@@ -63,7 +63,7 @@ def _tied(
 ) -> list[dict[str, nn.Module]]:
     """The modules, by name, that use one weight and find the same values in it: a table of words and a head."""
     found = []
-    for names in uses(model).values():
+    for names in parameter_names(model).values():
         if len(names) == 1 or not all(name.endswith(".weight") for name in names):
             continue
         users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}

@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from quant_aware.export.onnx_graph import OWN, replace_nodes, use_own_operators
 from quant_aware.quantizers.activations import Activations
 from quant_aware.quantizers.fake_quant import quantize_weight
-from students.recurrent.layer import DOMAIN
+from students.recurrent.layer import ONNX_DOMAIN
 
 _ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, which of torch's gates stands where in ONNX."""
@@ -23,7 +23,7 @@ def standardize(model: ModelProto) -> None:
     graph, nodes = model.graph, []
     weights = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.domain == DOMAIN:
+        if node.domain == ONNX_DOMAIN:
             held = [numpy_helper.to_array(weights[name]) for name in node.input[2:]]
             nodes += _standard(graph, node, held)
         else:
@@ -31,7 +31,7 @@ def standardize(model: ModelProto) -> None:
     if len(nodes) == len(graph.node):
         return
     replace_nodes(graph, nodes)
-    kept = [each for each in model.opset_import if each.domain != DOMAIN]
+    kept = [each for each in model.opset_import if each.domain != ONNX_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from students.attention.softmax import AttentionArgs, attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import AttentionArgs, chunked_attention, softmax_attention, split_chunks
 
 
-class Blocks(nn.Module):
+class BlockCore(nn.Module):
     """Each head lets the tokens of a block see one block: some heads their own, the others one further on, around.
 
     Args:
@@ -31,8 +31,8 @@ class Blocks(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         length = key.shape[2]
-        queries, keys, values = (chunked(tensor, self.size) for tensor in (query, key, value))
-        there = chunked(present[:, None, :, None].to(torch.uint8), self.size)[..., 0].bool()
+        queries, keys, values = (split_chunks(tensor, self.size) for tensor in (query, key, value))
+        there = split_chunks(present[:, None, :, None].to(torch.uint8), self.size)[..., 0].bool()
         chunks = queries.shape[2]
         end = torch.where(present, torch.arange(length, device=key.device), 0).amax(1)
         count = end // self.size + 1
@@ -42,10 +42,10 @@ class Blocks(nn.Module):
         index = looked[..., None, None]
         keys, values = (x.gather(2, index.expand(-1, -1, -1, *x.shape[3:])) for x in (keys, values))
         seen = there.expand(-1, looked.shape[1], -1, -1).gather(2, looked[..., None].expand(-1, -1, -1, self.size))
-        return attend_by_chunks(queries, keys, values, seen[..., None, :], arguments)[:, :, :length]
+        return chunked_attention(queries, keys, values, seen[..., None, :], arguments)[:, :, :length]
 
 
-class Fixed(nn.Module):
+class FixedCore(nn.Module):
     """Each token sees its own block of ``size`` tokens and the last ``summaries`` of every block (Child 2019, arXiv
     1904.10509); a decoder sees of them what lies before.
 
@@ -70,9 +70,9 @@ class Fixed(nn.Module):
             seen = (at // size == asking // size) | summary
             seen = (seen & (at <= asking) if causal else seen) & present[:, None]
             return softmax_attention(query, key, value, seen[:, None], arguments)
-        queries, keys, values = (chunked(tensor, size) for tensor in (query, key, value))
+        queries, keys, values = (split_chunks(tensor, size) for tensor in (query, key, value))
         chunks = queries.shape[2]
-        there = chunked((present & ~summary)[:, None, :, None].to(torch.uint8), size)[:, 0, :, None, :, 0].bool()
+        there = split_chunks((present & ~summary)[:, None, :, None].to(torch.uint8), size)[:, 0, :, None, :, 0].bool()
         asking = torch.arange(chunks * size, device=key.device).view(chunks, size)
         # Summaries of all blocks stand beside a token's own block, and are left out of that, not to be counted twice.
         places = asking[:, size - self.summaries :].flatten()
@@ -88,4 +88,4 @@ class Fixed(nn.Module):
             for x in (keys, values)
         )
         seen = torch.cat([there, given], -1)
-        return attend_by_chunks(queries, keys, values, seen[:, None], arguments)[:, :, :length]
+        return chunked_attention(queries, keys, values, seen[:, None], arguments)[:, :, :length]

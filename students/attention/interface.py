@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 RECORDING = "recording"
-REPLACED, PLAIN = "replaced", "replaced-plain"
+REPLACED, REPLACED_EAGER = "replaced", "replaced-plain"
 """What ``config._attn_implementation`` is of a model with another attention; the second where "eager" was asked."""
 
 
-def implementation(config: PretrainedConfig) -> str | None:
+def attn_implementation(config: PretrainedConfig) -> str | None:
     """The attention of a compact config: whatever was asked for, one that has been replaced never comes back."""
     asked = config._attn_implementation_internal
-    if config.attends is None or asked in (RECORDING, PLAIN):
+    if config.attends is None or asked in (RECORDING, REPLACED_EAGER):
         return asked
-    return PLAIN if asked == "eager" else REPLACED
+    return REPLACED_EAGER if asked == "eager" else REPLACED
 
 
-def own_attention(
+def core_attention_forward(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -43,7 +43,7 @@ def own_attention(
 ) -> tuple[Tensor, None]:
     """What stands in the place of a module's attention, or SDPA where nothing does, as ``AttentionInterface`` wants.
 
-    The mask is that of ``own_mask``.
+    The mask is that of ``core_attention_mask``.
 
     Raises:
         ValueError: if it is a mask of pairs, and the attention has been replaced.
@@ -66,7 +66,7 @@ def own_attention(
     return found.transpose(1, 2).contiguous(), None
 
 
-def own_mask(
+def core_attention_mask(
     *,
     config: PretrainedConfig,
     q_length: int,
@@ -77,8 +77,10 @@ def own_mask(
     attention_mask: Tensor | None = None,
     **rest: Any,
 ) -> Tensor | None:
-    """The mask of ``own_attention``: SDPA's, or of an attention that has been replaced that of the tokens, boolean
-    [B, S], None where all count; one of pairs would cost what is to be saved.
+    """Return the mask of ``core_attention_forward``, as ``AttentionMaskInterface`` wants.
+
+    It is SDPA's, or where the attention is replaced the mask of the tokens, boolean [B, S]; None where all tokens
+    count. A mask of pairs would cost what the replacement saves.
 
     Raises:
         ValueError: if the tokens of a row are not one text, or the cache holds places for tokens to come.
@@ -93,6 +95,9 @@ def own_mask(
     return attention_mask
 
 
-for _name, _attention in ((REPLACED, own_attention), (PLAIN, partial(own_attention, plain=True))):
+for _name, _attention in (
+    (REPLACED, core_attention_forward),
+    (REPLACED_EAGER, partial(core_attention_forward, plain=True)),
+):
     AttentionInterface.register(_name, _attention)
-    AttentionMaskInterface.register(_name, own_mask)
+    AttentionMaskInterface.register(_name, core_attention_mask)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import AttentionArgs, chunked
+from students.attention.softmax import AttentionArgs, split_chunks
 
 CHUNK = 64
 """Tokens of a decoder whose pairs are computed one by one; what lies before them is summed up."""
@@ -26,7 +26,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool) ->
     length = key.shape[2]
     query = F.pad(query, (0, 0, length - asked, 0))
     total = (query * key.cumsum(2)).sum(-1, keepdim=True).clamp(min=floor)
-    q, k, v = (chunked(tensor, CHUNK) for tensor in (query, key, value))
+    q, k, v = (split_chunks(tensor, CHUNK) for tensor in (query, key, value))
     sums = k.mT @ v
     before = sums.cumsum(2) - sums
     found = ((q @ k.mT).tril() @ v + q @ before).flatten(2, 3)[:, :, :length]
@@ -50,7 +50,7 @@ def random_features(tensor: Tensor, directions: Tensor, present: Tensor | None =
     return (powers - powers.amax((-2, -1), keepdim=True)).exp()
 
 
-def orthogonal(count: int, size: int) -> Tensor:
+def orthogonal_directions(count: int, size: int) -> Tensor:
     """Directions [count, size] that are normally distributed each, and orthogonal within every ``size`` of them."""
     blocks = []
     for _ in range(0, count, size):
@@ -59,7 +59,7 @@ def orthogonal(count: int, size: int) -> Tensor:
     return torch.cat(blocks)[:count] * torch.randn(count, size).norm(dim=1, keepdim=True)
 
 
-class _Linear(nn.Module, ABC):
+class _LinearCore(nn.Module, ABC):
     """In float32, whatever the precision around it: sums over a long text outgrow a half."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
@@ -74,7 +74,7 @@ class _Linear(nn.Module, ABC):
         """[B, A, Sq, D], of tensors that are float32 at least."""
 
 
-class Elu(_Linear):
+class EluCore(_LinearCore):
     """``phi(x) = elu(x) + 1`` of queries and keys (Katharopoulos 2020, arXiv 2006.16236); no scale, no dropout."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
@@ -82,14 +82,14 @@ class Elu(_Linear):
         return linear_attention(query, torch.where(present[:, None, :, None], key, 0.0), value, arguments.causal)
 
 
-class Favor(_Linear):
+class FavorCore(_LinearCore):
     """An estimate of softmax attention by ``features`` random directions, drawn once and kept (Choromanski 2021, arXiv
     2009.14794); no dropout.
     """
 
     def __init__(self, features: int, size: int):
         super().__init__()
-        self.register_buffer("directions", orthogonal(features, size))
+        self.register_buffer("directions", orthogonal_directions(features, size))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor, arguments: AttentionArgs) -> Tensor:
         directions = self.directions.to(query.dtype)
@@ -98,7 +98,7 @@ class Favor(_Linear):
         return linear_attention(*features, value, arguments.causal)
 
 
-class Efficient(_Linear):
+class EfficientCore(_LinearCore):
     """``softmax(Q) (softmax(K)^T V)``, queries over their dimensions and keys over the text (Shen 2018, arXiv
     1812.01243; equation 69 of Gupta and Agrawal closes the second softmax too late); no scale, no dropout.
     """

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from students.attention.softmax import AttentionArgs, softmax_attention
 
 
-class Projected(nn.Module):
+class LinformerCore(nn.Module):
     """Keys ``E K`` and values ``F V``, E and F learned, [length, positions], for all heads of a layer alike.
 
     They begin as means over ``length`` equal pieces of the positions; with ``length`` as many as the positions that

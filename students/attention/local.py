@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.attention.softmax import AttentionArgs, attend_by_chunks, chunked, softmax_attention
+from students.attention.softmax import AttentionArgs, chunked_attention, softmax_attention, split_chunks
 
 SMALLEST = 32
 """A chunk of queries: as many as half the window, and at least these, or the kernel would have too little to do."""
 
 
-class Local(nn.Module):
+class LocalCore(nn.Module):
     """Each token sees those at most ``window // 2`` away, and the first ``global_tokens`` of its text; these see all.
 
     A decoder sees of them what lies before. Global tokens have no projections of their own, as Longformer's have:
@@ -33,7 +33,7 @@ class Local(nn.Module):
             if causal:
                 seen = seen & (at <= at[-query.shape[2] :, None])
             return softmax_attention(query, key, value, (seen & present[:, None])[:, None], arguments)
-        queries = chunked(query, size)
+        queries = split_chunks(query, size)
         start = torch.arange(queries.shape[2], device=key.device)[:, None] * size
         asking = start + torch.arange(size, device=key.device)
         keys = start + torch.arange(-self.half, size if causal else size + self.half, device=key.device)
@@ -51,7 +51,7 @@ class Local(nn.Module):
             for pieces, tensor in ((near_keys, key), (near_values, value)):
                 pieces.append(_taken(tensor, given)[:, None].expand(-1, queries.shape[2], -1, -1, -1))
         near_keys, near_values = (torch.cat(pieces, 3).transpose(1, 2) for pieces in (near_keys, near_values))
-        found = attend_by_chunks(queries, near_keys, near_values, seen[:, None], arguments)[:, :, :length]
+        found = chunked_attention(queries, near_keys, near_values, seen[:, None], arguments)[:, :, :length]
         if not self.first or causal:
             return found
         whole = softmax_attention(_taken(query, given), key, value, present[:, None, None], arguments)

@@ -34,13 +34,13 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, a
     return F.dropout(scores.softmax(-1), arguments.dropout, arguments.dropout > 0) @ value
 
 
-def chunked(tensor: Tensor, size: int) -> Tensor:
+def split_chunks(tensor: Tensor, size: int) -> Tensor:
     """[B, A, S, D] as chunks [B, A, C, size, D], the last one filled up with zeros."""
     chunks = (tensor.shape[2] + size - 1) // size  # ONNX divides towards zero: nothing negative here
     return F.pad(tensor, (0, 0, 0, chunks * size - tensor.shape[2])).unflatten(2, (chunks, size))
 
 
-def attend_by_chunks(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
     """Each chunk of queries [B, A, C, size, D] attends to keys of its own [B, A, C, K, D]: [B, A, C * size, D].
 
     ``seen`` is boolean, [B or 1, A or 1, C, size or 1, K].

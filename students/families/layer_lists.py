@@ -40,7 +40,7 @@ def _stays(config: PretrainedConfig, key: str, stack: str | None) -> bool:
     return lengths[0] == lengths[1] is not None
 
 
-def take_layers(config: PretrainedConfig, taken: dict[str, list[int]]) -> None:
+def select_layers(config: PretrainedConfig, taken: dict[str, list[int]]) -> None:
     """Give a config, in place, the blocks ``taken`` (from 1, by stack) in the place of its own: its depth, and of each
     list with an entry for each block the entries of these; where a number is that of no block, those of the nearest.
     """

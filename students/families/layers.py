@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-Rule = Literal["uniform", "skip", "first", "last", "top"]
+LayerRule = Literal["uniform", "skip", "first", "last", "top"]
 
 
-def pairs(rule: Rule | dict[int, int], student: int, teacher: int, blocks_only: bool = False) -> list[tuple[int, int]]:
+def layer_pairs(
+    rule: LayerRule | dict[int, int], student: int, teacher: int, blocks_only: bool = False
+) -> list[tuple[int, int]]:
     """The pairs (student layer, teacher layer) of a rule, for a student and a teacher of so many blocks.
 
     ``uniform`` pairs i with round(i N / M), 0 with 0 (TinyBERT); ``skip`` does so for the inner blocks only, the top
@@ -35,9 +37,9 @@ def pairs(rule: Rule | dict[int, int], student: int, teacher: int, blocks_only: 
             f"(student {student} blocks, teacher {teacher} blocks); name the pairs, as in {{1: 1, 2: 2}}"
         )
     elif rule == "uniform":
-        chosen = [(i, evenly(i, student, teacher)) for i in range(1 if blocks_only else 0, student + 1)]
+        chosen = [(i, evenly_spaced_layer(i, student, teacher)) for i in range(1 if blocks_only else 0, student + 1)]
     elif rule == "skip":
-        chosen = [(i, evenly(i, student, teacher)) for i in range(1, student)]
+        chosen = [(i, evenly_spaced_layer(i, student, teacher)) for i in range(1, student)]
     elif rule == "first":
         chosen = [(i, i) for i in range(1, student + 1)]
     elif rule == "last":
@@ -49,6 +51,6 @@ def pairs(rule: Rule | dict[int, int], student: int, teacher: int, blocks_only: 
     return chosen
 
 
-def evenly(i: int, student: int, teacher: int) -> int:
+def evenly_spaced_layer(i: int, student: int, teacher: int) -> int:
     """The teacher layer that lies at the same share of the depth as student layer ``i``: i N / M, rounded half up."""
     return (2 * i * teacher + student) // (2 * student)

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 
-def limits(model: PreTrainedModel) -> dict[str, int]:
+def input_limits(model: PreTrainedModel) -> dict[str, int]:
     """Of ``tokens``, ``types`` and ``positions`` how many the model can tell apart; what has no limit is left out.
 
     Ids and types count from 0. Positions are those that are free for a text: RoBERTa's first entries are not.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from students.attention.blocks import Blocks, Fixed
-from students.attention.linear import Efficient, Elu, Favor
-from students.attention.linformer import Projected
-from students.attention.local import Local
+from students.attention.blocks import BlockCore, FixedCore
+from students.attention.linear import EfficientCore, EluCore, FavorCore
+from students.attention.linformer import LinformerCore
+from students.attention.local import LocalCore
 from students.families.families import blocks, family, positions
 from students.forms.form import Form, check_sizes, find_class
 
@@ -39,10 +39,10 @@ class Attention(Form):
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
         student.config.attends = {"kind": type(self).__name__} | asdict(self)
-        attend(student, student.config.attends)
+        replace_attention(student, student.config.attends)
 
 
-def attend(model: PreTrainedModel, saved: dict[str, Any]) -> None:
+def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
     """Replace the attention of every block, in place, before weights are loaded.
 
     Args:
@@ -86,7 +86,7 @@ class LocalAttention(Attention):
             raise ValueError(f"window: half of it lies on each side, so it is even, not {self.window}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Local(self.window, self.global_tokens)
+        return LocalCore(self.window, self.global_tokens)
 
 
 @dataclass(kw_only=True)
@@ -108,7 +108,7 @@ class FixedAttention(Attention):
             raise ValueError(f"summaries: a block has {self.block} tokens, not {self.summaries}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Fixed(self.block, self.summaries)
+        return FixedCore(self.block, self.summaries)
 
 
 @dataclass(kw_only=True)
@@ -132,7 +132,7 @@ class BlockAttention(Attention):
             raise ValueError(f"blocks: {student.num_attention_heads} heads can look {most} ways, not {self.blocks}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Blocks(self.blocks, positions(config)[0], config.num_attention_heads)
+        return BlockCore(self.blocks, positions(config)[0], config.num_attention_heads)
 
 
 @dataclass(kw_only=True)
@@ -142,7 +142,7 @@ class LinearAttention(Attention):
     """
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Elu()
+        return EluCore()
 
 
 @dataclass(kw_only=True)
@@ -159,7 +159,7 @@ class Performer(Attention):
         check_sizes(self, "features")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Favor(self.features, head_size)
+        return FavorCore(self.features, head_size)
 
 
 @dataclass(kw_only=True)
@@ -169,7 +169,7 @@ class EfficientAttention(Attention):
     encoder_only = "its keys are normalised over the whole text"
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Efficient()
+        return EfficientCore()
 
 
 @dataclass(kw_only=True)
@@ -195,4 +195,4 @@ class Linformer(Attention):
             raise ValueError(f"length: the student reads {positions(student)[0]} tokens, fewer than {self.length}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Projected(self.length, positions(config)[0], self.shared)
+        return LinformerCore(self.length, positions(config)[0], self.shared)

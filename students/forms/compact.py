@@ -33,21 +33,21 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from students.attention.interface import implementation
+from students.attention.interface import attn_implementation
 from students.families.families import COMPACT, FAMILIES, RECURRENT, is_compact
-from students.forms.attention import attend
+from students.forms.attention import replace_attention
 from students.forms.embeddings import set_embeddings
-from students.structure.factored import factorize
-from students.structure.hidden import narrow, restore
-from students.structure.resized import resize
-from students.structure.sharing import name_shared_layers, share
+from students.structure.factored import apply_ranks
+from students.structure.hidden import restore_widths, shrink_hidden
+from students.structure.resized import resize_blocks
+from students.structure.sharing import name_shared_layers, share_layers
 
 FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
-    "attends": attend,  # first: blocks that share all layers share what an attention learns
-    "shared": share,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
-    "ranks": factorize,
+    "attends": replace_attention,  # first: blocks that share all layers share what an attention learns
+    "shared": share_layers,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
+    "ranks": apply_ranks,
     "embeddings": set_embeddings,
-    "sizes": resize,
+    "sizes": resize_blocks,
 }
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
 loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes last."""
@@ -80,7 +80,7 @@ def compact_config(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
             "__module__": __name__,
             "__annotations__": dict.fromkeys(keys, dict | None),
             **dict.fromkeys(keys),
-            "_attn_implementation": property(implementation, PretrainedConfig._attn_implementation.fset),
+            "_attn_implementation": property(attn_implementation, PretrainedConfig._attn_implementation.fset),
             "validate_architecture": lambda self: None,  # heads need not divide a hidden size that was cut
             "model_type": COMPACT + base.model_type,
             "__doc__": f"A {base.__name__} of a form of its own, cut from the widths ``built``.",
@@ -96,14 +96,14 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     def build(self, config: PretrainedConfig):
         built, size = config.built, config.hidden_size
         if built:
-            restore(config)
+            restore_widths(config)
         base.__init__(self, config)
         for key, alter in FORMS.items():
             if (form := getattr(config, key)) is not None:
                 alter(self, form)
         name_shared_layers(self)
         if built:
-            narrow(self, torch.arange(built["hidden_size"], device="cpu") < size)
+            shrink_hidden(self, torch.arange(built["hidden_size"], device="cpu") < size)
             config.built = built
 
     return _publish(

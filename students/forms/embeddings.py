@@ -12,7 +12,7 @@ from torch import Tensor
 
 from students.forms.form import Form, find_class
 from students.forms.low_rank import RankRule
-from students.structure.table import form_of, set_table, train_of
+from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,19 +71,19 @@ class TensorTrain(EmbeddingModule):
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
         table = student.get_input_embeddings().weight.detach()
-        sizes = form_of(*table.shape, self.rank)
-        cores = train_of(table, sizes)
+        sizes = tensor_train_shape(*table.shape, self.rank)
+        cores = tensor_train_svd(table, sizes)
         if sum(core.numel() for core in cores) >= table.numel():
             raise ValueError(f"rank: {self.rank} makes the token embeddings no smaller")
         student.config.embeddings = {"kind": type(self).__name__} | sizes
-        set_table(student, sizes)
+        set_tensor_train(student, sizes)
         with torch.no_grad():
             for core, numbers in zip(student.get_input_embeddings().cores, cores, strict=True):
                 core.weight.copy_(numbers)
 
     @classmethod
     def rebuild(cls, model: PreTrainedModel, saved: dict[str, Any]) -> None:
-        set_table(model, {name: sizes for name, sizes in saved.items() if name != "kind"})
+        set_tensor_train(model, {name: sizes for name, sizes in saved.items() if name != "kind"})
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-Class = TypeVar("Class")
+ClassT = TypeVar("Class")
 
 
 @dataclass(kw_only=True)
@@ -57,17 +57,17 @@ class Form(ABC):
 def check_sizes(holder: object, *names: str, least: int = 1) -> None:
     """Raise ValueError if one of these fields of an object is set to a size that no model has."""
     for name in names:
-        size, most = getattr(holder, name), MOST.get(name, 2**16)
+        size, most = getattr(holder, name), MAX_SIZES.get(name, 2**16)
         if size is not None and not least <= size <= most:
             reason = f"at least {least} is needed" if size < least else f"at most {most:,} are possible"
             raise ValueError(f"{name}: {reason}, not {size}")
 
 
-MOST = {"layers": 1_000, "positions": 2**20}
+MAX_SIZES = {"layers": 1_000, "positions": 2**20}
 """Building a larger student would take hours or fill the memory before any other check could run."""
 
 
-def find_class(base: type[Class], name: str) -> type[Class] | None:
+def find_class(base: type[ClassT], name: str) -> type[ClassT] | None:
     """Return the subclass of ``base`` with this name, at any depth, or None."""
     for child in base.__subclasses__():
         if child.__name__ == name:

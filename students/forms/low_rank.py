@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from students.forms.form import Form
-from students.recording.reading import grams_before_training
-from students.structure.factored import decompose, rank_of, ranks, tie
-from students.weights import Where, factors, raw_parameter, select, uses
+from students.recording.input_grams import collect_initial_grams
+from students.structure.factored import decompose, get_ranks, rank_of, tie_factors
+from students.weights import Where, factor_modules, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Factored = Literal["attention", "ffn", "head"]
+FactoredModules = Literal["attention", "ffn", "head"]
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,7 @@ class RankRule:
 
         Args:
             student: a compact model.
-            where: as in ``students.weights.select``.
+            where: as in ``students.weights.select_modules``.
             batches: what weights the decomposition of layers in blocks; without any it is plain.
 
         Raises:
@@ -70,7 +70,7 @@ class RankRule:
         """
         # Ranks are those of the weights alone: a resumed run has them without the batches.
         factored, whole = {}, []
-        for name, modules in select_whole(student, where).items():
+        for name, modules in select_unfactored(student, where).items():
             weight = raw_parameter(modules[0])
             rank = self.rank_for(weight.detach())
             if rank * sum(weight.shape) < weight.numel():
@@ -85,11 +85,11 @@ class RankRule:
             raise ValueError(f"{key}: {getattr(self, key)} makes no layer in {', '.join(where)} smaller")
         if whole:
             warnings.warn(f"stay whole, as two factors would be no smaller: {', '.join(whole)}", stacklevel=2)
-        gram_by_module = grams_before_training(student, list(factored), batches)
+        gram_by_module = collect_initial_grams(student, list(factored), batches)
         for first, (modules, rank) in factored.items():
             decompose(modules, rank, gram_by_module.get(first))
-        student.config.ranks = ranks(student)
-        tie(student)
+        student.config.ranks = get_ranks(student)
+        tie_factors(student)
 
 
 @dataclass(kw_only=True)
@@ -110,27 +110,27 @@ class LowRank(RankRule, Form):
     key = "ranks"
 
     batches: int = 16
-    where: list[Factored] = field(default_factory=lambda: ["attention", "ffn"])
+    where: list[FactoredModules] = field(default_factory=lambda: ["attention", "ffn"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batches < 0:
             raise ValueError(f"batches: at least 0 is needed, not {self.batches}")
-        if not self.where or set(self.where) - set(get_args(Factored)):
-            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(Factored))}")
+        if not self.where or set(self.where) - set(get_args(FactoredModules)):
+            raise ValueError(f"where: {self.where} is not a choice of {', '.join(get_args(FactoredModules))}")
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
         self.factor(student, self.where, islice(batches, self.batches))
 
 
-def select_whole(model: PreTrainedModel, where: list[Where]) -> dict[str, list[nn.Module]]:
+def select_unfactored(model: PreTrainedModel, where: list[Where]) -> dict[str, list[nn.Module]]:
     """Return the linear layers and embeddings of ``where`` that are not in two factors, by name, with all modules that
     use the same weight.
     """
-    chosen, skipped = select(model, where)
+    chosen, skipped = select_modules(model, where)
     names = {module: name for name, module in model.named_modules()}
-    done = {part for module in names if rank_of(module) is not None for part in factors(module)}
-    users = {key: [name.removesuffix(".weight") for name in same] for key, same in uses(model).items()}
+    done = {part for module in names if rank_of(module) is not None for part in factor_modules(module)}
+    users = {key: [name.removesuffix(".weight") for name in same] for key, same in parameter_names(model).items()}
     selected: dict[str, list[nn.Module]] = {}
     for module, name in names.items():
         if (name in chosen or name in skipped) and module not in done:

@@ -10,9 +10,9 @@ from huggingface_hub.errors import StrictDataclassError
 
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
 from students.forms.compact import become_compact
-from students.structure.factored import ranks
+from students.structure.factored import get_ranks
 from students.structure.inherit import head_shape
-from students.structure.resized import sizes
+from students.structure.resized import block_sizes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -31,13 +31,13 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
                 setattr(config, key, getattr(plain, key))
         return
     become_compact(model)
-    config.sizes, config.built = sizes(model), config.built or built
-    config.ranks = ranks(model) if config.ranks else None
+    config.sizes, config.built = block_sizes(model), config.built or built
+    config.ranks = get_ranks(model) if config.ranks else None
 
 
 def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedConfig | None:
     """The stock config of a model of this very shape, if there is one."""
-    blocks = [dict(block) for stack in sizes(model).values() for block in stack]
+    blocks = [dict(block) for stack in block_sizes(model).values() for block in stack]
     if any(block.pop("cross_heads", block["heads"]) != block["heads"] for block in blocks):
         return None
     config, facts = copy.deepcopy(model.config), family(model.config)
@@ -62,4 +62,8 @@ def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedCo
     except (ValueError, StrictDataclassError):  # the heads do not divide the hidden size
         return None
     shapes = [{name: p.shape for name, p in each.named_parameters()} for each in (model, stock)]
-    return config if shapes[0] == shapes[1] and sizes(model) == sizes(stock, has_one_key=groups == 1 < shared) else None
+    return (
+        config
+        if shapes[0] == shapes[1] and block_sizes(model) == block_sizes(stock, has_one_key=groups == 1 < shared)
+        else None
+    )

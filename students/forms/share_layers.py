@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from students.families.families import Stack, blocks, depth, family
 from students.forms.form import Form
-from students.structure.sharing import SharedModules, parts, share
+from students.structure.sharing import SharedModules, share_layers, shared_module_paths
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -60,7 +60,7 @@ class ShareLayers(Form):
         if is_trained:
             for name, stack in stacks.items():
                 self._average(stack, blocks(student, name), sources[name])
-        share(student, student.config.shared)
+        share_layers(student, student.config.shared)
 
     def _sources(self, count: int) -> list[int]:
         """Return for each block the first one of its group, from 0."""
@@ -74,7 +74,9 @@ class ShareLayers(Form):
         """Give the first block of each group, whose layers stay, the mean of all of them."""
         for source in set(sources):
             group = [block for block, number in zip(stack_blocks, sources, strict=True) if number == source]
-            for path in parts(stack, group[-1], self.shared_modules):  # the first of T5 has a position bias besides
+            for path in shared_module_paths(
+                stack, group[-1], self.shared_modules
+            ):  # the first of T5 has a position bias besides
                 layers = [dict(block.get_submodule(path).named_parameters()) for block in group]
                 for key, parameter in layers[0].items():
                     parameter.copy_(torch.stack([layer[key] for layer in layers]).mean(dim=0))

@@ -12,7 +12,7 @@ from torch import Tensor
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
 from students.kinds.student import Student, check_dropout, set_task
-from students.structure.table import rows_of
+from students.structure.tensor_train import embedding_matrix
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -84,7 +84,7 @@ class _Recurrent(Student):
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:
             raise ValueError(f"kind: of a {self.cell.upper()} there is no {head.__name__.removeprefix('AutoModelFor')}")
-        table = rows_of(teacher)
+        table = embedding_matrix(teacher)
         ahead_only = head is AutoModelForCausalLM
         config = RecurrentConfig(
             vocab_size=len(table),
@@ -103,11 +103,11 @@ class _Recurrent(Student):
         student = head.from_config(config, dtype=torch.float32)
         if self.weights == "teacher":
             with torch.no_grad():
-                student.get_input_embeddings().weight.copy_(narrowed(table, config.embedding_size))
+                student.get_input_embeddings().weight.copy_(reduce_embedding_width(table, config.embedding_size))
         return student.train()
 
 
-def narrowed(table: Tensor, width: int) -> Tensor:
+def reduce_embedding_width(table: Tensor, width: int) -> Tensor:
     """The rows [V, E] of a table by their coordinates along its ``width`` strongest directions, [V, width]: of all of
     that width those whose inner products are nearest to the table's; the table itself if it is no wider.
     """

@@ -18,10 +18,10 @@ from students.forms.embeddings import Embeddings
 from students.forms.form import Form, check_sizes
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
-from students.loading.adapters import FILE as ADAPTER
+from students.loading.adapters import ADAPTER_CONFIG as ADAPTER
 from students.loading.adapters import load_config, load_model
-from students.structure.outputs import check_problem
-from students.structure.position_embeddings import lengthen
+from students.structure.outputs import check_problem_type
+from students.structure.position_embeddings import resize_position_embeddings
 from students.structure.sharing import name_shared_layers
 
 if TYPE_CHECKING:
@@ -138,21 +138,21 @@ class Pretrained(Student):
         config = load_config(source)
         saved_names, saved_count = config.id2label, config.num_labels
         if self.head == "keep":
-            check_problem(config, problem)
+            check_problem_type(config, problem)
         if self.forms:
             check_forms(self.forms, config)
         set_task(config, labels, problem)
         set_dropout(config, self.dropout)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_count)
         if self.head == "new":
-            missing += new_outputs(model)
-        warn_fresh(self.model, missing)
+            missing += reinit_head(model)
+        warn_newly_initialized(self.model, missing)
         # Outputs that were loaded keep their names: they may stand in another order than the task's.
-        if config.num_labels == saved_count and not any(is_output(model, name) for name in missing):
+        if config.num_labels == saved_count and not any(is_head_weight(model, name) for name in missing):
             set_task(model.config, saved_names, problem)
         if self.positions:
-            longer = lengthen(model, self.positions)
-            take_generation(longer, model)
+            longer = resize_position_embeddings(model, self.positions)
+            copy_generation_config(longer, model)
             model = longer
         self.apply_forms(model, batches, is_trained=True)
         return model.train()
@@ -187,7 +187,7 @@ def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: s
         config.label2id = {name: index for index, name in labels.items()}
 
 
-def take_generation(student: PreTrainedModel, source: PreTrainedModel) -> None:
+def copy_generation_config(student: PreTrainedModel, source: PreTrainedModel) -> None:
     """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
@@ -208,12 +208,12 @@ def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
             setattr(config, name, dropout)
 
 
-def is_output(model: PreTrainedModel, name: str) -> bool:
+def is_head_weight(model: PreTrainedModel, name: str) -> bool:
     """Whether a weight of this name stands behind the base model."""
     return not name.startswith(f"{model.base_model_prefix}.")
 
 
-def new_outputs(model: PreTrainedModel) -> list[str]:
+def reinit_head(model: PreTrainedModel) -> list[str]:
     """Start at random, in place, what stands behind the base model; return the names of its weights.
 
     Raises:
@@ -221,7 +221,7 @@ def new_outputs(model: PreTrainedModel) -> list[str]:
     """
     if model.get_output_embeddings() is not None:
         raise ValueError("head: its outputs are the tokens of its vocabulary; leave head out")
-    names = [name for name, _ in model.named_parameters() if is_output(model, name)]
+    names = [name for name, _ in model.named_parameters() if is_head_weight(model, name)]
     for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
         for parameter in model.get_submodule(module).parameters(recurse=False):
             parameter._is_hf_initialized = False  # else transformers leaves alone what it has loaded
@@ -229,7 +229,7 @@ def new_outputs(model: PreTrainedModel) -> list[str]:
     return names
 
 
-def warn_fresh(source: str, names: list[str]) -> None:
+def warn_newly_initialized(source: str, names: list[str]) -> None:
     """Warn that these weights of a student could not be had from its source and start at random."""
     if names:
         warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(set(names)))}", stacklevel=3)

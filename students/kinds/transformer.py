@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
-from students.families.layer_lists import take_layers
-from students.families.layers import evenly
+from students.families.layer_lists import select_layers
+from students.families.layers import evenly_spaced_layer
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
 from students.kinds.student import (
     Student,
     check_dropout,
+    copy_generation_config,
     set_dropout,
     set_task,
-    take_generation,
-    warn_fresh,
+    warn_newly_initialized,
 )
-from students.structure.hidden import set_width
-from students.structure.inherit import head_shape, inherit
-from students.structure.position_embeddings import check_places, set_places
+from students.structure.hidden import set_hidden_size
+from students.structure.inherit import head_shape, init_from_teacher
+from students.structure.position_embeddings import check_max_positions, set_max_positions
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -88,7 +88,7 @@ class Transformer(Student):
         if is_recurrent(teacher):
             raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
         if self.positions:
-            check_places(teacher)
+            check_max_positions(teacher)
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
@@ -115,26 +115,26 @@ class Transformer(Student):
         set_task(config, labels, problem)
         set_dropout(config, self.dropout)
         student = type(teacher)(config)
-        take_generation(student, teacher)
+        copy_generation_config(student, teacher)
         if self.weights == "teacher":
             if self.teacher_layers != "even" and repeats_blocks(teacher.config):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
-            warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
+            warn_newly_initialized("the teacher", init_from_teacher(teacher, student, self._taken(teacher.config)))
         self.apply_forms(student, batches, is_trained=self.weights == "teacher")
         return student.train()
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's configuration, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
-        take_layers(config, self._taken(teacher))
+        select_layers(config, self._taken(teacher))
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
-        set_width(config, self.hidden or teacher.hidden_size)
+        set_hidden_size(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
         groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
         if self.positions:
-            set_places(config, self.positions)
+            set_max_positions(config, self.positions)
         config.dtype = torch.float32
         return config
 
@@ -147,7 +147,7 @@ class Transformer(Student):
             return self.teacher_layers
         count = self.layers or there
         if self.teacher_layers == "even":
-            return [evenly(i, count, there) for i in range(1, count + 1)]
+            return [evenly_spaced_layer(i, count, there) for i in range(1, count + 1)]
         first = 0 if self.teacher_layers == "bottom" else there - count
         return [first + i for i in range(1, count + 1)]
 

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from students.weights import SPARSE, zeros
+from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-FILE = "adapter_config.json"
-SAFE = {"trust_remote_code": False}
+ADAPTER_CONFIG = "adapter_config.json"
+NO_REMOTE_CODE = {"trust_remote_code": False}
 """Of everything that is loaded by name: code that lies beside a model is not run, nor is anybody asked about it."""
 _PREFIX = "base_model.model."
 
 
 @contextmanager
-def stock(source: str) -> Iterator[None]:
+def explain_remote_code(source: str) -> Iterator[None]:
     """Says in a line that a model needs code of its own, which transformers says in many."""
     try:
         yield
@@ -40,13 +40,13 @@ def stock(source: str) -> Iterator[None]:
         raise ValueError(f"model: {source!r} {why}") from error
 
 
-def base_of(source: str) -> str | None:
+def base_model_name(source: str) -> str | None:
     """The model on which the adapter in a folder was trained; None if it holds none, or is a hub name.
 
     Raises:
         ValueError: if the adapter's file does not name it.
     """
-    file = Path(source) / FILE
+    file = Path(source) / ADAPTER_CONFIG
     if not file.is_file():
         return None
     told = json.loads(file.read_text())
@@ -65,13 +65,13 @@ def _transformers() -> ModuleType:
 
 def load_config(source: str) -> PretrainedConfig:
     """The config of a model, or of an adapter's base with as many labels as the head that was saved with it."""
-    base = base_of(source)
-    with stock(base or source):
-        config = _transformers().AutoConfig.from_pretrained(base or source, **SAFE)
+    base = base_model_name(source)
+    with explain_remote_code(base or source):
+        config = _transformers().AutoConfig.from_pretrained(base or source, **NO_REMOTE_CODE)
     if base is None:
         return config
     heads = _saved(source).values()
-    kind = json.loads((Path(source) / FILE).read_text()).get("task_type")
+    kind = json.loads((Path(source) / ADAPTER_CONFIG).read_text()).get("task_type")
     count = min((len(weight) for weight in heads), default=config.num_labels)
     if kind in ("SEQ_CLS", "TOKEN_CLS") and count != config.num_labels:
         config.num_labels = count  # of a head the last layer has the fewest outputs
@@ -80,10 +80,10 @@ def load_config(source: str) -> PretrainedConfig:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; of an adapter that has none of its own that of its base."""
-    base = base_of(source)
+    base = base_model_name(source)
     own = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    with stock(source):
-        return _transformers().AutoTokenizer.from_pretrained(source if base is None or own else base, **SAFE)
+    with explain_remote_code(source):
+        return _transformers().AutoTokenizer.from_pretrained(source if base is None or own else base, **NO_REMOTE_CODE)
 
 
 def load_model(
@@ -102,14 +102,14 @@ def load_model(
         resize: whether weights may have other sizes than in the file, and start at random then.
         dtype: of its weights.
     """
-    base = base_of(source)
+    base = base_model_name(source)
     head = head or _transformers().AutoModelForSequenceClassification
     model, loading = head.from_pretrained(
         base or source,
         config=config,
         dtype=dtype,
         output_loading_info=True,
-        **SAFE,
+        **NO_REMOTE_CODE,
         ignore_mismatched_sizes=resize or base is not None,
     )
     missing = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
@@ -117,12 +117,12 @@ def load_model(
         return model, missing
     from peft import PeftModel  # half a second, and few need it
 
-    saved, begun = _saved(source), zeros(model)
+    saved, begun = _saved(source), model_sparsity(model)
     merged = PeftModel.from_pretrained(model, source).merge_and_unload()
-    if begun >= SPARSE and begun - zeros(merged) >= SPARSE / 2:
+    if begun >= SPARSITY_THRESHOLD and begun - model_sparsity(merged) >= SPARSITY_THRESHOLD / 2:
         warnings.warn(
-            f"{begun:.1%} of the weights of {base} are zero, and {zeros(merged):.1%} once the adapter in {source} is "
-            "merged: adapters fill zeros",
+            f"{begun:.1%} of the weights of {base} are zero, and {model_sparsity(merged):.1%} once the adapter in "
+            f"{source} is merged: adapters fill zeros",
             stacklevel=2,
         )
     # PEFT has frozen the base, and a student is trained whole.

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-def check_weights(model: nn.Module) -> None:
+def check_finite_weights(model: nn.Module) -> None:
     """Raise ValueError naming the first weight of a model that is not finite."""
     for name, parameter in model.named_parameters():
         if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():

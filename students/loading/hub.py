@@ -19,12 +19,12 @@ from huggingface_hub import constants, is_offline_mode
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import get_session, validate_repo_id
 
-PATIENCE = 2.5  # seconds; long enough for one lost packet on the way to a far hub
+TIMEOUT = 2.5  # seconds; long enough for one lost packet on the way to a far hub
 GATEWAY_ERRORS = (502, 503, 504)  # a proxy or a hub that is down; the client would retry these as well
 
 
 @functools.cache
-def reach() -> str | None:
+def check_hub() -> str | None:
     """Ask the hub for a sign of life, once per process; None if it can be used, else the reason why not.
 
     Without an answer within `PATIENCE` seconds the process, and those it starts, go on in offline mode. A
@@ -48,22 +48,22 @@ def _answers() -> bool:
 
     def ask() -> None:
         with contextlib.suppress(httpx2.HTTPError):
-            answer = get_session().head(constants.ENDPOINT, timeout=PATIENCE, follow_redirects=False)
+            answer = get_session().head(constants.ENDPOINT, timeout=TIMEOUT, follow_redirects=False)
             statuses.append(answer.status_code)
 
     # In a thread because no timeout of the client covers the name look-up, which can take half a minute.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     return bool(statuses) and statuses[0] not in GATEWAY_ERRORS
 
 
-def explain(name: str, error: Exception) -> str:
+def explain_load_error(name: str, error: Exception) -> str:
     """One line on why `name` could not be loaded, from what transformers or datasets raised."""
     # An OSError with a number is the file system's (permission, full disk), not a name that was not found.
     missing = isinstance(error, OSError) and error.errno is None
     if missing and is_offline_mode() and not Path(name).exists():
-        return f"{reach()} and {name!r} is not, or not whole, in the local cache; give a local folder"
+        return f"{check_hub()} and {name!r} is not, or not whole, in the local cache; give a local folder"
     kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
     return f"{name!r} cannot be loaded: {kind}{' '.join(str(error).split())}"
 
@@ -81,9 +81,9 @@ def loading(name: str) -> Iterator[None]:
         except HFValidationError as error:
             reason = "is neither a folder nor a name on the hub (namespace/name)"
             raise ValueError(f"{name!r} {reason}") from error
-        reach()
+        check_hub()
     try:
         yield
     # Anything: files that were not made for it make a library fail in any way.
     except Exception as error:
-        raise ValueError(explain(name, error)) from error
+        raise ValueError(explain_load_error(name, error)) from error

@@ -9,14 +9,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from students.loading.adapters import base_of, load_config
+from students.loading.adapters import base_model_name, load_config
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPrecision:
     """The precision in which a model is stored."""
 
     precision: str
@@ -25,12 +25,12 @@ class Stored:
     """Of a number, on average."""
 
 
-def stored(source: str) -> Stored:
+def stored_precision(source: str) -> StoredPrecision:
     """How a folder or a hub name, whose files are here, holds a model; of an adapter, its base.
 
     A model without safetensors is taken to be what its config says.
     """
-    source = base_of(source) or source
+    source = base_model_name(source) or source
     size, count, kinds = 0, 0, Counter()
     for file in _files(source):
         for tensor in _header(file).values():
@@ -40,9 +40,9 @@ def stored(source: str) -> Stored:
             kinds[tensor["dtype"]] += entries
     if count:
         most = kinds.most_common(1)[0][0]
-        return Stored(_NAMES.get(most, most.lower()), size / count)
+        return StoredPrecision(_NAMES.get(most, most.lower()), size / count)
     said = load_config(source).dtype
-    return Stored(str(said).removeprefix("torch."), said.itemsize) if said else Stored("float32", 4)
+    return StoredPrecision(str(said).removeprefix("torch."), said.itemsize) if said else StoredPrecision("float32", 4)
 
 
 def _files(source: str) -> list[Path]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
     from transformers.utils import ModelOutput
 
-INPUTS = (
+MODEL_INPUTS = (
     "input_ids",
     "attention_mask",
     "token_type_ids",
@@ -28,13 +28,13 @@ INPUTS = (
 """What a model may be given of a batch. Labels are not among it: the loss is ours; ``task`` is for several models."""
 
 
-def inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The part of a batch that the model takes."""
     takes = inspect.signature(model.forward).parameters
-    return {name: batch[name] for name in INPUTS if name in batch and name in takes}
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch and name in takes}
 
 
-def outputs(output: ModelOutput) -> Tensor | None:
+def output_logits(output: ModelOutput) -> Tensor | None:
     """The logits of a head: [B, C], or [B, S, C] of one that speaks at each token; begin and end of an answer are two
     outputs of each token, [B, S, 2].
     """

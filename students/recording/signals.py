@@ -117,7 +117,7 @@ class Trace:
         )
 
 
-def check(config: PretrainedConfig, signals: Signals) -> None:
+def check_signals(config: PretrainedConfig, signals: Signals) -> None:
     """Raises ValueError if a model of this configuration lacks a site that is asked for, naming its depth, or has
     lost all heads of an attention.
     """

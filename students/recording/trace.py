@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from students.attention.interface import RECORDING, own_attention, own_mask
+from students.attention.interface import RECORDING, core_attention_forward, core_attention_mask
 from students.families.families import blocks, family
-from students.recording.model_io import inputs, outputs, valid_positions
-from students.recording.signals import Attention, Signals, Site, Trace, check, last_site
+from students.recording.model_io import model_inputs, output_logits, valid_positions
+from students.recording.signals import Attention, Signals, Site, Trace, check_signals, last_site
 from students.recording.sparse_lm_head import SparseLMHead
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Recorder:
             RuntimeError: if something that was asked for did not arrive.
         """
         config = self.model.config
-        check(config, signals)
+        check_signals(config, signals)
         if signals.attention and not self.model._supports_sdpa:
             raise ValueError(f"the attention of {config.model_type} cannot be recorded: it cannot use SDPA")
-        arguments: dict[str, Any] = inputs(self.model, batch)
+        arguments: dict[str, Any] = model_inputs(self.model, batch)
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep key and value of every layer alive
         last = last_site(config, signals) if stop_early else None
@@ -74,7 +74,7 @@ class Recorder:
         logits, self._head.labels = None, batch.get("labels")
         try:
             output = self.model(**arguments)
-            logits = outputs(output) if signals.logits else None
+            logits = output_logits(output) if signals.logits else None
         except _Stop:
             pass
         finally:
@@ -179,10 +179,10 @@ def _recording_attention(
         hides = mask is not None and mask.ndim == 4
         pairs = mask if mask is None or hides else mask[:, None, None]
         recording.attend(module, Attention(query, key, value, pairs, scale, bias, is_causal and not hides))
-    return own_attention(module, query, key, value, mask, **rest)
+    return core_attention_forward(module, query, key, value, mask, **rest)
 
 
 NAME = RECORDING
 AttentionInterface.register(NAME, _recording_attention)
 # without this one the mask would be None, silently, and padding be attended to
-AttentionMaskInterface.register(NAME, own_mask)
+AttentionMaskInterface.register(NAME, core_attention_mask)

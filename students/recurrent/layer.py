@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """By cell, how many gates it has."""
 _KERNELS = {"rnn": torch.rnn_tanh, "gru": torch.gru, "lstm": torch.lstm}
-DOMAIN = "students"
+ONNX_DOMAIN = "students"
 """Of the operators that stand in an ONNX graph until ``quant_aware.export.recurrent`` writes standard ones for them."""
 
 
@@ -113,13 +113,13 @@ class Layer(nn.Module):
     def _step_by_step(self, states: Tensor, lengths: Tensor) -> Tensor:
         found = [self.ahead.step_by_step(states, lengths)]
         if self.back is not None:
-            found.append(reverse(self.back.step_by_step(reverse(states, lengths), lengths), lengths))
+            found.append(reverse_tokens(self.back.step_by_step(reverse_tokens(states, lengths), lengths), lengths))
         return torch.cat(found, -1)
 
     def _exported(self, states: Tensor, lengths: Tensor) -> Tensor:
         weights = [weight for direction in self.directions for weight in direction.weights()]
         return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{self.cell}",
+            f"{ONNX_DOMAIN}::{self.cell}",
             (states, lengths.to(torch.int32), *weights),
             {"directions": len(self.directions)},
             dtype=states.dtype,
@@ -128,7 +128,7 @@ class Layer(nn.Module):
         )
 
 
-def reverse(states: Tensor, lengths: Tensor) -> Tensor:
+def reverse_tokens(states: Tensor, lengths: Tensor) -> Tensor:
     """Rows [B, S, H] with the tokens that they have, [B], in the opposite order; padding stays where it is."""
     places = torch.arange(states.shape[1], device=states.device)
     places = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)

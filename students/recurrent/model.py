@@ -33,7 +33,7 @@ from transformers.utils import ModelOutput
 from students.families.families import RECURRENT
 from students.recurrent.layer import Direction, Layer, RecurrentKernel
 
-SPREAD = 0.1
+EMBEDDING_STD = 0.1
 """Of embeddings that start at random, their standard deviation."""
 
 
@@ -80,7 +80,7 @@ class Recurrent(PreTrainedModel):
             initialization.xavier_uniform_(module.weight)
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            initialization.normal_(module.weight, std=SPREAD)
+            initialization.normal_(module.weight, std=EMBEDDING_STD)
 
 
 class RecurrentModel(Recurrent):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.recording.reading import damped
-from students.structure.units import Slice, Units, stacks
-from students.weights import inner_axis, raw_parameter, set_parameter, uses
+from students.recording.input_grams import damp
+from students.structure.units import Slice, Units, unique_blocks
+from students.weights import in_axis, parameter_names, raw_parameter, set_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +25,7 @@ Ranks = dict[str, list[dict[str, int]] | dict[str, int]]
 layers and embeddings, by their path in the base model, or in the whole one where they are of its head."""
 
 
-def truncated(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def truncated_svd(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The factors [m, rank] and [rank, n] whose product is nearest to a weight [m, n] (Eckart and Young 1936).
 
     ``U sqrt(S)`` and ``sqrt(S) V'`` of the largest singular values: both of one size, for one learning rate.
@@ -35,7 +35,7 @@ def truncated(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return left[:, :rank] * root, root[:, None] * right[:rank]
 
 
-def weighted(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
+def input_weighted_svd(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
     """The factors whose product ``W'`` makes of inputs X [N, n] what is nearest to their ``X W'``, of one size again.
 
     ``gram`` is ``X'X``, damped here. Of outputs that are projected to the ``rank`` strongest directions U of them all
@@ -44,7 +44,7 @@ def weighted(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
     """
     whole = weight.double()
     basis, rest = torch.linalg.qr(whole)  # a weight has no outputs but in these directions
-    strongest = torch.linalg.eigh(rest @ damped(gram) @ rest.T).eigenvectors.flip(1)[:, :rank]
+    strongest = torch.linalg.eigh(rest @ damp(gram) @ rest.T).eigenvectors.flip(1)[:, :rank]
     left = basis @ strongest
     right = left.T @ whole
     root = right.norm(dim=1).sqrt().clamp(min=1e-12)
@@ -54,15 +54,13 @@ def weighted(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor, Tensor]:
 def rank_of(module: nn.Module) -> int | None:
     """The rank of a layer or embedding in two factors; None of any other module."""
     return (
-        raw_parameter(module).shape[inner_axis(module)]
-        if hasattr(module, "reads") or hasattr(module, "makes")
-        else None
+        raw_parameter(module).shape[in_axis(module)] if hasattr(module, "reads") or hasattr(module, "makes") else None
     )
 
 
-def split(module: nn.Module, rank: int) -> None:
+def split_into_factors(module: nn.Module, rank: int) -> None:
     """Let a linear layer (GPT-2's ``Conv1D`` too) or an embedding be two, in place, with numbers still to be given."""
-    weight, axis = raw_parameter(module), inner_axis(module)
+    weight, axis = raw_parameter(module), in_axis(module)
     size, place = weight.shape[axis], {"device": weight.device, "dtype": weight.dtype}
     if isinstance(module, nn.Embedding):
         thin = module.makes = nn.Linear(rank or 1, size, bias=False, **place)
@@ -90,11 +88,11 @@ def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -
     With ``gram``, the ``X'X`` of a layer's inputs, near in what it makes of these, and else in its numbers.
     """
     first = modules[0]
-    turned = inner_axis(first) == 0
+    turned = in_axis(first) == 0
     weight = raw_parameter(first).T if turned else raw_parameter(first)
-    left, right = truncated(weight, rank) if gram is None else weighted(weight, rank, gram)
+    left, right = truncated_svd(weight, rank) if gram is None else input_weighted_svd(weight, rank, gram)
     for module in modules:
-        split(module, rank)
+        split_into_factors(module, rank)
         thin = module.makes if isinstance(module, nn.Embedding) else module.reads
         thin.weight.copy_(right.T if isinstance(module, nn.Embedding) else right)
         if module is first:
@@ -102,14 +100,14 @@ def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -
         module.weight = first.weight
 
 
-def factorize(model: PreTrainedModel, wanted: Ranks) -> None:
+def apply_ranks(model: PreTrainedModel, wanted: Ranks) -> None:
     """Bring what ``wanted`` names to two factors, in place, before weights are loaded; a head that is named and that
     this model has not, is passed by.
 
     Raises:
         ValueError: if ``wanted`` is not for this model.
     """
-    blocks = stacks(model)
+    blocks = unique_blocks(model)
     if {name: len(found) for name, found in wanted.items() if name != "outside"} != {
         name: len(found) for name, found in blocks.items()
     }:
@@ -122,11 +120,11 @@ def factorize(model: PreTrainedModel, wanted: Ranks) -> None:
         if path not in modules or rank < 0:
             raise ValueError(f"ranks: there is no {path} of rank {rank} in this {model.config.model_type}")
         if rank_of(modules[path]) != rank:  # of Llama's classifier the inner model has been brought to it already
-            split(modules[path], rank)
-    tie(model)
+            split_into_factors(modules[path], rank)
+    tie_factors(model)
 
 
-def tie(model: PreTrainedModel) -> None:
+def tie_factors(model: PreTrainedModel) -> None:
     """Let the tables of words that are one weight have one ``makes``, and tie what splitting has untied."""
     same = {}
     for target, source in model.all_tied_weights_keys.items():
@@ -141,11 +139,11 @@ def tie(model: PreTrainedModel) -> None:
     model.tie_weights(recompute_mapping=False)
 
 
-def ranks(model: PreTrainedModel) -> Ranks:
+def get_ranks(model: PreTrainedModel) -> Ranks:
     """The ranks that the layers and embeddings of a model really have."""
     found: Ranks = {
         name: [_ranks({module: path for path, module in block.named_modules()}) for block in blocks]
-        for name, blocks in stacks(model).items()
+        for name, blocks in unique_blocks(model).items()
     }
     return found | {"outside": _ranks(_outside(model))}
 
@@ -157,18 +155,18 @@ def _ranks(names: dict[nn.Module, str]) -> dict[str, int]:
 
 def _outside(model: PreTrainedModel) -> dict[nn.Module, str]:
     """The paths of all modules that are in no block, in the base model where they are in it."""
-    inside = {module for blocks in stacks(model).values() for block in blocks for module in block.modules()}
+    inside = {module for blocks in unique_blocks(model).values() for block in blocks for module in block.modules()}
     names = {m: path for part in (model, model.base_model) for path, m in part.named_modules()}
     return {module: path for module, path in names.items() if module not in inside}
 
 
-def components(model: PreTrainedModel) -> list[Units]:
+def rank_components(model: PreTrainedModel) -> list[Units]:
     """The rank-1 components of each layer and embedding in two factors, named as the module is; of tied ones none."""
-    users, found = uses(model), []
+    users, found = parameter_names(model), []
     for name, module in model.named_modules():
         if (rank := rank_of(module)) is None or len(users[id(raw_parameter(module))]) > 1:
             continue
-        own = Slice(module, "weight", inner_axis(module), 1)
+        own = Slice(module, "weight", in_axis(module), 1)
         if isinstance(module, nn.Embedding):
             slices = (own, Slice(module.makes, "weight", 1, 1))
         else:

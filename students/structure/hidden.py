@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from students.families.families import fix_head_size
 from students.families.linear import is_linear
-from students.structure.factored import components
+from students.structure.factored import rank_components
 from students.structure.units import Slice, Units, heads, neurons, shrink
 from students.weights import out_axis, raw_parameter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
+def hidden_units(model: PreTrainedModel) -> tuple[Units, Units]:
     """The hidden dimensions, by what makes them and by what reads them.
 
     Embeddings, norms, biases and the outputs of linear layers make them, the inputs of linear layers read them; what
@@ -32,7 +32,7 @@ def hidden(model: PreTrainedModel) -> tuple[Units, Units]:
     """
     if not isinstance(model.get_input_embeddings(), nn.Embedding):
         raise ValueError("shape: a hidden dimension is no column of token embeddings that are no matrix")
-    others = neurons(model) + heads(model) + components(model)
+    others = neurons(model) + heads(model) + rank_components(model)
     held = {(part.module, part.name, part.axis) for units in others for part in units.slices}
     own, wide, found = dict(model.named_modules()), _wider(model), []
     size = model.config.hidden_size
@@ -59,14 +59,14 @@ def _wider(model: PreTrainedModel) -> PreTrainedModel:
     """The model as it would be with more hidden dimensions, without values."""
     config = copy.deepcopy(model.config)
     if getattr(config, "built", None):
-        restore(config)
+        restore_widths(config)
     # One more for each head: elsewhere than in Llama and T5 the heads divide them.
-    set_width(config, config.hidden_size + config.num_attention_heads)
+    set_hidden_size(config, config.hidden_size + config.num_attention_heads)
     with torch.device("meta"):
         return type(model)(config)
 
 
-def set_width(config: PretrainedConfig, size: int) -> None:
+def set_hidden_size(config: PretrainedConfig, size: int) -> None:
     """Write another hidden size into a config; embeddings of the same size follow (of ELECTRA, that has no projection
     between the two then), and heads keep their size where the config can say it.
     """
@@ -76,29 +76,29 @@ def set_width(config: PretrainedConfig, size: int) -> None:
     config.hidden_size = size
 
 
-def widths(config: PretrainedConfig) -> dict[str, int]:
-    """The keys that ``set_width`` changes, with what they hold."""
+def config_widths(config: PretrainedConfig) -> dict[str, int]:
+    """The keys that ``set_hidden_size`` changes, with what they hold."""
     joint = getattr(config, "embedding_size", None) == config.hidden_size
     return dict.fromkeys(["hidden_size", *["embedding_size"] * joint], config.hidden_size)
 
 
-def restore(config: PretrainedConfig) -> None:
+def restore_widths(config: PretrainedConfig) -> None:
     """Bring a config back to the widths of ``config.built``, with which a model was built before it was cut."""
     for key, size in config.built.items():
         setattr(config, key, size)
     config.built = None
 
 
-def narrow(model: PreTrainedModel, keep: Tensor) -> dict[str, int]:
+def shrink_hidden(model: PreTrainedModel, keep: Tensor) -> dict[str, int]:
     """Cut out, in place, the hidden dimensions that ``keep`` (bool [hidden]) leaves out; ties stay, and heads keep
     their size. Weights must be plain. Returns the widths that stood in the config, which follows.
     """
-    made, read = hidden(model)
+    made, read = hidden_units(model)
     users: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             users.setdefault(id(parameter), []).append((module, name))
-    before = widths(model.config)
+    before = config_widths(model.config)
     shrink(made, keep)
     shrink(read, keep)
     for (module, name), *others in users.values():
@@ -106,5 +106,5 @@ def narrow(model: PreTrainedModel, keep: Tensor) -> dict[str, int]:
             setattr(other, key, getattr(module, name))
     configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     for config in configs.values():
-        set_width(config, int(keep.sum()))
+        set_hidden_size(config, int(keep.sum()))
     return before

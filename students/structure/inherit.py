@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from students.families.families import family, intermediate_size, repeats_blocks
-from students.structure.position_embeddings import place_entries
+from students.structure.position_embeddings import position_entries
 from students.structure.units import heads, neurons
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
+def init_from_teacher(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
     """Give the student the weights of the teacher's blocks ``layers`` (from 1, by stack), cut to its sizes.
 
     MaskedNorm are the neurons, heads and hidden dimensions (one set throughout) of the largest L2 norm. Returns the
@@ -36,7 +36,7 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
         )
     if lost := _lost_names(teacher, student, layers):
         warnings.warn(f"no block of the student has a place for the teacher's {', '.join(lost)}", stacklevel=2)
-    entries, hidden = unit_entries(teacher, student.config) | place_entries(teacher, student.config), []
+    entries, hidden = unit_entries(teacher, student.config) | position_entries(teacher, student.config), []
     fresh = own.keys() - names.keys()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
     for name in names:
@@ -49,7 +49,7 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
                     fresh.add(name)
     if hidden:
         parts = [source[name].movedim(axis, 0).reshape(sizes[0], -1) for name, axis in hidden]
-        entries |= dict.fromkeys(hidden, largest(parts, sizes[1]))
+        entries |= dict.fromkeys(hidden, largest_units(parts, sizes[1]))
     for name in own.keys() - fresh:
         weight = source[names[name]]
         for axis in range(weight.dim()):
@@ -74,7 +74,7 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     entries: dict[tuple[str, int], Tensor] = {}
     for units, count, before, after in choices:
         held = [part.rows(getattr(part.module, part.name), units.count) for part in units.slices]
-        kept = largest(held, count)
+        kept = largest_units(held, count)
         for part in units.slices:
             place = (f"{names[id(part.module)]}.{part.name}", part.axis)
             within = torch.arange(part.size).view(-1, before)[:, :after].flatten()
@@ -84,7 +84,7 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     return entries
 
 
-def largest(parts: list[Tensor], count: int) -> Tensor:
+def largest_units(parts: list[Tensor], count: int) -> Tensor:
     """The ``count`` units of the largest L2 norm, in order; a part is [units, numbers that belong to it]."""
     score = sum(part.detach().cpu().float().square().sum(1) for part in parts)
     return score.argsort(descending=True, stable=True)[:count].sort().values

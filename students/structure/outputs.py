@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from students.recording.model_io import outputs
+from students.recording.model_io import output_logits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -18,7 +18,7 @@ def head_names(model: PreTrainedModel) -> list[str]:
     return [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
-def check_problem(config: PretrainedConfig, problem: str | None) -> None:
+def check_problem_type(config: PretrainedConfig, problem: str | None) -> None:
     """Raise ValueError if trained outputs are labels of which several may hold, and the task wants one."""
     several = "multi_label_classification"
     if config.problem_type == several and problem != several:
@@ -69,6 +69,6 @@ def _probe(model: PreTrainedModel) -> torch.Tensor:
         ids[:, -1] = end
     mode = model.training
     model.eval()
-    logits = outputs(model(input_ids=ids, attention_mask=torch.ones_like(ids))).float().cpu()
+    logits = output_logits(model(input_ids=ids, attention_mask=torch.ones_like(ids))).float().cpu()
     model.train(mode)
     return logits

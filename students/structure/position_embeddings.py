@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def check_places(config: PretrainedConfig) -> None:
+def check_max_positions(config: PretrainedConfig) -> None:
     """Raise ValueError if a model cannot be given another number of places."""
     if is_recurrent(config):
         raise ValueError("positions: a recurrent network reads texts of any length")
@@ -24,28 +24,28 @@ def check_places(config: PretrainedConfig) -> None:
         raise ValueError("positions: a model of a form of its own keeps its places; name the model it was made from")
 
 
-def set_places(config: PretrainedConfig, count: int) -> None:
+def set_max_positions(config: PretrainedConfig, count: int) -> None:
     """Write into a config how many tokens the model can read."""
     config.max_position_embeddings = count + positions(config)[1]
 
 
-def lengthen(model: PreTrainedModel, count: int) -> PreTrainedModel:
+def resize_position_embeddings(model: PreTrainedModel, count: int) -> PreTrainedModel:
     """The same model with places for ``count`` tokens.
 
     Raises:
         ValueError: if it cannot have another number of them.
     """
-    check_places(model.config)
+    check_max_positions(model.config)
     config, state = copy.deepcopy(model.config), model.state_dict()
-    set_places(config, count)
-    for (name, axis), kept in place_entries(model, config).items():
+    set_max_positions(config, count)
+    for (name, axis), kept in position_entries(model, config).items():
         state[name] = state[name].index_select(axis, kept)
     longer = type(model)(config)
     longer.load_state_dict(state)
     return longer
 
 
-def place_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
+def position_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
     """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
     and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
     """

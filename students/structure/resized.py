@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from students.structure.units import heads, neurons, shrink, stacks
+from students.structure.units import heads, neurons, shrink, unique_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,9 +18,9 @@ all share a key), and those of attention to the encoder (``cross_heads``); 0 of 
 _KEYS = {"ffn": "intermediate", "self": "heads", "cross": "cross_heads"}
 
 
-def sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
+def block_sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
     """The sizes that the blocks really have; ``has_one_key`` as in ``heads``."""
-    found: Sizes = {name: [{} for _ in blocks] for name, blocks in stacks(model).items()}
+    found: Sizes = {name: [{} for _ in blocks] for name, blocks in unique_blocks(model).items()}
     for units in neurons(model) + heads(model, has_one_key):
         for each in (units, *units.others):
             stack, block, kind = each.name.split(".")
@@ -28,13 +28,13 @@ def sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
     return found
 
 
-def resize(model: PreTrainedModel, wanted: Sizes) -> None:
+def resize_blocks(model: PreTrainedModel, wanted: Sizes) -> None:
     """Cut the blocks to ``wanted``, keeping the first units of each; before weights are loaded.
 
     Raises:
         ValueError: if ``wanted`` is not for this model: other stacks or blocks, or more units than there are.
     """
-    blocks = {name: len(found) for name, found in stacks(model).items()}
+    blocks = {name: len(found) for name, found in unique_blocks(model).items()}
     if {name: len(found) for name, found in wanted.items()} != blocks:
         raise ValueError(f"sizes: do not name the blocks of this {model.config.model_type}")
     for units in neurons(model) + heads(model):

@@ -16,7 +16,7 @@ SharedModules = Literal["all", "attention", "ffn"]
 """What is shared: whole blocks, norms included, or the linear layers of their attentions or feed-forwards."""
 
 
-class Sharing(TypedDict):
+class SharedLayersConfig(TypedDict):
     """What the config of a model says whose blocks share layers."""
 
     share: SharedModules
@@ -24,7 +24,7 @@ class Sharing(TypedDict):
     """By stack, for each block, from 0, the first of those that share with it: its layers are run."""
 
 
-def share(model: PreTrainedModel, wanted: Sharing) -> None:
+def share_layers(model: PreTrainedModel, wanted: SharedLayersConfig) -> None:
     """Let blocks run the layers of others, in place.
 
     The modules that hold parameters are the same objects then, under as many names, so that each is trained, pruned,
@@ -39,7 +39,7 @@ def share(model: PreTrainedModel, wanted: Sharing) -> None:
         if len(own) != len(sources) or any(not 0 <= j <= i or sources[j] != j for i, j in enumerate(sources)):
             raise ValueError(f"shared: does not name the blocks of this {model.config.model_type}")
         for i, source in enumerate(sources):
-            for path in parts(stack, own[i], wanted["share"]) if i != source else ():
+            for path in shared_module_paths(stack, own[i], wanted["share"]) if i != source else ():
                 own[i].set_submodule(path, own[source].get_submodule(path), strict=True)
     name_shared_layers(model)
 
@@ -63,7 +63,7 @@ def name_shared_layers(model: PreTrainedModel) -> None:
             layers._tied_weights_keys = copies
 
 
-def parts(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
+def shared_module_paths(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
     """The paths, in a block, of the modules that are shared."""
     meant = set(block.modules())
     if shared_modules == "attention":
@@ -78,7 +78,7 @@ def parts(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list
     ]
 
 
-def sharing(own: list[nn.Module]) -> list[list[nn.Module]]:
+def group_shared_blocks(own: list[nn.Module]) -> list[list[nn.Module]]:
     """The blocks of a stack, each once, those that share layers in one list."""
     found: list[list[nn.Module]] = []
     for block in dict.fromkeys(own):

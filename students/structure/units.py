@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import Projection, blocks, family
-from students.weights import Where, ffn_layers, inner_axis, out_axis, raw_parameter, reader, set_parameter, steps_on
+from students.weights import (
+    Where,
+    ffn_layers,
+    get_weight_transforms,
+    in_axis,
+    input_layer,
+    out_axis,
+    raw_parameter,
+    set_parameter,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,7 +87,7 @@ class Units:
         return found
 
 
-def stacks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
+def unique_blocks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
     """The blocks of each stack, each block once however often it runs (ALBERT has one)."""
     return {name: list(dict.fromkeys(blocks(model, name))) for name in family(model.config).stacks}
 
@@ -87,12 +96,12 @@ def neurons(model: PreTrainedModel) -> list[Units]:
     """The feed-forward units of every block, named as in ``encoder.0.ffn``."""
     found = []
     for name, stack in family(model.config).stacks.items():
-        for i, block in enumerate(stacks(model)[name] if stack.ffn else []):
+        for i, block in enumerate(unique_blocks(model)[name] if stack.ffn else []):
             inner, outer = ffn_layers(stack, block)
             slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
             slices += [Slice(layer, "bias", 0, 1) for layer in inner if raw_parameter(layer, "bias") is not None]
-            outer = reader(outer)
-            slices.append(Slice(outer, "weight", inner_axis(outer), 1))
+            outer = input_layer(outer)
+            slices.append(Slice(outer, "weight", in_axis(outer), 1))
             count = raw_parameter(inner[0]).shape[out_axis(inner[0])]
             found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
     return _once(found)
@@ -106,9 +115,9 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
     if has_one_key is None:
         has_one_key = getattr(model.config, "num_key_value_heads", None) == 1
     for name, stack in family(model.config).stacks.items():
-        for i, block in enumerate(stacks(model)[name]):
+        for i, block in enumerate(unique_blocks(model)[name]):
             for kind, parts in stack.attention.items():
-                owner, output = block.get_submodule(parts.module), reader(block.get_submodule(parts.output))
+                owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
                 size = getattr(owner, parts.size)
                 count = _width(block, parts.value) // size
                 queries, common, projections = _width(block, parts.query) // size, [], (parts.query,)
@@ -118,7 +127,7 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                 else:
                     projections += (parts.key, parts.value)
                 slices = [part for projection in projections for part in _projected(block, projection, count)]
-                axis = inner_axis(output)
+                axis = in_axis(output)
                 slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
                 if parts.split:
@@ -138,7 +147,7 @@ def _once(found: list[Units]) -> list[Units]:
     return [replace(first, others=tuple(others)) for first, *others in same.values()]
 
 
-def home(units: Units) -> Where:
+def branch_type(units: Units) -> Where:
     """Whether units are of an attention or of a feed-forward."""
     return "ffn" if units.name.endswith(".ffn") else "attention"
 
@@ -151,7 +160,7 @@ def branches(model: PreTrainedModel) -> list[Units]:
     the last of its neurons or heads.
     """
     # Turned around: a first factor comes after the layer whose it is, which then has the word.
-    found, wholes = [], {reader(module): module for module in reversed([*model.modules()])}
+    found, wholes = [], {input_layer(module): module for module in reversed([*model.modules()])}
     for units in neurons(model) + heads(model):
         last = wholes[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
@@ -177,7 +186,7 @@ def _projected(block: nn.Module, projection: Projection, count: int) -> list[Sli
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class ShrunkParameter:
     """A parameter that has taken the place of another: of ``old``, the entries ``index`` along ``axis``."""
 
     old: nn.Parameter
@@ -186,7 +195,7 @@ class Shrunk:
     index: Tensor
 
 
-def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
+def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
     """Cut out, in place, the units that ``keep`` (bool [count]) leaves out, of the parameters and of the steps on
     them; an optimizer has to be made afterwards, or told of the new parameters.
     """
@@ -195,11 +204,11 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
         old = raw_parameter(module, name)
         index = stay.nonzero().flatten().to(old.device)
         set_parameter(module, name, old.detach().index_select(axis, index))
-        for step in steps_on(module, name):
+        for step in get_weight_transforms(module, name):
             for key, buffer in step.named_buffers():
                 if buffer.ndim == old.ndim and buffer.shape[axis] == old.shape[axis]:
                     setattr(step, key, buffer.index_select(axis, index))
-        changed.append(Shrunk(old, raw_parameter(module, name), axis, index))
+        changed.append(ShrunkParameter(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
     for owner in (units.owner, *(other.owner for other in units.others)):
         if hasattr(replaced := getattr(owner, "attend", None), "keep_heads"):
@@ -207,11 +216,11 @@ def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
         for key, each in units.attributes.items():
             setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
         if units.zero_bias and count < units.count:
-            make_bias_own(owner, *units.zero_bias)
+            use_zero_bias(owner, *units.zero_bias)
     return changed
 
 
-def make_bias_own(owner: nn.Module, argument: str, place: int) -> None:
+def use_zero_bias(owner: nn.Module, argument: str, place: int) -> None:
     """Let an attention with fewer heads than others take no bias of theirs, nor hand its own on: each makes zeros."""
     if not getattr(owner, "makes_bias", False):
         owner.makes_bias = True

@@ -15,12 +15,12 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-Told = dict[str, Any]
+TokenizerJSON = dict[str, Any]
 """The JSON of a fast tokenizer, or a part of it."""
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
-def needed(tokenizer: PreTrainedTokenizerBase, wanted: Iterable[int]) -> list[int]:
+def required_ids(tokenizer: PreTrainedTokenizerBase, wanted: Iterable[int]) -> list[int]:
     """The ids that stay, in their order: those wanted, special and added tokens, and what spells any text.
 
     Of WordPiece and Unigram these are the single characters, of BPE also what merges into the wanted tokens, and of
@@ -47,7 +47,7 @@ def needed(tokenizer: PreTrainedTokenizerBase, wanted: Iterable[int]) -> list[in
     return sorted(kept | spelling)
 
 
-def _of_unigram(model: Told) -> set[int]:
+def _of_unigram(model: TokenizerJSON) -> set[int]:
     """Characters and bytes; and the unlikeliest piece, from whose score that of an unknown character is reckoned."""
     pieces = [piece for piece, _ in model["vocab"]]
     found = {i for i, piece in enumerate(pieces) if len(piece) == 1 or _BYTE.fullmatch(piece)}
@@ -55,7 +55,7 @@ def _of_unigram(model: Told) -> set[int]:
     return found | unknown | {min(range(len(pieces)), key=lambda i: model["vocab"][i][1])}
 
 
-def _of_bpe(model: Told, kept: set[int]) -> set[int]:
+def _of_bpe(model: TokenizerJSON, kept: set[int]) -> set[int]:
     """Characters and bytes, and the tokens on the way from the characters of each kept token to it."""
     if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         raise ValueError("of a BPE tokenizer that marks the beginning or end of a word in its pieces no part is taken")
@@ -75,8 +75,8 @@ def _merged(piece: str, rank: dict[tuple[str, str], int]) -> list[str]:
     return made
 
 
-def remade(tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> PreTrainedTokenizerBase:
-    """The tokenizer of the tokens in ``keep`` (of ``needed``), whose ids are their places in it.
+def rebuild_tokenizer(tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> PreTrainedTokenizerBase:
+    """The tokenizer of the tokens in ``keep`` (of ``required_ids``), whose ids are their places in it.
 
     Raises:
         ValueError: if its files do not say all that there is to say of its ids.
@@ -96,7 +96,7 @@ def remade(tokenizer: PreTrainedTokenizerBase, keep: list[int]) -> PreTrainedTok
     return found
 
 
-def _renumber(told: Told, new: dict[int, int]) -> None:
+def _renumber(told: TokenizerJSON, new: dict[int, int]) -> None:
     """Leaves out the tokens without a new id, and gives it to the others wherever the file names one."""
     model = told["model"]
     if model["type"] == "Unigram":
@@ -115,7 +115,7 @@ def _renumber(told: Told, new: dict[int, int]) -> None:
         _renumber_processor(told["post_processor"], new)
 
 
-def _renumber_processor(told: Told, new: dict[int, int]) -> None:
+def _renumber_processor(told: TokenizerJSON, new: dict[int, int]) -> None:
     for part in told.get("processors", []):
         _renumber_processor(part, new)
     for token in told.get("special_tokens", {}).values():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Vocabulary:
     """How many there were."""
 
 
-def smaller(tokenizer: PreTrainedTokenizerBase, seen: set[int], model: PreTrainedModel) -> Vocabulary:
+def select_vocabulary(tokenizer: PreTrainedTokenizerBase, seen: set[int], model: PreTrainedModel) -> Vocabulary:
     """The tokens seen, those that spell all others, and those that the model's config names.
 
     Raises:
         ValueError: if the tokenizer or the model cannot be cut.
     """
     named = {i for config in _configs(model) for ids in _ids(config).values() for i in ids}
-    keep = torch.tensor(needed(tokenizer, seen | named.intersection(range(len(tokenizer)))))
+    keep = torch.tensor(required_ids(tokenizer, seen | named.intersection(range(len(tokenizer)))))
     table = model.get_input_embeddings()
     if not isinstance(table, nn.Embedding):
         raise ValueError("the token embeddings have no row for each of them, as they are no matrix")
     if keep[-1] >= table.num_embeddings:
         raise ValueError(f"the tokenizer has a token {keep[-1]}, and the model only {table.num_embeddings} rows")
-    vocabulary = Vocabulary(remade(tokenizer, keep.tolist()), keep, len(seen), len(tokenizer))
+    vocabulary = Vocabulary(rebuild_tokenizer(tokenizer, keep.tolist()), keep, len(seen), len(tokenizer))
     others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not table]
     moved = tokenizer.pad_token_id != vocabulary.tokenizer.pad_token_id
     if moved and any(m.padding_idx is not None for m in others):

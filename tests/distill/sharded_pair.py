@@ -25,10 +25,10 @@ from quant_aware.quantize import Quantize
 from quant_aware.quantizers.grids import Uniform
 from students import ShareLayers, Transformer
 from students.families.families import depth, family
-from students.processes import whole
+from students.processes import full_tensor
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.weights import steps
+from students.weights import find_weight_transforms
 from tests.distill.runs import interrupted
 from tests.families import batch, tiny
 
@@ -50,7 +50,7 @@ def train(file: Path) -> None:
 def agree(prune: Prune, trainer: Trainer, module: LightningModule) -> None:
     """Fails if the masks of this process are not those of the other."""
     masks = hashlib.sha256()
-    for name, mask in steps(module.student, Mask).items():
+    for name, mask in find_weight_transforms(module.student, Mask).items():
         masks.update(name.encode() + mask.mask.numpy().tobytes())
     found = [None] * trainer.world_size
     torch.distributed.all_gather_object(found, masks.hexdigest())
@@ -111,7 +111,7 @@ def compare(name: str, signals: str) -> list[str]:
 
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     """Whether gradients are equal up to rounding; one of zeros is none."""
-    one, other = (torch.zeros(()) if each is None else whole(each) for each in (one, other))
+    one, other = (torch.zeros(()) if each is None else full_tensor(each) for each in (one, other))
     return torch.allclose(one, other, atol=1e-6, rtol=1e-4)
 
 

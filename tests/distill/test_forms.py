@@ -14,8 +14,8 @@ from distill.config.loader import ConfigError, load
 from distill.config.writer import to_yaml
 from quant_aware.export import packed
 from students import Student
-from students.structure.factored import rank_of, ranks
-from students.structure.sharing import sharing
+from students.structure.factored import get_ranks, rank_of
+from students.structure.sharing import group_shared_blocks
 from tests.distill.runs import resumes_bit_for_bit
 
 STUDENT = {
@@ -44,9 +44,11 @@ def test_all_forms_are_pruned_and_int8_and_saved(tiny_run: Path) -> None:
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     said = json.loads((report.folder / "student" / "config.json").read_text())
     assert said["attends"]["window"] == 8 and said["shared"]["blocks"] == {"encoder": [0, 0, 0]}
-    assert said["ranks"] == ranks(student) and rank_of(student.get_input_embeddings())
+    assert said["ranks"] == get_ranks(student) and rank_of(student.get_input_embeddings())
     blocks = list(student.bert.encoder.layer)
-    assert [len(group) for group in sharing(blocks)] == [3] and blocks[2].intermediate.dense.out_features == 48
+    assert [len(group) for group in group_shared_blocks(blocks)] == [3] and blocks[
+        2
+    ].intermediate.dense.out_features == 48
     assert report.models["student"].parameters == student.num_parameters()
 
 

@@ -12,7 +12,7 @@ from distill.experiment.runs import read
 from distill.training.prepare import assemble
 from distill.training.prepare.documents import dry_run
 from quant_aware.export.packed import load
-from students.structure.factored import rank_of, ranks
+from students.structure.factored import get_ranks, rank_of
 from tests.distill.runs import interrupted, resumes_bit_for_bit, weights
 from tests.distill.worlds import ready_task, save_data, save_teacher
 
@@ -56,7 +56,7 @@ def test_a_run_leaves_the_factors_that_were_trained(tiny_run: Path) -> None:
     assert export.format == "onnx" and export.precision.endswith("int8") and export.agreement > 0.9
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-4
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert student.config.ranks == ranks(student)
+    assert student.config.ranks == get_ranks(student)
     # 64 by 32, of which 0.8 may stay: 17, less 0.4 of them.
     assert rank_of(student.get_submodule(LAYER)) == 10 == left(weights(report.folder))
     assert len(student.get_submodule(LAYER).bias) == 48

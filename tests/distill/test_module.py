@@ -15,7 +15,7 @@ from distill.training.callbacks.curves import Curves
 from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
 from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
-from losses.loss import count_all
+from losses.loss import loss_counts
 from prune_schedules.schedule import Linear, Timeline, TimePoint
 from students.recording.batch import Batch
 from tests.distill.worlds import three_classes
@@ -47,7 +47,7 @@ def counted(built: Distillation) -> Callable[[list[dict]], Batch]:
 
     def collate_and_count(found: list[dict]) -> Batch:
         batch = collate(found)
-        return batch | {"counts": count_all(built.losses.values(), batch)}
+        return batch | {"counts": loss_counts(built.losses.values(), batch)}
 
     return collate_and_count
 

@@ -11,7 +11,7 @@ from distill.config.loader import ConfigError
 from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Cubic, Timeline
-from students.structure.hidden import narrow
+from students.structure.hidden import shrink_hidden
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
 from tests.repositories import save_tokenizer
@@ -87,7 +87,7 @@ def test_a_model_that_is_another_once_it_is_loaded_is_told(tokenizer):
     with pytest.raises(ValueError, match=r"saved and loaded again, it is another model: logits are up to .* apart"):
         round_trip(student, tokenizer, batch("bert"))
     student = tiny("bert")
-    narrow(student, torch.arange(32) < 24)
+    shrink_hidden(student, torch.arange(32) < 24)
     with pytest.raises(ValueError, match="would start at random, bert.encoder.layer.0.attention"):
         round_trip(student, tokenizer, batch("bert"))
 

@@ -13,7 +13,7 @@ from distill.tasks import Seq2Seq
 from distill.tasks.language.writing import greedy
 from losses import AttentionKL, HiddenMSE
 from prune_schedules.schedule import Timeline
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder
 from tests.distill.tables import refused, write
 from tests.distill.worlds import ready_task, save_data, save_teacher
@@ -57,7 +57,7 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
     batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
-        mine = greedy(lambda given: model(**inputs(model, given)).logits, batch, task.end, longest=12)
+        mine = greedy(lambda given: model(**model_inputs(model, given)).logits, batch, task.end, longest=12)
         theirs = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]

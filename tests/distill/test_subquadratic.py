@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
-from students.attention.linformer import Projected
+from students.attention.linformer import LinformerCore
 from tests.distill.runs import resumes_bit_for_bit, weights
 
 HEADS = {
@@ -65,7 +65,7 @@ def test_projections_are_learned(tiny_run: Path) -> None:
     state = weights(report.folder)
     for name in ("keys", "values"):
         learned = state[f"student.bert.encoder.layer.0.attention.self.attend.{name}"]
-        assert learned.shape == (8, 32) and not torch.allclose(learned, Projected(8, 32, False).keys, atol=1e-4)
+        assert learned.shape == (8, 32) and not torch.allclose(learned, LinformerCore(8, 32, False).keys, atol=1e-4)
 
 
 def test_the_next_run_starts_from_it_and_it_can_teach(tiny_run: Path) -> None:

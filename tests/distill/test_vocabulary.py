@@ -16,7 +16,7 @@ from distill.data.vocabulary import respelled, shown
 from distill.tasks import Classification, MultiTask, Regression
 from distill.tasks.augment import Masking, NGrams, WordReplacement
 from quant_aware.export.onnx_model import OnnxModel
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 from tests.distill.runs import interrupted, weights
 from tests.distill.tables import write
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher
@@ -163,7 +163,7 @@ def test_a_wrong_word_is_told(world):
 @pytest.fixture
 def fewer(tokenizer):
     """The tokenizer without most words."""
-    return remade(tokenizer, needed(tokenizer, tokenizer("a warm film")["input_ids"]))
+    return rebuild_tokenizer(tokenizer, required_ids(tokenizer, tokenizer("a warm film")["input_ids"]))
 
 
 class TestRespelled:

@@ -16,7 +16,7 @@ from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
 from students import LowRank, ShareLayers, Transformer
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder
 from students.weights import fold
 from tests.families import tiny
@@ -85,7 +85,9 @@ FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
 
 def loop(model: PreTrainedModel, batch: dict[str, Tensor], longest: int, others: list[int]) -> Tensor:
     with torch.no_grad():
-        return greedy(lambda given: model(**inputs(model, given)).logits[..., :TOKENS], batch, END, longest, others)
+        return greedy(
+            lambda given: model(**model_inputs(model, given)).logits[..., :TOKENS], batch, END, longest, others
+        )
 
 
 def widths(model: PreTrainedModel) -> list[int]:

@@ -11,7 +11,7 @@ from losses import Contextual, Contrastive, Flow, HiddenMSE, Loss
 from losses.states.contextual import contextual
 from losses.states.contrastive import info_nce
 from losses.states.flow import flow
-from losses.states.hidden import mixed
+from losses.states.hidden import attention_mixture
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up
 
@@ -174,7 +174,7 @@ def test_contrast_sums_over_examples_and_teaches(positions):
 
 def test_a_mixture_weighs_layers_by_likeness():
     state, targets = torch.randn(3, 4, generator=DRAW), torch.randn(5, 3, 4, generator=DRAW)
-    found = mixed(state, targets)
+    found = attention_mixture(state, targets)
     for n in range(3):
         weights = np.exp([float(state[n] @ targets[t, n]) for t in range(5)])
         expected = sum(w * targets[t, n].numpy() for t, w in enumerate(weights / weights.sum()))

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
-from losses.states.hidden import at_positions, feature_map, feature_statistics, hidden_cosine, hidden_mse, patient
+from losses.states.hidden import feature_map, feature_statistics, hidden_cosine, hidden_mse, patient_hidden, pool
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, sites
 
 KINDS = {
     HiddenMSE: hidden_mse,
     HiddenCosine: hidden_cosine,
-    PatientHidden: patient,
+    PatientHidden: patient_hidden,
     FeatureMap: feature_map,
     FeatureStatistics: feature_statistics,
 }
@@ -168,7 +168,7 @@ def test_positions_against_a_loop(positions):
         "first": torch.stack([row[0] for row in rows]),
         "mean": torch.stack([row.mean(0) for row in rows]),
     }
-    torch.testing.assert_close(at_positions(states, valid, positions), expected[positions])
+    torch.testing.assert_close(pool(states, valid, positions), expected[positions])
 
 
 @pytest.mark.parametrize("positions", ["tokens", "first", "mean"])
@@ -179,8 +179,8 @@ def test_every_distance_at_every_position(positions):
         loss = set_up(kind(layers={2: 4}, positions=positions), student, teacher)
         seen, taught = look(loss, student, teacher, data)
         valid = data["attention_mask"].bool()
-        states = loss.projections["2"](at_positions(seen.hidden["encoder", 2], valid, positions))
-        expected = distance(states, at_positions(taught.hidden["encoder", 4], valid, positions))
+        states = loss.projections["2"](pool(seen.hidden["encoder", 2], valid, positions))
+        expected = distance(states, pool(taught.hidden["encoder", 4], valid, positions))
         value, count = loss(seen, taught, data, first(loss))
         torch.testing.assert_close(value, expected.sum())
         assert count == len(expected)

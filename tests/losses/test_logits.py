@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 import losses
 from losses import Logits, LogitsMSE
-from losses.outputs.logits import Softened
+from losses.outputs.logits import TemperatureLoss
 from losses.outputs.mse import logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
 from students.recording.signals import Trace
@@ -19,7 +19,7 @@ from tests.families import tiny
 from tests.losses.traces import forward_kl
 
 fixed = settings(derandomize=True, deadline=None, database=None)
-SOFTENED = [kind for kind in map(vars(losses).get, losses.__all__) if issubclass(kind, Softened)]
+SOFTENED = [kind for kind in map(vars(losses).get, losses.__all__) if issubclass(kind, TemperatureLoss)]
 logits = arrays.arrays(np.float64, (2, 4), elements=st.floats(-10, 10, width=32))
 
 
@@ -110,7 +110,7 @@ def test_one_output_is_no_distribution():
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in vars(losses).values() if isinstance(kind, type) and issubclass(kind, Softened)]
+    "kind", [kind for kind in vars(losses).values() if isinstance(kind, type) and issubclass(kind, TemperatureLoss)]
 )
 def test_a_batch_of_numbers_counts_nothing(kind):
     loss, one = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()

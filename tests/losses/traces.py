@@ -33,7 +33,7 @@ from losses import (
 )
 from losses.loss import LossValues
 from losses.outputs.divergences import kl, soften
-from losses.pairing import OnLayers
+from losses.pairing import LayerLoss
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.signals import Signals, Site, Trace
 from students.recording.trace import Recorder
@@ -135,7 +135,7 @@ def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:
     return tiny(name, layers=2, hidden=width), tiny(name, layers=4, hidden=32)
 
 
-def sites(loss: OnLayers) -> list[tuple[Site, Site]]:
+def sites(loss: LayerLoss) -> list[tuple[Site, Site]]:
     """The pairs of sites that a loss compares."""
     return [((loss.stacks[0], s), (loss.stacks[1], t)) for s, t in loss.pairing.pairs]
 

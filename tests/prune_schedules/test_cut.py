@@ -12,7 +12,7 @@ from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import alive, cut
 from students.structure.units import heads, neurons
-from students.weights import add_step, fold, out_axis, select
+from students.weights import add_weight_transform, fold, out_axis, select_modules
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import learns, without
 
@@ -35,8 +35,8 @@ def pruned(name: str, shares: dict[str, float], scope: Scope | None = None, grid
     """A tiny model that has lost these shares of its elements, neurons or heads, folded."""
     model = without(tiny(name), shares, scope)
     if grid:
-        for module in select(model, ["attention", "ffn"])[0].values():
-            add_step(module, Grid(out_axis(module)))
+        for module in select_modules(model, ["attention", "ffn"])[0].values():
+            add_weight_transform(module, Grid(out_axis(module)))
     fold(model)
     return model
 
@@ -112,7 +112,7 @@ def test_a_model_with_steps_is_refused():
 def test_weights_on_a_grid_are_still_on_it_after_cutting(name):
     model = pruned(name, {"neurons": 0.5, "heads": 0.5}, grid=True)
     cut(model)
-    for module in select(model, ["attention", "ffn"])[0].values():
+    for module in select_modules(model, ["attention", "ffn"])[0].values():
         again = Grid(out_axis(module))(module.weight)
         torch.testing.assert_close(again, module.weight, rtol=1e-5, atol=1e-7)
 

@@ -14,10 +14,10 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.families.families import family
-from students.recording.signals import Signals, check
+from students.recording.signals import Signals, check_signals
 from students.recording.trace import Recorder
-from students.structure.resized import sizes
-from students.structure.units import branches, heads, home, neurons
+from students.structure.resized import block_sizes
+from students.structure.units import branch_type, branches, heads, neurons
 from students.weights import fold
 from tests.families import FAMILIES, Head, batch, everything, tiny
 from tests.prune_schedules.models import mask
@@ -76,8 +76,10 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded) is type(model)
-    assert sizes(loaded) == sizes(model)
-    assert name == "albert" or any(block["intermediate"] == 0 for stack in sizes(loaded).values() for block in stack)
+    assert block_sizes(loaded) == block_sizes(model)
+    assert name == "albert" or any(
+        block["intermediate"] == 0 for stack in block_sizes(loaded).values() for block in stack
+    )
     assert getattr(AutoConfig.from_pretrained(tmp_path), "sizes", None) == getattr(model.config, "sizes", None)
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     assert [(key, p.shape) for key, p in loaded.named_parameters()] == [
@@ -142,18 +144,18 @@ def traced(model: nn.Module, name: str):
 def test_attention_without_heads_cannot_be_asked_for():
     model = tiny("bert")
     cut(empty(model, {"encoder.1.self"}))
-    check(model.config, Signals(attention=frozenset({("encoder", 1)})))
+    check_signals(model.config, Signals(attention=frozenset({("encoder", 1)})))
     with pytest.raises(ValueError, match="attention: no head is left in layer 2 of the encoder"):
-        check(model.config, Signals(attention=frozenset({("encoder", 2)})))
+        check_signals(model.config, Signals(attention=frozenset({("encoder", 2)})))
     shared = gone("albert")
     with pytest.raises(ValueError, match="no head is left in layer 2"):
-        check(shared.config, Signals(attention=frozenset({("encoder", 2)})))
+        check_signals(shared.config, Signals(attention=frozenset({("encoder", 2)})))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_what_it_writes_with_a_cache_is_what_it_writes_without(name, tmp_path):
     model, prompt = tiny(name, head="language"), {"input_ids": torch.tensor([[7, 8, 9, 10]])}
-    attentions = {units.name for units in branches(model) if home(units) == "attention"}
+    attentions = {units.name for units in branches(model) if branch_type(units) == "attention"}
     report = cut(empty(model, attentions))
     assert report.units["decoder.0.self"][1] == 1 and report.units["decoder.1.self"][1] == 0
     assert "counts the tokens" in report.skipped["decoder.0.self"]

@@ -9,7 +9,7 @@ from prune_schedules import Magnitude, Movement
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoint
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
@@ -23,7 +23,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, drop=HALF)
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(3, TIMELINE, {})
     found = model(**batch(name))
@@ -80,7 +80,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
         return Prune({"heads": heads}, {"heads": 0})
 
     whole = resumable(tmp_path, make, (3, 9))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks) and all(mask.factor is None for mask in masks)
 
 

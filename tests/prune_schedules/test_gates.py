@@ -10,7 +10,7 @@ from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.gates import gate_gradient
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
@@ -132,9 +132,9 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     pruner.update(5, TIMELINE)
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
-        assert all(mask.straight == straight for mask in steps(model, Mask).values())
+        assert all(mask.straight == straight for mask in find_weight_transforms(model, Mask).values())
         pruner.before_step(step, TIMELINE)
-        assert not any(mask.straight or mask.idle for mask in steps(model, Mask).values())
+        assert not any(mask.straight or mask.idle for mask in find_weight_transforms(model, Mask).values())
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads"])
@@ -153,7 +153,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     part.keep(keep)
     model.zero_grad()
     taylor.seen = None
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
     masked = model(**inputs)
@@ -238,5 +238,5 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         )
 
     whole = resumable(tmp_path, make, (2, 6, 7))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not any(mask.mask.all() for mask in masks)

@@ -12,8 +12,8 @@ from prune_schedules.structure.cut import cut
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import kept
 from prune_schedules.targets.units import UnitTarget
-from students.structure.hidden import hidden
-from students.weights import fold, raw_parameter, steps
+from students.structure.hidden import hidden_units
+from students.weights import find_weight_transforms, fold, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import without
 
@@ -27,7 +27,7 @@ def test_the_smallest_go(name, head):
     with torch.no_grad():
         for parameter in {
             id(raw_parameter(part.module, part.name)): raw_parameter(part.module, part.name)
-            for units in hidden(model)
+            for units in hidden_units(model)
             for part in units.slices
         }.values():
             axis = list(parameter.shape).index(32)
@@ -81,7 +81,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
     part = pruner.parts[0]
     part.keep(torch.arange(32) % 3 > 0)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(8, TIMELINE, {})
     (gates,) = (gates.detach() for gates in pruner._drawn)

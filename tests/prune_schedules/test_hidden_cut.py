@@ -12,7 +12,7 @@ from prune_schedules.targets.norms import kept
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students.structure.hidden import hidden
+from students.structure.hidden import hidden_units
 from students.structure.units import heads, neurons
 from students.weights import fold, raw_parameter
 from tests.families import FAMILIES, Head, _auto, batch, tiny
@@ -154,7 +154,7 @@ def test_a_model_whose_norms_count_everything_keeps_its_width():
     """All the zeros of a dimension do not take it out of the mean of a norm."""
     model, gone = tiny("bert"), torch.arange(32) < 4
     with torch.no_grad():
-        for units in hidden(model):
+        for units in hidden_units(model):
             for part in units.slices:
                 raw_parameter(part.module, part.name).movedim(part.axis, 0)[gone] = 0
     before = model(**batch("bert")).logits

@@ -8,7 +8,7 @@ from prune_schedules import Keep, Magnitude, cut
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.keep import filled
 from quant_aware.quantize import Quantize
-from students.weights import fold, nonzeros, steps_on, zeros
+from students.weights import count_nonzeros, fold, get_weight_transforms, model_sparsity
 from tests.families import batch, tiny
 from tests.prune_schedules.models import learns, without
 
@@ -40,23 +40,25 @@ def trained(model, name="bert", head="classification"):
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5", "albert"])
 def test_zeros_stay_where_they_are(name):
     model = sparse(name)
-    begun = nonzeros(model)
+    begun = count_nonzeros(model)
     before, _, _ = trained(model, name)
     after = zero_places(model)
-    assert begun[0] < 0.75 * begun[1] and nonzeros(model) == begun
+    assert begun[0] < 0.75 * begun[1] and count_nonzeros(model) == begun
     for key, places in before.items():
         assert torch.equal(after[key], places), key
 
 
 def test_without_it_training_fills_them_and_both_shares_are_told():
     model = sparse()
-    begun = nonzeros(model)
+    begun = count_nonzeros(model)
     assert learns(model, batch("bert"))
-    (line,) = filled(begun, nonzeros(model))
+    (line,) = filled(begun, count_nonzeros(model))
     share = 1 - begun[0] / begun[1]
     assert share == pytest.approx(0.4, abs=0.05)
-    assert line.startswith(f"the student began with {share:.1%} of its weights zero and ends with {zeros(model):.1%}")
-    assert zeros(model) < 0.01
+    assert line.startswith(
+        f"the student began with {share:.1%} of its weights zero and ends with {model_sparsity(model):.1%}"
+    )
+    assert model_sparsity(model) < 0.01
     assert filled(begun, begun) == [] and filled((99, 100), (100, 100)) == []
     assert filled((50, 100), (40, 50)) == []  # ten more are zero, and the other half was cut out
 
@@ -85,10 +87,10 @@ def test_a_tied_table_keeps_its_zeros_and_stays_tied(name):
 
 def test_an_untied_table_learns_its_padding_row_no_more_than_before():
     model = sparse()
-    assert steps_on(model.bert.embeddings.word_embeddings) == []
+    assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []
     keep = Keep()
     keep.attach(model)
-    assert steps_on(model.bert.embeddings.word_embeddings) == []  # its padding row is not looked at
+    assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []  # its padding row is not looked at
     assert len(keep.parts) == 12
 
 

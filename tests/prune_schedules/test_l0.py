@@ -8,7 +8,7 @@ from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Steps, Timeline, TimePoint
 from prune_schedules.scores.l0 import closing, hard_concrete, open_probability
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable
 
@@ -63,7 +63,7 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
     model = tiny(name).eval()
     pruner = L0(sparsity=LATER, shape=shape)
     pruner.attach(model)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()
     heeded = []
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
@@ -96,7 +96,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
         pruner.attach(model)
         pruner.update_scores = lambda gradients, step, timeline, shape=pruner.shape: heeded.update({shape: gradients})
     model.train(False)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()
     for pruner in pruners:
         pruner.before_forward(8, TIMELINE, {})
@@ -164,7 +164,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         return Prune({"gates": L0(sparsity=sparsity, every=TimePoint("3 steps"), shape=shape)})
 
     whole = resumable(tmp_path, make, (3, 6, 11))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
     assert all(mask.factor is None and not mask.idle and not mask.straight for mask in masks)
 
@@ -176,7 +176,9 @@ def test_a_model_may_move_when_its_gates_are_made(shape, monkeypatch):
     pruner.attach(model)
     model.to("meta")
     pruner.before_forward(8, TIMELINE, {})
-    assert {mask.factor.device.type for mask in steps(model, Mask).values() if mask.factor is not None} == {"meta"}
+    assert {
+        mask.factor.device.type for mask in find_weight_transforms(model, Mask).values() if mask.factor is not None
+    } == {"meta"}
     real = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape) if self.is_meta else real(self))
     pruner.update_scores([torch.empty(gates.shape, device="meta") for gates in pruner._drawn], 8, TIMELINE)
@@ -192,7 +194,9 @@ def test_what_is_left_out_lies_where_the_model_is(shape):
     model, pruner = tiny("bert"), Random(sparsity=Constant(0.5), shape=shape, drop=Constant(0.5))
     pruner.attach(model.to("meta"))
     pruner.before_forward(0, TIMELINE, {})
-    assert {mask.factor.device.type for mask in steps(model, Mask).values() if mask.factor is not None} == {"meta"}
+    assert {
+        mask.factor.device.type for mask in find_weight_transforms(model, Mask).values() if mask.factor is not None
+    } == {"meta"}
     assert {scores.device.type for scores in pruner.scores()} == {"cpu"}
 
 
@@ -203,7 +207,7 @@ def test_a_step_that_overflowed_moves_no_gate():
     raw_parameter(pruner.parts[0].reader).grad[0, 0] = torch.nan
     pruner.before_step(8, TIMELINE)
     assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
-    assert all(mask.factor is None and not mask.idle for mask in steps(model, Mask).values())
+    assert all(mask.factor is None and not mask.idle for mask in find_weight_transforms(model, Mask).values())
 
 
 def test_two_seeds_draw_other_gates():

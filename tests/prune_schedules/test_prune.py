@@ -9,7 +9,7 @@ from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, select, steps
+from students.weights import find_weight_transforms, raw_parameter, select_modules
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import fit, resume
 
@@ -27,7 +27,7 @@ def attached(name: str, **fields) -> tuple[nn.Module, Magnitude]:
 def test_the_share_is_met_exactly(name, scope):
     model, pruner = attached(name, sparsity=Constant(0.37), scope=scope)
     pruner.update(0, TIMELINE)
-    weights = [module.weight for module in select(model, ["attention", "ffn"])[0].values()]
+    weights = [module.weight for module in select_modules(model, ["attention", "ffn"])[0].values()]
     zeros = [int((weight == 0).sum()) for weight in weights]
     sizes = [weight.numel() for weight in weights]
     if scope == "global":
@@ -128,7 +128,7 @@ def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
         pruner.update(step + 1, TIMELINE)
         masked.append(round(pruner.sparsity_now(), 2))
     assert masked == [0, 0.5, 0, 0]
-    assert all(not mask.enabled for mask in steps(model, Mask).values())
+    assert all(not mask.enabled for mask in find_weight_transforms(model, Mask).values())
 
 
 def test_weights_come_back_when_they_have_grown():
@@ -187,8 +187,10 @@ def uninterrupted(tmp_path_factory):
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     whole, _ = uninterrupted
     resumed = resume(whole, tmp_path, three_shapes(), start)
-    enabled = {name: mask.enabled for name, mask in steps(resumed, Mask).items()}
-    assert enabled == {name: mask.enabled for name, mask in steps(whole, Mask).items()} and any(enabled.values())
+    enabled = {name: mask.enabled for name, mask in find_weight_transforms(resumed, Mask).items()}
+    assert enabled == {name: mask.enabled for name, mask in find_weight_transforms(whole, Mask).items()} and any(
+        enabled.values()
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

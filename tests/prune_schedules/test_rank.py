@@ -13,8 +13,8 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
 from prune_schedules.structure.shrink import cut_settled
 from quant_aware.quantize import Quantize
-from students.structure.factored import components, rank_of, ranks
-from students.weights import fold, raw_parameter, values
+from students.structure.factored import get_ranks, rank_components, rank_of
+from students.weights import fold, full_parameter, raw_parameter
 from tests.families import FAMILIES, batch, low_rank, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -60,7 +60,7 @@ def test_the_smallest_components_go():
 def test_a_component_is_a_row_and_a_column():
     model = student("gpt2", where=["ffn"])
     layer = model.transformer.h[0].mlp.c_fc
-    (units,) = [units for units in components(model) if units.name == "transformer.h.0.mlp.c_fc"]
+    (units,) = [units for units in rank_components(model) if units.name == "transformer.h.0.mlp.c_fc"]
     scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
     scores.attach(model)
     found = dict(zip([part.units.name for part in scores.parts], scores.scores(), strict=True))[units.name]
@@ -73,14 +73,14 @@ def test_cut_it_gives_the_outputs_of_the_masked_one_and_so_it_does_loaded(name, 
     """Beside all other shapes."""
     model = student(name)
     masked(model, elements=0.2, ranks=0.5, neurons=0.5, heads=0.5, layers=0.2, hidden=0.25)
-    before, had = logits(model, name), {units.name: units.count for units in components(model)}
+    before, had = logits(model, name), {units.name: units.count for units in rank_components(model)}
     fold(model)
     report = cut(model)
     torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-5)
-    left = {units.name: units.count for units in components(model)}
+    left = {units.name: units.count for units in rank_components(model)}
     assert {key: report.units[key] for key in had} == {key: (count, left[key]) for key, count in had.items()}
     assert all(left[key] <= count - round(0.5 * count) for key, count in had.items())
-    assert not report.stock and model.config.ranks == ranks(model)
+    assert not report.stock and model.config.ranks == get_ranks(model)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.num_parameters() == model.num_parameters()
@@ -131,7 +131,7 @@ def test_gradients_and_inputs_score_them(pruner):
         model.zero_grad()
         model(**batch("bert")).loss.backward()
         gradients = {
-            part.reader: (values(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
+            part.reader: (full_parameter(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
             for part in scored.parts
         }
         scored.before_step(step, TIMELINE)

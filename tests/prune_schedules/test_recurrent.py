@@ -6,7 +6,7 @@ import torch
 from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Constant
 from prune_schedules.structure.cut import cut
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.families import batch
 from tests.students.test_recurrent import small
@@ -14,7 +14,7 @@ from tests.students.test_recurrent import small
 
 def test_elements_of_every_layer_are_pruned():
     model, pruner = small(), Magnitude(sparsity=Constant(0.5))
-    given = inputs(model, batch("bert"))
+    given = model_inputs(model, batch("bert"))
     dense = model(**given).logits
     pruner.attach(model)
     assert len(pruner.weights) == 8

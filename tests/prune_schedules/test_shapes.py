@@ -9,7 +9,7 @@ from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.models import mask
 
@@ -21,7 +21,7 @@ def test_a_masked_unit_is_absent(name, shape):
     model = tiny(name)
     assert mask(model, 0.5, shape).sparsity_now() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
-    masks = steps(model, Mask)
+    masks = find_weight_transforms(model, Mask)
     on = sum(each.enabled for each in masks.values())
     assert 0 < on < len(masks) if shape == "layers" else on == len(masks) > 0
     with torch.no_grad():

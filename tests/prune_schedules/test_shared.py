@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModel
 
 from prune_schedules.structure.cut import cut
 from students.structure.units import branches, heads, neurons, shrink
-from students.weights import select
+from students.weights import select_modules
 from tests.families import _auto, batch, tiny
 from tests.students.test_shared import WAYS, build, logits
 
@@ -16,7 +16,7 @@ def test_units_and_weights_are_there_once():
     assert [units.name for units in heads(student)] == ["encoder.0.self", "encoder.2.self"]
     assert [units.name for units in neurons(student)] == [f"encoder.{i}.ffn" for i in range(4)]
     assert len(branches(student)) == 6
-    chosen, skipped = select(student, ["attention", "ffn"])
+    chosen, skipped = select_modules(student, ["attention", "ffn"])
     assert len(chosen) == 2 * 4 + 4 * 2 and not skipped
 
 

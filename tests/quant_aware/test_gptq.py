@@ -7,7 +7,7 @@ from torch import Tensor
 from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.grids import Quantizer, Uniform
-from students.recording.reading import collect_input_grams
+from students.recording.input_grams import collect_input_grams
 from tests.families import FAMILIES, batch, tiny
 
 GRIDS = [

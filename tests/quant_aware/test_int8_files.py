@@ -16,7 +16,7 @@ from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
 from students import LSTM, Linformer, ShareLayers, TensorTrain, Transformer
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.families import _auto, batch, low_rank, tiny, tiny_config
 
@@ -44,7 +44,7 @@ def samples(model, name, vocab=VOCABULARY):
     found = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
     for each in found:
         each.pop("decoder_attention_mask", None)  # the file asks for none
-    return [inputs(model, each) for each in found]
+    return [model_inputs(model, each) for each in found]
 
 
 class Files:

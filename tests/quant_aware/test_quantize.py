@@ -21,7 +21,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Binary, Ternary
-from students.weights import fold, matrices, raw_parameter, steps, uses
+from students.weights import find_weight_transforms, fold, parameter_names, raw_parameter, weight_matrices
 from tests.families import FAMILIES, batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -40,7 +40,9 @@ def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[
 def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
     model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
     del inputs["labels"]
-    tied = {key for names in uses(model).values() if len(names) > 1 for key in names if key.endswith(".weight")}
+    tied = {
+        key for names in parameter_names(model).values() if len(names) > 1 for key in names if key.endswith(".weight")
+    }
     quantize, parameters = Quantize(weights=weights), len(list(model.parameters()))
     plain = model(**inputs).logits
     assert attached(model, quantize) == {}
@@ -92,7 +94,9 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     assert len(found) == len(tables) > 0
     assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
     said = {
-        layer["name"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)}) if layer["bits"] > 8
+        layer["name"]
+        for layer in layers(model, quantize, {key: 1 for key in weight_matrices(model)})
+        if layer["bits"] > 8
     }
     assert said == {key for key in names if key.endswith("relative_attention_bias")}
     assert len(said) == (2 if name == "t5" else 0)
@@ -132,7 +136,7 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
     quantize = Quantize(weights={"20%": Uniform(), "50%": Uniform(bits=4)}, mixed=mixed)
     skipped = attached(model, quantize, step=3)
     assert skipped == {"classifier": "left out by mixed"}
-    grids = {key.rsplit(".", 2)[0]: step.grid for key, step in steps(model, FakeQuant).items()}
+    grids = {key.rsplit(".", 2)[0]: step.grid for key, step in find_weight_transforms(model, FakeQuant).items()}
     assert grids["bert.encoder.layer.0.output.dense"] == Binary()
     assert grids["bert.encoder.layer.0.intermediate.dense"] == Ternary()
     assert grids["bert.pooler.dense"] == Uniform()
@@ -140,7 +144,7 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
     assert quantize.on_grid(model)["bert.pooler.dense.weight"] == (Uniform(bits=4), 0)
     assert quantize.on_grid(model)["bert.encoder.layer.0.intermediate.dense.weight"] == (Ternary(), 0)
     quantize.update(1, TIMELINE)
-    assert not quantize.on and not any(step.enabled for step in steps(model, FakeQuant).values())
+    assert not quantize.on and not any(step.enabled for step in find_weight_transforms(model, FakeQuant).values())
 
 
 def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
@@ -151,7 +155,7 @@ def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     assert callback.curves == {"bits": 1.5}
     quantize.settle()
     fold(model)
-    assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}
+    assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in weight_matrices(model)})} == {1.5}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from students.attention.blocks import Blocks, Fixed
-from students.attention.linear import Efficient, Elu, Favor, orthogonal
-from students.attention.linformer import Projected
-from students.attention.local import Local
+from students.attention.blocks import BlockCore, FixedCore
+from students.attention.linear import EfficientCore, EluCore, FavorCore, orthogonal_directions
+from students.attention.linformer import LinformerCore
+from students.attention.local import LocalCore
 from students.attention.softmax import AttentionArgs
 
 HEADS, WIDTH = 4, 8
@@ -72,7 +72,7 @@ def test_a_window_is_a_mask_over_pairs(window, first, causal, left, plain):
     padding = lengths(130, left)
     tensors = qkv(130)
     expected = softmax(*tensors, local_pairs(padding, window // 2, first, causal), 0.5)
-    same(ask(Local(window, first), tensors, padding, causal, plain), expected, padding)
+    same(ask(LocalCore(window, first), tensors, padding, causal, plain), expected, padding)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -80,12 +80,12 @@ def test_a_window_is_a_mask_over_pairs(window, first, causal, left, plain):
 def test_a_window_of_twice_the_length_is_full_attention(length, causal, by_chunks):
     padding, tensors = lengths(length), qkv(length)
     seen = padding[:, None, None] & (torch.ones(length, length).tril().bool() if causal else torch.tensor(True))
-    same(ask(Local(120, 1), tensors, padding, causal, False), softmax(*tensors, seen, 0.5), padding)
+    same(ask(LocalCore(120, 1), tensors, padding, causal, False), softmax(*tensors, seen, 0.5), padding)
 
 
 def test_more_global_tokens_than_there_are_tokens(by_chunks):
     padding, tensors = lengths(40), qkv(40)
-    same(ask(Local(4, 60), tensors, padding, False, False), softmax(*tensors, padding[:, None, None], 0.5), padding)
+    same(ask(LocalCore(4, 60), tensors, padding, False, False), softmax(*tensors, padding[:, None, None], 0.5), padding)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -97,13 +97,13 @@ def test_own_block_and_summaries_of_all_are_a_mask_over_pairs(causal, plain):
         for j in range(50):
             seen[i, j] = (i // 8 == j // 8 or j % 8 in (6, 7)) and (j <= i or not causal)
     expected = softmax(*tensors, seen & padding[:, None, None], 0.5)
-    same(ask(Fixed(8, 2), tensors, padding, causal, plain), expected, padding)
+    same(ask(FixedCore(8, 2), tensors, padding, causal, plain), expected, padding)
 
 
 def test_heads_of_blocks_look_one_way_each():
-    assert Blocks(2, 512, 12).shifts.tolist() == [0] * 10 + [1] * 2
-    assert Blocks(3, 512, 12).shifts.tolist() == [0] * 8 + [1] * 2 + [2] * 2
-    assert Blocks(4, 512, 4).shifts.tolist() == [0, 1, 2, 3]
+    assert BlockCore(2, 512, 12).shifts.tolist() == [0] * 10 + [1] * 2
+    assert BlockCore(3, 512, 12).shifts.tolist() == [0] * 8 + [1] * 2 + [2] * 2
+    assert BlockCore(4, 512, 4).shifts.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -115,11 +115,11 @@ def test_blocks_are_a_mask_over_pairs(blocks, plain):
     seen = torch.zeros(3, HEADS, 45, 45, dtype=torch.bool)
     for row in range(3):
         count = -(-int(padding[row].sum()) // size)
-        for head, shift in enumerate(Blocks(blocks, 60, HEADS).shifts.tolist()):
+        for head, shift in enumerate(BlockCore(blocks, 60, HEADS).shifts.tolist()):
             for i in range(45):
                 for j in range(45):
                     seen[row, head, i, j] = padding[row, j] and j // size == (i // size + shift) % count
-    same(ask(Blocks(blocks, 60, HEADS), tensors, padding, False, plain), softmax(*tensors, seen, 0.5), padding)
+    same(ask(BlockCore(blocks, 60, HEADS), tensors, padding, False, plain), softmax(*tensors, seen, 0.5), padding)
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -135,7 +135,7 @@ def test_causal_linear_attention_is_its_recurrence(left):
             total = total + phi[1][row, :, i]
             asked = phi[0][row, :, i]
             expected[row, :, i] = torch.einsum("hf,hfd->hd", asked, state) / (asked * total).sum(-1, keepdim=True)
-    same(ask(Elu(), tensors, padding, True, False), expected, padding)
+    same(ask(EluCore(), tensors, padding, True, False), expected, padding)
 
 
 def test_both_orders_of_the_product_of_linear_attention_agree():
@@ -144,7 +144,7 @@ def test_both_orders_of_the_product_of_linear_attention_agree():
     phi = [torch.where(x > 0, x + 1, x.exp()) for x in (query, key)]
     weights = (phi[0] @ phi[1].mT) * padding[:, None, None]
     expected = weights / weights.sum(-1, keepdim=True) @ value
-    same(ask(Elu(), tensors, padding, False, False), expected, padding)
+    same(ask(EluCore(), tensors, padding, False, False), expected, padding)
 
 
 def test_both_orders_of_the_product_of_efficient_attention_agree_and_its_weights_sum_to_1():
@@ -152,17 +152,19 @@ def test_both_orders_of_the_product_of_efficient_attention_agree_and_its_weights
     query, key, value = tensors = qkv(70)
     weights = query.softmax(-1) @ torch.where(padding[:, None, :, None], key, -math.inf).softmax(2).mT
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, HEADS, 70).double())
-    same(ask(Efficient(), tensors, padding, False, False), weights @ value, padding)
+    same(ask(EfficientCore(), tensors, padding, False, False), weights @ value, padding)
 
 
 @pytest.mark.parametrize(
-    "attention", [Local(8, 1), Fixed(8, 2), Elu(), Favor(16, WIDTH)], ids=lambda module: type(module).__name__
+    "attention",
+    [LocalCore(8, 1), FixedCore(8, 2), EluCore(), FavorCore(16, WIDTH)],
+    ids=lambda module: type(module).__name__,
 )
 @pytest.mark.parametrize("asked", [1, 7])
 def test_fewer_queries_than_keys_are_the_last_ones(attention, asked):
     """As in generation, when what came before is in the cache."""
-    padding = lengths(100, left=not isinstance(attention, Fixed))
-    if isinstance(attention, Fixed):
+    padding = lengths(100, left=not isinstance(attention, FixedCore))
+    if isinstance(attention, FixedCore):
         padding = torch.ones_like(padding)
     attention = attention.double()
     whole = ask(attention, qkv(100), padding, True, False)
@@ -178,7 +180,7 @@ def test_the_estimate_of_a_performer_gets_better_with_features(causal):
     expected = softmax(*tensors, seen, 0.5)
     errors = []
     for features in (32, 512, 8192):
-        found = ask(Favor(features, WIDTH).double(), tensors, padding, causal, False)
+        found = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
         errors.append(float(torch.where(padding[:, None, :, None], found - expected, 0.0).abs().mean()))
     # by a quarter at best, as sixteen times as many draws do
     assert errors[0] > 2.5 * errors[1] and errors[1] > 2.5 * errors[2] and errors[2] < 0.01
@@ -190,7 +192,7 @@ def test_positive_features_are_right_in_expectation():
     x, y = torch.randn(2, WIDTH).double() * 0.5
     means = []
     for _ in range(400):
-        w = orthogonal(WIDTH, WIDTH).double()
+        w = orthogonal_directions(WIDTH, WIDTH).double()
         means.append(((w @ x - x @ x / 2).exp() * (w @ y - y @ y / 2).exp()).mean())
     means = torch.stack(means)
     assert abs(means.mean() - (x @ y).exp()) < 4 * means.std() / 20
@@ -198,17 +200,17 @@ def test_positive_features_are_right_in_expectation():
 
 def test_directions_are_orthogonal_and_as_long_as_normal_ones():
     torch.manual_seed(0)
-    w = orthogonal(12, WIDTH)
-    assert orthogonal(4096, WIDTH).mean(0).norm() < 0.15, "no direction is likelier than its opposite"
+    w = orthogonal_directions(12, WIDTH)
+    assert orthogonal_directions(4096, WIDTH).mean(0).norm() < 0.15, "no direction is likelier than its opposite"
     products = w[:WIDTH] @ w[:WIDTH].T
     torch.testing.assert_close(products, products.diagonal().diag(), atol=1e-4, rtol=0)
-    assert orthogonal(4096, WIDTH).square().sum(1).mean() == pytest.approx(WIDTH, rel=0.1)
+    assert orthogonal_directions(4096, WIDTH).square().sum(1).mean() == pytest.approx(WIDTH, rel=0.1)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_linformer_is_softmax_over_projected_keys(shared):
     torch.manual_seed(0)
-    attention = Projected(6, 40, shared).double()
+    attention = LinformerCore(6, 40, shared).double()
     torch.nn.init.normal_(attention.keys)
     projections = [attention.keys, attention.keys if shared else torch.nn.init.normal_(attention.values)]
     query, key, value = tensors = qkv(40)
@@ -222,16 +224,16 @@ def test_a_linformer_is_softmax_over_projected_keys(shared):
 @pytest.mark.parametrize("length", [5, 30, 40])
 def test_a_linformer_of_as_many_keys_as_positions_begins_as_full_attention(length, plain):
     padding, tensors = lengths(length), qkv(length)
-    found = ask(Projected(40, 40, False).double(), tensors, padding, False, plain).detach()
+    found = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
     same(found, softmax(*tensors, padding[:, None, None], 0.5), padding)
 
 
 def test_a_linformer_begins_with_means_over_pieces():
     expected = torch.zeros(2, 5)
     expected[0, :3], expected[1, 3:] = 1 / 3, 1 / 2
-    assert torch.equal(Projected(2, 5, False).keys, expected)
+    assert torch.equal(LinformerCore(2, 5, False).keys, expected)
 
 
 def test_a_linformer_reads_no_more_than_its_positions():
     with pytest.raises(ValueError, match="of 40 positions cannot read 41 tokens"):
-        ask(Projected(8, 40, False).double(), qkv(41), lengths(41), False, False)
+        ask(LinformerCore(8, 40, False).double(), qkv(41), lengths(41), False, False)

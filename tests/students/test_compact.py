@@ -17,7 +17,7 @@ from transformers import (
 from students.families.families import blocks, depth, family, is_compact
 from students.forms.compact import become_compact
 from students.forms.record import record_sizes
-from students.structure.resized import resize, sizes
+from students.structure.resized import block_sizes, resize_blocks
 from students.structure.units import heads, neurons, shrink
 from tests.families import FAMILIES, batch, tiny
 
@@ -39,7 +39,9 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded) is type(model) and loaded.config.model_type == f"compact-{name}"
-    assert sizes(loaded) == sizes(model) == loaded.config.sizes == AutoConfig.from_pretrained(tmp_path).sizes
+    assert (
+        block_sizes(loaded) == block_sizes(model) == loaded.config.sizes == AutoConfig.from_pretrained(tmp_path).sizes
+    )
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
 
 
@@ -78,7 +80,7 @@ def test_the_bare_model_and_the_tokenizer_load_from_the_folder_too(tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"]))
     BertTokenizer(str(words)).save_pretrained(tmp_path)
-    assert sizes(AutoModel.from_pretrained(tmp_path)) == sizes(model)
+    assert block_sizes(AutoModel.from_pretrained(tmp_path)) == block_sizes(model)
     assert AutoTokenizer.from_pretrained(tmp_path)("good")["input_ids"] == [2, 5, 3]
 
 
@@ -119,7 +121,7 @@ def test_equal_blocks_and_all_heads_stay_stock():
 )
 def test_sizes_that_do_not_fit_are_refused(wanted, message):
     with pytest.raises(ValueError, match=f"^sizes: .*{message}"):
-        resize(tiny("bert"), wanted)
+        resize_blocks(tiny("bert"), wanted)
 
 
 def test_it_can_be_exported_with_any_batch_and_length():

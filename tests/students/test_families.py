@@ -7,7 +7,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 from students.families.families import Projection, blocks, depth, family, find_stack, intermediate_size
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
@@ -76,7 +76,7 @@ def test_blocks_stand_in_the_order_in_which_they_run(name: str, stack: str) -> N
     for block in dict.fromkeys(blocks(model, stack)):
         block.register_forward_pre_hook(lambda module, args: ran.append(module))
     with torch.no_grad():
-        model(**inputs(model, batch(name)))
+        model(**model_inputs(model, batch(name)))
     assert len(ran) == depth(model.config, stack) == 3
     assert all(a is b for a, b in zip(ran, blocks(model, stack), strict=True))
 
@@ -89,12 +89,12 @@ def test_albert_with_two_groups_runs_each_for_half_of_the_layers() -> None:
     for block in groups:
         block.register_forward_pre_hook(lambda module, args: ran.append(module))
     with torch.no_grad():
-        model(**inputs(model, batch("albert")))
+        model(**model_inputs(model, batch("albert")))
     order = [list(groups).index(block) for block in blocks(model)]
     assert order == [list(groups).index(block) for block in ran] == [0, 0, 1, 1]
     whole = Signals(hidden=frozenset(("encoder", i) for i in range(5)))
     recorded = Recorder(model).trace(batch("albert"), whole).hidden
-    expected = model(**inputs(model, batch("albert")), output_hidden_states=True).hidden_states
+    expected = model(**model_inputs(model, batch("albert")), output_hidden_states=True).hidden_states
     assert all(torch.equal(recorded["encoder", i], state) for i, state in enumerate(expected))
 
 

@@ -15,14 +15,14 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import Attention, Factorised, Linformer, LowRank, Pretrained, ShareLayers, Transformer
-from students.attention.local import Local
+from students.attention.local import LocalCore
 from students.families.families import FAMILIES, blocks
 from students.families.linear import is_linear
-from students.forms.attention import attend
-from students.forms.low_rank import select_whole
-from students.structure.factored import decompose, rank_of, ranks
-from students.structure.sharing import share, sharing
-from students.structure.table import form_of, set_table, train_of
+from students.forms.attention import replace_attention
+from students.forms.low_rank import select_unfactored
+from students.structure.factored import decompose, get_ranks, rank_of
+from students.structure.sharing import group_shared_blocks, share_layers
+from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
 from students.structure.units import neurons
 from students.weights import fold
 from tests.families import _auto, batch, low_rank, tiny
@@ -98,16 +98,16 @@ def test_where_every_form_is_exact_the_student_is_the_teacher(family):
     """A window as long as the text, a group for each block, full rank; in the order in which forms are applied."""
     teacher = tiny(family, layers=3)
     model = copy.deepcopy(teacher)
-    attend(model, {"kind": "LocalAttention", "window": 64, "global_tokens": 1})
+    replace_attention(model, {"kind": "LocalAttention", "window": 64, "global_tokens": 1})
     model.config.attends = {"kind": "LocalAttention"}
     model.config._attn_implementation = "replaced"
-    share(model, {"shared_modules": "all", "blocks": {next(iter(FAMILIES[family].stacks)): [0, 1, 2]}})
-    for modules in select_whole(model, ["attention", "ffn"]).values():
+    share_layers(model, {"shared_modules": "all", "blocks": {next(iter(FAMILIES[family].stacks)): [0, 1, 2]}})
+    for modules in select_unfactored(model, ["attention", "ffn"]).values():
         decompose(modules, min(modules[0].weight.shape))
     table = model.get_input_embeddings().weight.detach()
-    sizes = form_of(*table.shape, 10**6)
-    cores = train_of(table, sizes)
-    set_table(model, sizes)
+    sizes = tensor_train_shape(*table.shape, 10**6)
+    cores = tensor_train_svd(table, sizes)
+    set_tensor_train(model, sizes)
     for core, numbers in zip(model.get_input_embeddings().cores, cores, strict=True):
         core.weight.data.copy_(numbers)
     assert all(rank_of(block_linear(block)) for block in blocks(model))
@@ -124,7 +124,7 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
     teacher = tiny(family, layers=3)
     mean = build(student_of("share_layers"), teacher)
     model = build(student_of("share_layers", "low_rank"), teacher)
-    assert [len(group) for group in sharing(blocks(model))] == [3]
+    assert [len(group) for group in group_shared_blocks(blocks(model))] == [3]
     same = dict(mean.named_modules())
     for path, module in model.named_modules():
         if rank_of(module) and not isinstance(module, nn.Embedding) and ".0." in path:
@@ -189,7 +189,9 @@ def test_a_model_that_exists_takes_forms_too(tmp_path):
     torch.testing.assert_close(logits(second, batch("bert")), logits(expected, batch("bert")), rtol=0, atol=1e-5)
     second.save_pretrained(tmp_path / "both")
     loaded = build(Pretrained(model=str(tmp_path / "both")), None)
-    assert torch.equal(logits(loaded, batch("bert")), logits(second, batch("bert"))) and ranks(loaded) == ranks(second)
+    assert torch.equal(logits(loaded, batch("bert")), logits(second, batch("bert"))) and get_ranks(loaded) == get_ranks(
+        second
+    )
 
 
 def test_a_head_that_low_rank_has_is_told_once():
@@ -206,7 +208,7 @@ class Looking(Attention):
     encoder_only = ""
 
     def module(self, config, head_size):
-        return Local(2, 0)
+        return LocalCore(2, 0)
 
 
 def test_an_attention_from_outside_is_saved_and_loaded(tmp_path):
@@ -216,6 +218,6 @@ def test_an_attention_from_outside_is_saved_and_loaded(tmp_path):
     assert loaded.config.attends == {"kind": "Looking"}
     torch.testing.assert_close(logits(loaded, batch("bert")), logits(model, batch("bert")), rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="^attends: 'Gone' is not known; import the module that defines it first"):
-        attend(model, {"kind": "Gone"})
+        replace_attention(model, {"kind": "Gone"})
     with pytest.raises(ValueError, match="^attends: .* does not fit LocalAttention"):
-        attend(model, {"kind": "LocalAttention", "windows": 4})
+        replace_attention(model, {"kind": "LocalAttention", "windows": 4})

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, LlamaForSequenceCla
 from students.families.families import FAMILIES as FACTS
 from students.families.families import blocks, repeats_blocks
 from students.kinds.transformer import Transformer
-from students.structure.inherit import head_shape, largest, unit_entries
+from students.structure.inherit import head_shape, largest_units, unit_entries
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 DIVIDED = [name for name in FAMILIES if name not in ("llama", "t5")]  # the heads divide the hidden size
@@ -28,15 +28,15 @@ def test_the_largest_units_over_all_their_parts_in_order():
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(9, 4, generator=generator), torch.randn(9, 1, generator=generator)]
     norms = torch.cat(parts, dim=1).double().norm(dim=1)
-    assert largest(parts, 4).tolist() == sorted(norms.topk(4).indices.tolist())
+    assert largest_units(parts, 4).tolist() == sorted(norms.topk(4).indices.tolist())
 
 
 def test_equal_units_are_kept_from_the_front():
-    assert largest([torch.ones(5, 2)], 3).tolist() == [0, 1, 2]
+    assert largest_units([torch.ones(5, 2)], 3).tolist() == [0, 1, 2]
 
 
 def test_half_precision_does_not_overflow():
-    assert largest([torch.tensor([[300.0], [400.0], [1.0]], dtype=torch.float16)], 1).tolist() == [1]
+    assert largest_units([torch.tensor([[300.0], [400.0], [1.0]], dtype=torch.float16)], 1).tolist() == [1]
 
 
 @pytest.mark.parametrize("name, expected", [("bert", (4, 1, 8)), ("llama", (2, 2, 8)), ("t5", (4, 1, 8))])

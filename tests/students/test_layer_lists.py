@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from distill.training.callbacks.replace import groups
 from students import LinearAttention, ShareLayers, Transformer
 from students.families.families import blocks
-from students.families.layer_lists import layer_lists, take_layers
+from students.families.layer_lists import layer_lists, select_layers
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import LLAMAS, WINDOWED, batch, tiny, tiny_config
@@ -93,7 +93,7 @@ def test_lists_are_known_by_their_length_and_not_by_their_names():
     config.windows_of_each, config.eos_token_id, config.of_three = [7, None], [1, 3], [1, 2, 3]
     config.architectures = ["A", "B"]
     assert layer_lists(config) == {"windows_of_each": [7, None]}
-    take_layers(config, {"encoder": [2, 2, 1]})
+    select_layers(config, {"encoder": [2, 2, 1]})
     assert config.windows_of_each == [None, None, 7] and config.num_hidden_layers == 3
     assert config.eos_token_id == [1, 3] and config.architectures == ["A", "B"] and config.of_three == [1, 2, 3]
 
@@ -123,5 +123,5 @@ def test_shared_blocks_keep_their_kinds():
 def test_a_list_of_two_stacks_of_one_depth_is_followed_once():
     config = tiny_config("t5", layers=2)
     config.windows_of_each = [7, 9]
-    take_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
+    select_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
     assert config.windows_of_each == [9, 7] and (config.num_layers, config.num_decoder_layers) == (2, 2)

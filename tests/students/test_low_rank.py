@@ -17,13 +17,21 @@ from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students import LowRank, Transformer
 from students.families.linear import is_linear
-from students.forms.low_rank import select_whole
+from students.forms.low_rank import select_unfactored
 from students.forms.record import record_sizes
-from students.recording.reading import damped, grams_before_training
-from students.structure.factored import components, decompose, factorize, rank_of, ranks, truncated, weighted
+from students.recording.input_grams import collect_initial_grams, damp
+from students.structure.factored import (
+    apply_ranks,
+    decompose,
+    get_ranks,
+    input_weighted_svd,
+    rank_components,
+    rank_of,
+    truncated_svd,
+)
 from students.structure.units import heads, neurons, shrink
 from students.tokenizer.vocabulary import cut_vocabulary
-from students.weights import fold, select
+from students.weights import fold, select_modules
 from tests.families import FAMILIES, Head, _auto, batch, low_rank, tiny
 
 ALL = ["attention", "ffn", "embeddings", "head"]
@@ -55,7 +63,7 @@ def test_a_truncation_is_the_nearest_of_its_rank():
     weight = torch.randn(24, 40, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(weight.double())
     for rank in (1, 7, 24):
-        left, right = truncated(weight, rank)
+        left, right = truncated_svd(weight, rank)
         assert left.shape == (24, rank) and right.shape == (rank, 40)
         lost = (weight.double() - left.double() @ right.double()).square().sum()
         torch.testing.assert_close(lost, values[rank:].square().sum(), rtol=1e-5, atol=1e-8)
@@ -69,19 +77,21 @@ def test_a_weighted_one_is_the_nearest_in_what_it_makes_of_inputs(size):
     weight = torch.randn(*size, generator=draw)
     read = torch.randn(20, size[1], generator=draw) * torch.logspace(-2, 2, size[1])
     gram = read.T @ read
-    lower = torch.linalg.cholesky(damped(gram))
+    lower = torch.linalg.cholesky(damp(gram))
 
     values = torch.linalg.svdvals(weight.double() @ lower)
     for rank in (1, 7, 23):
-        left, right = weighted(weight, rank, gram)
+        left, right = input_weighted_svd(weight, rank, gram)
         assert left.shape == (size[0], rank) and right.shape == (rank, size[1])
-        error, plain = (weight.double() - a.double() @ b.double() for a, b in ((left, right), truncated(weight, rank)))
+        error, plain = (
+            weight.double() - a.double() @ b.double() for a, b in ((left, right), truncated_svd(weight, rank))
+        )
         torch.testing.assert_close((error @ lower).square().sum(), values[rank:].square().sum(), rtol=1e-3, atol=0)
         assert (error @ read.T.double()).norm() < (plain @ read.T.double()).norm()
         torch.testing.assert_close(left.norm(dim=0), right.norm(dim=1))
-    left, right = weighted(weight, 24, gram)
+    left, right = input_weighted_svd(weight, 24, gram)
     torch.testing.assert_close(left @ right, weight, rtol=0, atol=1e-4)
-    assert all(part.isfinite().all() for part in weighted(weight * 0, 3, gram * 0))
+    assert all(part.isfinite().all() for part in input_weighted_svd(weight * 0, 3, gram * 0))
 
 
 @pytest.mark.parametrize("head", ["classification", "language"])
@@ -93,10 +103,10 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         student = student_of(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
-    assert student.training and ranks(student) == ranks(plain)
-    chosen = {path: modules[0] for path, modules in select_whole(teacher, ALL).items()}
-    found = grams_before_training(teacher, list(chosen.values()), [inputs])
-    inner = select(teacher, ["attention", "ffn"])[0]
+    assert student.training and get_ranks(student) == get_ranks(plain)
+    chosen = {path: modules[0] for path, modules in select_unfactored(teacher, ALL).items()}
+    found = collect_initial_grams(teacher, list(chosen.values()), [inputs])
+    inner = select_modules(teacher, ["attention", "ffn"])[0]
     for path, layer in chosen.items():
         errors = []
         for model in (student, plain):
@@ -118,7 +128,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
 def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_nothing():
     model = tiny("bert").train()
     before = model.config._attn_implementation, torch.get_rng_state()
-    grams_before_training(model, [model.bert.encoder.layer[0].intermediate.dense], [batch("bert")])
+    collect_initial_grams(model, [model.bert.encoder.layer[0].intermediate.dense], [batch("bert")])
     assert model.training and model.config._attn_implementation == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -129,7 +139,7 @@ def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_noth
 def test_of_full_rank_it_is_the_teacher(name, head):
     model = tiny(name, head=head)
     before, size = logits(model, name, head), model.num_parameters()
-    for modules in select_whole(model, ALL).values():
+    for modules in select_unfactored(model, ALL).values():
         decompose(modules, min(modules[0].weight.shape))
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     # T5's position bias is in its blocks.
@@ -141,8 +151,8 @@ def test_of_full_rank_it_is_the_teacher(name, head):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_layer_has_the_numbers_that_may_stay(name):
     teacher, student = tiny(name), build(name, param_ratio=0.5)
-    whole = select(teacher, ["attention", "ffn"])[0]
-    for path, module in select(student, ["attention", "ffn"])[0].items():
+    whole = select_modules(teacher, ["attention", "ffn"])[0]
+    for path, module in select_modules(student, ["attention", "ffn"])[0].items():
         if path not in whole:
             continue
         out, size = sorted(whole[path].weight.shape)
@@ -159,7 +169,7 @@ def test_each_layer_has_the_numbers_that_may_stay(name):
 def test_it_starts_as_the_truncation_of_what_a_transformer_student_has(name):
     fields = {"layers": 1, "intermediate": 48}
     whole, student = Transformer(**fields).build(tiny(name), None, None), build(name, rank=5, **fields)
-    layers = select(whole, ["attention", "ffn"])[0]
+    layers = select_modules(whole, ["attention", "ffn"])[0]
     found = dict(student.named_modules())
     for path, layer in layers.items():
         turned = isinstance(layer, Conv1D)
@@ -171,7 +181,7 @@ def test_it_starts_as_the_truncation_of_what_a_transformer_student_has(name):
 
 def test_energy_is_what_is_left_of_the_squares():
     student, whole = build("bert", energy=0.6), tiny("bert")
-    chosen = select(whole, ["attention", "ffn"])[0]
+    chosen = select_modules(whole, ["attention", "ffn"])[0]
     found = {path: rank_of(student.get_submodule(path)) for path in chosen}
     assert len(set(found.values())) > 1
     for path, rank in found.items():
@@ -214,7 +224,7 @@ def test_wrong_values_are_told_in_a_line(fields, message):
 def test_saved_and_loaded_it_is_the_same_model(name, head, tmp_path):
     """With units cut of it: 3 neurons of each block, a head of the last, a rank of each layer."""
     model = build(name, head, param_ratio=0.8, where=ALL)
-    for units in components(model) + neurons(model):
+    for units in rank_components(model) + neurons(model):
         shrink(units, torch.arange(units.count) >= (3 if units.name.endswith(".ffn") else 1))
     if name != "t5":
         shrink(heads(model)[-1], torch.arange(heads(model)[-1].count) != 1)
@@ -223,7 +233,7 @@ def test_saved_and_loaded_it_is_the_same_model(name, head, tmp_path):
     model.save_pretrained(tmp_path)
     loaded, told = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(told.values()), told
-    assert type(loaded) is type(model) and ranks(loaded) == ranks(model) == loaded.config.ranks
+    assert type(loaded) is type(model) and get_ranks(loaded) == get_ranks(model) == loaded.config.ranks
     torch.testing.assert_close(logits(loaded, name, head), before, rtol=0, atol=1e-6)
     bare, inner = AutoModel.from_pretrained(tmp_path).state_dict(), model.base_model.state_dict()
     assert {key for key in bare if not key.startswith("pooler")} <= inner.keys()
@@ -261,7 +271,7 @@ def test_a_table_that_is_the_head_too_stays_one():
 )
 def test_ranks_that_do_not_fit_are_refused(wanted, message):
     with pytest.raises(ValueError, match=f"^ranks: {message}"):
-        factorize(tiny("bert"), wanted)
+        apply_ranks(tiny("bert"), wanted)
 
 
 def test_its_file_for_onnxruntime_gives_the_same(tmp_path):

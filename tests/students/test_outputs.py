@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import students  # noqa: F401 — our own models
-from students.recording.model_io import outputs
+from students.recording.model_io import output_logits
 from students.recurrent.model import RecurrentConfig
 from students.structure.outputs import reorder_outputs
 from tests.families import FAMILIES, batch, tiny
@@ -33,9 +33,9 @@ def test_a_recurrent_network_and_a_head_on_tokens():
     for head in (AutoModelForSequenceClassification, AutoModelForTokenClassification):
         model = head.from_config(config).eval()
         with torch.no_grad():
-            before = outputs(model(**given))
+            before = output_logits(model(**given))
             reorder_outputs(model, [2, 0, 1])
-            torch.testing.assert_close(outputs(model(**given)), before[..., [2, 0, 1]])
+            torch.testing.assert_close(output_logits(model(**given)), before[..., [2, 0, 1]])
 
 
 def test_outputs_that_no_layer_has_are_refused():

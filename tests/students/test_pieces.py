@@ -17,7 +17,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 from tests.repositories import BAD, GOOD, NOUNS, OTHER, sentences
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"
@@ -107,7 +107,7 @@ def tokenizer(request) -> PreTrainedTokenizerBase:
 
 def of_texts(tokenizer: PreTrainedTokenizerBase, given: list[str]) -> PreTrainedTokenizerBase:
     seen = {i for ids in tokenizer(given)["input_ids"] for i in ids}
-    return remade(tokenizer, needed(tokenizer, seen))
+    return rebuild_tokenizer(tokenizer, required_ids(tokenizer, seen))
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
@@ -149,13 +149,13 @@ def test_ids_are_counted_anew_in_their_order(tokenizer):
 
 
 def test_keeping_all_changes_nothing(tokenizer):
-    found = remade(tokenizer, needed(tokenizer, range(len(tokenizer))))
+    found = rebuild_tokenizer(tokenizer, required_ids(tokenizer, range(len(tokenizer))))
     assert json.loads(found.backend_tokenizer.to_str()) == json.loads(tokenizer.backend_tokenizer.to_str())
 
 
 def test_padding_is_told_the_new_number():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece())
-    found = remade(tokenizer, needed(tokenizer, []))
+    found = rebuild_tokenizer(tokenizer, required_ids(tokenizer, []))
     assert json.loads(found.backend_tokenizer.to_str())["padding"]["pad_id"] == found.convert_tokens_to_ids("[PAD]")
 
 
@@ -164,14 +164,14 @@ def test_the_way_to_a_token_stays_and_no_other_merge():
     vocab = {piece: i for i, piece in enumerate(["a", "b", "c", "d", "ab", "cd", "abc", "abcd"])}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[("a", "b"), ("ab", "c"), ("c", "d"), ("ab", "cd")]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
-    assert needed(tokenizer, [6]) == [0, 1, 2, 3, 4, 6]
-    assert pieces(remade(tokenizer, [0, 1, 2, 3, 4, 6]), "abcd") == ["abc", "d"]
+    assert required_ids(tokenizer, [6]) == [0, 1, 2, 3, 4, 6]
+    assert pieces(rebuild_tokenizer(tokenizer, [0, 1, 2, 3, 4, 6]), "abcd") == ["abc", "d"]
 
 
 def test_the_unlikeliest_piece_stays_for_the_score_of_unknown_characters():
     scores = [("<unk>", 0.0), ("a", -1.0), ("b", -2.0), ("ab", -3.0), ("xx", -9.0)]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(scores, unk_id=0)))
-    assert needed(tokenizer, []) == [0, 1, 2, 4]
+    assert required_ids(tokenizer, []) == [0, 1, 2, 4]
 
 
 FAMILIES = {
@@ -207,9 +207,9 @@ class TestRefused:
     def test_whole_words(self):
         made = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
         with pytest.raises(ValueError, match="a WordLevel tokenizer has no smaller pieces"):
-            needed(PreTrainedTokenizerFast(tokenizer_object=made), [0])
+            required_ids(PreTrainedTokenizerFast(tokenizer_object=made), [0])
 
     def test_marked_pieces(self):
         made = Tokenizer(models.BPE({"a": 0, "b</w>": 1}, [], end_of_word_suffix="</w>"))
         with pytest.raises(ValueError, match="marks the beginning or end of a word"):
-            needed(PreTrainedTokenizerFast(tokenizer_object=made), [0])
+            required_ids(PreTrainedTokenizerFast(tokenizer_object=made), [0])

@@ -56,11 +56,11 @@ def test_what_is_given_stays_as_it_was(monkeypatch: pytest.MonkeyPatch, others: 
         tensor.mul_(4 if op == distributed.ReduceOp.SUM else 3)
 
     if others:
-        monkeypatch.setattr(processes, "count", lambda: 2)
+        monkeypatch.setattr(processes, "world_size", lambda: 2)
         monkeypatch.setattr(distributed, "all_reduce", all_reduce)
     given = torch.tensor([1.0, 2.0], requires_grad=True)
-    found = processes.added(given)
+    found = processes.all_reduce_sum(given)
     assert found.tolist() == ([4.0, 8.0] if others else [1.0, 2.0]) and not found.requires_grad
     found.zero_()
     assert given.tolist() == [1.0, 2.0]
-    assert processes.largest(5, torch.device("cpu")) == (15 if others else 5)
+    assert processes.all_reduce_max(5, torch.device("cpu")) == (15 if others else 5)

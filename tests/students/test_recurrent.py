@@ -10,13 +10,13 @@ from transformers import AutoModelForCausalLM
 
 from losses import AttentionKL, HiddenMSE, Relations
 from students import GRU, LSTM, RNN, Transformer
-from students.kinds.recurrent import narrowed
-from students.recording.model_io import inputs
+from students.kinds.recurrent import reduce_embedding_width
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.recurrent.layer import reverse
+from students.recurrent.layer import reverse_tokens
 from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
-from students.weights import select
+from students.weights import select_modules
 from tests.families import batch, everything, tiny
 from tests.losses.traces import first
 
@@ -120,15 +120,15 @@ def test_steps_one_by_one_are_the_kernel():
 
 def test_the_way_back_begins_at_the_last_token():
     rows = torch.arange(8.0).view(2, 4, 1)
-    found = reverse(rows, torch.tensor([4, 2]))
+    found = reverse_tokens(rows, torch.tensor([4, 2]))
     assert found[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
-    assert torch.equal(reverse(found, torch.tensor([4, 2])), rows)
+    assert torch.equal(reverse_tokens(found, torch.tensor([4, 2])), rows)
 
 
 @pytest.mark.parametrize("student", [LSTM(hidden=5), GRU(hidden=5, bidirectional=False), RNN(hidden=5, layers=2)])
 def test_neither_padding_nor_the_batch_matter(student):
     model = student.build(tiny("bert"), {0: "a", 1: "b"}, None).eval().double()
-    given = inputs(model, batch("bert"))
+    given = model_inputs(model, batch("bert"))
     logits = model(**given).logits
     wider = {name: nn.functional.pad(tensor, (0, 3), value=1) for name, tensor in given.items()}
     wider["attention_mask"][:, -3:] = 0
@@ -165,9 +165,11 @@ def test_embeddings_start_as_the_words_of_any_teacher(name):
 
 def test_narrowed_tables():
     table = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    assert narrowed(table, 4) is table and narrowed(table, 9) is table
-    mirrored = narrowed(table * torch.tensor([1.0, -1.0, 1.0, -1.0]), 2)
-    assert torch.equal(narrowed(table, 2), narrowed(table.clone(), 2)) and mirrored.shape == (20, 2)
+    assert reduce_embedding_width(table, 4) is table and reduce_embedding_width(table, 9) is table
+    mirrored = reduce_embedding_width(table * torch.tensor([1.0, -1.0, 1.0, -1.0]), 2)
+    assert torch.equal(
+        reduce_embedding_width(table, 2), reduce_embedding_width(table.clone(), 2)
+    ) and mirrored.shape == (20, 2)
 
 
 def test_with_random_weights_embeddings_may_be_wider():
@@ -230,7 +232,7 @@ for head in sys.argv[3:]:
 def test_saved_models_load_in_another_process(tmp_path):
     heads = ["Model", "ModelForSequenceClassification", "ModelForTokenClassification", "ModelForQuestionAnswering"]
     heads = [f"Auto{head}" for head in (*heads, "ModelForMaskedLM", "ModelForCausalLM")]
-    given = inputs(tiny("bert"), batch("bert"))  # token types too, as a tokenizer of BERT gives them
+    given = model_inputs(tiny("bert"), batch("bert"))  # token types too, as a tokenizer of BERT gives them
     torch.save(given, tmp_path / "given.pt")
     for head in heads:
         cls = getattr(__import__("transformers"), head)
@@ -252,7 +254,7 @@ def test_states_of_each_layer_are_recorded():
         ("encoder", 1): 16,
         ("encoder", 2): 16,
     }
-    given = inputs(model, batch("bert"))
+    given = model_inputs(model, batch("bert"))
     assert torch.equal(found.hidden["encoder", 2], model.encoder(**given).last_hidden_state)
     early = Recorder(model).trace(batch("bert"), Signals(hidden=frozenset({("encoder", 1)})), stop_early=True)
     assert torch.equal(early.hidden["encoder", 1], found.hidden["encoder", 1]) and early.logits is None
@@ -278,8 +280,8 @@ def test_losses_on_attention_are_refused(loss):
 
 def test_every_matrix_can_be_meant():
     model = small(projection=3)
-    found, skipped = select(model, ["recurrence"])
+    found, skipped = select_modules(model, ["recurrence"])
     assert len(found) == 2 * 2 * 3 and skipped == {}
-    assert select(model, ["attention", "ffn"]) == ({}, {})
-    assert list(select(model, ["embeddings"])[0]) == ["encoder.embeddings"]
-    assert list(select(model, ["head"])[0]) == ["dense", "classifier"]
+    assert select_modules(model, ["attention", "ffn"]) == ({}, {})
+    assert list(select_modules(model, ["embeddings"])[0]) == ["encoder.embeddings"]
+    assert list(select_modules(model, ["head"])[0]) == ["dense", "classifier"]

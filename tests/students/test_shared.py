@@ -19,7 +19,7 @@ from students import ShareLayers, Transformer
 from students.families.families import blocks, family
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.structure.sharing import parts, share, sharing
+from students.structure.sharing import group_shared_blocks, share_layers, shared_module_paths
 from tests.families import FAMILIES, _auto, batch, tiny, tiny_config
 
 SHARING = [name for name in FAMILIES if name != "albert"]
@@ -156,13 +156,15 @@ def test_a_group_starts_from_the_mean_of_its_blocks(name, fields, expected):
         sources = [blocks(teacher)[number].state_dict() for number in numbers]
         for number in numbers:
             block = blocks(student)[number]
-            shared = tuple(f"{path}." for path in parts(stack, block, fields.get("shared_modules", "all")))
+            shared = tuple(
+                f"{path}." for path in shared_module_paths(stack, block, fields.get("shared_modules", "all"))
+            )
             for key, weight in block.state_dict().items():
                 if key in sources[-1] and key.startswith(shared):
                     torch.testing.assert_close(weight, sum(source[key] for source in sources) / len(sources))
                 else:
                     assert torch.equal(weight, blocks(teacher)[number].state_dict()[key])
-    assert [len(group) for group in sharing(blocks(student))] == [len(numbers) for numbers in expected]
+    assert [len(group) for group in group_shared_blocks(blocks(student))] == [len(numbers) for numbers in expected]
 
 
 def test_norms_are_not_shared_with_linear_layers():
@@ -193,7 +195,9 @@ def test_the_file_holds_each_weight_once(name, fields, head, tmp_path):
     assert loaded.config.model_type == f"compact-{name}" and loaded.num_parameters() == student.num_parameters()
     torch.testing.assert_close(logits(loaded, name, head), logits(student, name, head), rtol=0, atol=1e-6)
     bare = AutoModel.from_pretrained(tmp_path)
-    assert [len(group) for group in sharing(blocks(bare))] == [len(group) for group in sharing(blocks(student))]
+    assert [len(group) for group in group_shared_blocks(blocks(bare))] == [
+        len(group) for group in group_shared_blocks(blocks(student))
+    ]
 
 
 def test_another_process_loads_it_with_the_auto_classes(tmp_path):
@@ -304,4 +308,4 @@ def test_what_shares_already_is_refused():
 )
 def test_a_config_that_names_other_blocks_is_refused(named):
     with pytest.raises(ValueError, match="^shared: does not name the blocks of this bert"):
-        share(tiny("bert", layers=4), {"share": "all", "blocks": named})
+        share_layers(tiny("bert", layers=4), {"share": "all", "blocks": named})

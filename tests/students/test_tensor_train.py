@@ -10,17 +10,23 @@ from transformers import AutoModel, AutoTokenizer
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from students import LSTM, Factorised, TensorTrain, Transformer
-from students.structure.hidden import hidden
-from students.structure.table import TrainTable, form_of, rows_of, set_table, train_of
-from students.tokenizer.vocabulary import smaller
-from students.weights import select
+from students.structure.hidden import hidden_units
+from students.structure.tensor_train import (
+    TensorTrainEmbedding,
+    embedding_matrix,
+    set_tensor_train,
+    tensor_train_shape,
+    tensor_train_svd,
+)
+from students.tokenizer.vocabulary import select_vocabulary
+from students.weights import select_modules
 from tests.families import FAMILIES, _auto, batch, tiny
 from tests.repositories import save_tokenizer
 
 
-def filled(table: torch.Tensor, form: dict[str, list[int]]) -> TrainTable:
-    train = TrainTable(form)
-    for core, numbers in zip(train.cores, train_of(table, form), strict=True):
+def filled(table: torch.Tensor, form: dict[str, list[int]]) -> TensorTrainEmbedding:
+    train = TensorTrainEmbedding(form)
+    for core, numbers in zip(train.cores, tensor_train_svd(table, form), strict=True):
         core.weight.data.copy_(numbers)
     return train
 
@@ -32,7 +38,7 @@ def logits(model: torch.nn.Module, name: str) -> torch.Tensor:
 
 def test_a_row_is_the_product_of_its_cores():
     form = {"words": [2, 3, 4], "sizes": [2, 2, 3], "ranks": [3, 5]}
-    train = TrainTable(form)
+    train = TensorTrainEmbedding(form)
     one, two, three = (core.weight.detach().double() for core in train.cores)
     one, two, three = one.view(2, 2, 3), two.view(3, 3, 2, 5), three.view(4, 5, 3)
     found = train(torch.arange(24)).detach()
@@ -44,7 +50,7 @@ def test_a_row_is_the_product_of_its_cores():
 
 @pytest.mark.parametrize(("words", "width"), [(100, 32), (97, 30), (30522, 384), (50257, 768), (24, 8)])
 def test_its_sizes_hold_the_table_and_hardly_more(words, width):
-    form = form_of(words, width, 16)
+    form = tensor_train_shape(words, width, 16)
     assert torch.tensor(form["sizes"]).prod() == width and min(form["sizes"]) > 1
     assert words <= torch.tensor(form["words"]).prod() < 1.3 * words + 10
     assert all(1 <= rank <= 16 for rank in form["ranks"])
@@ -52,7 +58,7 @@ def test_its_sizes_hold_the_table_and_hardly_more(words, width):
 
 def test_of_full_rank_it_is_the_table():
     table = torch.randn(97, 30, generator=torch.Generator().manual_seed(0))
-    train = filled(table, form_of(97, 30, 10**6))
+    train = filled(table, tensor_train_shape(97, 30, 10**6))
     torch.testing.assert_close(train(torch.arange(97)), table, rtol=1e-4, atol=1e-5)
     sizes = [float(core.weight.square().mean().sqrt()) for core in train.cores]
     assert max(sizes) < 1.01 * min(sizes)
@@ -77,13 +83,13 @@ def test_what_is_lost_is_what_was_cut_off(rank):
 def test_at_full_rank_the_model_is_the_teacher(name):
     model = tiny(name)
     before, table = logits(model, name), model.get_input_embeddings().weight.detach()
-    form = form_of(*table.shape, 10**6)
-    numbers = train_of(table, form)
-    set_table(model, form)
+    form = tensor_train_shape(*table.shape, 10**6)
+    numbers = tensor_train_svd(table, form)
+    set_tensor_train(model, form)
     for core, values in zip(model.get_input_embeddings().cores, numbers, strict=True):
         core.weight.data.copy_(values)
     torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-4)
-    torch.testing.assert_close(rows_of(model), table, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embedding_matrix(model), table, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -103,8 +109,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     torch.testing.assert_close(logits(loaded, name), before, rtol=0, atol=1e-6)
     assert torch.equal(logits(copy.deepcopy(model), name), before)
     inner = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(rows_of(inner), rows_of(model))
-    assert len([path for path in select(model, ["embeddings"])[0] if ".cores." in path]) == 3
+    assert torch.equal(embedding_matrix(inner), embedding_matrix(model))
+    assert len([path for path in select_modules(model, ["embeddings"])[0] if ".cores." in path]) == 3
 
 
 def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
@@ -119,8 +125,8 @@ def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
 def test_a_recurrent_student_starts_from_any_table(form):
     teacher = Transformer(embeddings=form).build(tiny("bert"), None, None)
     student = LSTM(hidden=4).build(teacher, None, None)
-    torch.testing.assert_close(student.get_input_embeddings().weight, rows_of(teacher))
-    assert rows_of(teacher).shape == (100, 32)
+    torch.testing.assert_close(student.get_input_embeddings().weight, embedding_matrix(teacher))
+    assert embedding_matrix(teacher).shape == (100, 32)
 
 
 def test_what_cannot_be_is_told():
@@ -131,16 +137,16 @@ def test_what_cannot_be_is_told():
     with pytest.raises(ValueError, match="^embeddings: the table of words is the head as well"):
         Transformer(embeddings=TensorTrain(rank=4)).build(tiny("gpt2", head="language"), None, None)
     with pytest.raises(ValueError, match="^a table 7 wide is no product of three"):
-        form_of(100, 7, 4)
+        tensor_train_shape(100, 7, 4)
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
     with pytest.raises(
         ValueError, match="^shape: a hidden dimension is no column of token embeddings that are no matrix"
     ):
-        hidden(model)
+        hidden_units(model)
 
 
 def test_its_vocabulary_is_not_cut(tmp_path):
     save_tokenizer(tmp_path)
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
     with pytest.raises(ValueError, match="have no row for each of them"):
-        smaller(AutoTokenizer.from_pretrained(tmp_path), {5, 6}, model)
+        select_vocabulary(AutoTokenizer.from_pretrained(tmp_path), {5, 6}, model)

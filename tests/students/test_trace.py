@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families.families import blocks, depth, family
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals, Trace
 from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, everything, tiny
@@ -28,7 +28,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 def builtin(model: PreTrainedModel, data: dict[str, Tensor]) -> tuple[dict, dict]:
     """Hidden states and attentions by site, as transformers itself gives them."""
     with torch.no_grad():
-        out = twin(model)(**inputs(model, data), output_hidden_states=True, output_attentions=True)
+        out = twin(model)(**model_inputs(model, data), output_hidden_states=True, output_attentions=True)
     found = ({}, {})
     for stack in family(model.config).stacks:
         prefix = f"{stack}_" if model.config.is_encoder_decoder else ""
@@ -83,7 +83,7 @@ def test_a_batch_without_masks_leaves_what_the_eager_model_gives(name: str) -> N
 def test_recording_changes_no_logits_and_leaves_sdpa_at_work(name: str, monkeypatch) -> None:
     model, data = tiny(name), batch(name)
     with torch.no_grad():
-        plain = model(**inputs(model, data)).logits
+        plain = model(**model_inputs(model, data)).logits
     calls, sdpa = [], nn.functional.scaled_dot_product_attention
 
     def spy(*args, **kwargs):
@@ -95,9 +95,9 @@ def test_recording_changes_no_logits_and_leaves_sdpa_at_work(name: str, monkeypa
     with torch.no_grad():
         traced = recorder.trace(data, signals).logits
         assert len(calls) == len(signals.attention)
-        untraced = model(**inputs(model, data)).logits
+        untraced = model(**model_inputs(model, data)).logits
         recorder.close()
-        closed = model(**inputs(model, data)).logits
+        closed = model(**model_inputs(model, data)).logits
     for logits in (traced, untraced, closed):
         torch.testing.assert_close(logits, plain, atol=1e-6, rtol=0)
     assert model.config._attn_implementation == "sdpa"
@@ -122,7 +122,7 @@ def test_only_what_is_asked_is_kept(name: str) -> None:
 def test_no_cache_keeps_keys_and_values_alive(name: str) -> None:
     model, outputs = tiny(name), []
     model.register_forward_hook(lambda module, args, output: outputs.append(output))
-    assert model(**inputs(model, batch(name))).past_key_values is not None
+    assert model(**model_inputs(model, batch(name))).past_key_values is not None
     Recorder(model).trace(batch(name), Signals(logits=True))
     assert outputs[1].past_key_values is None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor
 
 from distill.tasks.task import DataTask
-from losses.loss import predicted
+from losses.loss import prediction_mask
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -51,7 +51,7 @@ class VocabularyTask(DataTask):
         return logits[..., : len(self.tokenizer)]
 
     def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        asked = predicted(batch)
+        asked = prediction_mask(batch)
         if asked.any():  # of a short text perhaps nothing was hidden, and torchmetrics' accuracy does not bear that
             for name in ("perplexity", "accuracy"):
                 metrics[name].update(logits[asked].float(), batch["labels"][asked])

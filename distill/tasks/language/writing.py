@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from distill.tasks.task import Predict
 from quant_aware.quantizers.activations import FakeQuantInput
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class Writer:
         """
         if any(_by_all(hook) for part in self.model.modules() for hook in part._forward_pre_hooks.values()):
             return greedy(lambda given: self.predict(given)[..., :tokens], batch, end, longest, others)
-        read = {name: value for name, value in inputs(self.model, batch).items() if name != "decoder_attention_mask"}
+        read = {
+            name: value for name, value in model_inputs(self.model, batch).items() if name != "decoder_attention_mask"
+        }
         start = read["decoder_input_ids"] = read["decoder_input_ids"][:, :1]
         settings = GenerationConfig(
             do_sample=False,

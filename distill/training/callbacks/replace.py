@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from prune_schedules.schedule import Schedule
 from students.families.families import COMPACT, blocks, family, is_recurrent
 from students.families.layer_lists import layer_lists
-from students.families.layers import evenly
+from students.families.layers import evenly_spaced_layer
 
 
 def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:
@@ -49,7 +49,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
             raise ValueError(f"a block of a {kinds[0]} runs several times, so it cannot be replaced once")
         if len(mine) > len(replaced):
             raise ValueError(f"the student has {len(mine)} blocks, and the teacher only {len(replaced)}")
-        ends = [evenly(i, len(mine), len(replaced)) for i in range(len(mine) + 1)]
+        ends = [evenly_spaced_layer(i, len(mine), len(replaced)) for i in range(len(mine) + 1)]
         _check_lists(own, other, stack, ends)
         found += [(block, replaced[a:b]) for block, (a, b) in zip(mine, pairwise(ends), strict=True)]
     return found

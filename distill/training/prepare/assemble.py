@@ -26,9 +26,9 @@ from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_losses_up
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
-from students.loading.finite_weights import check_weights
+from students.loading.finite_weights import check_finite_weights
 from students.loading.hub import loading
-from students.tokenizer.vocabulary import smaller
+from students.tokenizer.vocabulary import select_vocabulary
 
 
 def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
@@ -63,7 +63,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
-            vocabulary = smaller(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+            vocabulary = select_vocabulary(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
     set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
@@ -158,7 +158,7 @@ def _student(
     with config.error_context("student"):
         teacher = teachers[0] if teachers else None
         student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
-        check_weights(student)
+        check_finite_weights(student)
         outputs["student"] = align_outputs(student, task)
         set_task(student.config, labels, task.problem)
     with config.error_context("teacher.peer"):

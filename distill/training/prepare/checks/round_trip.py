@@ -22,7 +22,7 @@ from prune_schedules import Pruner, cut
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.keep import Keep
 from prune_schedules.scores.magnitude import Magnitude
-from students.loading.adapters import SAFE, load_tokenizer
+from students.loading.adapters import NO_REMOTE_CODE, load_tokenizer
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
 
@@ -55,7 +55,11 @@ def round_trip(
     with _quiet(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="round-trip-") as folder:
         _attempt("saved", lambda: (student.save_pretrained(folder), tokenizer.save_pretrained(folder)))
         load = (head or type(student)).from_pretrained
-        arguments = {"dtype": student.dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | SAFE
+        arguments = {
+            "dtype": student.dtype,
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,
+        } | NO_REMOTE_CODE
         loaded, info = _attempt("loaded again", lambda: load(folder, **arguments))
         again = _attempt("loaded again with its tokenizer", lambda: load_tokenizer(folder))
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))

@@ -12,7 +12,7 @@ from distill.training.parts import Parts
 from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
-from students.weights import SPARSE, zeros
+from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
 UNREACHED = 0.05
 """From this difference on between the sparsity that is wanted and the one that can be had the report tells of it."""
@@ -33,8 +33,8 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         round_trip(student, parts.tokenizer, batch, head)
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
-    begun, pruners = zeros(student), experiment.pruners()
-    if begun >= SPARSE and not pruners:
+    begun, pruners = model_sparsity(student), experiment.pruners()
+    if begun >= SPARSITY_THRESHOLD and not pruners:
         found.append(f"{begun:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them")
     if not (pruners or parts.vocabulary):
         return found

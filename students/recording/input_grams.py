@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import blocks, depth, family
-from students.processes import added
-from students.recording.model_io import inputs, valid_positions
+from students.processes import all_reduce_sum
+from students.recording.model_io import model_inputs, valid_positions
 from students.recording.signals import Signals
-from students.weights import factors
+from students.weights import factor_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
+def stack_by_module(model: PreTrainedModel) -> dict[nn.Module, str]:
     """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
     found = {}
     for name, stack in family(model.config).stacks.items():
@@ -27,7 +27,7 @@ def positions(model: PreTrainedModel) -> dict[nn.Module, str]:
             found |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):
                 layers = [block.get_submodule(each.path) for each in (cross.key, cross.value)]
-                found |= {part: "encoder" for layer in layers for part in factors(layer)}
+                found |= {part: "encoder" for layer in layers for part in factor_modules(layer)}
     return found
 
 
@@ -37,11 +37,11 @@ def collect_input_grams(
     """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
     and all processes; the model runs in evaluation, and is left in the mode in which it was.
     """
-    found = _collect_grams(model, modules, batches, lambda batch: model(**inputs(model, batch)))
-    return {module: added(gram) for module, gram in found.items()}
+    found = _collect_grams(model, modules, batches, lambda batch: model(**model_inputs(model, batch)))
+    return {module: all_reduce_sum(gram) for module, gram in found.items()}
 
 
-def grams_before_training(
+def collect_initial_grams(
     model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
 ) -> dict[nn.Module, Tensor]:
     """The same of a model that is being built, and of this process alone: all of them read the same batches then. Its
@@ -63,7 +63,7 @@ def _collect_grams(
     batches: Iterable[dict[str, Tensor]],
     run: Callable[[dict[str, Tensor]], object],
 ) -> dict[nn.Module, Tensor]:
-    stacks, found, mode, valid = positions(model), {}, model.training, {}
+    stacks, found, mode, valid = stack_by_module(model), {}, model.training, {}
 
     def add_gram(module: nn.Module, args: tuple[Tensor]) -> None:
         rows = args[0][valid[stacks[module]]].float()
@@ -81,14 +81,14 @@ def _collect_grams(
     return found
 
 
-def damped(gram: Tensor) -> Tensor:
+def damp(gram: Tensor) -> Tensor:
     """``X'X`` and 1 % of its mean diagonal, float64, [in, in]: something is read in every direction."""
     gram = gram.to(torch.float64)
     return gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 
-def inverse_factor(gram: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse of ``damped``, float64, [in, in]: by it an error in one input is made
+def inverse_cholesky(gram: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse of ``damp``, float64, [in, in]: by it an error in one input is made
     good in the later ones (OBS: Hassibi and Stork 1993).
     """
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped(gram))), upper=True)
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damp(gram))), upper=True)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Form = dict[str, list[int]]
+TensorTrainShape = dict[str, list[int]]
 """``words`` and ``sizes``, whose products are at least the words and exactly the width of the table, and ``ranks``."""
 
 
-class TrainTable(nn.Module):
+class TensorTrainEmbedding(nn.Module):
     """An embedding ``E[(i1 i2 i3), (j1 j2 j3)] = G1[i1, j1] G2[i2, j2] G3[i3, j3]``; i are the digits of a word.
 
     ``G1[i1, j1]`` is [1, r1], ``G2[i2, j2]`` [r1, r2] and ``G3[i3, j3]`` [r2, 1] (Oseledets 2011; as an embedding
@@ -26,7 +26,7 @@ class TrainTable(nn.Module):
         form: the sizes.
     """
 
-    def __init__(self, form: Form, device: torch.device | None = None):
+    def __init__(self, form: TensorTrainShape, device: torch.device | None = None):
         super().__init__()
         self.form, ranks = form, [1, *form["ranks"], 1]
         widths = [left * size * right for size, (left, right) in zip(form["sizes"], pairwise(ranks), strict=True)]
@@ -47,14 +47,14 @@ class TrainTable(nn.Module):
 
 
 @torch.no_grad()
-def rows_of(model: PreTrainedModel) -> Tensor:
+def embedding_matrix(model: PreTrainedModel) -> Tensor:
     """The table of words of a model, float32, [words, width], whatever it is made of."""
     table = model.get_input_embeddings()
     ids = torch.arange(model.config.vocab_size, device=next(table.parameters()).device)
     return torch.cat([table(some).float() for some in ids.split(1024)])  # a train has a matrix for each word
 
 
-def form_of(words: int, width: int, rank: int) -> Form:
+def tensor_train_shape(words: int, width: int, rank: int) -> TensorTrainShape:
     """Three factors of each, as even as can be, and the ranks, no higher than such a table can need.
 
     Raises:
@@ -73,7 +73,7 @@ def form_of(words: int, width: int, rank: int) -> Form:
 
 
 @torch.no_grad()
-def train_of(table: Tensor, form: Form) -> list[Tensor]:
+def tensor_train_svd(table: Tensor, form: TensorTrainShape) -> list[Tensor]:
     """The cores of the tensor train that stands for a table [words, width], all of one scale.
 
     Two singular value decompositions, each cut to its rank (TT-SVD, Oseledets 2011): the error is at most sqrt(2) times
@@ -96,14 +96,14 @@ def train_of(table: Tensor, form: Form) -> list[Tensor]:
     return [core * (mean / scale) for core, scale in zip(found, scales, strict=True)]
 
 
-def set_table(model: PreTrainedModel, form: Form) -> None:
+def set_tensor_train(model: PreTrainedModel, form: TensorTrainShape) -> None:
     """Put a tensor train, with numbers still to be given, in the place of the table of words; in place.
 
     Raises:
         ValueError: if the table is the head of the model as well.
     """
     old = model.get_input_embeddings()
-    if isinstance(old, TrainTable):  # of Llama's classifier the inner model has one already
+    if isinstance(old, TensorTrainEmbedding):  # of Llama's classifier the inner model has one already
         return
     (path,) = (name for name, module in model.named_modules() if module is old)
     keys = model.get_expanded_tied_weights_keys(all_submodels=True)
@@ -111,7 +111,7 @@ def set_table(model: PreTrainedModel, form: Form) -> None:
     names = [path, *sorted(name.removesuffix(".weight") for name in group if name != f"{path}.weight")]
     if not all(isinstance(model.get_submodule(name), nn.Embedding) for name in names):
         raise ValueError("the table of words is the head as well, which a tensor train cannot be")
-    new = TrainTable(form, old.weight.device).to(old.weight.dtype)
+    new = TensorTrainEmbedding(form, old.weight.device).to(old.weight.dtype)
     for name in names:
         parent, _, key = name.rpartition(".")
         setattr(model.get_submodule(parent), key, new)
