@@ -51,8 +51,11 @@ ATTENTIONS = {
 def kinds(positions: int) -> dict[str, Transformer]:
     """Full attention, and the others with their defaults and a narrower window."""
     return {
-        FULL: Transformer(positions=positions),
-        **{name: Transformer(positions=positions, attention=attention) for name, attention in ATTENTIONS.items()},
+        FULL: Transformer(max_position_embeddings=positions),
+        **{
+            name: Transformer(max_position_embeddings=positions, attention=attention)
+            for name, attention in ATTENTIONS.items()
+        },
     }
 
 

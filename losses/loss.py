@@ -47,7 +47,7 @@ class LossValues:
         """The factor of the term."""
         return self.fields["weight"]
 
-    def silenced(self) -> LossValues:
+    def with_zero_weight(self) -> LossValues:
         """Return the same with a weight of 0."""
         return LossValues(self.epoch, {**self.fields, "weight": 0.0})
 
@@ -62,11 +62,11 @@ class Loss(nn.Module, ABC):
         stop: the moment from which it no longer counts.
     """
 
-    among_examples: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = False
     """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
-    looks_at_layers: ClassVar[bool] = False
+    uses_layers: ClassVar[bool] = False
     """Whether it looks inside the models; such a loss has a field ``teacher``, the name of one of several."""
-    counts_all_classes: ClassVar[bool] = False
+    uses_all_classes: ClassVar[bool] = False
     """Whether it takes all classes as possible, those too that stand for padding."""
 
     weight: Schedule = Constant(1.0)
@@ -75,7 +75,7 @@ class Loss(nn.Module, ABC):
 
     def __post_init__(self):
         super().__init__()
-        self.student_needs, self.teacher_needs = Signals(), Signals()
+        self.student_signals, self.teacher_signals = Signals(), Signals()
 
     def at(self, step: int, timeline: Timeline) -> LossValues:
         """Return the value of each scheduled field at a step; the weight is 0 outside the window.
@@ -93,20 +93,20 @@ class Loss(nn.Module, ABC):
         return LossValues(step // timeline.epoch_steps, values)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Set ``student_needs`` and ``teacher_needs`` and make projections, from the two models' configs.
+        """Set ``student_signals`` and ``teacher_signals`` and make projections, from the two models' configs.
 
         Raises:
             ValueError: if the models cannot give what the loss looks at.
         """
 
-    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
+    def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:
         """Return what it looks at in the student and in the teacher at a step; as a rule what ``setup`` has set."""
-        return self.student_needs, self.teacher_needs
+        return self.student_signals, self.teacher_signals
 
     @property
-    def looks_at_attention(self) -> bool:
+    def uses_attention(self) -> bool:
         """Whether it looks at the student's attention, once it is set up."""
-        return bool(self.student_needs.attention)
+        return bool(self.student_signals.attention)
 
     def active_steps(self, timeline: Timeline) -> list[range]:
         """Return the steps at which it has a weight, in stretches."""

@@ -31,13 +31,16 @@ StateLayers = Literal[Matching, "mixture"] | dict[int, int]
 class Pairing:
     """The pairs (student layer, teacher layer) of a loss, and what each counts.
 
-    Besides the rules of ``students.families.layers.layer_pairs``: ``random`` pairs the student's inner blocks with as
-    many of the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164).
-    ``nearest`` pairs each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi,
-    Xia et al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least
-    cost, all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the
-    student's blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
-    2012.14022).
+    Besides the rules of ``students.families.layers.layer_pairs``:
+
+    - ``random`` pairs the student's inner blocks, in order, with as many of the teacher's, drawn for each epoch (RAIL-KD,
+      Haidar et al. 2021, arXiv 2109.10164).
+    - ``nearest`` pairs each of the teacher's evenly spaced blocks with the student's block of the least cost in this
+      batch (CoFi, Xia et al. 2022, arXiv 2204.00408).
+    - ``transport`` matches all blocks of both sides, equally weighted, by the transport plan of the least cost
+      (BERT-EMD, Li et al. 2020, arXiv 2010.06133).
+    - ``mixture`` compares each of the student's blocks with an attention-weighted sum of all of the teacher's (ALP-KD,
+      Passban et al. 2020, arXiv 2012.14022).
 
     Args:
         layers: the rule, or the pairs.
@@ -88,7 +91,7 @@ class Pairing:
         return list(dict.fromkeys(t for _, t in self.pairs))
 
     @property
-    def in_a_row(self) -> bool:
+    def is_sequence(self) -> bool:
         """Whether the pairs are two or more, one after the other."""
         return len(self.pairs) > 1 and self.layers not in ("nearest", "transport", "mixture")
 
@@ -134,7 +137,7 @@ class LayerLoss(Loss):
     signal: ClassVar[Literal["hidden", "attention"]]
     """What is looked at in each layer."""
 
-    looks_at_layers: ClassVar[bool] = True
+    uses_layers: ClassVar[bool] = True
 
     layers: Layers = "uniform"
     stack: str | None = None
@@ -157,15 +160,15 @@ class LayerLoss(Loss):
         depths = [depth(config, stack) for config, stack in zip((student, teacher), where, strict=True)]
         self.stacks = ("cross", "cross") if cross else tuple(where)
         self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
-        self.student_needs, self.teacher_needs = self._signals(self.pairing)
-        check_signals(student, self.student_needs)
-        check_signals(teacher, self.teacher_needs)
+        self.student_signals, self.teacher_signals = self._signals(self.pairing)
+        check_signals(student, self.student_signals)
+        check_signals(teacher, self.teacher_signals)
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
-            self.student_needs, self.teacher_needs = self._signals(self.pairing)
+            self.student_signals, self.teacher_signals = self._signals(self.pairing)
 
     @property
-    def names_teacher(self) -> bool:
+    def has_named_teacher(self) -> bool:
         """Whether it names one of several teachers."""
         return self.teacher is not None
 
@@ -173,7 +176,7 @@ class LayerLoss(Loss):
         """Return where a token of the stack is not padding, bool [B, S]."""
         return valid_tokens(batch, self.stack)
 
-    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
+    def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:
         """Return the layers that are compared at a step; those that are drawn, of its epoch."""
         return self._signals(self.pairing.at(values.epoch))
 

@@ -94,7 +94,7 @@ def factor_modules(module: nn.Module) -> list[nn.Module]:
 
 def input_layer(layer: nn.Module) -> nn.Module:
     """What reads the inputs of a linear layer: itself or, where it is in two factors, the first."""
-    return getattr(layer, "reads", layer)
+    return getattr(layer, "input_factor", layer)
 
 
 def out_axis(module: nn.Module) -> int:

@@ -116,7 +116,7 @@ def evaluate(
             results[name].metrics,
             parameters,
             nonzero,
-            round(parameters * (files[name].bytes_each if name in files else model.dtype.itemsize)),
+            round(parameters * (files[name].bytes_per_weight if name in files else model.dtype.itemsize)),
             flops(model, inputs["batch_1"][name]),
             {key: times[key][name] for key in inputs},
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
@@ -145,7 +145,7 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
         return {}
     counts = [teacher.model.num_parameters() for teacher in teachers.values()]
     held = [teacher.stored for teacher in teachers.values()]
-    each = sum(n * stored.bytes_each for n, stored in zip(counts, held, strict=True)) / sum(counts)
+    each = sum(n * stored.bytes_per_weight for n, stored in zip(counts, held, strict=True)) / sum(counts)
     named = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
     return named | {"teacher": StoredPrecision(", ".join(dict.fromkeys(stored.precision for stored in held)), each)}
 

@@ -37,11 +37,11 @@ FLAGS = {
     "averages_weights": "the moving average of the student",
     "may_know_no_more": "a teacher that the student reaches, or that changes with it",
     # losses
-    "among_examples": "a loss that compares the examples of a batch",
-    "counts_all_classes": "a loss that takes all classes as possible",
-    "looks_at_attention": "a loss that looks at attention",
-    "looks_at_layers": "a loss on layers",
-    "names_teacher": "a loss that names one of several teachers",
+    "compares_examples": "a loss that compares the examples of a batch",
+    "uses_all_classes": "a loss that takes all classes as possible",
+    "uses_attention": "a loss that looks at attention",
+    "uses_layers": "a loss on layers",
+    "has_named_teacher": "a loss that names one of several teachers",
     "look_at_teacher": "losses that all look at the teacher",
     # pruning
     "prunes": "a pruner",
@@ -95,12 +95,12 @@ class Rule:
 RULES = [
     Rule(
         "has_single_rows",
-        "among_examples",
+        "compares_examples",
         "batch_size: of one example {other.name}, which compares it with others, is always 0",
     ),
     Rule(
         "shares_out_rows",
-        "among_examples",
+        "compares_examples",
         "batch_size: of {it.thing.rows} rows, {other.name} compares examples with one another, and has one alone in "
         "{it.thing.processes} processes; it is at least {it.thing.least}",
     ),
@@ -116,7 +116,7 @@ RULES = [
         "of several teachers, places in a text are not joined; name one for this task",
     ),
     Rule(
-        "counts_all_classes",
+        "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are places in a text",
     ),
@@ -138,15 +138,17 @@ RULES = [
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
     Rule(
-        "names_teacher",
+        "has_named_teacher",
         "is_only_teacher",
         "teacher: {it.thing.teacher!r} names one of several, and the run has a single one",
     ),
     Rule(
-        "names_teacher", "has_teacher_per_task", "teacher: each task has its own, {it.thing.teacher!r} is that of one"
+        "has_named_teacher",
+        "has_teacher_per_task",
+        "teacher: each task has its own, {it.thing.teacher!r} is that of one",
     ),
     Rule(
-        "looks_at_layers",
+        "uses_layers",
         "has_members_on_all_tasks",
         "teacher: the run has several; name one of {other.name}",
         unless=lambda loss, teachers: loss.teacher in teachers.members,
@@ -192,7 +194,7 @@ RULES = [
         "all look at the teacher, which may know no more than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(
-        "looks_at_attention",
+        "uses_attention",
         "runs_teacher_blocks",
         f"looks at attention, which a block has only where it runs: {_UNSURE}",
         at_once=True,

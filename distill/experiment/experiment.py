@@ -160,9 +160,9 @@ class Experiment:
             return self.teacher.members
         return {"teacher": self.teacher} if isinstance(self.teacher, Teacher) else {}
 
-    def until_passed(self) -> bool:
+    def drop_when_matched(self) -> bool:
         """Whether the student may go on without its teacher."""
-        return isinstance(self.teacher, Teacher) and self.teacher.until_passed
+        return isinstance(self.teacher, Teacher) and self.teacher.drop_when_matched
 
     def pruners(self) -> dict[str, Pruner]:
         """The pruners by name; a single one is called ``prune``."""

@@ -43,8 +43,8 @@ class Teachers:
         if len(self.members) < 2:
             raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
         check_names("members", self.members)
-        if any(member.until_passed for member in self.members.values()):
-            raise ValueError("members: until_passed: is for a single teacher; give its name alone")
+        if any(member.drop_when_matched for member in self.members.values()):
+            raise ValueError("members: drop_when_matched: is for a single teacher; give its name alone")
         for name, weight in self.weights.items():
             if name not in self.members:
                 raise ValueError(f"weights: there is no teacher {name!r}; there are {', '.join(self.members)}")

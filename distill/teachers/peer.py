@@ -68,4 +68,4 @@ class LearningPeer:
 
 def on_outputs(loss: Loss) -> bool:
     """Whether a loss looks at logits alone, so that two models can change places in it."""
-    return loss.student_needs | loss.teacher_needs == Signals(logits=True)
+    return loss.student_signals | loss.teacher_signals == Signals(logits=True)

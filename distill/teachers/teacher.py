@@ -31,7 +31,8 @@ class Teacher:
         dtype: of its weights, in which it runs as well; not given, as its files hold them, on a CPU float32. Losses
             compute in float32 in any case.
         check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
-        until_passed: after the first validation in which the student, in its final form, is as good, go on without it.
+        drop_when_matched: go on without the teacher after the first validation in which the student, in its final form,
+            is as good.
     """
 
     plain: ClassVar[str] = "model"
@@ -42,7 +43,7 @@ class Teacher:
     cache: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     check: bool = True
-    until_passed: bool = False
+    drop_when_matched: bool = False
 
     @property
     def keeps_outputs(self) -> bool:
@@ -52,7 +53,7 @@ class Teacher:
     @property
     def may_know_no_more(self) -> bool:
         """Whether the student may reach it, and goes on without."""
-        return self.until_passed
+        return self.drop_when_matched
 
     def config(self) -> PretrainedConfig:
         """Its config, without its weights."""

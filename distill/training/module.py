@@ -135,14 +135,14 @@ class Distillation(LightningModule):
     def _loss(self, batch: Batch, window: Tensor, values: StepValues) -> Tensor:
         """What this batch of this rank adds to the loss of all that ``window`` counts; nothing where it is idle."""
         active = {name: loss for name, loss in self.losses.items() if values.losses[name].weight != 0}
-        needs = [loss.needs(values.losses[name]) for name, loss in active.items()]
-        student_needs = reduce(or_, (student for student, _ in needs), Signals(logits=True))
-        teacher_needs = reduce(or_, (teacher for _, teacher in needs), Signals())
-        student = self.recorder.trace(batch, student_needs)
+        needs = [loss.signals_at(values.losses[name]) for name, loss in active.items()]
+        student_signals = reduce(or_, (student for student, _ in needs), Signals(logits=True))
+        teacher_signals = reduce(or_, (teacher for _, teacher in needs), Signals())
+        student = self.recorder.trace(batch, student_signals)
         if self.shards:
             watch(self.student, student)
-        asked = teacher_needs or self.peer is not None
-        teacher = self.teacher.trace(batch, teacher_needs) if asked else None
+        asked = teacher_signals or self.peer is not None
+        teacher = self.teacher.trace(batch, teacher_signals) if asked else None
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
                 trace.logits = self.task.select(trace.logits, batch)

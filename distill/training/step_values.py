@@ -39,5 +39,7 @@ def step_values(
     """
     values = {name: loss.at(step, timeline) for name, loss in losses.items()}
     if without_teacher:
-        values = {name: each.silenced() if losses[name].teacher_needs else each for name, each in values.items()}
+        values = {
+            name: each.with_zero_weight() if losses[name].teacher_signals else each for name, each in values.items()
+        }
     return StepValues(optimizer.rate(step, timeline), MappingProxyType(values))

@@ -108,12 +108,12 @@ def _leaves_parameters_idle(experiment: Experiment) -> bool:
     them has a gradient then.
     """
     losses = experiment.losses.values()
-    if experiment.until_passed():
+    if experiment.drop_when_matched():
         return True
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     if experiment.replace:
         return True
-    return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
+    return len(always) < len(losses) or not any(loss.student_signals.logits for loss in losses)
 
 
 def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
@@ -161,7 +161,7 @@ def make_callbacks(
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
-        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.until_passed() else []),
+        *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
         Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
         Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
@@ -173,7 +173,7 @@ def cuts(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
     """
     if any(component.has("averages_weights") for component in components(experiment)):
         return {}
-    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.looks_at_attention]
+    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
     unseen = max(looks, default=0)
     return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
 

@@ -40,7 +40,7 @@ class DIST(TemperatureLoss):
         gamma: weight of the correlation within a class.
     """
 
-    counts_all_classes: ClassVar[bool] = True
+    uses_all_classes: ClassVar[bool] = True
 
     beta: float = 1.0
     gamma: float = 1.0

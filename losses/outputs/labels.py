@@ -39,7 +39,7 @@ class Labels(PerPrediction):
             raise ValueError(f"smoothing: must lie in [0, 1), not {self.smoothing}")
 
     @property
-    def counts_all_classes(self) -> bool:
+    def uses_all_classes(self) -> bool:
         """Whether part of the target is spread over all."""
         return self.smoothing > 0
 
@@ -51,7 +51,7 @@ class Labels(PerPrediction):
         """
         if self.smoothing and student.num_labels == 1:
             raise ValueError("smoothing: a single output has no classes to spread a target over")
-        self.student_needs = Signals(logits=True)
+        self.student_signals = Signals(logits=True)
 
     def count(self, batch: Batch) -> Tensor:
         """The number of predictions whose label is known."""

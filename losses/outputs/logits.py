@@ -42,7 +42,7 @@ class LogitsLoss(PerPrediction):
             raise ValueError("the loss compares with a teacher, and the run has none")
         if student.num_labels != teacher.num_labels:
             raise ValueError(f"the student has {student.num_labels} outputs, the teacher {teacher.num_labels}")
-        self.student_needs = self.teacher_needs = Signals(logits=True)
+        self.student_signals = self.teacher_signals = Signals(logits=True)
 
     @abstractmethod
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:

@@ -40,7 +40,7 @@ class LogitsMSE(LogitsLoss):
             raise ValueError(f"noisy: at 0 the teacher is noisy for no prediction, and noise is {self.noise}")
 
     @property
-    def counts_all_classes(self) -> bool:
+    def uses_all_classes(self) -> bool:
         """Whether the teacher is noisy, of all classes."""
         return self.noise > 0
 

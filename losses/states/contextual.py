@@ -81,7 +81,7 @@ class Contextual(LayerLoss):
     over: Literal["tokens", "layers", "examples"] = "tokens"
 
     @property
-    def among_examples(self) -> bool:
+    def compares_examples(self) -> bool:
         return self.over == "examples"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
@@ -91,7 +91,7 @@ class Contextual(LayerLoss):
             ValueError: if layers are to be related, and there are fewer than two, or they have no order.
         """
         super().setup(student, teacher)
-        if self.over == "layers" and not self.pairing.in_a_row:
+        if self.over == "layers" and not self.pairing.is_sequence:
             raise ValueError(f"layers: layers are related to one another, and {self.layers!r} gives no two in a row")
 
     def count(self, batch: Batch) -> Tensor:

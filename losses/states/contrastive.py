@@ -34,14 +34,14 @@ class Contrastive(PerExample, ProjectedLoss):
 
     Args:
         temperature: by which the cosines are divided.
-        positions: ``first`` token, or ``mean`` of the tokens.
+        pooling: ``first`` token, or ``mean`` of the tokens.
     """
 
-    among_examples: ClassVar[bool] = True
+    compares_examples: ClassVar[bool] = True
 
     layers: Layers = "top"
     temperature: float = 0.1
-    positions: Literal["first", "mean"] = "mean"
+    pooling: Literal["first", "mean"] = "mean"
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,15 +55,15 @@ class Contrastive(PerExample, ProjectedLoss):
             ValueError: if the state that stands for a text has seen nothing of it.
         """
         super().setup(student, teacher)
-        check_pooling(self.positions, self.stack, student, teacher)
+        check_pooling(self.pooling, self.stack, student, teacher)
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Sum over the examples and the layer pairs, number of examples."""
         valid, (mine, theirs) = self.valid(batch), self.stacks
 
         def cost(s: int, t: int) -> Tensor:
-            state = self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.positions))
-            target = pool(teacher.hidden[theirs, t].float(), valid, self.positions)
+            state = self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.pooling))
+            target = pool(teacher.hidden[theirs, t].float(), valid, self.pooling)
             return info_nce(state, target, self.temperature).sum()
 
         return self.pairing.at(values.epoch).total(cost), self.count(batch)

@@ -37,7 +37,7 @@ class Flow(PerExample, ProjectedLoss):
             ValueError: if there are fewer than two, or they have no order.
         """
         super().setup(student, teacher)
-        if not self.pairing.in_a_row:
+        if not self.pairing.is_sequence:
             raise ValueError(f"layers: a flow runs from layer to layer, and {self.layers!r} gives no two in a row")
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:

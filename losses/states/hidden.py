@@ -84,11 +84,11 @@ class HiddenLoss(ProjectedLoss):
     """What the losses on single states share.
 
     Args:
-        positions: what is compared of each layer.
+        pooling: what is compared of each layer.
     """
 
     layers: StateLayers = "uniform"
-    positions: Pooling = "tokens"
+    pooling: Pooling = "tokens"
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Ask for the layers that are compared.
@@ -97,12 +97,12 @@ class HiddenLoss(ProjectedLoss):
             ValueError: if the state that stands for a text has seen nothing of it.
         """
         super().setup(student, teacher)
-        check_pooling(self.positions, self.stack, student, teacher)
+        check_pooling(self.pooling, self.stack, student, teacher)
 
     def count(self, batch: Batch) -> Tensor:
         """The number of tokens that are not padding, or of examples."""
         valid = self.valid(batch)
-        return valid.sum() if self.positions == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
+        return valid.sum() if self.pooling == "tokens" else valid.new_tensor(len(valid), dtype=torch.long)
 
     @staticmethod
     @abstractmethod
@@ -113,10 +113,10 @@ class HiddenLoss(ProjectedLoss):
         """Sum over the positions and the layer pairs, number of positions."""
         valid, (mine, theirs), pairing = self.valid(batch), self.stacks, self.pairing.at(values.epoch)
         states = {
-            s: self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.positions))
+            s: self.projections[str(s)](pool(student.hidden[mine, s].float(), valid, self.pooling))
             for s in pairing.student_layers
         }
-        targets = {t: pool(teacher.hidden[theirs, t].float(), valid, self.positions) for t in pairing.teacher_layers}
+        targets = {t: pool(teacher.hidden[theirs, t].float(), valid, self.pooling) for t in pairing.teacher_layers}
         if self.layers == "mixture":
             all_targets = torch.stack(list(targets.values()))
             total = sum(self.distance(state, attention_mixture(state, all_targets)).sum() for state in states.values())
@@ -125,10 +125,10 @@ class HiddenLoss(ProjectedLoss):
         return total, self.count(batch)
 
 
-def check_pooling(positions: Pooling, stack: str | None, *models: PretrainedConfig) -> None:
+def check_pooling(pooling: Pooling, stack: str | None, *models: PretrainedConfig) -> None:
     """Raises ValueError if the first token is to stand for its text where it sees nothing that comes after it."""
-    if positions == "first" and any(is_causal(config, find_stack(config, stack)[0]) for config in models):
-        raise ValueError("positions: the first token of a decoder has seen no other; use mean, or tokens")
+    if pooling == "first" and any(is_causal(config, find_stack(config, stack)[0]) for config in models):
+        raise ValueError("pooling: the first token of a decoder has seen no other; use mean, or tokens")
 
 
 def attention_mixture(state: Tensor, targets: Tensor) -> Tensor:
@@ -136,11 +136,11 @@ def attention_mixture(state: Tensor, targets: Tensor) -> Tensor:
     return ((state * targets).sum(-1, keepdim=True).softmax(0) * targets).sum(0)
 
 
-def pool(states: Tensor, valid: Tensor, positions: Pooling) -> Tensor:
+def pool(states: Tensor, valid: Tensor, pooling: Pooling) -> Tensor:
     """Of states [B, S, H], those that are compared, [N, H]: what stands at padding is not even looked at."""
-    if positions == "first":
+    if pooling == "first":
         return states[:, 0]
-    if positions == "tokens":
+    if pooling == "tokens":
         # twice as fast as states[valid], there and back
         return states.flatten(0, 1).index_select(0, valid.flatten().nonzero().squeeze(1))
     return torch.where(valid[..., None], states, 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
@@ -164,13 +164,13 @@ class HiddenCosine(HiddenLoss):
 @dataclass(kw_only=True, eq=False)
 class PatientHidden(HiddenLoss):
     """Squared distance of normalised states, of the first token (PKD, Sun et al. 2019, arXiv 1908.09355); of decoders,
-    whose first token has seen no other, with ``positions: mean`` or ``tokens``.
+    whose first token has seen no other, with ``pooling: mean`` or ``tokens``.
 
-    With ``layers: random, positions: mean`` it is RAIL-KD (Haidar et al. 2021, arXiv 2109.10164).
+    With ``layers: random, pooling: mean`` it is RAIL-KD (Haidar et al. 2021, arXiv 2109.10164).
     """
 
     layers: StateLayers = "skip"
-    positions: Pooling = "first"
+    pooling: Pooling = "first"
     distance = staticmethod(patient_hidden)
 
 

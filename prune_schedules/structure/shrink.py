@@ -84,7 +84,7 @@ def cut_branch(model: PreTrainedModel, targets: list[UnitTarget], optimizers: li
         The bias that is left of the branch, if it has one: it is 0, as its mask had it, and must not learn.
     """
     (units,) = (each for each in neurons(model) + heads(model) if each.name == targets[0].units.name)
-    left = [(part.module, part.name) for part in targets[0].units.sending if part.name == "bias"]
+    left = [(part.module, part.name) for part in targets[0].units.output_slices if part.name == "bias"]
     cut_live(targets, torch.zeros(units.count, dtype=torch.bool, device="cpu"), optimizers, units)
     idle = [raw_parameter(*place) for place in left]
     for bias in idle:

@@ -30,7 +30,7 @@ class UnitTarget(PruneTarget):
         self.left: int | None = None
         """How many are left, once the others have been cut out."""
         self.masks: dict[Parameter, Mask] = {}
-        for (module, name), (axis, stay) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
+        for (module, name), (axis, stay) in units.kept_entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = raw_parameter(module, name)
             shape = tuple(len(stay) if i == axis else 1 for i in range(weight.ndim))
             self.masks[module, name] = Mask(shape, weight.device)
@@ -49,7 +49,7 @@ class UnitTarget(PruneTarget):
     @property
     def gates(self) -> dict[Parameter, Mask]:
         """The masks on what sends a unit on."""
-        places = [(part.module, part.name) for part in self.units.sending]
+        places = [(part.module, part.name) for part in self.units.output_slices]
         return {place: self.masks[place] for place in places}
 
     @property
@@ -63,11 +63,11 @@ class UnitTarget(PruneTarget):
 
     def sent(self, of: Numbers) -> list[Tensor]:
         """The same for what sends them on alone."""
-        return [part.rows(of(part.module, part.name), self.units.count) for part in self.units.sending]
+        return [part.rows(of(part.module, part.name), self.units.count) for part in self.units.output_slices]
 
     def keep(self, keep: Tensor) -> None:
         """Mask all units but those in ``keep`` (bool [count])."""
-        for place, (_, stay) in self.units.entries(keep).items():
+        for place, (_, stay) in self.units.kept_entries(keep).items():
             self.masks[place].keep(stay)
 
     def kept(self) -> Tensor:
@@ -101,6 +101,6 @@ class UnitTarget(PruneTarget):
 
     def set_gates(self, factors: Tensor | None) -> None:
         """Multiply what each unit sends by its factor [count] in training, or no longer."""
-        for part in self.units.sending:
+        for part in self.units.output_slices:
             mask = self.masks[part.module, part.name]
             mask.factor = None if factors is None else factors.repeat_interleave(part.size).view(mask.mask.shape)

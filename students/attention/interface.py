@@ -26,7 +26,7 @@ REPLACED, REPLACED_EAGER = "replaced", "replaced-plain"
 def attn_implementation(config: PretrainedConfig) -> str | None:
     """The attention of a compact config: whatever was asked for, one that has been replaced never comes back."""
     asked = config._attn_implementation_internal
-    if config.attends is None or asked in (RECORDING, REPLACED_EAGER):
+    if config.attention is None or asked in (RECORDING, REPLACED_EAGER):
         return asked
     return REPLACED_EAGER if asked == "eager" else REPLACED
 
@@ -48,7 +48,7 @@ def core_attention_forward(
     Raises:
         ValueError: if it is a mask of pairs, and the attention has been replaced.
     """
-    replaced = getattr(module, "attend", None)
+    replaced = getattr(module, "core_attention", None)
     if replaced is None:
         return sdpa_attention_forward(module, query, key, value, mask, **rest)
     if mask is None:
@@ -85,7 +85,7 @@ def core_attention_mask(
     Raises:
         ValueError: if the tokens of a row are not one text, or the cache holds places for tokens to come.
     """
-    if getattr(config, "attends", None) is None:
+    if getattr(config, "attention", None) is None:
         rest |= {"mask_function": mask_function, "attention_mask": attention_mask, "config": config}
         return sdpa_mask(q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset, **rest)
     if mask_function not in (causal_mask_function, bidirectional_mask_function):

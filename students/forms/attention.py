@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Attention(Form):
     """The attention of every block, under the projections that it has."""
 
-    key = "attends"
-    not_after = ("attends", "shared")  # blocks that share all layers share what an attention learns
+    key = "attention"
+    not_after = ("attention", "share_layers")  # blocks that share all layers share what an attention learns
     replaces_attention = True
 
     @abstractmethod
@@ -38,8 +38,8 @@ class Attention(Form):
         """
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        student.config.attends = {"kind": type(self).__name__} | asdict(self)
-        replace_attention(student, student.config.attends)
+        student.config.attention = {"kind": type(self).__name__} | asdict(self)
+        replace_attention(student, student.config.attention)
 
 
 def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
@@ -54,16 +54,16 @@ def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
     """
     kind = find_class(Attention, str(saved.get("kind")))
     if kind is None:
-        raise ValueError(f"attends: {saved.get('kind')!r} is not known; import the module that defines it first")
+        raise ValueError(f"attention: {saved.get('kind')!r} is not known; import the module that defines it first")
     try:
         form = kind(**{name: value for name, value in saved.items() if name != "kind"})
     except TypeError as error:
-        raise ValueError(f"attends: {saved} does not fit {kind.__name__}: {error}") from error
+        raise ValueError(f"attention: {saved} does not fit {kind.__name__}: {error}") from error
     for name, stack in family(model.config).stacks.items():
         for block in dict.fromkeys(blocks(model, name)):
             for parts in stack.attention.values():
                 owner = block.get_submodule(parts.module)
-                owner.attend = form.module(model.config, getattr(owner, parts.size))
+                owner.core_attention = form.module(model.config, getattr(owner, parts.size))
 
 
 @dataclass(kw_only=True)
@@ -116,7 +116,7 @@ class BlockAttention(Attention):
     """Heads let a block of the text see one block, most heads itself: BlockBERT (Qiu 2020, arXiv 1911.02972).
 
     Args:
-        blocks: into how many a text of full length, ``positions``, is divided; a shorter one has fewer.
+        blocks: into how many a text of full length, ``max_position_embeddings``, is divided; a shorter one has fewer.
     """
 
     encoder_only = "its blocks see later ones"
@@ -178,7 +178,7 @@ class Linformer(Attention):
     projections, one pair in each layer, begin as means over equal pieces; blocks that share all layers share them.
 
     Args:
-        length: how many projected keys there are of a text of full length, ``positions``; a shorter one has fewer.
+        length: number of projected keys for a text of full length, ``max_position_embeddings``; fewer for a shorter one.
         shared: whether keys and values have one projection.
     """
 

@@ -43,11 +43,11 @@ from students.structure.resized import resize_blocks
 from students.structure.sharing import name_shared_layers, share_layers
 
 FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
-    "attends": replace_attention,  # first: blocks that share all layers share what an attention learns
-    "shared": share_layers,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
+    "attention": replace_attention,  # first: blocks that share all layers share what an attention learns
+    "share_layers": share_layers,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
     "ranks": apply_ranks,
     "embeddings": set_embeddings,
-    "sizes": resize_blocks,
+    "block_sizes": resize_blocks,
 }
 """By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
 loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes last."""
@@ -60,19 +60,19 @@ def become_compact(model: PreTrainedModel) -> None:
         model.__class__ = compact_model(type(model))
         model.config.__class__ = model.config_class
         model.config.__dict__.pop("model_type", None)  # one that was read from a file has it, and it hides the class's
-        for key in ("built", *FORMS):
+        for key in ("original_widths", *FORMS):
             setattr(model.config, key, None)
 
 
 def is_cut(config: PretrainedConfig) -> bool:
     """Return whether this is the config of a model that has lost units which its stock config cannot say."""
-    return is_compact(config) and bool(config.sizes or config.built)
+    return is_compact(config) and bool(config.block_sizes or config.original_widths)
 
 
 @cache
 def compact_config(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
     """The config of the compact models of a family: the stock one, ``built`` and the keys of ``FORMS``."""
-    keys = ("built", *FORMS)
+    keys = ("original_widths", *FORMS)
     made = type(
         f"Compact{base.__name__}",
         (base,),
@@ -94,7 +94,7 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The compact form of a model class: built as the stock one, then altered as its config says."""
 
     def build(self, config: PretrainedConfig):
-        built, size = config.built, config.hidden_size
+        built, size = config.original_widths, config.hidden_size
         if built:
             restore_widths(config)
         base.__init__(self, config)
@@ -104,7 +104,7 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         name_shared_layers(self)
         if built:
             shrink_hidden(self, torch.arange(built["hidden_size"], device="cpu") < size)
-            config.built = built
+            config.original_widths = built
 
     return _publish(
         type(

@@ -63,7 +63,7 @@ def check_sizes(holder: object, *names: str, least: int = 1) -> None:
             raise ValueError(f"{name}: {reason}, not {size}")
 
 
-MAX_SIZES = {"layers": 1_000, "positions": 2**20}
+MAX_SIZES = {"layers": 1_000, "max_position_embeddings": 2**20}
 """Building a larger student would take hours or fill the memory before any other check could run."""
 
 

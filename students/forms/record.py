@@ -31,7 +31,7 @@ def record_sizes(model: PreTrainedModel, built: dict[str, int] | None = None) ->
                 setattr(config, key, getattr(plain, key))
         return
     become_compact(model)
-    config.sizes, config.built = block_sizes(model), config.built or built
+    config.block_sizes, config.original_widths = block_sizes(model), config.original_widths or built
     config.ranks = get_ranks(model) if config.ranks else None
 
 

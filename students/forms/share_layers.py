@@ -31,8 +31,8 @@ class ShareLayers(Form):
             al. 2021, arXiv 2101.00234).
     """
 
-    key = "shared"
-    not_after = ("shared", "ranks")  # the mean of factors is not that of their products
+    key = "share_layers"
+    not_after = ("share_layers", "ranks")  # the mean of factors is not that of their products
     shares_layers = True
 
     shared_modules: SharedModules = "all"
@@ -56,11 +56,11 @@ class ShareLayers(Form):
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
         stacks = family(student.config).stacks
         sources = {name: self._sources(depth(student.config, name)) for name in stacks}
-        student.config.shared = {"share": self.shared_modules, "blocks": sources}
+        student.config.share_layers = {"shared_modules": self.shared_modules, "blocks": sources}
         if is_trained:
             for name, stack in stacks.items():
                 self._average(stack, blocks(student, name), sources[name])
-        share_layers(student, student.config.shared)
+        share_layers(student, student.config.share_layers)
 
     def _sources(self, count: int) -> list[int]:
         """Return for each block the first one of its group, from 0."""

@@ -105,22 +105,22 @@ class Pretrained(Student):
     Args:
         model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
         head: keep its outputs, which must be those of the task, or make ``new`` ones, for a model of another task.
-        positions: the most tokens it can read; a table of positions is repeated to be as long.
+        max_position_embeddings: the most tokens it can read; a table of positions is repeated to be as long.
         dropout: the share of whatever it drops in training; not given, as the model has it.
 
     Raises:
-        ValueError: if ``positions`` is not positive, or ``dropout`` no share.
+        ValueError: if ``max_position_embeddings`` is not positive, or ``dropout`` no share.
     """
 
     plain: ClassVar[str] = "model"
 
     model: str
     head: Literal["keep", "new"] = "keep"
-    positions: int | None = None
+    max_position_embeddings: int | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        check_sizes(self, "positions")
+        check_sizes(self, "max_position_embeddings")
         check_dropout(self.dropout)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
@@ -150,8 +150,8 @@ class Pretrained(Student):
         # Outputs that were loaded keep their names: they may stand in another order than the task's.
         if config.num_labels == saved_count and not any(is_head_weight(model, name) for name in missing):
             set_task(model.config, saved_names, problem)
-        if self.positions:
-            longer = resize_position_embeddings(model, self.positions)
+        if self.max_position_embeddings:
+            longer = resize_position_embeddings(model, self.max_position_embeddings)
             copy_generation_config(longer, model)
             model = longer
         self.apply_forms(model, batches, is_trained=True)

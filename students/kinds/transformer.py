@@ -48,7 +48,7 @@ class Transformer(Student):
         weights: where they start.
         teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
             from 1, one for each of the student's, the same in both stacks of T5.
-        positions: the most tokens it can read; a table of positions is repeated to be as long.
+        max_position_embeddings: the most tokens it can read; a table of positions is repeated to be as long.
         dropout: the share of whatever it drops in training; not given, that of the teacher's configuration.
 
     Raises:
@@ -61,12 +61,12 @@ class Transformer(Student):
     intermediate: int | None = None
     weights: Literal["teacher", "random"] = "teacher"
     teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
-    positions: int | None = None
+    max_position_embeddings: int | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
-        check_sizes(self, "layers", "hidden", "heads", "intermediate", "positions")
+        check_sizes(self, "layers", "hidden", "heads", "intermediate", "max_position_embeddings")
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
         if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
@@ -87,7 +87,7 @@ class Transformer(Student):
             )
         if is_recurrent(teacher):
             raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
-        if self.positions:
+        if self.max_position_embeddings:
             check_max_positions(teacher)
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
@@ -133,8 +133,8 @@ class Transformer(Student):
         groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
-        if self.positions:
-            set_max_positions(config, self.positions)
+        if self.max_position_embeddings:
+            set_max_positions(config, self.max_position_embeddings)
         config.dtype = torch.float32
         return config
 

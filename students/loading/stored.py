@@ -21,7 +21,7 @@ class StoredPrecision:
 
     precision: str
     """Of most of its numbers, by torch's name: ``bfloat16``."""
-    bytes_each: float
+    bytes_per_weight: float
     """Of a number, on average."""
 
 

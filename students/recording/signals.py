@@ -145,7 +145,7 @@ def check_signals(config: PretrainedConfig, signals: Signals) -> None:
 def _headless(config: PretrainedConfig) -> set[Site]:
     """The attentions, of a model whose blocks have sizes of their own, of which no head is left."""
     found = set()
-    for stack, blocks in (getattr(config, "sizes", None) or {}).items():
+    for stack, blocks in (getattr(config, "block_sizes", None) or {}).items():
         count = depth(config, stack)
         for site, key in ((stack, "heads"), ("cross", "cross_heads")):
             # as in ``families.blocks``: a block that runs several times stands there once

@@ -39,7 +39,7 @@ class Direction(nn.Module):
         return [*found, self.projection.weight] if hasattr(self, "projection") else found
 
     @property
-    def watched(self) -> bool:
+    def has_input_hooks(self) -> bool:
         """Whether something wants what its linear layers are given, as a quantizer that rounds it."""
         hooks = [*self.input._forward_pre_hooks.values(), *self.recurrent._forward_pre_hooks.values()]
         return any(getattr(hook, "enabled", True) for hook in hooks)
@@ -74,19 +74,23 @@ class Layer(nn.Module):
     def __init__(self, cell: str, inputs: int, units: int, bidirectional: bool, projection: int | None = None):
         super().__init__()
         self.cell, self.units = cell, units
-        self.ahead = Direction(cell, inputs, units, projection)
-        self.back = Direction(cell, inputs, units, projection) if bidirectional else None
+        self.forward_direction = Direction(cell, inputs, units, projection)
+        self.backward_direction = Direction(cell, inputs, units, projection) if bidirectional else None
 
     @property
     def directions(self) -> list[Direction]:
         """The one ahead, and the one back if there is one."""
-        return [self.ahead] if self.back is None else [self.ahead, self.back]
+        return (
+            [self.forward_direction]
+            if self.backward_direction is None
+            else [self.forward_direction, self.backward_direction]
+        )
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Reads rows of these lengths, [B], on the CPU; zeros stand at padding."""
         if torch.onnx.is_in_onnx_export():
             return self._exported(states, lengths)
-        if any(direction.watched for direction in self.directions):
+        if any(direction.has_input_hooks for direction in self.directions):
             return self._step_by_step(states, lengths.to(states.device))
         packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
         weights = [weight for direction in self.directions for weight in direction.weights()]
@@ -100,7 +104,7 @@ class Layer(nn.Module):
             1,  # layers
             0.0,  # dropout
             torch.is_grad_enabled(),  # "training": whether cuDNN keeps what a gradient needs
-            self.back is not None,
+            self.backward_direction is not None,
         )[0]
         packed = PackedSequence(found, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return pad_packed_sequence(packed, batch_first=True, total_length=states.shape[1])[0]
@@ -108,12 +112,14 @@ class Layer(nn.Module):
     @property
     def outputs(self) -> int:
         """Width of the states of one direction."""
-        return self.ahead.recurrent.in_features
+        return self.forward_direction.recurrent.in_features
 
     def _step_by_step(self, states: Tensor, lengths: Tensor) -> Tensor:
-        found = [self.ahead.step_by_step(states, lengths)]
-        if self.back is not None:
-            found.append(reverse_tokens(self.back.step_by_step(reverse_tokens(states, lengths), lengths), lengths))
+        found = [self.forward_direction.step_by_step(states, lengths)]
+        if self.backward_direction is not None:
+            found.append(
+                reverse_tokens(self.backward_direction.step_by_step(reverse_tokens(states, lengths), lengths), lengths)
+            )
         return torch.cat(found, -1)
 
     def _exported(self, states: Tensor, lengths: Tensor) -> Tensor:

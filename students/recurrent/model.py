@@ -132,10 +132,10 @@ class _WithHead(Recurrent, ABC):
     ) -> ModelOutput:
         """What the head says; the arguments are those of ``RecurrentModel``."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.said(self.encoder(input_ids, mask).last_hidden_state, mask)
+        return self.head_output(self.encoder(input_ids, mask).last_hidden_state, mask)
 
     @abstractmethod
-    def said(self, states: Tensor, mask: Tensor) -> ModelOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> ModelOutput:
         """The same, of the states of the last layer, [B, S, H], and the mask, [B, S]."""
 
 
@@ -150,7 +150,7 @@ class RecurrentForSequenceClassification(_WithHead):
         self.classifier = nn.Linear(config.units, config.num_labels)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> SequenceClassifierOutput:
         final = self.dropout(final_states(states, mask, self.config.bidirectional))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(self.dense(final).relu())))
 
@@ -173,7 +173,7 @@ class RecurrentForTokenClassification(_WithHead):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> TokenClassifierOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> TokenClassifierOutput:
         return TokenClassifierOutput(logits=self.classifier(self.dropout(states)))
 
 
@@ -185,7 +185,7 @@ class RecurrentForQuestionAnswering(_WithHead):
         self.classifier = nn.Linear(config.hidden_size, 2)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> QuestionAnsweringModelOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> QuestionAnsweringModelOutput:
         begin, end = self.classifier(self.dropout(states)).unbind(-1)
         return QuestionAnsweringModelOutput(start_logits=begin, end_logits=end)
 
@@ -203,7 +203,7 @@ class RecurrentForMaskedLM(_WithHead):
         self.lm_head = nn.Linear(config.embedding_size, config.vocab_size)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> MaskedLMOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> MaskedLMOutput:
         return MaskedLMOutput(logits=self.lm_head(self.dense(self.dropout(states))))
 
 

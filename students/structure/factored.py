@@ -1,9 +1,9 @@
-"""Linear layers and embeddings in two thin factors, W = A B: which of a model are, and how one is brought to that.
+"""Low-rank linear layers and embeddings, W = A B: find them in a model, and replace full-rank ones.
 
-A linear layer [out, in] becomes one of [out, rank] whose child ``reads``, [rank, in], goes before it; an embedding
-[tokens, size] one of [tokens, rank] whose child ``makes``, [size, rank], comes after it. Both are plain layers of
-torch and keep their place and name, so bias, rows of outputs and ties are where they were, and hooks that are put on
-later see what each of the two is given.
+A linear layer [out, in] becomes one of [out, rank] with a child ``input_factor``, [rank, in], that is applied first; an
+embedding [tokens, size] becomes one of [tokens, rank] with a child ``output_factor``, [size, rank], that is applied
+last. Both are plain torch layers under the old name: the bias, the rows of outputs and ties stay where they were, and
+a hook that is registered later sees the input of each factor.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def input_weighted_svd(weight: Tensor, rank: int, gram: Tensor) -> tuple[Tensor,
 def rank_of(module: nn.Module) -> int | None:
     """The rank of a layer or embedding in two factors; None of any other module."""
     return (
-        raw_parameter(module).shape[in_axis(module)] if hasattr(module, "reads") or hasattr(module, "makes") else None
+        raw_parameter(module).shape[in_axis(module)]
+        if hasattr(module, "input_factor") or hasattr(module, "output_factor")
+        else None
     )
 
 
@@ -63,22 +65,24 @@ def split_into_factors(module: nn.Module, rank: int) -> None:
     weight, axis = raw_parameter(module), in_axis(module)
     size, place = weight.shape[axis], {"device": weight.device, "dtype": weight.dtype}
     if isinstance(module, nn.Embedding):
-        thin = module.makes = nn.Linear(rank or 1, size, bias=False, **place)
+        thin = module.output_factor = nn.Linear(rank or 1, size, bias=False, **place)
         module.register_forward_hook(_make)
     else:
-        thin = module.reads = nn.Linear(size, rank or 1, bias=False, **place)
+        thin = module.input_factor = nn.Linear(size, rank or 1, bias=False, **place)
         module.register_forward_pre_hook(_read)
     set_parameter(module, "weight", weight.detach().narrow(axis, 0, rank).clone())
     if rank == 0:  # of a branch that was cut out; torch complains of a layer that is made with nothing in it
-        set_parameter(thin, "weight", thin.weight.detach().narrow(int(thin is getattr(module, "makes", None)), 0, 0))
+        set_parameter(
+            thin, "weight", thin.weight.detach().narrow(int(thin is getattr(module, "output_factor", None)), 0, 0)
+        )
 
 
 def _read(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (layer.reads(args[0]), *args[1:])
+    return (layer.input_factor(args[0]), *args[1:])
 
 
 def _make(table: nn.Embedding, args: tuple[Tensor, ...], rows: Tensor) -> Tensor:
-    return table.makes(rows)
+    return table.output_factor(rows)
 
 
 @torch.no_grad()
@@ -93,7 +97,7 @@ def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -
     left, right = truncated_svd(weight, rank) if gram is None else input_weighted_svd(weight, rank, gram)
     for module in modules:
         split_into_factors(module, rank)
-        thin = module.makes if isinstance(module, nn.Embedding) else module.reads
+        thin = module.output_factor if isinstance(module, nn.Embedding) else module.input_factor
         thin.weight.copy_(right.T if isinstance(module, nn.Embedding) else right)
         if module is first:
             module.weight.copy_(left.T if turned else left)
@@ -125,13 +129,15 @@ def apply_ranks(model: PreTrainedModel, wanted: Ranks) -> None:
 
 
 def tie_factors(model: PreTrainedModel) -> None:
-    """Let the tables of words that are one weight have one ``makes``, and tie what splitting has untied."""
+    """Let the tables of words that are one weight have one ``output_factor``, and tie what splitting has untied."""
     same = {}
     for target, source in model.all_tied_weights_keys.items():
         one, other = (model.get_submodule(name.rpartition(".")[0]) for name in (source, target))
-        if hasattr(one, "makes") and hasattr(other, "makes"):
-            other.makes = one.makes
-            same[f"{target.removesuffix('weight')}makes.weight"] = f"{source.removesuffix('weight')}makes.weight"
+        if hasattr(one, "output_factor") and hasattr(other, "output_factor"):
+            other.output_factor = one.output_factor
+            same[f"{target.removesuffix('weight')}output_factor.weight"] = (
+                f"{source.removesuffix('weight')}output_factor.weight"
+            )
     if same:  # by these transformers knows what is in a file once
         model._tied_weights_keys = (model._tied_weights_keys or {}) | same
         model.all_tied_weights_keys |= same
@@ -168,8 +174,8 @@ def rank_components(model: PreTrainedModel) -> list[Units]:
             continue
         own = Slice(module, "weight", in_axis(module), 1)
         if isinstance(module, nn.Embedding):
-            slices = (own, Slice(module.makes, "weight", 1, 1))
+            slices = (own, Slice(module.output_factor, "weight", 1, 1))
         else:
-            slices = (Slice(module.reads, "weight", 0, 1), own)
+            slices = (Slice(module.input_factor, "weight", 0, 1), own)
         found.append(Units(name, rank, slices, {}, module))
     return found

@@ -58,7 +58,7 @@ def _reads(part: Slice) -> bool:
 def _wider(model: PreTrainedModel) -> PreTrainedModel:
     """The model as it would be with more hidden dimensions, without values."""
     config = copy.deepcopy(model.config)
-    if getattr(config, "built", None):
+    if getattr(config, "original_widths", None):
         restore_widths(config)
     # One more for each head: elsewhere than in Llama and T5 the heads divide them.
     set_hidden_size(config, config.hidden_size + config.num_attention_heads)
@@ -83,10 +83,10 @@ def config_widths(config: PretrainedConfig) -> dict[str, int]:
 
 
 def restore_widths(config: PretrainedConfig) -> None:
-    """Bring a config back to the widths of ``config.built``, with which a model was built before it was cut."""
-    for key, size in config.built.items():
+    """Restore the widths that a model had before it was pruned, ``config.original_widths``, in its config."""
+    for key, size in config.original_widths.items():
         setattr(config, key, size)
-    config.built = None
+    config.original_widths = None
 
 
 def shrink_hidden(model: PreTrainedModel, keep: Tensor) -> dict[str, int]:

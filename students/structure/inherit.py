@@ -92,7 +92,7 @@ def largest_units(parts: list[Tensor], count: int) -> Tensor:
 
 def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     """How attention is divided: (key-value heads, query heads that share one of them, head size)."""
-    count, built = config.num_attention_heads, getattr(config, "built", None) or {}
+    count, built = config.num_attention_heads, getattr(config, "original_widths", None) or {}
     hidden = built.get("hidden_size", config.hidden_size)  # of a narrower model the heads keep their size
     groups = getattr(config, "num_key_value_heads", None) or count
     # Llama and T5 have a head size of their own; elsewhere the heads divide the hidden size.

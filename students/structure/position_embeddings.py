@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def check_max_positions(config: PretrainedConfig) -> None:
     """Raise ValueError if a model cannot be given another number of places."""
     if is_recurrent(config):
-        raise ValueError("positions: a recurrent network reads texts of any length")
+        raise ValueError("max_position_embeddings: a recurrent network reads texts of any length")
     if family(config).relative_position_bias:
-        raise ValueError(f"positions: a {config.model_type} has no places, it reads texts of any length")
+        raise ValueError(f"max_position_embeddings: a {config.model_type} has no places, it reads texts of any length")
     if is_compact(config):
-        raise ValueError("positions: a model of a form of its own keeps its places; name the model it was made from")
+        raise ValueError(
+            "max_position_embeddings: a model of a form of its own keeps its places; name the model it was made from"
+        )
 
 
 def set_max_positions(config: PretrainedConfig, count: int) -> None:

@@ -22,7 +22,7 @@ def block_sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Size
     """The sizes that the blocks really have; ``has_one_key`` as in ``heads``."""
     found: Sizes = {name: [{} for _ in blocks] for name, blocks in unique_blocks(model).items()}
     for units in neurons(model) + heads(model, has_one_key):
-        for each in (units, *units.others):
+        for each in (units, *units.duplicates):
             stack, block, kind = each.name.split(".")
             found[stack][int(block)][_KEYS[kind]] = units.count
     return found
@@ -41,7 +41,7 @@ def resize_blocks(model: PreTrainedModel, wanted: Sizes) -> None:
         stack, block, kind = units.name.split(".")
         key = _KEYS[kind]
         count = wanted[stack][int(block)][key]
-        for other in (each.name.split(".") for each in units.others):
+        for other in (each.name.split(".") for each in units.duplicates):
             if wanted[other[0]][int(other[1])][key] != count:
                 raise ValueError(f"sizes: {'.'.join(other)} runs the layers of {units.name} and has as many units")
         if not 0 <= count <= units.count:

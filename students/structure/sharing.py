@@ -19,7 +19,7 @@ SharedModules = Literal["all", "attention", "ffn"]
 class SharedLayersConfig(TypedDict):
     """What the config of a model says whose blocks share layers."""
 
-    share: SharedModules
+    shared_modules: SharedModules
     blocks: dict[str, list[int]]
     """By stack, for each block, from 0, the first of those that share with it: its layers are run."""
 
@@ -39,7 +39,7 @@ def share_layers(model: PreTrainedModel, wanted: SharedLayersConfig) -> None:
         if len(own) != len(sources) or any(not 0 <= j <= i or sources[j] != j for i, j in enumerate(sources)):
             raise ValueError(f"shared: does not name the blocks of this {model.config.model_type}")
         for i, source in enumerate(sources):
-            for path in shared_module_paths(stack, own[i], wanted["share"]) if i != source else ():
+            for path in shared_module_paths(stack, own[i], wanted["shared_modules"]) if i != source else ():
                 own[i].set_submodule(path, own[source].get_submodule(path), strict=True)
     name_shared_layers(model)
 

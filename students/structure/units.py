@@ -55,21 +55,21 @@ class Units:
     attributes: dict[str, int | tuple[int, ...]]
     """Attributes of ``owner`` that follow the count, with what they hold per unit: a number, or several."""
     owner: nn.Module
-    sent_by: int = 1
+    num_output_slices: int = 1
     """How many of the slices, the last ones, send on what a unit makes."""
-    others: tuple[Units, ...] = ()
+    duplicates: tuple[Units, ...] = ()
     """The same units as further blocks have them, which run the same layers."""
-    common: tuple[Slice, ...] = ()
+    shared_slices: tuple[Slice, ...] = ()
     """What belongs to all of them together, as the one key and value of query heads; it goes with the last."""
     zero_bias: tuple[str, int] | None = None
     """As in ``AttentionParts``: of a module that has lost heads it is its own."""
 
     @property
-    def sending(self) -> tuple[Slice, ...]:
+    def output_slices(self) -> tuple[Slice, ...]:
         """The slices without which nothing of a unit reaches what comes after it."""
-        return self.slices[-self.sent_by :]
+        return self.slices[-self.num_output_slices :]
 
-    def entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
+    def kept_entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
         """Which entries stay if the units in ``keep`` (bool [count]) do.
 
         By module and parameter name: the axis of the tensor, and a bool for each entry along it.
@@ -81,7 +81,7 @@ class Units:
             everything = torch.ones(length, dtype=torch.bool, device="cpu")
             _, stay = found.setdefault((part.module, part.name), (part.axis, everything))
             stay[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
-        for part in self.common:
+        for part in self.shared_slices:
             length = raw_parameter(part.module, part.name).shape[part.axis]
             found[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
         return found
@@ -120,10 +120,10 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
                 size = getattr(owner, parts.size)
                 count = _width(block, parts.value) // size
-                queries, common, projections = _width(block, parts.query) // size, [], (parts.query,)
+                queries, shared_slices, projections = _width(block, parts.query) // size, [], (parts.query,)
                 if has_one_key and parts.sharing and count:  # one group of all: its queries go one by one
                     count = queries
-                    common = [part for other in (parts.key, parts.value) for part in _projected(block, other, 1)]
+                    shared_slices = [part for other in (parts.key, parts.value) for part in _projected(block, other, 1)]
                 else:
                     projections += (parts.key, parts.value)
                 slices = [part for projection in projections for part in _projected(block, projection, count)]
@@ -132,9 +132,9 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                 attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
                 if parts.split:
                     attributes[parts.split] = (size,) * parts.query.parts
-                if common:
+                if shared_slices:
                     attributes[parts.sharing] = 1
-                more = {"common": tuple(common), "zero_bias": parts.zero_bias}
+                more = {"shared_slices": tuple(shared_slices), "zero_bias": parts.zero_bias}
                 found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **more))
     return _once(found)
 
@@ -144,7 +144,7 @@ def _once(found: list[Units]) -> list[Units]:
     same: dict[tuple[Slice, ...], list[Units]] = {}
     for units in found:
         same.setdefault(units.slices, []).append(units)
-    return [replace(first, others=tuple(others)) for first, *others in same.values()]
+    return [replace(first, duplicates=tuple(duplicates)) for first, *duplicates in same.values()]
 
 
 def branch_type(units: Units) -> Where:
@@ -164,12 +164,12 @@ def branches(model: PreTrainedModel) -> list[Units]:
     for units in neurons(model) + heads(model):
         last = wholes[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
-        slices[:0] = units.common
+        slices[:0] = units.shared_slices
         if raw_parameter(last, "bias") is not None:
             slices.insert(-1, Slice(last, "bias", 0, len(raw_parameter(last, "bias"))))
         if units.count:
-            sent_by = len(slices) - len(units.slices) - len(units.common) + 1
-            found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))
+            num_output_slices = len(slices) - len(units.slices) - len(units.shared_slices) + 1
+            found.append(Units(units.name, 1, tuple(slices), {}, units.owner, num_output_slices))
     return found
 
 
@@ -200,7 +200,7 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
     them; an optimizer has to be made afterwards, or told of the new parameters.
     """
     changed = []
-    for (module, name), (axis, stay) in units.entries(keep).items():
+    for (module, name), (axis, stay) in units.kept_entries(keep).items():
         old = raw_parameter(module, name)
         index = stay.nonzero().flatten().to(old.device)
         set_parameter(module, name, old.detach().index_select(axis, index))
@@ -210,8 +210,8 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
                     setattr(step, key, buffer.index_select(axis, index))
         changed.append(ShrunkParameter(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
-    for owner in (units.owner, *(other.owner for other in units.others)):
-        if hasattr(replaced := getattr(owner, "attend", None), "keep_heads"):
+    for owner in (units.owner, *(other.owner for other in units.duplicates)):
+        if hasattr(replaced := getattr(owner, "core_attention", None), "keep_heads"):
             replaced.keep_heads(keep)
         for key, each in units.attributes.items():
             setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
@@ -222,8 +222,8 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
 
 def use_zero_bias(owner: nn.Module, argument: str, place: int) -> None:
     """Let an attention with fewer heads than others take no bias of theirs, nor hand its own on: each makes zeros."""
-    if not getattr(owner, "makes_bias", False):
-        owner.makes_bias = True
+    if not getattr(owner, "has_zero_bias", False):
+        owner.has_zero_bias = True
         owner.register_forward_pre_hook(partial(_take_none, argument), with_kwargs=True)
         owner.register_forward_hook(partial(_give_none, place))
 

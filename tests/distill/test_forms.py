@@ -43,7 +43,7 @@ def test_all_forms_are_pruned_and_int8_and_saved(tiny_run: Path) -> None:
     assert report.exports[0].precision.endswith("int8") and report.exports[0].agreement > 0.9
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     said = json.loads((report.folder / "student" / "config.json").read_text())
-    assert said["attends"]["window"] == 8 and said["shared"]["blocks"] == {"encoder": [0, 0, 0]}
+    assert said["attention"]["window"] == 8 and said["share_layers"]["blocks"] == {"encoder": [0, 0, 0]}
     assert said["ranks"] == get_ranks(student) and rank_of(student.get_input_embeddings())
     blocks = list(student.bert.encoder.layer)
     assert [len(group) for group in group_shared_blocks(blocks)] == [3] and blocks[
@@ -73,7 +73,7 @@ def test_few_bits_are_packed_once(tiny_run: Path) -> None:
     ("student", "message"),
     [
         (
-            {"kind": "LowRank", "share": 0.5},
+            {"kind": "LowRank", "param_ratio": 0.5},
             r"student.kind: no Student 'LowRank'; write low_rank: \{...\} beside 'kind'",
         ),
         ({"kind": "Shared"}, r"no Student 'Shared'; write share_layers: \{...\} beside 'kind'"),

@@ -51,4 +51,4 @@ def test_it_is_distilled_pruned_and_int8(tmp_path: Path, name: str, student: dic
     if "share_layers" in student:
         assert [len(group) for group in group_shared_blocks(blocks(model))] == [2]
     else:
-        assert model.config.attends["kind"] == student["attention"]["kind"]
+        assert model.config.attention["kind"] == student["attention"]["kind"]

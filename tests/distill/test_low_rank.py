@@ -45,7 +45,7 @@ output: {folder}/runs
 def left(state: dict[str, torch.Tensor], prefix: str = "student.") -> int:
     """The rank of a layer in a checkpoint."""
     plain = {name.replace("parametrizations.", "").replace(".original", ""): value for name, value in state.items()}
-    return len(plain[f"{prefix}{LAYER}.reads.weight"])
+    return len(plain[f"{prefix}{LAYER}.input_factor.weight"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -92,7 +92,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("ignore")
 def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
-    given = {"weights": 4, "mixed": {"*.makes.*": 8}, "start": "50%"}
+    given = {"weights": 4, "mixed": {"*.output_factor.*": 8}, "start": "50%"}
     report = run(tiny_run, prune=RANKS, quantize=given, **STUDENT)
     (export,) = report.exports
     assert export.format == "packed" and export.largest_difference < 1e-4 and export.agreement == 1.0
@@ -100,7 +100,7 @@ def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
     whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
-    assert len(packed.get_submodule(LAYER).reads.weight[0].unique()) <= 15
+    assert len(packed.get_submodule(LAYER).input_factor.weight[0].unique()) <= 15
 
 
 @pytest.mark.filterwarnings("ignore")

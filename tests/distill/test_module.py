@@ -131,8 +131,8 @@ class TestWindow:
             term = other.losses[name]
             values = term.at(0, other.timeline)
             total, count = term(
-                other.recorder.trace(batch, Signals(logits=True) | term.student_needs),
-                other.teacher.trace(batch, term.teacher_needs),
+                other.recorder.trace(batch, Signals(logits=True) | term.student_signals),
+                other.teacher.trace(batch, term.teacher_signals),
                 batch,
                 values,
             )

@@ -23,7 +23,7 @@ LOSSES = {
 @pytest.fixture
 def given(materials) -> dict:
     """A teacher that is to be passed; nothing is pruned or quantized."""
-    teacher = {"model": str(materials / "teacher"), "until_passed": True}
+    teacher = {"model": str(materials / "teacher"), "drop_when_matched": True}
     return {"teacher": teacher, "losses": LOSSES, "prune": None, "quantize": None}
 
 
@@ -122,5 +122,5 @@ def test_something_must_be_left_to_learn(tiny_run, given):
 
 
 def test_one_of_several_cannot_be_passed():
-    with pytest.raises(ValueError, match="members: until_passed: is for a single teacher"):
-        Teachers(members={"a": Teacher(model="x", until_passed=True), "b": Teacher(model="y")})
+    with pytest.raises(ValueError, match="members: drop_when_matched: is for a single teacher"):
+        Teachers(members={"a": Teacher(model="x", drop_when_matched=True), "b": Teacher(model="y")})

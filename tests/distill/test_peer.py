@@ -49,8 +49,8 @@ def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict)
         loss.setup(learner.config, other.config)
         values = loss.at(0, Timeline(2, 1))
         with torch.no_grad():
-            said = fixed.trace(batch, loss.teacher_needs | Signals(logits=True))
-        value, count = loss(one.trace(batch, loss.student_needs), said, batch, values)
+            said = fixed.trace(batch, loss.teacher_signals | Signals(logits=True))
+        value, count = loss(one.trace(batch, loss.student_signals), said, batch, values)
         total = total + values.weight * value / count
     total.backward()
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}

@@ -71,8 +71,8 @@ def test_files_say_what_they_hold(materials, tmp_path):
     model.classifier.float()
     model.save_pretrained(tmp_path / "mixed")
     mixed = stored_precision(str(tmp_path / "mixed"))
-    assert mixed.precision == "bfloat16" and 2 < mixed.bytes_each < 2.1
-    assert round(model.num_parameters() * mixed.bytes_each) == size(tmp_path / "mixed")
+    assert mixed.precision == "bfloat16" and 2 < mixed.bytes_per_weight < 2.1
+    assert round(model.num_parameters() * mixed.bytes_per_weight) == size(tmp_path / "mixed")
     for file in (tmp_path / "mixed").glob("*.safetensors"):
         file.unlink()
     assert stored_precision(str(tmp_path / "mixed")).precision in ("bfloat16", "float32")  # what its config says

@@ -134,7 +134,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
         with torch.no_grad():
             traces = [
                 Recorder(model).trace(batch, needs)
-                for model, needs in ((student, loss.student_needs), (teacher, loss.teacher_needs))
+                for model, needs in ((student, loss.student_signals), (teacher, loss.teacher_signals))
             ]
         return loss(*traces, batch, values)
 

@@ -17,7 +17,7 @@ from tests.distill.worlds import save_data, save_teacher
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
 task: {{name: token_classification, data: {folder}/data, max_length: 32, batch_size: 8}}
-teacher: {{model: {folder}/teacher, until_passed: true, check: false}}
+teacher: {{model: {folder}/teacher, drop_when_matched: true, check: false}}
 student: {{kind: Transformer, layers: 2, hidden: 24, intermediate: 32}}
 losses:
   labels: {{kind: Labels}}

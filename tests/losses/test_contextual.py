@@ -153,12 +153,12 @@ def test_contrast_against_a_loop():
     torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
 
 
-@pytest.mark.parametrize("positions", ["first", "mean"])
-def test_contrast_sums_over_examples_and_teaches(positions):
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_contrast_sums_over_examples_and_teaches(pooling):
     student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Contrastive(temperature=0.3, positions=positions), student, teacher)
+    loss = set_up(Contrastive(temperature=0.3, pooling=pooling), student, teacher)
     seen, taught = look(loss, student, teacher, data)
-    sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
+    sizes = [1 if pooling == "first" else n for n in data["attention_mask"].sum(1).tolist()]
     mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
     states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
     targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]

@@ -159,10 +159,10 @@ def test_impossible_classes_change_nothing(distance, impossible):
 @every_loss
 def test_nothing_is_asked_for_before_setup_and_what_is_compared_after_it(kind):
     loss = LOSSES[kind]()
-    assert not loss.student_needs and not loss.teacher_needs
+    assert not loss.student_signals and not loss.teacher_signals
     set_up(loss, *pair("bert"))
-    assert loss.student_needs
-    assert bool(loss.teacher_needs) == (kind != "Labels")
+    assert loss.student_signals
+    assert bool(loss.teacher_signals) == (kind != "Labels")
 
 
 @every_loss
@@ -215,13 +215,13 @@ def test_what_a_step_gives_does_not_change_and_leaves_nothing_in_the_loss(kind):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(LOSSES[kind](), student, teacher)
     values, state = first(loss), {name: value for name, value in vars(loss).items() if not name.startswith("_")}
-    needs, before = loss.needs(values), loss(*look(loss, student, teacher, data), data, values)[0].detach()
+    needs, before = loss.signals_at(values), loss(*look(loss, student, teacher, data), data, values)[0].detach()
     later = loss.at(99, TIMELINE)
-    loss.needs(later)
+    loss.signals_at(later)
     assert {name: value for name, value in vars(loss).items() if not name.startswith("_")} == state
-    assert loss.needs(values) == needs
+    assert loss.signals_at(values) == needs
     torch.testing.assert_close(loss(*look(loss, student, teacher, data), data, values)[0].detach(), before)
     for change in (lambda: setattr(values, "epoch", 1), lambda: values.fields.update(weight=2.0)):
         with pytest.raises((AttributeError, TypeError)):
             change()
-    assert values.silenced().weight == 0 and values.weight == 1
+    assert values.with_zero_weight().weight == 0 and values.weight == 1

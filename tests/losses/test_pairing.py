@@ -70,7 +70,7 @@ def test_a_loss_asks_for_the_layers_it_compares(layers, kind):
     loss = set_up(kind(layers=layers), student, teacher)
     values = loss.at(7, Timeline(10, 5))
     seen, taught = (
-        traced(model, needs, data) for model, needs in zip((student, teacher), loss.needs(values), strict=True)
+        traced(model, needs, data) for model, needs in zip((student, teacher), loss.signals_at(values), strict=True)
     )
     value, count = loss(seen, taught, data, values)
     value.backward()
@@ -107,5 +107,5 @@ def test_found_pairs_cost_nothing_between_equals_and_no_more_than_fixed_ones(lay
 
 
 def test_rail_kd_looks_at_one_teacher_layer_less_where_fewer_are_drawn():
-    loss = set_up(PatientHidden(layers="random", positions="mean"), *pair("bert"))
-    assert len(loss.teacher_needs.hidden) == len(loss.student_needs.hidden) == 1
+    loss = set_up(PatientHidden(layers="random", pooling="mean"), *pair("bert"))
+    assert len(loss.teacher_signals.hidden) == len(loss.student_signals.hidden) == 1

@@ -63,7 +63,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "HiddenMSE": HiddenMSE,
     "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
     "PatientHidden": PatientHidden,
-    "PatientHidden, mean": lambda: PatientHidden(positions="mean"),
+    "PatientHidden, mean": lambda: PatientHidden(pooling="mean"),
     "FeatureMap": FeatureMap,
     "FeatureStatistics": FeatureStatistics,
     "HiddenMSE, mixture": lambda: HiddenMSE(layers="mixture"),
@@ -127,7 +127,7 @@ def traced(model: torch.nn.Module, needs: Signals, data: dict[str, Tensor]) -> T
 
 def look(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module, data: dict) -> tuple[Trace, Trace]:
     """Both traces of what the loss, set up already, needs."""
-    return traced(student, loss.student_needs, data), traced(teacher, loss.teacher_needs, data)
+    return traced(student, loss.student_signals, data), traced(teacher, loss.teacher_signals, data)
 
 
 def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:

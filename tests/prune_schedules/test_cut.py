@@ -123,7 +123,7 @@ def test_the_cut_model_can_be_cut_again():
     fold(without(model, {"heads": 0.5}))
     before = model(**batch("bert")).logits
     assert cut(model).units["encoder.0.self"] == (2, 1)
-    assert [block["heads"] for block in model.config.sizes["encoder"]] == [1, 1]
+    assert [block["heads"] for block in model.config.block_sizes["encoder"]] == [1, 1]
     torch.testing.assert_close(model(**batch("bert")).logits, before, rtol=0, atol=1e-5)
 
 

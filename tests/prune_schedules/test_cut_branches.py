@@ -80,7 +80,9 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     assert name == "albert" or any(
         block["intermediate"] == 0 for stack in block_sizes(loaded).values() for block in stack
     )
-    assert getattr(AutoConfig.from_pretrained(tmp_path), "sizes", None) == getattr(model.config, "sizes", None)
+    assert getattr(AutoConfig.from_pretrained(tmp_path), "block_sizes", None) == getattr(
+        model.config, "block_sizes", None
+    )
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     assert [(key, p.shape) for key, p in loaded.named_parameters()] == [
         (key, p.shape) for key, p in model.named_parameters()
@@ -91,7 +93,7 @@ def test_feed_forwards_that_are_all_gone_are_no_stock_model(tmp_path):
     """A stock GPT-2 without neurons can be made and cannot run."""
     model = tiny("gpt2")
     report = cut(empty(model, {"decoder.0.ffn", "decoder.1.ffn"}))
-    assert not report.stock and [block["intermediate"] for block in model.config.sizes["decoder"]] == [0, 0]
+    assert not report.stock and [block["intermediate"] for block in model.config.block_sizes["decoder"]] == [0, 0]
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch("gpt2")).logits, model(**batch("gpt2")).logits)

@@ -64,7 +64,9 @@ def test_a_component_is_a_row_and_a_column():
     scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
     scores.attach(model)
     found = dict(zip([part.units.name for part in scores.parts], scores.scores(), strict=True))[units.name]
-    both = torch.cat([layer.reads.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1)
+    both = torch.cat(
+        [layer.input_factor.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1
+    )
     torch.testing.assert_close(found, both.square().mean(1).sqrt())
 
 

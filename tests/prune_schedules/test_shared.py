@@ -46,6 +46,6 @@ def test_sizes_that_differ_where_layers_are_shared_are_refused(tmp_path):
     cut(student)
     student.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
-    config.sizes["encoder"][2]["intermediate"] = 41
+    config.block_sizes["encoder"][2]["intermediate"] = 41
     with pytest.raises(ValueError, match=r"^sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
         AutoModel.from_config(config)

@@ -40,15 +40,18 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded) is type(model) and loaded.config.model_type == f"compact-{name}"
     assert (
-        block_sizes(loaded) == block_sizes(model) == loaded.config.sizes == AutoConfig.from_pretrained(tmp_path).sizes
+        block_sizes(loaded)
+        == block_sizes(model)
+        == loaded.config.block_sizes
+        == AutoConfig.from_pretrained(tmp_path).block_sizes
     )
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
 
 
 def test_sizes_are_what_they_are_said_to_be():
     blocks = [{"intermediate": 61, "heads": 4}, {"intermediate": 58, "heads": 3}]
-    assert uneven("bert").config.sizes == {"encoder": blocks}
-    assert uneven("albert").config.sizes == {"encoder": [{"intermediate": 61, "heads": 3}]}
+    assert uneven("bert").config.block_sizes == {"encoder": blocks}
+    assert uneven("albert").config.block_sizes == {"encoder": [{"intermediate": 61, "heads": 3}]}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -88,7 +88,7 @@ def test_forms_are_trained_rounded_cut_saved_and_loaded_together(case, tmp_path)
     assert loaded.num_parameters() == model.num_parameters() and torch.equal(
         logits(copy.deepcopy(model), inputs), expected
     )
-    assert {key for key in ("attends", "shared", "ranks", "embeddings") if getattr(loaded.config, key)} == {
+    assert {key for key in ("attention", "share_layers", "ranks", "embeddings") if getattr(loaded.config, key)} == {
         FORMS[name].key for name in names
     }
 
@@ -99,7 +99,7 @@ def test_where_every_form_is_exact_the_student_is_the_teacher(family):
     teacher = tiny(family, layers=3)
     model = copy.deepcopy(teacher)
     replace_attention(model, {"kind": "LocalAttention", "window": 64, "global_tokens": 1})
-    model.config.attends = {"kind": "LocalAttention"}
+    model.config.attention = {"kind": "LocalAttention"}
     model.config._attn_implementation = "replaced"
     share_layers(model, {"shared_modules": "all", "blocks": {next(iter(FAMILIES[family].stacks)): [0, 1, 2]}})
     for modules in select_unfactored(model, ["attention", "ffn"]).values():
@@ -129,7 +129,9 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
     for path, module in model.named_modules():
         if rank_of(module) and not isinstance(module, nn.Embedding) and ".0." in path:
             turned = module.weight.shape[0] == 6
-            product = module.reads.weight.T @ module.weight if turned else module.weight @ module.reads.weight
+            product = (
+                module.input_factor.weight.T @ module.weight if turned else module.weight @ module.input_factor.weight
+            )
             whole = same[path].weight
             left, values, right = torch.linalg.svd(whole.double(), full_matrices=False)
             nearest = left[:, :6] * values[:6] @ right[:6]
@@ -138,9 +140,12 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
 
 def test_blocks_that_share_all_layers_share_what_an_attention_learns():
     model = build(student_of("Linformer", "share_layers"), tiny("bert", layers=3))
-    assert len({id(block.attention.self.attend.keys) for block in blocks(model)}) == 1
+    assert len({id(block.attention.self.core_attention.keys) for block in blocks(model)}) == 1
     apart = Transformer(attention=Linformer(length=8), share_layers=ShareLayers(shared_modules="ffn"))
-    assert len({id(block.attention.self.attend.keys) for block in blocks(build(apart, tiny("bert", layers=3)))}) == 3
+    assert (
+        len({id(block.attention.self.core_attention.keys) for block in blocks(build(apart, tiny("bert", layers=3)))})
+        == 3
+    )
 
 
 def test_all_at_random_starts_as_one_block_does():
@@ -215,9 +220,9 @@ def test_an_attention_from_outside_is_saved_and_loaded(tmp_path):
     model = build(Transformer(attention=Looking(), low_rank=LowRank(rank=6)), tiny("bert"))
     model.save_pretrained(tmp_path)
     loaded = build(Pretrained(model=str(tmp_path)), None)
-    assert loaded.config.attends == {"kind": "Looking"}
+    assert loaded.config.attention == {"kind": "Looking"}
     torch.testing.assert_close(logits(loaded, batch("bert")), logits(model, batch("bert")), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="^attends: 'Gone' is not known; import the module that defines it first"):
+    with pytest.raises(ValueError, match="^attention: 'Gone' is not known; import the module that defines it first"):
         replace_attention(model, {"kind": "Gone"})
-    with pytest.raises(ValueError, match="^attends: .* does not fit LocalAttention"):
+    with pytest.raises(ValueError, match="^attention: .* does not fit LocalAttention"):
         replace_attention(model, {"kind": "LocalAttention", "windows": 4})

@@ -111,7 +111,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
         errors = []
         for model in (student, plain):
             module = model.get_submodule(path)
-            thin = module.makes if hasattr(module, "makes") else getattr(module, "reads", None)
+            thin = module.output_factor if hasattr(module, "output_factor") else getattr(module, "input_factor", None)
             if thin is None:
                 continue
             turned, table = isinstance(module, Conv1D), isinstance(module, nn.Embedding)
@@ -158,7 +158,7 @@ def test_each_layer_has_the_numbers_that_may_stay(name):
         out, size = sorted(whole[path].weight.shape)
         rank = out * size // (2 * (out + size))
         assert rank_of(module) == rank
-        assert module.weight.numel() + module.reads.weight.numel() == rank * (out + size)
+        assert module.weight.numel() + module.input_factor.weight.numel() == rank * (out + size)
     # Pooler and head are as they were, and so are biases.
     assert {p.shape for n, p in student.named_parameters() if n.endswith("bias")} == {
         p.shape for n, p in teacher.named_parameters() if n.endswith("bias")
@@ -176,7 +176,9 @@ def test_it_starts_as_the_truncation_of_what_a_transformer_student_has(name):
         weight, first = ((each.weight.T if turned else each.weight) for each in (layer, found[path]))
         left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
         nearest = left[:, :5] * values[:5] @ right[:5]
-        torch.testing.assert_close(first.double() @ found[path].reads.weight.double(), nearest, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            first.double() @ found[path].input_factor.weight.double(), nearest, rtol=0, atol=1e-5
+        )
 
 
 def test_energy_is_what_is_left_of_the_squares():
@@ -252,11 +254,11 @@ def test_copies_and_pickles_go_through_both_factors():
 def test_a_table_that_is_the_head_too_stays_one():
     model = build("bert", "language", param_ratio=0.5, where=["embeddings"])
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    assert table.weight is head.weight and table.makes is not head.reads
-    assert table.weight.shape == (100, rank_of(table)) and head.reads.weight.shape == (rank_of(table), 32)
+    assert table.weight is head.weight and table.output_factor is not head.input_factor
+    assert table.weight.shape == (100, rank_of(table)) and head.input_factor.weight.shape == (rank_of(table), 32)
     model = build("t5", "language", param_ratio=0.5, where=["head"])
     words = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens]
-    assert len({id(each.makes) for each in words}) == 1
+    assert len({id(each.output_factor) for each in words}) == 1
     assert len({id(each.weight) for each in (*words, model.lm_head)}) == 1
 
 
@@ -287,7 +289,7 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     """What lies between two factors is rounded as well, and of an embedding the rows before they are made wide."""
     model, inputs = build(name, layers=1, where=ALL), batch(name, size=2)
     quantize = Quantize()
-    assert not {key for key in quantize.attach(model) if "reads" in key or "makes" in key}
+    assert not {key for key in quantize.attach(model) if "input_factor" in key or "output_factor" in key}
     quantize.update(0, Timeline(total_steps=1, epoch_steps=1))
     quantize.on = True
     training = logits_of(model, inputs)

@@ -265,7 +265,8 @@ def test_hidden_losses_know_the_width_of_each_layer():
     loss.setup(student.config, teacher.config)
     assert [(p.in_features, p.out_features) for p in loss.projections.values()] == [(6, 32), (16, 32), (16, 32)]
     found = [
-        Recorder(m).trace(batch("bert"), s) for m, s in ((student, loss.student_needs), (teacher, loss.teacher_needs))
+        Recorder(m).trace(batch("bert"), s)
+        for m, s in ((student, loss.student_signals), (teacher, loss.teacher_signals))
     ]
     assert torch.isfinite(loss(*found, batch("bert"), first(loss))[0])
     loss.setup(tiny("bert").config, student.config)  # the other way round

@@ -308,4 +308,4 @@ def test_what_shares_already_is_refused():
 )
 def test_a_config_that_names_other_blocks_is_refused(named):
     with pytest.raises(ValueError, match="^shared: does not name the blocks of this bert"):
-        share_layers(tiny("bert", layers=4), {"share": "all", "blocks": named})
+        share_layers(tiny("bert", layers=4), {"shared_modules": "all", "blocks": named})

@@ -61,7 +61,7 @@ def student(kind, name="bert", head="classification", teacher=None, **fields):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         given = {"attention": kind(**KINDS[kind])} if kind else {}
-        built = Transformer(**given | {"positions": 120} | fields)
+        built = Transformer(**given | {"max_position_embeddings": 120} | fields)
         return built.build(teacher or tiny(name, head=head), None, None).eval()
 
 
@@ -245,7 +245,7 @@ def test_with_defaults_a_window_is_the_teacher_on_short_texts(name):
 def test_blocks_may_be_fewer_and_started_anywhere():
     model = student(LocalAttention, layers=1, hidden=16, heads=2, weights="random")
     assert len(blocks(model)) == 1 and not is_causal(model.config)
-    assert model.config.attends == {"kind": "LocalAttention", "window": 8, "global_tokens": 1}
+    assert model.config.attention == {"kind": "LocalAttention", "window": 8, "global_tokens": 1}
 
 
 @pytest.mark.parametrize(

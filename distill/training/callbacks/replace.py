@@ -39,7 +39,7 @@ def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.
         if ours != theirs:
             raise ValueError(f"needs a student with the teacher's {key}, {theirs}, not {ours}")
     # Its model would make the mask for its own attention, which that of the teacher's blocks misreads.
-    ours, theirs = (getattr(config, "attends", None) or {"kind": "full attention"} for config in (own, other))
+    ours, theirs = (getattr(config, "attention", None) or {"kind": "full attention"} for config in (own, other))
     if ours != theirs:
         raise ValueError(f"needs a student with the teacher's attention, {theirs['kind']}, not {ours['kind']}")
     found = []

@@ -82,7 +82,7 @@ def _rows(
 ) -> tuple[DatasetDict, list[str]]:
     """The rows as tokens, none longer than the model ``named`` reads, and what the report should say of them."""
     experiment, task = config.value, config.value.task
-    if places := getattr(experiment.student, "positions", None):
+    if places := getattr(experiment.student, "max_position_embeddings", None):
         tokenizer.model_max_length = places
     with config.error_context("task"):
         for step in task.augmentations():

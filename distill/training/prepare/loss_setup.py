@@ -24,7 +24,7 @@ def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teacher
 
 def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
     """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs looks at all."""
-    if loss.looks_at_layers and len(configs) > 1:
+    if loss.uses_layers and len(configs) > 1:
         return [configs[loss.teacher]]
     return list(configs.values()) or [None]
 
@@ -33,7 +33,7 @@ def _of_each_task(
     loss: Loss, configs: dict[str, PretrainedConfig], student: PretrainedConfig
 ) -> list[PretrainedConfig]:
     """The same where each task has a teacher: whichever it is, the loss does not know it."""
-    if not loss.looks_at_layers:
+    if not loss.uses_layers:
         return [student]  # on outputs, and these are as many as the student's once they stand in their place
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}
