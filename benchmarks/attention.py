@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students import (
+from students.forms.attention import (
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -30,8 +30,8 @@ from students import (
     Linformer,
     LocalAttention,
     Performer,
-    Transformer,
 )
+from students.kinds.transformer import Transformer
 
 FULL = "Transformer"
 ATTENTIONS = {

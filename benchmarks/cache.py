@@ -21,7 +21,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from benchmarks.turns import ROWS, WARM_UP, in_turn, quartiles
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher
-from losses import HiddenMSE, Logits, Loss
+from losses.loss import Loss
+from losses.outputs.logits import Logits
+from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 from students.recording.trace import Recorder

@@ -24,14 +24,15 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 from benchmarks.turns import quartiles
 from distill.data.batches import LengthGrouped, Loader
 from distill.experiment.optimizer import Optimizer
-from distill.tasks import Classification
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.texts import Classification
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import Curves
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
-from losses import HiddenMSE, Logits
 from losses.loss import loss_counts
+from losses.outputs.logits import Logits
+from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.batch import Batch
 from tests.repositories import save_tokenizer

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
-from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.shrink import cut_settled
 
 TIMELINE = Timeline(1000, 1000)

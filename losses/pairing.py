@@ -33,8 +33,8 @@ class Pairing:
 
     Besides the rules of ``students.families.layers.layer_pairs``:
 
-    - ``random`` pairs the student's inner blocks, in order, with as many of the teacher's, drawn for each epoch (RAIL-KD,
-      Haidar et al. 2021, arXiv 2109.10164).
+    - ``random`` pairs the student's inner blocks, in order, with as many of the teacher's, drawn for each epoch
+      (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164).
     - ``nearest`` pairs each of the teacher's evenly spaced blocks with the student's block of the least cost in this
       batch (CoFi, Xia et al. 2022, arXiv 2204.00408).
     - ``transport`` matches all blocks of both sides, equally weighted, by the transport plan of the least cost

@@ -19,8 +19,8 @@ from quant_aware.quantizers.activations import FakeQuantInput, InputMemo
 from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
 from quant_aware.quantizers.grids import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
+from students.models.recurrent_layer import RecurrentKernel
 from students.recording.input_grams import collect_input_grams
-from students.recurrent.layer import RecurrentKernel
 from students.weights import (
     add_weight_transform,
     find_weight_transforms,

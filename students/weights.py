@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from students.families.families import Stack, blocks, family
+from students.families.families import blocks, family
 from students.families.linear import is_conv1d, is_linear
+from students.families.parts import LayerStack
 from students.processes import full_tensor, is_sharded
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
     return groups, [module for module in inside if is_linear(module) and module not in named]
 
 
-def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
+def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
     """The linear layers of all attentions of a block, each once (a fused one holds three projections)."""
     paths = [
         path
@@ -81,7 +82,7 @@ def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 
 
-def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
+def ffn_layers(stack: LayerStack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
     """The inner layers of the feed-forward that this block has, and the outer one."""
     modules = dict(block.named_modules())
     return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]

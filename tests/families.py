@@ -14,8 +14,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from students import Factorised, LowRank, Transformer
 from students.families.families import depth, family
+from students.forms.embeddings import Factorised
+from students.forms.low_rank import LowRank
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")

@@ -4,22 +4,21 @@ import warnings
 
 import torch
 
-from students import (
+from students.forms.attention import (
     BlockAttention,
     EfficientAttention,
-    Factorised,
     FixedAttention,
-    Form,
     LinearAttention,
     Linformer,
     LocalAttention,
-    LowRank,
     Performer,
-    ShareLayers,
-    TensorTrain,
-    Transformer,
 )
 from students.forms.compatibility import refusal
+from students.forms.embeddings import Factorised, TensorTrain
+from students.forms.form import Form
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
+from students.kinds.transformer import Transformer
 from tests.families import tiny_config
 
 ATTENTIONS = {

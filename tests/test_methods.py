@@ -20,19 +20,20 @@ import students
 from distill.config.loader import load
 from distill.config.schema import yaml_name
 from distill.experiment.optimizer import Optimizer
-from distill.tasks import Task
-from distill.tasks.augment import Augmentation
+from distill.tasks.augment.augmentation import Augmentation
+from distill.tasks.task import Task
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
-from losses import Loss
+from losses.loss import Loss
 from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Schedule
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from quant_aware.quantize import Quantize
-from students import Form, Student
+from students.forms.form import Form
+from students.kinds.student import Student
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "methods.md").read_text()

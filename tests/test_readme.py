@@ -9,7 +9,7 @@ from benchmarks import quickstart
 from distill.config.loader import load
 from distill.config.schema import subclasses
 from distill.experiment.experiment import Experiment
-from distill.tasks import Task
+from distill.tasks.task import Task
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.table import FileTable, Problem, Split
-from distill.tasks import DataTask
 from distill.tasks.columns import is_text, listed, shortened, values_of
+from distill.tasks.task import DataTask
 
 MOST = 10
 """Places of a file that are shown."""

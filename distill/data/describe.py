@@ -9,9 +9,9 @@ from itertools import chain
 from datasets import Dataset, DatasetDict
 
 from distill.data.table import Split
-from distill.tasks import DataTask
 from distill.tasks.columns import shortened, values_of
 from distill.tasks.facts import Truncation
+from distill.tasks.task import DataTask
 
 _KEYS = ("text", "document", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""

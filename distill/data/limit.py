@@ -7,9 +7,9 @@ from copy import copy
 import torch
 from datasets import Dataset
 
-from distill.tasks import DataTask
 from distill.tasks.columns import values_of
 from distill.tasks.facts import Truncation
+from distill.tasks.task import DataTask
 
 UNLIMITED = 10**9
 """More tokens than a row has."""

@@ -12,10 +12,11 @@ from distill.data.checks import placed, refuse, set_up
 from distill.data.describe import describe, describe_split
 from distill.data.files import splits_of
 from distill.data.limit import check_pieces, labels_lost, truncation, uncut
-from distill.tasks import DataTask, MultiTask
 from distill.tasks.columns import bad_texts, named
 from distill.tasks.facts import DataFacts, Truncation
-from distill.tasks.texts import TextTask
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import TextTask
+from distill.tasks.task import DataTask
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 

@@ -9,8 +9,9 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.rows import encode
-from distill.tasks import MultiTask, Task
-from distill.tasks.augment import Augmentation
+from distill.tasks.augment.augmentation import Augmentation
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.task import Task
 
 
 def shown(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collate, in_turn
 from distill.evaluation.measure import torch_predict
-from distill.tasks import MultiTask, Task
-from distill.tasks.language.vocabulary import VocabularyTask
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.vocabulary import VocabularyTask
+from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
 
 MOST_ROWS, MOST_TOKENS = 512, 32_768

@@ -11,8 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from distill.evaluation.measure import agreement
-from distill.tasks import Task
-from distill.tasks.task import Predict
+from distill.tasks.task import Predict, Task
 
 
 @dataclass

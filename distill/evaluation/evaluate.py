@@ -26,8 +26,7 @@ from distill.evaluation.measure import (
     sizes,
     torch_predict,
 )
-from distill.tasks import Task
-from distill.tasks.task import Predict
+from distill.tasks.task import Predict, Task
 from distill.teachers.ensemble import Joint, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.loading.stored import StoredPrecision

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from distill.tasks import Task
-from distill.tasks.language.writing import Writer
-from distill.tasks.task import Predict
+from distill.tasks.task import Predict, Task
+from distill.tasks.writing import Writer
 from students.recording.model_io import model_inputs, output_logits
 
 

@@ -14,16 +14,17 @@ from distill.config.schema import arguments, check_names
 from distill.experiment.compatibility import conflicts
 from distill.experiment.components import components
 from distill.experiment.optimizer import Optimizer
-from distill.tasks import Task
+from distill.tasks.task import Task
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
-from losses import Loss
-from prune_schedules import Keep, Pruner
+from losses.loss import Loss
 from prune_schedules.schedule import Schedule
+from prune_schedules.scores.keep import Keep
+from prune_schedules.scores.pruner import Pruner
 from quant_aware.quantize import Quantize
-from students import Student
+from students.kinds.student import Student
 
 _OURS = {
     "logger",

@@ -15,7 +15,7 @@ from distill.export.carry import carry, made_from, settle_tokenizer
 from distill.export.vocabulary import describe_cut
 from distill.run_dir.files import replacing, replacing_in
 from distill.training.module import Distillation
-from prune_schedules import cut
+from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_check import departures
 from quant_aware.export.onnx_int8 import Weights

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill.evaluation.deployed import Deployed
 from distill.evaluation.measure import EvalResult
-from distill.tasks import Task
+from distill.tasks.task import Task
 
 
 def details(

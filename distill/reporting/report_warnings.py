@@ -14,7 +14,8 @@ from distill.evaluation.deployed import Deployed, Export
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.measure import EvalResult, Measured
 from distill.experiment.experiment import Experiment
-from distill.tasks import MultiTask, Task
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.task import Task
 from losses.loss import label_mask
 from prune_schedules.schedule import Constant, Schedule, Timeline
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.config.schema import check_names
-from distill.tasks.augment import Augmentation, Row
+from distill.tasks.augment.augmentation import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import prediction_mask
 from students.recording.sparse_lm_head import IGNORED

@@ -6,8 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from distill.tasks import Task
-from distill.tasks.language.writing import Writer
+from distill.tasks.task import Task
+from distill.tasks.writing import Writer
 from distill.teachers.teacher import FrozenTeacher
 from students.recording.signals import Signals
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.schema import check_names
-from distill.tasks import Task
+from distill.tasks.task import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.recording.model_io import model_inputs, output_logits

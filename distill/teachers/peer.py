@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from losses import Loss
-from students import Student
+from losses.loss import Loss
+from students.kinds.student import Student
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distill.experiment.optimizer import Optimizer
-from distill.tasks import Task
-from distill.tasks.language.writing import Writer
+from distill.tasks.task import Task
+from distill.tasks.writing import Writer
 from distill.teachers.peer import LearningPeer, on_outputs
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
 from distill.training.optimizer import build_optimizer, frozen_parameters
 from distill.training.step_values import StepValues, step_values
-from losses import Loss
+from losses.loss import Loss
 from prune_schedules.schedule import Timeline
 from students.processes import all_reduce_sum
 from students.recording.batch import Batch

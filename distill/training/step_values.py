@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from distill.experiment.optimizer import Optimizer
-from losses import Loss
-from losses.loss import LossValues
+from losses.loss import Loss, LossValues
 from prune_schedules.schedule import Timeline
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.moving_average import MovingAverage
-from losses import Loss
+from losses.loss import Loss
 from prune_schedules.schedule import Schedule, Timeline
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from losses.loss import LossValues
 from losses.pairing import LayerLoss, StateLayers
-from students.families.families import find_stack, is_causal, width
+from students.families.families import find_stack, hidden_width, is_causal
 from students.recording.batch import Batch
 from students.recording.signals import Trace
 
@@ -72,7 +72,7 @@ class ProjectedLoss(LayerLoss):
         """
         super().setup(student, teacher)
         # Layer 0, which may have a width of its own, meets layer 0 alone, or what is named.
-        widths = {str(s): (width(student, s), width(teacher, t)) for s, t in self.pairing.pairs}
+        widths = {str(s): (hidden_width(student, s), hidden_width(teacher, t)) for s, t in self.pairing.pairs}
         needed = self.project or any(mine != theirs for mine, theirs in widths.values())
         self.projections = nn.ModuleDict(
             {layer: nn.Linear(*both) if needed else nn.Identity() for layer, both in widths.items()}

@@ -1,1 +1,10 @@
-"""What decides which weights go: a pruner for each score."""
+"""Pruners: scores that decide which weights go.
+
+Importing the package imports its modules, so that a config may name each class of them.
+"""
+
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

@@ -94,7 +94,7 @@ def cut(model: PreTrainedModel) -> CutReport:
         release(model)
         built = None if counted.all() else shrink_hidden(model, counted)
     if report:
-        from students.forms.record import record_sizes  # not above: a config is read without transformers
+        from students.models.record import record_sizes  # not above: a config is read without transformers
 
         record_sizes(model, built)
     stock = not (is_compact(model.config) or is_recurrent(model.config))

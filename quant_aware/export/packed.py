@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from quant_aware.quantizers import Quantizer
 from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
+from quant_aware.quantizers.grids import Quantizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

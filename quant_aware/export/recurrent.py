@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from quant_aware.export.onnx_graph import OWN, replace_nodes, use_own_operators
 from quant_aware.quantizers.activations import Activations
 from quant_aware.quantizers.fake_quant import quantize_weight
-from students.recurrent.layer import ONNX_DOMAIN
+from students.models.recurrent_layer import ONNX_DOMAIN
 
 _ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, which of torch's gates stands where in ONNX."""

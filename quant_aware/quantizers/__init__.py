@@ -1,8 +1,10 @@
-"""Rounding of weights and inputs in training: the values, and the gradient."""
+"""Rounding of weights and inputs in training: the values, and the gradient.
 
-from quant_aware.quantizers.codebook import Codebook, KMeans
-from quant_aware.quantizers.grids import PowerOfTwo, Quantizer, Uniform
-from quant_aware.quantizers.product import Product
-from quant_aware.quantizers.signs import Binary, Ternary
+Importing the package imports its modules, so that a config may name each class of them.
+"""
 
-__all__ = ["Binary", "Codebook", "KMeans", "PowerOfTwo", "Product", "Quantizer", "Ternary", "Uniform"]
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

@@ -1,1 +1,10 @@
-"""Forms: changes of a student's architecture that combine freely, and the models that hold them."""
+"""Forms of a student, which compose: attention, low-rank layers, shared layers, token embeddings.
+
+Importing the package imports its modules, so that a config may name each class of them.
+"""
+
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

@@ -13,7 +13,7 @@ from students.attention.blocks import BlockCore, FixedCore
 from students.attention.linear import EfficientCore, EluCore, FavorCore
 from students.attention.linformer import LinformerCore
 from students.attention.local import LocalCore
-from students.families.families import blocks, family, positions
+from students.families.families import blocks, family, position_counts
 from students.forms.form import Form, check_sizes, find_class
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
         for block in dict.fromkeys(blocks(model, name)):
             for parts in stack.attention.values():
                 owner = block.get_submodule(parts.module)
-                owner.core_attention = form.module(model.config, getattr(owner, parts.size))
+                owner.core_attention = form.module(model.config, getattr(owner, parts.head_dim))
 
 
 @dataclass(kw_only=True)
@@ -132,7 +132,7 @@ class BlockAttention(Attention):
             raise ValueError(f"blocks: {student.num_attention_heads} heads can look {most} ways, not {self.blocks}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return BlockCore(self.blocks, positions(config)[0], config.num_attention_heads)
+        return BlockCore(self.blocks, position_counts(config)[0], config.num_attention_heads)
 
 
 @dataclass(kw_only=True)
@@ -178,7 +178,7 @@ class Linformer(Attention):
     projections, one pair in each layer, begin as means over equal pieces; blocks that share all layers share them.
 
     Args:
-        length: number of projected keys for a text of full length, ``max_position_embeddings``; fewer for a shorter one.
+        length: number of projected keys for a text of ``max_position_embeddings`` tokens; a shorter one has fewer.
         shared: whether keys and values have one projection.
     """
 
@@ -191,8 +191,10 @@ class Linformer(Attention):
         check_sizes(self, "length")
 
     def check(self, student: PretrainedConfig) -> None:
-        if self.length > positions(student)[0]:
-            raise ValueError(f"length: the student reads {positions(student)[0]} tokens, fewer than {self.length}")
+        if self.length > position_counts(student)[0]:
+            raise ValueError(
+                f"length: the student reads {position_counts(student)[0]} tokens, fewer than {self.length}"
+            )
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return LinformerCore(self.length, positions(config)[0], self.shared)
+        return LinformerCore(self.length, position_counts(config)[0], self.shared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from students.families.families import family, is_causal, is_recurrent, repeats_blocks
+from students.families.families import family, is_causal, is_cut, is_recurrent, repeats_blocks
 from students.forms.form import Form
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
     kind, model = type(form).__name__, student.model_type
     if is_recurrent(student):
         return "forms change Transformers, and this is a recurrent network"
-    from students.forms.compact import is_cut  # not above: a config is read without transformers
-
     if is_cut(student):
         return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
     if present := [key for key in form.not_after if getattr(student, key, None)]:

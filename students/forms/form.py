@@ -23,7 +23,7 @@ class Form(ABC):
     """
 
     key: ClassVar[str]
-    """The key of the student's config that holds what ``apply`` did, one of ``students.forms.compact.FORMS``."""
+    """The key of the student's config that holds what ``apply`` did, one of ``students.models.compact.FORMS``."""
     not_after: ClassVar[tuple[str, ...]] = ()
     """The keys of the forms that a model that exists must not have yet; in one student the order is that of FORMS."""
     replaces_attention: ClassVar[bool] = False

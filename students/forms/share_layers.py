@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import Stack, blocks, depth, family
+from students.families.families import blocks, depth, family
+from students.families.parts import LayerStack
 from students.forms.form import Form
 from students.structure.sharing import SharedModules, share_layers, shared_module_paths
 
@@ -70,7 +71,7 @@ class ShareLayers(Form):
         return [group.index(number) for number in group]
 
     @torch.no_grad()
-    def _average(self, stack: Stack, stack_blocks: list[nn.Module], sources: list[int]) -> None:
+    def _average(self, stack: LayerStack, stack_blocks: list[nn.Module], sources: list[int]) -> None:
         """Give the first block of each group, whose layers stay, the mean of all of them."""
         for source in set(sources):
             group = [block for block, number in zip(stack_blocks, sources, strict=True) if number == source]

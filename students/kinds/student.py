@@ -39,7 +39,7 @@ class Student(ABC):
         embeddings: the form of the token embeddings.
     """
 
-    # Forms are applied in this order, which is that of ``students.forms.compact.FORMS``.
+    # Forms are applied in this order, which is that of ``students.models.compact.FORMS``.
     attention: Attention | None = None
     share_layers: ShareLayers | None = None
     low_rank: LowRank | None = None
@@ -63,7 +63,7 @@ class Student(ABC):
             ValueError: if one is not possible, with its key first.
         """
         if self.forms:
-            from students.forms.compact import become_compact  # not above: a config is read without transformers
+            from students.models.compact import become_compact  # not above: a config is read without transformers
 
             become_compact(student)
         for key, form in self.forms.items():

@@ -1,4 +1,4 @@
 """Importing this makes transformers know the models that are ours; it takes seconds."""
 
-import students.forms.compact
-import students.recurrent.model  # noqa: F401 — both are imported for what they register
+import students.models.compact
+import students.models.recurrent  # noqa: F401 — imported for what it registers

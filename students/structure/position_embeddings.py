@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import family, is_compact, is_recurrent, positions
+from students.families.families import family, is_compact, is_recurrent, position_counts
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -28,7 +28,7 @@ def check_max_positions(config: PretrainedConfig) -> None:
 
 def set_max_positions(config: PretrainedConfig, count: int) -> None:
     """Write into a config how many tokens the model can read."""
-    config.max_position_embeddings = count + positions(config)[1]
+    config.max_position_embeddings = count + position_counts(config)[1]
 
 
 def resize_position_embeddings(model: PreTrainedModel, count: int) -> PreTrainedModel:
@@ -51,9 +51,9 @@ def position_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dic
     """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
     and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
     """
-    if not (path := family(student).positions):
+    if not (path := family(student).position_embeddings):
         return {}
-    (before, skipped), (after, _) = positions(teacher.config), positions(student)
+    (before, skipped), (after, _) = position_counts(teacher.config), position_counts(student)
     table = teacher.base_model.get_submodule(path)
     name = next(name for name, module in teacher.named_modules() if module is table)
     kept = torch.cat([torch.arange(skipped), skipped + torch.arange(after) % before])

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from torch import nn
 
-from students.families.families import Stack, blocks, family
+from students.families.families import blocks, family
+from students.families.parts import LayerStack
 from students.weights import attention_layers, ffn_layers
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def name_shared_layers(model: PreTrainedModel) -> None:
             layers._tied_weights_keys = copies
 
 
-def shared_module_paths(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
+def shared_module_paths(stack: LayerStack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
     """The paths, in a block, of the modules that are shared."""
     meant = set(block.modules())
     if shared_modules == "attention":

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import Projection, blocks, family
+from students.families.families import blocks, family
+from students.families.parts import Projection
 from students.weights import (
     Where,
     ffn_layers,
@@ -118,10 +119,10 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
         for i, block in enumerate(unique_blocks(model)[name]):
             for kind, parts in stack.attention.items():
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
-                size = getattr(owner, parts.size)
+                size = getattr(owner, parts.head_dim)
                 count = _width(block, parts.value) // size
                 queries, shared_slices, projections = _width(block, parts.query) // size, [], (parts.query,)
-                if has_one_key and parts.sharing and count:  # one group of all: its queries go one by one
+                if has_one_key and parts.num_key_value_groups and count:  # one group of all: its queries go one by one
                     count = queries
                     shared_slices = [part for other in (parts.key, parts.value) for part in _projected(block, other, 1)]
                 else:
@@ -129,11 +130,11 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                 slices = [part for projection in projections for part in _projected(block, projection, count)]
                 axis = in_axis(output)
                 slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
-                attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
-                if parts.split:
-                    attributes[parts.split] = (size,) * parts.query.parts
+                attributes = {key: 1 for key in parts.num_heads} | {key: size for key in parts.inner_dim}
+                if parts.split_size:
+                    attributes[parts.split_size] = (size,) * parts.query.parts
                 if shared_slices:
-                    attributes[parts.sharing] = 1
+                    attributes[parts.num_key_value_groups] = 1
                 more = {"shared_slices": tuple(shared_slices), "zero_bias": parts.zero_bias}
                 found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **more))
     return _once(found)

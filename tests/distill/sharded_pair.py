@@ -17,14 +17,15 @@ from distill import run
 from distill.evaluation import evaluate
 from distill.training.fsdp2 import get_ready, shard, unshard, watch
 from distill.training.prepare.documents import wait_for_rank_0
-from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.grids import Uniform
-from students import ShareLayers, Transformer
 from students.families.families import depth, family
+from students.forms.share_layers import ShareLayers
+from students.kinds.transformer import Transformer
 from students.processes import full_tensor
 from students.recording.signals import Signals
 from students.recording.trace import Recorder

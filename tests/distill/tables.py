@@ -8,7 +8,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare
-from distill.tasks import Classification, Task
+from distill.tasks.kinds.texts import Classification
+from distill.tasks.task import Task
 
 ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
 NAMES = ["negative", "positive"]

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from distill.data.batches import LengthGrouped, Loader
-from distill.tasks.augment import Augmented, Masking, NGrams
+from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.augment.hiding import Masking, NGrams
 
 CLS, SEP, MASK = 1, 2, 3
 SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}

@@ -12,10 +12,12 @@ from distill.experiment.optimizer import Optimizer
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.training.module import Distillation
-from losses import HiddenMSE, Labels, Logits
-from prune_schedules import Magnitude
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
+from losses.states.hidden import HiddenMSE
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Steps, Timeline, TimePoint
+from prune_schedules.scores.magnitude import Magnitude
 from quant_aware.callback import QuantizeAware
 from quant_aware.quantize import Quantize
 from tests.distill.runs import checkpoint, flat, resumes_bit_for_bit

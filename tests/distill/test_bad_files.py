@@ -14,7 +14,8 @@ from pyarrow import parquet
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.files import splits_of
-from distill.tasks import Classification, Regression, TokenClassification
+from distill.tasks.kinds.texts import Classification, Regression
+from distill.tasks.kinds.tokens import TokenClassification
 from tests.distill.tables import refused
 
 CSV = "text,label\na good film,pos\n"

@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.tasks import Classification, Regression
+from distill.tasks.kinds.texts import Classification, Regression
 from tests.distill.tables import NAMES, ROWS, ready, refused, write
 
 BAD = {

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.data import prepare
-from distill.tasks import QuestionAnswering
+from distill.tasks.kinds.spans import QuestionAnswering
 from tests.distill.tables import refused, write
 
 

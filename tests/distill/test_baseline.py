@@ -10,7 +10,9 @@ from distill.data import prepare
 from distill.data.batches import Collate
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _losses, _score, _spread, scores
-from distill.tasks import CausalLM, QuestionAnswering, Regression
+from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.spans import QuestionAnswering
+from distill.tasks.kinds.texts import Regression
 from tests.distill.worlds import save_data, save_teacher, three_classes
 
 

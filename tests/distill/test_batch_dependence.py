@@ -10,7 +10,7 @@ from datasets import Dataset
 from distill import run
 from distill.evaluation.batch_dependence import BatchDependence, batch_dependence, samples
 from distill.evaluation.deployed import Export
-from distill.tasks import MaskedLM
+from distill.tasks.kinds.language import MaskedLM
 from losses.loss import IGNORED
 from tests.distill.worlds import three_classes
 

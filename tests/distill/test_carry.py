@@ -10,7 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from distill import run
 from distill.export.carry import carry, settle_tokenizer
-from students import GRU, Pretrained, ShareLayers, Transformer
+from students.forms.share_layers import ShareLayers
+from students.kinds.recurrent import GRU
+from students.kinds.student import Pretrained
+from students.kinds.transformer import Transformer
 from tests.distill.worlds import save_data
 from tests.families import tiny
 from tests.repositories import save_tokenizer

@@ -22,8 +22,8 @@ from distill.config.nodes import ConfigError
 from distill.experiment.compatibility import FLAGS, RULES, conflicts, judge
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
-from prune_schedules import Magnitude
 from prune_schedules.schedule import Timeline
+from prune_schedules.scores.magnitude import Magnitude
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "compatibility.md"

@@ -12,7 +12,7 @@ from distill.config.nodes import ConfigError, did_you_mean
 from distill.config.schema import describe, is_plain, subclasses, yaml_name
 from distill.config.writer import dump, to_yaml
 from distill.experiment.experiment import Experiment
-from distill.tasks.augment import Augmentation
+from distill.tasks.augment.augmentation import Augmentation
 
 
 class Shape(ABC):

@@ -13,7 +13,7 @@ from distill.config.loader import load, load_all
 from distill.config.nodes import ConfigError
 from distill.config.schema import subclasses
 from distill.config.writer import to_yaml
-from losses import Loss
+from losses.loss import Loss
 from prune_schedules.schedule import Schedule
 
 LOSS = '''\

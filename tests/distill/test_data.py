@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare, read
-from distill.tasks import Classification, Regression
+from distill.tasks.kinds.texts import Classification, Regression
 from tests.distill.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
 
 # Where the rows come from

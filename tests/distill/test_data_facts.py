@@ -9,8 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data import Truncation, prepare, read
 from distill.data.describe import class_warnings
-from distill.tasks import CausalLM, Classification, Regression, Seq2Seq
 from distill.tasks.columns import is_pair
+from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.texts import Classification, Regression
 from tests.distill.tables import ready, write
 
 QUOTES = (

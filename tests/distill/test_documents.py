@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from distill.data import prepare
 from distill.data.batches import Collate
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.tasks import CausalLM, MaskedLM
+from distill.tasks.kinds.language import CausalLM, MaskedLM
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write
 

@@ -11,8 +11,11 @@ from scipy.special import logsumexp, softmax
 from distill import run
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import sizes, torch_predict
-from distill.tasks import CausalLM, Classification, MultiTask, Regression, Seq2Seq
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import Classification, Regression
 from distill.teachers.ensemble import Ensemble, Joint, Teachers, combine_logits, combine_task_logits
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.recording.signals import Signals

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from distill import run
 from distill.data import prepare
 from distill.data.batches import Collate
-from distill.tasks import Task
+from distill.tasks.task import Task
 from losses.loss import prediction_mask
 from students.recording.model_io import model_inputs, output_logits
 from tests.distill.worlds import WORLDS, ready_task, save_data, save_teacher

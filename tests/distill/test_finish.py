@@ -9,8 +9,9 @@ from distill.evaluation.evaluate import deployable, latency_rows
 from distill.evaluation.measure import EvalResult, Measured
 from distill.reporting.details import details
 from distill.reporting.report_warnings import other_logits
-from distill.tasks import Classification, MaskedLM
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.language import MaskedLM
+from distill.tasks.kinds.texts import Classification
 
 STUDENT = Deployed(None, None, None, parity={}, layers=[], notes=[], precision="float32")
 

@@ -19,7 +19,7 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.training.callbacks.finite import SKIPPED, NonFinite
 from distill.training.module import Distillation
-from losses import Logits
+from losses.outputs.logits import Logits
 from tests.distill.runs import ROOT, weights
 
 PLAIN = {"losses.relations": None, "quantize": None, "prune": None, "name": "x"}
@@ -237,7 +237,7 @@ def test_a_loss_in_float16_is_no_matter_of_scale(tiny_run, monkeypatch, half):
 
 INJECT = """
 import os, sys
-from losses import Logits
+from losses.outputs.logits import Logits
 from tests.distill.test_finite import NanGradient
 from distill.cli import main
 

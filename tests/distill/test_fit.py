@@ -22,7 +22,7 @@ from distill.config.nodes import ConfigError
 from distill.data.batches import Collate
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.runs import read
-from distill.tasks import Task
+from distill.tasks.task import Task
 from distill.training.prepare.plan import Plan, plan
 from tests.distill.tables import write
 from tests.repositories import save_model, save_tokenizer, sentences

@@ -13,7 +13,7 @@ from distill import run
 from distill.config.loader import ConfigError, load
 from distill.config.writer import to_yaml
 from quant_aware.export import packed
-from students import Student
+from students.kinds.student import Student
 from students.structure.factored import get_ranks, rank_of
 from students.structure.sharing import group_shared_blocks
 from tests.distill.runs import resumes_bit_for_bit

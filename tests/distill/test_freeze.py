@@ -10,7 +10,7 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
 from distill.training.optimizer import frozen_parameters
-from losses import Labels
+from losses.outputs.labels import Labels
 from prune_schedules.schedule import Timeline, TimePoint
 from students.weights import add_weight_transform, parameter_names
 from tests.distill.runs import resumes_bit_for_bit

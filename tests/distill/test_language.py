@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare
 from distill.data.batches import LengthGrouped
-from distill.tasks import CausalLM, MaskedLM
-from distill.tasks.augment import Augmented
+from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.kinds.language import CausalLM, MaskedLM
 from distill.tasks.metrics import Perplexity
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write

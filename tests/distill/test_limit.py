@@ -6,7 +6,11 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.data import Truncation, prepare
-from distill.tasks import Classification, QuestionAnswering, Seq2Seq, Task, TokenClassification
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.spans import QuestionAnswering
+from distill.tasks.kinds.texts import Classification
+from distill.tasks.kinds.tokens import TokenClassification
+from distill.tasks.task import Task
 from tests.distill.tables import refused, write
 from tests.distill.worlds import save_data, save_teacher
 

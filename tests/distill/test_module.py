@@ -14,8 +14,12 @@ from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import Curves
 from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
-from losses import AttentionKL, HiddenMSE, Labels, Logits, Relations
 from losses.loss import loss_counts
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
+from losses.pairs.attention import AttentionKL
+from losses.pairs.relations import Relations
+from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Linear, Timeline, TimePoint
 from students.recording.batch import Batch
 from tests.distill.worlds import three_classes

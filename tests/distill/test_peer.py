@@ -8,7 +8,11 @@ from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
 from distill.teachers.peer import LearningPeer, Peer, on_outputs
 from distill.training.module import Distillation
-from losses import DIST, AttentionKL, HiddenMSE, Labels, Logits
+from losses.outputs.correlation import DIST
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
+from losses.pairs.attention import AttentionKL
+from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Constant, Timeline, TimePoint
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals

@@ -10,7 +10,7 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import flops, torch_predict
 from quant_aware.export.packed import load
-from students import GRU, LSTM, RNN
+from students.kinds.recurrent import GRU, LSTM, RNN
 from tests.distill.runs import resumes_bit_for_bit, rows
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import tiny

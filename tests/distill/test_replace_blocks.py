@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from distill.training.callbacks.replace import Replace, drawn, groups
-from students import LinearAttention, LocalAttention, Transformer
 from students.families.families import blocks
+from students.forms.attention import LinearAttention, LocalAttention
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import FAMILIES, batch, tiny

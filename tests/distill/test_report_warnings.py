@@ -16,10 +16,13 @@ from distill.evaluation.measure import EvalResult, Measured
 from distill.reporting.publish import summary
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
-from distill.tasks import MultiTask, Regression
-from losses import Labels, Logits
-from prune_schedules import Magnitude, Pruner
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import Regression
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
 from prune_schedules.schedule import Constant, Linear
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.pruner import Pruner
 from tests.distill.worlds import ready_task, save_data, save_teacher, three_classes
 
 STILL = {"losses.hidden": None, "losses.relations": None, "quantize": None, "prune": None, "optimizer.lr": 1e-12}

@@ -9,8 +9,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from distill import run
 from distill.config.loader import ConfigError
 from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
-from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Cubic, Timeline
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.wanda import Wanda
 from students.structure.hidden import shrink_hidden
 from tests.distill.worlds import save_data, save_teacher
 from tests.families import FAMILIES, LLAMAS, batch, tiny, tiny_config

@@ -9,9 +9,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from distill.data import prepare
 from distill.data.batches import Collate
-from distill.tasks import Seq2Seq
-from distill.tasks.language.writing import greedy
-from losses import AttentionKL, HiddenMSE
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.writing import greedy
+from losses.pairs.attention import AttentionKL
+from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Timeline
 from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder

@@ -12,7 +12,8 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.data import prepare_several
 from distill.data.batches import LengthGrouped, in_turn
-from distill.tasks import Classification, MultiTask, Regression
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import Classification, Regression
 from tests.repositories import save_tokenizer, sentences
 
 CONFIG = """\

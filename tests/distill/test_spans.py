@@ -11,12 +11,10 @@ from distill.config.schema import subclasses
 from distill.data import prepare
 from distill.data.batches import Collate
 from distill.experiment.experiment import Experiment
-from distill.tasks import QuestionAnswering
-from distill.tasks.spans import FAR, LONGEST
-from losses import Loss
-from losses.loss import PerPrediction
+from distill.tasks.kinds.spans import FAR, LONGEST, QuestionAnswering
+from losses.loss import Loss, PerPrediction
 from prune_schedules.schedule import Timeline
-from students import Transformer
+from students.kinds.transformer import Transformer
 from students.recording.signals import Trace
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import write

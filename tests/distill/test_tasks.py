@@ -6,8 +6,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from distill.tasks import Classification, Regression, Task
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.texts import Classification, Regression
+from distill.tasks.task import Task
 
 
 def measured(task: Task, logits: torch.Tensor, labels: torch.Tensor, batch: int = 17) -> dict[str, float]:

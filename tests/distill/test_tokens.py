@@ -11,8 +11,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from transformers import PreTrainedTokenizerBase
 
 from distill.data import prepare
-from distill.tasks import TokenClassification
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.metrics import EntityF1
 from students.recording.sparse_lm_head import IGNORED
 from tests.distill.tables import refused, write

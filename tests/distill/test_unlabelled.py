@@ -9,8 +9,11 @@ from datasets import Dataset
 from distill import run
 from distill.config.loader import ConfigError
 from distill.data import prepare
-from distill.tasks import Classification, Regression
-from losses import DKD, Labels, Logits, LogitsMSE
+from distill.tasks.kinds.texts import Classification, Regression
+from losses.outputs.decoupled import DKD
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
+from losses.outputs.mse import LogitsMSE
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Trace
 from tests.distill.tables import ROWS, labelled, write

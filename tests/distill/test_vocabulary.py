@@ -13,8 +13,10 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.data import prepare, prepare_several
 from distill.data.vocabulary import respelled, shown
-from distill.tasks import Classification, MultiTask, Regression
-from distill.tasks.augment import Masking, NGrams, WordReplacement
+from distill.tasks.augment.hiding import Masking, NGrams
+from distill.tasks.augment.words import WordReplacement
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import Classification, Regression
 from quant_aware.export.onnx_model import OnnxModel
 from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 from tests.distill.runs import interrupted, weights

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from distill.tasks.augment import WordReplacement
+from distill.tasks.augment.words import WordReplacement
 from tests.repositories import BAD, GOOD, NOUNS, OTHER, save_tiny_bert
 
 WORDS = GOOD + BAD + NOUNS + [word for word in OTHER if len(word) > 1]

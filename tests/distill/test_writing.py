@@ -9,13 +9,15 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.tasks import Seq2Seq
-from distill.tasks.language.writing import Writer, greedy
-from prune_schedules import cut
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.writing import Writer, greedy
 from prune_schedules.schedule import Timeline
+from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from students import LowRank, ShareLayers, Transformer
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
+from students.kinds.transformer import Transformer
 from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder
 from students.weights import fold

@@ -10,17 +10,13 @@ import transformers
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
-from distill.tasks import (
-    CausalLM,
-    Classification,
-    MaskedLM,
-    QuestionAnswering,
-    Regression,
-    Seq2Seq,
-    Task,
-    TokenClassification,
-)
 from distill.tasks.classes import Classes
+from distill.tasks.kinds.language import CausalLM, MaskedLM
+from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.spans import QuestionAnswering
+from distill.tasks.kinds.texts import Classification, Regression
+from distill.tasks.kinds.tokens import TokenClassification
+from distill.tasks.task import Task
 from tests.repositories import BAD, GOOD, NOUNS, save_tokenizer
 
 TAGS = ["O", "B-thing", "I-thing", "B-praise"]

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from losses import AttentionKL, AttentionScores
-from losses.pairs.attention import attention_kl, score_mse
+from losses.pairs.attention import AttentionKL, AttentionScores, attention_kl, score_mse
 from students.recording.signals import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import first, leaves, look, pair, set_up, sites

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from losses import Contextual, Contrastive, Flow, HiddenMSE, Loss
-from losses.states.contextual import contextual
-from losses.states.contrastive import info_nce
-from losses.states.flow import flow
-from losses.states.hidden import attention_mixture
+from losses.loss import Loss
+from losses.states.contextual import Contextual, contextual
+from losses.states.contrastive import Contrastive, info_nce
+from losses.states.flow import Flow, flow
+from losses.states.hidden import HiddenMSE, attention_mixture
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up
 

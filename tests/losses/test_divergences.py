@@ -11,20 +11,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
-from losses import (
-    DIST,
-    DKD,
-    JensenShannon,
-    Logits,
-    LogitsMSE,
-    ReverseKL,
-    SkewKL,
-    SkewReverseKL,
-    TotalVariation,
-)
-from losses.outputs.correlation import dist, pearson_distance
-from losses.outputs.decoupled import dkd
+from losses.outputs.correlation import DIST, dist, pearson_distance
+from losses.outputs.decoupled import DKD, dkd
 from losses.outputs.divergences import jensen_shannon, kl, mixture, skew_kl, soften, total_variation
+from losses.outputs.logits import JensenShannon, Logits, ReverseKL, SkewKL, SkewReverseKL, TotalVariation
+from losses.outputs.mse import LogitsMSE
 from prune_schedules.schedule import Constant, Timeline
 from tests.families import tiny
 from tests.losses.test_logits import fixed, logits

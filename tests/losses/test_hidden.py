@@ -6,8 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from losses import Contrastive, FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
-from losses.states.hidden import feature_map, feature_statistics, hidden_cosine, hidden_mse, patient_hidden, pool
+from losses.states.contrastive import Contrastive
+from losses.states.hidden import (
+    FeatureMap,
+    FeatureStatistics,
+    HiddenCosine,
+    HiddenMSE,
+    PatientHidden,
+    feature_map,
+    feature_statistics,
+    hidden_cosine,
+    hidden_mse,
+    patient_hidden,
+    pool,
+)
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, sites
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from losses import Labels
-from losses.outputs.labels import label_loss
+from losses.outputs.labels import Labels, label_loss
 from tests.families import tiny
 
 LOGITS = [[2.0, -1.0, 0.5], [0.1, 0.2, -3.0], [-4.0, 4.0, 1.0], [0.0, 0.0, 0.0]]

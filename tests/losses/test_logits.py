@@ -9,17 +9,16 @@ from hypothesis.extra import numpy as arrays
 from scipy.special import softmax
 from scipy.stats import entropy
 
-import losses
-from losses import Logits, LogitsMSE
-from losses.outputs.logits import TemperatureLoss
-from losses.outputs.mse import logits_mse
+from distill.config.schema import subclasses
+from losses.outputs.logits import Logits, TemperatureLoss
+from losses.outputs.mse import LogitsMSE, logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
 from students.recording.signals import Trace
 from tests.families import tiny
 from tests.losses.traces import forward_kl
 
 fixed = settings(derandomize=True, deadline=None, database=None)
-SOFTENED = [kind for kind in map(vars(losses).get, losses.__all__) if issubclass(kind, TemperatureLoss)]
+SOFTENED = list(subclasses(TemperatureLoss).values())
 logits = arrays.arrays(np.float64, (2, 4), elements=st.floats(-10, 10, width=32))
 
 
@@ -109,9 +108,7 @@ def test_one_output_is_no_distribution():
     LogitsMSE().setup(one, one)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in vars(losses).values() if isinstance(kind, type) and issubclass(kind, TemperatureLoss)]
-)
+@pytest.mark.parametrize("kind", SOFTENED)
 def test_a_batch_of_numbers_counts_nothing(kind):
     loss, one = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
     batch = {"input_ids": torch.zeros(4, 1, dtype=torch.long), "labels": torch.tensor([1.0, -2.5, 0.3, 4.0])}

@@ -5,9 +5,10 @@ from inspect import isabstract
 import pytest
 import torch
 
-from losses import Labels, Logits, LogitsMSE, Loss
-from losses.outputs.labels import label_loss
-from losses.outputs.mse import logits_mse
+from losses.loss import Loss
+from losses.outputs.labels import Labels, label_loss
+from losses.outputs.logits import Logits
+from losses.outputs.mse import LogitsMSE, logits_mse
 from prune_schedules.schedule import Constant, Linear, Timeline, TimePoint
 from students.recording.signals import Trace
 from tests.families import batch, tiny

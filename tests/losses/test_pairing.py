@@ -5,9 +5,9 @@ from itertools import permutations
 import pytest
 import torch
 
-from losses import AttentionScores, HiddenMSE, PatientHidden
 from losses.pairing import Pairing, nearest, transport
-from losses.states.hidden import hidden_mse
+from losses.pairs.attention import AttentionScores
+from losses.states.hidden import HiddenMSE, PatientHidden, hidden_mse
 from prune_schedules.schedule import Timeline
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, traced

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from losses import AttentionKL, Relations
-from losses.pairs.relations import relation_scores
+from losses.pairs.attention import AttentionKL
+from losses.pairs.relations import Relations, relation_scores
 from students.recording.signals import Attention
 from tests.families import batch, tiny
 from tests.losses.traces import first, look, pair, set_up, sites

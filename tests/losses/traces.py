@@ -7,33 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses import (
-    DIST,
-    DKD,
-    AttentionKL,
-    AttentionScores,
-    Contextual,
-    Contrastive,
-    FeatureMap,
-    FeatureStatistics,
-    Flow,
-    HiddenCosine,
-    HiddenMSE,
-    JensenShannon,
-    Labels,
-    Logits,
-    LogitsMSE,
-    Loss,
-    PatientHidden,
-    Relations,
-    ReverseKL,
-    SkewKL,
-    SkewReverseKL,
-    TotalVariation,
-)
-from losses.loss import LossValues
+from losses.loss import Loss, LossValues
+from losses.outputs.correlation import DIST
+from losses.outputs.decoupled import DKD
 from losses.outputs.divergences import kl, soften
+from losses.outputs.labels import Labels
+from losses.outputs.logits import JensenShannon, Logits, ReverseKL, SkewKL, SkewReverseKL, TotalVariation
+from losses.outputs.mse import LogitsMSE
 from losses.pairing import LayerLoss
+from losses.pairs.attention import AttentionKL, AttentionScores
+from losses.pairs.relations import Relations
+from losses.states.contextual import Contextual
+from losses.states.contrastive import Contrastive
+from losses.states.flow import Flow
+from losses.states.hidden import FeatureMap, FeatureStatistics, HiddenCosine, HiddenMSE, PatientHidden
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.signals import Signals, Site, Trace
 from students.recording.trace import Recorder

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prune_schedules import Magnitude
 from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.shapes import Shape
 from students.weights import Where
 

@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from prune_schedules import Magnitude, Movement
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoint
+from prune_schedules.scores.gates import Movement
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny

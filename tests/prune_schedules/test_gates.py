@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import Fisher, Magnitude, Movement, Pruner, Taylor
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import gate_gradient
+from prune_schedules.scores.gates import Fisher, Movement, Taylor, gate_gradient
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter

@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from prune_schedules import Magnitude, cut
 from prune_schedules.schedule import Constant, Timeline
-from students import Transformer
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.structure.cut import cut
 from students.families.families import blocks
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.units import heads

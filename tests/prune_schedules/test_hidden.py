@@ -4,10 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import L0, Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
+from prune_schedules.scores.gates import Fisher, Movement, Taylor
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude, Random
 from prune_schedules.scores.pruner import Pruner
+from prune_schedules.scores.sparsegpt import SparseGPT
+from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import kept

@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 
-from prune_schedules import L0, Magnitude, Taylor
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, TimePoint
+from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut
 from prune_schedules.targets.norms import kept
 from students.structure.units import heads, neurons

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from prune_schedules import SparseGPT, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.sparsegpt import remove
-from students import LowRank, Transformer
+from prune_schedules.scores.sparsegpt import SparseGPT, remove
+from prune_schedules.scores.wanda import Wanda
 from students.families.families import blocks
+from students.forms.low_rank import LowRank
+from students.kinds.transformer import Transformer
 from students.weights import out_axis, raw_parameter
 from tests.families import FAMILIES, batch, tiny
 from tests.prune_schedules.runs import resumable

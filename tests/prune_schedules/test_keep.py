@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import Keep, Magnitude, cut
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores.keep import filled
+from prune_schedules.scores.keep import Keep, filled
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
 from students.weights import count_nonzeros, fold, get_weight_transforms, model_sparsity
 from tests.families import batch, tiny

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from prune_schedules import L0, Random
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Steps, Timeline, TimePoint
-from prune_schedules.scores.l0 import closing, hard_concrete, open_probability
+from prune_schedules.scores.l0 import L0, closing, hard_concrete, open_probability
+from prune_schedules.scores.magnitude import Random
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
 from tests.families import FAMILIES, batch, tiny

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Linear, Timeline, TimePoint
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.penalty import group_lasso
 from students.weights import raw_parameter
 from tests.families import FAMILIES, batch, tiny

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import Fisher, Magnitude, Movement, Random, SparseGPT, Taylor, Wanda
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
+from prune_schedules.scores.gates import Fisher, Movement, Taylor
+from prune_schedules.scores.magnitude import Magnitude, Random
 from prune_schedules.scores.pruner import ScoredPruner
+from prune_schedules.scores.sparsegpt import SparseGPT
+from prune_schedules.scores.wanda import Wanda
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter, select_modules
 from tests.families import FAMILIES, batch, tiny

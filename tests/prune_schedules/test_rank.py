@@ -7,9 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from prune_schedules import L0, Magnitude, Taylor, Wanda
 from prune_schedules.schedule import Constant, Steps, Timeline
+from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
+from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
 from prune_schedules.structure.shrink import cut_settled
 from quant_aware.quantize import Quantize

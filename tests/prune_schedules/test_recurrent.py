@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from prune_schedules import L0, Magnitude, Wanda
 from prune_schedules.schedule import Constant
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
 from students.recording.model_io import model_inputs
 from students.weights import fold

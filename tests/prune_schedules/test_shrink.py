@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.utils import parametrize
 
-from prune_schedules import Magnitude
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, Steps, Timeline, TimePoint
+from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.shrink import cut_settled
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize

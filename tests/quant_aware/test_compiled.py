@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from prune_schedules import Magnitude
 from prune_schedules.schedule import Constant, Timeline
+from prune_schedules.scores.magnitude import Magnitude
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.grids import Quantizer, Uniform

@@ -15,7 +15,11 @@ from quant_aware.export.onnx_model import OnnxModel, apart, saturates
 from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from students import LSTM, Linformer, ShareLayers, TensorTrain, Transformer
+from students.forms.attention import Linformer
+from students.forms.embeddings import TensorTrain
+from students.forms.share_layers import ShareLayers
+from students.kinds.recurrent import LSTM
+from students.kinds.transformer import Transformer
 from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.families import _auto, batch, low_rank, tiny, tiny_config

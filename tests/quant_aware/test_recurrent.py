@@ -11,7 +11,7 @@ from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students import GRU, LSTM, RNN
+from students.kinds.recurrent import GRU, LSTM, RNN
 from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.families import batch, tiny

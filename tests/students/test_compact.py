@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from students.families.families import blocks, depth, family, is_compact
-from students.forms.compact import become_compact
-from students.forms.record import record_sizes
+from students.models.compact import become_compact
+from students.models.record import record_sizes
 from students.structure.resized import block_sizes, resize_blocks
 from students.structure.units import heads, neurons, shrink
 from tests.families import FAMILIES, batch, tiny

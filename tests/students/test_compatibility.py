@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from prune_schedules import cut
-from students import GRU, LSTM, RNN, Factorised, Linformer, LowRank, Pretrained, ShareLayers
+from prune_schedules.structure.cut import cut
 from students.families.families import blocks
+from students.forms.attention import Linformer
 from students.forms.compatibility import refusal
-from students.recurrent.model import RecurrentConfig
+from students.forms.embeddings import Factorised
+from students.forms.low_rank import LowRank
+from students.forms.share_layers import ShareLayers
+from students.kinds.recurrent import GRU, LSTM, RNN
+from students.kinds.student import Pretrained
+from students.models.recurrent import RecurrentConfig
 from tests.families import FAMILIES, tiny, tiny_config
 from tests.forms import ATTENTIONS, FORMS, build, key_of, student_of
 

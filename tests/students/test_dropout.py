@@ -4,7 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students import GRU, LinearAttention, Pretrained, ShareLayers, Transformer
+from students.forms.attention import LinearAttention
+from students.forms.share_layers import ShareLayers
+from students.kinds.recurrent import GRU
+from students.kinds.student import Pretrained
+from students.kinds.transformer import Transformer
 from tests.families import FAMILIES, batch, tiny
 
 

@@ -6,7 +6,8 @@ from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from students.families.families import Projection, blocks, depth, family, find_stack, intermediate_size
+from students.families.families import blocks, depth, family, find_stack, intermediate_size
+from students.families.parts import Projection
 from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
@@ -34,8 +35,8 @@ def test_attention_is_where_the_facts_say(name: str, stack: str, kind: str) -> N
     parts = find_stack(model.config, stack)[1].attention[kind]
     for block in blocks(model, stack):
         module = block.get_submodule(parts.module)
-        assert all(getattr(module, attribute) == 4 for attribute in parts.heads)
-        assert all(getattr(module, attribute) == 32 for attribute in parts.width)
+        assert all(getattr(module, attribute) == 4 for attribute in parts.num_heads)
+        assert all(getattr(module, attribute) == 32 for attribute in parts.inner_dim)
         for projection in (parts.query, parts.key, parts.value):
             grouped = name in ("llama", *LLAMAS) and projection is not parts.query
             width = (16 if grouped else 32) * projection.parts
@@ -150,5 +151,5 @@ def test_an_unknown_family_and_an_unknown_stack_are_named() -> None:
     with pytest.raises(ValueError, match="stack: bert has no 'decoder'; it has encoder"):
         find_stack(config, "decoder")
     config.model_type = "xlnet"
-    with pytest.raises(ValueError, match="'xlnet' is not known; known are bert"):
+    with pytest.raises(ValueError, match="'xlnet' is not supported; supported are bert"):
         family(config)

@@ -9,17 +9,21 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from prune_schedules import cut
 from prune_schedules.schedule import Timeline
+from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students import Attention, Factorised, Linformer, LowRank, Pretrained, ShareLayers, Transformer
 from students.attention.local import LocalCore
-from students.families.families import FAMILIES, blocks
+from students.families.families import blocks
 from students.families.linear import is_linear
-from students.forms.attention import replace_attention
-from students.forms.low_rank import select_unfactored
+from students.families.table import FAMILIES
+from students.forms.attention import Attention, Linformer, replace_attention
+from students.forms.embeddings import Factorised
+from students.forms.low_rank import LowRank, select_unfactored
+from students.forms.share_layers import ShareLayers
+from students.kinds.student import Pretrained
+from students.kinds.transformer import Transformer
 from students.structure.factored import decompose, get_ranks, rank_of
 from students.structure.sharing import group_shared_blocks, share_layers
 from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
-from students.families.families import FAMILIES as FACTS
 from students.families.families import blocks, repeats_blocks
+from students.families.table import FAMILIES as FACTS
 from students.kinds.transformer import Transformer
 from students.structure.inherit import head_shape, largest_units, unit_entries
 from tests.families import FAMILIES, batch, tiny, tiny_config

@@ -5,7 +5,8 @@ import inspect
 import pytest
 import torch
 
-from students import Pretrained, Student, Transformer
+from students.kinds.student import Pretrained, Student
+from students.kinds.transformer import Transformer
 from tests.families import batch, tiny
 
 

@@ -7,9 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from distill.training.callbacks.replace import groups
-from students import LinearAttention, ShareLayers, Transformer
 from students.families.families import blocks
 from students.families.layer_lists import layer_lists, select_layers
+from students.forms.attention import LinearAttention
+from students.forms.share_layers import ShareLayers
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.families import LLAMAS, WINDOWED, batch, tiny, tiny_config

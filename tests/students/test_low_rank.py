@@ -15,10 +15,10 @@ from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students import LowRank, Transformer
 from students.families.linear import is_linear
-from students.forms.low_rank import select_unfactored
-from students.forms.record import record_sizes
+from students.forms.low_rank import LowRank, select_unfactored
+from students.kinds.transformer import Transformer
+from students.models.record import record_sizes
 from students.recording.input_grams import collect_initial_grams, damp
 from students.structure.factored import (
     apply_ranks,

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import students  # noqa: F401 — our own models
+from students.models.recurrent import RecurrentConfig
 from students.recording.model_io import output_logits
-from students.recurrent.model import RecurrentConfig
 from students.structure.outputs import reorder_outputs
 from tests.families import FAMILIES, batch, tiny
 

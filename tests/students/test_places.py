@@ -4,8 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students import LSTM, Linformer, Pretrained, Transformer
 from students.families.families import family
+from students.forms.attention import Linformer
+from students.kinds.recurrent import LSTM
+from students.kinds.student import Pretrained
+from students.kinds.transformer import Transformer
 from tests.families import FAMILIES, batch, tiny
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
@@ -26,7 +29,7 @@ def test_places_are_repeated(name):
     teacher = tiny(name)
     model = placed(teacher)
     assert type(model) is type(teacher)
-    if path := family(teacher.config).positions:
+    if path := family(teacher.config).position_embeddings:
         before, after = (each.base_model.get_submodule(path).weight for each in (teacher, model))
         first = 2 if name == "roberta" else 0
         assert torch.equal(after[:66], before) and torch.equal(after[66:], before[first : first + len(after) - 66])

@@ -8,14 +8,16 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from losses import AttentionKL, HiddenMSE, Relations
-from students import GRU, LSTM, RNN, Transformer
-from students.kinds.recurrent import reduce_embedding_width
+from losses.pairs.attention import AttentionKL
+from losses.pairs.relations import Relations
+from losses.states.hidden import HiddenMSE
+from students.kinds.recurrent import GRU, LSTM, RNN, reduce_embedding_width
+from students.kinds.transformer import Transformer
+from students.models.recurrent import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
+from students.models.recurrent_layer import reverse_tokens
 from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.recurrent.layer import reverse_tokens
-from students.recurrent.model import RecurrentConfig, RecurrentForSequenceClassification, RecurrentModel
 from students.weights import select_modules
 from tests.families import batch, everything, tiny
 from tests.losses.traces import first
@@ -62,7 +64,7 @@ def stock(model: RecurrentModel) -> nn.RNNBase:
     with torch.no_grad():
         for name, parameter in found.named_parameters():
             kind, rest = name.split("_l")
-            way = "back" if rest.endswith("_reverse") else "ahead"
+            way = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
             parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{way}.{names[kind]}"))
     return found
 
@@ -222,7 +224,7 @@ import students
 given = torch.load(sys.argv[2])
 for head in sys.argv[3:]:
     model = getattr(transformers, head).from_pretrained(sys.argv[1] + "/" + head)
-    assert type(model).__module__ == "students.recurrent.model", type(model)
+    assert type(model).__module__ == "students.models.recurrent", type(model)
     output = model(**given)
     found = torch.stack([output.start_logits, output.end_logits]) if "start_logits" in output else output[0]
     assert torch.equal(found, torch.load(f"{sys.argv[1]}/{head}.pt")), head

@@ -15,8 +15,9 @@ from transformers import AlbertConfig, AlbertModel, AutoModel
 from distill.training.callbacks.replace import groups
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, saturates
-from students import ShareLayers, Transformer
 from students.families.families import blocks, family
+from students.forms.share_layers import ShareLayers
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.sharing import group_shared_blocks, share_layers, shared_module_paths

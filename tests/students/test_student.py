@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
-from students import Pretrained, resolve
+from students.kinds.student import Pretrained, resolve
 from tests.families import batch, tiny
 
 LABELS = {0: "bad", 1: "good", 2: "so so"}

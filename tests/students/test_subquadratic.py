@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from losses import AttentionKL, AttentionScores, Relations
-from prune_schedules import cut
+from losses.pairs.attention import AttentionKL, AttentionScores
+from losses.pairs.relations import Relations
+from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students import (
+from students.families.families import blocks, family, is_causal
+from students.forms.attention import (
     BlockAttention,
     EfficientAttention,
     FixedAttention,
@@ -19,9 +21,8 @@ from students import (
     Linformer,
     LocalAttention,
     Performer,
-    Transformer,
 )
-from students.families.families import blocks, family, is_causal
+from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.units import heads, shrink

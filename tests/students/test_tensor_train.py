@@ -9,7 +9,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students import LSTM, Factorised, TensorTrain, Transformer
+from students.forms.embeddings import Factorised, TensorTrain
+from students.kinds.recurrent import LSTM
+from students.kinds.transformer import Transformer
 from students.structure.hidden import hidden_units
 from students.structure.tensor_train import (
     TensorTrainEmbedding,

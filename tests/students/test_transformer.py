@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from students import Transformer
-from students.families.families import FAMILIES as FACTS
 from students.families.families import blocks, depth
+from students.families.table import FAMILIES as FACTS
+from students.kinds.transformer import Transformer
 from tests.families import FAMILIES, batch, tiny, tiny_config
 
 

@@ -1,7 +1,10 @@
-"""Training rows that differ in every epoch, for the teacher to judge anew."""
+"""Augmentations of the training rows.
 
-from distill.tasks.augment.augmentation import Augmentation, Augmented, Row
-from distill.tasks.augment.hiding import Masking, NGrams
-from distill.tasks.augment.words import WordReplacement
+Importing the package imports its modules, so that a config may name each class of them.
+"""
 
-__all__ = ["Augmentation", "Augmented", "Masking", "NGrams", "Row", "WordReplacement"]
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

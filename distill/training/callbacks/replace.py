@@ -15,9 +15,10 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from prune_schedules.schedule import Schedule
-from students.families.families import COMPACT, blocks, family, is_recurrent
+from students.families.families import blocks, family, is_recurrent
 from students.families.layer_lists import layer_lists
 from students.families.layers import evenly_spaced_layer
+from students.families.table import COMPACT
 
 
 def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:

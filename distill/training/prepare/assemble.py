@@ -14,7 +14,7 @@ from distill.config.config import Config
 from distill.data import prepare, prepare_several
 from distill.data.vocabulary import shown
 from distill.experiment.experiment import Experiment
-from distill.tasks import MultiTask
+from distill.tasks.kinds.several import MultiTask
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.batches import Collate, LengthGrouped
-from distill.tasks import Task
-from distill.tasks.augment import Augmented
+from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.task import Task
 
 
 def first_batches(

@@ -6,7 +6,7 @@ from transformers import PretrainedConfig
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from losses import Loss
+from losses.loss import Loss
 
 
 def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]) -> None:

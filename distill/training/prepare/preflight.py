@@ -14,7 +14,7 @@ from distill.data import DataFacts
 from distill.data.batches import Collate
 from distill.evaluation.baseline import Score, scores
 from distill.experiment.experiment import Experiment
-from distill.tasks import MultiTask
+from distill.tasks.kinds.several import MultiTask
 from distill.training.parts import Parts
 
 _MOST_CLASSES = 20

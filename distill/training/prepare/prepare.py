@@ -17,7 +17,7 @@ from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
-from distill.tasks.augment import Augmented
+from distill.tasks.augment.augmentation import Augmented
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.ensemble import build_teacher
 from distill.teachers.teacher import FrozenTeacher

@@ -22,7 +22,7 @@ from distill.experiment.experiment import Experiment
 from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import Locked, lock, owner
-from distill.tasks import MultiTask
+from distill.tasks.kinds.several import MultiTask
 from distill.training.callbacks.checkpoints import Best, Last, previous, read_checkpoint, why_not
 
 Resume = bool | Literal["auto"]

@@ -12,7 +12,8 @@ from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.data import prepare, prepare_several
-from distill.tasks import MultiTask, Task
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.task import Task
 from students.families.limits import input_limits
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 

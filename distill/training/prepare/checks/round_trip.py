@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from distill.evaluation.measure import torch_predict
-from prune_schedules import Pruner, cut
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.keep import Keep
 from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.structure.cut import cut
 from students.loading.adapters import NO_REMOTE_CODE, load_tokenizer
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold

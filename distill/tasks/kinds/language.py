@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 
-from distill.tasks.augment import Row
+from distill.tasks.augment.augmentation import Row
 from distill.tasks.columns import named, room_for, text_columns
-from distill.tasks.language.vocabulary import VocabularyTask
+from distill.tasks.kinds.vocabulary import VocabularyTask
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:

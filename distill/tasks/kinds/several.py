@@ -9,8 +9,8 @@ from torch import Tensor
 
 from distill.config.schema import check_names
 from distill.tasks.classes import Classes, is_unnamed
+from distill.tasks.kinds.texts import TextTask
 from distill.tasks.task import Task
-from distill.tasks.texts import TextTask
 
 if TYPE_CHECKING:
     from datasets import Dataset

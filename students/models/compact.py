@@ -34,7 +34,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from students.attention.interface import attn_implementation
-from students.families.families import COMPACT, FAMILIES, RECURRENT, is_compact
+from students.families.families import is_compact
+from students.families.table import COMPACT, FAMILIES, RECURRENT
 from students.forms.attention import replace_attention
 from students.forms.embeddings import set_embeddings
 from students.structure.factored import apply_ranks
@@ -62,11 +63,6 @@ def become_compact(model: PreTrainedModel) -> None:
         model.config.__dict__.pop("model_type", None)  # one that was read from a file has it, and it hides the class's
         for key in ("original_widths", *FORMS):
             setattr(model.config, key, None)
-
-
-def is_cut(config: PretrainedConfig) -> bool:
-    """Return whether this is the config of a model that has lost units which its stock config cannot say."""
-    return is_compact(config) and bool(config.block_sizes or config.original_widths)
 
 
 @cache

@@ -30,8 +30,8 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils import ModelOutput
 
-from students.families.families import RECURRENT
-from students.recurrent.layer import Direction, Layer, RecurrentKernel
+from students.families.table import RECURRENT
+from students.models.recurrent_layer import Direction, Layer, RecurrentKernel
 
 EMBEDDING_STD = 0.1
 """Of embeddings that start at random, their standard deviation."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor
 
 from distill.tasks.columns import bad_texts, named, room_for
-from distill.tasks.language.vocabulary import VocabularyTask
+from distill.tasks.kinds.vocabulary import VocabularyTask
 from distill.tasks.task import Predict
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Seq2Seq(VocabularyTask):
     def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         if "bleu" not in metrics:
             return
-        from distill.tasks.language.writing import Writer, greedy  # not above: it takes transformers
+        from distill.tasks.writing import Writer, greedy  # not above: it takes transformers
 
         others = sorted(self.ends - {self.end})
         if isinstance(predict, Writer):

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
-from students.forms.compact import become_compact
+from students.models.compact import become_compact
 from students.structure.factored import get_ranks
 from students.structure.inherit import head_shape
 from students.structure.resized import block_sizes
@@ -45,7 +45,12 @@ def _plain(model: PreTrainedModel, built: dict[str, int] | None) -> PretrainedCo
     # Without neurons a stock GPT-2 can be made, and cannot run.
     if any(block != blocks[0] for block in blocks) or 0 in blocks[0].values():
         return None
-    if built and facts.scaled and getattr(config, facts.scaled) and model.get_output_embeddings() is not None:
+    if (
+        built
+        and facts.scale_decoder_outputs
+        and getattr(config, facts.scale_decoder_outputs)
+        and model.get_output_embeddings() is not None
+    ):
         return None
     if intermediate_size(config) != blocks[0]["intermediate"]:
         setattr(config, facts.intermediate, blocks[0]["intermediate"])

@@ -1,0 +1,10 @@
+"""The tasks that a config may name.
+
+Importing the package imports its modules, so that a config may name each class of them.
+"""
+
+from importlib import import_module
+from pkgutil import walk_packages
+
+for module in walk_packages(__path__, f"{__name__}."):
+    import_module(module.name)

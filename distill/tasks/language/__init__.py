@@ -1,1 +1,0 @@
-"""Tasks whose outputs are the tokens of a vocabulary."""
