@@ -47,5 +47,5 @@ def test_sizes_that_differ_where_layers_are_shared_are_refused(tmp_path):
     student.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     config.block_sizes["encoder"][2]["intermediate"] = 41
-    with pytest.raises(ValueError, match=r"^sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
+    with pytest.raises(ValueError, match=r"^block_sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
         AutoModel.from_config(config)

@@ -116,14 +116,14 @@ def test_equal_blocks_and_all_heads_stay_stock():
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        ({"encoder": [{"intermediate": 8, "heads": 2}]}, "do not name the blocks"),
-        ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "do not name the blocks"),
+        ({"encoder": [{"intermediate": 8, "heads": 2}]}, "does not list the blocks"),
+        ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "does not list the blocks"),
         ({"encoder": [{"intermediate": 65, "heads": 2}] * 2}, "encoder.0.ffn has 64 units, not 65"),
         ({"encoder": [{"intermediate": 8, "heads": -1}] * 2}, "encoder.0.self has 4 units, not -1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wanted, message):
-    with pytest.raises(ValueError, match=f"^sizes: .*{message}"):
+    with pytest.raises(ValueError, match=f"^block_sizes: .*{message}"):
         resize_blocks(tiny("bert"), wanted)
 
 

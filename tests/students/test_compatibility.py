@@ -30,8 +30,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
             {"share_layers": ShareLayers()},
             "share_layers: the model's config says ranks already, and",
         ),
-        (["share_layers"], {"share_layers": ShareLayers()}, "share_layers: the model's config says shared already"),
-        (["share_layers"], {"attention": Linformer(length=4)}, "attention: the model's config says shared already"),
+        (["share_layers"], {"share_layers": ShareLayers()}, "share_layers: the model's config says share_layers already"),
+        (["share_layers"], {"attention": Linformer(length=4)}, "attention: the model's config says share_layers already"),
         (["TensorTrain"], {"embeddings": Factorised(rank=4)}, "embeddings: the model's config says embeddings already"),
     ],
 )

@@ -265,8 +265,8 @@ def test_a_table_that_is_the_head_too_stays_one():
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        ({"encoder": [{}], "outside": {}}, "do not name the blocks"),
-        ({"decoder": [{}, {}], "outside": {}}, "do not name the blocks"),
+        ({"encoder": [{}], "outside": {}}, "do not list the blocks"),
+        ({"decoder": [{}, {}], "outside": {}}, "do not list the blocks"),
         ({"encoder": [{"attention.self.quary": 3}, {}], "outside": {}}, "there is no attention.self.quary of rank 3"),
         ({"encoder": [{"output.dense": -1}, {}], "outside": {}}, "there is no output.dense of rank -1"),
     ],

@@ -49,7 +49,7 @@ def test_a_model_that_exists_is_given_places(name, tmp_path):
 
 def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
     Transformer(attention=Linformer(length=16)).build(tiny("bert"), None, None).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="^max_position_embeddings: a model of a form of its own keeps its places"):
+    with pytest.raises(ValueError, match="^max_position_embeddings: a compact model keeps its positions"):
         Pretrained(model=str(tmp_path), max_position_embeddings=200).build(None, None, None)
     with pytest.raises(ValueError, match="^max_position_embeddings: at least 1 is needed, not 0"):
         Pretrained(model=str(tmp_path), max_position_embeddings=0)
@@ -68,5 +68,5 @@ def test_places_are_left_out():
 def test_what_has_no_places_is_refused():
     with pytest.raises(ValueError, match="^max_position_embeddings: at least 1 is needed, not 0"):
         Transformer(max_position_embeddings=0)
-    with pytest.raises(ValueError, match="^max_position_embeddings: a t5 has no places"):
+    with pytest.raises(ValueError, match="^max_position_embeddings: a t5 has relative positions"):
         Transformer(max_position_embeddings=99).check(tiny("t5").config)

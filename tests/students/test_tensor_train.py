@@ -26,9 +26,9 @@ from tests.families import FAMILIES, _auto, batch, tiny
 from tests.repositories import save_tokenizer
 
 
-def filled(table: torch.Tensor, form: dict[str, list[int]]) -> TensorTrainEmbedding:
-    train = TensorTrainEmbedding(form)
-    for core, numbers in zip(train.cores, tensor_train_svd(table, form), strict=True):
+def filled(table: torch.Tensor, shape: dict[str, list[int]]) -> TensorTrainEmbedding:
+    train = TensorTrainEmbedding(shape)
+    for core, numbers in zip(train.cores, tensor_train_svd(table, shape), strict=True):
         core.weight.data.copy_(numbers)
     return train
 
@@ -39,8 +39,8 @@ def logits(model: torch.nn.Module, name: str) -> torch.Tensor:
 
 
 def test_a_row_is_the_product_of_its_cores():
-    form = {"words": [2, 3, 4], "sizes": [2, 2, 3], "ranks": [3, 5]}
-    train = TensorTrainEmbedding(form)
+    shape = {"vocab_factors": [2, 3, 4], "width_factors": [2, 2, 3], "ranks": [3, 5]}
+    train = TensorTrainEmbedding(shape)
     one, two, three = (core.weight.detach().double() for core in train.cores)
     one, two, three = one.view(2, 2, 3), two.view(3, 3, 2, 5), three.view(4, 5, 3)
     found = train(torch.arange(24)).detach()
@@ -52,10 +52,10 @@ def test_a_row_is_the_product_of_its_cores():
 
 @pytest.mark.parametrize(("words", "width"), [(100, 32), (97, 30), (30522, 384), (50257, 768), (24, 8)])
 def test_its_sizes_hold_the_table_and_hardly_more(words, width):
-    form = tensor_train_shape(words, width, 16)
-    assert torch.tensor(form["sizes"]).prod() == width and min(form["sizes"]) > 1
-    assert words <= torch.tensor(form["words"]).prod() < 1.3 * words + 10
-    assert all(1 <= rank <= 16 for rank in form["ranks"])
+    shape = tensor_train_shape(words, width, 16)
+    assert torch.tensor(shape["width_factors"]).prod() == width and min(shape["width_factors"]) > 1
+    assert words <= torch.tensor(shape["vocab_factors"]).prod() < 1.3 * words + 10
+    assert all(1 <= rank <= 16 for rank in shape["ranks"])
 
 
 def test_of_full_rank_it_is_the_table():
@@ -71,13 +71,13 @@ def test_of_full_rank_it_is_the_table():
 def test_what_is_lost_is_what_was_cut_off(rank):
     """At most the squares of the singular values left out of the two unfoldings, and no less than of either."""
     table = torch.randn(96, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    form = {"words": [4, 4, 6], "sizes": [2, 3, 4], "ranks": [min(rank, 8), rank]}
+    shape = {"vocab_factors": [4, 4, 6], "width_factors": [2, 3, 4], "ranks": [min(rank, 8), rank]}
     modes = table.view(4, 4, 6, 2, 3, 4).permute(0, 3, 1, 4, 2, 5)
     tails = [
         float(torch.linalg.svdvals(modes.reshape(rows, -1))[kept:].square().sum())
-        for rows, kept in zip((8, 96), form["ranks"], strict=True)
+        for rows, kept in zip((8, 96), shape["ranks"], strict=True)
     ]
-    lost = float((filled(table, form)(torch.arange(96)).double() - table).square().sum())
+    lost = float((filled(table, shape)(torch.arange(96)).double() - table).square().sum())
     assert max(tails) * (1 - 1e-5) <= lost <= sum(tails) * (1 + 1e-5) + 1e-6
 
 
@@ -85,9 +85,9 @@ def test_what_is_lost_is_what_was_cut_off(rank):
 def test_at_full_rank_the_model_is_the_teacher(name):
     model = tiny(name)
     before, table = logits(model, name), model.get_input_embeddings().weight.detach()
-    form = tensor_train_shape(*table.shape, 10**6)
-    numbers = tensor_train_svd(table, form)
-    set_tensor_train(model, form)
+    shape = tensor_train_shape(*table.shape, 10**6)
+    numbers = tensor_train_svd(table, shape)
+    set_tensor_train(model, shape)
     for core, values in zip(model.get_input_embeddings().cores, numbers, strict=True):
         core.weight.data.copy_(values)
     torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-4)
@@ -98,8 +98,8 @@ def test_at_full_rank_the_model_is_the_teacher(name):
 def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     teacher = tiny(name)
     model = Transformer(embeddings=TensorTrain(rank=3)).build(teacher, None, None)
-    (one, two, three), width = model.config.embeddings["words"], teacher.get_input_embeddings().weight.numel()
-    a, b, c = model.config.embeddings["sizes"]
+    (one, two, three), width = model.config.embeddings["vocab_factors"], teacher.get_input_embeddings().weight.numel()
+    a, b, c = model.config.embeddings["width_factors"]
     (r, s) = model.config.embeddings["ranks"]
     assert teacher.num_parameters() - model.num_parameters() == width - (one * a * r + two * r * b * s + three * s * c)
     before = logits(model, name)
@@ -124,7 +124,7 @@ def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("form", [Factorised(), TensorTrain(rank=4)], ids=["ranks", "train"])
-def test_a_recurrent_student_starts_from_any_table(form):
+def test_a_recurrent_student_starts_from_any_embeddings(form):
     teacher = Transformer(embeddings=form).build(tiny("bert"), None, None)
     student = LSTM(hidden=4).build(teacher, None, None)
     torch.testing.assert_close(student.get_input_embeddings().weight, embedding_matrix(teacher))
@@ -136,13 +136,13 @@ def test_what_cannot_be_is_told():
         TensorTrain(rank=0)
     with pytest.raises(ValueError, match="^embeddings: rank: 4000 makes the token embeddings no smaller"):
         Transformer(embeddings=TensorTrain(rank=4000)).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="^embeddings: the table of words is the head as well"):
+    with pytest.raises(ValueError, match="^embeddings: the token embeddings are tied to the LM head"):
         Transformer(embeddings=TensorTrain(rank=4)).build(tiny("gpt2", head="language"), None, None)
-    with pytest.raises(ValueError, match="^a table 7 wide is no product of three"):
+    with pytest.raises(ValueError, match="^an embedding width of 7 is no product of three"):
         tensor_train_shape(100, 7, 4)
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
     with pytest.raises(
-        ValueError, match="^shape: a hidden dimension is no column of token embeddings that are no matrix"
+        ValueError, match="^shape: hidden dimensions cannot be pruned, since the token embeddings are no matrix"
     ):
         hidden_units(model)
 
