@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from tests.repositories import save_sst2, save_tiny_bert
+from tests.helpers.repositories import save_sst2, save_tiny_bert
 
 CONFIG = """\
 task: {{name: classification, data: {folder}/data, max_length: 32, batch_size: 8}}

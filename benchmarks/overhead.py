@@ -35,7 +35,7 @@ from losses.outputs.logits import Logits
 from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Constant, Timeline
 from students.recording.batch import Batch
-from tests.repositories import save_tokenizer
+from tests.helpers.repositories import save_tokenizer
 
 WARM_UP = 5
 """Steps that are not counted."""

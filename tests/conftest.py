@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.evaluation.measure import latencies
 from distill.reporting.page import render
-from tests.repositories import save_sst2, save_tiny_bert
+from tests.helpers.repositories import save_sst2, save_tiny_bert, save_tokenizer
 
 CONFIG = """\
 task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
@@ -64,6 +65,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_of_one() -> Iterator[None]:
+    """Lightning leaves the group of processes that it made, and another test may want its own."""
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    """A tokenizer for the tests of the data."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

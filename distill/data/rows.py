@@ -14,24 +14,38 @@ from distill.data.files import splits_of
 from distill.data.limit import check_pieces, labels_lost, truncation, uncut
 from distill.tasks.columns import bad_texts, named
 from distill.tasks.facts import DataFacts, Truncation
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import TextTask
-from distill.tasks.task import DataTask
+from distill.tasks.task import DataTask, Task
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 
 
-def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None = None) -> DatasetDict:
-    """The rows as the loop reads them: what ``task.encode`` makes, and ``length``; for validation also ``row``, the
-    number of the row in ``task.validation``. What was read is told in ``task.facts``, also if this fails.
+def prepare(
+    task: Task, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]] | None = None
+) -> DatasetDict:
+    """Return the rows of a task as the loop reads them, of several tasks those of all.
 
     Args:
-        task: what to read; it is set up.
-        tokenizer: of the student and the teacher.
-        head: names of a model's outputs; where they are those of the data, the run has their order and names.
+        task: it and its parts are set up.
+        tokenizer: of the student and the teachers.
+        heads: by part, the names of a model's outputs; where they are those of the data, the run has their order and
+            names.
 
     Raises:
-        ValueError: naming the file and the row, if a row cannot be used.
+        ValueError: naming the task, the file and the row, if a row cannot be used.
+    """
+    rows = {}
+    for name, part in task.parts.items():
+        try:
+            rows[name] = _prepare_part(part, tokenizer, (heads or {}).get(name))
+        except ValueError as error:
+            raise ValueError(f"tasks: {name}: {error}" if name else str(error)) from error
+    return task.join(rows)
+
+
+def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None) -> DatasetDict:
+    """Return what ``task.encode`` makes, and ``length``; for validation also ``row``, the number of the row in
+    ``task.validation``. Write what was read into ``task.facts``, also if this fails.
     """
     splits = splits_of(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
@@ -63,41 +77,6 @@ def prepare(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, 
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
     task.validation = tables["validation"]
     return rows
-
-
-def prepare_several(
-    task: MultiTask, tokenizer: PreTrainedTokenizerBase, heads: dict[str, dict[int, str]]
-) -> tuple[DatasetDict, list[str]]:
-    """The rows of all tasks, one task after the other, and ``task``, its number; and what was left out.
-
-    Training rows that another task's validation knows are left out: data sets overlap (MRPC and STS-B do).
-
-    Args:
-        task: what to read; it and its parts are set up.
-        tokenizer: of the student and the teachers.
-        heads: the class names of the tasks' own teachers.
-
-    Raises:
-        ValueError: naming the task, the file and the row, if a row cannot be used.
-    """
-    found, notes = {}, []
-    for name, part in task.tasks.items():
-        try:
-            found[name] = prepare(part, tokenizer, heads.get(name))
-        except ValueError as error:
-            raise ValueError(f"tasks: {name}: {error}") from error
-    task.join()
-    kept = {split: [] for split in ("train", "validation")}
-    for name, splits in found.items():
-        others = {tuple(ids) for other in found if other != name for ids in found[other]["validation"]["input_ids"]}
-        fresh = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in others]
-        if left := len(splits["train"]) - len(fresh):
-            notes.append(f"{name}: {left} training rows were left out, which other tasks are validated on")
-        for split, rows in (("train", splits["train"].select(fresh)), ("validation", splits["validation"])):
-            labels = Dataset.from_dict({"labels": [float(label) for label in rows["labels"]]})
-            rows = concatenate_datasets([rows.remove_columns("labels"), labels], axis=1)
-            kept[split].append(rows.add_column("task", [task.number(name)] * len(rows)))
-    return DatasetDict({split: concatenate_datasets(parts) for split, parts in kept.items()}), notes
 
 
 def unlabelled(task: TextTask) -> Dataset:

@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.rows import encode
 from distill.tasks.augment.augmentation import Augmentation
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.task import Task
 
 
@@ -24,8 +23,8 @@ def shown(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
 
 def respelled(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """The validation rows in their order, with what a tokenizer of fewer tokens makes of their texts."""
-    parts, kinds, found = list(task.tasks.values()) if isinstance(task, MultiTask) else [task], task.kinds(rows), []
-    for number, part in enumerate(parts):
+    kinds, found = task.kinds(rows), []
+    for number, part in enumerate(task.parts.values()):
         other = copy(part)
         other.tokenizer = tokenizer
         chosen = [row for row, kind in zip(rows["row"], kinds, strict=True) if kind == number]

@@ -16,8 +16,6 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collate, in_turn
 from distill.evaluation.measure import torch_predict
-from distill.tasks.kinds.several import MultiTask
-from distill.tasks.kinds.vocabulary import VocabularyTask
 from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
 
@@ -78,7 +76,7 @@ def scores(
         ValueError: if an output is NaN or infinite.
     """
     before, kinds = next(model.parameters()).device, task.kinds(rows)
-    parts = list(task.tasks.items()) if isinstance(task, MultiTask) else [("", task)]
+    parts = list(task.parts.items())
     model.to(device)
     found = []
     for kind in sorted(set(kinds)):
@@ -88,7 +86,7 @@ def scores(
         numbers = [i for i, other in enumerate(kinds) if other == kind]
         sample = _spread(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
-        size = min(task.batch_size, 8) if isinstance(task, VocabularyTask) else task.batch_size
+        size = min(task.batch_size, 8) if task.predicts_tokens else task.batch_size
         batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
         answers, labels = [], []
         predict = torch_predict(model)
@@ -100,7 +98,7 @@ def scores(
             if answer.isnan().any() or answer.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Of a vocabulary the logits of all tokens would not fit into memory.
-            answers.append(_losses(answer, labels[-1]) if isinstance(part, VocabularyTask) else answer)
+            answers.append(_losses(answer, labels[-1]) if part.predicts_tokens else answer)
         score = _score(part, torch.cat(answers), torch.cat(labels))
         if score:
             found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
@@ -114,14 +112,14 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     Of classes it is one that always answers the commonest label, of tokens one that knows how frequent each is; of
     numbers a constant, whose correlation counts as 0; and of places in a text and written texts none is right.
     """
-    if isinstance(task, MultiTask):
+    if len(task.parts) > 1:
         of_all = {}
-        for name, part in task.tasks.items():
+        for name, part in task.parts.items():
             own = [batch for batch in batches if task.of(batch)[0] == name]
             of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
         return of_all
     outputs = len(task.classes.names) if task.classes else 0
-    if isinstance(task, VocabularyTask):
+    if task.predicts_tokens:
         outputs = len(task.tokenizer)
     if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
         return {task.main_metric: 0.0}
@@ -149,7 +147,7 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _has_baseline(task: Task) -> bool:
     """Whether a constant prediction is one of the task's: not where a place in a text is sought."""
-    return isinstance(task, VocabularyTask) or task.problem == "regression" or bool(task.classes)
+    return task.predicts_tokens or task.problem == "regression" or bool(task.classes)
 
 
 def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
@@ -159,7 +157,7 @@ def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, flo
     count = len(labels)
     if not count:
         return None
-    if isinstance(task, VocabularyTask):
+    if task.predicts_tokens:
         loss = float(answers.mean())
         shares = labels.bincount().double() / count
         shares = shares[shares > 0]

@@ -14,7 +14,6 @@ from distill.evaluation.deployed import Deployed, Export
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.measure import EvalResult, Measured
 from distill.experiment.experiment import Experiment
-from distill.tasks.kinds.several import MultiTask
 from distill.tasks.task import Task
 from losses.loss import label_mask
 from prune_schedules.schedule import Constant, Schedule, Timeline
@@ -40,7 +39,7 @@ def learnt_nothing(name: str, model: Measured, naive: dict[str, float]) -> list[
 def always_the_same(task: Task, result: EvalResult, batches: list[dict[str, Tensor]]) -> list[str]:
     """Return a line if a student gives one answer to all rows, although their labels differ."""
     predictions = result.predictions
-    if isinstance(task, MultiTask) or len(predictions) < 2 or "labels" not in batches[0]:
+    if len(task.parts) > 1 or len(predictions) < 2 or "labels" not in batches[0]:
         return []
     labels = torch.cat([batch["labels"][label_mask(batch)].flatten() for batch in batches])
     if len(labels) < 2 or (labels == labels[0]).all():

@@ -17,7 +17,7 @@ from losses.loss import prediction_mask
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from torchmetrics import MetricCollection
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -56,12 +56,23 @@ class Task(ABC):
     def __post_init__(self):
         if self.batch_size < 1:
             raise ValueError(f"batch_size: must be at least 1, not {self.batch_size}")
+        self.notes: list[str] = []
+        """What the report says of the rows that were read."""
         self.classes: Classes | None = None
         """Of the outputs; none where these are numbers, words of the tokenizer or positions."""
         self.validation: Dataset | None = None
         """The rows by which is judged, as they are, where they are of one data set."""
         self.facts: DataFacts | None = None
         """What was read, where the task has data of its own."""
+
+    @property
+    def parts(self) -> dict[str, Task]:
+        """The tasks on one data set of which it consists, by name; a single one has the empty name."""
+        return {"": self}
+
+    def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
+        """Return the rows of all parts as one."""
+        return rows[""]
 
     @property
     def head(self) -> type:
@@ -184,8 +195,6 @@ class DataTask(Task):
 
     def __post_init__(self):
         super().__post_init__()
-        self.notes: list[str] = []
-        """What is to be told before training of what was read."""
         for name in ("max_length", "train_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")

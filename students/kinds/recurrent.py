@@ -56,7 +56,7 @@ class _Recurrent(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         if teacher is None:
             raise ValueError(f"a {self.cell.upper()} student has its teacher's vocabulary: name a teacher, or a model")
-        from students.models.recurrent import RecurrentConfig  # not above: a config is read without transformers
+        from students.models.recurrent_models import RecurrentConfig  # not above: a config is read without transformers
 
         check_forms(self.forms, RecurrentConfig(cell=self.cell))
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
@@ -78,7 +78,7 @@ class _Recurrent(Student):
             AutoModelForSequenceClassification,
         )
 
-        from students.models.recurrent import RecurrentConfig
+        from students.models.recurrent_models import RecurrentConfig
 
         head = head or AutoModelForSequenceClassification
         self.check(None if teacher is None else teacher.config)

@@ -112,12 +112,12 @@ def decompose(modules: list[nn.Module], rank: int, gram: Tensor | None = None) -
 
 
 def apply_ranks(model: PreTrainedModel, ranks: Ranks) -> None:
-    """Make the modules in ``ranks`` low-rank, in place, before weights are loaded.
+    """Make the modules in ``get_ranks`` low-rank, in place, before weights are loaded.
 
     A head that is listed and that this model lacks is ignored.
 
     Raises:
-        ValueError: if ``ranks`` does not fit this model.
+        ValueError: if ``get_ranks`` does not fit this model.
     """
     stacks = unique_blocks(model)
     if {name: len(blocks) for name, blocks in ranks.items() if name != "outside"} != {
@@ -175,7 +175,7 @@ def _outside(model: PreTrainedModel) -> dict[nn.Module, str]:
 
 
 def rank_components(model: PreTrainedModel) -> list[Units]:
-    """Return the rank-1 components of each low-rank layer and embedding, named as the module; not those of tied ones."""
+    """Return the rank-1 components of each low-rank layer and embedding, named as the module; not of tied ones."""
     names_by_parameter, components = parameter_names(model), []
     for name, module in model.named_modules():
         rank = rank_of(module)

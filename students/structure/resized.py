@@ -32,7 +32,7 @@ def resize_blocks(model: PreTrainedModel, sizes: Sizes) -> None:
     """Resize the blocks, in place, keeping the first units of each; before weights are loaded.
 
     Raises:
-        ValueError: if ``sizes`` does not fit this model: other stacks or blocks, or more units than there are.
+        ValueError: if ``block_sizes`` does not fit this model: other stacks or blocks, or more units than there are.
     """
     counts = {name: len(blocks) for name, blocks in unique_blocks(model).items()}
     if {name: len(blocks) for name, blocks in sizes.items()} != counts:

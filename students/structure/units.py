@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of one tensor that belongs to units: from ``start`` on, ``size`` entries along ``axis`` for each unit."""
+    """The part of one tensor that belongs to units: from ``start`` on, ``size`` entries along ``axis`` a unit."""
 
     module: nn.Module
     name: str

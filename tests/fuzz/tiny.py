@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.distill.worlds import COLUMNS, WORLDS, save_data, save_teacher
 from tests.fuzz.mutations import data_of
-from tests.repositories import save_sst2, save_tiny_bert
+from tests.helpers.repositories import save_sst2, save_tiny_bert
+from tests.helpers.worlds import COLUMNS, WORLDS, save_data, save_teacher
 
 WHOLE = """\
 task: {{name: classification, data: sst2, max_length: 32, batch_size: 8}}

@@ -13,7 +13,7 @@ from distill.tasks.kinds.texts import TextTask
 from distill.tasks.task import Task
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from torchmetrics import MetricCollection
 
 
@@ -44,8 +44,32 @@ class MultiTask(Task):
             if task.batch_size != Task.batch_size:
                 raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
 
-    def join(self) -> None:
-        """Lays the outputs of the tasks side by side, once all are set up."""
+    @property
+    def parts(self) -> dict[str, Task]:
+        return self.tasks
+
+    def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
+        """Return the rows of all tasks, task after task, with ``task``, its number; put the outputs side by side.
+
+        Training rows that another task's validation has are left out: data sets overlap (MRPC and STS-B do).
+        """
+        from datasets import Dataset, DatasetDict, concatenate_datasets  # not above: a config is read without it
+
+        self.join_classes()
+        joined, self.notes = {"train": [], "validation": []}, []
+        for name, splits in rows.items():
+            others = {tuple(ids) for other in rows if other != name for ids in rows[other]["validation"]["input_ids"]}
+            fresh = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in others]
+            if left := len(splits["train"]) - len(fresh):
+                self.notes.append(f"{name}: {left} training rows were left out, which other tasks are validated on")
+            for split, part in (("train", splits["train"].select(fresh)), ("validation", splits["validation"])):
+                labels = Dataset.from_dict({"labels": [float(label) for label in part["labels"]]})
+                part = concatenate_datasets([part.remove_columns("labels"), labels], axis=1)
+                joined[split].append(part.add_column("task", [self.number(name)] * len(part)))
+        return DatasetDict({split: concatenate_datasets(parts) for split, parts in joined.items()})
+
+    def join_classes(self) -> None:
+        """Put the outputs of the tasks side by side, once all are set up."""
         names = [f"{task}/{name}".rstrip("/") for task, part in self.tasks.items() for name in part.classes.names]
         self.classes = Classes(names, list(range(len(names))))
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config.config import Config
-from distill.data import prepare, prepare_several
+from distill.data import prepare
 from distill.data.vocabulary import shown
 from distill.experiment.experiment import Experiment
-from distill.tasks.kinds.several import MultiTask
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
@@ -87,27 +86,27 @@ def _rows(
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
-        if isinstance(task, MultiTask):
-            heads = (
-                {name: taught.id2label for name, taught in known.items()} if experiment.has_teacher_per_task() else {}
-            )
-            rows, notes = prepare_several(task, tokenizer, heads)
-        else:
-            rows, notes = prepare(task, tokenizer, _first_head(config, known)), task.notes
+        rows = prepare(task, tokenizer, _heads(config, known))
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
-    return rows, notes
+    return rows, task.notes
 
 
-def _first_head(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> dict[int, str] | None:
-    """The names of the outputs whose order the run has: those of the first teacher, else of a student that exists."""
+def _heads(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> dict[str, dict[int, str]]:
+    """Return by task the names of the outputs whose order the run has: of its own or of the first teacher, else of
+    a student that exists.
+    """
     experiment = config.value
+    if experiment.has_teacher_per_task():
+        return {name: teacher.id2label for name, teacher in known.items()}
+    if known:
+        return {"": next(iter(known.values())).id2label}
     model = getattr(experiment.student, "model", None)
-    if known or model is None:
-        return next((teacher.id2label for teacher in known.values()), None)
+    if model is None:
+        return {}
     with config.error_context("student"), loading(resolve(model)):
-        return load_config(resolve(model)).id2label
+        return {"": load_config(resolve(model)).id2label}
 
 
 def _teachers(
@@ -121,7 +120,7 @@ def _teachers(
     experiment, task, found = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.error_context(_key(name, experiment)):
-            part = task.tasks[name] if experiment.has_teacher_per_task() else task
+            part = task.parts[name] if experiment.has_teacher_per_task() else task
             if part.classes:
                 with model_at_fault():
                     part.head_order(list(known[name].id2label.values()))

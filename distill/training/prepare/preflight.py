@@ -14,7 +14,6 @@ from distill.data import DataFacts
 from distill.data.batches import Collate
 from distill.evaluation.baseline import Score, scores
 from distill.experiment.experiment import Experiment
-from distill.tasks.kinds.several import MultiTask
 from distill.training.parts import Parts
 
 _MOST_CLASSES = 20
@@ -90,7 +89,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
     sharded = experiment.trainer.get("strategy") == "fsdp2"  # a teacher that needs shards fits nowhere by itself
     scores_any = (begins or resumes) and trainer.is_global_zero and not sharded
     for name, teacher in parts.teachers.items() if scores_any else ():
-        own = task.tasks[name] if experiment.has_teacher_per_task() else task
+        own = task.parts[name] if experiment.has_teacher_per_task() else task
         rows = parts.rows["validation"].remove_columns("row")
         if experiment.has_teacher_per_task():
             rows = rows.select([i for i, kind in enumerate(task.kinds(rows)) if kind == task.number(name)])
@@ -103,9 +102,8 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
                 why = f"model: it does worse than a constant prediction: {score.text()}"
                 advice = "are its outputs joined with the right classes? check: false trains with it all the same"
                 raise config.error(key, f"{why}; {advice}")
-    parts_of_task = task.tasks if isinstance(task, MultiTask) else {"": task}
-    data = {name: part.facts for name, part in parts_of_task.items()}
-    labels = {name: part.classes.labels() if part.classes else {} for name, part in parts_of_task.items()}
+    data = {name: part.facts for name, part in task.parts.items()}
+    labels = {name: part.classes.labels() if part.classes else {} for name, part in task.parts.items()}
     # A number has no name.
     outputs = {name: pairs for name, pairs in parts.outputs.items() if any(pairs.values())}
     return Preflight(data, labels, outputs, scored, parts.notes)

@@ -22,7 +22,6 @@ from distill.experiment.experiment import Experiment
 from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import Locked, lock, owner
-from distill.tasks.kinds.several import MultiTask
 from distill.training.callbacks.checkpoints import Best, Last, previous, read_checkpoint, why_not
 
 Resume = bool | Literal["auto"]
@@ -188,7 +187,7 @@ def _decisive(experiment: Experiment) -> Any:
         if hasattr(holder, "model"):
             holder.model = ""
     task = experiment.task
-    for part in task.tasks.values() if isinstance(task, MultiTask) else [task]:
+    for part in task.parts.values():
         for key in ("data", "unlabelled"):
             if getattr(part, key, None) is not None:
                 setattr(part, key, "")

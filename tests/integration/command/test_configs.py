@@ -1,0 +1,130 @@
+"""Every shipped config is read and printed; those that name the hub are run, whole, against a stand-in of it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.cli import main
+from tests.helpers.hub import Hub
+from tests.helpers.promised import keeps_promises
+from tests.helpers.repositories import save_sst2, save_tiny_bert
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+TEACHER, GENERAL, BLANK = (
+    "textattack/bert-base-uncased-SST-2",
+    "huawei-noah/TinyBERT_General_4L_312D",
+    "google-bert/bert-base-uncased",
+)
+OVERRIDES = {
+    "finetune.yaml": [],
+    "tinybert.yaml": [],
+    "assistant.yaml": [],
+    "distilbert.yaml": [],
+    "albert.yaml": ["--student.embeddings.rank=16"],  # the stand-in of the teacher is no wider than 96
+    "lowrank-local.yaml": [],
+    "minilm.yaml": [
+        "--student.hidden=48",
+        "--student.intermediate=96",
+    ],  # the stand-in of the teacher is no wider than 96
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    """The names that the configs use, with the depths of the real ones and 64 rows: two steps in an epoch."""
+    root = tmp_path_factory.mktemp("hub")
+    save_tiny_bert(root / "models" / TEACHER, layers=12, hidden=96, heads=12, labels=["LABEL_0", "LABEL_1"])
+    save_tiny_bert(root / "models" / GENERAL, layers=4, hidden=24, heads=12)
+    save_tiny_bert(root / "models" / BLANK, layers=12, hidden=24, heads=4)
+    save_sst2(root / "datasets" / "nyu-mll" / "glue", rows=64)
+    with Hub(root) as hub:
+        yield hub
+
+
+def printed(capsys: pytest.CaptureFixture, config: str) -> str:
+    """The output of ``--print_config``."""
+    assert main(["--config", config, "--print_config"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_is_read_and_prints_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = printed(capsys, name)
+    assert printed(capsys, name.removesuffix(".yaml")) == text, "the ending may be left out"
+    Path("again.yaml").write_text(text)
+    assert printed(capsys, "again.yaml") == text
+    printed_runs, runs = list(yaml.safe_load_all(text)), list(yaml.safe_load_all((ROOT / "configs" / name).read_text()))
+    for full, short in zip(printed_runs, runs, strict=True):
+        assert full["name"] == short.get("name", name.removesuffix(".yaml"))
+        assert full["losses"].keys() == short["losses"].keys()
+        assert full["trainer"].items() >= short.get("trainer", {}).items()
+        assert len(yaml.safe_dump(full).splitlines()) > 2 * len(short)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_says_what_it_is(name: str) -> None:
+    lines = (ROOT / "configs" / name).read_text().splitlines()
+    assert lines[0].startswith("# "), "the first line says what the run is"
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 130
+
+
+def test_every_config_of_the_hub_is_run() -> None:
+    naming = [name for name in SHIPPED if "nyu-mll/" in (ROOT / "configs" / name).read_text()]
+    assert sorted(OVERRIDES) == naming
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "tinybert.yaml" else [pytest.mark.slow]) for name in OVERRIDES]
+)
+def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "train.py",
+        "--config",
+        name,
+        f"--output={tmp_path}",
+        "--trainer.accelerator=cpu",
+        *OVERRIDES[name],
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=hub.environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    runs = list(yaml.safe_load_all((ROOT / "configs" / name).read_text()))
+    stem = runs[-1].get("name", name.removesuffix(".yaml"))
+    folder = tmp_path / stem
+    assert all((tmp_path / one["name"] / "report.html").exists() for one in runs[:-1])
+    report = json.loads((folder / "report.json").read_text())
+    keeps_promises(report)
+    assert (report["name"], report["task"]) == (stem, "classification")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert all(entry["stop_step"] <= 2 * config["trainer"]["max_epochs"] for entry in report["timeline"])
+    assert bool(report["exports"]) == bool(config["quantize"])
+    models = [model for model in report["models"] if model != "student in torch"]  # that of an export
+    assert models == (["student"] if name == "finetune.yaml" else ["teacher", "student"])
+    assert all(0 <= model["metrics"]["accuracy"] <= 1 for model in report["models"].values())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for loss in config["losses"]:
+        assert any(row[f"train/{loss}"] for row in rows), f"no value of {loss} in metrics.csv"
+    assert (folder / "report.html").stat().st_size > 1000
+    assert (folder / "student" / "model.safetensors").exists() and (folder / "student" / "tokenizer.json").exists()
+    assert (folder / "checkpoints" / "best.ckpt").exists()

@@ -1,0 +1,268 @@
+"""Every weight that was rounded in training is int8 in the file, with the numbers that it had, and nothing else is."""
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from transformers import AutoModelForCausalLM
+
+from distill.evaluation.measure import torch_predict
+from distill.export.export import rounded_weights, write_onnx, write_packed
+from prune_schedules.schedule import Timeline
+from quant_aware.export.onnx import export_onnx, quantize_onnx
+from quant_aware.export.onnx_check import departures
+from quant_aware.export.onnx_model import OnnxModel, apart, saturates
+from quant_aware.export.packed import load_packed
+from quant_aware.quantize import Quantize
+from quant_aware.quantizers.activations import Activations
+from students.forms.attention import Linformer
+from students.forms.embeddings import TensorTrain
+from students.forms.share_layers import ShareLayers
+from students.kinds.recurrent import LSTM
+from students.kinds.transformer import Transformer
+from students.recording.model_io import model_inputs
+from students.weights import fold
+from tests.helpers.families import _auto, batch, low_rank, tiny, tiny_config
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+
+VOCABULARY = 3000
+TOKENS = Activations(per="token", symmetric=True)
+
+
+def language(name, tied=True, vocab=VOCABULARY):
+    """A random model with a head that writes tokens, whose matrix may be the token embeddings."""
+    config = tiny_config(name, layers=1, vocab=vocab)
+    config.tie_word_embeddings = tied
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _auto(name, "language").from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.2 if parameter.ndim > 1 else 0.1)
+    return model.eval()
+
+
+def samples(model, name, vocab=VOCABULARY):
+    """Batches of other sizes, of which the first is exported."""
+    found = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
+    for each in found:
+        each.pop("decoder_attention_mask", None)  # the file asks for none
+    return [model_inputs(model, each) for each in found]
+
+
+class Files:
+    """What a model says in training on 8 bits, and its file."""
+
+    def __init__(self, model, given, path, activations=None):
+        self.model, self.quantize = model, Quantize(activations=activations or Activations())
+        self.skipped = self.quantize.attach(model)
+        self.quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
+        plain = torch_predict(model)(given[0])
+        self.given, self.trained = given, [torch_predict(model)(each) for each in given]
+        self.quantize.settle()
+        fold(model)
+        self.quantize.detach_inputs()
+        self.path, self.exported = path, write_onnx(model, given[0], path, self.quantize)
+        self.spread = float(plain.std())
+
+    @property
+    def departures(self):
+        return departures(self.path, rounded_weights(self.model, self.quantize))
+
+    @property
+    def constants(self):
+        return onnx.load(self.path).graph.initializer
+
+    def check(self):
+        """Float sums in another order move a single input across the edge of two codes in some batches, and never in
+        most."""
+        differences = [
+            float((self.exported(each) - expected).abs().max())
+            for each, expected in zip(self.given, self.trained, strict=True)
+        ]
+        assert sorted(differences)[len(differences) // 2] < 1e-5 * self.spread, differences
+        assert self.departures == []
+
+
+def large_floats(constants):
+    """The matrices that are float32 in a file, but the scales and T5's positions, [32, 4]."""
+    return [
+        each.name
+        for each in constants
+        if each.data_type == TensorProto.FLOAT and len(each.dims) > 1 and min(each.dims[-2:]) > 4
+    ]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bert", "albert", "electra"])
+def test_a_head_that_is_the_table_of_words_is_one_int8_matrix(name, tmp_path):
+    """With a bias (BERT), scaled inputs (T5), of another width than the hidden states (ALBERT, ELECTRA), and of an
+    encoder and a decoder at once."""
+    model = language(name)
+    files = Files(model, samples(model, name), tmp_path / "x.onnx")
+    files.check()
+    words = [each for each in files.constants if VOCABULARY in each.dims and len(each.dims) > 1]
+    assert sorted((each.data_type, max(1, min(each.dims))) for each in words) == [
+        (TensorProto.FLOAT, 1),  # the scales of rows
+        (TensorProto.INT8, model.get_input_embeddings().weight.shape[1]),
+    ]
+    assert large_floats(files.constants) == []
+    # A byte for each number of a matrix, four for each scale, bias and norm; the rest is the graph.
+    graph = onnx.load(tmp_path / "x.onnx")
+    del graph.graph.initializer[:]
+    weights = [each for each in model.parameters() if each.ndim == 2]
+    codes, plain = (sum(each.numel() for each in model.parameters() if each.ndim == n) for n in (2, 1))
+    least = codes + 4 * (sum(len(each) for each in weights) + plain)
+    size = (tmp_path / "x.onnx").stat().st_size - graph.ByteSize()
+    assert 0.95 * least < size < 1.05 * least + 6000
+    agreed = [
+        (files.exported(each).argmax(-1) == expected.argmax(-1)).float().mean()
+        for each, expected in zip(files.given, files.trained, strict=True)
+    ]
+    assert sorted(agreed)[2] >= 0.999
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_a_small_table_is_written_once_too(name, tmp_path):
+    """Of few numbers the exporter makes a turned copy by itself."""
+    model = language(name, vocab=60)
+    files = Files(model, samples(model, name, vocab=60), tmp_path / "x.onnx")
+    files.check()
+    assert sum(60 in each.dims and each.data_type == TensorProto.INT8 for each in files.constants) == 1
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_a_head_of_its_own_is_int8_beside_the_table(name, tmp_path):
+    model = language(name, tied=False)
+    files = Files(model, samples(model, name), tmp_path / "x.onnx")
+    files.check()
+    assert large_floats(files.constants) == []
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bert"])
+def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
+    model = language(name)
+    quantize = Quantize(target="packed")
+    quantize.attach(model)
+    quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
+    given = samples(model, name)[0]
+    trained = torch_predict(model)(given)
+    quantize.settle()
+    fold(model)
+    quantize.detach_inputs()
+    model.save_pretrained(tmp_path / "student")
+    exported = write_packed(model, quantize, tmp_path, _auto(name, "language"))
+    torch.testing.assert_close(exported.predict(given), trained, rtol=0, atol=1e-5)
+    assert exported.path.stat().st_size < 1.35 * model.num_parameters()
+    held = load_packed(exported.path)
+    assert sum(VOCABULARY in each.shape and each.ndim == 2 for each in held.values()) == 1
+
+
+KINDS = {
+    "low rank": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "bert", {}),
+    "low rank decoder": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "gpt2", {}),
+    "shared": (Transformer(share_layers=ShareLayers()), "bert", {}),
+    "tensor train": (Transformer(embeddings=TensorTrain(rank=4)), "bert", {}),
+    "LSTM": (LSTM(hidden=8), "bert", {}),
+    "projected LSTM": (LSTM(hidden=8, projection=5), "bert", {}),
+    "LSTM that writes": (LSTM(hidden=8, bidirectional=False), "bert", {"head": AutoModelForCausalLM}),
+    "Linformer": (Transformer(layers=1, attention=Linformer(length=66)), "bert", {}),
+}
+
+
+def built(name):
+    kind, teacher, given = KINDS[name]
+    labels = None if given else {0: "a", 1: "b", 2: "c"}
+    return kind.build(tiny(teacher), labels, None, *given.values()).eval(), teacher
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_other_students_are_int8_where_training_rounded_them_and_only_there(name, tmp_path):
+    model, teacher = built(name)
+    files = Files(model, samples(model, teacher, vocab=100), tmp_path / "x.onnx")
+    files.check()
+    # Linformer's products over tokens were not rounded in training, and have no inputs that could be.
+    assert bool(large_floats(files.constants)) == (name == "Linformer")
+
+
+def test_a_weight_that_stayed_float32_is_told(tmp_path):
+    """And one that is int8 though training did not round it, or has other numbers."""
+    model = language("gpt2")
+    files = Files(model, samples(model, "gpt2"), tmp_path / "x.onnx")
+    weights = rounded_weights(model, files.quantize)
+    export_onnx(model, files.given[0], tmp_path / "whole.onnx")
+    fewer = {name: each for name, each in weights.items() if "lm_head" not in name and "wte" not in name}
+    quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", fewer)
+    assert departures(tmp_path / "y.onnx", fewer) == []
+    assert departures(tmp_path / "y.onnx", weights) == [
+        f"{name}.weight is float32 in the file, and was rounded to 8 bits in training"
+        for name in ("transformer.wte", "lm_head")
+    ]
+    fewer = {name: each for name, each in weights.items() if "h.0.mlp.c_fc" not in name}
+    (told,) = departures(tmp_path / "x.onnx", fewer)
+    assert told.endswith("has 8 bits in the file, and other numbers than in training")
+    # By the other axis: no matrix is on that grid, and none is made int8.
+    turned = {name: (values, 1 - axis) for name, (values, axis) in weights.items() if "mlp" in name}
+    quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", turned)
+    assert len(departures(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tmp_path):
+    """The file is what was trained, and padding and company change nothing; with one range for all they do."""
+    apart_by = {}
+    for kind in (Activations(), TOKENS):
+        model = language(name)
+        files = Files(model, samples(model, name), tmp_path / "x.onnx", kind)
+        files.check()
+        given = files.given[0]
+        length = int(given["attention_mask"][2].sum())
+        alone = {key: value[2:3, :length] for key, value in given.items()}
+        together, single = files.exported(given)[2, :length], files.exported(alone)[0]
+        apart_by[kind.per] = float((together - single).abs().max()) / files.spread
+    assert apart_by["token"] < 1e-5
+    assert apart_by["tensor"] > 1e-3
+
+
+def test_an_lstm_has_one_answer_too_and_computes_with_float32(tmp_path):
+    model, teacher = built("LSTM")
+    files = Files(model, samples(model, teacher, vocab=100), tmp_path / "x.onnx", TOKENS)
+    files.check()
+    assert len(files.skipped) == 4 and "no recurrent layer's for each token" in str(files.skipped)
+    kinds = {node.op_type for node in onnx.load(files.path).graph.node}
+    assert "LSTM" in kinds and "DynamicQuantizeLSTM" not in kinds and large_floats(files.constants) == []
+    alone = {key: value[:1] for key, value in files.given[0].items()}
+    torch.testing.assert_close(files.exported(alone)[0], files.exported(files.given[0])[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Activations(), TOKENS], ids=["tensor", "token"])
+def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypatch):
+    """Largest codes pass 16 bits where ONNX Runtime saturates, and its exact kernel wants a matrix for each product."""
+
+    table, x = torch.full((96, 64), 127.0), torch.full((4, 64), 255.0)
+    ids = torch.zeros(1, dtype=torch.long)
+    nodes = [
+        helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
+        helper.make_node("Gather", ["table", "ids"], ["row"]),
+        helper.make_node("Add", ["x", "row"], ["moved"]),
+        helper.make_node("MatMul", ["x", "turned"], ["one"]),
+        helper.make_node("MatMul", ["moved", "turned"], ["two"]),
+        helper.make_node("Add", ["one", "two"], ["logits"]),
+    ]
+    given = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 64]),
+    ]
+    out = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, 96])]
+    graph = helper.make_graph(nodes, "g", given, out, [numpy_helper.from_array(table.numpy(), "table")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "x.onnx")
+    quantize_onnx(tmp_path / "x.onnx", tmp_path / "y.onnx", {"table.weight": (table, 0)}, kind)
+    expected = x @ table.T + (x + table[ids]) @ table.T
+    file = onnx.load(tmp_path / "y.onnx")
+    assert [list(each.dims) for each in file.graph.initializer if each.data_type == TensorProto.INT8] == [[96, 64]]
+    for exact in {True, saturates()}:
+        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda exact=exact: exact)
+        found = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    products = [node.input[1] for node in apart(file).graph.node if node.op_type.startswith("MatMulInteger")]
+    assert len(products) == len(set(products)) == 2

@@ -1,0 +1,91 @@
+"""What is left out of single steps: it has no part in them, the draws are those of seed and step, and runs resume."""
+
+import copy
+
+import pytest
+import torch
+
+from prune_schedules.callback import Prune
+from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoint
+from prune_schedules.scores.gates import Movement
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.targets.mask import Mask
+from students.weights import find_weight_transforms, raw_parameter
+from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.pruning.runs import resumable
+
+TIMELINE = Timeline(total_steps=20, epoch_steps=10)
+NONE, HALF = Constant(0.0), Constant(0.5)
+
+
+@pytest.mark.parametrize("shape", ["layers", "heads", "neurons", "hidden", "elements"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
+    model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, drop=HALF)
+    pruner.attach(model)
+    pruner.update(0, TIMELINE)
+    for mask in find_weight_transforms(model, Mask).values():
+        mask.train()  # dropout would differ
+    pruner.before_forward(3, TIMELINE, {})
+    found = model(**batch(name))
+    found.loss.backward()
+    pruner.before_step(3, TIMELINE)
+    gone = [draw < 0.5 for draw in pruner.draw(3)]
+    assert any(each.any() for each in gone) and not all(each.all() for each in gone)
+    mine = {place: raw_parameter(*place).grad.clone() for part in pruner.parts for place in part.gates}
+    bare = model(**batch(name)).logits
+    for part, drop in zip(pruner.parts, gone, strict=True):
+        part.keep(~drop)
+    model.zero_grad()
+    expected = model(**batch(name))
+    expected.loss.backward()
+    torch.testing.assert_close(found.logits, expected.logits)
+    assert not torch.allclose(bare, found.logits)
+    for place, gradient in mine.items():
+        torch.testing.assert_close(gradient, raw_parameter(*place).grad)
+
+
+def test_evaluation_leaves_nothing_out():
+    model, pruner = tiny("bert").eval(), Magnitude(sparsity=NONE, shape="layers", drop=HALF)
+    expected = model(**batch("bert")).logits
+    pruner.attach(model)
+    pruner.before_forward(3, TIMELINE, {})
+    assert torch.equal(model(**batch("bert")).logits, expected)
+
+
+def test_as_much_is_dropped_as_the_schedule_says():
+    pruner = Magnitude(sparsity=NONE, shape="layers", drop=Linear(initial=0.5, to=0.0, stop=TimePoint("50%")))
+    pruner.attach(tiny("bert"), seed=5)
+    again, other = copy.deepcopy(pruner), copy.deepcopy(pruner)
+    other.seed = 6
+    timeline, gone = Timeline(total_steps=400, epoch_steps=400), []
+    for step in range(400):
+        pruner.before_forward(step, timeline, {})
+        factors = [mask.factor for part in pruner.parts for mask in part.gates.values()]
+        gone.append(torch.tensor([factor is not None and not factor.any() for factor in factors]))
+        assert all(torch.equal(*draws) for draws in zip(pruner.draw(step), again.draw(step), strict=True))
+        pruner.before_step(step, timeline)
+    first, second, third, last = (float(each.float().mean()) for each in torch.stack(gone).split(100))
+    assert first == pytest.approx(0.375, abs=0.08) and second == pytest.approx(0.125, abs=0.06)
+    assert third == last == 0
+    assert [draw.tolist() for draw in pruner.draw(0)] != [draw.tolist() for draw in other.draw(0)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
+    """And heads that are dropped to the end stay masked to the end."""
+    sparsity = Cubic(to=0.5, start=TimePoint("2 steps"), stop=TimePoint("8 steps"))
+
+    def make() -> Prune:
+        heads = Movement(sparsity=sparsity, every=TimePoint("3 steps"), shape="heads", drop=Constant(0.3))
+        return Prune({"heads": heads}, {"heads": 0})
+
+    whole = resumable(tmp_path, make, (3, 9))
+    masks = list(find_weight_transforms(whole, Mask).values())
+    assert masks and not all(mask.mask.all() for mask in masks) and all(mask.factor is None for mask in masks)
+
+
+def test_a_probability_is_below_one():
+    Magnitude(sparsity=NONE, drop=Linear(initial=0.0, to=0.9)).check(TIMELINE)
+    with pytest.raises(ValueError, match="^drop: is 1.0 at step 0; it is a probability, from 0 to below 1"):
+        Magnitude(sparsity=NONE, drop=Constant(1.0)).check(TIMELINE)

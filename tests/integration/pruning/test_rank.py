@@ -1,0 +1,147 @@
+"""Ranks of layers in two factors are units: masked, cut while the student trains or at the end, with any score."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from prune_schedules.schedule import Constant, Steps, Timeline
+from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.l0 import L0
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.scores.wanda import Wanda
+from prune_schedules.structure.cut import cut
+from prune_schedules.structure.shrink import cut_settled
+from quant_aware.quantize import Quantize
+from students.structure.factored import get_ranks, rank_components, rank_of
+from students.weights import fold, full_parameter, raw_parameter
+from tests.helpers.families import FAMILIES, batch, low_rank, tiny
+
+TIMELINE = Timeline(total_steps=10, epoch_steps=10)
+ALL = ["attention", "ffn", "embeddings", "head"]
+
+
+def student(name: str, **fields) -> PreTrainedModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return low_rank(rule={"param_ratio": 0.9}, **{"where": ALL} | fields).build(tiny(name), None, None).eval()
+
+
+def masked(model: PreTrainedModel, **shares: float) -> dict[str, Pruner]:
+    """Pruners, by shape, that have masked these shares."""
+    places = {"ranks": ALL}
+    pruners = {
+        shape: Magnitude(sparsity=Constant(share), shape=shape, where=places.get(shape))
+        for shape, share in shares.items()
+    }
+    for pruner in pruners.values():
+        pruner.attach(model)
+        pruner.update(0, TIMELINE)
+    return pruners
+
+
+def logits(model: PreTrainedModel, name: str) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**batch(name)).logits
+
+
+def test_the_smallest_components_go():
+    """Of an SVD whose factors share the singular values, these are the last."""
+    model = student("bert", where=["attention", "ffn"])
+    pruner = Magnitude(sparsity=Constant(0.5), shape="ranks")
+    pruner.attach(model)
+    pruner.update(0, TIMELINE)
+    assert len(pruner.parts) == 12 and pruner.skipped == {}
+    for part in pruner.parts:
+        kept = part.kept()
+        assert kept.sum() == part.total - round(0.5 * part.total) and kept[: kept.sum()].all()
+
+
+def test_a_component_is_a_row_and_a_column():
+    model = student("gpt2", where=["ffn"])
+    layer = model.transformer.h[0].mlp.c_fc
+    (units,) = [units for units in rank_components(model) if units.name == "transformer.h.0.mlp.c_fc"]
+    scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
+    scores.attach(model)
+    found = dict(zip([part.units.name for part in scores.parts], scores.scores(), strict=True))[units.name]
+    both = torch.cat(
+        [layer.input_factor.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1
+    )
+    torch.testing.assert_close(found, both.square().mean(1).sqrt())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_cut_it_gives_the_outputs_of_the_masked_one_and_so_it_does_loaded(name, tmp_path):
+    """Beside all other shapes."""
+    model = student(name)
+    masked(model, elements=0.2, ranks=0.5, neurons=0.5, heads=0.5, layers=0.2, hidden=0.25)
+    before, had = logits(model, name), {units.name: units.count for units in rank_components(model)}
+    fold(model)
+    report = cut(model)
+    torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-5)
+    left = {units.name: units.count for units in rank_components(model)}
+    assert {key: report.units[key] for key in had} == {key: (count, left[key]) for key, count in had.items()}
+    assert all(left[key] <= count - round(0.5 * count) for key, count in had.items())
+    assert not report.stock and model.config.ranks == get_ranks(model)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.num_parameters() == model.num_parameters()
+    torch.testing.assert_close(logits(loaded.eval(), name), logits(model, name), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_they_leave_the_tensors_while_the_student_trains(name, quantize):
+    one = student(name)
+    losses, sizes, other = [], [], copy.deepcopy(one)
+    for model in (one, other):
+        pruners = {
+            shape: Magnitude(sparsity=Steps(at={"2 steps": 0.5}), shape=shape, scope="global")
+            for shape in ("ranks", "neurons")
+        }
+        for pruner in pruners.values():
+            pruner.attach(model)
+        if quantize:
+            whole = Quantize()
+            whole.attach(model)
+            whole.update(0, TIMELINE)
+        optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
+        for number in range(1, 5):
+            optimizer.zero_grad()
+            loss = model(**batch(name, seed=number)).loss
+            loss.backward()
+            optimizer.step()
+            for pruner in pruners.values():
+                pruner.update(number, TIMELINE)
+            if model is one:
+                cut_settled(model, pruners, {"ranks", "neurons"}, number, TIMELINE, [optimizer])
+            found.append(float(loss.detach()))
+        losses.append(found)
+        sizes.append(model.num_parameters())
+    assert losses[0] == pytest.approx(losses[1], abs=5e-3 if quantize else 1e-5)
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+@pytest.mark.parametrize("pruner", [Taylor, L0, Wanda])
+def test_gradients_and_inputs_score_them(pruner):
+    """The gate of a component stands before the columns that send it on: sum over w dL/dw of these."""
+    model = student("bert", where=["attention", "ffn"]).train()
+    scored = pruner(sparsity=Steps(at={"2 steps": 0.5}), shape="ranks")
+    scored.attach(model)
+    for step in range(2):
+        scored.before_forward(step, TIMELINE, batch("bert"))
+        model.zero_grad()
+        model(**batch("bert")).loss.backward()
+        gradients = {
+            part.reader: (full_parameter(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
+            for part in scored.parts
+        }
+        scored.before_step(step, TIMELINE)
+        scored.update(step + 1, TIMELINE)
+    if pruner is Taylor:
+        assert scored.seen is None
+    assert scored.sparsity_now() == pytest.approx(0.5, abs=0.05)
+    assert all(rank_of(module) for module in gradients)

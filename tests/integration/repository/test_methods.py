@@ -1,0 +1,187 @@
+"""docs/methods.md and the code say the same: every row can be read, every class has a row."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+import yaml
+
+import distill
+import losses
+import prune_schedules
+import quant_aware
+import students
+from distill.config.loader import load
+from distill.config.schema import yaml_name
+from distill.experiment.optimizer import Optimizer
+from distill.tasks.augment.augmentation import Augmentation
+from distill.tasks.task import Task
+from distill.teachers.ensemble import Teachers
+from distill.teachers.moving_average import MovingAverage
+from distill.teachers.peer import Peer
+from distill.teachers.teacher import Teacher
+from losses.loss import Loss
+from prune_schedules.ranking import Scope
+from prune_schedules.schedule import Schedule
+from prune_schedules.scores.pruner import Pruner
+from prune_schedules.targets.shapes import Shape
+from quant_aware.quantize import Quantize
+from students.forms.form import Form
+from students.kinds.student import Student
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs" / "methods.md").read_text()
+ROOMS = (distill, losses, prune_schedules, quant_aware, students)
+HEADINGS = {
+    "Tasks": "task",
+    "Teachers": "teacher",
+    "Augmentation": "augment",
+    "Losses": "loss",
+    "Pruning": "prune",
+    "Quantization": "quantize",
+    "Students": "student",
+    "Replacing": "replace",
+    "Schedules": "schedule",
+}
+
+
+@dataclass(kw_only=True)
+class Fragment:
+    """One thing that a row of the tables configures."""
+
+    task: Task | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
+    augment: Augmentation | None = None
+    loss: Loss | None = None
+    losses: dict[str, Loss] | None = None
+    optimizer: Optimizer | None = None
+    prune: Pruner | None = None
+    quantize: Quantize | None = None
+    student: Student | None = None
+    replace: Schedule | None = None
+    schedule: Schedule | None = None
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the rows of a section's table, without its head."""
+    section = re.search(rf"^## {heading}.*?(?=^##|\Z)", TEXT, re.M | re.S)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+ROWS = [(heading, row) for heading in HEADINGS for row in table(heading)]
+
+
+def offered(base: type) -> set[str]:
+    """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
+    ours = base.__module__.partition(".")[0] in {room.__name__ for room in ROOMS}
+    public = ours and not base.__name__.startswith("_") and not inspect.isabstract(base)
+    found = {yaml_name(base)} if public else set()
+    return found.union(*(offered(child) for child in base.__subclasses__()))
+
+
+def fragment(row: list[str]) -> dict:
+    """What stands in YAML, in the first cell that does: a method has an id before it, and a task none."""
+    return yaml.safe_load(next(cell for cell in row if cell.startswith("`{")).strip("`"))
+
+
+@pytest.mark.parametrize("heading, row", ROWS, ids=[str(fragment(row)) for _, row in ROWS])
+def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
+    assert len(row) == 5 and row[2] and row[4]
+    given = fragment(row)
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: given}))
+    value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
+    teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
+    without_kind = {
+        "Quantization": "Quantize",
+        "Teachers": next((teachers[key] for key in given if key in teachers), ""),
+    }
+    assert yaml_name(type(value)) == (given.get("kind") or given.get("name") or without_kind[heading])
+
+
+@pytest.mark.parametrize(
+    "heading, base",
+    [
+        ("Tasks", Task),
+        ("Augmentation", Augmentation),
+        ("Losses", Loss),
+        ("Pruning", Pruner),
+        ("Students", Student),
+        ("Schedules", Schedule),
+    ],
+)
+def test_every_class_has_a_row(heading, base):
+    for room in ROOMS:
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+            importlib.import_module(module.name)
+    key = "name" if base is Task else "kind"
+    assert {fragment(row)[key] for row in table(heading)} == offered(base)
+
+
+def test_every_form_has_a_row(tmp_path):
+    used = set()
+    for row in table("Students"):
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"student": fragment(row)}))
+        used |= {type(form).__name__ for form in load(tmp_path / "row.yaml", Fragment).value.student.forms.values()}
+    assert used == offered(Form)
+
+
+def test_the_example_of_freezing_can_be_read(tmp_path):
+    example = re.search(r"^  ```yaml\n(.*?)^  ```", TEXT, re.M | re.S)[1]
+    (tmp_path / "example.yaml").write_text(textwrap.dedent(example))
+    found = load(tmp_path / "example.yaml", Fragment).value
+    assert [type(loss).__name__ for loss in found.losses.values()] == ["FeatureMap", "FeatureMap", "Logits"]
+    assert found.optimizer.freeze["*.layer.1.*"] == found.losses["first"].stop
+
+
+def test_every_shape_is_named():
+    shapes = re.search(r"^The shapes,.*?$", TEXT, re.M)[0]
+    assert set(re.findall(r"`(\w+)`", shapes)) == {"shape", *get_args(Shape)}
+    used = [fragment(row).get("shape", "elements") for row in table("Pruning")]
+    assert {shape for shape in used if isinstance(shape, str)} == set(get_args(Shape))
+    assert [4, 4] in used and "`[4, 4]`" in shapes
+
+
+def test_every_scope_is_named():
+    scopes = re.search(r"The scopes:(.*?)\.\s", TEXT, re.S)[1]
+    assert set(re.findall(r"`(\w+)`", scopes)) == set(get_args(get_args(Scope)[0]))
+
+
+@pytest.mark.skipif(not (ROOT / "../shared").exists(), reason="the catalogue is not here")
+def test_ids_are_of_the_catalogue():
+    catalogue = (ROOT / "../shared/reference/methods.md").read_text()
+    known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
+    used = {name for heading, row in ROWS if heading != "Tasks" for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", row[0])}
+    assert used <= known
+
+
+# Several at once are judged by the mean of what each is judged by; there is nothing to choose.
+CHOOSING = [row for row in table("Tasks") if fragment(row)["name"] != "multi_task"]
+
+
+@pytest.mark.parametrize("row", CHOOSING, ids=lambda row: fragment(row)["name"])
+def test_a_task_has_the_metrics_that_are_named(row, tmp_path):
+    """The first is the main one, and each can be chosen."""
+    named = re.sub(r" \(.*?\)", "", row[3]).split(", ")
+    for name in named:
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row) | {"metric": name}}))
+        assert load(tmp_path / "row.yaml", Fragment).value.task.main_metric == name
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row)}))
+    task = load(tmp_path / "row.yaml", Fragment).value.task
+    assert task.main_metric == named[0] and set(named) == set(get_args(get_type_hints(type(task))["metric"]))
+
+
+def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
+    for row in (row for heading, row in ROWS if heading != "Tasks"):
+        assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b|\([A-Z]+\)$", row[3]), row[3]
+
+
+def test_every_recipe_is_there():
+    for row in table("Recipes that ship"):
+        assert (ROOT / "configs" / row[1].strip("`")).is_file()

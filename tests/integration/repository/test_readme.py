@@ -1,0 +1,74 @@
+"""What README and the pages behind it promise: commands exist, the config runs, tables name what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import quickstart
+from distill.config.loader import load
+from distill.config.schema import subclasses
+from distill.experiment.experiment import Experiment
+from distill.tasks.task import Task
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_config_it_shows_is_read(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    file = tmp_path / "shown.yaml"
+    file.write_text(block)
+    assert set(load(file, Experiment).value.losses) == {"hidden", "logits"}
+    assert len(block.splitlines()) == 10
+
+
+def test_it_is_one_screen():
+    assert len(README.splitlines()) <= 60
+    assert max(map(len, README.splitlines())) <= 120
+
+
+def test_its_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"\bmake (\w+)", re.sub(r"```yaml.*?```", "", README, flags=re.S))) - {"it"}
+    assert named >= {"quickstart", "test"}
+    assert named - {"s"} <= targets
+
+
+def test_ci_runs_its_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_config_has_a_line():
+    page = (ROOT / "docs" / "configs.md").read_text()
+    for config in (ROOT / "configs").glob("*.yaml"):
+        assert f"| `{config.name}` |" in page
+
+
+def test_every_task_has_a_line():
+    page = (ROOT / "docs" / "usage.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == subclasses(Task).keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_quickstart_runs(tmp_path, monkeypatch, capsys):
+    """All of ``make quickstart`` but the length of its training."""
+    monkeypatch.chdir(tmp_path)
+    assert quickstart.main(["--steps", "20"]) == 0
+    table = capsys.readouterr().out
+    for row in ("teacher", "student, no teacher", "student, distilled"):
+        assert re.search(rf"^{row}.*MB.*ms", table, re.M), table
+    report = re.search(r"^report: (.*)$", table, re.M)[1]
+    assert Path(report).read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(not (ROOT / "../shared/data/sst2").exists(), reason="needs the shared data")
+def test_real_config_is_read_with_its_data():
+    config = load("sst2-minilm.yaml", Experiment).value
+    assert Path(ROOT / config.task.data).exists() and Path(ROOT / config.teacher.model).exists()

@@ -1,0 +1,299 @@
+"""A run goes on as what it was begun as, wherever its folder lies, and as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+from safetensors.torch import load_file, save_file
+
+from distill import run
+from distill.cli import main
+from distill.config.loader import ConfigError
+from distill.reporting.report import Report
+from distill.training.callbacks.checkpoints import previous
+from distill.training.module import Distillation
+from tests.helpers.runs import as_one, checkpoint, interrupted, rows, weights
+
+WATCHED = {
+    "prune": None,
+    "quantize": None,
+    "losses": {"labels": {"kind": "Labels"}},
+    "trainer.val_check_interval": 2,
+}
+"""Validated after every second of 16 steps."""
+CURVE = {2: 0.5, 4: 0.625, 6: 0.9375, 8: 0.75, 10: 0.875, 12: 0.75, 14: 0.625, 16: 0.6875}
+"""The accuracy that is found then: so few steps teach nothing, and the best state is to be none of the last ones."""
+
+
+@pytest.fixture
+def own(materials: Path, tiny_run: Path) -> Path:
+    """The tiny run, with data and teacher of its own; the folder that holds all."""
+    folder = tiny_run.parent
+    for name in ("data", "teacher"):
+        shutil.copytree(materials / name, folder / name)
+    tiny_run.write_text(tiny_run.read_text().replace(str(materials), str(folder)))
+    return folder
+
+
+def told(report: Report) -> list[str]:
+    """What the report warns of, but for the teacher, which knows nothing."""
+    return [warning for warning in report.warnings if not warning.startswith(("teacher ", "the student ", "the loss "))]
+
+
+def read_report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "student" / "model.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def curve() -> Iterator[None]:
+    """Whatever the student answers, its accuracy is that of ``CURVE``."""
+    real = Distillation.on_validation_epoch_end
+
+    def end(module: Distillation) -> None:
+        compute, accuracy = module.metrics.compute, torch.tensor(CURVE.get(module.global_step, 0.0))
+        module.metrics.compute = lambda: compute() | {"accuracy": accuracy}
+        real(module)
+        module.metrics.compute = compute
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Distillation, "on_validation_epoch_end", end)
+        yield
+
+
+@pytest.fixture(scope="module")
+def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """The report and the folder of a run whose best state is not its last."""
+    from tests.conftest import CONFIG
+
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "tiny.yaml").write_text(
+        CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs")
+    )
+    report = run(folder / "tiny.yaml", **WATCHED)
+    folder = folder / "runs" / "tiny"
+    assert checkpoint(folder)["callbacks"]["Best"] == {"score": 0.9375, "step": 6} and told(report) == []
+    assert {int(row["step"]): float(row["val/accuracy"]) for row in rows(folder) if row["val/accuracy"]} == CURVE
+    best, last = (checkpoint(folder, name)["state_dict"] for name in ("best", "last"))
+    found, name = trained(folder), "classifier.weight"
+    assert torch.equal(found[name], best[f"student.{name}"]) and not torch.equal(found[name], last[f"student.{name}"])
+    return report, folder
+
+
+class TestElsewhere:
+    @pytest.mark.parametrize("way", ["moved", "copied", "by a relative path"])
+    def test_the_best_state_is_deployed_though_the_folder_has_another_name(
+        self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        expected, whole = watched
+        interrupted(monkeypatch, 14, tiny_run, **WATCHED)
+        folder, place = tiny_run.parent / "runs", tiny_run.parent / "else" / "where"
+        place.parent.mkdir()
+        (shutil.copytree if way == "copied" else shutil.move)(folder, place)
+        if way == "by a relative path":
+            monkeypatch.chdir(place)
+        report = run(tiny_run, resume=True, output="." if way == "by a relative path" else str(place), **WATCHED)
+        assert report.models["student"].metrics == expected.models["student"].metrics and told(report) == []
+        assert checkpoint(place / "tiny", "best")["global_step"] == 6
+        assert equal(trained(place / "tiny"), trained(whole))
+        as_one(whole, place / "tiny")
+
+    def test_data_and_models_may_lie_elsewhere_if_they_are_the_same(
+        self, own: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = own / "tiny.yaml"
+        interrupted(monkeypatch, 16, file, name="whole")
+        interrupted(monkeypatch, 9, file, name="parts")
+        for name in ("data", "teacher"):
+            (own / name).rename(own / f"other-{name}")
+        given = {"task.data": str(own / "other-data"), "teacher": str(own / "other-teacher")}
+        interrupted(monkeypatch, 16, file, name="parts", resume=True, **given)
+        as_one(own / "runs" / "whole", own / "runs" / "parts")
+
+    def test_no_file_of_a_run_holds_its_place(self, watched: tuple[Report, Path]) -> None:
+        _, folder = watched
+        place = str(folder.parent).encode()
+        holds = [path.name for path in folder.rglob("*") if path.is_file() and place in path.read_bytes()]
+        assert holds == ["config.yaml"]
+
+
+class TestBest:
+    """The deployed state is the best, or the report says which was lost."""
+
+    def stop(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        interrupted(monkeypatch, 14, file, **WATCHED)
+        return file.parent / "runs" / "tiny" / "checkpoints" / "best.ckpt"
+
+    @pytest.mark.parametrize("harm", ["gone", "damaged", "of another step"])
+    def test_a_best_state_that_is_lost_is_told_with_its_score(
+        self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+    ) -> None:
+        _, whole = watched
+        path = self.stop(tiny_run, monkeypatch)
+        previous(path).unlink(missing_ok=True)
+        if harm == "damaged":
+            path.write_bytes(path.read_bytes()[:-100])
+        elif harm == "of another step":
+            torch.save(torch.load(path, weights_only=True) | {"global_step": 3}, path)
+        else:
+            path.unlink()
+        report = run(tiny_run, resume=True, **WATCHED)
+        why = {"gone": "is gone", "damaged": r"is damaged", "of another step": "is of step 3"}[harm]
+        assert len(told(report)) == 1, report.warnings
+        lost = "the state with the best val/accuracy, 0.9375 at step 6, is lost"
+        assert re.search(rf"{why}.*: {lost}", told(report)[0])
+        assert read_report(path.parents[1])["warnings"] == report.warnings
+        kept = checkpoint(path.parents[1], "best")
+        assert kept["global_step"] == 16 and equal(kept["state_dict"], weights(whole)), "the best of the rest"
+
+    def test_a_newer_best_state_that_the_checkpoint_does_not_know_takes_nothing_away(
+        self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when the process is killed between a better validation and the next checkpoint, and what follows then
+        is other than before: on a GPU, or with another number of processes.
+        """
+        _, whole = watched
+        path = self.stop(tiny_run, monkeypatch)
+        path.rename(previous(path))
+        torch.save(torch.load(previous(path), weights_only=True) | {"global_step": 15}, path)
+        report = run(tiny_run, resume=True, **WATCHED)
+        assert told(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
+        assert equal(trained(path.parents[1]), trained(whole))
+
+    def test_the_state_that_the_checkpoint_knows_stays_while_there_are_better_ones(
+        self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        improves = iter([True, True, True, True])
+        monkeypatch.setattr(
+            "distill.training.callbacks.checkpoints.Best._improves", lambda self, score: next(improves, False)
+        )
+        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.on_validation_end", lambda *given: None)
+        interrupted(monkeypatch, 9, tiny_run, **WATCHED)
+        path = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "best.ckpt"
+        assert checkpoint(path.parents[1])["callbacks"]["Best"]["step"] == 8
+        assert torch.load(path, weights_only=True)["global_step"] == 8
+        known = checkpoint(path.parents[1])
+        assert known["global_step"] == 9
+        # two more are better before the next checkpoint, which never comes
+        improves = iter([True, True])
+        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.save", lambda *given: None)
+        # the package's own name for the module is the function
+        monkeypatch.setattr(sys.modules["distill.runner"], "export", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tiny_run, resume=True, **WATCHED)
+        assert torch.load(path, weights_only=True)["global_step"] == 12
+        assert torch.load(previous(path), weights_only=True)["global_step"] == 8
+
+    def test_a_run_that_was_never_validated_in_its_final_form_says_so(self, tiny_run: Path) -> None:
+        report = run(tiny_run, **WATCHED | {"trainer.limit_val_batches": 0})
+        assert [w for w in report.warnings if w.startswith("the last state is deployed: none was validated from step")]
+
+
+class TestTheSame:
+    """What the config only names is compared by its contents."""
+
+    def change(self, folder: Path, what: str) -> None:
+        if what == "teacher":
+            file = folder / "teacher" / "model.safetensors"
+            tensors = load_file(file)
+            tensors["classifier.bias"][0] += 0.125
+            save_file(tensors, file, {"format": "pt"})
+        elif what == "its config":
+            file = folder / "teacher" / "config.json"
+            file.write_text(file.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
+        else:
+            split = "validation" if what == "a label" else "train"
+            file = folder / "data" / f"{split}.parquet"
+            table = parquet.read_table(file)
+            found = table.to_pylist()
+            if what == "rows removed":
+                found = found[8:]
+            elif what == "rows exchanged":
+                found[:2] = reversed(found[:2])
+            elif what == "a word":
+                found[3]["sentence"] += " film"
+            else:
+                found[2]["label"] = 1 - found[2]["label"]
+            parquet.write_table(pa.Table.from_pylist(found, table.schema), file)
+
+    @pytest.mark.parametrize(
+        ("what", "told"),
+        [
+            ("teacher", r"tiny.yaml:2: teacher.model: is not the model that the run in .*/runs/tiny was begun with"),
+            ("its config", r"tiny.yaml:2: teacher.model: is not the model that the run in"),
+            ("rows removed", r"tiny.yaml:1: task.data: the train rows are not those .* \(64 then, 56 now\)"),
+            ("rows exchanged", r"task.data: the train rows .* \(64 as then, with other ids or labels\)"),
+            ("a word", r"task.data: the train rows .* \(64 as then, with other ids or labels\)"),
+            ("a label", r"task.data: the validation rows .* \(16 as then, with other ids or labels\)"),
+        ],
+    )
+    def test_another_is_refused(
+        self, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, what: str, told: str
+    ) -> None:
+        interrupted(monkeypatch, 5, own / "tiny.yaml")
+        before = weights(own / "runs" / "tiny")
+        self.change(own, what)
+        with pytest.raises(ConfigError, match=told):
+            run(own / "tiny.yaml", resume=True)
+        capsys.readouterr()
+        assert main(["--config", str(own / "tiny.yaml"), "--resume=auto"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        assert equal(weights(own / "runs" / "tiny"), before)
+
+    def test_another_start_of_the_student_is_refused(self, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(own / "teacher", own / "start")
+        file, given = own / "tiny.yaml", {"student": str(own / "start")}
+        file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("student")))
+        file.write_text(f"{file.read_text()}\nstudent: {own / 'start'}\n")
+        interrupted(monkeypatch, 5, file)
+        (own / "teacher").rename(own / "kept")
+        self.change_start(own)
+        (own / "kept").rename(own / "teacher")
+        with pytest.raises(ConfigError, match=r"student.model: is not the model that the run in"):
+            run(file, resume=True, **given)
+
+    def change_start(self, own: Path) -> None:
+        (own / "start").rename(own / "teacher")
+        self.change(own, "teacher")
+        (own / "teacher").rename(own / "start")
+
+    def test_a_batch_of_another_size_is_refused(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        interrupted(monkeypatch, 5, tiny_run)
+        with pytest.raises(ConfigError, match=r"task.batch_size: is not what the run in"):
+            run(tiny_run, resume=True, **{"task.batch_size": 4})
+
+    def test_another_version_of_a_library_is_noted(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        interrupted(monkeypatch, 5, tiny_run)
+        file = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "last.ckpt"
+        saved = checkpoint(file.parents[1])
+        saved["origin"]["versions"]["torch"] = "1.0"
+        torch.save(saved, file)
+        report = run(tiny_run, resume=True)
+        notes = [note for note in report.notes if note.startswith("begun with torch 1.0, resumed with")]
+        assert len(notes) == 1 and torch.__version__ in notes[0]
+
+
+def test_stopped_at_the_end_of_an_epoch_and_again_in_the_next_it_is_the_run_left_alone(monkeypatch, tiny_run):
+    """Lightning counts such an epoch as done and the next one as never begun, and went back to its first batch."""
+    given = WATCHED | {"trainer.val_check_interval": 3}
+    interrupted(monkeypatch, 16, tiny_run, name="whole", **given)
+    for stop in (8, 10, 16):
+        interrupted(monkeypatch, stop, tiny_run, name="parts", resume="auto", **given)
+    as_one(*(tiny_run.parent / "runs" / name for name in ("whole", "parts")))

@@ -1,0 +1,248 @@
+"""A student that learnt nothing, and a form that was not reached, stand in the report, on the page, in the terminal."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from distill import run
+from distill.evaluation.baseline import naive_metrics
+from distill.evaluation.deployed import Export
+from distill.evaluation.measure import EvalResult, Measured
+from distill.reporting.publish import summary
+from distill.reporting.report import Report
+from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
+from distill.tasks.kinds.several import MultiTask
+from distill.tasks.kinds.texts import Regression
+from losses.outputs.labels import Labels
+from losses.outputs.logits import Logits
+from prune_schedules.schedule import Constant, Linear
+from prune_schedules.scores.magnitude import Magnitude
+from prune_schedules.scores.pruner import Pruner
+from tests.helpers.worlds import ready_task, save_data, save_teacher, three_classes
+
+STILL = {"losses.hidden": None, "losses.relations": None, "quantize": None, "prune": None, "optimizer.lr": 1e-12}
+
+
+def batches(*labels: list) -> list[dict[str, torch.Tensor]]:
+    return [{"input_ids": torch.zeros(len(part), 2).long(), "labels": torch.tensor(part)} for part in labels]
+
+
+def measured(**metrics: float) -> Measured:
+    return Measured(metrics, 10, 10, 40, 0, {})
+
+
+def test_the_commonest_class():
+    task = three_classes()
+    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"accuracy": pytest.approx(3 / 5)}
+    task.metric = "matthews"
+    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"matthews": 0.0}
+    task.metric = "f1"  # precision 3/5 and recall 1 of one class in three
+    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"f1": pytest.approx(2 * 0.6 / 1.6 / 3)}
+
+
+def test_the_frequencies_of_tokens(tmp_path, tokenizer):
+    """Tokens 5, 5, 6 and 7: their entropy is 1.5 bits; what is not asked does not count."""
+    task = ready_task("causal_lm", tmp_path)
+    task.tokenizer = tokenizer
+    asked = batches([[5, 5, -100], [6, 7, -100]])
+    assert naive_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
+    task.metric = "accuracy"
+    assert naive_metrics(task, asked) == {"accuracy": 0.5}
+
+
+def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():
+    number, classes = Regression(data="none"), three_classes()
+    assert naive_metrics(number, batches([0.5, 2.0])) == {"spearman": 0.0}
+    several = MultiTask(tasks={"mood": classes, "length": number})
+    mixed = [batches([0, 1, 1])[0] | {"task": torch.tensor([0, 0, 0])}, batches([1.0])[0] | {"task": torch.tensor([1])}]
+    assert naive_metrics(several, mixed) == {"mood/accuracy": pytest.approx(2 / 3), "length/spearman": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "naive", "warned"),
+    [
+        ("accuracy", 0.95, 0.6, False),
+        ("accuracy", 0.6, 0.6, True),
+        ("accuracy", 0.2, 0.6, True),
+        ("perplexity", 20.0, 30.0, False),
+        ("perplexity", 31.0, 30.0, True),
+        ("spearman", math.nan, 0.0, True),
+        ("spearman", -0.3, 0.0, True),
+        ("spearman", 0.1, 0.0, False),
+    ],
+)
+def test_no_better_than_reading_nothing(metric, score, naive, warned):
+    warnings = learnt_nothing("student", measured(**{metric: score}), {metric: naive})
+    assert len(warnings) == warned
+    if warned:
+        assert warnings[0].startswith("the student is no better than a") and f"{naive:.4f}" in warnings[0]
+
+
+def test_one_answer_for_all():
+    def answers(*values: float) -> EvalResult:
+        return EvalResult({}, torch.tensor(values), None)
+
+    task, number = three_classes(), Regression(data="none")
+    same = "the student gives the same answer, 'b', to all 4 that are asked on validation"
+    assert always_the_same(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
+    assert always_the_same(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
+    assert always_the_same(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
+    flat = always_the_same(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
+    assert len(flat) == 1 and "the same answer, 2.001" in flat[0]
+    assert always_the_same(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
+
+
+def logged(*values: float | None, weight: float = 1.0) -> list[dict]:
+    return [{"step": i, "train/x": value, "train/x_weight": weight} for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "compress", "warned"),
+    [
+        (logged(*[3.0 - i / 10 for i in range(20)]), False, False),
+        (logged(*[3.0] * 20), False, True),
+        (logged(*[3.0 + i / 10 for i in range(20)]), False, True),
+        (logged(*[3.0] * 19), False, False),  # too few
+        (logged(*[3.0, None] * 20), False, True),
+        (logged(*[3.0] * 20, weight=0.0), False, False),  # it does not count
+        (logged(*[3.0] * 4, *[1.0] * 10, *[4.0] * 6), True, False),  # pruning let it rise
+        (logged(*[3.0] * 4, *[1.0] * 10, *[4.0] * 6), False, True),
+        (logged(*[3.0] * 4, *[3.5] * 16), True, True),
+    ],
+)
+def test_a_loss_that_never_fell(rows, compress, warned):
+    pruner = Magnitude(sparsity=Constant(0.5)) if compress else None
+    experiment = SimpleNamespace(losses={"x": Labels()}, prune=pruner, quantize=None, replace=None)
+    warnings = never_fell(experiment, rows)
+    assert [warning.split(":")[0] for warning in warnings] == ["the loss 'x' never fell"] * warned
+    experiment.losses = {"x": Logits(temperature=Linear(initial=4.0, to=1.0))}
+    assert never_fell(experiment, rows) == [], "a loss that is another at each step"
+
+
+def test_a_file_larger_than_its_bits():
+    """A table of a million numbers in int8 that is there once more in float32, as a tied head was."""
+    layers = [{"parameters": 1_000_000, "bits": 8}, {"parameters": 0, "bits": None}]
+
+    def export(size: int) -> Export:
+        return Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
+
+    assert too_large(layers, 1_010_000, [export(1_100_000)]) == []
+    (warning,) = too_large(layers, 1_010_000, [export(5_100_000)])
+    assert warning.startswith("student.onnx takes 5,100,000 bytes, and its weights 1,040,000 in the bits")
+
+
+def collapsed(model: Path, copy: Path) -> Path:
+    """A copy of a classifier that says its first class, whatever it reads."""
+    copy.mkdir()
+    for file in model.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(copy / "model.safetensors")
+    tensors["classifier.weight"].zero_()
+    tensors["classifier.bias"][0] = 1.0
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def strict(folder: Path) -> dict:
+    """report.json, read as those read it who know no NaN."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads((folder / "report.json").read_text(), parse_constant=refuse)
+
+
+def test_a_collapsed_student_is_told_everywhere(materials, tiny_run, tmp_path):
+    student = collapsed(materials / "teacher", tmp_path / "collapsed")
+    report = run(tiny_run, student=str(student), name="x", **STILL)
+    negative = torch.tensor([row == 0 for row in report_labels(materials)]).float().mean().item()
+    same = "the student gives the same answer, 'negative', to all 16 that are asked on validation"
+    assert report.models["student"].metrics["accuracy"] == pytest.approx(negative)
+    saved, page = strict(report.folder)["warnings"], (report.folder / "report.html").read_text()
+    lines = summary(report).splitlines()
+    assert same in saved and f"warning: {same}" in lines and "the student gives the same answer" in page
+    share = max(negative, 1 - negative)
+    naive = f"the student is no better than a model that reads nothing: accuracy {negative:.4f}, and {share:.4f}"
+    assert naive in saved and f"warning: {naive}" in lines and "no better than a model that reads nothing" in page
+
+
+def report_labels(materials: Path) -> list[int]:
+    from datasets import Dataset
+
+    return list(Dataset.from_parquet(str(materials / "data" / "validation.parquet"))["label"])
+
+
+def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
+    """The correlation of a constant: no reason to stop, and no NaN in report.json."""
+    (tmp_path / "data").mkdir()
+    save_data("regression", tmp_path / "data")
+    save_teacher("regression", tmp_path / "teacher")
+    student = collapsed(tmp_path / "teacher", tmp_path / "collapsed")
+    (tmp_path / "x.yaml").write_text(
+        f"task: {{name: regression, metric: pearson, data: {tmp_path}/data, max_length: 32, batch_size: 8}}\n"
+        f"teacher: {tmp_path}/teacher\nstudent: {student}\nlosses: {{logits: {{kind: LogitsMSE}}}}\n"
+        f"optimizer: {{lr: 1.0e-12}}\noutput: {tmp_path}/runs\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false}\n"
+    )
+    report = run(tmp_path / "x.yaml")
+    saved = strict(report.folder)
+    assert math.isnan(report.models["student"].metrics["pearson"])
+    assert saved["models"]["student"]["metrics"]["pearson"] is None and saved["ratios"]["retained"] is None
+    assert "models.student.metrics.pearson is nan, not a number" in saved["warnings"]
+    assert "warning: models.student.metrics.pearson is nan, not a number" in summary(report).splitlines()
+    assert any(line.startswith("the student is no better than a constant answer") for line in saved["warnings"])
+
+
+def test_sparsity_that_is_not_reached(tiny_run, monkeypatch):
+    """Masks that never move, which the look before the first step would refuse."""
+    monkeypatch.setattr("distill.training.prepare.plan.check_student", lambda *_: [])
+    monkeypatch.setattr(Pruner, "update", lambda self, step, timeline: None)
+    given = {"losses.hidden": None, "losses.relations": None, "quantize": None}
+    report = run(tiny_run, name="x", **given)
+    missing = [line for line in report.warnings if "were to be removed" in line]
+    assert missing[0].startswith("elements: 50.0% of the elements were to be removed, 0.")
+    assert missing[1] == "neurons: 25.0% of the neurons were to be removed, 0.0% are"
+
+
+STEPS = {"kind": "Steps", "at": {"4 steps": 0.5}}
+REACHED = {
+    "heads": {"kind": "Magnitude", "shape": "heads", "sparsity": STEPS},
+    "layers": {"kind": "Magnitude", "shape": "layers", "sparsity": STEPS},
+    "hidden": {"kind": "Magnitude", "shape": "hidden", "sparsity": STEPS},
+    "gates": {"kind": "L0", "shape": "neurons", "sparsity": STEPS},
+    "tiles": {"kind": "Magnitude", "shape": [4, 4], "sparsity": STEPS},
+    "2:4": {"kind": "Magnitude", "scope": 4, "sparsity": STEPS},
+    "both": {
+        "units": {"kind": "Magnitude", "shape": "neurons", "sparsity": STEPS},
+        "weights": {"kind": "Magnitude", "sparsity": {"kind": "Steps", "at": {"8 steps": 0.7}}},
+    },
+}
+
+
+@pytest.mark.parametrize("prune", REACHED)
+def test_sparsity_that_is_reached_is_no_warning(tiny_run, prune):
+    given = {"losses.hidden": None, "losses.relations": None, "quantize": None, "prune": REACHED[prune]}
+    report = run(tiny_run, name="x", **given)
+    assert not [line for line in report.warnings if "were to be removed" in line]
+
+
+def test_numbers_that_json_does_not_have(tmp_path):
+    models = {"student": Measured({"accuracy": math.nan}, 1, 1, 4, 0, {"batch_1": math.inf})}
+    parity = {"cut": -math.inf}
+    report = Report("x", "t", "accuracy", "", 0.0, "", 0, models, [], parity=parity, warnings=["a"], folder=tmp_path)
+    report.write()
+    saved = strict(tmp_path)
+    student = saved["models"]["student"]
+    assert student["metrics"]["accuracy"] is None and student["latency_ms"]["batch_1"] is None
+    assert saved["parity"]["cut"] is None and saved["warnings"] == [
+        "a",
+        "models.student.metrics.accuracy is nan, not a number",
+        "models.student.latency_ms.batch_1 is inf, not a number",
+        "parity.cut is -inf, not a number",
+    ]
+    assert report.warnings == ["a"]

@@ -1,0 +1,198 @@
+"""The losses that relate states to one another, against loops in float64."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from losses.loss import Loss
+from losses.states.contextual import Contextual, contextual
+from losses.states.contrastive import Contrastive, info_nce
+from losses.states.flow import Flow, flow
+from losses.states.hidden import HiddenMSE, attention_mixture
+from tests.helpers.families import batch, tiny
+from tests.helpers.traces import first, look, pair, set_up
+
+DRAW = torch.Generator().manual_seed(0)
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+
+
+def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
+    """What a loss makes of the student's states before it compares them, in float64."""
+    linear = loss.projections[str(layer)]
+    return state.detach().double() @ linear.weight.detach().double().T + linear.bias.detach().double()
+
+
+def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
+    """What each of n items adds, of [n, H_S] and [n, H_T]: mean over the others, and over near triples."""
+    n, found = len(student), []
+    for i in range(n):
+        others = [(cosine(student[i], student[j]) - cosine(teacher[i], teacher[j])) ** 2 for j in range(n) if j != i]
+        near = [j for j in range(max(0, i - 2), min(n, i + 3)) if j != i]
+        around = [[x[j] - x[i] for j in near] for x in (student, teacher)]
+        angles = [[cosine(e, f) for e, f in combinations(edges, 2)] for edges in around]
+        triples = [(a - b) ** 2 for a, b in zip(*angles, strict=True)]
+        found.append(sum(others) / max(len(others), 1) + sum(triples) / max(len(triples), 1))
+    return found
+
+
+@pytest.mark.parametrize("sizes", [[6, 3], [1, 2]])
+def test_pairs_and_triples_against_a_loop(sizes):
+    student, teacher = torch.randn(2, 6, 5, generator=DRAW), torch.randn(2, 6, 9, generator=DRAW)
+    present = torch.arange(6) < torch.tensor(sizes)[:, None]
+    found = contextual(student, teacher, present)
+    for row, size in enumerate(sizes):
+        expected = reference(student[row, :size].double().numpy(), teacher[row, :size].double().numpy())
+        np.testing.assert_allclose(found[row, :size], expected, rtol=1e-4, atol=1e-6)
+        assert not found[row, size:].any()
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-5, 1e-4])
+@pytest.mark.parametrize("whose", ["student", "teacher", "both"])
+def test_items_that_are_one_and_the_same_have_no_angle(whose, gap):
+    states = torch.randn(2, 1, 6, 8, generator=DRAW)
+    far = {"student": states[0].clone(), "teacher": states[1].clone()}
+    near = {name: state.clone() for name, state in far.items()}
+    for name in near if whose == "both" else [whose]:
+        near[name][:, 2] = near[name][:, 1] + gap * torch.randn(8, generator=DRAW)
+    sizes = []
+    for items in (far, near):
+        student = items["student"].requires_grad_()
+        contextual(student, items["teacher"], torch.ones(1, 6).bool()).sum().backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[1] < 3 * sizes[0]
+
+
+def test_a_triple_without_an_angle_adds_nothing():
+    student, teacher = torch.randn(2, 3, 4, generator=DRAW)
+    student[1] = student[0]  # of the three triples the one at the last item is left, between two equal edges
+    mine, theirs = student.numpy(), teacher.numpy()
+    gaps = {pair: (cosine(*mine[list(pair)]) - cosine(*theirs[list(pair)])) ** 2 for pair in ((0, 1), (0, 2), (1, 2))}
+    angle = (1 - cosine(*(theirs[:2] - theirs[2]))) ** 2
+    expected = [sum(gap for pair, gap in gaps.items() if item in pair) / 2 + angle * (item == 2) for item in range(3)]
+    np.testing.assert_allclose(
+        contextual(student[None], teacher[None], torch.ones(1, 3).bool())[0], expected, rtol=1e-4
+    )
+
+
+def test_turning_scaling_and_widening_the_space_changes_nothing():
+    states = torch.randn(2, 6, 4, generator=DRAW)
+    turn = torch.linalg.qr(torch.randn(7, 4, generator=DRAW))[0]
+    assert contextual(states, 3 * states @ turn.T, torch.ones(2, 6).bool()).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("over", ["tokens", "layers", "examples"])
+def test_what_is_related(over):
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(Contextual(over=over), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    mine = {layer: state.detach().double().numpy() for (_, layer), state in seen.hidden.items()}
+    theirs = {layer: state.detach().double().numpy() for (_, layer), state in taught.hidden.items()}
+    sizes, pairs = data["attention_mask"].sum(1).tolist(), loss.pairing.pairs
+    if over == "tokens":
+        expected = [sum(reference(mine[s][b, :n], theirs[t][b, :n])) for s, t in pairs for b, n in enumerate(sizes)]
+    elif over == "examples":
+        expected = [
+            sum(reference(*(np.stack([x[b, :n].mean(0) for b, n in enumerate(sizes)]) for x in (mine[s], theirs[t]))))
+            for s, t in pairs
+        ]
+    else:
+        where = [(b, i) for b, n in enumerate(sizes) for i in range(n)]
+        items = [
+            (np.stack([mine[s][at] for s, _ in pairs]), np.stack([theirs[t][at] for _, t in pairs])) for at in where
+        ]
+        expected = [np.mean(reference(*both)) for both in items]
+    value, count = loss(seen, taught, data, first(loss))
+    assert float(value.detach()) == pytest.approx(sum(expected), rel=1e-4)
+    assert count == loss.count(data) == (3 if over == "examples" else sum(sizes))
+
+
+def test_flow_against_a_loop():
+    first, second = torch.randn(2, 3, 5, 4, generator=DRAW, dtype=torch.float64)
+    sizes = [5, 2, 1]
+    found = flow(first, second, torch.arange(5) < torch.tensor(sizes)[:, None])
+    for b, n in enumerate(sizes):
+        expected = sum(np.outer(first[b, i], second[b, i]) for i in range(n)) / n
+        np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_flow_of_two_models_against_a_loop():
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(Flow(layers={0: 0, 1: 2, 2: 4}), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    mine = {s: projected(loss, s, seen.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
+    theirs = {t: taught.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
+    expected = 0.0
+    for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
+        for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
+            ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
+            other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
+            expected += ((ours - other) ** 2).mean()
+    value, count = loss(seen, taught, data, first(loss))
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
+
+
+@pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
+def test_a_flow_needs_two_layers_in_a_row(layers):
+    with pytest.raises(ValueError, match=r"^layers: a flow runs from layer to layer"):
+        set_up(Flow(layers=layers), *pair("bert"))
+
+
+def test_contrast_against_a_loop():
+    student, teacher = torch.randn(2, 5, 4, generator=DRAW, dtype=torch.float64)
+    found = info_nce(student, teacher, 0.2)
+    for i in range(5):
+        scores = [math.exp(cosine(student[i].numpy(), t.numpy()) / 0.2) for t in teacher]
+        assert float(found[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
+    assert info_nce(torch.ones(5, 4), teacher)[0] > 0 and info_nce(student[:1], teacher[:1]) == 0
+    torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_contrast_sums_over_examples_and_teaches(pooling):
+    student, teacher, data = *pair("bert"), batch("bert")
+    loss = set_up(Contrastive(temperature=0.3, pooling=pooling), student, teacher)
+    seen, taught = look(loss, student, teacher, data)
+    sizes = [1 if pooling == "first" else n for n in data["attention_mask"].sum(1).tolist()]
+    mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
+    states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
+    targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
+    scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
+    expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
+    value, count = loss(seen, taught, data, first(loss))
+    value.backward()
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
+    assert all(parameter.grad.any() for parameter in loss.parameters())
+    (state,) = seen.hidden.values()
+    assert not state.grad[data["attention_mask"] == 0].any()
+
+
+def test_a_mixture_weighs_layers_by_likeness():
+    state, targets = torch.randn(3, 4, generator=DRAW), torch.randn(5, 3, 4, generator=DRAW)
+    found = attention_mixture(state, targets)
+    for n in range(3):
+        weights = np.exp([float(state[n] @ targets[t, n]) for t in range(5)])
+        expected = sum(w * targets[t, n].numpy() for t, w in enumerate(weights / weights.sum()))
+        np.testing.assert_allclose(found[n], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_block_is_in_the_mixture():
+    loss = set_up(HiddenMSE(layers="mixture"), tiny("bert", layers=2), tiny("bert", layers=4))
+    assert loss.pairing.student_layers == [1, 2] and loss.pairing.teacher_layers == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("layers", ["top", "nearest", "transport", "random", {1: 2}])
+def test_one_layer_is_related_to_none(layers):
+    with pytest.raises(ValueError, match=r"^layers: layers are related to one another"):
+        set_up(Contextual(over="layers", layers=layers), *pair("bert"))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_wrong_temperature(temperature):
+    with pytest.raises(ValueError, match="^temperature: must be a number above 0"):
+        Contrastive(temperature=temperature)

@@ -1,0 +1,98 @@
+"""GPTQ against the same written out with an inverse that is updated, and what it is for."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from quant_aware.calibration.gptq import gptq
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.grids import Quantizer, Uniform
+from students.recording.input_grams import collect_input_grams
+from tests.helpers.families import FAMILIES, batch, tiny
+
+GRIDS = [
+    Uniform(bits=4, learn=True),
+    Uniform(bits=3, learn=True, per=16),
+    Uniform(bits=3, learn=True, per="tensor"),
+    KMeans(bits=3),
+    KMeans(bits=2, per="row"),
+]
+
+
+def given(inputs: int = 48, outputs: int = 20) -> tuple[Tensor, Tensor]:
+    """A weight, and inputs that hang together."""
+    draw = torch.Generator().manual_seed(0)
+    mixing = torch.randn(inputs, inputs, generator=draw)
+    return torch.randn(outputs, inputs, generator=draw), torch.randn(500, inputs, generator=draw) @ mixing
+
+
+def fitted(grid: Quantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
+    groups = grid.divide(weight)
+    return grid.qparams(groups), grid.join(grid.fake_quantize_learned(groups, grid.qparams(groups)), weight)
+
+
+def step_by_step(weight: Tensor, x: Tensor, step: Tensor, top: int) -> Tensor:
+    """OBQ in fixed order: after each column the inverse of what is left (Frantar et al. 2022, equations 2 and 3)."""
+    gram = (x.T @ x).double()
+    inverse = torch.linalg.inv(gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram)).double())
+    weight = weight.double().clone()
+    for j in range(weight.shape[1]):
+        rounded = (weight[:, j] / step).round().clamp(-top, top) * step
+        error = (weight[:, j] - rounded) / inverse[j, j]
+        weight -= error[:, None] * inverse[j]
+        weight[:, j] = rounded
+        inverse = inverse - torch.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+        inverse[j], inverse[:, j] = 0, 0
+    return weight
+
+
+def test_it_is_what_an_updated_inverse_gives():
+    weight, x = given()
+    grid = Uniform(bits=4, learn=True)
+    qparams, _ = fitted(grid, weight)
+    expected = step_by_step(weight, x, qparams.double().flatten(), 7)
+    torch.testing.assert_close(gptq(weight, x.T @ x, grid, qparams).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_outputs_change_less_than_by_the_nearest_value(grid):
+    weight, x = given()
+    qparams, nearest = fitted(grid, weight)
+    found = gptq(weight, x.T @ x, grid, qparams)
+    before, after = (float(((each - weight) @ x.T).square().mean()) for each in (nearest, found))
+    assert after < 0.8 * before
+    groups = grid.divide(found)
+    torch.testing.assert_close(grid.fake_quantize_learned(groups, qparams), groups)
+    # Inputs that have nothing to do with each other make nothing good.
+    torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), grid, qparams), nearest)
+
+
+def test_zeros_stay():
+    weight, x = given()
+    weight *= weight.abs() > 0.5
+    grid = Uniform(bits=4, learn=True)
+    assert (gptq(weight, x.T @ x, grid, grid.qparams(weight))[weight == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_layers_read_is_counted_in_any_batches(name):
+    model, rows = tiny(name).train(), batch(name)
+    rows.pop("labels", None)
+    layers = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    whole = collect_input_grams(model, layers, [rows])
+    parts = [{key: value[part] for key, value in rows.items()} for part in (slice(1), slice(1, None))]
+    halves = collect_input_grams(model, layers, parts)
+    assert model.training and whole and whole.keys() == halves.keys() < set(layers)
+    for layer, gram in whole.items():
+        torch.testing.assert_close(gram, halves[layer], rtol=1e-4, atol=1e-4)
+
+
+def test_padding_is_not_heard():
+    model, rows, seen = tiny("bert"), batch("bert"), []
+    rows.pop("labels", None)
+    layer = model.bert.encoder.layer[0].attention.self.query
+    layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    found = collect_input_grams(model, [layer], [rows])[layer]
+    read = seen[0][rows["attention_mask"].bool()]
+    assert len(read) < seen[0].flatten(0, 1).shape[0]
+    torch.testing.assert_close(found, read.T @ read)

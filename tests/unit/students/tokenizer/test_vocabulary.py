@@ -1,0 +1,91 @@
+"""Models whose vocabulary was cut say the same of the tokens that stayed, in all families, also when loaded again."""
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from students.recording.model_io import model_inputs, output_logits
+from students.tokenizer.vocabulary import _configs, cut_vocabulary, select_vocabulary
+from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.repositories import save_tokenizer
+
+KEEP = torch.tensor([0, 1, 2, 3, *range(5, 100, 3), 99])
+
+
+def said(model, given):
+    with torch.no_grad():
+        return output_logits(model(**model_inputs(model, given)))
+
+
+def renumbered(given: dict, keep: torch.Tensor) -> tuple[dict, dict]:
+    """A batch of kept tokens alone, and the same in the new numbers."""
+    new = torch.full((100,), -1)
+    new[keep] = torch.arange(len(keep))
+    ids = {name: keep[given[name] % len(keep)] for name in ("input_ids", "decoder_input_ids") if name in given}
+    for name in ids:  # padding and ends of text where they were
+        ids[name] = torch.where(given[name] < 5, given[name], ids[name].clamp(min=5))
+    return given | ids, given | {name: new[value] for name, value in ids.items()}
+
+
+@pytest.mark.parametrize("head", ["classification", "language"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_model_says_the_same(family, head, tmp_path):
+    model = tiny(family, head=head)
+    old, new = renumbered(batch(family, head=head), KEEP)
+    before, tied = said(model, old), model.get_output_embeddings()
+    tied = tied is not None and tied.weight is model.get_input_embeddings().weight
+    cut_vocabulary(model, KEEP)
+    expected = before[..., KEEP] if head == "language" else before
+    assert torch.equal(said(model, new), expected)
+    assert {len(KEEP)} == {config.vocab_size for config in (model.config, model.config.get_text_config())}
+    if head == "language":
+        assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
+    model.save_pretrained(tmp_path)
+    assert torch.equal(said(type(model).from_pretrained(tmp_path).eval(), new), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_of_the_old_size_is_left(family):
+    model = tiny(family, head="language")
+    cut_vocabulary(model, KEEP)
+    assert not [name for name, p in model.named_parameters() if 100 in p.shape]
+
+
+def test_ids_in_configs_follow():
+    model = tiny("t5", head="language")
+    model.config.eos_token_id = model.generation_config.eos_token_id = [1, 8]
+    model.config.bos_token_id, model.config.sep_token_id = 6, 11
+    cut_vocabulary(model, KEEP)
+    assert model.config.eos_token_id == model.generation_config.eos_token_id == [1, 5]
+    assert model.config.bos_token_id is None and model.config.sep_token_id == 6
+    assert [config.decoder_start_token_id for config in _configs(model)] == [0] * 4
+
+
+def test_padding_moves_with_its_token():
+    model = tiny("bert")
+    model.get_input_embeddings().padding_idx = model.config.pad_token_id = 99
+    cut_vocabulary(model, KEEP)
+    assert model.get_input_embeddings().padding_idx == model.config.pad_token_id == len(KEEP) - 1
+
+
+class TestSmaller:
+    def test_keeps_what_the_config_names(self, tmp_path):
+        size = save_tokenizer(tmp_path)
+        tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), tiny("bert", vocab=size)
+        model.config.decoder_start_token_id, model.config.eos_token_id = size - 1, size + 5
+        found = select_vocabulary(tokenizer, {size - 3}, model)
+        assert {size - 1, size - 3} <= set(found.keep.tolist()) and size - 2 not in found.keep
+        assert (found.before, len(found.tokenizer)) == (size, len(found.keep))
+
+    def test_a_model_with_fewer_rows_is_refused(self, tmp_path):
+        size = save_tokenizer(tmp_path)
+        with pytest.raises(ValueError, match=f"a token {size - 1}, and the model only {size - 1} rows"):
+            select_vocabulary(AutoTokenizer.from_pretrained(tmp_path), {size - 1}, tiny("bert", vocab=size - 1))
+
+    def test_positions_that_are_counted_from_the_padding_are_not_moved(self, tmp_path):
+        size = save_tokenizer(tmp_path)
+        tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), tiny("roberta", vocab=size)
+        select_vocabulary(tokenizer, {size - 1}, model)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(size - 1)
+        with pytest.raises(ValueError, match="counts positions from the id of the padding token"):
+            select_vocabulary(tokenizer, {size - 1}, model)
