@@ -138,7 +138,7 @@ def test_neither_padding_nor_the_batch_matter(student):
     for row, length in enumerate(given["attention_mask"].sum(1).tolist()):
         alone = {name: tensor[row : row + 1, :length] for name, tensor in given.items()}
         torch.testing.assert_close(model(**alone).logits[0], logits[row], rtol=0, atol=1e-12)
-    with pytest.raises(ValueError, match="padding must stand on the right"):
+    with pytest.raises(ValueError, match="padding must be on the right"):
         model(given["input_ids"], given["attention_mask"].flip(1))
 
 
@@ -192,7 +192,7 @@ def test_with_random_weights_embeddings_may_be_wider():
         (lambda: LSTM(embedding=33).check(tiny("bert").config), "embedding: the teacher's words are 32 wide, not 33"),
         (
             lambda: LSTM(bidirectional=True).build(tiny("gpt2", head="language"), None, None, AutoModelForCausalLM),
-            "bidirectional: a model that reads back",
+            "bidirectional: a causal language model reads forward only",
         ),
         (lambda: Transformer().check(small().config), "a recurrent teacher has no blocks"),
     ],
