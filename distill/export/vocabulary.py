@@ -37,8 +37,9 @@ def describe_cut(
     asked, answered = (sum(int(prediction_mask(batch).sum()) for batch in given) for given in (batches, own))
     rows = sum(len(batch["input_ids"]) for batch in batches)
     text = (
-        f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.before:,} tokens are left, {vocabulary.seen:,} seen in "
-        f"training and the rest to spell others; {sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
+        f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.num_before:,} tokens are left, "
+        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; "
+        f"{sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
         f"validation rows are spelled otherwise; before, the student's {whole}"
     )
     if asked != answered:

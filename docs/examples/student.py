@@ -1,4 +1,4 @@
-"""A kind of student: how the model that is trained is made."""
+"""A kind of student: it builds the model that is trained."""
 
 import copy
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from distill import Student
 
 @dataclass(kw_only=True)
 class Resized(Student):
-    """A model of the teacher's family and vocabulary with other sizes; its weights start at random.
+    """A model of the teacher's family and vocabulary with other sizes; its weights are initialized at random.
 
     Args:
-        sizes: what is other than in the teacher's config, by transformers' names.
+        sizes: the config keys that differ from the teacher's, by transformers' names.
     """
 
     sizes: dict[str, int]
 
-    def build(self, teacher, labels, problem, head, batches=()) -> PreTrainedModel:
+    def build(self, teacher, id2label, problem_type, head, batches=()) -> PreTrainedModel:
         config = copy.deepcopy(teacher.config)
         config.update(self.sizes)
         return head.from_config(config).float().train()

@@ -1,4 +1,4 @@
-"""Forms of a student, which compose: attention, low-rank layers, shared layers, token embeddings.
+"""Forms of a student, which can be combined: attention, low-rank layers, shared layers, token embeddings.
 
 Importing the package imports its modules, so that a config may name each class of them.
 """

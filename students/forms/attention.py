@@ -1,4 +1,4 @@
-"""Attention that costs less than the square of the length; projections of queries, keys and values stay."""
+"""Sub-quadratic attention; the projections of queries, keys and values stay."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Attention(Form):
-    """The attention of every block, under the projections that it has."""
+    """Sub-quadratic attention in every block, with the block's own projections."""
 
     key = "attention"
-    not_after = ("attention", "share_layers")  # blocks that share all layers share what an attention learns
+    not_after = ("attention", "share_layers")  # blocks that share all layers share the parameters of their attention
     replaces_attention = True
 
     @abstractmethod
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        """Return what computes the attention of one layer, called as ``students.attention`` does.
+        """Return the ``core_attention`` of one layer, called as the modules in ``students.attention``.
 
         Args:
             config: of the student.
-            head_size: dimensions of a head.
+            head_size: of the layer.
         """
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
@@ -47,7 +47,7 @@ def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
 
     Args:
         model: the model.
-        saved: ``kind``, the name of a subclass of ``Attention``, and its fields.
+        saved: the entry of the config: ``kind``, the name of a subclass of ``Attention``, and its fields.
 
     Raises:
         ValueError: if the class or its fields are not known.
@@ -68,22 +68,23 @@ def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
 
 @dataclass(kw_only=True)
 class LocalAttention(Attention):
-    """A token sees its neighbours, and the first tokens see and are seen by all: Longformer (Beltagy 2020, arXiv
-    2004.05150), whose global tokens have projections of their own; here they have the teacher's.
+    """Sliding-window attention with global tokens at the start: Longformer (Beltagy 2020, arXiv 2004.05150).
+
+    Unlike Longformer's, global tokens share the projections of the others, which are the teacher's.
 
     Args:
-        window: neighbours that a token sees, half of them on each side; of a decoder the half before it.
-        global_tokens: how many of the first tokens see and are seen by all; of a decoder, are seen.
+        window: number of neighbours that a token attends to, half of them on each side; a decoder uses the left half.
+        global_tokens: number of first tokens that attend to all tokens and that all attend to; in a decoder the latter.
     """
 
     window: int = 256
     global_tokens: int = 1
 
     def __post_init__(self) -> None:
-        check_sizes(self, "window", least=2)
-        check_sizes(self, "global_tokens", least=0)
+        check_sizes(self, "window", minimum=2)
+        check_sizes(self, "global_tokens", minimum=0)
         if self.window % 2:
-            raise ValueError(f"window: half of it lies on each side, so it is even, not {self.window}")
+            raise ValueError(f"window: must be even, with half of it on each side, not {self.window}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
         return LocalCore(self.window, self.global_tokens)
@@ -91,12 +92,12 @@ class LocalAttention(Attention):
 
 @dataclass(kw_only=True)
 class FixedAttention(Attention):
-    """A token sees its block and the last tokens of all blocks: the fixed pattern of the Sparse Transformer (Child
+    """Attention to the own block and the last tokens of all blocks: the fixed pattern of the Sparse Transformer (Child
     2019, arXiv 1904.10509).
 
     Args:
-        block: tokens of a block.
-        summaries: how many of its last tokens all see.
+        block: number of tokens of a block.
+        summaries: number of last tokens of a block that all tokens attend to.
     """
 
     block: int = 128
@@ -113,13 +114,13 @@ class FixedAttention(Attention):
 
 @dataclass(kw_only=True)
 class BlockAttention(Attention):
-    """Heads let a block of the text see one block, most heads itself: BlockBERT (Qiu 2020, arXiv 1911.02972).
+    """Attention of each block of the text to one block, per head: BlockBERT (Qiu 2020, arXiv 1911.02972).
 
     Args:
-        blocks: into how many a text of full length, ``max_position_embeddings``, is divided; a shorter one has fewer.
+        blocks: number of blocks of a text of ``max_position_embeddings`` tokens; a shorter one has fewer.
     """
 
-    encoder_only = "its blocks see later ones"
+    encoder_only = "its blocks attend to later ones"
 
     blocks: int = 2
 
@@ -127,9 +128,11 @@ class BlockAttention(Attention):
         check_sizes(self, "blocks")
 
     def check(self, student: PretrainedConfig) -> None:
-        most = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
-        if self.blocks > most:
-            raise ValueError(f"blocks: {student.num_attention_heads} heads can look {most} ways, not {self.blocks}")
+        max_blocks = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
+        if self.blocks > max_blocks:
+            raise ValueError(
+                f"blocks: at most {max_blocks} are possible with {student.num_attention_heads} heads, not {self.blocks}"
+            )
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
         return BlockCore(self.blocks, position_counts(config)[0], config.num_attention_heads)
@@ -137,9 +140,7 @@ class BlockAttention(Attention):
 
 @dataclass(kw_only=True)
 class LinearAttention(Attention):
-    """Attention is a product of features, elu(x) + 1, of queries and keys, so that keys are summed up once for all
-    queries (Katharopoulos 2020, arXiv 2006.16236).
-    """
+    """Linear attention with features elu(x) + 1 of queries and keys (Katharopoulos 2020, arXiv 2006.16236)."""
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
         return EluCore()
@@ -147,10 +148,10 @@ class LinearAttention(Attention):
 
 @dataclass(kw_only=True)
 class Performer(Attention):
-    """Softmax attention is estimated by random features, drawn once: FAVOR+ (Choromanski 2021, arXiv 2009.14794).
+    """Softmax attention estimated by random features, drawn once: FAVOR+ (Choromanski 2021, arXiv 2009.14794).
 
     Args:
-        features: how many; more are closer to the teacher's attention, and slower.
+        features: number of random features; more are closer to the teacher's attention, and slower.
     """
 
     features: int = 256
@@ -164,7 +165,7 @@ class Performer(Attention):
 
 @dataclass(kw_only=True)
 class EfficientAttention(Attention):
-    """Keys are a softmax over the text, queries one over their dimensions (Shen 2018, arXiv 1812.01243)."""
+    """Linear attention: softmax of keys over the text, of queries over dimensions (Shen 2018, arXiv 1812.01243)."""
 
     encoder_only = "its keys are normalised over the whole text"
 
@@ -174,15 +175,17 @@ class EfficientAttention(Attention):
 
 @dataclass(kw_only=True)
 class Linformer(Attention):
-    """Keys and values are projected, along the text, to a fixed number of them (Wang 2020, arXiv 2006.04768). The
-    projections, one pair in each layer, begin as means over equal pieces; blocks that share all layers share them.
+    """Keys and values projected, along the text, to a fixed number (Wang 2020, arXiv 2006.04768).
+
+    The projections, one pair in each layer, are initialized as means over equal pieces of the text. Blocks that share
+    all layers share them.
 
     Args:
         length: number of projected keys for a text of ``max_position_embeddings`` tokens; a shorter one has fewer.
-        shared: whether keys and values have one projection.
+        shared: whether keys and values share the projection.
     """
 
-    encoder_only = "a projected key mixes what lies before a token with what comes after it"
+    encoder_only = "a projected key mixes earlier and later tokens"
 
     length: int = 128
     shared: bool = False

@@ -1,4 +1,4 @@
-"""Linear layers in two thin factors, started by a singular value decomposition of the weights."""
+"""Low-rank linear layers, initialized by a singular value decomposition of the weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FactoredModules = Literal["attention", "ffn", "head"]
 
 @dataclass(kw_only=True)
 class RankRule:
-    """The rank of each weight that is brought to two factors; one of the three, ``param_ratio: 0.5`` if none is given.
+    """The rule for the rank of each factored weight: one of the three, by default ``param_ratio: 0.5``.
 
     Args:
-        param_ratio: the part of each weight's numbers that may stay.
+        param_ratio: maximum ratio of the parameters of the factors to those of the weight.
         rank: the same rank for all weights.
-        energy: of each weight the lowest rank that keeps this part of the sum of its squares.
+        energy: for each weight the lowest rank that keeps this ratio of its squared Frobenius norm.
     """
 
     param_ratio: float | None = None
@@ -39,17 +39,17 @@ class RankRule:
     def __post_init__(self) -> None:
         given = [name for name in ("param_ratio", "rank", "energy") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[1]}: {given[0]} says it already; name one of them")
+            raise ValueError(f"{given[1]}: {given[0]} is set already; set one of them")
         if not given:
             self.param_ratio = 0.5
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
         for name in ("param_ratio", "energy"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: lies between 0 and 1, and is not {getattr(self, name)}")
+                raise ValueError(f"{name}: must lie between 0 and 1, not {getattr(self, name)}")
 
     def rank_for(self, weight: Tensor) -> int:
-        """Return the rank that a weight is to have."""
+        """Return the rank for a weight."""
         if self.rank is not None:
             return self.rank
         if self.param_ratio is not None:
@@ -58,33 +58,35 @@ class RankRule:
         return 1 + int((kept < self.energy * kept[-1]).sum())
 
     def factor(self, student: PreTrainedModel, where: list[Where], batches: Iterable[dict[str, Tensor]] = ()) -> None:
-        """Bring what ``where`` selects to two factors, in place, where they are smaller; warn of what stays whole.
+        """Factor the selected weights, in place, if that makes them smaller; warn of those that stay at full rank.
 
         Args:
             student: a compact model.
             where: as in ``students.weights.select_modules``.
-            batches: what weights the decomposition of layers in blocks; without any it is plain.
+            batches: their inputs weight the decomposition of layers in blocks; without them it is the plain one.
 
         Raises:
-            ValueError: if nothing gets smaller.
+            ValueError: if no weight gets smaller.
         """
-        # Ranks are those of the weights alone: a resumed run has them without the batches.
-        factored, whole = {}, []
+        # Ranks depend on the weights alone: a resumed run computes them without the batches.
+        factored, full_rank = {}, []
         for name, modules in select_unfactored(student, where).items():
             weight = raw_parameter(modules[0])
             rank = self.rank_for(weight.detach())
             if rank * sum(weight.shape) < weight.numel():
                 factored[modules[0]] = (modules, rank)
             else:
-                whole.append(name)
-        if not factored and not whole:
-            warnings.warn(f"{', '.join(where)}: low_rank has the head, which is the same", stacklevel=2)
+                full_rank.append(name)
+        if not factored and not full_rank:
+            warnings.warn(f"{', '.join(where)}: factored with the head by low_rank already", stacklevel=2)
             return
         if not factored:
             key = next(key for key in ("rank", "energy", "param_ratio") if getattr(self, key) is not None)
             raise ValueError(f"{key}: {getattr(self, key)} makes no layer in {', '.join(where)} smaller")
-        if whole:
-            warnings.warn(f"stay whole, as two factors would be no smaller: {', '.join(whole)}", stacklevel=2)
+        if full_rank:
+            warnings.warn(
+                f"stay at full rank, as two factors would be no smaller: {', '.join(full_rank)}", stacklevel=2
+            )
         gram_by_module = collect_initial_grams(student, list(factored), batches)
         for first, (modules, rank) in factored.items():
             decompose(modules, rank, gram_by_module.get(first))
@@ -94,17 +96,17 @@ class RankRule:
 
 @dataclass(kw_only=True)
 class LowRank(RankRule, Form):
-    """Linear layers [out, in] become two, [out, rank] and [rank, in].
+    """Linear layers [out, in] as two low-rank ones, [out, rank] and [rank, in].
 
-    They start as the truncated singular value decomposition of the weights that the student would have had. In the
-    blocks it is weighted by what layers read, so that their outputs are as near as with any factors of that rank (Chen
-    et al. 2021; SVD-LLM, arXiv 2403.07378); elsewhere, and without ``batches``, the weights are (Sainath et al., ICASSP
-    2013). A layer that two factors would not make smaller stays whole. Layers that blocks share are factored once.
+    They are initialized as the truncated singular value decomposition of the student's weights. In the blocks it is
+    weighted by the inputs of the layers, which keeps their outputs nearest for that rank (Chen et al. 2021; SVD-LLM,
+    arXiv 2403.07378); elsewhere, and without ``batches``, it is the plain one (Sainath et al., ICASSP 2013). A layer
+    that would not get smaller stays at full rank. Layers that blocks share are factored once.
 
     Args:
-        batches: the batches of training whose inputs weight the decomposition; 0 is the plain one.
-        where: which layers. A head that is the token embeddings as well means both: they keep one matrix, and have a
-            thin layer each.
+        batches: number of training batches whose inputs weight the decomposition; 0 is the plain one.
+        where: the layers. A head that is tied to the token embeddings includes them: they share the larger factor, and
+            have a smaller one each.
     """
 
     key = "ranks"
@@ -124,17 +126,17 @@ class LowRank(RankRule, Form):
 
 
 def select_unfactored(model: PreTrainedModel, where: list[Where]) -> dict[str, list[nn.Module]]:
-    """Return the linear layers and embeddings of ``where`` that are not in two factors, by name, with all modules that
-    use the same weight.
+    """Return the linear layers and embeddings of ``where`` that are not low-rank, each with all modules that use the
+    same weight, by name.
     """
     chosen, skipped = select_modules(model, where)
     names = {module: name for name, module in model.named_modules()}
-    done = {part for module in names if rank_of(module) is not None for part in factor_modules(module)}
-    users = {key: [name.removesuffix(".weight") for name in same] for key, same in parameter_names(model).items()}
+    factored = {part for module in names if rank_of(module) is not None for part in factor_modules(module)}
+    users = {key: [name.removesuffix(".weight") for name in names] for key, names in parameter_names(model).items()}
     selected: dict[str, list[nn.Module]] = {}
     for module, name in names.items():
-        if (name in chosen or name in skipped) and module not in done:
-            same = users[id(raw_parameter(module))]
-            if name in chosen or len(same) > 1:
-                selected.setdefault(same[0], [model.get_submodule(other) for other in same])
+        if (name in chosen or name in skipped) and module not in factored:
+            tied = users[id(raw_parameter(module))]
+            if name in chosen or len(tied) > 1:
+                selected.setdefault(tied[0], [model.get_submodule(other) for other in tied])
     return selected

@@ -1,4 +1,4 @@
-"""What a student is, a way to build the model that is trained; and one that exists already."""
+"""The base class of students, which build the model that is trained; and pretrained students."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Student(ABC):
-    """How the student is built: a base, the subclass, and the forms that change it, any of them together.
+    """A way to build the student: the subclass builds a base model, and any set of forms changes it.
 
     Args:
-        attention: the attention of every block.
+        attention: sub-quadratic attention in every block.
         share_layers: blocks that run the same layers.
-        low_rank: linear layers in two thin factors.
-        embeddings: the form of the token embeddings.
+        low_rank: linear layers as two low-rank factors.
+        embeddings: compressed token embeddings.
     """
 
     # Forms are applied in this order, which is that of ``students.models.compact.FORMS``.
@@ -55,12 +55,12 @@ class Student(ABC):
         """Apply the forms that are set to a base, in place.
 
         Args:
-            student: the base, made and started.
-            batches: those of training, for forms that look at them.
+            student: the base, with its initial weights.
+            batches: of training, for forms that depend on them.
             is_trained: whether its weights come from a trained model.
 
         Raises:
-            ValueError: if one is not possible, with its key first.
+            ValueError: if a form is not possible; the message starts with its key.
         """
         if self.forms:
             from students.models.compact import become_compact  # not above: a config is read without transformers
@@ -75,41 +75,43 @@ class Student(ABC):
             name_shared_layers(student)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
-        """Raise ValueError if no student can be built for such a teacher; needs no weights."""
+        """Raise ValueError if the student cannot be built for a teacher of this config; no weights are needed."""
 
     @abstractmethod
     def build(
         self,
         teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
         head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
-        """The student: float32 whatever the teacher's dtype, in train mode, with a configuration of its own.
+        """Build the student: in float32 whatever the teacher's dtype, in train mode, with a config of its own.
 
-        ``labels`` are the names of the task's labels, ``problem`` is transformers' ``problem_type``; ``None``
-        keeps what the model has, but a regression has one label. ``head`` is the Auto class of transformers that
-        loads such a model, a classifier of texts if not given. ``batches`` are those of training, for what looks at
-        them; without them only numbers are others, and no shape. The teacher stays as it is.
+        Args:
+            teacher: which does not change; None if there is none.
+            id2label: the names of the task's labels; None keeps those of the model, but a regression has one label.
+            problem_type: transformers' ``problem_type``; None keeps that of the model.
+            head: the Auto class of transformers; by default for sequence classification.
+            batches: of training, for forms that depend on them; without them only values differ, and no shape.
 
         Raises:
-            ValueError: if the student cannot be built, naming the field at fault.
+            ValueError: if the student cannot be built; the message starts with the field.
         """
 
 
 @dataclass(kw_only=True)
 class Pretrained(Student):
-    """A model that exists.
+    """A pretrained model.
 
     Args:
-        model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
-        head: keep its outputs, which must be those of the task, or make ``new`` ones, for a model of another task.
-        max_position_embeddings: the most tokens it can read; a table of positions is repeated to be as long.
-        dropout: the share of whatever it drops in training; not given, as the model has it.
+        model: a hub name, a folder (an adapter's too), or the folder of an earlier run.
+        head: ``keep`` its head, which must fit the task, or initialize a ``new`` one, for a model of another task.
+        max_position_embeddings: maximum number of tokens; learned position embeddings are repeated to this length.
+        dropout: every dropout probability of the model; by default as in its config.
 
     Raises:
-        ValueError: if ``max_position_embeddings`` is not positive, or ``dropout`` no share.
+        ValueError: if ``max_position_embeddings`` is not positive, or ``dropout`` not in [0, 1).
     """
 
     plain: ClassVar[str] = "model"
@@ -129,8 +131,8 @@ class Pretrained(Student):
     def build(
         self,
         teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
         head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
@@ -138,31 +140,31 @@ class Pretrained(Student):
         config = load_config(source)
         saved_names, saved_count = config.id2label, config.num_labels
         if self.head == "keep":
-            check_problem_type(config, problem)
+            check_problem_type(config, problem_type)
         if self.forms:
             check_forms(self.forms, config)
-        set_task(config, labels, problem)
+        set_task(config, id2label, problem_type)
         set_dropout(config, self.dropout)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_count)
         if self.head == "new":
             missing += reinit_head(model)
         warn_newly_initialized(self.model, missing)
-        # Outputs that were loaded keep their names: they may stand in another order than the task's.
+        # A head that was loaded keeps its names: its order may differ from the task's.
         if config.num_labels == saved_count and not any(is_head_weight(model, name) for name in missing):
-            set_task(model.config, saved_names, problem)
+            set_task(model.config, saved_names, problem_type)
         if self.max_position_embeddings:
-            longer = resize_position_embeddings(model, self.max_position_embeddings)
-            copy_generation_config(longer, model)
-            model = longer
+            resized = resize_position_embeddings(model, self.max_position_embeddings)
+            copy_generation_config(resized, model)
+            model = resized
         self.apply_forms(model, batches, is_trained=True)
         return model.train()
 
 
 def resolve(model: str) -> str:
-    """Where a model is loaded from: a run folder's ``student/``, else the folder or hub name as it stands.
+    """Return the name to load a model from: ``student/`` in a run folder, else the folder or hub name itself.
 
     Raises:
-        ValueError: if it is a path, and no folder that holds a model.
+        ValueError: if it is a path, but not of a folder with a model.
     """
     path = Path(model).expanduser()
     for folder in (path / "student", path):
@@ -170,38 +172,39 @@ def resolve(model: str) -> str:
             return str(folder)
     if path.exists():
         raise ValueError(f"model: {model!r} holds no model: it has no config.json and no student/config.json")
-    # "runs/x" could be a hub name too; a folder "runs" tells what is meant.
+    # "runs/x" could be a hub name too, unless there is a folder "runs".
     if model.startswith(("/", ".", "~")) or model.count("/") > 1 or ("/" in model and path.parent.is_dir()):
         raise ValueError(f"model: there is no folder {model!r}")
     return model
 
 
-def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: str | None) -> None:
-    """Write the labels' names and the ``problem_type`` into a configuration; ``None`` keeps what it has."""
-    if problem is not None:
-        config.problem_type = problem
-    if labels is None and problem == "regression":
-        labels = {0: "LABEL_0"}
-    if labels is not None:
-        config.id2label = dict(labels)
-        config.label2id = {name: index for index, name in labels.items()}
+def set_task(config: PretrainedConfig, id2label: dict[int, str] | None, problem_type: str | None) -> None:
+    """Write the names of labels and the ``problem_type`` into a config; ``None`` keeps its own."""
+    if problem_type is not None:
+        config.problem_type = problem_type
+    if id2label is None and problem_type == "regression":
+        id2label = {0: "LABEL_0"}
+    if id2label is not None:
+        config.id2label = dict(id2label)
+        config.label2id = {name: index for index, name in id2label.items()}
 
 
 def copy_generation_config(student: PreTrainedModel, source: PreTrainedModel) -> None:
-    """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
+    """Copy the generation config of the model that a student is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
 
 
 def check_dropout(dropout: float | None) -> None:
-    """Raise ValueError if it is given and no share."""
+    """Raise ValueError if a dropout probability is set and not in [0, 1)."""
     if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"dropout: is {dropout}; it is a share, from 0 to below 1")
+        raise ValueError(f"dropout: must be a probability, from 0 to below 1, not {dropout}")
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Write one share over all that a configuration drops, which transformers calls dropout or pdrop in every family;
-    ``None`` keeps what it has.
+    """Set every dropout probability of a config, which all families call ``*dropout*`` or ``*pdrop``.
+
+    ``None`` keeps its own.
     """
     for name, value in config.to_dict().items() if dropout is not None else ():
         if ("dropout" in name or name.endswith("pdrop")) and type(value) in (int, float):
@@ -209,27 +212,27 @@ def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
 
 
 def is_head_weight(model: PreTrainedModel, name: str) -> bool:
-    """Whether a weight of this name stands behind the base model."""
+    """Return whether a weight of this name belongs to the head, outside the base model."""
     return not name.startswith(f"{model.base_model_prefix}.")
 
 
 def reinit_head(model: PreTrainedModel) -> list[str]:
-    """Start at random, in place, what stands behind the base model; return the names of its weights.
+    """Initialize the head at random, in place, and return the names of its weights.
 
     Raises:
-        ValueError: if its outputs are tokens, whose weights may be those of its embeddings.
+        ValueError: if it is an LM head, which may be tied to the embeddings.
     """
     if model.get_output_embeddings() is not None:
-        raise ValueError("head: its outputs are the tokens of its vocabulary; leave head out")
+        raise ValueError("head: the model has an LM head, which cannot be new; leave head out")
     names = [name for name, _ in model.named_parameters() if is_head_weight(model, name)]
     for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
         for parameter in model.get_submodule(module).parameters(recurse=False):
-            parameter._is_hf_initialized = False  # else transformers leaves alone what it has loaded
+            parameter._is_hf_initialized = False  # else transformers does not initialize loaded weights
         model._init_weights(model.get_submodule(module))
     return names
 
 
 def warn_newly_initialized(source: str, names: list[str]) -> None:
-    """Warn that these weights of a student could not be had from its source and start at random."""
+    """Warn that weights of a student were not in its source and are newly initialized."""
     if names:
-        warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(set(names)))}", stacklevel=3)
+        warnings.warn(f"not taken from {source}, newly initialized: {', '.join(sorted(set(names)))}", stacklevel=3)

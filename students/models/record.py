@@ -32,7 +32,7 @@ def record_sizes(model: PreTrainedModel, original_widths: dict[str, int] | None 
         facts = family(config)
         for key in filter(None, (facts.intermediate, facts.head_size, "num_attention_heads", "num_key_value_heads")):
             if getattr(config, key, None) != getattr(stock, key, None):
-                setattr(config, key, getattr(plain, key))
+                setattr(config, key, getattr(stock, key))
         return
     become_compact(model)
     config.block_sizes, config.original_widths = block_sizes(model), config.original_widths or original_widths
@@ -71,8 +71,5 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
     except (ValueError, StrictDataclassError):  # the heads do not divide the hidden size
         return None
     shapes, stock_shapes = ({name: p.shape for name, p in m.named_parameters()} for m in (model, stock))
-    return (
-        config
-        if shapes == stock_shapes and block_sizes(model) == block_sizes(stock, has_one_key=groups == 1 < shared)
-        else None
-    )
+    stock_sizes = block_sizes(stock, has_one_key=groups == 1 < shared)
+    return config if shapes == stock_shapes and block_sizes(model) == stock_sizes else None

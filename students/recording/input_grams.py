@@ -1,4 +1,4 @@
-"""What the layers of a model read: whose positions, and how their inputs hang together."""
+"""The Gram matrices of the inputs of a model's layers."""
 
 from __future__ import annotations
 
@@ -20,32 +20,35 @@ if TYPE_CHECKING:
 
 
 def stack_by_module(model: PreTrainedModel) -> dict[nn.Module, str]:
-    """Whose positions each module in a block reads, by the name of a stack: in cross-attention the encoder's."""
-    found = {}
+    """Return by module in a block the stack whose tokens it takes: in cross-attention keys and values the encoder."""
+    stack_of = {}
     for name, stack in family(model.config).stacks.items():
         for block in blocks(model, name):
-            found |= dict.fromkeys(block.modules(), name)
+            stack_of |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):
-                layers = [block.get_submodule(each.path) for each in (cross.key, cross.value)]
-                found |= {part: "encoder" for layer in layers for part in factor_modules(layer)}
-    return found
+                layers = [block.get_submodule(projection.path) for projection in (cross.key, cross.value)]
+                stack_of |= {part: "encoder" for layer in layers for part in factor_modules(layer)}
+    return stack_of
 
 
 def collect_input_grams(
     model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
 ) -> dict[nn.Module, Tensor]:
-    """``X'X`` [in, in] of the inputs of linear layers inside blocks, float32, over all positions that are not padding
-    and all processes; the model runs in evaluation, and is left in the mode in which it was.
+    """Return ``X'X`` [in, in], float32, of the inputs of linear layers inside blocks.
+
+    It is summed over all tokens but padding and over all processes. The model runs in eval mode, and returns to
+    its mode.
     """
-    found = _collect_grams(model, modules, batches, lambda batch: model(**model_inputs(model, batch)))
-    return {module: all_reduce_sum(gram) for module, gram in found.items()}
+    grams = _collect_grams(model, modules, batches, lambda batch: model(**model_inputs(model, batch)))
+    return {module: all_reduce_sum(gram) for module, gram in grams.items()}
 
 
 def collect_initial_grams(
     model: PreTrainedModel, modules: list[nn.Module], batches: Iterable[dict[str, Tensor]]
 ) -> dict[nn.Module, Tensor]:
-    """The same of a model that is being built, and of this process alone: all of them read the same batches then. Its
-    head is not asked, which over a vocabulary would be most of the work.
+    """Return the same for a model that is being built, from this process alone: all processes read the same batches.
+
+    The forward pass ends before the head, which over a vocabulary would be most of the work.
     """
     from students.recording.trace import Recorder  # not above: a config is read without transformers
 
@@ -63,11 +66,11 @@ def _collect_grams(
     batches: Iterable[dict[str, Tensor]],
     run: Callable[[dict[str, Tensor]], object],
 ) -> dict[nn.Module, Tensor]:
-    stacks, found, mode, valid = stack_by_module(model), {}, model.training, {}
+    stacks, grams, mode, valid = stack_by_module(model), {}, model.training, {}
 
     def add_gram(module: nn.Module, args: tuple[Tensor]) -> None:
         rows = args[0][valid[stacks[module]]].float()
-        found[module] = found.get(module, 0.0) + rows.T @ rows
+        grams[module] = grams.get(module, 0.0) + rows.T @ rows
 
     hooks = [module.register_forward_pre_hook(add_gram) for module in modules if module in stacks]
     model.eval()
@@ -78,17 +81,18 @@ def _collect_grams(
     model.train(mode)
     for hook in hooks:
         hook.remove()
-    return found
+    return grams
 
 
 def damp(gram: Tensor) -> Tensor:
-    """``X'X`` and 1 % of its mean diagonal, float64, [in, in]: something is read in every direction."""
+    """Return ``X'X`` plus 1 % of its mean diagonal, float64 [in, in], so that it is positive definite."""
     gram = gram.to(torch.float64)
     return gram + 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 
 def inverse_cholesky(gram: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse of ``damp``, float64, [in, in]: by it an error in one input is made
-    good in the later ones (OBS: Hassibi and Stork 1993).
+    """Return the upper Cholesky factor of the inverse of the damped Gram matrix, float64 [in, in].
+
+    With it, later inputs compensate the error in an earlier one (OBS: Hassibi and Stork 1993).
     """
     return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damp(gram))), upper=True)

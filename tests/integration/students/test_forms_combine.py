@@ -206,7 +206,7 @@ def test_a_model_that_exists_takes_forms_too(tmp_path):
 def test_a_head_that_low_rank_has_is_told_once():
     """T5's embeddings are its head: they are one matrix, whichever of the two forms names it."""
     both = low_rank(["attention", "head", "embeddings"], rule={"rank": 8})
-    with pytest.warns(UserWarning, match="embeddings: low_rank has the head, which is the same"):
+    with pytest.warns(UserWarning, match="embeddings: factored with the head by low_rank already"):
         model = both.build(tiny("t5", head="language"), None, None)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 

@@ -124,9 +124,9 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
         ({"student.low_rank.rank": 400}, "student.low_rank.rank: 400 makes no layer in attention, ffn smaller"),
         (
             {"student.low_rank.rank": 4, "student.low_rank.energy": 0.5},
-            "energy: rank says it already; name one of them",
+            "energy: rank is set already; set one of them",
         ),
-        ({"student.low_rank.param_ratio": 2}, "param_ratio: lies between 0 and 1, and is not 2"),
+        ({"student.low_rank.param_ratio": 2}, "param_ratio: must lie between 0 and 1, not 2"),
         ({"student.low_rank.where": ["tables"]}, "'tables' is not one of attention, ffn, head"),
         (
             {"student": {"kind": "Transformer"}},

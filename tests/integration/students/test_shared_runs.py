@@ -90,7 +90,7 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
     [
         (
             {"student": sharing_student(groups=9)},
-            r"^--student: student.share_layers.groups: 9 sets of layers for the 4 blocks share",
+            r"^--student: student.share_layers.groups: 9 groups of the 4 blocks share",
         ),
         (
             {"student": sharing_student(groups=0)},

@@ -108,7 +108,7 @@ def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, material
     [
         (
             student(kind="LocalAttention", window=3),
-            "student.attention.window: half of it lies on each side, so it is even, not 3",
+            "student.attention.window: must be even, with half of it on each side, not 3",
         ),
         (
             student(kind="Linformer", length=999),

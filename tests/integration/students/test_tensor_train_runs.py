@@ -50,7 +50,7 @@ def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) ->
             {"student": STUDENT, "prune": {"kind": "Taylor", "shape": "hidden", "sparsity": 0.25}},
             "prune.shape: hidden dimensions cannot be pruned, since the token embeddings are no matrix",
         ),
-        ({"student": STUDENT, "vocabulary": "seen"}, "vocabulary: the token embeddings have no row for each of them"),
+        ({"student": STUDENT, "vocabulary": "seen"}, "vocabulary: the token embeddings are no matrix"),
     ],
 )
 def test_a_mistake_is_told_where_it_is(tiny_run: Path, changes: dict, message: str) -> None:

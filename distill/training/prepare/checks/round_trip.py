@@ -149,7 +149,7 @@ def cut_to_the_end(
     if not vocabulary:
         return batch
     cut_vocabulary(model, vocabulary.keep)
-    new = torch.zeros(vocabulary.before, dtype=torch.long)
+    new = torch.zeros(vocabulary.num_before, dtype=torch.long)
     new[vocabulary.keep] = torch.arange(len(vocabulary.keep))
     return batch | {"input_ids": new[batch["input_ids"]]}
 

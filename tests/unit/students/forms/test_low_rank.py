@@ -193,7 +193,9 @@ def test_energy_is_what_is_left_of_the_squares():
 
 def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     # 19 is the last rank whose factors of 32 by 64 are smaller, and 15 the last of 32 by 32.
-    with pytest.warns(UserWarning, match="stay whole, as two factors would be no smaller: .*query.*, .*key") as told:
+    with pytest.warns(
+        UserWarning, match="stay at full rank, as two factors would be no smaller: .*query.*, .*key"
+    ) as told:
         student = low_rank(rule={"rank": 16}).build(tiny("bert"), None, None)
     assert "intermediate" not in str(told[0].message)
     assert [path for path, module in student.bert.encoder.layer[0].named_modules() if rank_of(module)] == [
@@ -208,9 +210,9 @@ def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     "fields, message",
     [
         ({"rank": 0}, "rank: at least 1 is needed, not 0"),
-        ({"param_ratio": 1.0}, "param_ratio: lies between 0 and 1, and is not 1.0"),
-        ({"energy": -0.5}, "energy: lies between 0 and 1, and is not -0.5"),
-        ({"rank": 4, "energy": 0.9}, "energy: rank says it already; name one of them"),
+        ({"param_ratio": 1.0}, "param_ratio: must lie between 0 and 1, not 1.0"),
+        ({"energy": -0.5}, "energy: must lie between 0 and 1, not -0.5"),
+        ({"rank": 4, "energy": 0.9}, "energy: rank is set already; set one of them"),
         ({"batches": -1}, "batches: at least 0 is needed, not -1"),
         ({"where": []}, "where: .* is not a choice of attention, ffn, head"),
         ({"where": ["embeddings"]}, "where: .* is not a choice of attention, ffn, head"),

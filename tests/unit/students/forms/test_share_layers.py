@@ -286,10 +286,10 @@ def test_its_blocks_can_stand_for_those_of_a_teacher():
     "fields, message",
     [
         ({"groups": 0}, "groups: at least 1 is needed, not 0"),
-        ({"groups": 4}, "groups: 4 sets of layers for the 4 blocks share nothing"),
-        ({"groups": 2, "keep_ends": True}, "groups: 2 sets of layers for the 2 blocks between the ends share nothing"),
-        ({"layers": 2, "keep_ends": True}, "groups: 1 sets of layers for the 0 blocks between the ends share nothing"),
-        ({"layers": 1}, "groups: 1 sets of layers for the 1 blocks share nothing"),
+        ({"groups": 4}, "groups: 4 groups of the 4 blocks share nothing"),
+        ({"groups": 2, "keep_ends": True}, "groups: 2 groups of the 2 blocks between the ends share nothing"),
+        ({"layers": 2, "keep_ends": True}, "groups: 1 groups of the 0 blocks between the ends share nothing"),
+        ({"layers": 1}, "groups: 1 groups of the 1 blocks share nothing"),
     ],
 )
 def test_what_shares_nothing_is_refused(fields, message):

@@ -14,7 +14,7 @@ from tests.helpers.families import FAMILIES, batch, tiny, tiny_config
 
 
 def build(teacher, **fields):
-    """A student with the teacher's labels; anything that would start at random is an error."""
+    """A student with the teacher's labels; a newly initialized weight is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         return Transformer(**fields).build(teacher, None, None)
@@ -129,7 +129,7 @@ def test_the_task_is_in_the_config_and_the_head_is_kept():
 
 @pytest.mark.parametrize("hidden", [None, 16])
 def test_another_number_of_labels_gives_a_fresh_head_and_a_warning(hidden):
-    with pytest.warns(UserWarning, match="start at random: classifier.bias, classifier.weight"):
+    with pytest.warns(UserWarning, match="newly initialized: classifier.bias, classifier.weight"):
         student = Transformer(hidden=hidden).build(tiny("bert"), None, "regression")
     assert student.classifier.weight.shape == (1, hidden or 32) and student.classifier.bias.tolist() == [0]
 

@@ -205,7 +205,7 @@ def test_a_weight_that_only_some_blocks_have_is_not_taken_from_another_block():
         student = build(teacher, teacher_layers=[2, 1, 3])
     assert [str(warning.message) for warning in told] == [
         "no block of the student has a place for the teacher's model.layers.1.input_layernorm.weight",
-        "not taken from the teacher, start at random: model.layers.1.input_layernorm.weight",
+        "not taken from the teacher, newly initialized: model.layers.1.input_layernorm.weight",
     ]
     assert torch.equal(student.model.layers[1].input_layernorm.weight, torch.ones(32))  # as a norm starts
     last = [model.model.layers[2].input_layernorm.weight for model in (student, teacher)]

@@ -211,5 +211,5 @@ class TestRefused:
 
     def test_marked_pieces(self):
         made = Tokenizer(models.BPE({"a": 0, "b</w>": 1}, [], end_of_word_suffix="</w>"))
-        with pytest.raises(ValueError, match="marks the beginning or end of a word"):
+        with pytest.raises(ValueError, match="marks the beginning or end of words"):
             required_ids(PreTrainedTokenizerFast(tokenizer_object=made), [0])

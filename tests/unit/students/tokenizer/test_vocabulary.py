@@ -75,7 +75,7 @@ class TestSmaller:
         model.config.decoder_start_token_id, model.config.eos_token_id = size - 1, size + 5
         found = select_vocabulary(tokenizer, {size - 3}, model)
         assert {size - 1, size - 3} <= set(found.keep.tolist()) and size - 2 not in found.keep
-        assert (found.before, len(found.tokenizer)) == (size, len(found.keep))
+        assert (found.num_before, len(found.tokenizer)) == (size, len(found.keep))
 
     def test_a_model_with_fewer_rows_is_refused(self, tmp_path):
         size = save_tokenizer(tmp_path)
