@@ -23,6 +23,11 @@ _MODULES = {
     "prune_schedules.schedule": ["TimePoint", "Ramp", "Schedule", "Timeline"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
     "quant_aware.quantizers.grids": ["Quantizer"],
+    "students.attention.softmax": ["softmax_attention"],
+    "students.forms.attention": ["Attention"],
+    "students.forms.embeddings": ["Embeddings"],
+    "students.forms.low_rank": ["LowRank"],
+    "students.forms.share_layers": ["ShareLayers"],
     "students.kinds.student": ["Student"],
     "students.recording.signals": ["Signals", "Trace"],
 }

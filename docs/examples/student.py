@@ -18,7 +18,7 @@ class Resized(Student):
 
     sizes: dict[str, int]
 
-    def build(self, teacher, id2label, problem_type, head, batches=()) -> PreTrainedModel:
+    def build_base(self, teacher, id2label, problem_type, head) -> PreTrainedModel:
         config = copy.deepcopy(teacher.config)
         config.update(self.sizes)
-        return head.from_config(config).float().train()
+        return head.from_config(config).float()

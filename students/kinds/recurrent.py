@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -67,13 +66,12 @@ class _Recurrent(Student):
                 "wider ones need weights: random"
             )
 
-    def build(
+    def build_base(
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
         problem_type: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+        head: type | None,
     ) -> PreTrainedModel:
         from transformers import (  # not above: they take seconds
             AutoModelForCausalLM,
@@ -106,7 +104,7 @@ class _Recurrent(Student):
         if self.weights == "teacher":
             with torch.no_grad():
                 student.get_input_embeddings().weight.copy_(reduce_embedding_width(embeddings, config.embedding_size))
-        return student.train()
+        return student
 
 
 def reduce_embedding_width(embeddings: Tensor, width: int) -> Tensor:

@@ -51,33 +51,34 @@ class Student(ABC):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Form)}
 
-    def apply_forms(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        """Apply the forms that are set to a base, in place.
-
-        Args:
-            student: the base, with its initial weights.
-            batches: of training, for forms that depend on them.
-            is_trained: whether its weights come from a trained model.
-
-        Raises:
-            ValueError: if a form is not possible; the message starts with its key.
-        """
-        if self.forms:
-            from students.models.compact import become_compact  # not above: a config is read without transformers
-
-            become_compact(student)
-        for key, form in self.forms.items():
-            try:
-                form.apply(student, batches, is_trained)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
-        if self.forms:
-            name_shared_layers(student)
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights of the base come from a trained model, and not from random initialization."""
+        return False
 
     def check(self, teacher: PretrainedConfig | None) -> None:
         """Raise ValueError if the student cannot be built for a teacher of this config; no weights are needed."""
 
     @abstractmethod
+    def build_base(
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: type | None,
+    ) -> PreTrainedModel:
+        """Build the student without its forms: in float32 whatever the teacher's dtype, with a config of its own.
+
+        Args:
+            teacher: of the run, if there is one; it must not change.
+            id2label: the names of the task's labels; None keeps those of the model, but a regression has one label.
+            problem_type: transformers' ``problem_type``; None keeps that of the model.
+            head: the Auto class of transformers; by default for sequence classification.
+
+        Raises:
+            ValueError: if the student cannot be built; the message starts with the field.
+        """
+
     def build(
         self,
         teacher: PreTrainedModel | None,
@@ -86,18 +87,31 @@ class Student(ABC):
         head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
-        """Build the student: in float32 whatever the teacher's dtype, in train mode, with a config of its own.
+        """Build the student, base and forms, in train mode.
 
         Args:
-            teacher: which does not change; None if there is none.
-            id2label: the names of the task's labels; None keeps those of the model, but a regression has one label.
-            problem_type: transformers' ``problem_type``; None keeps that of the model.
-            head: the Auto class of transformers; by default for sequence classification.
+            teacher: as in ``build_base``.
+            id2label: as in ``build_base``.
+            problem_type: as in ``build_base``.
+            head: as in ``build_base``.
             batches: of training, for forms that depend on them; without them only values differ, and no shape.
 
         Raises:
             ValueError: if the student cannot be built; the message starts with the field.
         """
+        student = self.build_base(teacher, id2label, problem_type, head)
+        if self.forms:
+            from students.models.compact import become_compact  # not above: a config is read without transformers
+
+            check_forms(self.forms, student.config)
+            become_compact(student)
+            for key, form in self.forms.items():
+                try:
+                    form.apply(student, batches, self.is_trained)
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from error
+            name_shared_layers(student)
+        return student.train()
 
 
 @dataclass(kw_only=True)
@@ -128,13 +142,16 @@ class Pretrained(Student):
     def check(self, teacher: PretrainedConfig | None) -> None:
         resolve(self.model)
 
-    def build(
+    @property
+    def is_trained(self) -> bool:
+        return True
+
+    def build_base(
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
         problem_type: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+        head: type | None,
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)
@@ -156,8 +173,7 @@ class Pretrained(Student):
             resized = resize_position_embeddings(model, self.max_position_embeddings)
             copy_generation_config(resized, model)
             model = resized
-        self.apply_forms(model, batches, is_trained=True)
-        return model.train()
+        return model
 
 
 def resolve(model: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
 from students.families.layer_lists import select_layers
@@ -102,13 +100,16 @@ class Transformer(Student):
             self._check_widths(teacher, student)
         check_forms(self.forms, student)
 
-    def build(
+    @property
+    def is_trained(self) -> bool:
+        return self.weights == "teacher"
+
+    def build_base(
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
         problem_type: str | None,
-        head: type | None = None,
-        batches: Iterable[dict[str, Tensor]] = (),
+        head: type | None,
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)
@@ -119,11 +120,9 @@ class Transformer(Student):
         if self.weights == "teacher":
             if self.teacher_layers != "even" and repeats_blocks(teacher.config):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
-            warn_newly_initialized(
-                "the teacher", init_from_teacher(teacher, student, self._source_blocks(teacher.config))
-            )
-        self.apply_forms(student, batches, is_trained=self.weights == "teacher")
-        return student.train()
+            missing = init_from_teacher(teacher, student, self._source_blocks(teacher.config))
+            warn_newly_initialized("the teacher", missing)
+        return student
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """Return the student's config, with the teacher's labels."""

@@ -1,0 +1,25 @@
+"""A form of a student: here another attention, with the projections of the teacher's."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import nn
+
+from distill import Attention, softmax_attention
+
+
+class Cosine(nn.Module):
+    def forward(self, query, key, value, attention_mask, arguments):
+        query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+        mask = attention_mask[:, None, None]
+        return softmax_attention(query, key, value, mask, arguments._replace(scale=10.0))
+
+
+@dataclass(kw_only=True)
+class CosineAttention(Attention):
+    """A softmax over ten times the cosines of queries and keys (Henry et al. 2020, arXiv 2010.04245)."""
+
+    encoder_only = "it does not mask later tokens"
+
+    def module(self, config, head_size) -> nn.Module:
+        return Cosine()
