@@ -1,4 +1,4 @@
-"""Relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
+"""Losses on relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Relation = Literal["qk", "qq", "kk", "vv"]
 
 
 def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
-    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] with its heads joined and split again in R."""
+    """Return ``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, from [B, A, S, D] with its A heads regrouped into R."""
     x, y = (z.transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
     return matmul_float32(x, y.mT) / x.shape[-1] ** 0.5
 
@@ -34,8 +34,8 @@ class Relations(AttentionLoss):
     is MiniLM (arXiv 2002.10957). Student and teacher may differ in width and in heads.
 
     Args:
-        relations: which of the vectors are related; each is one term of the sum.
-        heads: number of relation heads; the student's number of heads if not given.
+        relations: the pairs of vectors that are related; each is one term of the sum.
+        heads: number of relation heads; by default the student's number of heads.
     """
 
     layers: Layers = "top"
@@ -50,7 +50,7 @@ class Relations(AttentionLoss):
             raise ValueError(f"heads: must be at least 1, not {self.heads}")
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask for the attention of the mapped blocks.
+        """Request the attention of the paired blocks.
 
         Raises:
             ValueError: if the relation heads do not divide a model's width.
@@ -73,5 +73,5 @@ class Relations(AttentionLoss):
 
 
 def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:
-    named = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
-    return named[relation[0]], named[relation[1]]
+    vectors = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
+    return vectors[relation[0]], vectors[relation[1]]

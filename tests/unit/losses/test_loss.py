@@ -16,7 +16,7 @@ from tests.helpers.traces import LOSSES, OF_ONE_BATCH, first, forward_kl, leaves
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=20)
 every_loss = pytest.mark.parametrize("kind", LOSSES)
-# the first token of a decoder has seen no other
+# the first token of a decoder attends to no other
 of_both_families = pytest.mark.parametrize(
     "kind, family",
     [(kind, family) for family in ("bert", "gpt2") for kind in LOSSES if (kind, family) != ("PatientHidden", "gpt2")],

@@ -162,10 +162,10 @@ def test_a_batch_of_one_correlates_within_no_class():
         (SkewKL, {"alpha": 1.0}, r"alpha: must lie in \[0, 1\), not 1.0"),
         (Logits, {"top_k": 0}, "top_k: 0 leaves no distribution"),
         (Logits, {"top_k": 1, "tail": False}, "top_k: 1 leaves no distribution"),
-        (LogitsMSE, {"noise": -1.0}, "^noise: must be a number of at least 0"),
-        (LogitsMSE, {"noise": math.nan}, "^noise: must be a number of at least 0, not nan"),
-        (LogitsMSE, {"noisy": 1.5}, "^noisy: is a share"),
-        (LogitsMSE, {"noise": 0.1, "noisy": 0.0}, "^noisy: at 0 the teacher is noisy for no prediction"),
+        (LogitsMSE, {"noise_std": -1.0}, "^noise_std: must be a number of at least 0"),
+        (LogitsMSE, {"noise_std": math.nan}, "^noise_std: must be a number of at least 0, not nan"),
+        (LogitsMSE, {"noise_probability": 1.5}, "^noise_probability: must lie in"),
+        (LogitsMSE, {"noise_std": 0.1, "noise_probability": 0.0}, "^noise_probability: at 0 no prediction is noisy"),
         (DKD, {"alpha": -1.0}, "^alpha: must be a number of at least 0, not -1.0"),
         (DKD, {"beta": math.nan}, "^beta: must be a number of at least 0, not nan"),
         (DKD, {"alpha": 0.0, "beta": 0.0}, "^alpha: with alpha and beta at 0 nothing is compared"),
@@ -204,7 +204,7 @@ def test_the_class_says_which_of_the_two_is_the_teacher(loss, expected):
 
 
 def test_a_noisy_teacher_moves_so_much_and_so_many():
-    loss, z = LogitsMSE(noise=0.5, noisy=0.25), torch.ones(4000, 3)
+    loss, z = LogitsMSE(noise_std=0.5, noise_probability=0.25), torch.ones(4000, 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         found = loss.distance(z, z, None, loss.at(0, Timeline(10, 5)))

@@ -161,7 +161,7 @@ def test_the_stack_of_an_encoder_decoder_is_chosen():
 
 @pytest.mark.parametrize("kind", [PatientHidden, HiddenMSE, Contrastive])
 def test_a_first_token_that_has_seen_no_other_is_refused(kind):
-    said = "^pooling: the first token of a decoder has seen no other; use mean"
+    said = "^pooling: the first token of a decoder attends to no other; use mean"
     with pytest.raises(ValueError, match=said):
         set_up(kind(pooling="first"), *pair("gpt2"))
     with pytest.raises(ValueError, match=said):
