@@ -236,7 +236,7 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     if isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(raw_parameter(module).shape)
     if is_linear(module) and raw_parameter(module).shape[1 - out_axis(module)] == 0:
-        from students.constant import make_constant
+        from students.families.constant import make_constant
 
         make_constant(module)
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ class ConfigError(Exception):
 
     def __init__(self, message: str):
         super().__init__(one_line(message))
+
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class WrongBelow(ValueError):
@@ -120,7 +124,9 @@ def _composed(text: str, name: str) -> list[yaml.Node]:
         raise ConfigError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     for node in nodes:
         _size(node, {})
-    return nodes or [yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))]
+    return [_expand(node) for node in nodes] or [
+        yaml.ScalarNode("tag:yaml.org,2002:null", "", yaml.Mark(name, 0, 0, 0, None, 0))
+    ]
 
 
 def _size(node: yaml.Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
@@ -139,6 +145,34 @@ def _size(node: yaml.Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]
     if size > LARGEST or levels > DEEPEST:
         raise ConfigError(f"{place_of(node)}: has aliases that stand for too many values, or for themselves")
     return size, levels
+
+
+def _expand(node: yaml.Node) -> yaml.Node:
+    """Return a copy in which each alias is a node of its own, so that an override changes one of them, and merge keys
+    (``<<``) are written out: a key beside one has precedence, then the first mapping that has it.
+
+    Raises:
+        ConfigError: if something other than mappings is merged.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return copy(node)
+    expanded = copy(node)
+    if isinstance(node, yaml.SequenceNode):
+        expanded.value = [_expand(item) for item in node.value]
+        return expanded
+    merged = [value for key, value in node.value if key.tag == _MERGE]
+    sources = [part for value in merged for part in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
+    for source in sources:
+        if not isinstance(source, yaml.MappingNode):
+            raise ConfigError(f"{place_of(source)}: <<: only mappings can be merged")
+    written = [(_expand(key), _expand(value)) for key, value in node.value if key.tag != _MERGE]
+    names = {str(key.value) for key, _ in written}
+    inherited = {}
+    for key, value in (pair for source in sources for pair in _expand(source).value):
+        if str(key.value) not in names:
+            inherited.setdefault(str(key.value), (key, value))
+    expanded.value = [*inherited.values(), *written]
+    return expanded
 
 
 def override(root: yaml.MappingNode, dotted: str, value: yaml.Node) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from quant_aware.quantizers.activations import Activations, FakeQuantInput, InputMemo
 from quant_aware.quantizers.grids import Quantizer
+from students.saved_classes import find_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,19 +115,14 @@ def load_packed(path: str | Path) -> dict[str, Tensor]:
 
 def _quantizer(path: str | Path, kind: str, module: str | None, settings: dict[str, Any]) -> Quantizer:
     """Make the quantizer of a weight, whose class must have been imported."""
-    known = {cls.__name__: cls for cls in _below(Quantizer)}
-    if kind not in known:
+    quantizer = find_class(Quantizer, kind)
+    if quantizer is None:
         where = f"import {module}, which defines it" if module else "import the module that defines it"
         raise ValueError(f"{path}: there is no quantizer {kind}; {where} (the run's `imports`), before loading")
     try:
-        return known[kind](**settings)
+        return quantizer(**settings)
     except TypeError as error:
         raise ValueError(f"{path}: {kind} is not the quantizer that the file was written with: {error}") from None
-
-
-def _below(base: type) -> list[type]:
-    """All classes below one; of those with one name the newest comes last."""
-    return [cls for child in base.__subclasses__() for cls in (child, *_below(child))]
 
 
 def _settings(grid: Quantizer) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from students.attention.linear import EfficientCore, EluCore, FavorCore
 from students.attention.linformer import LinformerCore
 from students.attention.local import LocalCore
 from students.families.families import blocks, family, position_counts
-from students.forms.form import Form, check_sizes, find_class
+from students.forms.form import Form, check_sizes
+from students.saved_classes import find_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

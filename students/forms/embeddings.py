@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from students.forms.form import Form, find_class
+from students.forms.form import Form
 from students.forms.low_rank import RankRule
+from students.saved_classes import find_class
 from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
 
 if TYPE_CHECKING:

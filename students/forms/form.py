@@ -5,14 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
-
-ClassT = TypeVar("Class")
 
 
 @dataclass(kw_only=True)
@@ -65,13 +63,3 @@ def check_sizes(settings: object, *names: str, minimum: int = 1) -> None:
 
 MAX_SIZES = {"layers": 1_000, "max_position_embeddings": 2**20}
 """A larger student would take hours to build or run out of memory before any other check."""
-
-
-def find_class(base: type[ClassT], name: str) -> type[ClassT] | None:
-    """Return the subclass of ``base`` with this name, at any depth, or None."""
-    for child in base.__subclasses__():
-        if child.__name__ == name:
-            return child
-        if deeper := find_class(child, name):
-            return deeper
-    return None

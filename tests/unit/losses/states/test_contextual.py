@@ -138,8 +138,8 @@ def test_the_flow_of_two_models_against_a_loop():
 
 
 @pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
-def test_a_flow_needs_two_layers_in_a_row(layers):
-    with pytest.raises(ValueError, match=r"^layers: a flow runs from layer to layer"):
+def test_a_flow_needs_two_pairs_in_order(layers):
+    with pytest.raises(ValueError, match=r"^layers: a flow needs two or more pairs in order"):
         set_up(Flow(layers=layers), *pair("bert"))
 
 
@@ -188,7 +188,7 @@ def test_every_block_is_in_the_mixture():
 
 @pytest.mark.parametrize("layers", ["top", "nearest", "transport", "random", {1: 2}])
 def test_one_layer_is_related_to_none(layers):
-    with pytest.raises(ValueError, match=r"^layers: layers are related to one another"):
+    with pytest.raises(ValueError, match=r"^layers: over: layers needs two or more pairs in order"):
         set_up(Contextual(over="layers", layers=layers), *pair("bert"))
 
 

@@ -153,7 +153,7 @@ def test_padding_changes_nothing(tokenizer, tmp_path):
         torch.testing.assert_close(part.log_softmax(-1)[0], whole.log_softmax(-1)[i, :, :size])
 
 
-REFUSED = {"DIST": {}, "Labels": {"smoothing": 0.1}, "LogitsMSE": {"noise": 0.1}}
+REFUSED = {"DIST": {}, "Labels": {"smoothing": 0.1}, "LogitsMSE": {"noise_std": 0.1}}
 
 
 def experiment(loss: Loss) -> Experiment:
