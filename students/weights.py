@@ -23,16 +23,12 @@ SPARSITY_THRESHOLD = 0.05
 
 
 def select_modules(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Return the modules by name whose ``weight`` belongs to a part of the model, and the skipped ones with the reason.
+    """Return by name the modules whose ``weight`` belongs to a part of the model, and the skipped ones with the reason.
 
-    A weight that two modules use is skipped, since a transform would have to give the same values in both. A weight
-    without entries, whose neurons or heads are all pruned, is in neither.
-
-    Args:
-        model: of a supported family.
-        where: ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one),
-            ``recurrence`` those that hold the weights of recurrent blocks, ``embeddings`` the token, position and type
-            embeddings, ``head`` all linear layers outside the blocks.
+    ``attention`` and ``ffn`` are the linear layers of the blocks (``Conv1D`` included), ``recurrence`` those of
+    recurrent blocks, ``embeddings`` the token, position and type embeddings, ``head`` all linear layers outside the
+    blocks. A weight that two modules use is skipped, since a transform would have to give the same values in both. A
+    weight without entries, whose neurons or heads are all pruned, is in neither.
 
     Raises:
         ValueError: if the model family is not supported.
@@ -150,14 +146,9 @@ def _unparametrized(name: str) -> str:
 def add_weight_transform(module: nn.Module, transform: nn.Module, name: str = "weight") -> None:
     """Apply a transform to a weight (or bias) from now on, after the transforms that are there already.
 
-    A transform is a module that takes a weight and returns one of the same shape. Transforms are part of the state
-    dict: add them before a checkpoint is loaded and before the model is wrapped or sharded.
-
-    Args:
-        module: that holds the weight.
-        transform: its class attribute ``order`` is its place (a mask 0, fake quantization 1); several of one order may
-            follow each other.
-        name: ``weight`` or ``bias``.
+    A transform is a module that takes a weight and returns one of the same shape; its class attribute ``order`` is its
+    place (a mask 0, fake quantization 1). Transforms are part of the state dict: add them before a checkpoint is loaded
+    and before the model is wrapped or sharded.
 
     Raises:
         ValueError: if a transform of a higher order is there already.

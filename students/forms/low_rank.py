@@ -37,10 +37,10 @@ class RankRule:
     energy: float | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("param_ratio", "rank", "energy") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{given[1]}: {given[0]} is set already; set one of them")
-        if not given:
+        rules = [name for name in ("param_ratio", "rank", "energy") if getattr(self, name) is not None]
+        if len(rules) > 1:
+            raise ValueError(f"{rules[1]}: {rules[0]} is set already; set one of them")
+        if not rules:
             self.param_ratio = 0.5
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
@@ -54,8 +54,8 @@ class RankRule:
             return self.rank
         if self.param_ratio is not None:
             return max(1, int(self.param_ratio * weight.numel() / sum(weight.shape)))
-        kept = torch.linalg.svdvals(weight.double()).square().cumsum(0)
-        return 1 + int((kept < self.energy * kept[-1]).sum())
+        energy = torch.linalg.svdvals(weight.double()).square().cumsum(0)
+        return 1 + int((energy < self.energy * energy[-1]).sum())
 
     def factor(self, student: PreTrainedModel, where: list[Where], batches: Iterable[dict[str, Tensor]] = ()) -> None:
         """Factor the selected weights, in place, if that makes them smaller; warn of those that stay at full rank.

@@ -90,10 +90,7 @@ class Student(ABC):
         """Build the student, base and forms, in train mode.
 
         Args:
-            teacher: as in ``build_base``.
-            id2label: as in ``build_base``.
-            problem_type: as in ``build_base``.
-            head: as in ``build_base``.
+            teacher: as in ``build_base``, like ``id2label``, ``problem_type`` and ``head``.
             batches: of training, for forms that depend on them; without them only values differ, and no shape.
 
         Raises:
@@ -218,10 +215,7 @@ def check_dropout(dropout: float | None) -> None:
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout probability of a config, which all families call ``*dropout*`` or ``*pdrop``.
-
-    ``None`` keeps its own.
-    """
+    """Set every dropout probability of a config (keys ``*dropout*`` and ``*pdrop``); ``None`` keeps its own."""
     for name, value in config.to_dict().items() if dropout is not None else ():
         if ("dropout" in name or name.endswith("pdrop")) and type(value) in (int, float):
             setattr(config, name, dropout)

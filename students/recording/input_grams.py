@@ -54,9 +54,9 @@ def collect_initial_grams(
 
     recorder, stack = Recorder(model), list(family(model.config).stacks)[-1]
     end = Signals(hidden=frozenset({(stack, depth(model.config, stack))}))
-    found = _collect_grams(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
+    grams = _collect_grams(model, modules, batches, partial(recorder.trace, signals=end, stop_early=True))
     recorder.close()
-    return found
+    return grams
 
 
 @torch.no_grad()

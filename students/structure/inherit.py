@@ -83,11 +83,11 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     entries: dict[tuple[str, int], Tensor] = {}
     for units, count, before, after in choices:
         weights = [part.rows(getattr(part.module, part.name), units.count) for part in units.slices]
-        kept = largest_units(weights, count)
+        chosen = largest_units(weights, count)
         for part in units.slices:
             key = (f"{names[id(part.module)]}.{part.name}", part.axis)
             within = torch.arange(part.size).view(-1, before)[:, :after].flatten()
-            index = (part.start + part.size * kept[:, None] + within).flatten()
+            index = (part.start + part.size * chosen[:, None] + within).flatten()
             # A fused layer (GPT-2) has several slices along one axis, in their order.
             entries[key] = torch.cat([entries[key], index]) if key in entries else index
     return entries

@@ -207,11 +207,7 @@ class ShrunkParameter:
 
 
 def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
-    """Cut out, in place, the units that are not in ``keep``, of the parameters and of their weight transforms.
-
-    Args:
-        units: the units.
-        keep: bool [count].
+    """Cut out, in place, the units that are not in ``keep`` (bool [count]), also of the weight transforms.
 
     Returns:
         The replaced parameters; an optimizer made before must be given the new ones.
@@ -239,13 +235,7 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
 
 
 def use_zero_bias(owner: nn.Module, argument: str, index: int) -> None:
-    """Let an attention with fewer heads than others neither take their zero position bias nor pass its own on.
-
-    Args:
-        owner: the attention.
-        argument: that takes the bias.
-        index: of the bias in what the attention returns.
-    """
+    """Let a pruned attention make its own zero bias; ``argument`` and ``index`` are those of ``zero_bias``."""
     if not getattr(owner, "has_zero_bias", False):
         owner.has_zero_bias = True
         owner.register_forward_pre_hook(partial(_clear_argument, argument), with_kwargs=True)

@@ -31,19 +31,19 @@ def required_ids(tokenizer: PreTrainedTokenizerBase, wanted: Iterable[int]) -> l
     if not tokenizer.is_fast:
         raise ValueError("the tokenizer is not of the `tokenizers` library; only a fast tokenizer can be reduced")
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, kept = state["model"], {token["id"] for token in state["added_tokens"]} | set(wanted)
+    model, required = state["model"], {token["id"] for token in state["added_tokens"]} | set(wanted)
     if model["type"] == "Unigram":
         base = _base_of_unigram(model)
     elif model["type"] == "WordPiece":
         prefix = model["continuing_subword_prefix"]
         base = {i for piece, i in model["vocab"].items() if len(piece.removeprefix(prefix)) == 1}
     elif model["type"] == "BPE":
-        base = _base_of_bpe(model, kept)
+        base = _base_of_bpe(model, required)
     else:
         raise ValueError(f"a {model['type']} tokenizer has no smaller pieces that could encode the removed words")
     if model.get("unk_token") is not None:
-        kept.add(tokenizer.convert_tokens_to_ids(model["unk_token"]))
-    return sorted(kept | base)
+        required.add(tokenizer.convert_tokens_to_ids(model["unk_token"]))
+    return sorted(required | base)
 
 
 def _base_of_unigram(model: TokenizerJSON) -> set[int]:
@@ -54,13 +54,13 @@ def _base_of_unigram(model: TokenizerJSON) -> set[int]:
     return base | unknown | {min(range(len(pieces)), key=lambda i: model["vocab"][i][1])}
 
 
-def _base_of_bpe(model: TokenizerJSON, kept: set[int]) -> set[int]:
-    """Return characters and bytes, and the intermediate merges of each kept token."""
+def _base_of_bpe(model: TokenizerJSON, required: set[int]) -> set[int]:
+    """Return characters and bytes, and the intermediate merges of each required token."""
     if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         raise ValueError("a BPE tokenizer that marks the beginning or end of words in its pieces cannot be reduced")
     ids = model["vocab"]
     rank = {tuple(pair): i for i, pair in enumerate(model["merges"])}
-    intermediate = {part for piece, i in ids.items() if i in kept for part in _merges_of(piece, rank)}
+    intermediate = {part for piece, i in ids.items() if i in required for part in _merges_of(piece, rank)}
     return {i for piece, i in ids.items() if len(piece) == 1 or _BYTE.fullmatch(piece) or piece in intermediate}
 
 

@@ -31,8 +31,8 @@ def evaluated(kind, family, data, width=24):
 
 
 def concrete(kind):
-    found = set() if isabstract(kind) else {kind}
-    return found.union(*(concrete(other) for other in kind.__subclasses__() if other.__module__.startswith("losses.")))
+    actual = set() if isabstract(kind) else {kind}
+    return actual.union(*(concrete(other) for other in kind.__subclasses__() if other.__module__.startswith("losses.")))
 
 
 def test_no_loss_is_left_out():
@@ -149,12 +149,12 @@ def test_a_row_that_is_all_padding_breaks_nothing(kind, family):
 )
 def test_impossible_classes_change_nothing(distance, impossible):
     student, teacher = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
-    more = [torch.cat([z, torch.full((4, 5), impossible)], 1) for z in (student, teacher)]
-    more[0].requires_grad_()
-    value = distance(*more)
+    padded = [torch.cat([z, torch.full((4, 5), impossible)], 1) for z in (student, teacher)]
+    padded[0].requires_grad_()
+    value = distance(*padded)
     torch.testing.assert_close(value, distance(student, teacher))
     value.sum().backward()
-    assert more[0].grad.isfinite().all() and not more[0].grad[:, 3:].any()
+    assert padded[0].grad.isfinite().all() and not padded[0].grad[:, 3:].any()
 
 
 @every_loss
@@ -193,11 +193,11 @@ def test_scheduled_fields_follow_the_step():
     loss = Logits(
         weight=Linear(to=1.0), stop=TimePoint("60%"), temperature=Linear(initial=4.0, to=2.0, stop=TimePoint("50%"))
     )
-    found = []
+    actual = []
     for step in (0, 25, 50, 60):
         values = loss.at(step, TIMELINE)
-        found.append((values.weight, values["temperature"]))
-    assert found == [(0.0, 4.0), (0.25, 3.0), (0.5, 2.0), (0.0, 2.0)]
+        actual.append((values.weight, values["temperature"]))
+    assert actual == [(0.0, 4.0), (0.25, 3.0), (0.5, 2.0), (0.0, 2.0)]
 
 
 def test_the_temperature_of_the_step_is_used():

@@ -30,26 +30,26 @@ def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
     """What each of n items adds, of [n, H_S] and [n, H_T]: mean over the others, and over near triples."""
-    n, found = len(student), []
+    n, actual = len(student), []
     for i in range(n):
         others = [(cosine(student[i], student[j]) - cosine(teacher[i], teacher[j])) ** 2 for j in range(n) if j != i]
         near = [j for j in range(max(0, i - 2), min(n, i + 3)) if j != i]
         around = [[x[j] - x[i] for j in near] for x in (student, teacher)]
         angles = [[cosine(e, f) for e, f in combinations(edges, 2)] for edges in around]
         triples = [(a - b) ** 2 for a, b in zip(*angles, strict=True)]
-        found.append(sum(others) / max(len(others), 1) + sum(triples) / max(len(triples), 1))
-    return found
+        actual.append(sum(others) / max(len(others), 1) + sum(triples) / max(len(triples), 1))
+    return actual
 
 
 @pytest.mark.parametrize("sizes", [[6, 3], [1, 2]])
 def test_pairs_and_triples_against_a_loop(sizes):
     student, teacher = torch.randn(2, 6, 5, generator=DRAW), torch.randn(2, 6, 9, generator=DRAW)
     present = torch.arange(6) < torch.tensor(sizes)[:, None]
-    found = contextual(student, teacher, present)
+    actual = contextual(student, teacher, present)
     for row, size in enumerate(sizes):
         expected = reference(student[row, :size].double().numpy(), teacher[row, :size].double().numpy())
-        np.testing.assert_allclose(found[row, :size], expected, rtol=1e-4, atol=1e-6)
-        assert not found[row, size:].any()
+        np.testing.assert_allclose(actual[row, :size], expected, rtol=1e-4, atol=1e-6)
+        assert not actual[row, size:].any()
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-5, 1e-4])
@@ -115,10 +115,10 @@ def test_what_is_related(over):
 def test_flow_against_a_loop():
     first, second = torch.randn(2, 3, 5, 4, generator=DRAW, dtype=torch.float64)
     sizes = [5, 2, 1]
-    found = flow(first, second, torch.arange(5) < torch.tensor(sizes)[:, None])
+    actual = flow(first, second, torch.arange(5) < torch.tensor(sizes)[:, None])
     for b, n in enumerate(sizes):
         expected = sum(np.outer(first[b, i], second[b, i]) for i in range(n)) / n
-        np.testing.assert_allclose(found[b], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(actual[b], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_flow_of_two_models_against_a_loop():
@@ -145,10 +145,10 @@ def test_a_flow_needs_two_pairs_in_order(layers):
 
 def test_contrast_against_a_loop():
     student, teacher = torch.randn(2, 5, 4, generator=DRAW, dtype=torch.float64)
-    found = info_nce(student, teacher, 0.2)
+    actual = info_nce(student, teacher, 0.2)
     for i in range(5):
         scores = [math.exp(cosine(student[i].numpy(), t.numpy()) / 0.2) for t in teacher]
-        assert float(found[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
+        assert float(actual[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
     assert info_nce(torch.ones(5, 4), teacher)[0] > 0 and info_nce(student[:1], teacher[:1]) == 0
     torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
 
@@ -174,11 +174,11 @@ def test_contrast_sums_over_examples_and_teaches(pooling):
 
 def test_a_mixture_weighs_layers_by_likeness():
     state, targets = torch.randn(3, 4, generator=DRAW), torch.randn(5, 3, 4, generator=DRAW)
-    found = attention_mixture(state, targets)
+    actual = attention_mixture(state, targets)
     for n in range(3):
         weights = np.exp([float(state[n] @ targets[t, n]) for t in range(5)])
         expected = sum(w * targets[t, n].numpy() for t, w in enumerate(weights / weights.sum()))
-        np.testing.assert_allclose(found[n], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual[n], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_every_block_is_in_the_mixture():

@@ -161,10 +161,10 @@ def test_the_stack_of_an_encoder_decoder_is_chosen():
 
 @pytest.mark.parametrize("kind", [PatientHidden, HiddenMSE, Contrastive])
 def test_a_first_token_that_has_seen_no_other_is_refused(kind):
-    said = "^pooling: the first token of a decoder attends to no other; use mean"
-    with pytest.raises(ValueError, match=said):
+    message = "^pooling: the first token of a decoder attends to no other; use mean"
+    with pytest.raises(ValueError, match=message):
         set_up(kind(pooling="first"), *pair("gpt2"))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         set_up(kind(pooling="first", stack="decoder", layers="top"), tiny("t5"), tiny("t5"))
     set_up(kind(pooling="mean"), *pair("gpt2"))
     set_up(kind(pooling="first", layers="top"), tiny("t5"), tiny("t5"))

@@ -15,10 +15,10 @@ from students.attention.softmax import AttentionArgs
 HEADS, WIDTH = 4, 8
 
 
-def qkv(length: int, asked: int | None = None, heads: int = HEADS) -> list[Tensor]:
+def qkv(length: int, queries: int | None = None, heads: int = HEADS) -> list[Tensor]:
     draw = torch.Generator().manual_seed(0)
     made = [torch.randn(3, heads, length, WIDTH, generator=draw, dtype=torch.float64) for _ in range(3)]
-    return [made[0][:, :, -(asked or length) :], *made[1:]]
+    return [made[0][:, :, -(queries or length) :], *made[1:]]
 
 
 def lengths(length: int, left: bool = False) -> Tensor:
@@ -37,11 +37,13 @@ def ask(attention: torch.nn.Module, tensors: list[Tensor], padding: Tensor, caus
     return attention(*tensors, padding, AttentionArgs(0.5, causal, eager=plain))
 
 
-def same(found: Tensor, expected: Tensor, padding: Tensor) -> None:
+def same(actual: Tensor, expected: Tensor, padding: Tensor) -> None:
     """At the places that are tokens; elsewhere it is finite, for it goes on to the next layer."""
-    assert found.isfinite().all()
-    asked = padding[:, None, -found.shape[2] :, None]
-    torch.testing.assert_close(torch.where(asked, found, 0.0), torch.where(asked, expected, 0.0), rtol=1e-9, atol=1e-9)
+    assert actual.isfinite().all()
+    queries = padding[:, None, -actual.shape[2] :, None]
+    torch.testing.assert_close(
+        torch.where(queries, actual, 0.0), torch.where(queries, expected, 0.0), rtol=1e-9, atol=1e-9
+    )
 
 
 def local_pairs(padding: Tensor, half: int, first: int, causal: bool) -> Tensor:
@@ -133,8 +135,8 @@ def test_causal_linear_attention_is_its_recurrence(left):
         for i in padding[row].nonzero().flatten().tolist():
             state = state + phi[1][row, :, i, :, None] * value[row, :, i, None]
             total = total + phi[1][row, :, i]
-            asked = phi[0][row, :, i]
-            expected[row, :, i] = torch.einsum("hf,hfd->hd", asked, state) / (asked * total).sum(-1, keepdim=True)
+            queries = phi[0][row, :, i]
+            expected[row, :, i] = torch.einsum("hf,hfd->hd", queries, state) / (queries * total).sum(-1, keepdim=True)
     same(ask(EluCore(), tensors, padding, True, False), expected, padding)
 
 
@@ -160,15 +162,15 @@ def test_both_orders_of_the_product_of_efficient_attention_agree_and_its_weights
     [LocalCore(8, 1), FixedCore(8, 2), EluCore(), FavorCore(16, WIDTH)],
     ids=lambda module: type(module).__name__,
 )
-@pytest.mark.parametrize("asked", [1, 7])
-def test_fewer_queries_than_keys_are_the_last_ones(attention, asked):
+@pytest.mark.parametrize("queries", [1, 7])
+def test_fewer_queries_than_keys_are_the_last_ones(attention, queries):
     """As in generation, when what came before is in the cache."""
     padding = lengths(100, left=not isinstance(attention, FixedCore))
     if isinstance(attention, FixedCore):
         padding = torch.ones_like(padding)
     attention = attention.double()
-    whole = ask(attention, qkv(100), padding, True, False)
-    same(ask(attention, qkv(100, asked), padding, True, False), whole[:, :, -asked:], padding)
+    full = ask(attention, qkv(100), padding, True, False)
+    same(ask(attention, qkv(100, queries), padding, True, False), full[:, :, -queries:], padding)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -180,8 +182,8 @@ def test_the_estimate_of_a_performer_gets_better_with_features(causal):
     expected = softmax(*tensors, seen, 0.5)
     errors = []
     for features in (32, 512, 8192):
-        found = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
-        errors.append(float(torch.where(padding[:, None, :, None], found - expected, 0.0).abs().mean()))
+        actual = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
+        errors.append(float(torch.where(padding[:, None, :, None], actual - expected, 0.0).abs().mean()))
     # by a quarter at best, as sixteen times as many draws do
     assert errors[0] > 2.5 * errors[1] and errors[1] > 2.5 * errors[2] and errors[2] < 0.01
 
@@ -224,8 +226,8 @@ def test_a_linformer_is_softmax_over_projected_keys(shared):
 @pytest.mark.parametrize("length", [5, 30, 40])
 def test_a_linformer_of_as_many_keys_as_positions_begins_as_full_attention(length, plain):
     padding, tensors = lengths(length), qkv(length)
-    found = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
-    same(found, softmax(*tensors, padding[:, None, None], 0.5), padding)
+    actual = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
+    same(actual, softmax(*tensors, padding[:, None, None], 0.5), padding)
 
 
 def test_a_linformer_begins_with_means_over_pieces():

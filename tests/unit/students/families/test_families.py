@@ -93,8 +93,8 @@ def test_albert_with_two_groups_runs_each_for_half_of_the_layers() -> None:
         model(**model_inputs(model, batch("albert")))
     order = [list(groups).index(block) for block in blocks(model)]
     assert order == [list(groups).index(block) for block in ran] == [0, 0, 1, 1]
-    whole = Signals(hidden=frozenset(("encoder", i) for i in range(5)))
-    recorded = Recorder(model).trace(batch("albert"), whole).hidden
+    signals = Signals(hidden=frozenset(("encoder", i) for i in range(5)))
+    recorded = Recorder(model).trace(batch("albert"), signals).hidden
     expected = model(**model_inputs(model, batch("albert")), output_hidden_states=True).hidden_states
     assert all(torch.equal(recorded["encoder", i], state) for i, state in enumerate(expected))
 

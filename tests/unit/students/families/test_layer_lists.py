@@ -61,9 +61,9 @@ def test_a_window_is_seen_while_attention_is_recorded(name):
     """Logits of rows longer than the window are those of plain eager attention, and others without a window."""
     model, inputs = tiny(name, layers=4, head="language"), long_batch(name)
     expected = logits(model, inputs, "eager")
-    whole = copy.deepcopy(model)
-    whole.config.sliding_window = 64
-    assert (logits(whole, inputs, "eager") - expected).abs().max() > 1e-2
+    full_model = copy.deepcopy(model)
+    full_model.config.sliding_window = 64
+    assert (logits(full_model, inputs, "eager") - expected).abs().max() > 1e-2
     sites = frozenset({("decoder", 1), ("decoder", 2)}) if model._supports_sdpa else frozenset()
     rows = {key: value for key, value in inputs.items() if key != "labels"}
     trace = Recorder(model).trace(rows, Signals(logits=True, attention=sites))

@@ -65,10 +65,10 @@ def test_no_pair_is_refused():
 @given(st.integers(1, 100).flatmap(lambda teacher: st.tuples(st.integers(1, teacher), st.just(teacher))))
 def test_uniform_rises_strictly_from_the_embeddings_to_the_last_blocks(depths):
     student, teacher = depths
-    found = layer_pairs("uniform", student, teacher)
-    layers = [layer for _, layer in found]
-    assert [layer for layer, _ in found] == list(range(student + 1))
-    assert found[0] == (0, 0) and found[-1] == (student, teacher)
+    actual = layer_pairs("uniform", student, teacher)
+    layers = [layer for _, layer in actual]
+    assert [layer for layer, _ in actual] == list(range(student + 1))
+    assert actual[0] == (0, 0) and actual[-1] == (student, teacher)
     assert layers == sorted(set(layers))
 
 

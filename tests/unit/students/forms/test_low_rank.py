@@ -105,7 +105,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
         student = student_of(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
     assert student.training and get_ranks(student) == get_ranks(plain)
     chosen = {path: modules[0] for path, modules in select_unfactored(teacher, ALL).items()}
-    found = collect_initial_grams(teacher, list(chosen.values()), [inputs])
+    actual = collect_initial_grams(teacher, list(chosen.values()), [inputs])
     inner = select_modules(teacher, ["attention", "ffn"])[0]
     for path, layer in chosen.items():
         errors = []
@@ -121,7 +121,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
         if path not in inner:
             assert not errors or torch.equal(*errors)
         elif errors:
-            lost, before = (torch.einsum("oi,ij,oj", error, found[layer], error) for error in errors)
+            lost, before = (torch.einsum("oi,ij,oj", error, actual[layer], error) for error in errors)
             assert lost < before
 
 
@@ -151,11 +151,11 @@ def test_of_full_rank_it_is_the_teacher(name, head):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_layer_has_the_numbers_that_may_stay(name):
     teacher, student = tiny(name), build(name, param_ratio=0.5)
-    whole = select_modules(teacher, ["attention", "ffn"])[0]
+    full_model = select_modules(teacher, ["attention", "ffn"])[0]
     for path, module in select_modules(student, ["attention", "ffn"])[0].items():
-        if path not in whole:
+        if path not in full_model:
             continue
-        out, size = sorted(whole[path].weight.shape)
+        out, size = sorted(full_model[path].weight.shape)
         rank = out * size // (2 * (out + size))
         assert rank_of(module) == rank
         assert module.weight.numel() + module.input_factor.weight.numel() == rank * (out + size)
@@ -168,25 +168,25 @@ def test_each_layer_has_the_numbers_that_may_stay(name):
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
 def test_it_starts_as_the_truncation_of_what_a_transformer_student_has(name):
     fields = {"layers": 1, "intermediate": 48}
-    whole, student = Transformer(**fields).build(tiny(name), None, None), build(name, rank=5, **fields)
-    layers = select_modules(whole, ["attention", "ffn"])[0]
-    found = dict(student.named_modules())
+    full_model, student = Transformer(**fields).build(tiny(name), None, None), build(name, rank=5, **fields)
+    layers = select_modules(full_model, ["attention", "ffn"])[0]
+    actual = dict(student.named_modules())
     for path, layer in layers.items():
         turned = isinstance(layer, Conv1D)
-        weight, first = ((each.weight.T if turned else each.weight) for each in (layer, found[path]))
+        weight, first = ((module.weight.T if turned else module.weight) for module in (layer, actual[path]))
         left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
         nearest = left[:, :5] * values[:5] @ right[:5]
         torch.testing.assert_close(
-            first.double() @ found[path].input_factor.weight.double(), nearest, rtol=0, atol=1e-5
+            first.double() @ actual[path].input_factor.weight.double(), nearest, rtol=0, atol=1e-5
         )
 
 
 def test_energy_is_what_is_left_of_the_squares():
-    student, whole = build("bert", energy=0.6), tiny("bert")
-    chosen = select_modules(whole, ["attention", "ffn"])[0]
-    found = {path: rank_of(student.get_submodule(path)) for path in chosen}
-    assert len(set(found.values())) > 1
-    for path, rank in found.items():
+    student, full_model = build("bert", energy=0.6), tiny("bert")
+    chosen = select_modules(full_model, ["attention", "ffn"])[0]
+    actual = {path: rank_of(student.get_submodule(path)) for path in chosen}
+    assert len(set(actual.values())) > 1
+    for path, rank in actual.items():
         squares = torch.linalg.svdvals(chosen[path].weight.double()).square()
         assert squares[:rank].sum() >= 0.6 * squares.sum() > squares[: rank - 1].sum()
 
@@ -195,9 +195,9 @@ def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     # 19 is the last rank whose factors of 32 by 64 are smaller, and 15 the last of 32 by 32.
     with pytest.warns(
         UserWarning, match="stay at full rank, as two factors would be no smaller: .*query.*, .*key"
-    ) as told:
+    ) as info:
         student = low_rank(rule={"rank": 16}).build(tiny("bert"), None, None)
-    assert "intermediate" not in str(told[0].message)
+    assert "intermediate" not in str(info[0].message)
     assert [path for path, module in student.bert.encoder.layer[0].named_modules() if rank_of(module)] == [
         "intermediate.dense",
         "output.dense",
@@ -235,8 +235,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, head, tmp_path):
     record_sizes(model)
     before = logits(model, name, head)
     model.save_pretrained(tmp_path)
-    loaded, told = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(told.values()), told
+    loaded, info = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
     assert type(loaded) is type(model) and get_ranks(loaded) == get_ranks(model) == loaded.config.ranks
     torch.testing.assert_close(logits(loaded, name, head), before, rtol=0, atol=1e-6)
     bare, inner = AutoModel.from_pretrained(tmp_path).state_dict(), model.base_model.state_dict()
@@ -260,8 +260,8 @@ def test_a_table_that_is_the_head_too_stays_one():
     assert table.weight.shape == (100, rank_of(table)) and head.input_factor.weight.shape == (rank_of(table), 32)
     model = build("t5", "language", param_ratio=0.5, where=["head"])
     words = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens]
-    assert len({id(each.output_factor) for each in words}) == 1
-    assert len({id(each.weight) for each in (*words, model.lm_head)}) == 1
+    assert len({id(module.output_factor) for module in words}) == 1
+    assert len({id(module.weight) for module in (*words, model.lm_head)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -299,12 +299,12 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     fold(model)
     torch.testing.assert_close(logits_of(model, inputs), training, rtol=0, atol=1e-5)
     quantize.detach_inputs()
-    whole = logits_of(model, inputs)
+    full_model = logits_of(model, inputs)
     export_onnx(model, inputs, tmp_path / "x.onnx")
     quantize_onnx(tmp_path / "x.onnx", tmp_path / "int8.onnx")
-    found = OnnxModel(tmp_path / "int8.onnx")(inputs)
-    torch.testing.assert_close(found, training, rtol=0, atol=2e-3)
-    assert (found - whole).abs().max() > 5 * (found - training).abs().max()
+    actual = OnnxModel(tmp_path / "int8.onnx")(inputs)
+    torch.testing.assert_close(actual, training, rtol=0, atol=2e-3)
+    assert (actual - full_model).abs().max() > 5 * (actual - training).abs().max()
     products = [node for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "MatMulInteger"]
     assert len(products) == sum(is_linear(module) for module in model.modules())
 

@@ -76,7 +76,7 @@ def test_sharing_all_is_albert():
     given = {name: tensor for name, tensor in batch("bert").items() if name != "labels"}
     with torch.no_grad():
         embedded = student.embeddings(given["input_ids"], given["token_type_ids"])
-        found = student(**given).last_hidden_state
+        actual = student(**given).last_hidden_state
         expected = albert(inputs_embeds=embedded, attention_mask=given["attention_mask"])
         # ALBERT adds positions and types of its own: only its blocks are compared.
         mask = torch.zeros_like(given["attention_mask"], dtype=torch.float).masked_fill(
@@ -85,8 +85,8 @@ def test_sharing_all_is_albert():
         for _ in range(4):
             embedded = albert.encoder.albert_layer_groups[0].albert_layers[0](embedded, mask[:, None, None])
             embedded = embedded[0] if isinstance(embedded, tuple) else embedded
-    assert expected.last_hidden_state.shape == found.shape
-    torch.testing.assert_close(embedded, found, rtol=1e-5, atol=1e-5)
+    assert expected.last_hidden_state.shape == actual.shape
+    torch.testing.assert_close(embedded, actual, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", WAYS, ids=str)
@@ -263,17 +263,17 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
     size = 4 * student.num_parameters()
     assert (tmp_path / "whole.onnx").stat().st_size < 1.1 * size
     assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * size
-    constants = [each for each in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(each.dims) == 2]
+    constants = [tensor for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(tensor.dims) == 2]
     # position bias and scales of looked-up rows stay float32; no matrix does
-    large = [each.name for each in constants if each.data_type == onnx.TensorProto.FLOAT and min(each.dims) > 4]
+    large = [tensor.name for tensor in constants if tensor.data_type == onnx.TensorProto.FLOAT and min(tensor.dims) > 4]
     assert large == []
     torch.testing.assert_close(OnnxModel(tmp_path / "whole.onnx")(given), logits(student, name), rtol=1e-4, atol=1e-4)
-    found = []
+    actual = []
     for old in (False, True):  # a CPU whose exact products do not bear a matrix that two of them read
         monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda old=old: old)
-        found.append(OnnxModel(tmp_path / "int8.onnx")(given))
-    assert saturates() or torch.equal(*found)
-    assert (found[1] - logits(student, name)).abs().max() < 0.3
+        actual.append(OnnxModel(tmp_path / "int8.onnx")(given))
+    assert saturates() or torch.equal(*actual)
+    assert (actual[1] - logits(student, name)).abs().max() < 0.3
 
 
 def test_its_blocks_can_stand_for_those_of_a_teacher():

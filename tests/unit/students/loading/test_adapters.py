@@ -42,8 +42,8 @@ def test_what_is_loaded_is_the_base_with_the_adapter_merged(tmp_path, name, head
     assert base_model_name(source) == str(tmp_path / "base") and base_model_name(str(tmp_path / "base")) is None
     model, missing = load_model(auto, source, load_config(source))
     inputs = batch(name)
-    found = model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    actual = model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
     plain = tiny(name, head=head)
     assert missing == [] and type(model) is type(plain)
     assert [*model.state_dict()] == [*plain.state_dict()], "nothing of PEFT is left in it"

@@ -51,7 +51,7 @@ def network(cell: str, layers: int, both: bool, projection: int | None) -> Recur
 def stock(model: RecurrentModel) -> nn.RNNBase:
     """The network of torch with the same numbers."""
     config = model.config
-    found = getattr(nn, config.cell.upper())(
+    actual = getattr(nn, config.cell.upper())(
         config.embedding_size,
         config.units,
         config.num_hidden_layers,
@@ -62,11 +62,11 @@ def stock(model: RecurrentModel) -> nn.RNNBase:
     names = {"weight_ih": "input.weight", "weight_hh": "recurrent.weight", "weight_hr": "projection.weight"}
     names |= {"bias_ih": "input.bias", "bias_hh": "recurrent.bias"}
     with torch.no_grad():
-        for name, parameter in found.named_parameters():
+        for name, parameter in actual.named_parameters():
             kind, rest = name.split("_l")
-            way = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
-            parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{way}.{names[kind]}"))
-    return found
+            direction = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
+            parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{direction}.{names[kind]}"))
+    return actual
 
 
 def padded() -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,10 +82,10 @@ def test_states_are_those_of_torch_on_each_row_alone(cell, layers, both, project
     plain, (ids, mask) = stock(model), padded()
     states = model(ids, mask).last_hidden_state
     assert states.shape == (4, 7, model.config.hidden_size) == (4, 7, (1 + both) * (projection or 5))
-    for row, (found, length) in enumerate(zip(states, mask.sum(1).tolist(), strict=True)):
+    for row, (actual, length) in enumerate(zip(states, mask.sum(1).tolist(), strict=True)):
         expected = plain(model.embeddings(ids[row : row + 1, :length]))[0][0]
-        torch.testing.assert_close(found[:length], expected, rtol=0, atol=1e-12)
-        assert (found[length:] == 0).all()
+        torch.testing.assert_close(actual[:length], expected, rtol=0, atol=1e-12)
+        assert (actual[length:] == 0).all()
 
 
 @pytest.mark.parametrize(("cell", "layers", "both", "projection"), SHAPES)
@@ -94,18 +94,18 @@ def test_gradients_are_those_of_torch(cell, layers, both, projection):
     plain, ids = stock(model), padded()[0]
     model(ids).last_hidden_state.sin().sum().backward()
     plain(model.embeddings(ids).detach())[0].sin().sum().backward()
-    own = sorted(p.grad.norm().item() for p in model.layers.parameters())
-    assert own == pytest.approx(sorted(p.grad.norm().item() for p in plain.parameters()), abs=1e-12)
+    norms = sorted(p.grad.norm().item() for p in model.layers.parameters())
+    assert norms == pytest.approx(sorted(p.grad.norm().item() for p in plain.parameters()), abs=1e-12)
 
 
 @pytest.mark.parametrize(("cell", "layers", "both", "projection"), SHAPES)
 def test_there_are_as_many_parameters_as_the_formula_says(cell, layers, both, projection):
-    model, found = network(cell, layers, both, projection), 50 * 6
+    model, actual = network(cell, layers, both, projection), 50 * 6
     out, ways = projection or 5, 1 + both
     for layer in range(layers):
         read = 6 if layer == 0 else ways * out
-        found += ways * (GATES[cell] * 5 * (read + out + 2) + (projection or 0) * 5)
-    assert model.num_parameters() == found
+        actual += ways * (GATES[cell] * 5 * (read + out + 2) + (projection or 0) * 5)
+    assert model.num_parameters() == actual
 
 
 def test_steps_one_by_one_are_the_kernel():
@@ -113,8 +113,8 @@ def test_steps_one_by_one_are_the_kernel():
     expected = model(ids, mask).last_hidden_state
     seen = []
     for layer in model.layers:
-        for way in layer.directions:
-            way.recurrent.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        for direction in layer.directions:
+            direction.recurrent.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     torch.testing.assert_close(model(ids, mask).last_hidden_state, expected, rtol=0, atol=1e-12)
     assert len(seen) == 4 * 7
     assert (seen[6][mask[:, 5] == 0] == 0).all(), "rows that have ended are zeros"
@@ -122,9 +122,9 @@ def test_steps_one_by_one_are_the_kernel():
 
 def test_the_way_back_begins_at_the_last_token():
     rows = torch.arange(8.0).view(2, 4, 1)
-    found = reverse_tokens(rows, torch.tensor([4, 2]))
-    assert found[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
-    assert torch.equal(reverse_tokens(found, torch.tensor([4, 2])), rows)
+    actual = reverse_tokens(rows, torch.tensor([4, 2]))
+    assert actual[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
+    assert torch.equal(reverse_tokens(actual, torch.tensor([4, 2])), rows)
 
 
 @pytest.mark.parametrize("student", [LSTM(hidden=5), GRU(hidden=5, bidirectional=False), RNN(hidden=5, layers=2)])
@@ -240,8 +240,8 @@ def test_saved_models_load_in_another_process(tmp_path):
         cls = getattr(__import__("transformers"), head)
         model = LSTM(hidden=5, projection=3).build(tiny("bert"), None, None, cls).eval()
         output = model(**given)
-        said = torch.stack([output.start_logits, output.end_logits]) if "start_logits" in output else output[0]
-        torch.save(said, tmp_path / f"{head}.pt")
+        logits = torch.stack([output.start_logits, output.end_logits]) if "start_logits" in output else output[0]
+        torch.save(logits, tmp_path / f"{head}.pt")
         model.save_pretrained(tmp_path / head)
     command = [sys.executable, "-c", LOAD, tmp_path, tmp_path / "given.pt", *heads]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -250,27 +250,27 @@ def test_saved_models_load_in_another_process(tmp_path):
 
 def test_states_of_each_layer_are_recorded():
     model = small()
-    found = Recorder(model).trace(batch("bert"), everything(model.config))
-    assert {site: state.shape[-1] for site, state in found.hidden.items()} == {
+    actual = Recorder(model).trace(batch("bert"), everything(model.config))
+    assert {site: state.shape[-1] for site, state in actual.hidden.items()} == {
         ("encoder", 0): 6,
         ("encoder", 1): 16,
         ("encoder", 2): 16,
     }
     given = model_inputs(model, batch("bert"))
-    assert torch.equal(found.hidden["encoder", 2], model.encoder(**given).last_hidden_state)
+    assert torch.equal(actual.hidden["encoder", 2], model.encoder(**given).last_hidden_state)
     early = Recorder(model).trace(batch("bert"), Signals(hidden=frozenset({("encoder", 1)})), stop_early=True)
-    assert torch.equal(early.hidden["encoder", 1], found.hidden["encoder", 1]) and early.logits is None
+    assert torch.equal(early.hidden["encoder", 1], actual.hidden["encoder", 1]) and early.logits is None
 
 
 def test_hidden_losses_know_the_width_of_each_layer():
     loss, student, teacher = HiddenMSE(), small(), tiny("bert", layers=4)
     loss.setup(student.config, teacher.config)
     assert [(p.in_features, p.out_features) for p in loss.projections.values()] == [(6, 32), (16, 32), (16, 32)]
-    found = [
+    actual = [
         Recorder(m).trace(batch("bert"), s)
         for m, s in ((student, loss.student_signals), (teacher, loss.teacher_signals))
     ]
-    assert torch.isfinite(loss(*found, batch("bert"), first(loss))[0])
+    assert torch.isfinite(loss(*actual, batch("bert"), first(loss))[0])
     loss.setup(tiny("bert").config, student.config)  # the other way round
     assert [p.out_features for p in loss.projections.values()] == [6, 16, 16]
 
@@ -283,8 +283,8 @@ def test_losses_on_attention_are_refused(loss):
 
 def test_every_matrix_can_be_meant():
     model = small(projection=3)
-    found, skipped = select_modules(model, ["recurrence"])
-    assert len(found) == 2 * 2 * 3 and skipped == {}
+    actual, skipped = select_modules(model, ["recurrence"])
+    assert len(actual) == 2 * 2 * 3 and skipped == {}
     assert select_modules(model, ["attention", "ffn"]) == ({}, {})
     assert list(select_modules(model, ["embeddings"])[0]) == ["encoder.embeddings"]
     assert list(select_modules(model, ["head"])[0]) == ["dense", "classifier"]

@@ -29,14 +29,14 @@ def builtin(model: PreTrainedModel, data: dict[str, Tensor]) -> tuple[dict, dict
     """Hidden states and attentions by site, as transformers itself gives them."""
     with torch.no_grad():
         out = twin(model)(**model_inputs(model, data), output_hidden_states=True, output_attentions=True)
-    found = ({}, {})
+    actual = ({}, {})
     for stack in family(model.config).stacks:
         prefix = f"{stack}_" if model.config.is_encoder_decoder else ""
-        found[0].update({(stack, i): state for i, state in enumerate(out[f"{prefix}hidden_states"])})
-        found[1].update({(stack, i): state for i, state in enumerate(out[f"{prefix}attentions"], start=1)})
+        actual[0].update({(stack, i): state for i, state in enumerate(out[f"{prefix}hidden_states"])})
+        actual[1].update({(stack, i): state for i, state in enumerate(out[f"{prefix}attentions"], start=1)})
     if model.config.is_encoder_decoder:
-        found[1].update({("cross", i): state for i, state in enumerate(out.cross_attentions, start=1)})
-    return found
+        actual[1].update({("cross", i): state for i, state in enumerate(out.cross_attentions, start=1)})
+    return actual
 
 
 def final_norm(model: PreTrainedModel, stack: str) -> nn.Module:

@@ -47,8 +47,8 @@ def test_head_shape(name, expected):
 def test_a_fused_layer_keeps_the_same_heads_in_all_its_parts():
     teacher = tiny("gpt2", layers=1)
     student = build(teacher, hidden=16, heads=2)
-    found = unit_entries(teacher, student.config)["transformer.h.0.attn.c_attn.weight", 1].view(3, 16)
-    assert torch.equal(found[1], found[0] + 32) and torch.equal(found[2], found[0] + 64)
+    actual = unit_entries(teacher, student.config)["transformer.h.0.attn.c_attn.weight", 1].view(3, 16)
+    assert torch.equal(actual[1], actual[0] + 32) and torch.equal(actual[2], actual[0] + 64)
 
 
 def test_only_a_shared_block_repeats():

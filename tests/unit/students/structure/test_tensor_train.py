@@ -43,11 +43,11 @@ def test_a_row_is_the_product_of_its_cores():
     train = TensorTrainEmbedding(shape)
     one, two, three = (core.weight.detach().double() for core in train.cores)
     one, two, three = one.view(2, 2, 3), two.view(3, 3, 2, 5), three.view(4, 5, 3)
-    found = train(torch.arange(24)).detach()
+    actual = train(torch.arange(24)).detach()
     for word, (i, j, k) in enumerate(itertools.product(range(2), range(3), range(4))):
         for place, (a, b, c) in enumerate(itertools.product(range(2), range(2), range(3))):
             expected = sum(one[i, a, p] * two[j, p, b, q] * three[k, q, c] for p in range(3) for q in range(5))
-            assert found[word, place] == pytest.approx(float(expected), abs=1e-5)
+            assert actual[word, place] == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize(("words", "width"), [(100, 32), (97, 30), (30522, 384), (50257, 768), (24, 8)])
@@ -105,8 +105,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     before = logits(model, name)
     assert not torch.allclose(before, logits(teacher, name), atol=1e-3)
     model.save_pretrained(tmp_path)
-    loaded, told = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(told.values()), told
+    loaded, info = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
     assert type(loaded) is type(model)
     torch.testing.assert_close(logits(loaded, name), before, rtol=0, atol=1e-6)
     assert torch.equal(logits(copy.deepcopy(model), name), before)

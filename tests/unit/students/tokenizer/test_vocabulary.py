@@ -73,9 +73,9 @@ class TestSmaller:
         size = save_tokenizer(tmp_path)
         tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), tiny("bert", vocab=size)
         model.config.decoder_start_token_id, model.config.eos_token_id = size - 1, size + 5
-        found = select_vocabulary(tokenizer, {size - 3}, model)
-        assert {size - 1, size - 3} <= set(found.keep.tolist()) and size - 2 not in found.keep
-        assert (found.num_before, len(found.tokenizer)) == (size, len(found.keep))
+        vocabulary = select_vocabulary(tokenizer, {size - 3}, model)
+        assert {size - 1, size - 3} <= set(vocabulary.keep.tolist()) and size - 2 not in vocabulary.keep
+        assert (vocabulary.num_before, len(vocabulary.tokenizer)) == (size, len(vocabulary.keep))
 
     def test_a_model_with_fewer_rows_is_refused(self, tmp_path):
         size = save_tokenizer(tmp_path)
