@@ -87,7 +87,7 @@ def refusal_rows() -> list[str]:
     for (name, form), (family, config) in itertools.product(FORMS.items(), configs.items()):
         if reason := refusal(form, config):
             plain = reason.replace(name, "it").replace(type(form).__name__, "it").removeprefix("kind: ")
-            plain = plain.replace(f"a {family} is none", "a decoder is none")
+            plain = plain.replace(f" only, not for a {family}", " only")
             reasons.setdefault(plain, {}).setdefault(name, []).append(family)
     rows = ["| form | not of | because |", "|---|---|---|"]
     for reason, forms in reasons.items():
