@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, DataCollatorWithPadding
 
 from benchmarks.turns import quartiles
-from distill.data.batches import LengthGrouped, Loader
+from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.texts import Classification
@@ -69,7 +69,7 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
     teacher.eval().requires_grad_(False)
     student.train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-    order = LengthGrouped([32] * len(data), 32)
+    order = LengthGroupedBatchSampler([32] * len(data), 32)
     for batch in DataLoader(data, batch_sampler=order, collate_fn=collate):
         del batch["labels"]
         with torch.no_grad():
@@ -128,7 +128,7 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         batch = collate(rows)
         return {**batch, "counts": loss_counts(losses.values(), batch)}
 
-    loader = Loader(data, LengthGrouped([32] * len(data), 32), counted, 1)
+    loader = TrainLoader(data, LengthGroupedBatchSampler([32] * len(data), 32), counted, 1)
     table = MetricsCSV(
         folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.stdlib_text import train_tokenizer, write
-from distill.cli import quiet
+from distill.cli import silence_libraries
 from distill.reporting.page import show
 from distill.reporting.report import Report
 from distill.runner import run
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     steps = parser.parse_args(words).steps
     short = {"max_steps": steps} if steps else {}
     only = {f"trainer.{key}": value for key, value in short.items()}
-    quiet()
+    silence_libraries()
     for name in ("quickstart-teacher", "quickstart-labels", "quickstart"):
         shutil.rmtree(RUNS / name, ignore_errors=True)
     print("1 of 4: the documentation of Python's standard library, to be classed by area", flush=True)
@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
             "data": str(data),
             "text": "text",
             "max_length": 96,
-            "augment": {"kind": "Masking", "share": 0.3},
+            "augment": {"kind": "Masking", "probability": 0.3},
         },
         student=str(blank),
         optimizer={"lr": 1e-3},

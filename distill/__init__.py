@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "distill.config.nodes": ["ConfigError"],
+    "distill.config.errors": ["ConfigError"],
     "distill.reporting.report": ["Report"],
     "distill.runner": ["run"],
     "distill.tasks.augment.augmentation": ["Augmentation"],

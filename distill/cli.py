@@ -1,4 +1,4 @@
-"""The command line: its options, its help, its exit codes."""
+"""The command line: options, help and exit codes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,53 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config.nodes import ConfigError, documents, meant, one_line
+from distill.config.errors import ConfigError, one_line, suggest
+from distill.config.nodes import load_documents
 from distill.experiment.overview import overview, sections
 
 if TYPE_CHECKING:
     from distill.config.config import Config
     from distill.experiment.experiment import Experiment
 
-# All else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more, and
-# help, a missing file or a misspelt key need not wait for them.
+# Everything else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more,
+# and --help, a missing file or a misspelt key must not wait for them.
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run the command.
 
+    Args:
+        argv: the arguments after the program name.
+
     Returns:
-        0: done. 2: the input is wrong, or nothing can be written, told in one line. 130 and 143: stopped by Ctrl-C and
-        SIGTERM (138: SIGUSR1). 1: the file system failed after the run had begun, or a number of it became NaN or
-        infinite, told in one line; or anything else, as a fault of ours. After all but 0, 2 and a number that is not
-        finite a line tells how to go on.
+        The exit code:
+        0: success.
+        1: the file system failed after the run had started, a value became NaN or infinite, or a bug. A bug prints its
+        traceback, the others one line.
+        2: invalid input or an unwritable folder, reported in one line.
+        130, 143, 138: stopped by Ctrl-C, SIGTERM, SIGUSR1.
+
+        Unless the code is 0 or 2, or a value is not finite, the last line says how to continue the run.
     """
     configs: list[Config[Experiment]] = []
     try:
-        options, rest = _parser().parse_known_args(words)
-        given = overrides(rest)
+        options, rest = _parser().parse_known_args(argv)
+        overrides = parse_overrides(rest)
         if options.help is not None:
-            return _help(options.help, options.config, given)
+            return _help(options.help, options.config, overrides)
         if options.config is None:
-            raise ConfigError("train.py: no --config; --help lists what can be set")
-        _check_sections(given)
-        documents(options.config)
+            raise ConfigError("train.py: --config is missing; --help lists all options")
+        _check_sections(overrides)
+        load_documents(options.config)
         from distill.experiment.runs import read
 
-        configs += read(options.config, given)
+        configs += read(options.config, overrides)
         if options.print_config:
             from distill.config.writer import to_yaml
 
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
-        quiet()
+        silence_libraries()
         return _run(configs, options)
     except (ConfigError, argparse.ArgumentError) as error:
         print(one_line(str(error)), file=sys.stderr)
@@ -67,36 +75,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config")
     parser.add_argument("--print_config", action="store_true")
     parser.add_argument("--check", action="store_true")
-    # A SLURM job is started again as it stands, by its user or when it is requeued.
-    unsaid = "auto" if "SLURM_JOB_ID" in os.environ else False
-    parser.add_argument("--resume", nargs="?", const=True, default=unsaid, choices=["auto"])
+    # A SLURM job restarts with the same command, by its user or when it is requeued.
+    default_resume = "auto" if "SLURM_JOB_ID" in os.environ else False
+    parser.add_argument("--resume", nargs="?", const=True, default=default_resume, choices=["auto"])
     parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
     return parser
 
 
-def _help(topic: str, file: str | None, given: dict[str, str]) -> int:
+def _help(topic: str, file: str | None, overrides: dict[str, str]) -> int:
     if not topic:
         print(overview())
         return 0
     name = topic.partition(".")[0]
     if name not in sections():
-        raise ConfigError(f"--help {topic}: a config has no {name!r}{meant(name, sections())}")
-    from distill.config.imports import roots_of
+        raise ConfigError(f"--help {topic}: a config has no {name!r}{suggest(name, sections())}")
+    from distill.config.imports import load_roots
     from distill.experiment.experiment import Experiment
     from distill.experiment.help import help_text
 
     if file is not None:
-        list(roots_of(file, Experiment, given))  # classes that its modules add have their help, too
+        list(load_roots(file, Experiment, overrides))  # imports the config's modules, whose classes have help as well
     print(help_text(topic))
     return 0
 
 
-def _check_sections(given: dict[str, str]) -> None:
-    """Raise ConfigError if an override is of no section of a config, which the source tells without an import."""
-    for key in given:
+def _check_sections(overrides: dict[str, str]) -> None:
+    """Check that each override belongs to a section of a config, without importing the schema.
+
+    Raises:
+        ConfigError: at an unknown section.
+    """
+    for key in overrides:
         name = key.partition(".")[0]
         if name not in sections():
-            raise ConfigError(f"--{key}: Experiment has no {name!r}{meant(name, sections())}")
+            raise ConfigError(f"--{key}: Experiment has no {name!r}{suggest(name, sections())}")
 
 
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
@@ -118,41 +130,41 @@ def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
 
 
 def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
-    """Tell in a line what ended the command, and return its exit code."""
+    """Report the exception that ended the command in one line, and return the exit code."""
     from distill.experiment.runs import folder_of
-    from distill.run_dir.disk import reason
+    from distill.run_dir.disk import os_error_message
     from distill.training.callbacks.finite import NonFinite
     from distill.training.stop import Interrupted, is_first, others_are_gone
 
     if isinstance(error, Interrupted):
-        return unfinished(str(error), configs, error.code)
+        return report_unfinished(str(error), configs, error.code)
     if isinstance(error, NonFinite):
         if is_first():
             print(error, file=sys.stderr, flush=True)
         return 1
-    if isinstance(error, SystemExit):  # no way to end a run with 0
-        return unfinished(f"a library has ended the process with {error.code}", configs, 1)
+    if isinstance(error, SystemExit):  # even with code 0 the run is unfinished
+        return report_unfinished(f"a library has ended the process with {error.code}", configs, 1)
     if others_are_gone(error):
-        return unfinished("another process of the run has ended", configs, 1)
+        return report_unfinished("another process of the run has ended", configs, 1)
     folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
-    if why := reason(error, (begun(configs) or folders)[-1]):
-        return unfinished(one_line(why), configs, 1 if begun(configs) else 2)
+    if message := os_error_message(error, (started_run_dirs(configs) or folders)[-1]):
+        return report_unfinished(one_line(message), configs, 1 if started_run_dirs(configs) else 2)
     traceback.print_exception(error)
-    return unfinished(f"{type(error).__name__}: this is a fault of the program or the machine", configs, 1)
+    return report_unfinished(f"{type(error).__name__}: this is a bug, or the machine failed", configs, 1)
 
 
-def unfinished(why: str, configs: list[Config[Experiment]], code: int) -> int:
-    """Tell in a line why the command ends and how to go on, and return its exit code."""
+def report_unfinished(reason: str, configs: list[Config[Experiment]], code: int) -> int:
+    """Report why the command ends and how to continue in one line, and return the exit code."""
     from distill.training.stop import is_first
 
     if is_first():
-        how = "go on with --resume" if begun(configs) else "nothing was written yet"
-        print(f"{why}; {how}", file=sys.stderr, flush=True)
+        advice = "go on with --resume" if started_run_dirs(configs) else "nothing was written yet"
+        print(f"{reason}; {advice}", file=sys.stderr, flush=True)
     return code
 
 
-def begun(configs: list[Config[Experiment]]) -> list[Path]:
-    """Return the folders of the runs that have begun."""
+def started_run_dirs(configs: list[Config[Experiment]]) -> list[Path]:
+    """Return the folders of the runs that have started."""
     from distill.experiment.runs import folder_of
 
     folders = [folder_of(config.value) for config in configs]
@@ -160,9 +172,10 @@ def begun(configs: list[Config[Experiment]]) -> list[Path]:
     return [folder for folder in folders if os.path.isfile(folder / "config.yaml")]
 
 
-def quiet() -> None:
-    """Keep the libraries' chatter off the terminal; their warnings about this run stay, and what ends one of their
-    threads is a line.
+def silence_libraries() -> None:
+    """Disable the libraries' progress bars and log messages.
+
+    Warnings about the run stay. An exception that ends a library's thread is reported in one line.
     """
     import datasets
     import transformers
@@ -177,31 +190,31 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", message=".*LeafSpec.*|.*does not have many workers.*|.*save all targets and predictions.*"
     )
-    # FSDP2 of T5's position bias, which nothing changes in place.
+    # Raised by FSDP2 for T5's position bias, which is never modified in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
 
 
 def _thread_ended(error: threading.ExceptHookArgs) -> None:
     name = error.thread.name if error.thread else "a thread"
-    why = f"{error.exc_type.__name__}: {error.exc_value}"
-    print(one_line(f"warning: {name} of a library ended: {why}"), file=sys.stderr)
+    message = f"{error.exc_type.__name__}: {error.exc_value}"
+    print(one_line(f"warning: {name} of a library ended: {message}"), file=sys.stderr)
 
 
-def overrides(words: list[str]) -> dict[str, str]:
-    """``--key=value`` and ``--key value`` as {key: value}.
+def parse_overrides(arguments: list[str]) -> dict[str, str]:
+    """Return ``--key=value`` and ``--key value`` arguments as {key: value}.
 
     Raises:
-        ConfigError: if a word is neither.
+        ConfigError: at an argument of any other form.
     """
-    found, words = {}, list(words)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise ConfigError(f"{word}: not understood; an override is --dotted.key=value")
-        key, equals, value = word[2:].partition("=")
+    overrides, rest = {}, list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            raise ConfigError(f"{argument}: not understood; an override is --dotted.key=value")
+        key, equals, value = argument[2:].partition("=")
         if not equals:
-            if not words:
+            if not rest:
                 raise ConfigError(f"--{key}: has no value")
-            value = words.pop(0)
-        found[key] = value
-    return found
+            value = rest.pop(0)
+        overrides[key] = value
+    return overrides

@@ -1,4 +1,4 @@
-"""A run in five verbs: prepare, train, export, evaluate, report; and the runs of a file, one after the other."""
+"""Run the experiments of a file: each is prepared, trained, exported, evaluated and reported."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from distill.training.train import train
 
 
 def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | None:
-    """Train, compress, export and measure what a YAML file says.
+    """Run all experiments of a YAML file.
 
     Args:
-        file: sought as given, then in ``configs/``.
-        resume: go on with the run in its folder, exactly where it stopped; of several, those done are left out.
-            ``auto``: go on with what was begun, begin what was not, and leave out what is done.
+        file: looked up as given, then in ``configs/``.
+        resume: continue the run in its folder exactly where it stopped; finished runs are skipped. ``auto`` also
+            starts the runs that have not been started.
         overrides: by dotted key, as in ``run("tinybert.yaml", **{"losses.logits.weight": 0.5})``.
 
     Returns:
-        The report, of several runs that of the last; on ranks other than 0, and if nothing was left to do, nothing.
+        The report of the last run; None on ranks other than 0, or if all runs were finished before.
 
     Raises:
-        ConfigError: the user's input is wrong, told in one line.
-        Interrupted: Ctrl-C or SIGTERM came; if steps were being made, the checkpoint is written.
+        ConfigError: invalid user input, described in one line.
+        Interrupted: Ctrl-C or SIGTERM; during training, a checkpoint was written.
     """
     with Stop() as stop:
         reports = list(run_experiments(read(file, overrides), resume, stop))
@@ -44,17 +44,23 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
 
 
 def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: Stop) -> Iterator[Report | None]:
-    """Run the experiments of a file in their order, and give the report of each."""
-    for number, (config, begun) in enumerate(remaining(configs, resume)):
-        if number:
+    """Run the experiments of a file in order, and yield the report of each."""
+    for index, (config, is_started) in enumerate(remaining(configs, resume)):
+        if index:
             wait_for_rank_0()
-            gc.collect()  # the models of the run before, which its trainer holds in circles
-        yield run_experiment(config, begun, stop)
+            gc.collect()  # frees the models of the run before, which its trainer holds in reference cycles
+        yield run_experiment(config, is_started, stop)
 
 
 def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Report | None:
-    """Run one experiment whose config is read already; on ranks other than 0 there is no report."""
-    began = time.time()
+    """Run one experiment; return its report, or None on ranks other than 0.
+
+    Args:
+        config: of the experiment.
+        resume: whether to continue the run in its folder.
+        stop: tells whether a signal asked the run to end.
+    """
+    start_time = time.time()
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
     with enter_run_dir(prepared):
@@ -77,6 +83,6 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Repo
         evaluation = evaluate(
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, began)
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, start_time)
         tidy(prepared.folder)
     return report

@@ -88,7 +88,7 @@ class Constant(Schedule):
         to: the number.
     """
 
-    plain: ClassVar[str] = "to"
+    shorthand: ClassVar[str] = "to"
 
     to: float
 

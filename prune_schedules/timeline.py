@@ -31,7 +31,7 @@ class TimePoint:
         ValueError: if the text is none of these, or lies before the start or after 100 %.
     """
 
-    plain: ClassVar[str] = "text"
+    shorthand: ClassVar[str] = "text"
 
     text: str
 

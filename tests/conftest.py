@@ -12,23 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from distill.evaluation.measure import latencies
 from distill.reporting.page import render
 from tests.helpers.repositories import save_sst2, save_tiny_bert, save_tokenizer
-
-CONFIG = """\
-task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
-teacher: {teacher}
-student: {{kind: Transformer, layers: 2, hidden: 24, heads: 4, intermediate: 32}}
-losses:
-  hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
-  relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
-  logits: {{kind: Logits, temperature: {{kind: Linear, initial: 4.0, to: 1.0}}}}
-prune:
-  elements: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
-  neurons: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
-quantize: {{weights: 8, activations: 8, target: onnxruntime, start: 70%}}
-optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
-output: {output}
-"""
+from tests.helpers.runs import CONFIG
 
 
 def unwritten(report: dict, rows: list[dict], details: dict) -> str:

@@ -1,1 +1,1 @@
-"""YAML and overrides into objects, with the place of every mistake."""
+"""Read YAML and overrides into objects; every error names its location."""

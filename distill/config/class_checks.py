@@ -1,4 +1,4 @@
-"""What a class from outside must be to have a name in YAML, checked when its module is imported."""
+"""Checks of user-defined classes, made when their module is imported."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Iterable
 from dataclasses import is_dataclass
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
-from distill.config.schema import descendants, is_plain, members_of, schema_of, yaml_name
+from distill.config.schema import descendants, is_plain_type, schema_of, union_members, yaml_name
 
 
 def check_classes(classes: Iterable[type], bases: list[type]) -> None:
-    """Check all classes of a module that was imported.
+    """Check all classes of an imported module.
 
     Args:
-        classes: below ``bases``.
-        bases: the classes of a config.
+        classes: subclasses of ``bases``.
+        bases: the base classes that a config can hold.
 
     Raises:
-        ValueError: at the first that could not be used, with its file and line.
+        ValueError: at the first unusable class, with its file and line.
     """
     for cls in sorted(classes, key=lambda cls: (cls.__module__, location(cls))):
-        own = [base for base in bases if issubclass(cls, base) and inspect.isabstract(base)]
-        if own and (wrong := fault(cls, own[0])):
-            raise ValueError(f"{location(cls)}: {cls.__name__} {wrong}")
+        parents = [base for base in bases if issubclass(cls, base) and inspect.isabstract(base)]
+        if parents and (message := class_error(cls, parents[0])):
+            raise ValueError(f"{location(cls)}: {cls.__name__} {message}")
 
 
-def fault(cls: type, base: type) -> str:
-    """Return what keeps a class below ``base`` from being used in a config; nothing, if nothing does."""
-    if "__dataclass_fields__" not in vars(cls) and (names := _annotated(cls)):
+def class_error(cls: type, base: type) -> str:
+    """Return why a subclass of ``base`` cannot be used in a config; empty if it can."""
+    if "__dataclass_fields__" not in vars(cls) and (names := _annotated_names(cls)):
         return f"has fields ({', '.join(names)}) and is no dataclass; write @dataclass(kw_only=True, …) above it"
     if base.__hash__ is not None and cls.__hash__ is None:
         return f"cannot be hashed, as a {base.__name__} must be; write @dataclass(kw_only=True, eq=False) above it"
@@ -39,19 +39,21 @@ def fault(cls: type, base: type) -> str:
     if cls.__name__.startswith("_"):
         return ""
     if not _is_documented(cls):
-        return "has no docstring; its first line is what --help says of it"
+        return "has no docstring; --help shows its first line"
     if inspect.isabstract(cls):
         if cls.__subclasses__() or any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values()):
             return ""  # a base for others
-        return f"is not finished: a {base.__name__} has {', '.join(sorted(cls.__abstractmethods__))}, too"
+        return f"is abstract: implement {', '.join(sorted(cls.__abstractmethods__))} of {base.__name__}"
     for other in descendants(base):
         if other is not cls and not inspect.isabstract(other) and yaml_name(other) == yaml_name(cls):
-            return f"has the name of another {base.__name__} ({location(other)}); choose another name"
+            if other.__module__ != cls.__module__ and location(other) == location(cls):
+                return "is imported twice, by its file and by the name of its module; import it in one way"
+            return f"has the same name as another {base.__name__} ({location(other)}); choose another name"
     return ""
 
 
 def location(cls: type) -> str:
-    """Return where a class is defined, as ``file:line``."""
+    """Return the ``file:line`` at which a class is defined."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
     try:
         return f"{file}:{inspect.getsourcelines(cls)[1]}"
@@ -59,7 +61,7 @@ def location(cls: type) -> str:
         return file
 
 
-def _annotated(cls: type) -> list[str]:
+def _annotated_names(cls: type) -> list[str]:
     hints = inspect.get_annotations(cls)
     return [name for name, hint in hints.items() if "ClassVar" not in str(hint) and get_origin(hint) is not ClassVar]
 
@@ -72,18 +74,18 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _is_documented(cls: type) -> bool:
-    """Whether a class has a docstring that is not the signature that ``dataclass`` writes where there is none."""
-    text = vars(cls).get("__doc__")
-    return bool(text) and not text.startswith(f"{cls.__name__}(")
+    """Return whether a class has a docstring other than the signature that ``dataclass`` fills in."""
+    docstring = vars(cls).get("__doc__")
+    return bool(docstring) and not docstring.startswith(f"{cls.__name__}(")
 
 
 def _is_readable(hint: Any) -> bool:
     if get_origin(hint) is Annotated:
         return True
-    for member in members_of(hint):
+    for member in union_members(hint):
         if get_origin(member) in (list, dict):
             if not all(_is_readable(inner) for inner in get_args(member)):
                 return False
-        elif not (is_plain(member) or is_dataclass(member)):
+        elif not (is_plain_type(member) or is_dataclass(member)):
             return False
     return True

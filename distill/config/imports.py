@@ -1,6 +1,6 @@
-"""``imports:``: modules of the user's own, whose classes a config may then name.
+"""``imports:``: the user's own modules, whose classes a config can name.
 
-A module is imported before the rest of its document is read. Nothing is imported that the YAML does not name.
+The modules of a document are imported before the rest of it is read. Only modules named in the YAML are imported.
 """
 
 from __future__ import annotations
@@ -21,151 +21,144 @@ from typing import Any
 import yaml
 
 from distill.config.class_checks import check_classes
-from distill.config.nodes import (
-    ConfigError,
-    compose,
-    documents,
-    find_file,
-    keys_of,
-    override,
-    place_of,
-)
+from distill.config.errors import ConfigError, location_of
+from distill.config.nodes import apply_override, find_file, load_documents, mapping_items, parse_override, string_node
 from distill.config.schema import descendants, reachable, schema_of
 
 KEY = "imports"
 _modules: dict[Path, str] = {}
-"""Files that were imported, each with the name of its module."""
+"""{imported file: name of its module}."""
 _fingerprints: dict[str, str] = {}
-"""The fingerprints of these modules, taken from the very text that was run."""
+"""{module name: fingerprint of the source that was executed}."""
 
 
-def roots_of(file: str | Path, schema: type, overrides: dict[str, Any]) -> Iterator[yaml.MappingNode]:
-    """Give the root of each document of a file, with the overrides, once its modules have been imported.
+def load_roots(file: str | Path, schema: type, overrides: dict[str, Any]) -> Iterator[yaml.MappingNode]:
+    """Yield the root node of each document of a file, overrides applied, after importing the document's modules.
 
     Args:
-        file: sought as given, then in ``configs/``.
-        schema: the dataclass of the whole.
-        overrides: {dotted key: value}; a text is read as YAML.
+        file: looked up as given, then in ``configs/``.
+        schema: the dataclass of a whole document.
+        overrides: {dotted key: value}; a string is parsed as YAML.
 
     Raises:
-        ConfigError: if the file is no YAML, a document no mapping, or a module cannot be imported.
+        ConfigError: if the file is not YAML, a document is not a mapping, or a module cannot be imported.
     """
-    roots, imported = documents(file), []
+    roots, imported = load_documents(file), []
     for root in roots:
         if not isinstance(root, yaml.MappingNode):
-            what = "the file" if len(roots) == 1 else "the document"
-            raise ConfigError(f"{place_of(root)}: {what} is not a mapping of keys to values")
+            noun = "the file" if len(roots) == 1 else "the document"
+            raise ConfigError(f"{location_of(root)}: {noun} is not a mapping of keys to values")
         for key, value in overrides.items():
             text = value if isinstance(value, str) else yaml.safe_dump(value)
-            override(root, key, compose(text, f"--{key}"))
+            apply_override(root, key, parse_override(text, f"--{key}"))
         if KEY in schema_of(schema):
             imported = import_modules(root, find_file(file).parent, schema, imported)
         yield root
 
 
 def import_modules(root: yaml.MappingNode, folder: Path, schema: type, inherited: list[str]) -> list[str]:
-    """Import what a document names, and what those before it named; write files into it with their whole path.
+    """Import the modules that a document names and inherits; files are written into the document as absolute paths.
 
     Args:
-        root: of the document.
-        folder: of its file, to which the paths of ``.py`` files are relative; those of an override to the working
-            directory.
-        schema: the dataclass of the whole, whose abstract classes a module may add to.
-        inherited: what the documents before it import.
+        root: the document's root node.
+        folder: base of relative ``.py`` paths, the folder of the config; for overrides it is the working directory.
+        schema: the dataclass of the whole document, whose abstract classes a module may extend.
+        inherited: the imports of earlier documents.
 
     Returns:
-        All that the document imports.
+        All imports of the document.
 
     Raises:
-        ConfigError: if a module cannot be imported, or a class of it could not be used, with the place of both.
+        ConfigError: if a module cannot be imported or one of its classes is unusable, with both locations.
     """
-    node = keys_of(root).get(KEY, (None, None))[1]
+    node = mapping_items(root).get(KEY, (None, None))[1]
     items = node.value if isinstance(node, yaml.SequenceNode) else None
     if node is not None and (items is None or not all(isinstance(item, yaml.ScalarNode) for item in items)):
-        return inherited  # the reader says what is wrong
+        return inherited  # the reader reports the error
     items = items or []
     for position, item in enumerate(items):
-        place = place_of(item)
-        overridden = place.startswith("--")
+        location = location_of(item)
+        overridden = location.startswith("--")
         try:
             item.value = _import(item.value, Path.cwd() if overridden else folder, schema)
         except ValueError as error:
-            raise ConfigError(f"{place}: {'' if overridden else f'{KEY}.{position}: '}{error}") from None
-    own = [item.value for item in items]
-    more = [_text(name, root) for name in inherited if name not in own]
+            raise ConfigError(f"{location}: {'' if overridden else f'{KEY}.{position}: '}{error}") from None
+    names = [item.value for item in items]
+    inherited_items = [string_node(name, root) for name in inherited if name not in names]
     if node is not None:
-        node.value = [*more, *items]
-    elif more:
-        root.value.append((_text(KEY, root), yaml.SequenceNode("tag:yaml.org,2002:seq", more, root.start_mark)))
-    return [*(item.value for item in more), *own]
-
-
-def _text(text: str, like: yaml.Node) -> yaml.ScalarNode:
-    return yaml.ScalarNode("tag:yaml.org,2002:str", text, like.start_mark)
+        node.value = [*inherited_items, *items]
+    elif inherited_items:
+        sequence = yaml.SequenceNode("tag:yaml.org,2002:seq", inherited_items, root.start_mark)
+        root.value.append((string_node(KEY, root), sequence))
+    return [*(item.value for item in inherited_items), *names]
 
 
 def fingerprints(names: list[str]) -> dict[str, str]:
-    """Return a fingerprint of the code of each module, and of the modules inside it that were imported.
+    """Return a fingerprint of the code of each module and of its imported submodules, by name.
 
-    It is one of what is run: comments, docstrings and line breaks have no part in it.
+    Only executed code counts: comments, docstrings and line breaks do not change it.
 
     Args:
-        names: as ``import_modules`` gives them.
+        names: as returned by ``import_modules``.
     """
-    found = {}
+    digests = {}
     for name in names:
         if name.endswith(".py"):
-            found[Path(name).name] = found.get(Path(name).name, "") + _fingerprints[_modules[Path(name)]]
+            digests[Path(name).name] = digests.get(Path(name).name, "") + _fingerprints[_modules[Path(name)]]
             continue
-        inside = {key: module for key, module in list(sys.modules.items()) if f"{key}.".startswith(f"{name}.")}
-        for key, module in inside.items():
+        submodules = {key: module for key, module in list(sys.modules.items()) if f"{key}.".startswith(f"{name}.")}
+        for key, module in submodules.items():
             file = Path(getattr(module, "__file__", None) or "")
             if file.suffix == ".py" and file.is_file():
-                found[key] = _fingerprint(file.read_bytes())
-    return found
+                digests[key] = _fingerprint(file.read_bytes())
+    return digests
 
 
 def _import(name: str, folder: Path, schema: type) -> str:
-    """Import one module and check its classes; return its name, of a file its whole path."""
+    """Import one module and check its classes; return its name, for a file its absolute path."""
     bases = reachable(schema)
     before = {cls for base in bases for cls in descendants(base)}
     if is_file := name.endswith(".py"):
         path = (folder / Path(name).expanduser()).resolve()
-        module = _import_file(path, name)
-        name, modules = str(path), module
+        name, module = str(path), _import_file(path, name)
     else:
         _import_by_name(name, folder)
-        modules = name
+        module = name
     new = {
         cls
         for base in bases
         for cls in descendants(base)
-        if cls not in before or cls.__module__ == modules or (not is_file and cls.__module__.startswith(f"{modules}."))
+        if cls not in before or cls.__module__ == module or (not is_file and cls.__module__.startswith(f"{module}."))
     }
     check_classes(new, bases)
     return name
 
 
-def _import_file(path: Path, written: str) -> str:
-    """Run a file as a module of a name that no other has; run it anew only where its text has changed."""
+def _import_file(path: Path, given: str) -> str:
+    """Execute a file as a module with a unique name, again only if its source has changed; return the module name.
+
+    Args:
+        path: the absolute path.
+        given: the path as the config gives it, for messages.
+    """
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{written}: cannot be read: {error.strerror} ({path})") from None
+        raise ValueError(f"{given}: cannot be read: {error.strerror} ({path})") from None
     digest = hashlib.blake2b(str(path).encode() + b"\0" + source, digest_size=6).hexdigest()
     name = f"{re.sub(r'[^a-zA-Z0-9_]', '_', path.stem)}_{digest}"
     if name in sys.modules:
         return name
-    sys.modules.pop(_modules.pop(path, ""), None)  # its classes are those of an older text
+    sys.modules.pop(_modules.pop(path, ""), None)  # its classes are those of older source
     linecache.checkcache(str(path))
     module = sys.modules[name] = module_from_spec(spec_from_file_location(name, path))
     try:
-        # Not by the loader of the spec, which may take a compiled file of an older text.
+        # Not by the loader of the spec, which may load a cached .pyc of older source.
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
         _fingerprints[name] = _fingerprint(source)
     except (Exception, SystemExit) as error:
-        why = _failure(error)
-        raise ValueError(why) from None
+        message = _failure(error)
+        raise ValueError(message) from None
     finally:
         if name not in _fingerprints:
             del sys.modules[name]
@@ -175,7 +168,7 @@ def _import_file(path: Path, written: str) -> str:
 
 def _import_by_name(name: str, folder: Path) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"{name!r} is neither the name of a module nor a file that ends with .py")
+        raise ValueError(f"{name!r} is neither a module name nor a .py file")
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -189,8 +182,8 @@ def _import_by_name(name: str, folder: Path) -> None:
 
 
 def _failure(error: BaseException) -> str:
-    """Return where in the module it failed, and with what: the last line of its file that was run."""
-    what = f"{type(error).__name__}: {error}"
+    """Return ``file:line: error`` of a failed import; the line is the last executed one of the module's file."""
+    message = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     skipped = (__file__, importlib.__file__)
@@ -201,8 +194,8 @@ def _failure(error: BaseException) -> str:
     ]
     lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
     error.__traceback__ = None
-    gc.collect()  # classes of a module that failed are no subclasses any more
-    return f"{frames[0].filename}:{lines[-1]}: {what}" if frames else what
+    gc.collect()  # removes the classes of the failed module from __subclasses__
+    return f"{frames[0].filename}:{lines[-1]}: {message}" if frames else message
 
 
 def _fingerprint(source: bytes) -> str:
@@ -210,10 +203,11 @@ def _fingerprint(source: bytes) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [line for line in body if not _is_text(line)] or [ast.Pass()]
+            node.body = [statement for statement in body if not _is_docstring(statement)] or [ast.Pass()]
     return hashlib.blake2b(ast.unparse(tree).encode(), digest_size=8).hexdigest()
 
 
-def _is_text(line: ast.AST) -> bool:
-    """Whether a statement is a text alone: a docstring."""
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+def _is_docstring(statement: ast.AST) -> bool:
+    """Return whether a statement is a bare string."""
+    is_constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return is_constant and isinstance(statement.value.value, str)

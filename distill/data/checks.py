@@ -1,4 +1,4 @@
-"""All rows that cannot be used, of all files and of every kind, in one message with their places."""
+"""Checks of all rows of all files; all unusable rows are reported in one message, with their locations."""
 
 from __future__ import annotations
 
@@ -8,95 +8,98 @@ from collections.abc import Iterable
 from transformers import PreTrainedTokenizerBase
 
 from distill.data.table import FileTable, Problem, Split
-from distill.tasks.columns import is_text, listed, shortened, values_of
+from distill.tasks.columns import is_text, list_names, shorten, values_of
 from distill.tasks.task import DataTask
 
-MOST = 10
-"""Places of a file that are shown."""
+MAX_SHOWN = 10
+"""Number of locations that are shown per file."""
 
 _NUMBER = re.compile(r"\s*[+-]?\d+\s*").fullmatch
 
-Found = list[tuple[FileTable, Problem]]
+LocatedProblems = list[tuple[FileTable, Problem]]
 """Problems, each with its file."""
 
 
-def set_up(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Sets a task up on the training rows, and looks through all rows as they stand in the files.
+def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set up a task on the training rows, and check all rows of all splits.
 
     Raises:
-        ValueError: naming the files and the lines (or rows, where a file has no lines) that cannot be used.
+        ValueError: naming the files and the lines (or rows, in files without lines) that cannot be used.
     """
-    found = [(file, problem) for split in splits.values() for file in split.files for problem in file.problems]
-    if types := [problem for split in splits.values() for problem in placed(split, task.bad_types(split.rows))]:
-        refuse(found + types)
+    problems = [(file, problem) for split in splits.values() for file in split.files for problem in file.problems]
+    bad_types = [p for split in splits.values() for p in locate_problems(split, task.bad_types(split.rows))]
+    if bad_types:
+        raise_problems(problems + bad_types)
     try:
         task.setup(splits["train"].rows, tokenizer)
     except ValueError as error:
-        refuse(found)
-        if first := next((file for file in splits["train"].files if file.no_header), None):
-            names = listed(first.rows.column_names)
-            why = f"{error}; the first line of {first.facts.path} must name the columns, and seems to be a row: {names}"
-            raise ValueError(why) from error
+        raise_problems(problems)
+        if file := next((file for file in splits["train"].files if file.no_header), None):
+            names = list_names(file.rows.column_names)
+            hint = f"the first line of {file.facts.path} must name the columns, and seems to be a row: {names}"
+            raise ValueError(f"{error}; {hint}") from error
         raise
-    found = [(file, problem) for file, problem in found if problem.column in (None, *task.columns)]
+    problems = [(file, problem) for file, problem in problems if problem.column in (None, *task.columns)]
     for split in splits.values():
         for name in task.columns:
             if name not in split.rows.column_names:
-                refuse(found)
-                there = listed(split.rows.column_names)
-                raise ValueError(f"data: {split.facts.path} has no column {name!r}; there are {there}")
-    kinds = {split: task.kind(table.rows) for split, table in splits.items()}
-    bad = {split: placed(table, task.bad_rows(table.rows)) for split, table in splits.items()}
-    # Class 0 of one file must not be class 1 of the other.
+                raise_problems(problems)
+                columns = list_names(split.rows.column_names)
+                raise ValueError(f"data: {split.facts.path} has no column {name!r}; there are {columns}")
+    kinds = {split: task.label_kind(table.rows) for split, table in splits.items()}
+    bad = {split: locate_problems(table, task.bad_rows(table.rows)) for split, table in splits.items()}
+    # Class 0 of one file could be class 1 of the other.
     train, validation = kinds["train"], kinds.get("validation", kinds["train"])
     if train != validation:
-        refuse(found + bad["train"] + bad["validation"])  # a missing label, too, makes texts of a column of numbers
-        refuse([problem for name in task.columns for problem in _no_numbers(name, splits)])
+        # A missing label, too, turns a column of numbers into strings.
+        raise_problems(problems + bad["train"] + bad["validation"])
+        raise_problems([problem for name in task.columns for problem in _non_numbers(name, splits)])
         raise ValueError(f"data: the labels are {train} for training, {validation} for validation")
-    known = {(id(file), problem.line) for file, problem in found}
-    found += [(file, p) for problems in bad.values() for file, p in problems if (id(file), p.line) not in known]
-    refuse(found)
+    known = {(id(file), problem.line) for file, problem in problems}
+    problems += [(file, p) for located in bad.values() for file, p in located if (id(file), p.line) not in known]
+    raise_problems(problems)
     names = task.classes.names if task.classes else []
     if len(names) == 1 and names != [""]:
         path = splits["train"].facts.path
         raise ValueError(f"data: all rows of {path} are of one class, {names[0]!r}; there must be two or more")
 
 
-def _no_numbers(column: str, splits: dict[str, Split]) -> Found:
-    """The few values that make texts of a column of one split, where it is one of numbers in the other."""
-    texts = [name for name, split in splits.items() if is_text(split.rows.data.schema.field(column).type)]
-    if len(texts) != 1:
+def _non_numbers(column: str, splits: dict[str, Split]) -> LocatedProblems:
+    """Return the few values that turn a column of numbers in one split into strings in the other."""
+    string_splits = [name for name, split in splits.items() if is_text(split.rows.data.schema.field(column).type)]
+    if len(string_splits) != 1:
         return []
-    values = values_of(splits[texts[0]].rows, column)
-    why = f"not a number, as the labels of {next(name for name in splits if name != texts[0])} are"
-    bad = [(row, f"{column!r} is {shortened(v)}, {why}") for row, v in enumerate(values, 1) if not _NUMBER(v)]
-    return placed(splits[texts[0]], bad if 2 * len(bad) <= len(splits[texts[0]].rows) else [])
+    split = splits[string_splits[0]]
+    reason = f"not a number, as the labels of {next(name for name in splits if name != string_splits[0])} are"
+    values = enumerate(values_of(split.rows, column), 1)
+    bad = [(row, f"{column!r} is {shorten(value)}, {reason}") for row, value in values if not _NUMBER(value)]
+    return locate_problems(split, bad if 2 * len(bad) <= len(split.rows) else [])
 
 
-def placed(split: Split, rows: Iterable[tuple[int, str]]) -> Found:
-    """What is wrong with rows of a split, with their places."""
-    found = []
+def locate_problems(split: Split, rows: Iterable[tuple[int, str]]) -> LocatedProblems:
+    """Return (row, message) pairs of a split as problems with their file and line."""
+    problems = []
     for row, message in rows:
-        file, place = split.place(row)
-        found.append((file, Problem(place, message)))
-    return found
+        file, line = split.locate(row)
+        problems.append((file, Problem(line, message)))
+    return problems
 
 
-def refuse(found: Found) -> None:
-    """Raises ValueError if there are any problems, naming the first places of each file and counting the rest."""
+def raise_problems(problems: LocatedProblems) -> None:
+    """Raise ValueError if there are problems, with the first locations of each file and the number of the others."""
     by_file: dict[int, tuple[FileTable, dict[int, list[str]]]] = {}
-    for file, problem in found:
-        places = by_file.setdefault(id(file), (file, {}))[1].setdefault(problem.line, [])
-        if problem.message not in places:
-            places.append(problem.message)
+    for file, problem in problems:
+        messages = by_file.setdefault(id(file), (file, {}))[1].setdefault(problem.line, [])
+        if problem.message not in messages:
+            messages.append(problem.message)
     parts = []
-    for file, places in by_file.values():
-        file.facts.rows_refused = len(places)
+    for file, by_line in by_file.values():
+        file.facts.rows_refused = len(by_line)
         shown: dict[str, list[int]] = {}
-        for line in sorted(places)[:MOST]:
-            shown.setdefault(" and ".join(places[line]), []).append(line)
-        what = "; ".join(f"{file.unit} {', '.join(map(str, lines))}: {why}" for why, lines in shown.items())
-        rest = f" (and {len(places) - MOST:,} more {file.unit}s)" if len(places) > MOST else ""
-        parts.append(f"{file.facts.path} {what}{rest}")
+        for line in sorted(by_line)[:MAX_SHOWN]:
+            shown.setdefault(" and ".join(by_line[line]), []).append(line)
+        text = "; ".join(f"{file.unit} {', '.join(map(str, lines))}: {message}" for message, lines in shown.items())
+        rest = f" (and {len(by_line) - MAX_SHOWN:,} more {file.unit}s)" if len(by_line) > MAX_SHOWN else ""
+        parts.append(f"{file.facts.path} {text}{rest}")
     if parts:
         raise ValueError(f"data: {'; '.join(parts)}")

@@ -1,4 +1,4 @@
-"""The facts about rows that were read: columns, classes, and what may be a mistake in them."""
+"""Facts about the rows that were read: columns, classes, and possible mistakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import chain
 from datasets import Dataset, DatasetDict
 
 from distill.data.table import Split
-from distill.tasks.columns import shortened, values_of
+from distill.tasks.columns import shorten, values_of
 from distill.tasks.facts import Truncation
 from distill.tasks.task import DataTask
 
@@ -17,22 +17,28 @@ _KEYS = ("text", "document", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
 
 
-def describe_split(task: DataTask, split: Split, kept: int) -> None:
-    """Fills in the columns and the counts of a split; ``kept`` rows of it are trained or validated on."""
-    facts = split.facts
-    facts.rows_kept = kept
-    facts.rows_left_out = len(split.rows) - facts.rows_held_out - kept
-    there = split.rows.column_names
-    facts.columns_used = {name: _use(task, name) for name in task.columns if name in there}
-    facts.columns_ignored = [name for name in there if name not in facts.columns_used] + facts.columns_ignored
-
-
-def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation]) -> None:
-    """Fills in classes, tokens that are cut off, rows on both sides and warnings.
+def fill_split_facts(task: DataTask, split: Split, rows_kept: int) -> None:
+    """Fill in the columns and the row counts of a split.
 
     Args:
-        task: is set up; its ``facts`` are filled in.
-        rows: as tokens.
+        task: is set up.
+        split: whose facts are filled in.
+        rows_kept: the number of its rows that are trained or validated on.
+    """
+    facts = split.facts
+    facts.rows_kept = rows_kept
+    facts.rows_left_out = len(split.rows) - facts.rows_held_out - rows_kept
+    columns = split.rows.column_names
+    facts.columns_used = {name: _column_use(task, name) for name in task.columns if name in columns}
+    facts.columns_ignored = [name for name in columns if name not in facts.columns_used] + facts.columns_ignored
+
+
+def fill_facts(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation]) -> None:
+    """Fill in the classes, truncation, duplicates and warnings of ``task.facts``.
+
+    Args:
+        task: is set up.
+        rows: tokenized.
         truncation: by split.
     """
     facts = task.facts
@@ -41,37 +47,40 @@ def describe(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncation
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
     facts.truncation = {split: cut for split, cut in truncation.items() if cut.rows}
     if not task.in_order:
-        shown = {tuple(ids) for ids in values_of(rows["validation"], "input_ids")}
-        facts.duplicates = sum(tuple(ids) in shown for ids in values_of(rows["train"], "input_ids"))
+        validation = {tuple(ids) for ids in values_of(rows["validation"], "input_ids")}
+        facts.duplicates = sum(tuple(ids) in validation for ids in values_of(rows["train"], "input_ids"))
     facts.notes = task.notes
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 
 
 def class_warnings(counts: dict[str, int]) -> list[str]:
-    """What may be a mistake in classes: names that differ in case or blanks, a name seen once that is like another,
-    a class without rows.
+    """Return the possible mistakes in classes.
+
+    These are: names that differ only in case or whitespace, a name that occurs once and is similar to another, and a
+    class without training rows.
 
     Args:
-        counts: {class: its training rows}.
+        counts: {class: number of its training rows}.
     """
-    found, same = [], {}
+    warnings, by_folded_name = [], {}
     for name in counts:
-        same.setdefault("".join(name.split()).casefold(), []).append(name)
-    for names in same.values():
+        by_folded_name.setdefault("".join(name.split()).casefold(), []).append(name)
+    for names in by_folded_name.values():
         if len(names) > 1:
-            found.append(f"the classes {', '.join(map(repr, names))} differ in case or blanks alone")
-    alike = set(chain.from_iterable(names for names in same.values() if len(names) > 1))
-    often = [name for name, count in counts.items() if count > 1]
+            warnings.append(f"the classes {', '.join(map(repr, names))} differ only in case or whitespace")
+    similar = set(chain.from_iterable(names for names in by_folded_name.values() if len(names) > 1))
+    frequent = [name for name, count in counts.items() if count > 1]
     for name, count in counts.items():
-        if count == 1 and name not in alike and often:
-            near = difflib.get_close_matches(name, often, 1, 0.75) if not name[-1:].isdigit() else []
-            found.append(f"the class {name!r} has one training row" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if count == 1 and name not in similar and frequent:
+            matches = difflib.get_close_matches(name, frequent, 1, 0.75) if not name[-1:].isdigit() else []
+            hint = f"; did you mean {matches[0]!r}?" if matches else ""
+            warnings.append(f"the class {name!r} has one training row{hint}")
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        found.append(f"no training row is of the class {', '.join(shortened(name) for name in empty[:10])}")
+        warnings.append(f"no training row has the class {', '.join(shorten(name) for name in empty[:10])}")
     if len(counts) > 2 and all(count == 1 for count in counts.values()):
-        found.append("every training row has a class of its own")
-    return found
+        warnings.append("every training row has a different class")
+    return warnings
 
 
 def _counts(rows: Dataset) -> Counter:
@@ -79,8 +88,8 @@ def _counts(rows: Dataset) -> Counter:
     return Counter(chain.from_iterable(labels) if len(labels) and isinstance(labels[0], list) else labels)
 
 
-def _use(task: DataTask, column: str) -> str:
-    """What a column is for: the key of the task that names it, or its own name."""
+def _column_use(task: DataTask, column: str) -> str:
+    """Return the key of the task that names a column, or the column's own name."""
     texts = getattr(task, "texts", [])
     if column in texts:
         return "text" if len(texts) == 1 else f"text {texts.index(column) + 1} of {len(texts)}"

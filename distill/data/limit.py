@@ -1,4 +1,4 @@
-"""What ``max_length`` cuts off of rows: tokens, and labels with them."""
+"""The tokens and labels that ``max_length`` truncates."""
 
 from __future__ import annotations
 
@@ -12,68 +12,87 @@ from distill.tasks.facts import Truncation
 from distill.tasks.task import DataTask
 
 UNLIMITED = 10**9
-"""More tokens than a row has."""
+"""A ``max_length`` beyond the length of any row."""
 
 Row = tuple[list[int], list[int] | int | float]
 """Tokens and labels of a row."""
 
 
-def uncut(task: DataTask, table: Dataset, rows: Dataset) -> tuple[list[Row], list[Row]]:
-    """The rows as they were encoded, and as they would have been without a limit.
+def encode_untruncated(task: DataTask, table: Dataset, rows: Dataset) -> tuple[list[Row], list[Row]]:
+    """Return the tokens and labels of rows as they were encoded, and as they would be without truncation.
 
     Args:
-        task: is set up; its rows do not go on in the next one.
-        table: the rows as they are in the file.
-        rows: the same as tokens.
+        task: is set up; its rows are independent (not ``in_order``).
+        table: the rows of the file.
+        rows: the same rows, tokenized.
     """
-    there = list(zip(values_of(rows, "input_ids"), values_of(rows, "labels"), strict=True))
-    whole = there.copy()
-    if full := [i for i, row in enumerate(there) if max(_lengths(row)) >= task.max_length]:
-        longer = copy(task)
-        longer.max_length = UNLIMITED
-        found = longer.encode(table.select(full)[:])
-        for i, row in zip(full, zip(found["input_ids"], found["labels"], strict=True), strict=True):
-            whole[i] = row
-    return there, whole
+    encoded = list(zip(values_of(rows, "input_ids"), values_of(rows, "labels"), strict=True))
+    untruncated = encoded.copy()
+    if at_limit := [i for i, row in enumerate(encoded) if max(_lengths(row)) >= task.max_length]:
+        unlimited = copy(task)
+        unlimited.max_length = UNLIMITED
+        columns = unlimited.encode(table.select(at_limit)[:])
+        for i, row in zip(at_limit, zip(columns["input_ids"], columns["labels"], strict=True), strict=True):
+            untruncated[i] = row
+    return encoded, untruncated
 
 
-def truncation(there: list[Row], whole: list[Row], written: bool) -> Truncation:
-    """The tokens that are lost, of ``uncut``: of the texts, and where texts are ``written``, of these."""
-    counts = [[sum(_lengths(row)) if written else len(row[0]) for row in rows] for rows in (there, whole)]
-    lost = [after - before for before, after in zip(*counts, strict=True)]
-    return Truncation(sum(map(bool, lost)), sum(lost), len(there), sum(counts[1]))
+def measure_truncation(encoded: list[Row], untruncated: list[Row], count_labels: bool) -> Truncation:
+    """Return the number of truncated rows and tokens.
+
+    Args:
+        encoded: rows as they were encoded.
+        untruncated: the same rows without a limit.
+        count_labels: whether labels are texts, whose tokens count as well.
+    """
+    counts, full_counts = (
+        [sum(_lengths(row)) if count_labels else len(row[0]) for row in rows] for rows in (encoded, untruncated)
+    )
+    lost = [full - count for count, full in zip(counts, full_counts, strict=True)]
+    return Truncation(sum(map(bool, lost)), sum(lost), len(encoded), sum(full_counts))
 
 
-def labels_lost(task: DataTask, split: str, there: list[Row], whole: list[Row]) -> list[str]:
-    """What is to be told of the labels that are lost, of ``uncut``.
+def lost_label_warnings(task: DataTask, split: str, encoded: list[Row], untruncated: list[Row]) -> list[str]:
+    """Return warnings about labels that truncation removes.
+
+    Args:
+        task: is set up.
+        split: ``train`` or ``validation``.
+        encoded: rows as they were encoded.
+        untruncated: the same rows without a limit.
 
     Raises:
-        ValueError: if none is left to train on, or to judge by.
+        ValueError: if no label is left to train on or to evaluate.
     """
-    kept, asked = ([task.targets(labels) for _, labels in rows] for rows in (there, whole))
-    (name, purpose), lost = _PURPOSE[split], sum(asked) - sum(kept)
-    if not any(kept):
-        why = f"{lost:,} of {sum(asked):,} {name} {task.label_noun} lie beyond {task.max_length} tokens"
-        none = f"no token belongs to any of the {name} {task.label_noun}"
-        raise ValueError(f"max_length: {why if lost else none}, so there is nothing to {purpose}")
-    told = []
+    counts, full_counts = ([task.count_targets(labels) for _, labels in rows] for rows in (encoded, untruncated))
+    (name, purpose), lost = _PURPOSE[split], sum(full_counts) - sum(counts)
+    if not any(counts):
+        beyond = f"{lost:,} of {sum(full_counts):,} {name} {task.label_noun} lie beyond {task.max_length} tokens"
+        no_token = f"no token belongs to any of the {name} {task.label_noun}"
+        raise ValueError(f"max_length: {beyond if lost else no_token}, so there is nothing to {purpose}")
+    warnings = []
     if lost:
-        why = f"lie beyond max_length: {task.max_length}, and {task.label_lost[split]}"
-        told.append(f"{lost:,} of {sum(asked):,} {name} {task.label_noun} {why}")
-    if none := asked.count(0):
-        told.append(f"{none:,} of {len(asked):,} {name} rows have none of their {task.label_noun} in a token")
-    return told
+        reason = f"lie beyond max_length: {task.max_length}, and {task.lost_label_effect[split]}"
+        warnings.append(f"{lost:,} of {sum(full_counts):,} {name} {task.label_noun} {reason}")
+    if unmatched := full_counts.count(0):
+        rows = f"{unmatched:,} of {len(full_counts):,} {name} rows"
+        warnings.append(f"{rows} have none of their {task.label_noun} in a token")
+    return warnings
 
 
 def check_pieces(task: DataTask, split: str, rows: Dataset) -> None:
-    """Raises ValueError if no token of a raw text can be asked for."""
-    first = task.draw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
-    if not task.targets(first["labels"]):
+    """Check that raw text has at least one token to predict.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    first = task.redraw(rows[0], torch.Generator().manual_seed(0)) if len(rows) else {"labels": []}
+    if not task.count_targets(first["labels"]):
         name, purpose = _PURPOSE[split]
-        raise ValueError(f"data: no token of the {name} text can be asked for, so there is nothing to {purpose}")
+        raise ValueError(f"data: the {name} text has no token to predict, so there is nothing to {purpose}")
 
 
-_PURPOSE = {"train": ("training", "train on"), "validation": ("validation", "judge by")}
+_PURPOSE = {"train": ("training", "train on"), "validation": ("validation", "evaluate on")}
 
 
 def _lengths(row: Row) -> list[int]:

@@ -1,4 +1,4 @@
-"""The rows of a file with the places where they stand in it, and the places that cannot be used."""
+"""The rows of a file with their locations, and the problems found in it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 
-from distill.tasks.columns import shortened, type_of
+from distill.tasks.columns import shorten, type_of
 from distill.tasks.facts import FileFacts
 
 
 @dataclass
 class Problem:
-    """Something in a file that cannot be used.
+    """An unusable row or value of a file.
 
     Args:
-        line: of the file, or its row where it has no lines; counted from 1.
+        line: of the file, or the row in files without lines; counted from 1.
         message: what is wrong there.
-        column: the one column that it is about; if it is not used, this is no problem.
+        column: the only column concerned; the problem is ignored if that column is not used.
     """
 
     line: int
@@ -31,14 +31,14 @@ class Problem:
 
 @dataclass
 class FileTable:
-    """What was read of one file.
+    """The content of a file.
 
     Args:
-        rows: those that could be read.
+        rows: the readable rows.
         facts: of the file.
-        lines: the line of the file on which each row begins; none where the file has no lines.
+        lines: the line on which each row begins; None in files without lines.
         problems: rows that could not be read.
-        no_header: whether the first line, which names the columns, looks like a row.
+        no_header: whether the first line, which should name the columns, looks like a row.
     """
 
     rows: Dataset
@@ -49,13 +49,13 @@ class FileTable:
 
     @property
     def unit(self) -> str:
-        """What the places of this file are."""
+        """The unit of locations in this file."""
         return "row" if self.lines is None else "line"
 
 
 @dataclass
 class Split:
-    """The rows of one split, of one file or of several that follow each other; ``facts`` are of them together."""
+    """The rows of a split, from one file or several consecutive ones; ``facts`` describe all together."""
 
     files: list[FileTable]
 
@@ -67,8 +67,8 @@ class Split:
             path = f"{self.facts.path} to {Path(self.files[-1].facts.path).name}"
             self.facts = replace(self.facts, path=path, rows_read=sum(file.facts.rows_read for file in self.files))
 
-    def place(self, row: int) -> tuple[FileTable, int]:
-        """The file of a row (counted from 1 over all files), and its line or row there."""
+    def locate(self, row: int) -> tuple[FileTable, int]:
+        """Return the file of a row (counted from 1 over all files), and its line or row there."""
         for file in self.files:
             if row <= len(file.rows):
                 return file, row if file.lines is None else file.lines[row - 1]
@@ -76,10 +76,10 @@ class Split:
         raise IndexError(row)
 
 
-def table_of(names: list[str], columns: list[list], lines: list[int]) -> tuple[Dataset, list[Problem]]:
-    """The table of columns of Python values, and the values that are not of the type of their column.
+def build_table(names: list[str], columns: list[list], lines: list[int]) -> tuple[Dataset, list[Problem]]:
+    """Build a table of columns of Python values, and return the values whose type differs from that of their column.
 
-    Such a value is left out of the table, and its row stays.
+    Such a value becomes None in the table; its row stays.
 
     Args:
         names: of the columns.
@@ -88,54 +88,55 @@ def table_of(names: list[str], columns: list[list], lines: list[int]) -> tuple[D
     """
     arrays, problems = [], []
     for name, values in zip(names, columns, strict=True):
-        values, odd = _of_one_type(name, values, lines)
+        values, type_problems = _of_one_type(name, values, lines)
+        problems += type_problems
         try:
             array = pa.array(values)
         except (pa.ArrowException, OverflowError, UnicodeError):
-            values, more = _fitting(name, values, lines)
-            array, odd = pa.array(values), odd + more
+            values, arrow_problems = _arrow_compatible(name, values, lines)
+            array = pa.array(values)
+            problems += arrow_problems
         arrays.append(array)
-        problems += odd
     return Dataset(InMemoryTable(pa.table(arrays, names=names))), problems
 
 
 def _of_one_type(name: str, values: list, lines: list[int]) -> tuple[list, list[Problem]]:
-    """The values of the type that most have, whole numbers becoming real ones beside such."""
+    """Return the values of the most common type, the others as None and problems; mixed numbers become floats."""
     types = Counter(type(value) for value in values if value is not None)
     if types.keys() == {int, float}:
         return [None if value is None else float(value) for value in values], []
     if len(types) <= 1:
         return values, []
-    usual = types.most_common(1)[0][0]
-    fits = {int, float} if usual in (int, float) else {usual}
-    example = next(value for value in values if type(value) is usual)
-    what = "a number" if usual in (int, float) else type_of(example)
-    kept, problems = [], []
+    common = types.most_common(1)[0][0]
+    accepted = {int, float} if common in (int, float) else {common}
+    example = next(value for value in values if type(value) is common)
+    noun = "a number" if common in (int, float) else type_of(example)
+    uniform, problems = [], []
     for line, value in zip(lines, values, strict=True):
-        if value is None or type(value) in fits:
-            kept.append(float(value) if float in types and float in fits and value is not None else value)
+        if value is None or type(value) in accepted:
+            uniform.append(float(value) if float in types and float in accepted and value is not None else value)
         else:
-            why = f"{name!r} is {shortened(value)}, {type_of(value)}, where most rows have {what}"
-            problems.append(Problem(line, why, name))
-            kept.append(None)
-    return kept, problems
+            message = f"{name!r} is {shorten(value)}, {type_of(value)}, where most rows have {noun}"
+            problems.append(Problem(line, message, name))
+            uniform.append(None)
+    return uniform, problems
 
 
-def _fitting(name: str, values: list, lines: list[int]) -> tuple[list, list[Problem]]:
-    """The values that a column can hold together with the first of them that it can hold."""
-    kept, problems, first = [], [], None
+def _arrow_compatible(name: str, values: list, lines: list[int]) -> tuple[list, list[Problem]]:
+    """Return the values that Arrow can store in one column with the first, the others as None and problems."""
+    storable, problems, first = [], [], None
     for line, value in zip(lines, values, strict=True):
         try:
             pa.array([first, value])
         except (pa.ArrowException, OverflowError, UnicodeError) as error:
-            why = f"{name!r} is {shortened(value)}, which cannot stand in a column with the others ({_first(error)})"
-            problems.append(Problem(line, why, name))
-            kept.append(None)
+            reason = f"which cannot be stored in a column with the others ({_first_words(error)})"
+            problems.append(Problem(line, f"{name!r} is {shorten(value)}, {reason}", name))
+            storable.append(None)
         else:
             first = value if first is None else first
-            kept.append(value)
-    return kept, problems
+            storable.append(value)
+    return storable, problems
 
 
-def _first(error: Exception) -> str:
-    return shortened(" ".join(str(error).split()), 80, plain=True)
+def _first_words(error: Exception) -> str:
+    return shorten(" ".join(str(error).split()), 80, plain=True)

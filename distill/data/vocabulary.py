@@ -1,4 +1,4 @@
-"""Rows and a smaller vocabulary: the tokens that training shows, and validation rows spelled anew."""
+"""Rows and a smaller vocabulary: the tokens that training uses, and validation rows tokenized again."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
 
 
-def shown(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
-    """The tokens that may stand in training rows, once augmentations have changed them."""
-    found = {token for ids in rows["input_ids"] for token in ids}
+def reachable_tokens(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
+    """Return the tokens that training rows may have, including those that augmentations insert."""
+    tokens = {token for ids in rows["input_ids"] for token in ids}
     for step in steps:
-        found = step.reach(found)
-    return found
+        tokens = step.reachable_tokens(tokens)
+    return tokens
 
 
-def respelled(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The validation rows in their order, with what a tokenizer of fewer tokens makes of their texts."""
-    kinds, found = task.kinds(rows), []
+def retokenize(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Return the validation rows, in their order, tokenized by a tokenizer with fewer tokens."""
+    groups, encoded = task.row_groups(rows), []
     for number, part in enumerate(task.parts.values()):
-        other = copy(part)
-        other.tokenizer = tokenizer
-        chosen = [row for row, kind in zip(rows["row"], kinds, strict=True) if kind == number]
-        found.append(encode(other, part.validation).select(chosen))
-    # What is not a list is of the whole row, and the same.
+        with_tokenizer = copy(part)
+        with_tokenizer.tokenizer = tokenizer
+        indices = [row for row, group in zip(rows["row"], groups, strict=True) if group == number]
+        encoded.append(encode(with_tokenizer, part.validation).select(indices))
+    # Columns that are not lists belong to the whole row and do not change.
     lists = [name for name, value in rows[0].items() if isinstance(value, list)]
-    spelled = concatenate_datasets([part.select_columns(lists) for part in found])
-    return concatenate_datasets([spelled, rows.remove_columns(lists)], axis=1)
+    tokenized = concatenate_datasets([part.select_columns(lists) for part in encoded])
+    return concatenate_datasets([tokenized, rows.remove_columns(lists)], axis=1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from distill.data.batches import Collate, in_turn
+from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import torch_predict
 from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
@@ -61,7 +61,7 @@ class Score:
 
 
 def scores(
-    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collate, device: torch.device | str = "cpu"
+    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collator, device: torch.device | str = "cpu"
 ) -> list[Score]:
     """The score of a model, of several tasks one each; none where no constant prediction is known.
 
@@ -75,7 +75,7 @@ def scores(
     Raises:
         ValueError: if an output is NaN or infinite.
     """
-    before, kinds = next(model.parameters()).device, task.kinds(rows)
+    before, kinds = next(model.parameters()).device, task.row_groups(rows)
     parts = list(task.parts.items())
     model.to(device)
     found = []
@@ -87,14 +87,14 @@ def scores(
         sample = _spread(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if task.predicts_tokens else task.batch_size
-        batches = DataLoader(chosen, batch_sampler=in_turn([0] * len(sample), size), collate_fn=collate)
+        batches = DataLoader(chosen, batch_sampler=sequential_batches([0] * len(sample), size), collate_fn=collate)
         answers, labels = [], []
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
             asked = prediction_mask(batch)
             labels.append(batch["labels"][asked].cpu())
-            answer = task.select(predict(batch), batch)[asked].float().cpu()
+            answer = task.select_logits(predict(batch), batch)[asked].float().cpu()
             if answer.isnan().any() or answer.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Of a vocabulary the logits of all tokens would not fit into memory.
@@ -115,7 +115,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     if len(task.parts) > 1:
         of_all = {}
         for name, part in task.parts.items():
-            own = [batch for batch in batches if task.of(batch)[0] == name]
+            own = [batch for batch in batches if task.task_of(batch)[0] == name]
             of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
         return of_all
     outputs = len(task.classes.names) if task.classes else 0
@@ -128,7 +128,7 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # as in measure.evaluate_model: this process alone measures
     for batch in batches:
-        task.judge(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
+        task.update_metrics(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
     main = metrics[task.main_metric]
     return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 

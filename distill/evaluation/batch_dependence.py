@@ -48,10 +48,10 @@ def batch_dependence(task: Task, predict: Predict, samples: list[Sample]) -> Bat
     """Asks a model about rows alone and together."""
     largest, rows, said = 0.0, 0, ([], [])
     for sample in samples:
-        together = task.select(predict(sample.together), sample.together)
+        together = task.select_logits(predict(sample.together), sample.together)
         said[0].append(task.predictions(together, sample.together))
         for row, batch in zip(together, sample.alone, strict=True):
-            alone = task.select(predict(batch), batch)
+            alone = task.select_logits(predict(batch), batch)
             said[1].append(task.predictions(alone, batch))
             # What is beyond the text is padding.
             same = row[tuple(slice(length) for length in alone.shape[1:])]

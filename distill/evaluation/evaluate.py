@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from distill.data.batches import Collate, in_turn
-from distill.data.vocabulary import respelled
+from distill.data.batches import Collator, sequential_batches
+from distill.data.vocabulary import retokenize
 from distill.evaluation.batch_dependence import Sample, batch_dependence
 from distill.evaluation.batch_dependence import samples as alone_and_together
 from distill.evaluation.deployed import Deployed, Export
@@ -27,7 +27,7 @@ from distill.evaluation.measure import (
     torch_predict,
 )
 from distill.tasks.task import Predict, Task
-from distill.teachers.ensemble import Joint, Teachers
+from distill.teachers.ensemble import EnsembleModel, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.loading.stored import StoredPrecision
 from students.tokenizer.vocabulary import Vocabulary
@@ -45,7 +45,7 @@ class EvalBatches:
     """Some of the rows alone and together."""
 
     @classmethod
-    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collate) -> EvalBatches:
+    def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collator) -> EvalBatches:
         """Return batches of these rows: all, in groups, and the chosen ones."""
         latency = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
@@ -53,18 +53,20 @@ class EvalBatches:
 
 
 def eval_batches(
-    task: Task, rows: Dataset, collate: Collate, vocabulary: Vocabulary | None, world: int = 1
+    task: Task, rows: Dataset, collate: Collator, vocabulary: Vocabulary | None, world: int = 1
 ) -> tuple[EvalBatches, EvalBatches]:
     """Return the validation rows as the teachers read them, and as the student does, whose vocabulary may be another.
 
     One process runs them all: it is given no more at once than it had while ``world`` of them trained.
     """
-    groups, chosen = in_turn(task.kinds(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
+    groups, chosen = sequential_batches(task.row_groups(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
     teacher_batches = EvalBatches.of(rows, groups, chosen, collate)
     if not vocabulary:
         return teacher_batches, teacher_batches
-    again = respelled(task, rows, vocabulary.tokenizer)
-    return teacher_batches, EvalBatches.of(again, groups, chosen, Collate(vocabulary.tokenizer, finish=task.finish))
+    again = retokenize(task, rows, vocabulary.tokenizer)
+    return teacher_batches, EvalBatches.of(
+        again, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
+    )
 
 
 @dataclass
@@ -151,7 +153,7 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
 
 def _teachers(
     task: Task, settings: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
-) -> dict[str, PreTrainedModel | Joint]:
+) -> dict[str, PreTrainedModel | EnsembleModel]:
     """The teacher; of several, what they say together, and each."""
     for teacher in teachers.values():
         teacher.recorder.close()
@@ -159,9 +161,9 @@ def _teachers(
     models = {name: teacher.model for name, teacher in teachers.items()}
     if not isinstance(settings, Teachers):
         return models
-    joint = {"teacher": Joint(models, settings.shares(), settings.choose, task)}
+    joint = {"teacher": EnsembleModel(models, settings.member_weights(), settings.combine, task)}
     # A teacher of one task cannot be judged on all.
-    alone = {} if settings.choose == "task" else models
+    alone = {} if settings.combine == "task" else models
     return joint | {f"teacher {name}": model for name, model in alone.items()}
 
 

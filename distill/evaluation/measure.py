@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from distill.tasks.task import Predict, Task
-from distill.tasks.writing import Writer
+from distill.tasks.writing import CachedGenerator
 from students.recording.model_io import model_inputs, output_logits
 
 
@@ -41,7 +41,7 @@ def torch_predict(model: PreTrainedModel) -> Predict:
             return output_logits(model(**model_inputs(model, batch))).float()
 
     model.eval()
-    return Writer(model, predict) if isinstance(model, PreTrainedModel) and model.can_generate() else predict
+    return CachedGenerator(model, predict) if isinstance(model, PreTrainedModel) and model.can_generate() else predict
 
 
 @dataclass
@@ -61,11 +61,11 @@ def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Ten
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # this process alone measures, the others have gone home
     for batch in batches:
-        logits = task.select(predict(batch), batch)
-        task.judge(metrics, logits, batch)
-        task.write(metrics, predict, batch)
+        logits = task.select_logits(predict(batch), batch)
+        task.update_metrics(metrics, logits, batch)
+        task.update_generation_metrics(metrics, predict, batch)
         predictions.append(task.predictions(logits, batch))
-        confidences.append(task.certainty(logits, batch))
+        confidences.append(task.confidences(logits, batch))
     values = {name: float(value) for name, value in metrics.compute().items()}
     return EvalResult(values, torch.cat(predictions), None if confidences[0] is None else torch.cat(confidences))
 

@@ -17,25 +17,25 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redrawn": "a task that asks other things of a row in each epoch",
+    "redraws_rows": "a task that draws inputs and labels anew in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
-    "predicts_positions": "a task whose classes are places in a text",
-    "needs_teacher": "texts without labels",
+    "predicts_positions": "a task whose classes are positions in a text",
+    "needs_teacher": "unlabelled texts",
     "is_single": "a single task",
-    "has_tasks": "several tasks",
+    "is_multi_task": "several tasks",
     "has_single_rows": "a batch of one row",
     # teachers
-    "teaches": "a teacher",
+    "is_teacher": "a teacher",
     "is_frozen": "a trained teacher",
-    "keeps_outputs": "a cache of a teacher's outputs",
-    "is_only_teacher": "a single teacher",
-    "is_combined": "several teachers",
-    "has_members_on_all_tasks": "several teachers of the same task",
+    "caches_outputs": "a cache of a teacher's outputs",
+    "is_single_teacher": "a single teacher",
+    "is_ensemble": "several teachers",
+    "is_ensemble_for_all_tasks": "several teachers of the same task",
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "averages_weights": "the moving average of the student",
-    "may_know_no_more": "a teacher that the student reaches, or that changes with it",
+    "can_be_matched": "a teacher that the student can match",
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
     "uses_all_classes": "a loss that takes all classes as possible",
@@ -106,40 +106,42 @@ RULES = [
     ),
     Rule(
         "needs_teacher",
-        "teaches",
-        "unlabelled: without a teacher there is nothing to learn from these texts",
+        "is_teacher",
+        "unlabelled: needs a teacher, from whose outputs the student learns on these texts",
         absent=True,
     ),
     Rule(
-        "is_combined",
+        "is_ensemble",
         "predicts_positions",
-        "of several teachers, places in a text are not joined; name one for this task",
+        "several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     Rule(
         "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are places in a text",
     ),
-    Rule("keeps_outputs", "augments", "cache: augmented rows are new in every epoch, there is nothing to keep"),
     Rule(
-        "keeps_outputs",
-        "redrawn",
-        "cache: what {other.kind} asks of a row is new in every epoch, there is nothing to keep",
+        "caches_outputs", "augments", "cache: augmented rows are new in every epoch, so their outputs cannot be reused"
+    ),
+    Rule(
+        "caches_outputs",
+        "redraws_rows",
+        "cache: the rows of {other.kind} are new in every epoch, so their outputs cannot be reused",
     ),
     Rule(
         "has_teacher_per_task",
         "is_single",
-        "choose: task needs a teacher called like each of the tasks; and there is one task",
+        "combine: task needs a teacher with the name of each task, and there is only one task",
     ),
     Rule(
         "has_teacher_per_task",
-        "has_tasks",
-        "choose: task needs a teacher called like each of the tasks; the tasks are {other.name}",
+        "is_multi_task",
+        "combine: task needs a teacher with the name of each task; the tasks are {other.name}",
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
     Rule(
         "has_named_teacher",
-        "is_only_teacher",
+        "is_single_teacher",
         "teacher: {it.thing.teacher!r} names one of several, and the run has a single one",
     ),
     Rule(
@@ -149,7 +151,7 @@ RULES = [
     ),
     Rule(
         "uses_layers",
-        "has_members_on_all_tasks",
+        "is_ensemble_for_all_tasks",
         "teacher: the run has several; name one of {other.name}",
         unless=lambda loss, teachers: loss.teacher in teachers.members,
     ),
@@ -190,8 +192,8 @@ RULES = [
     ),
     Rule(
         "look_at_teacher",
-        "may_know_no_more",
-        "all look at the teacher, which may know no more than the student; add one that does not: {{kind: Labels}}",
+        "can_be_matched",
+        "all use the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(
         "uses_attention",

@@ -68,7 +68,7 @@ def components(experiment: Experiment) -> list[Component]:
 
 def _settings(experiment: Experiment) -> list[Component]:
     task, losses, replace = experiment.task, experiment.losses.values(), experiment.replace
-    tasks = task.tasks if task.has_tasks else {}
+    tasks = task.tasks if task.is_multi_task else {}
     parts = [
         Component("task", task, ", ".join(tasks), flags_of(is_single=not tasks)),
         *(Component(f"task.tasks.{name}", part, name) for name, part in tasks.items()),
@@ -85,7 +85,7 @@ def _settings(experiment: Experiment) -> list[Component]:
 def _teachers(experiment: Experiment) -> list[Component]:
     teacher = experiment.teacher
     if not isinstance(teacher, Teachers):
-        return [Component("teacher", teacher, flags=flags_of(is_only_teacher=True))] if teacher else []
+        return [Component("teacher", teacher, flags=flags_of(is_single_teacher=True))] if teacher else []
     members = [Component(f"teacher.members.{name}", member, name) for name, member in teacher.members.items()]
     return [Component("teacher", teacher, ", ".join(teacher.members)), *members]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from distill.config.nodes import WrongBelow
-from distill.config.schema import arguments, check_names
+from distill.config.errors import NestedValueError
+from distill.config.schema import check_identifiers, plain_parameters
 from distill.experiment.compatibility import conflicts
 from distill.experiment.components import components
 from distill.experiment.optimizer import Optimizer
@@ -54,7 +54,7 @@ def trainer_arguments() -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that a config may set: {name: hint}."""
     from lightning import Trainer  # not above: it takes seconds, and most mistakes in a config are found without it
 
-    return arguments(Trainer.__init__, _OURS)
+    return plain_parameters(Trainer.__init__, _OURS)
 
 
 @dataclass(kw_only=True)
@@ -125,15 +125,15 @@ class Experiment:
             self.prune = Keep()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
-        check_names("losses", self.losses)
+        check_identifiers("losses", self.losses)
         for name in self.losses:
             if hasattr(nn.ModuleDict(), name):  # it will hold them
                 raise ValueError(f"losses: {name!r} is a name of torch's own; choose another")
             if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
                 raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
-        check_names("prune", self.prune if isinstance(self.prune, dict) else ())
+        check_identifiers("prune", self.prune if isinstance(self.prune, dict) else ())
         for key, why in conflicts(components(self)):
-            raise WrongBelow(key, why)
+            raise NestedValueError(key, why)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

@@ -9,8 +9,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from docstring_parser import parse, parse_from_object
 
-from distill.config.nodes import ConfigError, meant
-from distill.config.schema import describe, members_of, schema_of, selector, subclasses, yaml_name
+from distill.config.errors import ConfigError, suggest
+from distill.config.schema import describe_type, schema_of, selector, subclasses, union_members, yaml_name
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 
@@ -27,7 +27,7 @@ def help_text(topic: str) -> str:
     for word in topic.split("."):
         known = _below(hint)
         if word not in known:
-            wrong = f"{path or 'a config'} has no {word!r}{meant(word, known)}"
+            wrong = f"{path or 'a config'} has no {word!r}{suggest(word, known)}"
             raise ConfigError(f"--help {topic}: {wrong if known else f'nothing stands below {path}'}")
         sentence = told(hint).get(word, "") if is_dataclass(hint) else ""
         path, hint = f"{path}.{word}".strip("."), known[word]
@@ -45,9 +45,9 @@ def told(cls: type) -> dict[str, str]:
 
 def _classes(hint: Any) -> list[type]:
     """Return the dataclasses that may stand where a hint does, alone or in a mapping or list."""
-    members = members_of(hint)
+    members = union_members(hint)
     for container in [member for member in members if get_origin(member) in (dict, list)]:
-        members += [member for argument in get_args(container) for member in members_of(argument)]
+        members += [member for argument in get_args(container) for member in union_members(argument)]
     return list(dict.fromkeys(member for member in members if is_dataclass(member)))
 
 
@@ -102,7 +102,9 @@ def _keys(cls: type) -> list[str]:
 
 
 def _kinds(hint: Any) -> str:
-    return " or ".join(dict.fromkeys(describe(member) for member in members_of(hint) if member is not type(None)))
+    return " or ".join(
+        dict.fromkeys(describe_type(member) for member in union_members(hint) if member is not type(None))
+    )
 
 
 def _default(field: Field) -> str:

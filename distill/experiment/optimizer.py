@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from distill.config.nodes import did_you_mean
+from distill.config.errors import did_you_mean
 from prune_schedules.schedule import Linear, Schedule, Timeline, TimePoint
 from students.weights import parameter_names
 

@@ -13,7 +13,7 @@ from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.experiment import Experiment
 from distill.export.carry import carry, made_from, settle_tokenizer
 from distill.export.vocabulary import describe_cut
-from distill.run_dir.files import replacing, replacing_in
+from distill.run_dir.files import atomic_update_dir, atomic_write
 from distill.training.module import Distillation
 from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
@@ -76,7 +76,7 @@ def export(
         quantize.detach_inputs()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
     settle_tokenizer(tokenizer, source)
-    with replacing_in(folder) as draft:
+    with atomic_update_dir(folder) as draft:
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")
         also += carry(source, draft / "student")
@@ -132,7 +132,7 @@ def rounded_weights(student: PreTrainedModel, quantize: Quantize | None) -> Weig
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
     """Writes the ONNX file, of int8 if it was trained so, and opens it."""
-    with replacing_in(path.parent) as draft:
+    with atomic_update_dir(path.parent) as draft:
         new = draft / path.name
         whole = new.with_suffix(".fp32.onnx") if quantize else new
         # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
@@ -154,7 +154,7 @@ def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, hea
     quantized = {name: each for name, each in found.items() if name in tensors and tensors[name].numel()}
     inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
     path = folder / FILE
-    with replacing(path) as draft:
+    with atomic_write(path) as draft:
         save_packed(tensors, quantized, draft, inputs)
     return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
 

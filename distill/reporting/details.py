@@ -42,11 +42,11 @@ def details(
     found["examples"] = []
     for i in disagreement(teacher, student).argsort(descending=True)[:show].tolist():
         row = task.validation[rows[i]]
-        said = [task.words(model.predictions[i], row) for model in (teacher, student)]
+        said = [task.prediction_text(model.predictions[i], row) for model in (teacher, student)]
         if None in said:
             return found
         sure = [None if model.confidences is None else float(model.confidences[i]) for model in (teacher, student)]
-        words = {"text": task.shown(row), "label": task.truth(row), "teacher": said[0], "student": said[1]}
+        words = {"text": task.input_text(row), "label": task.label_text(row), "teacher": said[0], "student": said[1]}
         found["examples"].append(words | {"teacher_probability": sure[0], "student_probability": sure[1]})
     return found
 

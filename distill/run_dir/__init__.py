@@ -1,1 +1,1 @@
-"""The folder of a run and the file system under it."""
+"""The run folder: atomic writes, lock, and errors of the file system."""

@@ -1,4 +1,4 @@
-"""The file system under a run: whether its folder can be written, and what it says when it cannot."""
+"""The disk of a run: check that its folder is writable, and extract the message of a file system error."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import tempfile
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-BAD_DISK = (*_FULL, errno.EROFS, errno.EIO)
-"""The numbers of the errors of a disk that is full, cannot be written, or is broken."""
+DISK_ERRNOS = (*_FULL, errno.EROFS, errno.EIO)
+"""The errno values of a disk that is full, read-only or broken."""
 
 
-def probe(folder: Path, wanted: int = 0) -> None:
-    """Writes into the folder, or where it would be made, and leaves nothing there.
+def check_writable(folder: Path, needed_bytes: int = 0) -> None:
+    """Check that a folder can be written by writing a temporary file into it, or into its nearest existing parent.
 
     Args:
         folder: it need not exist.
-        wanted: the bytes for which there must be room.
+        needed_bytes: free space that is required.
 
     Raises:
-        OSError: of the file system, if that cannot be done.
+        OSError: if the folder cannot be written or lacks space.
     """
-    at = _existing(folder)
-    with tempfile.TemporaryFile(dir=at, buffering=0) as file:
+    parent = _existing(folder)
+    with tempfile.TemporaryFile(dir=parent, buffering=0) as file:
         file.write(bytes(2**16))
         os.fsync(file.fileno())
-    if (free := shutil.disk_usage(at).free) < wanted:
-        why = f"{os.strerror(errno.ENOSPC)}: {wanted / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are left"
-        raise OSError(errno.ENOSPC, why, str(folder))
+    if (free := shutil.disk_usage(parent).free) < needed_bytes:
+        reason = f"{os.strerror(errno.ENOSPC)}: {needed_bytes / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are left"
+        raise OSError(errno.ENOSPC, reason, str(folder))
 
 
-def reason(error: BaseException, folder: Path) -> str | None:
-    """``path: what the operating system says``, if that is where an error comes from; else nothing.
+def os_error_message(error: BaseException, folder: Path) -> str | None:
+    """Return ``path: message of the operating system`` if an exception comes from the operating system, else None.
 
-    Libraries that write by themselves (safetensors, torch, arrow) raise errors of their own kind, with the number or
-    the words of the operating system in their text and without the path. Where that is missing it is the run's folder;
-    of a full disk the folder for temporary files, if that has less room.
+    Libraries that write files themselves (safetensors, torch, arrow) raise their own exceptions, with the errno or the
+    operating system's message in the text and without the path. The path is then assumed to be the run folder; on a
+    full disk, the folder of temporary files if that has less free space.
 
     Args:
         error: that ended the run.
@@ -49,37 +49,37 @@ def reason(error: BaseException, folder: Path) -> str | None:
         causes.append(cause)
     for cause in causes:
         number = cause.errno if isinstance(cause, OSError) else _number(str(cause))
-        # What was being handled when another error came up is not its reason, unless it is the disk.
-        if number is not None and (cause is error or number in BAD_DISK):
-            named = getattr(cause, "filename", None)
-            path = os.fsdecode(named) if isinstance(named, str | bytes) else _likely(folder, number)
+        # The context of an exception need not be its cause, but a disk error is.
+        if number is not None and (cause is error or number in DISK_ERRNOS):
+            filename = getattr(cause, "filename", None)
+            path = os.fsdecode(filename) if isinstance(filename, str | bytes) else _likely_path(folder, number)
             return f"{path}: {getattr(cause, 'strerror', None) or os.strerror(number)}"
     return f"{folder}: {error}" if isinstance(error, OSError) else None
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that exists."""
-    for at in (folder.absolute(), *folder.absolute().parents):
+    """Return the folder, or its nearest existing parent."""
+    for path in (folder.absolute(), *folder.absolute().parents):
         try:
-            at.lstat()
-            return at.resolve(strict=True)  # of a link to nowhere its error
+            path.lstat()
+            return path.resolve(strict=True)  # raises at a dangling link
         except FileNotFoundError:
-            if at.is_symlink():
+            if path.is_symlink():
                 raise
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
 
 
 def _number(text: str) -> int | None:
-    """The number of the operating system's error in a message of a library."""
-    if numbered := re.search(r"os error (\d+)|\[Errno (\d+)\]", text):
-        return int(numbered[1] or numbered[2])
-    return next((number for number in BAD_DISK if os.strerror(number) in text), None)
+    """Return the errno that a library's message contains, as a number or as the operating system's text."""
+    if match := re.search(r"os error (\d+)|\[Errno (\d+)\]", text):
+        return int(match[1] or match[2])
+    return next((number for number in DISK_ERRNOS if os.strerror(number) in text), None)
 
 
-def _likely(folder: Path, number: int) -> str:
-    """Where the file system's error came up, if it does not say so itself."""
+def _likely_path(folder: Path, number: int) -> str:
+    """Return the probable path of a file system error that does not name one."""
     temporary = Path(os.environ.get("TMPDIR", tempfile.gettempdir()))
     if number not in _FULL or not temporary.exists():
         return str(folder)
-    here, there = (shutil.disk_usage(path).free for path in (_existing(folder), temporary))
-    return str(temporary if there < here else folder)
+    free, temporary_free = (shutil.disk_usage(path).free for path in (_existing(folder), temporary))
+    return str(temporary if temporary_free < free else folder)

@@ -1,7 +1,7 @@
-"""The one way to write a file of a run: whole, or not at all, whenever the process or the machine stops.
+"""Write the files of a run atomically: after a crash a file is complete or unchanged.
 
-A draft is written in the folder of the file, flushed to the disk and renamed, so that another file system for
-temporary files plays no part. A draft that a killed process has left is removed when the run goes on.
+A draft is written beside the file, flushed to the disk and renamed. Drafts of a killed process are removed when the run
+is resumed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAFT = ".draft"
-"""How the names of drafts end; they begin with a dot."""
+"""The suffix of drafts; their names begin with a dot."""
 
 
 @contextmanager
-def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """The path of a draft, a file, that takes the place of ``path`` when the block ends, or goes if it raises.
+def atomic_write(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a draft that replaces ``path`` at the end of the block; it is removed if the block raises.
 
     Args:
         path: of the file.
-        keep: what the file that stood there before is called from then on.
+        keep: to which an existing file at ``path`` is renamed.
     """
     draft = path.with_name(f".{path.name}{DRAFT}")
     with _removed_on_error(draft):
@@ -35,8 +35,8 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_in(folder: Path) -> Iterator[Path]:
-    """An empty draft folder; each file and folder in it takes the place of its namesake in ``folder`` at the end."""
+def atomic_update_dir(folder: Path) -> Iterator[Path]:
+    """Yield an empty draft folder; at the end of the block its entries replace those of the same name in ``folder``."""
     draft = folder / f".{folder.name}{DRAFT}"
     remove(draft)
     draft.mkdir()
@@ -45,31 +45,31 @@ def replacing_in(folder: Path) -> Iterator[Path]:
         for path in draft.rglob("*"):
             _sync(path)
         for entry in sorted(draft.iterdir()):
-            place, old = folder / entry.name, folder / f".{entry.name}.old{DRAFT}"
-            if place.is_dir():
+            target, old = folder / entry.name, folder / f".{entry.name}.old{DRAFT}"
+            if target.is_dir():
                 remove(old)
-                os.replace(place, old)  # a folder that holds files cannot be renamed over
-            os.replace(entry, place)
+                os.replace(target, old)  # a rename cannot replace a folder that is not empty
+            os.replace(entry, target)
             remove(old)
         draft.rmdir()
         _sync(folder)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of text."""
-    with replacing(path) as draft:
+    """Write a text file atomically."""
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def remove_drafts(folder: Path) -> None:
-    """Removes what a killed process has left in the folder of a run."""
-    for place in (folder, folder / "checkpoints"):
-        for draft in place.glob(f".*{DRAFT}"):
+    """Remove the drafts that a killed process has left in a run folder."""
+    for parent in (folder, folder / "checkpoints"):
+        for draft in parent.glob(f".*{DRAFT}"):
             remove(draft)
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with what is in it, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -81,18 +81,18 @@ def _removed_on_error(draft: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # what went wrong first is what is told
+        with suppress(OSError):  # the first error is the one to report
             remove(draft)
         raise
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file or the entries of a folder are on the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        if not path.is_dir():  # not every file system can do it with a folder
+        if not path.is_dir():  # not every file system supports it for folders
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""One process at a time works in the folder of a run."""
+"""Lock a run folder, so that only one process works in it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from pathlib import Path
 from typing import IO
 
 NAME = "lock"
-"""The file; the lock is the kernel's (flock), which ends with the process, however it ends. On NFS it holds among
-machines where the mount has locks (NFSv4, or lockd).
+"""The lock file. The lock itself is the kernel's (flock) and ends with the process, however it ends. On NFS it holds
+across machines if the mount supports locks (NFSv4, or lockd).
 """
 
 
-class Locked(Exception):
-    """Another process works in the folder; the text says which."""
+class RunDirLocked(Exception):
+    """The run folder is in use by another process, which the message names."""
 
 
-def owner(folder: Path) -> str | None:
-    """Who works in the folder now, as ``process 12 on HOST since TIME``; None if nobody does. Writes nothing."""
+def lock_owner(folder: Path) -> str | None:
+    """Return the process that holds a folder, as ``process 12 on HOST since TIME``; None if it is free.
+
+    Writes nothing.
+    """
     try:
         with (folder / NAME).open() as file:
-            return None if _try(file, fcntl.LOCK_SH) else _read(file)
+            return None if _try_lock(file, fcntl.LOCK_SH) else _read_owner(file)
     except OSError:
         return None
 
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Holds the folder while the block runs.
+    """Hold the lock of a folder during the block.
 
     Raises:
-        Locked: if another process, or another run of this one, has it.
+        RunDirLocked: if another process, or another run of this process, holds it.
     """
-    file = _take(folder / NAME)
+    file = _acquire(folder / NAME)
     try:
         yield
     finally:
@@ -49,50 +52,50 @@ def lock(folder: Path) -> Iterator[None]:
             file.close()
 
 
-def _take(path: Path) -> IO[str] | None:
-    """The open file that holds the lock; none where the file system has no locks."""
-    for last in [False] * 20 + [True]:
+def _acquire(path: Path) -> IO[str] | None:
+    """Return the open file that holds the lock; None if the file system does not support locks."""
+    for is_last_attempt in [False] * 20 + [True]:
         file = path.open("a+")
         try:
-            taken = _try(file, fcntl.LOCK_EX)
+            acquired = _try_lock(file, fcntl.LOCK_EX)
         except OSError as error:
             file.close()
-            why = f"{path.parent} lies where files cannot be locked ({error.strerror}): start no second run in it"
-            warnings.warn(why, stacklevel=2)
+            message = f"{path.parent} cannot be locked ({error.strerror}): start no second run in it"
+            warnings.warn(message, stacklevel=2)
             return None
-        if taken and _stands(path, file):
+        if acquired and _is_file_at(path, file):
             file.truncate(0)
             now = datetime.now().isoformat(sep=" ", timespec="seconds")
             json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": now}, file)
             file.flush()
             return file
         with file:
-            if last:
-                raise Locked(_read(file))
-        time.sleep(0.05)  # who asks for the owner has the lock for a moment
+            if is_last_attempt:
+                raise RunDirLocked(_read_owner(file))
+        time.sleep(0.05)  # lock_owner of another process holds the lock briefly
     return None
 
 
-def _stands(path: Path, file: IO[str]) -> bool:
-    """Whether the open file is the one at the path: who ends in order removes it, maybe after it was opened here."""
+def _is_file_at(path: Path, file: IO[str]) -> bool:
+    """Return whether an open file is still the one at the path; the previous owner removes it when it finishes."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _try(file: IO[str], kind: int) -> bool:
+def _try_lock(file: IO[str], mode: int) -> bool:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _read(file: IO[str]) -> str:
+def _read_owner(file: IO[str]) -> str:
     file.seek(0)
     try:
-        found = json.load(file)
-        return f"process {found['pid']} on {found['host']} since {found['since']}"
+        owner = json.load(file)
+        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
     except (ValueError, KeyError, TypeError):
         return "another process"

@@ -1,7 +1,7 @@
-"""Which values of the data stand for which outputs of a model: the one place that joins the two.
+"""The mapping between label values of the data and outputs of a model.
 
-A value and an output belong together by name (case and blanks ignored), by number where one side has no names, or as
-``task.labels`` says. Nothing else is a proof, and what is not proved is refused.
+A value and an output belong together by name (case and whitespace ignored), by number if one side has no names, or as
+``task.labels`` says. Any other correspondence would be a guess and is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from distill.tasks.columns import listed
+from distill.tasks.columns import list_names
 
 if TYPE_CHECKING:
     from datasets.features.features import FeatureType
@@ -23,11 +23,11 @@ class Classes:
 
     Args:
         names: of the classes.
-        numbers: of each class its number in the data; None where the data has only a name for it.
-        outputs: {value of the data as text: output}; not given, each name is a value.
+        numbers: the number of each class in the data; None if the data has only a name for it.
+        outputs: {label value as text: output}; by default each name is a value.
         named: whether ``names`` are more than numbers.
-        explicit: whether they come from ``task.labels``: then a model may have outputs that no row has.
-        feature: the names by which the column numbers its values, if it does.
+        explicit: whether they come from ``task.labels``; then a model can have outputs that no row has.
+        feature: the names of the column's ``ClassLabel`` feature, if it has one.
     """
 
     names: list[str]
@@ -42,19 +42,19 @@ class Classes:
         self.outputs = self.outputs or {name: i for i, name in enumerate(self.names)}
 
     @classmethod
-    def of(cls, feature: FeatureType, values: Iterable[int | str | None], labels: dict[str, str]) -> Classes:
-        """Those of a column.
+    def from_column(cls, feature: FeatureType, values: Iterable[int | str | None], labels: dict[str, str]) -> Classes:
+        """Return the classes of a column.
 
         Args:
-            feature: the column's type; a ``ClassLabel`` names its classes itself.
+            feature: the column's type; a ``ClassLabel`` names its classes.
             values: of the column.
-            labels: ``task.labels``; empty where it is not given.
+            labels: ``task.labels``; empty if it is not given.
         """
         from datasets import ClassLabel  # not above: a config is read without datasets
 
         names = list(feature.names) if isinstance(feature, ClassLabel) else []
         if labels:
-            return cls.explicitly(labels, names)
+            return cls.from_labels(labels, names)
         if names:
             return cls(names, list(range(len(names))), feature=names)
         values = {value for value in values if value is not None}
@@ -67,36 +67,36 @@ class Classes:
         return cls(texts, list(map(_number, texts)))
 
     @classmethod
-    def explicitly(cls, labels: dict[str, str], feature: list[str]) -> Classes:
-        """Those that ``task.labels`` names, {value or its name: name or number of the class}."""
+    def from_labels(cls, labels: dict[str, str], feature: list[str]) -> Classes:
+        """Return the classes of ``task.labels``, {value or its name: name or number of the class}."""
         by_number = all(target.isdecimal() for target in labels.values())
         targets = sorted(set(labels.values()), key=int) if by_number else list(dict.fromkeys(labels.values()))
         outputs = {value: targets.index(target) for value, target in labels.items()}
         values = [[value for value in labels if labels[value] == target] for target in targets]
         if by_number:
-            numbers, names = list(map(int, targets)), [" or ".join(some) for some in values]
+            numbers, names = list(map(int, targets)), [" or ".join(class_values) for class_values in values]
         else:  # a class has the number of its value, if it has one value
-            numbers = [_number(some[0], feature) if len(some) == 1 else None for some in values]
+            numbers = [_number(class_values[0], feature) if len(class_values) == 1 else None for class_values in values]
             names = targets
         return cls(names, numbers, outputs, named=not by_number, explicit=True, feature=feature)
 
     def key(self, value: int | str) -> str:
-        """A value of the data as ``outputs`` has it."""
+        """Return the key of a label value in ``outputs``."""
         if isinstance(value, str):
             return value
         name = self.feature[value] if 0 <= value < len(self.feature) else ""
         return name if name in self.outputs else str(int(value))
 
-    def number(self, value: int | str) -> int:
-        """The output that stands for a value of the data."""
+    def label_id(self, value: int | str) -> int:
+        """Return the output of a label value."""
         return self.outputs[self.key(value)]
 
     def labels(self) -> dict[str, str]:
-        """{value of the data: its class}; none of a regression."""
+        """Return {label value: its class}; empty for a regression."""
         return {value: self.names[output] for value, output in self.outputs.items() if self.names[output]}
 
-    def wrong(self, value: object) -> str:
-        """What is wrong with a value of the data, to be said after it; nothing if it is a class."""
+    def label_error(self, value: object) -> str:
+        """Return the error of a label value, as the end of a message; empty if it is a class."""
         if isinstance(value, float):
             return "; a class is a whole number or a text, and real numbers are for regression"
         if not isinstance(value, int | str):
@@ -105,50 +105,50 @@ class Classes:
             return "; a class has no line breaks, so a quote mark before it may be open"
         if self.key(value) in self.outputs:
             return ""
-        # Data sets write -1 where there is no label; where it is a class, only the user can know.
+        # Data sets use -1 for a missing label; only the user knows if it is a class.
         negative = not isinstance(value, str) and value < 0 and not self.explicit
         hint = "; a negative number is a class only where task.labels names it" if negative else ""
-        return f", not one of {listed(list(self.outputs if self.explicit else self.names))}{hint}"
+        return f", not one of {list_names(list(self.outputs if self.explicit else self.names))}{hint}"
 
     def order(self, head: list[str]) -> list[int]:
-        """Of each class the output of a model whose outputs have these names.
+        """Return for each class the index of its output in a model with these output names.
 
         Raises:
-            ValueError: if neither names nor numbers prove which output is which, showing both lists.
+            ValueError: if neither names nor numbers determine the order, with both lists.
         """
         orders = [self._by_number(head)] if self.explicit and not self.named else [self._by_name(head)]
         if is_unnamed(head) or not self.named:
             orders.append(self._by_number(head))
         for order in orders:
-            whole = len(set(order)) == len(self.names) and None not in order
-            if whole and (self.explicit or len(head) == len(self.names)):
+            is_complete = len(set(order)) == len(self.names) and None not in order
+            if is_complete and (self.explicit or len(head) == len(self.names)):
                 return order
         raise ValueError(self._mismatch(head))
 
     def _by_name(self, head: list[str]) -> list[int | None]:
-        """The outputs by name, exact where two of a side differ by case and blanks alone."""
+        """Return the index of each output by name; exact if some names differ only in case and whitespace."""
         fold = _folded if all(len(set(map(_folded, names))) == len(names) for names in (head, self.names)) else str
-        places = {fold(name): i for i, name in enumerate(head)}
-        found = [places.get(fold(name)) for name in self.names]
+        indices = {fold(name): i for i, name in enumerate(head)}
+        order = [indices.get(fold(name)) for name in self.names]
         if self.named:
-            return found
-        return [places.get(str(n)) if i is None else i for i, n in zip(found, self.numbers, strict=True)]
+            return order
+        return [indices.get(str(n)) if i is None else i for i, n in zip(order, self.numbers, strict=True)]
 
     def _by_number(self, head: list[str]) -> list[int | None]:
         return [n if n is not None and n < len(head) else None for n in self.numbers]
 
     def _mismatch(self, head: list[str]) -> str:
-        theirs, mine = (listed(names) for names in (head, self.names))
+        outputs, classes = (list_names(names) for names in (head, self.names))
         if self.explicit:
-            return f"the outputs are {theirs}, and not all the classes that task.labels names are among them: {mine}"
+            return f"the outputs are {outputs}, which are not all the classes that task.labels names: {classes}"
         if len(head) != len(self.names):
-            counts = f"{len(head)} outputs ({theirs}), the data {len(self.names)} classes ({mine})"
-            return f"it has {counts}; where that is meant, write task.labels: {{value: output, …}}"
-        why = f"its outputs are {theirs}, the classes of the data {mine}, and no name or number joins them"
-        return f"{why}; write which is which, as task.labels: {{value: output, …}}"
+            counts = f"{len(head)} outputs ({outputs}), the data {len(self.names)} classes ({classes})"
+            return f"it has {counts}; if that is intended, write task.labels: {{value: output, …}}"
+        mismatch = f"its outputs are {outputs}, the classes of the data {classes}, and no names or numbers match"
+        return f"{mismatch}; write task.labels: {{value: output, …}}"
 
     def follow(self, head: list[str]) -> None:
-        """Take the order of a model's outputs, and its names where it has any.
+        """Take the order of a model's outputs, and its names if it has any.
 
         Raises:
             ValueError: as ``order`` does.
@@ -163,12 +163,12 @@ class Classes:
 
 
 def is_unnamed(head: list[str]) -> bool:
-    """Whether outputs have the names that transformers gives to those that have none."""
+    """Return whether outputs have the default names of transformers."""
     return head == [f"LABEL_{i}" for i in range(len(head))]
 
 
-def kind_of(feature: FeatureType) -> object:
-    """What must be the same of the labels in all files: names, or texts, or numbers."""
+def label_kind_of(feature: FeatureType) -> object:
+    """Return the kind of a label column, which must be equal in all files: class names, ``texts`` or ``numbers``."""
     return getattr(feature, "names", None) or ("texts" if "string" in str(feature.dtype) else "numbers")
 
 

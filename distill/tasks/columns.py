@@ -1,4 +1,4 @@
-"""What tasks ask of the columns of their data, and of the room that the tokenizer leaves."""
+"""Checks of the columns of data, and of the tokenizer's ``max_length``."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def shortened(value: object, most: int = 60, plain: bool = False) -> str:
-    """A value as Python writes it, or ``plain`` as a text, of at most so many characters."""
-    text = value if plain else repr(value[: 2 * most] if isinstance(value, str) else value)
-    return text if len(text) <= most else f"{text[: most - 4]} ..."
+def shorten(value: object, max_length: int = 60, plain: bool = False) -> str:
+    """Return the repr of a value, or with ``plain`` its text, cut to a maximum number of characters."""
+    text = value if plain else repr(value[: 2 * max_length] if isinstance(value, str) else value)
+    return text if len(text) <= max_length else f"{text[: max_length - 4]} ..."
 
 
-def listed(names: list[str], most: int = 12) -> str:
-    """Names one after the other, the first of many."""
-    more = f", … ({len(names) - most} more)" if len(names) > most else ""
-    return ", ".join(shortened(name, plain=True) for name in names[:most]) + more
+def list_names(names: list[str], max_names: int = 12) -> str:
+    """Return names separated by commas; of many, the first and the number of the others."""
+    rest = f", … ({len(names) - max_names} more)" if len(names) > max_names else ""
+    return ", ".join(shorten(name, plain=True) for name in names[:max_names]) + rest
 
 
 def values_of(table: Dataset, column: str) -> Iterator[object]:
-    """The values of a column in the order of the rows, read by the thousand: one by one they take ten times as long."""
+    """Yield the values of a column in order, read by the thousand: one by one takes ten times as long."""
     for rows in table.select_columns([column]).iter(1000):
         yield from rows[column]
 
 
-def named(table: Dataset, key: str, columns: list[str]) -> None:
-    """Raises ValueError if a column is missing, naming the key that asks for it."""
+def check_columns(table: Dataset, key: str, columns: list[str]) -> None:
+    """Raise ValueError if a column is missing, naming the config key that names it."""
     for name in columns:
         if name not in table.column_names:
-            raise ValueError(f"{key}: there is no column {name!r}; there are {listed(table.column_names)}")
+            raise ValueError(f"{key}: there is no column {name!r}; there are {list_names(table.column_names)}")
 
 
 _TYPES = {bool: "true or false", int: "a whole number", float: "a real number", str: "a text", list: "a list"}
 
 
 def type_of(value: object) -> str:
-    """The type of a value in words."""
+    """Return the type of a value in words."""
     return _TYPES.get(type(value), "a mapping" if isinstance(value, dict) else f"of type {type(value).__name__}")
 
 
 def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
-    """The rows that lack a text: (row counted from 1, what is wrong with it)."""
+    """Yield (row counted from 1, message) for each row without a text."""
     for column in columns:
         kind = table.data.schema.field(column).type
         if not (is_text(kind) or pa.types.is_null(kind)):
-            for row, value, kind_of_all in example(table, column):
-                yield row, f"{column!r} is {value}, not a text but {kind_of_all}"
+            for row, value, type_name in first_value(table, column):
+                yield row, f"{column!r} is {value}, not a text but {type_name}"
             continue
         for row, text in enumerate(values_of(table, column), 1):
             if text is None or not text.strip():
@@ -59,12 +59,12 @@ def bad_texts(table: Dataset, columns: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def bad_labels(table: Dataset, column: str, numbers: bool) -> Iterator[tuple[int, str]]:
-    """The first row, if the type of a column is that of no label: a list, a mapping, a date, an image, bytes.
+    """Yield the first row, if a column's type is unsuitable for labels: a list, a mapping, a date, an image, bytes.
 
     Args:
-        table: has the column, or this finds nothing.
-        column: of labels; of lists, it is what they hold.
-        numbers: whether the labels are numbers, and not classes.
+        table: if it lacks the column, nothing is yielded.
+        column: of labels.
+        numbers: whether the labels are numbers instead of classes.
     """
     if column not in table.column_names:
         return
@@ -72,37 +72,37 @@ def bad_labels(table: Dataset, column: str, numbers: bool) -> Iterator[tuple[int
     if (is_label(kind) and not (numbers and pa.types.is_boolean(kind))) or (numbers and pa.types.is_decimal(kind)):
         return
     if numbers:
-        wanted = "a label is one number"
+        expected = "a label is one number"
     else:
-        wanted = "a label is one class, a whole number or a text"
-        wanted += "; several classes of a row, or their probabilities, are not read" * pa.types.is_nested(kind)
-    for row, value, kind_of_all in example(table, column):
-        yield row, f"{column!r} is {value}, {kind_of_all}; {wanted}"
+        expected = "a label is one class, a whole number or a text"
+        expected += "; several classes of a row, or their probabilities, are not supported" * pa.types.is_nested(kind)
+    for row, value, type_name in first_value(table, column):
+        yield row, f"{column!r} is {value}, {type_name}; {expected}"
 
 
 def is_label(kind: pa.DataType) -> bool:
-    """Whether values of a type may be classes or numbers; which of them may, ``bad_rows`` judges."""
+    """Return whether values of a type may be classes or numbers; ``bad_rows`` checks the values."""
     types = pa.types
     simple = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
     return simple or is_text(kind)
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether it is a type of lists."""
+    """Return whether a type is a list type."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether it is a type of texts."""
+    """Return whether a type is a string type."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def example(table: Dataset, column: str) -> Iterator[tuple[int, str, str]]:
-    """The first row that has something in a column whose values all have the wrong type, its value, its type."""
+def first_value(table: Dataset, column: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the first row with a value in a column whose values all have the wrong type, the value, and its type."""
     for row, value in enumerate(table.with_format("arrow")[column], 1):
         if value.is_valid:
-            also = ", as in all rows" if len(table) > 1 else ""
-            yield row, shortened(value.as_py()), f"{type_of(value.as_py())}{also}"
+            suffix = ", as in all rows" if len(table) > 1 else ""
+            yield row, shorten(value.as_py()), f"{type_of(value.as_py())}{suffix}"
             return
 
 
@@ -119,46 +119,45 @@ PAIRS = [
     ("first", "second"),
     ("left", "right"),
 ]
-"""Names of two columns that belong together."""
+"""Names of two columns that form a pair."""
 
 
-def is_pair(one: str, other: str) -> bool:
-    """Whether two columns are a pair by their names: one of ``PAIRS``, or one name with 1 and 2, or a and b."""
-    names = {one.lower(), other.lower()}
+def is_pair(first: str, second: str) -> bool:
+    """Return whether the names of two columns are a pair: one of ``PAIRS``, or as ``x1``, ``x2`` or ``xa``, ``xb``."""
+    names = {first.lower(), second.lower()}
     if any(names == set(pair) for pair in PAIRS):
         return True
     first, second = sorted(names) if len(names) == 2 else ("", "")
     return bool(first) and first[:-1] == second[:-1] and (first[-1], second[-1]) in (("1", "2"), ("a", "b"))
 
 
-def text_columns(table: Dataset, given: str | list[str] | None, other: str | None, most: int) -> list[str]:
-    """The columns of texts: those that were named; else the only one, or the two of a pair, in their order.
-
-    Two columns are a pair if their names say so (``is_pair``).
+def find_text_columns(table: Dataset, given: str | list[str] | None, other: str | None, max_columns: int) -> list[str]:
+    """Return the columns of the text: those given, else the only column of texts or the two of a pair (``is_pair``).
 
     Args:
-        table: has them.
-        given: their names.
-        other: a column that is none of them.
-        most: 2 if pairs are read, else 1.
+        table: has the columns.
+        given: their names, if the config gives any.
+        other: a column of texts to leave out, the label's.
+        max_columns: 2 if pairs are allowed, else 1.
 
     Raises:
-        ValueError: if a named column is missing, or none was named and it is not clear which is meant.
+        ValueError: if a named column is missing, or none is named and the choice is ambiguous.
     """
     if given is None:
-        found = [name for name in table.column_names if name != other and is_text(table.data.schema.field(name).type)]
-        if len(found) == 1 or (len(found) == most == 2 and is_pair(*found)):
-            return found
-        pair = ", or the two of a pair" if most == 2 else ""
-        which = f"; {listed(found)} are columns of texts" if 1 < len(found) < len(table.column_names) else ""
-        raise ValueError(f"text: name the column of the text{pair}; there are {listed(table.column_names)}{which}")
-    found = [given] if isinstance(given, str) else given
-    named(table, "text", found)
-    return found
+        types = {name: table.data.schema.field(name).type for name in table.column_names}
+        texts = [name for name, kind in types.items() if name != other and is_text(kind)]
+        if len(texts) == 1 or (len(texts) == max_columns == 2 and is_pair(*texts)):
+            return texts
+        pair = ", or the two of a pair" if max_columns == 2 else ""
+        hint = f"; {list_names(texts)} are columns of texts" if 1 < len(texts) < len(table.column_names) else ""
+        raise ValueError(f"text: name the column of the text{pair}; there are {list_names(table.column_names)}{hint}")
+    columns = [given] if isinstance(given, str) else given
+    check_columns(table, "text", columns)
+    return columns
 
 
-def room_for(tokenizer: PreTrainedTokenizerBase, length: int, pair: bool = False) -> None:
-    """Raises ValueError if the special tokens alone are that many."""
+def check_max_length(tokenizer: PreTrainedTokenizerBase, max_length: int, pair: bool = False) -> None:
+    """Raise ValueError if ``max_length`` leaves no room for text beside the special tokens."""
     special = tokenizer.num_special_tokens_to_add(pair=pair)
-    if length <= special:
-        raise ValueError(f"max_length: {length} leaves no room for text beside {special} special tokens")
+    if max_length <= special:
+        raise ValueError(f"max_length: {max_length} leaves no room for text beside {special} special tokens")

@@ -1,4 +1,4 @@
-"""What was read before the first step, as data: files, columns, classes, what is cut off, and duplicates."""
+"""Facts about the data of a run: files, columns, classes, truncation and duplicates."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 @dataclass
 class FileFacts:
-    """One file of the data, or one split of a data set.
+    """Facts about one file, or one split of a data set.
 
     Args:
-        path: of the file; of a data set its name and the split.
+        path: of the file; for a data set its name and the split.
         split: ``train``, ``validation`` or ``unlabelled``.
         format: ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``, or ``dataset``.
-        dialect: what the reader decided or skipped: separator, encoding, line ends, blank lines.
-        rows_read: rows that stand in the file, the refused ones among them.
-        rows_kept: rows that are trained or validated on from this file.
-        rows_held_out: rows of a training file that validation takes.
-        rows_left_out: rows that ``train_rows`` leaves out.
-        rows_refused: rows that cannot be used; above 0 only if the run was refused.
-        columns_used: {column: what it is used for}.
+        dialect: what the reader detected or skipped: separator, encoding, line ends, blank lines.
+        rows_read: rows of the file, including unusable ones.
+        rows_kept: rows of this file that are trained or validated on.
+        rows_held_out: rows of a training file that are used for validation.
+        rows_left_out: rows beyond ``max_train_samples``.
+        rows_refused: unusable rows; above 0 only if the run was refused.
+        columns_used: {column: its use}.
         columns_ignored: the other columns.
     """
 
@@ -36,19 +36,19 @@ class FileFacts:
     columns_ignored: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """The file in one line of the table."""
+        """Return the facts in one line."""
         counts = {
             "kept": self.rows_kept,
             "held out for validation": self.rows_held_out,
-            "left out by train_rows": self.rows_left_out,
+            "left out by max_train_samples": self.rows_left_out,
             "refused": self.rows_refused,
         }
-        rows = ", ".join([f"{self.rows_read:,} rows", *(f"{n:,} {what}" for what, n in counts.items() if n)])
-        how = ", ".join([self.format, *self.dialect])
-        return f"{self.split}: {self.path} ({how}): {rows}"
+        rows = ", ".join([f"{self.rows_read:,} rows", *(f"{n:,} {label}" for label, n in counts.items() if n)])
+        file_format = ", ".join([self.format, *self.dialect])
+        return f"{self.split}: {self.path} ({file_format}): {rows}"
 
     def columns_line(self) -> str:
-        """Which columns are used for what, and which are not used."""
+        """Return the used columns with their use, and the ignored ones, in one line."""
         used = ", ".join(f"{name} ({use})" for name, use in self.columns_used.items())
         ignored = f"; ignored: {', '.join(self.columns_ignored)}" if self.columns_ignored else ""
         return f"columns: {used}{ignored}"
@@ -56,13 +56,13 @@ class FileFacts:
 
 @dataclass
 class Truncation:
-    """What ``max_length`` cuts off of the texts that are read, in a split.
+    """The tokens of a split that ``max_length`` truncates.
 
     Args:
-        rows: rows that lose tokens.
-        tokens: tokens that are lost.
+        rows: truncated rows.
+        tokens: lost tokens.
         of_rows: all rows.
-        of_tokens: all tokens, the lost ones among them.
+        of_tokens: all tokens, including lost ones.
     """
 
     rows: int
@@ -71,23 +71,25 @@ class Truncation:
     of_tokens: int
 
     def line(self, split: str) -> str:
-        """In words."""
-        share = self.tokens / max(self.of_tokens, 1)
-        return f"cut off at max_length: {self.rows:,} of {self.of_rows:,} {split} rows, {share:.1%} of their tokens"
+        """Return the truncation of a split in one line."""
+        fraction = self.tokens / max(self.of_tokens, 1)
+        return (
+            f"truncated to max_length: {self.rows:,} of {self.of_rows:,} {split} rows, {fraction:.1%} of their tokens"
+        )
 
 
 @dataclass
 class DataFacts:
-    """What was read of the data of one task.
+    """Facts about the data of one task.
 
     Args:
-        files: in the order in which they were read.
-        classes: {class: {split: its rows}}, in the order of the outputs; tags are counted, not rows, where a row has
-            several. Empty for a task without classes.
-        truncation: by split, where rows lose tokens.
-        duplicates: training rows that validation has, too, as the model reads them.
-        warnings: what may be a mistake and is not refused.
-        notes: what else a task tells of how it reads the rows.
+        files: in the order of reading.
+        classes: {class: {split: number of its rows}}, in the order of the outputs; if a row has several labels, these
+            are counted. Empty for a task without classes.
+        truncation: by split, for splits with truncated rows.
+        duplicates: training rows whose tokens are those of a validation row.
+        warnings: possible mistakes that are not refused.
+        notes: other remarks of the task on the rows.
     """
 
     files: list[FileFacts] = field(default_factory=list)
@@ -97,23 +99,22 @@ class DataFacts:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def table_lines(self, classes: int = 20) -> list[str]:
-        """The table, one fact a line.
+    def table_lines(self, max_classes: int = 20) -> list[str]:
+        """Return the facts as lines of a table.
 
         Args:
-            classes: so many are shown; of more, the rest is counted.
+            max_classes: number of classes that are shown.
         """
         lines = []
         for file in self.files:
             lines.append(file.line())
         lines += list(dict.fromkeys(file.columns_line() for file in self.files if file.columns_used))
-        shown = list(self.classes.items())[:classes]
-        for name, counts in shown:
+        for name, counts in list(self.classes.items())[:max_classes]:
             lines.append(f"class {name!r}: " + ", ".join(f"{n:,} {split}" for split, n in counts.items()))
-        if len(self.classes) > classes:
-            lines.append(f"and {len(self.classes) - classes:,} more classes")
-        lines += [cut.line(split) for split, cut in self.truncation.items()]
+        if len(self.classes) > max_classes:
+            lines.append(f"and {len(self.classes) - max_classes:,} more classes")
+        lines += [truncation.line(split) for split, truncation in self.truncation.items()]
         if self.duplicates:
-            lines.append(f"in both: {self.duplicates:,} training rows stand in validation, too")
+            lines.append(f"duplicates: {self.duplicates:,} training rows are also in validation")
         lines += self.notes
         return lines + [f"warning: {warning}" for warning in self.warnings]

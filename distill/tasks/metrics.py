@@ -1,4 +1,4 @@
-"""Metrics that torchmetrics does not have, or counts otherwise."""
+"""Metrics that torchmetrics lacks or computes differently."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from students.recording.sparse_lm_head import IGNORED
 
 
 class F1OfClassOne(MulticlassF1Score):
-    """F1 of class 1, as GLUE gives it, also where predictions are classes."""
+    """F1 of class 1, as in GLUE; unlike torchmetrics' binary F1 it takes class predictions."""
 
     def compute(self) -> Tensor:
         return super().compute()[1]
 
 
 class Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews' correlation (Gorodkin 2004, eq. 8); 0, not torchmetrics' more, for a model that says one class."""
+    """Matthews correlation (Gorodkin 2004, eq. 8); unlike in torchmetrics, it is 0 if all predictions are one class."""
 
     def compute(self) -> Tensor:
         counts = self.confmat.cpu().double()  # not every accelerator has float64
-        true, guessed, rows = counts.sum(1), counts.sum(0), counts.sum()
-        spread = (rows**2 - true.square().sum()) * (rows**2 - guessed.square().sum())
-        found = (counts.trace() * rows - true @ guessed) / spread.clamp(min=1).sqrt()
-        return found.to(self.confmat.device, torch.float32)
+        true, predicted, rows = counts.sum(1), counts.sum(0), counts.sum()
+        spread = (rows**2 - true.square().sum()) * (rows**2 - predicted.square().sum())
+        correlation = (counts.trace() * rows - true @ predicted) / spread.clamp(min=1).sqrt()
+        return correlation.to(self.confmat.device, torch.float32)
 
 
 class EntityF1(Metric):
-    """F1 of whole entities, those whose class, begin and end are all right, as CoNLL and seqeval count them.
+    """F1 of whole entities, whose class, begin and end are right, as CoNLL and seqeval count them.
 
     Args:
-        names: of the tags, B-..., I-... and O. An I- that follows no entity of its class begins one.
+        names: of the tags, B-..., I-... and O. An I- after no entity of its class begins one.
     """
 
     higher_is_better = True
@@ -45,28 +45,30 @@ class EntityF1(Metric):
     def __init__(self, names: list[str]):
         super().__init__()
         self.names = names
-        for count in ("right", "said", "true"):
+        for count in ("correct", "predicted", "actual"):
             self.add_state(count, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, said: Tensor, true: Tensor) -> None:
-        """Adds texts: tags [B, S] each; where the true tag is -100 there is no word."""
-        for mine, wanted in zip(said.tolist(), true.tolist(), strict=True):
-            words = [i for i, tag in enumerate(wanted) if tag != IGNORED]
-            found, real = (self._entities([tags[i] for i in words]) for tags in (mine, wanted))
-            self.right += (found & real).total()
-            self.said += found.total()
-            self.true += real.total()
+    def update(self, predicted: Tensor, actual: Tensor) -> None:
+        """Add a batch of tags [B, S]; positions whose true tag is -100 are ignored."""
+        for predicted_tags, actual_tags in zip(predicted.tolist(), actual.tolist(), strict=True):
+            words = [i for i, tag in enumerate(actual_tags) if tag != IGNORED]
+            entities, actual_entities = (
+                self._entities([tags[i] for i in words]) for tags in (predicted_tags, actual_tags)
+            )
+            self.correct += (entities & actual_entities).total()
+            self.predicted += entities.total()
+            self.actual += actual_entities.total()
 
     def compute(self) -> Tensor:
-        """2 right / (said + true); 0 if there are no entities."""
-        return 2 * self.right / (self.said + self.true).clamp(min=1)
+        """Return 2 correct / (predicted + actual); 0 if there are no entities."""
+        return 2 * self.correct / (self.predicted + self.actual).clamp(min=1)
 
     def _entities(self, tags: list[int]) -> Counter:
         return Counter(tuple(entity.values()) for entity in collect_named_entities([self.names[tag] for tag in tags]))
 
 
 class SquadShare(SQuAD):
-    """One of the two, as a share."""
+    """Exact match or F1 of SQuAD, from 0 to 1."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -77,27 +79,28 @@ class SquadShare(SQuAD):
 
 
 class Perplexity(MeanMetric):
-    """e to the mean cross entropy of tokens [N], of logits [N, V]; torchmetrics' own is infinite where a probability is
-    too small for float32.
+    """e to the mean cross entropy of tokens [N], of logits [N, V].
+
+    The perplexity of torchmetrics is infinite if a probability underflows in float32.
     """
 
     higher_is_better = False
 
     def __init__(self):
-        # The parent's own choice leaves out what is no number: a model that diverges would seem better.
+        # The parent's default ignores NaN: a model that diverges would seem better.
         super().__init__(nan_strategy="disable")
 
     def update(self, logits: Tensor, tokens: Tensor) -> None:
-        """Adds tokens."""
+        """Add tokens."""
         super().update(F.cross_entropy(logits, tokens, reduction="none"))
 
     def compute(self) -> Tensor:
-        """Of all tokens so far."""
+        """Return the perplexity of all tokens so far."""
         return super().compute().exp()
 
 
 class MeanOfMetrics(Metric):
-    """Of what other metrics have found."""
+    """The mean of other metrics."""
 
     higher_is_better = True
 
@@ -106,7 +109,7 @@ class MeanOfMetrics(Metric):
         self.metrics = metrics
 
     def update(self) -> None:
-        """Nothing: the others are updated."""
+        """Do nothing: the other metrics are updated themselves."""
 
     def compute(self) -> Tensor:
         return torch.stack([metric.compute().float() for metric in self.metrics]).mean()

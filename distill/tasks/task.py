@@ -1,4 +1,4 @@
-"""What a task is: a head, where it predicts, how that is judged; and, of most, columns and classes of one data set."""
+"""The base classes of tasks: the head of a model, its predictions and metrics, and the columns of a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.augment.augmentation import Augmentation, Row
 from distill.tasks.classes import Classes
 from losses.loss import prediction_mask
@@ -30,26 +30,26 @@ Predict = Callable[[dict[str, Tensor]], Tensor]
 
 @dataclass(kw_only=True)
 class Task(ABC):
-    """What the models of a run are for.
+    """The task of a run's models.
 
     Args:
         batch_size: examples in a batch, of all processes together: of 32 on 4 devices each takes 8. An optimizer step
-            is of ``batch_size * accumulate_grad_batches`` examples, whatever runs it.
+            has ``batch_size * accumulate_grad_batches`` examples on any number of devices.
     """
 
     selector: ClassVar[str] = "name"
     auto_class: ClassVar[str]
     """The name of the Auto class of transformers that loads a model with this head."""
     problem: ClassVar[str | None] = None
-    """What transformers calls the ``problem_type``, where the head has one."""
+    """The ``problem_type`` of transformers, if the head has one."""
     predicts_tokens: ClassVar[bool] = False
     """Whether the outputs are the tokens of a vocabulary."""
     predicts_positions: ClassVar[bool] = False
-    """Whether the classes are places in a text."""
-    has_tasks: ClassVar[bool] = False
-    """Whether it is several tasks, ``tasks`` by name."""
-    redrawn: ClassVar[bool] = False
-    """Whether what is asked of a row is drawn anew in each epoch, by ``draw``."""
+    """Whether the classes are positions in a text."""
+    is_multi_task: ClassVar[bool] = False
+    """Whether it consists of several tasks, ``tasks`` by name."""
+    redraws_rows: ClassVar[bool] = False
+    """Whether the inputs and labels of a row are drawn anew in each epoch, by ``redraw``."""
 
     batch_size: int = 32
 
@@ -57,159 +57,159 @@ class Task(ABC):
         if self.batch_size < 1:
             raise ValueError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.notes: list[str] = []
-        """What the report says of the rows that were read."""
+        """Notes about the rows that were read, for the report."""
         self.classes: Classes | None = None
-        """Of the outputs; none where these are numbers, words of the tokenizer or positions."""
+        """The classes of the outputs; None if these are numbers, tokens or positions."""
         self.validation: Dataset | None = None
-        """The rows by which is judged, as they are, where they are of one data set."""
+        """The validation rows before encoding, if the task has a single data set."""
         self.facts: DataFacts | None = None
-        """What was read, where the task has data of its own."""
+        """Facts about the data, if the task has data of its own."""
 
     @property
     def parts(self) -> dict[str, Task]:
-        """The tasks on one data set of which it consists, by name; a single one has the empty name."""
+        """The tasks with a single data set that it consists of, by name; a single task has the empty name."""
         return {"": self}
 
     def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
-        """Return the rows of all parts as one."""
+        """Return the rows of all parts as one data set."""
         return rows[""]
 
     @property
     def head(self) -> type:
-        """The class of that name."""
+        """The class that ``auto_class`` names."""
         import transformers  # not above: a config is read without it
 
         return getattr(transformers, self.auto_class)
 
     @property
     def has_single_rows(self) -> bool:
-        """Whether a batch is one row."""
+        """Whether a batch is a single row."""
         return self.batch_size < 2
 
     @property
     def augments(self) -> bool:
-        """Whether rows are augmented."""
+        """Whether training rows are augmented."""
         return bool(self.augmentations())
 
     def head_order(self, head: list[str]) -> list[int]:
-        """Of each class the output of a model whose outputs have these names.
+        """Return for each class the index of its output in a model with these output names.
 
         Raises:
-            ValueError: if nothing proves which is which.
+            ValueError: if names and numbers do not determine the order.
         """
         return self.classes.order(head)
 
     def augmentations(self) -> list[Augmentation]:
-        """The augmentations of training rows in their order."""
+        """Return the augmentations of training rows in their order."""
         return []
 
-    def kinds(self, rows: Dataset) -> list[int]:
-        """Of each row the kind, where a batch must not mix them."""
+    def row_groups(self, rows: Dataset) -> list[int]:
+        """Return the group of each row; a batch must not mix groups."""
         return [0] * len(rows)
 
-    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A batch as losses and metrics want it."""
+    def finalize_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a batch in the form that losses and metrics need."""
         return batch
 
     @property
     @abstractmethod
     def main_metric(self) -> str:
-        """The metric by which the best state is chosen and what was retained is told."""
+        """The name of the metric by which the best checkpoint is chosen and models are compared."""
 
     @property
-    def better(self) -> Literal["max", "min"]:
-        """Whether a higher or a lower main metric is better."""
+    def metric_mode(self) -> Literal["max", "min"]:
+        """Whether a higher (``max``) or a lower (``min``) main metric is better."""
         return "max"
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """The metrics of a model."""
+        """Return the metrics of a model."""
 
-    def metrics_in_training(self) -> MetricCollection:
-        """Those of a student that trains: without what is too dear and chooses no state."""
+    def training_metrics(self) -> MetricCollection:
+        """Return the metrics during training, without expensive ones that do not choose the best checkpoint."""
         return self.metrics()
 
-    def end_as(self, settings: GenerationConfig | None) -> None:
-        """Takes note of the tokens with which a model of the run ends a text."""
+    def add_end_tokens(self, settings: GenerationConfig | None) -> None:
+        """Add the tokens with which a model of the run ends a text."""
 
-    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """What counts of a model's outputs: a distribution or a number, in the last dimension, for each label."""
+    def select_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return the logits that the task uses: a distribution or a number, in the last dimension, for each label."""
         return logits
 
-    def widen(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Selected outputs as ``select`` finds them in what a model gives."""
+    def expand_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return selected logits in the shape of a model's outputs; the inverse of ``select_logits``."""
         return logits
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """What a model says wherever it is asked, [N], of selected logits: the likeliest output."""
+        """Return the predictions [N] of selected logits at all labelled positions: the most probable output."""
         return logits[prediction_mask(batch)].argmax(-1)
 
-    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
-        """The probability that a model gives to each of its predictions, [N]; none of numbers."""
+    def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
+        """Return the probability of each prediction, [N]; None if predictions are numbers."""
         return logits[prediction_mask(batch)].softmax(-1).amax(-1)
 
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        """Adds the selected logits of a batch to the metrics."""
+    def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        """Update the metrics with the selected logits of a batch."""
         metrics.update(self.predictions(logits, batch), batch["labels"][prediction_mask(batch)])
 
-    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
-        """Lets a model write where the task is to write texts, and adds them to the metrics."""
+    def update_generation_metrics(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
+        """Update the metrics that need generated texts, if the task has any."""
 
-    def words(self, prediction: Tensor, row: dict) -> str | None:
-        """A prediction for a row of the data in words; none where a row has not exactly one."""
+    def prediction_text(self, prediction: Tensor, row: dict) -> str | None:
+        """Return a prediction for a row of the data as text; None if a row does not have exactly one prediction."""
         return None
 
-    def truth(self, row: dict) -> str:
-        """The label of a row of the data in words."""
+    def label_text(self, row: dict) -> str:
+        """Return the label of a row of the data as text."""
         return ""
 
-    def shown(self, row: dict) -> str:
-        """What is read of a row of the data, in words."""
+    def input_text(self, row: dict) -> str:
+        """Return the input of a row of the data as text."""
         return ""
 
 
 @dataclass(kw_only=True)
 class DataTask(Task):
-    """A task on one data set.
+    """A task with a single data set.
 
     Args:
         data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
-            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is kept for validation. A csv is separated by
+            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is held out for validation. A csv is separated by
             comma, semicolon, tab or bar; a tsv has no quoting.
-        max_length: tokens beyond it are cut off.
-        train_rows: use only the first so many training rows, after a fixed shuffle unless they belong together.
+        max_length: longer texts are truncated to this number of tokens.
+        max_train_samples: use only the first training rows, after a fixed shuffle; rows of raw text are not shuffled.
         augment: one augmentation of the training rows, or several by name, applied in their order.
     """
 
     in_order: ClassVar[bool] = False
-    """Whether a row goes on where the one before it ends, so that rows are not to be shuffled."""
+    """Whether a row continues the one before it, so that rows must not be shuffled."""
     label_noun: ClassVar[str] = "labels"
-    """What the labels of rows are called, where a row may have more than one or none."""
-    label_lost: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not judged"}
-    """What becomes of labels that are cut off."""
+    """The plural noun for labels in messages, for tasks whose rows have any number of labels."""
+    lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not evaluated"}
+    """The effect of truncated labels, for messages."""
 
     data: str
     max_length: int = 128
-    train_rows: int | None = None
+    max_train_samples: int | None = None
     augment: Augmentation | dict[str, Augmentation] | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("max_length", "train_rows"):
+        for name in ("max_length", "max_train_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
 
-        check_names("augment", self.augment if isinstance(self.augment, dict) else ())
+        check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:
         return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
 
     @abstractmethod
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Finds the columns and the classes in the training rows.
+        """Determine the columns and the classes from the training rows.
 
         Raises:
-            ValueError: if a column is missing, or the tokenizer cannot serve.
+            ValueError: if a column is missing, or the tokenizer is unsuitable.
         """
         self.tokenizer, self.notes = tokenizer, []
 
@@ -218,33 +218,33 @@ class DataTask(Task):
     def columns(self) -> list[str]:
         """The columns that are read, known after ``setup``."""
 
-    def kind(self, table: Dataset) -> object:
-        """What must be the same of the labels in all files."""
+    def label_kind(self, table: Dataset) -> object:
+        """Return the kind of the labels, which must be equal in all files."""
         return None
 
     def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        """The columns of labels whose type is that of no label: (a row that shows it, what is wrong).
+        """Yield (row, message) for each label column of an unsuitable type; the row is an example.
 
-        Asked before ``setup``, which then may rely on the types.
+        Called before ``setup``, which can then rely on the types.
         """
         yield from ()
 
     @abstractmethod
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        """The rows that cannot be used: (row counted from 1, what is wrong with it)."""
+        """Yield (row counted from 1, message) for each row that cannot be used."""
 
-    def mark(self, table: Dataset) -> Dataset:
-        """The rows of a file with what ``encode`` has to know of where they stand in it."""
+    def mark_documents(self, table: Dataset) -> Dataset:
+        """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
         return table
 
     @abstractmethod
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        """Of some rows what the model reads, ``labels``, and what the judging needs."""
+        """Return the model inputs, ``labels``, and what metrics need, of a batch of rows."""
 
-    def targets(self, labels: list[int] | int | float) -> int:
-        """How many predictions the labels of a row ask for."""
+    def count_targets(self, labels: list[int] | int | float) -> int:
+        """Return the number of predictions that the labels of a row require."""
         return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
 
-    def draw(self, row: Row, draw: torch.Generator) -> Row:
-        """The row with what is asked of it in an epoch, where that is ``redrawn``."""
+    def redraw(self, row: Row, generator: torch.Generator) -> Row:
+        """Return a row with newly drawn inputs and labels, if the task ``redraws_rows``."""
         return row

@@ -1,4 +1,4 @@
-"""How a model writes a text: the likeliest next token each time, with a cache where the model has one."""
+"""Greedy text generation, with a key-value cache if the model has one."""
 
 from __future__ import annotations
 
@@ -19,41 +19,46 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def greedy(predict: Predict, batch: dict[str, Tensor], end: int, longest: int, others: Sequence[int] = ()) -> Tensor:
-    """What a model writes when it takes the likeliest next token each time, [B, T]; ``end`` after its end.
-
-    It reads all that is written anew for each token, as a graph of ONNX must, which has no cache.
+def greedy_generate(
+    predict: Predict, batch: dict[str, Tensor], end: int, max_tokens: int, others: Sequence[int] = ()
+) -> Tensor:
+    """Generate texts greedily without a cache, as an ONNX graph requires: each step reads all tokens again.
 
     Args:
         predict: gives logits [B, T, V] of a batch with ``decoder_input_ids`` [B, T].
-        batch: whose first decoder input starts a text.
+        batch: its first decoder input starts each text.
         end: the token that ends a text.
-        longest: tokens, after which it stops anyhow.
+        max_tokens: the maximum length of a text.
         others: more tokens that end a text.
+
+    Returns:
+        The generated tokens [B, T]; ``end`` after the end of a text.
     """
-    read = {name: value for name, value in batch.items() if name not in ("labels", "decoder_attention_mask")}
-    written = read.pop("decoder_input_ids")[:, :1]
-    at_work, ends = torch.arange(len(written)), written.new_tensor([end, *others])
-    while len(at_work) and written.shape[1] <= longest:
-        text = written[at_work]
-        # Of a vocabulary only what comes next is asked.
-        asked = torch.full_like(text, IGNORED)
-        asked[:, -1] = end
-        token = predict(read | {"decoder_input_ids": text, "labels": asked})[:, -1].argmax(-1).to(written.device)
-        following = written.new_full((len(written), 1), end)
-        following[at_work, 0] = token
-        written, going = torch.cat([written, following], 1), ~torch.isin(token, ends)
-        if not going.all():  # who has ended is not asked again
-            at_work, read = at_work[going.cpu()], {name: value[going] for name, value in read.items()}
-    return written[:, 1:]
+    encoder_inputs = {name: value for name, value in batch.items() if name not in ("labels", "decoder_attention_mask")}
+    tokens = encoder_inputs.pop("decoder_input_ids")[:, :1]
+    unfinished, ends = torch.arange(len(tokens)), tokens.new_tensor([end, *others])
+    while len(unfinished) and tokens.shape[1] <= max_tokens:
+        text = tokens[unfinished]
+        # Only the last position needs logits, so it alone has a label.
+        labels = torch.full_like(text, IGNORED)
+        labels[:, -1] = end
+        logits = predict(encoder_inputs | {"decoder_input_ids": text, "labels": labels})
+        token = logits[:, -1].argmax(-1).to(tokens.device)
+        next_tokens = tokens.new_full((len(tokens), 1), end)
+        next_tokens[unfinished, 0] = token
+        tokens, continues = torch.cat([tokens, next_tokens], 1), ~torch.isin(token, ends)
+        if not continues.all():  # finished texts leave the batch
+            unfinished = unfinished[continues.cpu()]
+            encoder_inputs = {name: value[continues] for name, value in encoder_inputs.items()}
+    return tokens[:, 1:]
 
 
-class Writer:
-    """A ``Predict`` of a model that has a cache of keys and values to write with.
+class CachedGenerator:
+    """A ``Predict`` of a model that can generate with a key-value cache.
 
     Args:
-        model: of an encoder and a decoder, able to ``generate``.
-        predict: how it is asked for logits.
+        model: an encoder-decoder with ``generate``.
+        predict: computes its logits.
     """
 
     def __init__(self, model: PreTrainedModel, predict: Predict):
@@ -63,49 +68,56 @@ class Writer:
         return self.predict(batch)
 
     @torch.no_grad()
-    def greedy(
-        self, batch: dict[str, Tensor], end: int, longest: int, others: Sequence[int] = (), tokens: int | None = None
+    def generate(
+        self,
+        batch: dict[str, Tensor],
+        end: int,
+        max_tokens: int,
+        others: Sequence[int] = (),
+        vocabulary_size: int | None = None,
     ) -> Tensor:
-        """The same as ``greedy``, of the first ``tokens`` outputs, each token read once.
+        """Generate the same texts as ``greedy_generate`` from the first ``vocabulary_size`` outputs, with a cache.
 
-        Where inputs are rounded by the range of all that is read at once, that range is the text's, and so it is read
-        anew here as well, as it will be where the student is deployed.
+        If activations are quantized by the range of the whole input, the range depends on all tokens of a text; then
+        all tokens are read again in each step, as by the deployed student.
         """
-        if any(_by_all(hook) for part in self.model.modules() for hook in part._forward_pre_hooks.values()):
-            return greedy(lambda given: self.predict(given)[..., :tokens], batch, end, longest, others)
-        read = {
-            name: value for name, value in model_inputs(self.model, batch).items() if name != "decoder_attention_mask"
-        }
-        start = read["decoder_input_ids"] = read["decoder_input_ids"][:, :1]
+        if any(_has_tensor_range(hook) for part in self.model.modules() for hook in part._forward_pre_hooks.values()):
+
+            def select(batch: dict[str, Tensor]) -> Tensor:
+                return self.predict(batch)[..., :vocabulary_size]
+
+            return greedy_generate(select, batch, end, max_tokens, others)
+        arguments = model_inputs(self.model, batch)
+        arguments = {name: value for name, value in arguments.items() if name != "decoder_attention_mask"}
+        start = arguments["decoder_input_ids"] = arguments["decoder_input_ids"][:, :1]
         settings = GenerationConfig(
             do_sample=False,
             num_beams=1,
-            max_new_tokens=longest,
+            max_new_tokens=max_tokens,
             eos_token_id=[end, *others],
-            pad_token_id=end,  # what follows the end
+            pad_token_id=end,  # after the end
             decoder_start_token_id=int(start[0, 0]),
             use_cache=True,
         )
-        # A model's own settings would fill in what is not set here, as penalties; the loop knows none.
-        own, self.model.generation_config = self.model.generation_config, settings
+        # The model's own settings would fill in those not set here, such as penalties, which greedy_generate lacks.
+        original, self.model.generation_config = self.model.generation_config, settings
+        processors = LogitsProcessorList([_PaddingMask(vocabulary_size)])
         try:
-            with parametrize.cached():  # masks and rounding are the same at each token
-                return self.model.generate(
-                    **read, generation_config=settings, logits_processor=LogitsProcessorList([_First(tokens)])
-                )[:, 1:]
+            with parametrize.cached():  # masked and quantized weights are the same at each token
+                return self.model.generate(**arguments, generation_config=settings, logits_processor=processors)[:, 1:]
         finally:
-            self.model.generation_config = own
+            self.model.generation_config = original
 
 
-def _by_all(hook: object) -> bool:
+def _has_tensor_range(hook: object) -> bool:
     return isinstance(hook, FakeQuantInput) and hook.enabled and hook.memo.kind.per == "tensor"
 
 
-class _First(LogitsProcessor):
-    """Leaves out what a vocabulary is padded with."""
+class _PaddingMask(LogitsProcessor):
+    """Removes the outputs with which a vocabulary is padded."""
 
-    def __init__(self, tokens: int | None):
-        self.tokens = tokens
+    def __init__(self, vocabulary_size: int | None):
+        self.vocabulary_size = vocabulary_size
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        return scores[:, : self.tokens]
+        return scores[:, : self.vocabulary_size]

@@ -1,1 +1,1 @@
-"""Who is imitated: a frozen model, several, a moving average, a peer; and the cache of their outputs."""
+"""Teachers: a frozen model, an ensemble, a moving average, a peer; and the cache of a teacher's outputs."""

@@ -1,4 +1,4 @@
-"""The moving average of the student, as the callback and the teacher that it is while a run goes on."""
+"""The moving average of the student: a callback that updates it, and the teacher that it is."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 
 class AveragedStudent(FrozenTeacher, Callback):
-    """The teacher that is the average; a callback, so that it follows the optimizer and lies in ``last.ckpt`` alone.
+    """The moving average as a teacher.
 
-    It is a plain model and averages what the student computes with: weights after masks and rounding. Averaged beneath
-    them, it would be a model that never was, with the stale values of what is masked. Tables alone are averaged before
-    rounding: in training only the rows that are looked up are rounded.
+    It is a callback, so that it follows the optimizer and is saved in ``last.ckpt``. It is a plain model that averages
+    the student's effective weights, after masks and quantization. An average of the raw parameters would contain stale
+    values of masked weights. Embeddings alone are averaged before quantization: training quantizes only the rows that
+    it looks up.
 
     Args:
-        model: where the average begins; changed in place.
-        decay: the share of it that stays at each step.
+        model: where the average starts; changed in place.
+        decay: the fraction of the average that each step keeps.
     """
 
     def __init__(self, model: PreTrainedModel, decay: Schedule):
@@ -36,25 +37,25 @@ class AveragedStudent(FrozenTeacher, Callback):
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Notes the step at which the run begins or goes on."""
+        """Record the step at which training starts or resumes."""
         self._step = trainer.global_step
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
-        """Follows the student, if the optimizer has made a step; every rank finds the same."""
+        """Update the average after an optimizer step, identically on every rank."""
         if trainer.global_step == self._step:
             return
         names, average = zip(*self.model.named_parameters(), strict=True)
-        now = [attrgetter(name)(module.student).to(old) for name, old in zip(names, average, strict=True)]
-        get_ema_multi_avg_fn(self.decay.value(self._step, module.timeline))(average, now, None)
+        weights = [attrgetter(name)(module.student).to(old) for name, old in zip(names, average, strict=True)]
+        get_ema_multi_avg_fn(self.decay.value(self._step, module.timeline))(average, weights, None)
         self._step = trainer.global_step
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The average."""
+        """Return the average."""
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Goes on with a saved average."""
+        """Restore a saved average."""
         self.model.load_state_dict(state)

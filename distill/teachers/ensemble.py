@@ -1,4 +1,4 @@
-"""Several teachers as one: their outputs together, the hidden states of each by name."""
+"""Ensembles of teachers: combined outputs, and the hidden states of each teacher by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.task import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
@@ -19,32 +19,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-Choose = Literal["mean", "confident", "task"]
+Combine = Literal["mean", "confident", "task"]
 
 
 @dataclass(kw_only=True)
 class Teachers:
-    """Several models that are imitated together. A loss on layers names the one it looks at: ``teacher: large``.
+    """An ensemble of models as the teacher. A loss on layers names one of them: ``teacher: large``.
 
     Args:
-        members: the teachers by name; the student is cut from the first.
-        weights: of their outputs, {name: weight}; 1 where none is given.
-        choose: the ``mean`` of their outputs, or for each prediction those of the most ``confident``; or, of several
-            tasks, for each its own: members are called as the tasks are (MT-DNN-KD, Liu et al. 2019, arXiv 1904.09482).
+        members: the teachers by name; the student is initialized from the first.
+        weights: of their outputs, {name: weight}; 1 by default.
+        combine: ``mean`` of their outputs; ``confident``, for each prediction the outputs of the most confident
+            teacher; or ``task``, for each of several tasks the teacher with its name (MT-DNN-KD, Liu et al. 2019, arXiv
+            1904.09482).
     """
 
-    is_combined: ClassVar[bool] = True
+    is_ensemble: ClassVar[bool] = True
 
     members: dict[str, Teacher]
     weights: dict[str, float] = field(default_factory=dict)
-    choose: Choose = "mean"
+    combine: Combine = "mean"
 
     def __post_init__(self):
         if len(self.members) < 2:
-            raise ValueError("members: name two teachers or more; a single one is `teacher: NAME`")
-        check_names("members", self.members)
+            raise ValueError("members: needs two teachers or more; a single one is `teacher: NAME`")
+        check_identifiers("members", self.members)
         if any(member.drop_when_matched for member in self.members.values()):
-            raise ValueError("members: drop_when_matched: is for a single teacher; give its name alone")
+            raise ValueError("members: drop_when_matched: is for a single teacher; write `teacher: {model: NAME, ...}`")
         for name, weight in self.weights.items():
             if name not in self.members:
                 raise ValueError(f"weights: there is no teacher {name!r}; there are {', '.join(self.members)}")
@@ -53,75 +54,78 @@ class Teachers:
 
     @property
     def has_teacher_per_task(self) -> bool:
-        """Whether each of several tasks has its own."""
-        return self.choose == "task"
+        """Whether each of several tasks has its own teacher."""
+        return self.combine == "task"
 
     @property
-    def has_members_on_all_tasks(self) -> bool:
-        """Whether all look at all rows."""
-        return self.choose != "task"
+    def is_ensemble_for_all_tasks(self) -> bool:
+        """Whether all teachers read all rows."""
+        return self.combine != "task"
 
-    def shares(self) -> list[float]:
-        """The weights in the order of the members."""
+    def member_weights(self) -> list[float]:
+        """Return the weights in the order of the members."""
         return [self.weights.get(name, 1.0) for name in self.members]
 
 
-def combine_logits(logits: list[Tensor], weights: list[float], choose: Choose = "mean") -> Tensor:
-    """The outputs of several teachers as one, [..., C] of [..., C] each.
+def combine_logits(logits: list[Tensor], weights: list[float], combine: Combine = "mean") -> Tensor:
+    """Combine the outputs of several teachers, [..., C] each, into [..., C].
 
-    Of distributions, the log of the mean of the probabilities, weighted (You et al. 2017, KDD); or, with ``confident``,
-    the logits of whichever is surest of its likeliest class. Of single numbers, their weighted mean.
+    For distributions: the log of the weighted mean of probabilities (You et al. 2017, KDD); with ``confident`` the
+    logits of the teacher with the highest probability. For single numbers: their weighted mean.
     """
     stacked = torch.stack(logits).float()
-    shares = torch.tensor(weights, device=stacked.device) / sum(weights)
-    shares = shares.view(-1, *[1] * logits[0].ndim)
+    normalized = torch.tensor(weights, device=stacked.device) / sum(weights)
+    normalized = normalized.view(-1, *[1] * logits[0].ndim)
     if stacked.shape[-1] == 1:
-        return (shares * stacked).sum(0)
+        return (normalized * stacked).sum(0)
     log_p = stacked.log_softmax(-1)
-    if choose == "mean":
-        return (log_p + shares.log()).logsumexp(0)
-    surest = log_p.max(-1, keepdim=True).values.argmax(0, keepdim=True)
-    return stacked.gather(0, surest.expand_as(stacked[:1]))[0]
+    if combine == "mean":
+        return (log_p + normalized.log()).logsumexp(0)
+    most_confident = log_p.max(-1, keepdim=True).values.argmax(0, keepdim=True)
+    return stacked.gather(0, most_confident.expand_as(stacked[:1]))[0]
 
 
 def combine_task_logits(
-    logits: list[Tensor], weights: list[float], choose: Choose, task: Task, batch: dict[str, Tensor]
+    logits: list[Tensor], weights: list[float], combine: Combine, task: Task, batch: dict[str, Tensor]
 ) -> Tensor:
-    """The same of what the models give, where the task takes it from them: what is no output of this batch, as another
-    task's head or a vocabulary's padding, has no share in a distribution.
+    """Combine the task's logits of several models.
+
+    Outputs that do not belong to the batch's task, such as other tasks' heads or padding of a vocabulary, are left out.
     """
-    return task.widen(combine_logits([task.select(part, batch) for part in logits], weights, choose), batch)
+    return task.expand_logits(
+        combine_logits([task.select_logits(part, batch) for part in logits], weights, combine), batch
+    )
 
 
 class Ensemble:
-    """Runs several teachers; a site of the teacher ``a`` has the stack ``a/encoder``.
+    """Runs several teachers; the stack of the teacher ``a`` is named ``a/encoder`` in sites.
 
     Args:
         members: the teachers by name.
         weights: of their outputs, in the same order.
-        choose: how the outputs become one.
+        combine: how outputs are combined.
         task: of the run.
     """
 
     def __init__(
-        self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], choose: Choose, task: Task
+        self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], combine: Combine, task: Task
     ):
-        self.members, self.weights, self.choose, self.task = members, weights, choose, task
+        self.members, self.weights, self.combine, self.task = members, weights, combine, task
 
     def to(self, device: torch.device) -> None:
-        """Moves all of them."""
+        """Move all teachers to a device."""
         for member in self.members.values():
             member.to(device)
 
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """The signals of one batch, each teacher run only as far as its part asks."""
-        if self.choose == "task":
-            return self._own_teacher(batch, signals)
+        """Return the signals of a batch; each teacher runs only as far as its signals need."""
+        if self.combine == "task":
+            return self._trace_task_teacher(batch, signals)
         traces = {}
         for name, member in self.members.items():
-            asked = replace(signals, hidden=own(signals.hidden, name), attention=own(signals.attention, name))
-            if asked:
-                traces[name] = member.trace(batch, asked)
+            hidden, attention = (member_sites(sites, name) for sites in (signals.hidden, signals.attention))
+            if needed := replace(signals, hidden=hidden, attention=attention):
+                traces[name] = member.trace(batch, needed)
         merged = Trace(None, {}, {}, {})
         for name, trace in traces.items():
             for kind in ("hidden", "attention", "valid"):
@@ -130,47 +134,47 @@ class Ensemble:
                     getattr(merged, kind)[stack] = value
         if signals.logits:
             logits = [traces[name].logits for name in self.members]
-            merged.logits = combine_task_logits(logits, self.weights, self.choose, self.task, batch)
+            merged.logits = combine_task_logits(logits, self.weights, self.combine, self.task, batch)
         return merged
 
-    def _own_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """Of the task that the batch belongs to; its outputs stand where the student's for that task do."""
-        name, _ = self.task.of(batch)
+    def _trace_task_teacher(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """Return the trace of the teacher of the batch's task, its outputs at the positions of that task."""
+        name, _ = self.task.task_of(batch)
         trace = self.members[name].trace(batch, signals)
         if trace.logits is not None:
-            trace.logits = self.task.widen(trace.logits, batch)
+            trace.logits = self.task.expand_logits(trace.logits, batch)
         return trace
 
 
 def build_teacher(
-    voices: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None, task: Task
+    teachers: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None, task: Task
 ) -> FrozenTeacher | CachedTeacher | Ensemble | None:
-    """What the loop asks: nobody, the one teacher, or several as one."""
+    """Return the teacher of the training loop: None, the single teacher, or an ensemble."""
     if isinstance(named, Teachers):
-        return Ensemble(voices, named.shares(), named.choose, task)
-    return voices.get("teacher")
+        return Ensemble(teachers, named.member_weights(), named.combine, task)
+    return teachers.get("teacher")
 
 
-def own(sites: frozenset[Site], name: str) -> frozenset[Site]:
-    """The sites of one teacher, without its name."""
+def member_sites(sites: frozenset[Site], name: str) -> frozenset[Site]:
+    """Return the sites of one teacher, without its name."""
     split = [(stack.partition("/"), layer) for stack, layer in sites]
     return frozenset((stack, layer) for (member, _, stack), layer in split if member == name)
 
 
-class Joint(nn.Module):
-    """Several models and their outputs together as one model, to be measured.
+class EnsembleModel(nn.Module):
+    """Several models with combined outputs as one model, for evaluation.
 
     Args:
         models: the teachers.
         weights: of their outputs.
-        choose: how the outputs become one.
-        run: the task of the run.
+        combine: how outputs are combined.
+        task: of the run.
     """
 
-    def __init__(self, models: dict[str, PreTrainedModel], weights: list[float], choose: Choose, run: Task):
+    def __init__(self, models: dict[str, PreTrainedModel], weights: list[float], combine: Combine, task: Task):
         super().__init__()
         self.names, self.models = list(models), nn.ModuleList(models.values())
-        self.weights, self.choose, self.run = weights, choose, run
+        self.weights, self.combine, self.task = weights, combine, task
         self.config, self.dtype = self.models[0].config, self.models[0].dtype
 
     def forward(
@@ -182,25 +186,29 @@ class Joint(nn.Module):
         decoder_attention_mask: Tensor | None = None,
         task: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """The outputs together, as ``logits``."""
+        """Return the combined outputs as ``logits``."""
         from transformers.modeling_outputs import SequenceClassifierOutput  # not above: it takes seconds
 
-        named = {
+        arguments = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
             "decoder_input_ids": decoder_input_ids,
             "decoder_attention_mask": decoder_attention_mask,
         }
-        given, batch = {name: value for name, value in named.items() if value is not None}, {"task": task}
-        if self.choose == "task":
-            name, _ = self.run.of(batch)
+        given, batch = {name: value for name, value in arguments.items() if value is not None}, {"task": task}
+        if self.combine == "task":
+            name, _ = self.task.task_of(batch)
             model = self.models[self.names.index(name)]
-            return SequenceClassifierOutput(logits=self.run.widen(model(**model_inputs(model, given)).logits, batch))
+            return SequenceClassifierOutput(
+                logits=self.task.expand_logits(model(**model_inputs(model, given)).logits, batch)
+            )
         logits = [output_logits(model(**model_inputs(model, given))) for model in self.models]
-        return SequenceClassifierOutput(logits=combine_task_logits(logits, self.weights, self.choose, self.run, batch))
+        return SequenceClassifierOutput(
+            logits=combine_task_logits(logits, self.weights, self.combine, self.task, batch)
+        )
 
     def set_attn_implementation(self, name: str) -> None:
-        """Of all models."""
+        """Set the attention implementation of all models."""
         for model in self.models:
             model.set_attn_implementation(name)

@@ -1,4 +1,4 @@
-"""The student's own past as its teacher: the moving average of its weights."""
+"""The moving average of the student's weights as its teacher."""
 
 from __future__ import annotations
 
@@ -19,25 +19,29 @@ class MovingAverage:
     """The moving average of the student as its own teacher (Tarvainen and Valpola 2017, arXiv 1703.01780).
 
     Args:
-        decay: the share of the average that stays at an optimizer step, from 0 to 1.
+        decay: the fraction of the average that an optimizer step keeps, from 0 to 1.
     """
 
-    teaches: ClassVar[bool] = True
+    is_teacher: ClassVar[bool] = True
     changes_with_student: ClassVar[bool] = True
-    may_know_no_more: ClassVar[bool] = True
+    can_be_matched: ClassVar[bool] = True
     averages_weights: ClassVar[bool] = True
 
     decay: Schedule
 
     def check(self, timeline: Timeline) -> None:
-        """Raises ValueError if the decay is no share at some step."""
+        """Check that the decay is between 0 and 1 at all steps.
+
+        Raises:
+            ValueError: if it is not.
+        """
         for step in self.decay.extremes(timeline):
             if not 0 <= self.decay.value(step, timeline) <= 1:
                 value = self.decay.value(step, timeline)
-                raise ValueError(f"decay: is {value} at step {step}; it is a share, from 0 to 1")
+                raise ValueError(f"decay: is {value} at step {step}; it must be between 0 and 1")
 
-    def begin(self, student: PreTrainedModel) -> AveragedStudent:
-        """The average before the first step: a copy of the student as it was built."""
+    def create(self, student: PreTrainedModel) -> AveragedStudent:
+        """Return the average before the first step: a copy of the new student."""
         from distill.teachers.averaged_student import AveragedStudent  # not above: it is a callback of Lightning
 
         return AveragedStudent(deepcopy(student), self.decay)

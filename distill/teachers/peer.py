@@ -1,4 +1,4 @@
-"""Two students that are each other's teacher."""
+"""Two students, each of which is the other's teacher."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Peer:
-    """A second student that learns along, each the other's teacher (Zhang et al. 2018, arXiv 1706.00384).
+    """A second student; both learn from each other (deep mutual learning, Zhang et al. 2018, arXiv 1706.00384).
 
-    It learns by the run's losses on outputs, with the roles exchanged and at the same moments; so before the ``start``
-    of a loss that looks at the teacher neither looks at the other (burn-in: Anil et al. 2018, arXiv 1804.03235). No
-    gradient goes from one to the other, but ``gradient_clip_val`` bounds both as one. It is not pruned or quantized,
-    and not deployed.
+    The peer is trained with the run's losses on logits, with the roles swapped and on the same schedule; so before the
+    ``start`` of a loss on the teacher neither sees the other (burn-in: Anil et al. 2018, arXiv 1804.03235). No gradient
+    flows between them, but ``gradient_clip_val`` limits their joint norm. The peer is not pruned, quantized or
+    deployed.
 
     Args:
-        peer: how it is built; a ``Transformer`` has the shape of the student where it does not say another.
+        peer: how it is built; a ``Transformer`` has the shape of the student unless it says otherwise.
     """
 
-    teaches: ClassVar[bool] = True
+    is_teacher: ClassVar[bool] = True
     changes_with_student: ClassVar[bool] = True
-    may_know_no_more: ClassVar[bool] = True
+    can_be_matched: ClassVar[bool] = True
 
     peer: Student
 
-    def begin(self, student: PreTrainedModel, head: type | None = None) -> LearningPeer:
-        """The peer before the first step, with a head of the same kind.
+    def create(self, student: PreTrainedModel, head: type | None = None) -> LearningPeer:
+        """Return the peer before the first step, with a head of the same kind.
 
         Raises:
-            ValueError: if it cannot be built beside this student.
+            ValueError: if it cannot be built for this student.
         """
         config = student.config
         return LearningPeer(self.peer.build(student, config.id2label, config.problem_type, head))
 
 
 class LearningPeer:
-    """The teacher that is a student too; its model is a part of the trained module, and what it says has a gradient.
+    """The peer as a teacher; its model is part of the trained module, and its outputs have gradients.
 
     Args:
         model: the peer, in float32.
@@ -59,13 +59,13 @@ class LearningPeer:
         self.recorder = Recorder(model)
 
     def to(self, device: torch.device) -> None:
-        """Nothing: the module moves it."""
+        """Do nothing: the trained module moves the model."""
 
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """The signals of one batch, and its logits in any case, for it learns at every step."""
+        """Return the signals of a batch, and always logits, as the peer learns at every step."""
         return self.recorder.trace(batch, signals | Signals(logits=True))
 
 
-def on_outputs(loss: Loss) -> bool:
-    """Whether a loss looks at logits alone, so that two models can change places in it."""
+def uses_logits_only(loss: Loss) -> bool:
+    """Return whether a loss uses logits only, so that student and peer can swap roles in it."""
     return loss.student_signals | loss.teacher_signals == Signals(logits=True)

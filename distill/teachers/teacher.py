@@ -1,4 +1,4 @@
-"""The teacher: frozen, in eval mode, as precise as it is stored, and no part of the module that is trained."""
+"""A teacher: a frozen model in eval mode, in its stored precision, outside the trained module."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Teacher:
-    """The model that is imitated.
+    """The model to distill.
 
     Args:
-        model: a hub name, a folder, or an earlier run; in a folder there may be an adapter of PEFT, which is merged.
-        cache: keep its logits and hidden states of the training rows on disk, beside the runs; epochs after the first,
-            and later runs with the same teacher and rows, read them. Attention is not kept, nor are the logits of a
-            vocabulary; at steps where a loss looks at these, the teacher runs, and if it is at all, a cache is refused.
-        dtype: of its weights, in which it runs as well; not given, as its files hold them, on a CPU float32. Losses
-            compute in float32 in any case.
-        check: refuse a teacher that does worse on validation than the most frequent class, before the first step.
-        drop_when_matched: go on without the teacher after the first validation in which the student, in its final form,
+        model: a hub name, a folder, or an earlier run; a folder may hold a PEFT adapter, which is merged.
+        cache: store logits and hidden states of the training rows on disk, beside the runs; later epochs, and later
+            runs with the same teacher and rows, read them. Attention is not stored, nor are the logits of a vocabulary;
+            at steps where a loss needs these the teacher runs, and a cache that would never be read is refused.
+        dtype: of its weights and computation; by default that of its files, on a CPU float32. Losses compute in float32
+            in any case.
+        check: refuse a teacher that is no better on validation data than the most frequent class, before the first
+            step.
+        drop_when_matched: train without the teacher after the first validation in which the student, in its final form,
             is as good.
     """
 
-    plain: ClassVar[str] = "model"
-    teaches: ClassVar[bool] = True
+    shorthand: ClassVar[str] = "model"
+    is_teacher: ClassVar[bool] = True
     is_frozen: ClassVar[bool] = True
 
     model: str
@@ -46,28 +47,28 @@ class Teacher:
     drop_when_matched: bool = False
 
     @property
-    def keeps_outputs(self) -> bool:
-        """Whether they are on disk."""
+    def caches_outputs(self) -> bool:
+        """Whether its outputs are cached on disk."""
         return self.cache
 
     @property
-    def may_know_no_more(self) -> bool:
-        """Whether the student may reach it, and goes on without."""
+    def can_be_matched(self) -> bool:
+        """Whether training goes on without it once the student matches it."""
         return self.drop_when_matched
 
     def config(self) -> PretrainedConfig:
-        """Its config, without its weights."""
+        """Return its config, without loading weights."""
         return load_config(resolve(self.model))
 
     def stored(self) -> StoredPrecision:
-        """The precision of its files, by which it is counted."""
+        """Return the precision of its files, by which its size is reported."""
         return stored_precision(resolve(self.model))
 
     def load(self, head: type) -> PreTrainedModel:
-        """It with the head of an Auto class of transformers; in float32 if its files hold what torch cannot run.
+        """Return the model with the head of an Auto class of transformers; in float32 if torch cannot run its dtype.
 
         Raises:
-            ValueError: if its head is not trained: one at random teaches nothing; or a weight is not finite.
+            ValueError: if its head is not trained, or a weight is not finite.
         """
         dtype = self.dtype or self.stored().precision
         dtype = getattr(torch, dtype) if dtype in ("bfloat16", "float16") else torch.float32
@@ -79,13 +80,13 @@ class Teacher:
 
 
 class FrozenTeacher:
-    """Runs a model without gradients, only as far as the signals ask.
+    """Runs a model without gradients, only as far as the requested signals need.
 
-    Not a ``Module``: so it is outside state dicts, optimizers, gradient norms and DDP buckets, whatever holds it.
+    It is not a ``Module``, so it stays outside state dicts, optimizers, gradient norms and DDP buckets.
 
     Args:
         model: in the precision in which it runs.
-        stored: how its files hold it; in float32 if not given.
+        stored: the precision of its files; float32 by default.
     """
 
     def __init__(self, model: PreTrainedModel, stored: StoredPrecision | None = None):
@@ -96,15 +97,15 @@ class FrozenTeacher:
         self.recorder = Recorder(model)
 
     def to(self, device: torch.device) -> None:
-        """Moves the weights."""
+        """Move the weights to a device."""
         self.model.to(device)
 
     @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """The signals of one batch, in the precision of the model; losses compute in float32."""
+        """Return the signals of a batch, in the precision of the model; losses compute in float32."""
         from torch.distributed.fsdp import FSDPModule
 
-        whole, device = self.model.dtype == torch.float32, self.model.device.type
-        # A model in half precision has no use for autocast, which may be to the other one.
-        with nullcontext() if whole else torch.autocast(device, enabled=False):
+        is_float32, device = self.model.dtype == torch.float32, self.model.device.type
+        # A model in half precision runs without autocast, which may be to the other half type.
+        with nullcontext() if is_float32 else torch.autocast(device, enabled=False):
             return self.recorder.trace(batch, signals, stop_early=not isinstance(self.model, FSDPModule))

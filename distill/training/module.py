@@ -24,8 +24,8 @@ from transformers import PreTrainedModel
 
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
-from distill.tasks.writing import Writer
-from distill.teachers.peer import LearningPeer, on_outputs
+from distill.tasks.writing import CachedGenerator
+from distill.teachers.peer import LearningPeer, uses_logits_only
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.fsdp2 import Sharded, frozen, watch
 from distill.training.optimizer import build_optimizer, frozen_parameters
@@ -68,7 +68,7 @@ class Distillation(LightningModule):
         self.without_teacher = False
         """Whether losses that look at the teacher no longer count."""
         self.recorder = Recorder(student)
-        self.metrics = task.metrics_in_training()
+        self.metrics = task.training_metrics()
         self.values: StepValues | None = None
         """What is scheduled, at the step that is under way."""
         self.totals: dict[str, Tensor] = {}
@@ -145,7 +145,7 @@ class Distillation(LightningModule):
         teacher = self.teacher.trace(batch, teacher_signals) if asked else None
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
-                trace.logits = self.task.select(trace.logits, batch)
+                trace.logits = self.task.select_logits(trace.logits, batch)
         teacher_outputs = teacher.detached() if self.peer is not None else teacher
         counts = dict(zip(self.losses, window, strict=True))
         terms, is_active = [], float("idle" not in batch)
@@ -155,7 +155,7 @@ class Distillation(LightningModule):
                 term = loss(student, teacher_outputs, batch, at_step)[0] / count * is_active
                 self.totals[name] = self.totals.get(name, 0.0) + term.detach()
                 terms.append(at_step.weight * term)
-                if self.peer is not None and on_outputs(loss):  # the same lesson with the roles exchanged
+                if self.peer is not None and uses_logits_only(loss):  # the same lesson with the roles exchanged
                     exchanged = loss(teacher, student.detached(), batch, at_step)[0]
                     terms.append(at_step.weight * exchanged / count * is_active)
         # Only where no loss counts: zero gradients, unlike none, let the optimizer decay what nothing trains.
@@ -172,10 +172,12 @@ class Distillation(LightningModule):
         def predict(batch: Batch) -> Tensor:
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
-        logits = self.task.select(predict(batch), batch)
-        self.task.judge(self.metrics, logits, batch)
+        logits = self.task.select_logits(predict(batch), batch)
+        self.task.update_metrics(self.metrics, logits, batch)
         # Of a model in shards all processes must run each pass, and those may not write equally long.
-        self.task.write(self.metrics, predict if self.shards else Writer(self.student, predict), batch)
+        self.task.update_generation_metrics(
+            self.metrics, predict if self.shards else CachedGenerator(self.student, predict), batch
+        )
         return logits
 
     def on_validation_epoch_end(self) -> None:

@@ -162,7 +162,7 @@ def make_callbacks(
         Finite(timeline.total_steps),
         *([parts.companion] if isinstance(parts.companion, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
-        Best(folder / "checkpoints", f"val/{task.main_metric}", task.better, final),
+        Best(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
         Last(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 

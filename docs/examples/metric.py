@@ -1,4 +1,4 @@
-"""A metric belongs to a task: the task makes its metrics, and says by which the best state is chosen."""
+"""A metric belongs to a task, which creates its metrics and names the one that chooses the best checkpoint."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from distill import Classification
 
 @dataclass(kw_only=True)
 class BalancedClassification(Classification):
-    """Classification that is also judged by the mean recall of the classes, balanced accuracy."""
+    """Classification with balanced accuracy, the mean recall of the classes, as a metric."""
 
     metric: Literal["balanced", "accuracy", "f1", "matthews"] = "balanced"
 

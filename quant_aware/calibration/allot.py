@@ -24,7 +24,7 @@ class Allot:
         batches: of training rows, by which the loss is looked at.
     """
 
-    plain: ClassVar[str] = "average"
+    shorthand: ClassVar[str] = "average"
     average: float
     batches: int = 8
 

@@ -19,7 +19,7 @@ from quant_aware.quantizers.gradients import StraightThrough
 class Activations:
     """To how many bits, and what has a range of its own."""
 
-    plain: ClassVar[str] = "bits"
+    shorthand: ClassVar[str] = "bits"
 
     bits: int = 8
     """Of a number, 2 to 8."""

@@ -160,7 +160,7 @@ class Uniform(Signed):
     gradient (LSQ: Esser et al. 2019, arXiv 1902.08153).
     """
 
-    plain: ClassVar[str] = "bits"
+    shorthand: ClassVar[str] = "bits"
 
     is_elementwise: ClassVar[bool] = True
 

@@ -125,7 +125,7 @@ class Pretrained(Student):
         ValueError: if ``max_position_embeddings`` is not positive, or ``dropout`` not in [0, 1).
     """
 
-    plain: ClassVar[str] = "model"
+    shorthand: ClassVar[str] = "model"
 
     model: str
     head: Literal["keep", "new"] = "keep"

@@ -2,7 +2,7 @@
 
 ::
 
-    rows → Collate: padded tensors, and the count of each loss → Loader: the counts of the accumulation window
+    rows → Collator: padded tensors, and the count of each loss → TrainLoader: the counts of the accumulation window
          → device → traces → losses
 
 A batch holds all that later stages need to know of it.

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from distill.cli import quiet
+from distill.cli import silence_libraries
 from distill.config.config import WRAPPED
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml
 from distill.experiment.runs import folder_of, read
 from distill.training.prepare.plan import plan
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=4000, help="MiB that the process may have")
     parser.add_argument("--keep", type=Path, help="where the mutated file of a fault is kept")
     given = parser.parse_args()
-    quiet()
+    silence_libraries()
     resource.setrlimit(resource.RLIMIT_DATA, (given.memory << 20, -1))
     status = 0
     for what, count in (("read", given.reads), ("plan", given.plans)):

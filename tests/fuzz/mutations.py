@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 
-from distill.config.schema import members_of, schema_of, selector, subclasses
+from distill.config.schema import schema_of, selector, subclasses, union_members
 from distill.experiment.experiment import Experiment
 from prune_schedules.schedule import TimePoint
 from tests.fuzz.awkward import CHARACTERS, NUMBERS, RAW, TEXTS
@@ -98,7 +98,7 @@ def objects(value: Any, hint: Any) -> Iterator[tuple[dict, type]]:
     """The mappings in a document that stand for objects, with their classes."""
     if not isinstance(value, dict):
         return
-    for member in members_of(hint):
+    for member in union_members(hint):
         if get_origin(member) is dict and is_dataclass(get_args(member)[1]):
             for inner in value.values():
                 yield from objects(inner, get_args(member)[1])
@@ -117,7 +117,7 @@ def value_of(draw: random.Random, hint: Any, depth: int = 0) -> Any:
         allowed = hint.__metadata__[0]()
         names = draw.sample(list(allowed), min(len(allowed), draw.randint(0, 3)))
         return {name: value_of(draw, allowed[name], depth + 1) for name in names}
-    member = draw.choice(members_of(hint))
+    member = draw.choice(union_members(hint))
     if member is types.NoneType:
         return None
     if get_origin(member) is Literal:

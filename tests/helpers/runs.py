@@ -15,6 +15,22 @@ from distill.training.callbacks.checkpoints import Last
 from distill.training.stop import Interrupted
 
 ROOT = Path(__file__).parents[2]
+CONFIG = """\
+task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
+teacher: {teacher}
+student: {{kind: Transformer, layers: 2, hidden: 24, heads: 4, intermediate: 32}}
+losses:
+  hidden: {{kind: HiddenMSE, layers: uniform, stop: 50%}}
+  relations: {{kind: Relations, layers: top, heads: 4, stop: 50%}}
+  logits: {{kind: Logits, temperature: {{kind: Linear, initial: 4.0, to: 1.0}}}}
+prune:
+  elements: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
+  neurons: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
+quantize: {{weights: 8, activations: 8, target: onnxruntime, start: 70%}}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+output: {output}
+"""
 
 
 def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
@@ -95,6 +111,11 @@ def same(one: object, other: object) -> bool:
     """Equal, bit for bit where they are tensors."""
     both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
     return torch.equal(one, other) if both else one is other or one == other
+
+
+def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    """Return whether two models have the same weights, bit for bit."""
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 KILLED = """

@@ -7,12 +7,14 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.texts import Classification
 from distill.tasks.task import Task
 
 ROWS = [{"text": f"a {word} film", "label": number % 2} for number, word in enumerate(["good", "bad", "warm", "dull"])]
 NAMES = ["negative", "positive"]
+CSV = "text,label\na good film,pos\n"
+ONE = "a label is one class, a whole number or a text"
 
 
 def write(path: Path, rows: list[dict], features: Features | None = None) -> str:
@@ -35,9 +37,9 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> str
 def ready(
     name: str | Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None = None, **given: object
 ) -> tuple:
-    """The task and what ``prepare`` makes of its data, for classification."""
+    """The task and what ``prepare_data`` makes of its data, for classification."""
     task = Classification(data=str(name), **given)
-    return task, prepare(task, tokenizer, {"": dict(enumerate(head))} if head else None)
+    return task, prepare_data(task, tokenizer, {"": dict(enumerate(head))} if head else None)
 
 
 def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | float]:
@@ -50,7 +52,7 @@ def texts_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> dict[str, int
 
 def refused(task: Task, tokenizer: PreTrainedTokenizerBase) -> str:
     with pytest.raises(ValueError) as caught:
-        prepare(task, tokenizer)
+        prepare_data(task, tokenizer)
     return str(caught.value)
 
 

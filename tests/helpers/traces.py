@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -140,3 +141,16 @@ def widened(name: str, data: dict[str, Tensor], columns: int = 3) -> dict[str, T
         key: F.pad(value, (0, columns), value=fill.get(key, 0)) if value.ndim == 2 else value
         for key, value in data.items()
     }
+
+
+DRAW = torch.Generator().manual_seed(0)
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+
+
+def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
+    """What a loss makes of the student's states before it compares them, in float64."""
+    linear = loss.projections[str(layer)]
+    return state.detach().double() @ linear.weight.detach().double().T + linear.bias.detach().double()

@@ -1,4 +1,4 @@
-"""Training rows that differ in every epoch: parts of a text hidden or left out, for the teacher to judge anew."""
+"""Random changes of training rows in each epoch: tokens are masked, replaced or left out."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, list | int | float]
-"""``input_ids`` and other lists of the same length; what is no list belongs to the whole text."""
+"""``input_ids`` and other lists of the same length; values that are not lists belong to the whole text."""
 
 
 @dataclass(kw_only=True)
 class Augmentation(ABC):
-    """A change of training rows, drawn anew in each epoch; teacher and student see the same.
+    """A change of training rows, drawn anew in each epoch; teacher and student read the same changed rows.
 
     Args:
-        share: the probability of the change.
+        probability: of the change.
     """
 
-    shortens: ClassVar[bool] = False
+    removes_tokens: ClassVar[bool] = False
     """Whether tokens are left out."""
 
-    share: float
+    probability: float
 
     def __post_init__(self):
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share: must lie in [0, 1], not {self.share}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability: must lie in [0, 1], not {self.probability}")
 
     def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes once what every row needs of the tokenizer.
+        """Prepare for a tokenizer.
 
         Raises:
-            ValueError: if the tokenizer lacks it.
+            ValueError: if the tokenizer is unsuitable.
         """
-        self.special = frozenset(tokenizer.all_special_ids)
+        self.special_ids = frozenset(tokenizer.all_special_ids)
 
-    def reach(self, tokens: set[int]) -> set[int]:
-        """The tokens that rows may have after the change, if these are all that they have before."""
+    def reachable_tokens(self, tokens: set[int]) -> set[int]:
+        """Return the tokens that rows may have after the change, given those before it."""
         return tokens
 
     @abstractmethod
-    def apply(self, row: Row, draw: torch.Generator) -> Row:
-        """The changed row; the given one is left alone."""
+    def apply(self, row: Row, generator: torch.Generator) -> Row:
+        """Return the changed row; the given row is not modified."""
 
 
-class Drawn(Protocol):
-    """What decides about the draws of an epoch: the order of the batches has both."""
+class EpochOrder(Protocol):
+    """The seed and the epoch of random changes; the batch sampler has both."""
 
     seed: int
     epoch: int
 
 
-class Augmented(Dataset):
-    """Training rows with augmentations; row i of epoch e is a function of (seed, e, i), whoever asks and when.
+class AugmentedDataset(Dataset):
+    """Training rows with augmentations; row i of epoch e is a function of (seed, e, i) only.
 
     Args:
-        rows: the rows as they are.
-        steps: applied one after the other, each to a row and a generator to draw from.
-        order: whose seed and epoch are taken.
+        rows: the original rows.
+        steps: applied one after the other, each to a row and a random generator.
+        order: gives the seed and the epoch.
     """
 
-    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: Drawn):
+    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: EpochOrder):
         self.rows, self.steps, self.order = rows, steps, order
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, row: int) -> Row:
-        found = self.rows[row]
+        augmented = self.rows[row]
         seed = (self.order.seed * 1_000_003 + self.order.epoch) * 1_000_000_007 + row
-        draw = torch.Generator().manual_seed(seed % 2**63)
+        generator = torch.Generator().manual_seed(seed % 2**63)
         for step in self.steps:
-            found = step(found, draw)
-        return found
+            augmented = step(augmented, generator)
+        return augmented

@@ -1,4 +1,4 @@
-"""Augmentation by leaving out: tokens hidden, or a piece of the text alone."""
+"""Augmentation by leaving out: masked tokens, or a piece of the text."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class Masking(Augmentation):
     """Each token becomes the mask token with a probability (Tang et al. 2019, arXiv 1903.12136, masking).
 
     Args:
-        share: the probability for a token, 0.1 in the paper.
+        probability: for a token, 0.1 in the paper.
     """
 
-    share: float = 0.1
+    probability: float = 0.1
 
     def setup(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(tokenizer)
         if tokenizer.mask_token_id is None:
             raise ValueError("augment: Masking needs a mask token, and the tokenizer has none")
-        self.mask = tokenizer.mask_token_id
+        self.mask_id = tokenizer.mask_token_id
 
-    def reach(self, tokens: set[int]) -> set[int]:
-        return tokens | {self.mask}
+    def reachable_tokens(self, tokens: set[int]) -> set[int]:
+        return tokens | {self.mask_id}
 
-    def apply(self, row: Row, draw: torch.Generator) -> Row:
-        hidden = torch.rand(len(row["input_ids"]), generator=draw) < self.share
+    def apply(self, row: Row, generator: torch.Generator) -> Row:
+        masked = torch.rand(len(row["input_ids"]), generator=generator) < self.probability
         ids = [
-            self.mask if hide and token not in self.special else token
-            for token, hide in zip(row["input_ids"], hidden.tolist(), strict=True)
+            self.mask_id if is_masked and token not in self.special_ids else token
+            for token, is_masked in zip(row["input_ids"], masked.tolist(), strict=True)
         ]
         return row | {"input_ids": ids}
 
@@ -46,35 +46,35 @@ class Masking(Augmentation):
 class NGrams(Augmentation):
     """A text becomes a piece of itself with a probability (Tang et al. 2019, arXiv 1903.12136, n-gram sampling).
 
-    Of a pair, one text is drawn and the other stays whole.
+    In a pair, one of the texts is drawn and the other stays unchanged.
 
     Args:
-        share: the probability for a row, 0.25 in the paper.
-        longest: the piece has from 1 to so many tokens, each length as likely.
+        probability: for a row, 0.25 in the paper.
+        max_tokens: the length of the piece is drawn uniformly from 1 to this number.
     """
 
-    shortens: ClassVar[bool] = True
+    removes_tokens: ClassVar[bool] = True
 
-    share: float = 0.25
-    longest: int = 5
+    probability: float = 0.25
+    max_tokens: int = 5
 
     def __post_init__(self):
         super().__post_init__()
-        if self.longest < 1:
-            raise ValueError(f"longest: must be at least 1, not {self.longest}")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens: must be at least 1, not {self.max_tokens}")
 
-    def apply(self, row: Row, draw: torch.Generator) -> Row:
+    def apply(self, row: Row, generator: torch.Generator) -> Row:
         def number(below: int) -> int:
-            return int(torch.randint(below, (1,), generator=draw))
+            return int(torch.randint(below, (1,), generator=generator))
 
-        if torch.rand(1, generator=draw) >= self.share:
+        if torch.rand(1, generator=generator) >= self.probability:
             return row
-        runs = groupby(range(len(row["input_ids"])), key=lambda i: row["input_ids"][i] not in self.special)
+        runs = groupby(range(len(row["input_ids"])), key=lambda i: row["input_ids"][i] not in self.special_ids)
         texts = [list(positions) for text, positions in runs if text]
         if not texts:
             return row
         text = texts[number(len(texts))]
-        size = min(len(text), 1 + number(self.longest))
+        size = min(len(text), 1 + number(self.max_tokens))
         start = text[0] + number(len(text) - size + 1)
-        kept = [i for i in range(len(row["input_ids"])) if i not in text or start <= i < start + size]
-        return {name: [value[i] for i in kept] if isinstance(value, list) else value for name, value in row.items()}
+        indices = [i for i in range(len(row["input_ids"])) if i not in text or start <= i < start + size]
+        return {name: [value[i] for i in indices] if isinstance(value, list) else value for name, value in row.items()}

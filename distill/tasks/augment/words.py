@@ -1,4 +1,4 @@
-"""Augmentation by other words: each in the place of one that means nearly the same."""
+"""Augmentation by similar words."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class WordReplacement(Augmentation):
-    """Words become one of those nearest to them, by the cosine of a model's embeddings (TinyBERT, Jiao et al. 2019,
-    arXiv 1909.10351, which asks a masked language model where the word is a single token).
+    """Words become one of their nearest words, by the cosine of a model's embeddings.
 
-    A word of several tokens stays. Rows are drawn anew in each epoch; the paper makes 20 copies of each beforehand.
+    From TinyBERT (Jiao et al. 2019, arXiv 1909.10351), which uses a masked language model for words of one token. A
+    word of several tokens stays. Rows are drawn anew in each epoch; the paper makes 20 copies of each beforehand.
 
     Args:
-        model: whose embeddings, commonly the teacher's: a hub name, a folder, or an earlier run.
-        share: the probability for a word, 0.4 in the paper.
-        candidates: as many nearest words are to choose from, each as likely.
+        model: whose embeddings are used, commonly the teacher's: a hub name, a folder, or an earlier run.
+        probability: for a word, 0.4 in the paper.
+        candidates: the number of nearest words, from which one is drawn uniformly.
     """
 
     model: str
-    share: float = 0.4
+    probability: float = 0.4
     candidates: int = 15
 
     def __post_init__(self):
@@ -48,45 +48,47 @@ class WordReplacement(Augmentation):
         source = resolve(self.model)
         with loading(source), explain_remote_code(source):
             if load_tokenizer(source).get_vocab() != tokenizer.get_vocab():
-                raise ValueError(f"augment: model: {self.model} reads other tokens than the teacher and the student")
+                raise ValueError(
+                    f"augment: model: {self.model} has another vocabulary than the teacher and the student"
+                )
             embeddings = embedding_matrix(AutoModel.from_pretrained(source, dtype=torch.float32, **NO_REMOTE_CODE))
         self.pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-        marks = [mark for mark in "Ġ▁" if any(piece.startswith(mark) for piece in self.pieces)]
-        self.mark = marks[0] if marks else ""
-        """What stands before the first token of a word: byte-level and SentencePiece tokenizers have such a mark."""
-        whole = re.compile(rf"{self.mark}[^\W\d_]{{2,}}")
-        self.is_word = [i not in self.special and bool(whole.fullmatch(piece)) for i, piece in enumerate(self.pieces)]
+        prefixes = [prefix for prefix in "Ġ▁" if any(piece.startswith(prefix) for piece in self.pieces)]
+        self.word_prefix = prefixes[0] if prefixes else ""
+        """The marker before the first token of a word, in byte-level and SentencePiece tokenizers."""
+        word = re.compile(rf"{self.word_prefix}[^\W\d_]{{2,}}")
+        self.is_word = [i not in self.special_ids and bool(word.fullmatch(p)) for i, p in enumerate(self.pieces)]
         self.words = torch.tensor(self.is_word).nonzero().squeeze(1)
         if len(self.words) <= self.candidates:
-            raise ValueError(f"augment: candidates: the tokenizer has {len(self.words)} words that are one token")
+            raise ValueError(f"augment: candidates: the tokenizer has only {len(self.words)} words of one token")
         self.embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         self.nearest: dict[int, list[int]] = {}
 
-    def apply(self, row: Row, draw: torch.Generator) -> Row:
+    def apply(self, row: Row, generator: torch.Generator) -> Row:
         ids = row["input_ids"]
-        chosen = torch.rand(len(ids), generator=draw) < self.share
-        picked = torch.randint(self.candidates, (len(ids),), generator=draw)
-        changed = [
-            self.near(token)[pick] if choose and self._stands_alone(ids, place) else token
-            for place, (token, choose, pick) in enumerate(zip(ids, chosen.tolist(), picked.tolist(), strict=True))
+        selected = (torch.rand(len(ids), generator=generator) < self.probability).tolist()
+        ranks = torch.randint(self.candidates, (len(ids),), generator=generator).tolist()
+        replaced = [
+            self.nearest_words(token)[rank] if is_selected and self._is_whole_word(ids, position) else token
+            for position, (token, is_selected, rank) in enumerate(zip(ids, selected, ranks, strict=True))
         ]
-        return row | {"input_ids": changed}
+        return row | {"input_ids": replaced}
 
-    def reach(self, tokens: set[int]) -> set[int]:
-        return tokens.union(*(self.near(token) for token in tokens if self.is_word[token]))
+    def reachable_tokens(self, tokens: set[int]) -> set[int]:
+        return tokens.union(*(self.nearest_words(token) for token in tokens if self.is_word[token]))
 
-    def near(self, word: int) -> list[int]:
-        """The nearest other words of one, the nearest first."""
+    def nearest_words(self, word: int) -> list[int]:
+        """Return the nearest other words of a word, the nearest first."""
         if word not in self.nearest:
-            alike = self.embeddings[self.words] @ self.embeddings[word]
-            best = self.words[alike.topk(self.candidates + 1).indices].tolist()
-            self.nearest[word] = [other for other in best if other != word][: self.candidates]
+            similarities = self.embeddings[self.words] @ self.embeddings[word]
+            nearest = self.words[similarities.topk(self.candidates + 1).indices].tolist()
+            self.nearest[word] = [other for other in nearest if other != word][: self.candidates]
         return self.nearest[word]
 
-    def _stands_alone(self, ids: list[int], place: int) -> bool:
-        """Whether the token is a word, and the next does not go on with it."""
-        following = ids[place + 1 : place + 2]
-        if not self.is_word[ids[place]] or not following or following[0] in self.special:
-            return self.is_word[ids[place]]
-        piece = self.pieces[following[0]]
-        return piece.startswith(self.mark) if self.mark else not piece.startswith("##")
+    def _is_whole_word(self, ids: list[int], position: int) -> bool:
+        """Return whether the token is a word that the next token does not continue."""
+        next_ids = ids[position + 1 : position + 2]
+        if not self.is_word[ids[position]] or not next_ids or next_ids[0] in self.special_ids:
+            return self.is_word[ids[position]]
+        piece = self.pieces[next_ids[0]]
+        return piece.startswith(self.word_prefix) if self.word_prefix else not piece.startswith("##")

@@ -1,6 +1,6 @@
-"""The tasks that a config may name.
+"""The tasks that a config can name.
 
-Importing the package imports its modules, so that a config may name each class of them.
+Importing the package imports its modules, so that every task class is known by its name.
 """
 
 from importlib import import_module

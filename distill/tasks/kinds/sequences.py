@@ -1,4 +1,4 @@
-"""The task of writing a text for a text: translation, summaries."""
+"""Sequence-to-sequence tasks: translation, summarization."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from distill.tasks.columns import bad_texts, named, room_for
+from distill.tasks.columns import bad_texts, check_columns, check_max_length
 from distill.tasks.kinds.vocabulary import VocabularyTask
 from distill.tasks.task import Predict
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Seq2Seq(VocabularyTask):
-    """A text for each text, by an encoder and a decoder that predicts each token of the target from those before it.
+    """A target text for each source text, by an encoder and a decoder that predicts each token from those before it.
 
-    For BLEU the model writes by itself, always the likeliest next token: while it trains only if the best state is
-    chosen by it, and for the report.
+    For BLEU the model generates texts greedily: for the report, and during training only if BLEU chooses the best
+    checkpoint.
 
     Args:
-        source: the column that is read.
-        target: the column that is to be written.
-        metric: by which the best state is chosen; a lower perplexity is better.
+        source: the column of the input text.
+        target: the column of the text to generate.
+        metric: by which the best checkpoint is chosen; a lower perplexity is better.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
@@ -45,12 +45,12 @@ class Seq2Seq(VocabularyTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        named(table, "source", [self.source])
-        named(table, "target", [self.target])
-        room_for(tokenizer, self.max_length)
+        check_columns(table, "source", [self.source])
+        check_columns(table, "target", [self.target])
+        check_max_length(tokenizer, self.max_length)
         self.end = tokenizer("a")["input_ids"][-1]
         if self.end not in tokenizer.all_special_ids:
-            raise ValueError("target: the tokenizer does not mark the end of a text, so no model would stop writing")
+            raise ValueError("target: the tokenizer adds no end token to a text, so no model would stop generating")
         self.ends = {self.end}
         """The tokens with which a model ends a text."""
 
@@ -62,40 +62,41 @@ class Seq2Seq(VocabularyTask):
         yield from bad_texts(table, self.columns)
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        found = self.tokenizer(rows[self.source], truncation=True, max_length=self.max_length)
+        encoding = self.tokenizer(rows[self.source], truncation=True, max_length=self.max_length)
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
-        return dict(found) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
+        return dict(encoding) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
-    def end_as(self, settings: GenerationConfig | None) -> None:
+    def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         ends = getattr(settings, "eos_token_id", None)
         self.ends |= set(ends if isinstance(ends, list) else [ends]) - {None}
 
     def metrics(self) -> MetricCollection:
-        """BLEU as sacrebleu counts it, as a share (Post 2018, arXiv 1804.08771); perplexity and the share of right
-        tokens, each after the true ones before it.
+        """Return BLEU as sacrebleu counts it, from 0 to 1 (Post 2018, arXiv 1804.08771), perplexity and token accuracy.
+
+        The last two are of each token after the true ones before it.
         """
         from torchmetrics import MetricCollection  # not above: it takes seconds
         from torchmetrics.text import SacreBLEUScore
 
         return MetricCollection({"bleu": SacreBLEUScore()} | dict(super().metrics()), compute_groups=False)
 
-    def metrics_in_training(self) -> MetricCollection:
-        """Without BLEU, for which texts must be written, unless the best state is chosen by it."""
+    def training_metrics(self) -> MetricCollection:
+        """Leave out BLEU, which needs generated texts, unless it chooses the best checkpoint."""
         return self.metrics() if self.metric == "bleu" else super().metrics()
 
-    def write(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
+    def update_generation_metrics(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         if "bleu" not in metrics:
             return
-        from distill.tasks.writing import Writer, greedy  # not above: it takes transformers
+        from distill.tasks.writing import CachedGenerator, greedy_generate  # not above: it imports transformers
 
         others = sorted(self.ends - {self.end})
-        if isinstance(predict, Writer):
-            written = predict.greedy(batch, self.end, self.max_length, others, tokens=len(self.tokenizer))
+        if isinstance(predict, CachedGenerator):
+            tokens = predict.generate(batch, self.end, self.max_length, others, vocabulary_size=len(self.tokenizer))
         else:
 
-            def select(given: dict[str, Tensor]) -> Tensor:
-                return self.select(predict(given), given)
+            def select(inputs: dict[str, Tensor]) -> Tensor:
+                return self.select_logits(predict(inputs), inputs)
 
-            written = greedy(select, batch, self.end, self.max_length, others)
-        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+            tokens = greedy_generate(select, batch, self.end, self.max_length, others)
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         metrics["bleu"].update(texts, [[self.validation[row][self.target]] for row in batch["row"].tolist()])

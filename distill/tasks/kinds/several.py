@@ -1,4 +1,4 @@
-"""Several tasks on texts at once: one encoder, and a head for each, which is a slice of one layer of outputs."""
+"""Several text tasks at once: one encoder, and for each task a head, which is a slice of one output layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from distill.config.schema import check_names
+from distill.config.schema import check_identifiers
 from distill.tasks.classes import Classes, is_unnamed
 from distill.tasks.kinds.texts import TextTask
 from distill.tasks.task import Task
@@ -19,93 +19,94 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class MultiTask(Task):
-    """Several tasks on texts with one shared encoder (MT-DNN, Liu et al. 2019, arXiv 1901.11504).
+    """Several text tasks with a shared encoder (MT-DNN, Liu et al. 2019, arXiv 1901.11504).
 
     A batch holds rows of one task; batches of all tasks are mixed, each task in proportion to its rows. The heads are
-    slices of one layer of outputs, so the model stays a stock classifier; its outputs are named ``task/class``.
+    slices of one output layer, so the model stays a stock classifier; its outputs are named ``task/class``.
 
     Args:
-        tasks: by name; of classification or regression, each with data, lengths and metric of its own.
+        tasks: by name; classification or regression, each with its own data, lengths and metric.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    has_tasks: ClassVar[bool] = True
+    is_multi_task: ClassVar[bool] = True
 
     tasks: dict[str, TextTask]
 
     def __post_init__(self):
         super().__post_init__()
         if len(self.tasks) < 2:
-            raise ValueError("tasks: name two or more; a single one is `task: {name: ...}`")
-        check_names("tasks", self.tasks)
+            raise ValueError("tasks: needs two or more; a single one is `task: {name: ...}`")
+        check_identifiers("tasks", self.tasks)
         for name, task in self.tasks.items():
             if task.augment:
                 raise ValueError(f"tasks: {name}: augment: is for a single task")
             if task.batch_size != Task.batch_size:
-                raise ValueError(f"tasks: {name}: batch_size: is one for all; it stands beside tasks")
+                raise ValueError(f"tasks: {name}: batch_size: is the same for all tasks; write it beside `tasks`")
 
     @property
     def parts(self) -> dict[str, Task]:
         return self.tasks
 
     def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
-        """Return the rows of all tasks, task after task, with ``task``, its number; put the outputs side by side.
+        """Return the rows of one task after the other, with the index of the ``task``, and join the tasks' outputs.
 
-        Training rows that another task's validation has are left out: data sets overlap (MRPC and STS-B do).
+        Training rows that are validation rows of another task are left out: data sets overlap (MRPC and STS-B do).
         """
         from datasets import Dataset, DatasetDict, concatenate_datasets  # not above: a config is read without it
 
         self.join_classes()
         joined, self.notes = {"train": [], "validation": []}, []
         for name, splits in rows.items():
-            others = {tuple(ids) for other in rows if other != name for ids in rows[other]["validation"]["input_ids"]}
-            fresh = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in others]
-            if left := len(splits["train"]) - len(fresh):
-                self.notes.append(f"{name}: {left} training rows were left out, which other tasks are validated on")
-            for split, part in (("train", splits["train"].select(fresh)), ("validation", splits["validation"])):
+            held_out = {tuple(ids) for other in rows if other != name for ids in rows[other]["validation"]["input_ids"]}
+            indices = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
+            if removed := len(splits["train"]) - len(indices):
+                reason = "they are validation rows of other tasks"
+                self.notes.append(f"{name}: {removed} training rows were left out: {reason}")
+            for split, part in (("train", splits["train"].select(indices)), ("validation", splits["validation"])):
                 labels = Dataset.from_dict({"labels": [float(label) for label in part["labels"]]})
                 part = concatenate_datasets([part.remove_columns("labels"), labels], axis=1)
-                joined[split].append(part.add_column("task", [self.number(name)] * len(part)))
+                joined[split].append(part.add_column("task", [self.task_index(name)] * len(part)))
         return DatasetDict({split: concatenate_datasets(parts) for split, parts in joined.items()})
 
     def join_classes(self) -> None:
-        """Put the outputs of the tasks side by side, once all are set up."""
+        """Concatenate the outputs of the tasks, once all are set up."""
         names = [f"{task}/{name}".rstrip("/") for task, part in self.tasks.items() for name in part.classes.names]
         self.classes = Classes(names, list(range(len(names))))
 
     def head_order(self, head: list[str]) -> list[int]:
-        """Of each output of the run that of a model: by ``task/class``, of outputs without names by number."""
+        """Return for each output its index in a model: by ``task/class``, or by number if its outputs have no names."""
         if is_unnamed(head):
             return self.classes.order(head)
         order = []
         for task, part in self.tasks.items():
-            own = [i for i, name in enumerate(head) if name.partition("/")[0] == task]
+            indices = [i for i, name in enumerate(head) if name.partition("/")[0] == task]
             try:
-                order += [own[i] for i in part.head_order([head[i].partition("/")[2] for i in own])]
+                order += [indices[i] for i in part.head_order([head[i].partition("/")[2] for i in indices])]
             except ValueError as error:
                 raise ValueError(f"{task}: {error}") from error
         return order
 
-    def kinds(self, rows: Dataset) -> list[int]:
+    def row_groups(self, rows: Dataset) -> list[int]:
         return list(rows["task"])
 
-    def number(self, name: str) -> int:
-        """Which of the tasks it is."""
+    def task_index(self, name: str) -> int:
+        """Return the index of a task."""
         return list(self.tasks).index(name)
 
-    def of(self, batch: dict[str, Tensor]) -> tuple[str, TextTask]:
-        """The task of a batch."""
+    def task_of(self, batch: dict[str, Tensor]) -> tuple[str, TextTask]:
+        """Return the name and the task of a batch."""
         return list(self.tasks.items())[int(batch["task"][0])]
 
     def outputs(self, name: str) -> slice:
-        """Where the outputs of a task stand."""
+        """Return the slice of the outputs that belongs to a task."""
         widths = {name: len(task.classes.names) for name, task in self.tasks.items()}
-        start = sum(width for other, width in list(widths.items())[: self.number(name)])
+        start = sum(width for other, width in list(widths.items())[: self.task_index(name)])
         return slice(start, start + widths[name])
 
-    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Labels of classes are whole numbers, which beside real ones in a column they are not."""
-        _, task = self.of(batch)
+    def finalize_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Convert class labels to integers; in a column with the labels of regressions they are floats."""
+        _, task = self.task_of(batch)
         return batch if task.problem == "regression" else batch | {"labels": batch["labels"].long()}
 
     @property
@@ -114,34 +115,34 @@ class MultiTask(Task):
         return "mean"
 
     def metrics(self) -> MetricCollection:
-        """Of each task its metrics, as ``task/metric``, and the mean of their main ones."""
+        """Return the metrics of each task as ``task/metric``, and the mean of their main metrics."""
         from torchmetrics import MetricCollection  # not above: it takes seconds
 
         from distill.tasks.metrics import MeanOfMetrics
 
-        parts = {f"{name}/{key}": m for name, task in self.tasks.items() for key, m in task.metrics().items()}
-        mains = [parts[f"{name}/{task.main_metric}"] for name, task in self.tasks.items()]
-        return MetricCollection(parts | {"mean": MeanOfMetrics(mains)}, compute_groups=False)
+        metrics = {f"{name}/{key}": m for name, task in self.tasks.items() for key, m in task.metrics().items()}
+        main_metrics = [metrics[f"{name}/{task.main_metric}"] for name, task in self.tasks.items()]
+        return MetricCollection(metrics | {"mean": MeanOfMetrics(main_metrics)}, compute_groups=False)
 
-    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return logits[:, self.outputs(self.of(batch)[0])]
+    def select_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return logits[:, self.outputs(self.task_of(batch)[0])]
 
-    def widen(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The outputs of one task, [B, C], where they stand among those of all, [B, sum of C]."""
-        wide = logits.new_zeros(len(logits), len(self.classes.names))
-        wide[:, self.outputs(self.of(batch)[0])] = logits
-        return wide
+    def expand_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Place the outputs of a batch's task, [B, C], among those of all tasks, [B, sum of C]; the others are 0."""
+        expanded = logits.new_zeros(len(logits), len(self.classes.names))
+        expanded[:, self.outputs(self.task_of(batch)[0])] = logits
+        return expanded
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return self.of(batch)[1].predictions(logits, batch).float()
+        return self.task_of(batch)[1].predictions(logits, batch).float()
 
-    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+    def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
         return None
 
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        name, task = self.of(batch)
-        said = task.predictions(logits, batch)
+    def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        name, task = self.task_of(batch)
+        predictions = task.predictions(logits, batch)
         for key, metric in metrics.items():
             if key.startswith(f"{name}/"):
-                metric.update(said, batch["labels"])
+                metric.update(predictions, batch["labels"])
         metrics["mean"].update()

@@ -1,4 +1,4 @@
-"""Tasks on whole texts or pairs of texts: one class for each, or one number."""
+"""Tasks on texts or pairs of texts: classification and regression."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from distill.tasks.classes import Classes, kind_of
-from distill.tasks.columns import bad_labels, bad_texts, listed, named, room_for, text_columns, values_of
+from distill.tasks.classes import Classes, label_kind_of
+from distill.tasks.columns import (
+    bad_labels,
+    bad_texts,
+    check_columns,
+    check_max_length,
+    find_text_columns,
+    list_names,
+    values_of,
+)
 from distill.tasks.task import DataTask
 from losses.loss import UNLABELED
 
@@ -24,18 +32,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class TextTask(DataTask):
-    """What the tasks on texts share.
+    """The base class of tasks on whole texts.
 
     Args:
-        text: the column of the text, or the two columns of a pair; if not given, the only column of texts, or the two
-            whose names are those of a pair (``sentence1`` and ``sentence2``, ``premise`` and ``hypothesis``).
+        text: the column of the text, or the two columns of a pair; by default the only column of texts, or two columns
+            with the names of a pair (``sentence1`` and ``sentence2``, ``premise`` and ``hypothesis``).
         label: the column of the label.
-        unlabelled: more texts to train on, named as ``data`` is, with the same columns; the teacher judges them.
+        unlabelled: more training texts without labels, named like ``data``, with the same text columns; the student
+            learns the teacher's outputs on them.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    unknown: ClassVar[int | float] = UNLABELED
-    """The label of a text that has none."""
+    missing_label: ClassVar[int | float] = UNLABELED
+    """The label of an unlabelled text."""
 
     text: str | list[str] | None = None
     label: str = "label"
@@ -48,14 +57,14 @@ class TextTask(DataTask):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether there are texts of which only a teacher knows anything."""
+        """Whether there are unlabelled texts, from which only a teacher's outputs can be learnt."""
         return self.unlabelled is not None
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.texts = text_columns(table, self.text, self.label, most=2)
-        named(table, "label", [self.label])
-        room_for(tokenizer, self.max_length, pair=len(self.texts) == 2)
+        self.texts = find_text_columns(table, self.text, self.label, max_columns=2)
+        check_columns(table, "label", [self.label])
+        check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
 
     @property
     def columns(self) -> list[str]:
@@ -69,38 +78,40 @@ class TextTask(DataTask):
         labels = list(values_of(table, self.label))
         missing = [row for row, label in enumerate(labels, 1) if label in (None, "") or label != label]
         yield from ((row, f"{self.label!r} is missing") for row in missing)
-        # A gap makes real numbers of a column of classes; then the other rows are not at fault.
+        # A missing value turns a column of integer classes into floats; then the other rows are valid.
         for row, label in enumerate([] if missing else labels, 1):
-            if wrong := self.wrong(label):
-                yield row, f"{self.label!r} is {label!r}{wrong}"
+            if error := self.label_error(label):
+                yield row, f"{self.label!r} is {label!r}{error}"
 
     @abstractmethod
-    def wrong(self, label: object) -> str:
-        """What is wrong with a label, to be said after it; nothing if it is right."""
+    def label_error(self, label: object) -> str:
+        """Return the error of a label, as the end of a message; empty if it is valid."""
 
     @abstractmethod
-    def number(self, label: int | float | str) -> int | float:
-        """What the head is to say for a label of the data."""
+    def label_id(self, label: int | float | str) -> int | float:
+        """Return the target of the head for a label of the data."""
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
         texts = (rows[column] for column in self.texts)
-        found = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
-        count = len(rows[self.texts[0]])
-        labels = [self.number(label) for label in rows[self.label]] if self.label in rows else [self.unknown] * count
-        return dict(found) | {"labels": labels}
+        encoding = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
+        if self.label in rows:
+            labels = [self.label_id(label) for label in rows[self.label]]
+        else:
+            labels = [self.missing_label] * len(rows[self.texts[0]])
+        return dict(encoding) | {"labels": labels}
 
-    def shown(self, row: dict) -> str:
+    def input_text(self, row: dict) -> str:
         return " · ".join(str(row[column]) for column in self.texts)
 
 
 @dataclass(kw_only=True)
 class Classification(TextTask):
-    """One class for each text or pair of texts.
+    """A class for each text or pair of texts.
 
     Args:
-        labels: the class of each value of the label, {value: name or number of an output}, where names do not say it;
-            several values may have one class, and a model more classes than the data.
-        metric: by which the best state is chosen.
+        labels: the class of each label value, {value: name or number of an output}, if names do not determine it;
+            several values can have the same class, and a model can have more classes than the data.
+        metric: by which the best checkpoint is chosen.
     """
 
     problem: ClassVar[str] = "single_label_classification"
@@ -110,25 +121,25 @@ class Classification(TextTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.classes = Classes.of(table.features[self.label], table[self.label], self.labels)
+        self.classes = Classes.from_column(table.features[self.label], table[self.label], self.labels)
 
-    def kind(self, table: Dataset) -> object:
-        return kind_of(table.features[self.label])
+    def label_kind(self, table: Dataset) -> object:
+        return label_kind_of(table.features[self.label])
 
-    def wrong(self, label: object) -> str:
-        return self.classes.wrong(label)
+    def label_error(self, label: object) -> str:
+        return self.classes.label_error(label)
 
-    def number(self, label: int | str) -> int:
-        return self.classes.number(label)
+    def label_id(self, label: int | str) -> int:
+        return self.classes.label_id(label)
 
     @property
     def main_metric(self) -> str:
-        """``metric``."""
+        """The config's ``metric``."""
         return self.metric
 
     def metrics(self) -> MetricCollection:
-        """Accuracy, F1 (of class 1 if there are two classes, else the mean over the classes), Matthews correlation."""
-        # Not above: torchmetrics takes seconds, and a config is read without it.
+        """Return accuracy, F1 (of class 1 if there are two classes, else macro-averaged) and Matthews correlation."""
+        # Imported here: torchmetrics takes seconds, and reading a config does not need it.
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -143,23 +154,23 @@ class Classification(TextTask):
             }
         )
 
-    def words(self, prediction: Tensor, row: dict) -> str:
+    def prediction_text(self, prediction: Tensor, row: dict) -> str:
         return self.classes.names[prediction]
 
-    def truth(self, row: dict) -> str:
-        return self.classes.names[self.number(row[self.label])]
+    def label_text(self, row: dict) -> str:
+        return self.classes.names[self.label_id(row[self.label])]
 
 
 @dataclass(kw_only=True)
 class Regression(TextTask):
-    """One real number for each text or pair of texts.
+    """A number for each text or pair of texts.
 
     Args:
-        metric: by which the best state is chosen.
+        metric: by which the best checkpoint is chosen.
     """
 
     problem: ClassVar[str] = "regression"
-    unknown: ClassVar[float] = math.nan
+    missing_label: ClassVar[float] = math.nan
 
     metric: Literal["pearson", "spearman"] = "spearman"
 
@@ -169,39 +180,39 @@ class Regression(TextTask):
 
     def head_order(self, head: list[str]) -> list[int]:
         if len(head) != 1:
-            raise ValueError(f"it has {len(head)} outputs ({listed(head)}), and a regression has one, a number")
+            raise ValueError(f"it has {len(head)} outputs ({list_names(head)}), and a regression has one, a number")
         return [0]
 
-    def wrong(self, label: object) -> str:
+    def label_error(self, label: object) -> str:
         try:
             return "" if math.isfinite(float(label)) else ", not a number"
         except (TypeError, ValueError):
             return ", not a number"
 
-    def number(self, label: int | float | str) -> float:
+    def label_id(self, label: int | float | str) -> float:
         return float(label)
 
     @property
     def main_metric(self) -> str:
-        """``metric``."""
+        """The config's ``metric``."""
         return self.metric
 
     def metrics(self) -> MetricCollection:
-        """Pearson and Spearman correlation."""
+        """Return Pearson and Spearman correlation."""
         from torchmetrics import MetricCollection
         from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 
         return MetricCollection({"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef()})
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The number itself."""
+        """Return the predicted number of each row."""
         return logits.squeeze(-1).to(torch.float32)
 
-    def certainty(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+    def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
         return None
 
-    def words(self, prediction: Tensor, row: dict) -> str:
+    def prediction_text(self, prediction: Tensor, row: dict) -> str:
         return f"{float(prediction):.2f}"
 
-    def truth(self, row: dict) -> str:
+    def label_text(self, row: dict) -> str:
         return f"{float(row[self.label]):g}"  # a float32 from Parquet has more digits than were written

@@ -1,4 +1,4 @@
-"""The task of naming each word of a text: entities, parts of speech."""
+"""Token classification: entities, parts of speech."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from distill.tasks.classes import Classes, kind_of
-from distill.tasks.columns import example, is_label, is_list, named, room_for
+from distill.tasks.classes import Classes, label_kind_of
+from distill.tasks.columns import check_columns, check_max_length, first_value, is_label, is_list
 from distill.tasks.task import DataTask
 from students.recording.sparse_lm_head import IGNORED
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class TokenClassification(DataTask):
-    """One class for each word of a text that is split into words; a word's first token stands for it.
+    """A class for each word of a text that is split into words; a word is predicted at its first token.
 
     Args:
         words: the column of lists of words.
         tags: the column of lists of their classes.
-        labels: the class of each tag, {tag: name or number of an output}, where names do not say it.
-        metric: by which the best state is chosen; ``f1`` is of whole entities, and needs tags B-..., I-... and O.
+        labels: the class of each tag, {tag: name or number of an output}, if names do not determine it.
+        metric: by which the best checkpoint is chosen; ``f1`` is of whole entities and needs tags B-..., I-... and O.
     """
 
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
@@ -43,26 +43,26 @@ class TokenClassification(DataTask):
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
         for key, name in (("words", self.words), ("tags", self.tags)):
-            named(table, key, [name])
+            check_columns(table, key, [name])
             if not hasattr(table.features[name], "feature"):
                 raise ValueError(f"{key}: the column {name!r} does not hold lists")
         if not tokenizer.is_fast:
-            raise ValueError("words: the tokenizer does not tell which token belongs to which word")
-        room_for(tokenizer, self.max_length)
+            raise ValueError("words: a fast tokenizer is needed, which maps tokens to words")
+        check_max_length(tokenizer, self.max_length)
         tags = chain.from_iterable(row for row in table[self.tags] if row)
-        self.classes = Classes.of(table.features[self.tags].feature, tags, self.labels)
+        self.classes = Classes.from_column(table.features[self.tags].feature, tags, self.labels)
 
     @property
     def columns(self) -> list[str]:
         return [self.words, self.tags]
 
-    def kind(self, table: Dataset) -> object:
-        return kind_of(table.features[self.tags].feature)
+    def label_kind(self, table: Dataset) -> object:
+        return label_kind_of(table.features[self.tags].feature)
 
     def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
         kind = table.data.schema.field(self.tags).type if self.tags in table.column_names else None
         if kind is not None and is_list(kind) and not is_label(kind.value_type):
-            for row, value, of_all in example(table, self.tags):
+            for row, value, of_all in first_value(table, self.tags):
                 yield row, f"{self.tags!r} is {value}, {of_all}; a tag is one class, a whole number or a text"
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
@@ -71,46 +71,48 @@ class TokenClassification(DataTask):
                 yield row, f"{self.words!r} is {'empty' if not words else 'not a list of texts'}"
             elif not tags or len(tags) != len(words):
                 yield row, f"{self.tags!r} has {len(tags or [])} tags for {len(words)} words"
-            elif wrong := next((f"{tag!r}{why}" for tag in tags if (why := self.classes.wrong(tag))), ""):
-                yield row, f"{self.tags!r} has {wrong}"
+            elif error := next((f"{tag!r}{reason}" for tag in tags if (reason := self.classes.label_error(tag))), ""):
+                yield row, f"{self.tags!r} has {error}"
 
     @property
-    def entities(self) -> bool:
+    def has_entity_tags(self) -> bool:
         """Whether the tags name entities."""
         return all(re.fullmatch("O|[BI]-.+", name) for name in self.classes.names)
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        if self.metric == "f1" and not self.entities:
+        if self.metric == "f1" and not self.has_entity_tags:
             tags = ", ".join(self.classes.names[:5])
             raise ValueError(f"metric: f1 needs tags B-..., I-... and O, not {tags}; use accuracy")
-        found = self.tokenizer(rows[self.words], is_split_into_words=True, truncation=True, max_length=self.max_length)
+        encoding = self.tokenizer(
+            rows[self.words], is_split_into_words=True, truncation=True, max_length=self.max_length
+        )
         labels = []
         for i, tags in enumerate(rows[self.tags]):
-            words = found.word_ids(i)
+            words = encoding.word_ids(i)
             labels.append(
                 [
-                    IGNORED if word in (None, before) else self.classes.number(tags[word])
-                    for before, word in zip([None, *words], words, strict=False)
+                    IGNORED if word in (None, previous) else self.classes.label_id(tags[word])
+                    for previous, word in zip([None, *words], words, strict=False)
                 ]
             )
-        return dict(found) | {"labels": labels}
+        return dict(encoding) | {"labels": labels}
 
     @property
     def main_metric(self) -> str:
-        """``metric``."""
+        """The config's ``metric``."""
         return self.metric
 
     def metrics(self) -> MetricCollection:
-        """The share of right words, and F1 of entities where the tags name such."""
-        # Not above: torchmetrics takes seconds, and a config is read without it.
+        """Return the accuracy over words, and F1 of entities if the tags name entities."""
+        # Imported here: torchmetrics takes seconds, and reading a config does not need it.
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
 
         from distill.tasks.metrics import EntityF1
 
         accuracy = MulticlassAccuracy(len(self.classes.names), average="micro", ignore_index=IGNORED)
-        entities = {"f1": EntityF1(self.classes.names)} if self.entities else {}
+        entities = {"f1": EntityF1(self.classes.names)} if self.has_entity_tags else {}
         return MetricCollection(entities | {"accuracy": accuracy})
 
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+    def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         metrics.update(logits.argmax(-1), batch["labels"])

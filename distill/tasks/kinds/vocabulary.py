@@ -1,4 +1,4 @@
-"""What the tasks share whose outputs are the tokens of a vocabulary."""
+"""The base class of tasks that predict tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VocabularyTask(DataTask):
     """A task that predicts tokens.
 
     Args:
-        metric: by which the best state is chosen; a lower perplexity is better.
+        metric: by which the best checkpoint is chosen; a lower perplexity is better.
     """
 
     predicts_tokens: ClassVar[bool] = True
@@ -28,30 +28,30 @@ class VocabularyTask(DataTask):
 
     @property
     def main_metric(self) -> str:
-        """``metric``."""
+        """The config's ``metric``."""
         return self.metric
 
     @property
-    def better(self) -> Literal["max", "min"]:
+    def metric_mode(self) -> Literal["max", "min"]:
         return "min" if self.metric == "perplexity" else "max"
 
     def metrics(self) -> MetricCollection:
-        """Perplexity, and the share of right tokens."""
-        # Not above: torchmetrics takes seconds, and a config is read without it.
+        """Return perplexity and the accuracy over tokens."""
+        # Imported here: torchmetrics takes seconds, and reading a config does not need it.
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
 
         from distill.tasks.metrics import Perplexity
 
-        right = MulticlassAccuracy(len(self.tokenizer), average="micro")
-        return MetricCollection({"perplexity": Perplexity(), "accuracy": right})
+        accuracy = MulticlassAccuracy(len(self.tokenizer), average="micro")
+        return MetricCollection({"perplexity": Perplexity(), "accuracy": accuracy})
 
-    def select(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The outputs that are tokens: a vocabulary may be padded to a round size."""
+    def select_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Return the logits of the tokenizer's tokens; a model's vocabulary may be padded to a round size."""
         return logits[..., : len(self.tokenizer)]
 
-    def judge(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        asked = prediction_mask(batch)
-        if asked.any():  # of a short text perhaps nothing was hidden, and torchmetrics' accuracy does not bear that
+    def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        mask = prediction_mask(batch)
+        if mask.any():  # a short text may have no masked token, and torchmetrics' accuracy refuses empty input
             for name in ("perplexity", "accuracy"):
-                metrics[name].update(logits[asked].float(), batch["labels"][asked])
+                metrics[name].update(logits[mask].float(), batch["labels"][mask])

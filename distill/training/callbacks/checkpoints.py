@@ -12,7 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from distill.run_dir.files import replacing
+from distill.run_dir.files import atomic_write
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.stop import Interrupted, Stop
 
@@ -51,7 +51,7 @@ class CheckpointFiles(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         keep = previous(path) if path.name == Last.NAME else None
         # Written by Python, whose error says what the system says; torch's own does not.
-        with replacing(path, keep=keep) as draft, draft.open("wb") as file:
+        with atomic_write(path, keep=keep) as draft, draft.open("wb") as file:
             torch.save(checkpoint, file)
 
 

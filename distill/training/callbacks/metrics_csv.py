@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from distill.run_dir.files import replacing
+from distill.run_dir.files import atomic_write
 
 
 class MetricsCSV(Logger):
@@ -46,7 +46,7 @@ class MetricsCSV(Logger):
         if rows and self.path.exists():
             with self.path.open(newline="") as file:
                 kept = list(islice(csv.DictReader(file), rows))
-        with replacing(self.path) as draft, draft.open("w", newline="") as file:
+        with atomic_write(self.path) as draft, draft.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(kept)

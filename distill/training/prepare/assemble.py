@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.config.config import Config
-from distill.data import prepare
-from distill.data.vocabulary import shown
+from distill.data import prepare_data
+from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
@@ -58,11 +58,13 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     _check_steps(config, student)
     for model in (student, *(teacher.model for teacher in learnt_from.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
-        experiment.task.end_as(getattr(model, "generation_config", None))
+        experiment.task.add_end_tokens(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
-            vocabulary = select_vocabulary(tokenizer, shown(rows["train"], experiment.task.augmentations()), student)
+            vocabulary = select_vocabulary(
+                tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student
+            )
     set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
     said = [str(w.message) for w in warned if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
@@ -86,7 +88,7 @@ def _rows(
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
-        rows = prepare(task, tokenizer, _heads(config, known))
+        rows = prepare_data(task, tokenizer, _heads(config, known))
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
@@ -162,11 +164,11 @@ def _student(
         set_task(student.config, labels, task.problem)
     with config.error_context("teacher.peer"):
         if isinstance(experiment.teacher, Peer):
-            peer = experiment.teacher.begin(student, task.head)
+            peer = experiment.teacher.create(student, task.head)
             align_outputs(peer.model, task)
             return student, peer
         if isinstance(experiment.teacher, MovingAverage):
-            return student, experiment.teacher.begin(student)
+            return student, experiment.teacher.create(student)
     return student, None
 
 

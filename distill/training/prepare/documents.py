@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from distill.config.config import Config
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models
 from distill.training.prepare.plan import Plan, plan

@@ -8,8 +8,8 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.batches import Collate, LengthGrouped
-from distill.tasks.augment.augmentation import Augmented
+from distill.data.batches import Collator, LengthGroupedBatchSampler
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.tasks.task import Task
 
 
@@ -27,8 +27,8 @@ def first_batches(
         start: what a decoder with a text of its own is given first.
         seed: of their order.
     """
-    order = LengthGrouped(list(rows["length"]), task.batch_size, seed, kinds=task.kinds(rows))
-    rows, collate = rows.remove_columns("length"), Collate(tokenizer, start, task.finish)
-    shown = Augmented(rows, [task.draw], order) if task.redrawn else rows
+    order = LengthGroupedBatchSampler(list(rows["length"]), task.batch_size, seed, groups=task.row_groups(rows))
+    rows, collate = rows.remove_columns("length"), Collator(tokenizer, start, task.finalize_batch)
+    shown = AugmentedDataset(rows, [task.redraw], order) if task.redraws_rows else rows
     for numbers in order:
         yield collate([shown[number] for number in numbers])

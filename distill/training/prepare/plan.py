@@ -9,11 +9,11 @@ import torch
 from lightning import Trainer
 
 from distill.config.config import Config
-from distill.data.batches import LengthGrouped
+from distill.data.batches import LengthGroupedBatchSampler
 from distill.experiment.compatibility import judge
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
-from distill.run_dir.disk import probe
+from distill.run_dir.disk import check_writable
 from distill.training.parts import Parts
 from distill.training.prepare.assemble import assemble
 from distill.training.prepare.checks.dry_trace import trace_once
@@ -31,7 +31,7 @@ class Plan:
 
     parts: Parts
     trainer: Trainer
-    order: LengthGrouped
+    order: LengthGroupedBatchSampler
     timeline: Timeline
     entries: list[dict]
     preflight: Preflight
@@ -71,8 +71,8 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
                 parts.notes.append(f"{name}: stored in {was}, run in float32, as on every CPU; dtype: {was} keeps it")
     train, world, rank = parts.rows["train"], trainer.world_size, trainer.global_rank
     with config.error_context("task"):
-        order = LengthGrouped(
-            list(train["length"]), task.batch_size, config.value.seed, world, rank, kinds=task.kinds(train)
+        order = LengthGroupedBatchSampler(
+            list(train["length"]), task.batch_size, config.value.seed, world, rank, groups=task.row_groups(train)
         )
     timeline = time_of(config, trainer, len(order))
     found = entries(config, timeline)
@@ -85,6 +85,6 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
 
 def _can_be_written(config: Config[Experiment], folder: Path, wanted: int = 0) -> None:
     try:
-        probe(folder, wanted)
+        check_writable(folder, wanted)
     except OSError as error:
         raise config.error("output", f"{folder}: {error.strerror}") from error

@@ -11,7 +11,7 @@ from lightning import Trainer
 
 from distill.config.config import Config
 from distill.data import DataFacts
-from distill.data.batches import Collate
+from distill.data.batches import Collator
 from distill.evaluation.baseline import Score, scores
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
@@ -92,8 +92,10 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         own = task.parts[name] if experiment.has_teacher_per_task() else task
         rows = parts.rows["validation"].remove_columns("row")
         if experiment.has_teacher_per_task():
-            rows = rows.select([i for i, kind in enumerate(task.kinds(rows)) if kind == task.number(name)])
-        collate = Collate(parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finish)
+            rows = rows.select([i for i, kind in enumerate(task.row_groups(rows)) if kind == task.task_index(name)])
+        collate = Collator(
+            parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finalize_batch
+        )
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
         with config.error_context(key):
             scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)

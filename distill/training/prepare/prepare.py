@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.config.config import Config
 from distill.config.writer import to_yaml
-from distill.data.batches import Collate, LengthGrouped, Loader, in_turn
+from distill.data.batches import Collator, LengthGroupedBatchSampler, TrainLoader, sequential_batches
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
-from distill.tasks.augment.augmentation import Augmented
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.ensemble import build_teacher
 from distill.teachers.teacher import FrozenTeacher
@@ -42,11 +42,11 @@ class Prepared:
     teachers: dict[str, FrozenTeacher | CachedTeacher]
     """As the loop runs them, those with a cache seen through it."""
     module: Distillation
-    loader: Loader
+    loader: TrainLoader
     validation: DataLoader
     validation_rows: Dataset
     """Without their lengths."""
-    collate: Collate
+    collate: Collator
     origin: dict[str, Any]
     """Fingerprints of what the run is begun with; empty on ranks other than 0."""
     matrix_sizes: dict[str, int]
@@ -98,11 +98,11 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
         experiment.seed,
     )
     decoder_start = getattr(parts.student.config, "decoder_start_token_id", None)
-    collate = Collate(parts.tokenizer, decoder_start, task.finish)
-    counting = Collate(parts.tokenizer, decoder_start, task.finish, experiment.losses.values())
+    collate = Collator(parts.tokenizer, decoder_start, task.finalize_batch)
+    counting = Collator(parts.tokenizer, decoder_start, task.finalize_batch, experiment.losses.values())
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     rows = parts.rows["validation"].remove_columns("length")
-    groups = in_turn(task.kinds(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
+    groups = sequential_batches(task.row_groups(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
     return Prepared(
         config=config,
         folder=folder,
@@ -110,7 +110,7 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
         plan=planned,
         teachers=teachers,
         module=module,
-        loader=Loader(train_rows, planned.order, counting, trainer.accumulate_grad_batches),
+        loader=TrainLoader(train_rows, planned.order, counting, trainer.accumulate_grad_batches),
         validation=DataLoader(rows, batch_sampler=groups, collate_fn=collate),
         validation_rows=rows,
         collate=collate,
@@ -142,13 +142,13 @@ def enter_run_dir(prepared: Prepared) -> Iterator[None]:
 
 
 def training_rows(
-    experiment: Experiment, parts: Parts, order: LengthGrouped, precision: str
+    experiment: Experiment, parts: Parts, order: LengthGroupedBatchSampler, precision: str
 ) -> tuple[Dataset, dict[str, FrozenTeacher | CachedTeacher]]:
     """Return the rows as the loop reads them, and the teachers, those with a cache seen through it."""
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     task = experiment.task
-    if steps := [step.apply for step in task.augmentations()] + ([task.draw] if task.redrawn else []):
-        return Augmented(rows, steps, order), teachers
+    if steps := [step.apply for step in task.augmentations()] + ([task.redraw] if task.redraws_rows else []):
+        return AugmentedDataset(rows, steps, order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:
         folder = Path(experiment.output) / ".teacher-cache"

@@ -14,14 +14,14 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from distill.config.config import Config
+from distill.config.errors import ConfigError
 from distill.config.imports import KEY
 from distill.config.loader import load
-from distill.config.nodes import ConfigError
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
-from distill.run_dir.lock import Locked, lock, owner
+from distill.run_dir.lock import RunDirLocked, lock, lock_owner
 from distill.training.callbacks.checkpoints import Best, Last, previous, read_checkpoint, why_not
 
 Resume = bool | Literal["auto"]
@@ -60,7 +60,7 @@ def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> S
     if getattr(rank_zero_only, "rank", 0) == 0:
         if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
             raise config.error("output", f"{file} is a file, not a folder")
-        if process := owner(folder):
+        if process := lock_owner(folder):
             raise _locked(config, folder, process)
         if resume and not begun(folder):
             raise config.error("name", f"there is no run in {folder} to resume")
@@ -101,7 +101,7 @@ def entered(config: Config[Experiment], folder: Path, start: Start) -> Iterator[
                 raise config.error("name", f"the run in {folder} is done, and no checkpoint is left to go on from")
             _settle(folder, start)
             yield
-    except Locked as error:
+    except RunDirLocked as error:
         raise _locked(config, folder, str(error)) from error
 
 

@@ -141,7 +141,7 @@ IN_FILE = {
         "4: losses: name at least one loss",
     ),
     "a negative seed": ("output: out", "seed: -1", "11: seed: must lie in [0, 2^32), not -1"),
-    "no rows": ("data.csv}", "data.csv, train_rows: 0}", "1: task.train_rows: must be at least 1, not 0"),
+    "no rows": ("data.csv}", "data.csv, max_train_samples: 0}", "1: task.max_train_samples: must be at least 1, not 0"),
     "three columns of text": ("data.csv}", "data.csv, text: [a, b, c]}", "1: task.text: one column or two, not 3"),
     "a key given twice": ("layers: 1", "layers: 1, layers: 1", "3: layers: is given twice"),
     "a section given twice": ("output: out", "output: out\noutput: in", "12: output: is given twice"),
@@ -159,12 +159,12 @@ IN_FILE = {
     "an unknown option of the trainer": (
         "max_epochs",
         "max_epoch",
-        "10: trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean 'max_epochs'",
+        "10: trainer.max_epoch: not a Trainer argument that a config can set; did you mean 'max_epochs'",
     ),
     "an option that the run sets": (
         "max_epochs: 1",
         "logger: true",
-        "10: trainer.logger: no argument of Lightning's Trainer that a run leaves open",
+        "10: trainer.logger: not a Trainer argument that a config can set",
     ),
     "a text for the trainer's number": (
         "max_epochs: 1",
@@ -183,8 +183,8 @@ IN_FILE = {
     ),
     "no words hidden": (
         "name: classification,",
-        "name: masked_lm, share: 0,",
-        "1: task.share: must lie in (0, 1], not 0",
+        "name: masked_lm, mlm_probability: 0,",
+        "1: task.mlm_probability: must lie in (0, 1], not 0",
     ),
     "a context without its answer": (
         "name: classification,",
@@ -204,12 +204,12 @@ IN_FILE = {
     "what the teacher says of words that are drawn anew": (
         "name: classification, data: data.csv}\nteacher: teacher",
         "name: masked_lm, data: data.csv}\nteacher: {model: teacher, cache: true}",
-        "2: teacher.cache: what masked_lm asks of a row is new in every epoch, there is nothing to keep",
+        "2: teacher.cache: the rows of masked_lm are new in every epoch, so their outputs cannot be reused",
     ),
     "several teachers that point to places": (
         "name: classification, data: data.csv}\nteacher: teacher",
         "name: question_answering, data: data.csv}\nteacher: {members: {one: teacher, two: three}}",
-        "2: teacher: of several teachers, places in a text are not joined; name one for this task",
+        "2: teacher: several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
 }
@@ -219,9 +219,7 @@ IN_WORDS = {
         "--losses.logits.temprature: Logits has no 'temprature'; did you mean 'temperature'?"
     ),
     "--optimiser.lr=3": "--optimiser.lr: Experiment has no 'optimiser'; did you mean 'optimizer'?",
-    "--trainer.max_epoch=3": (
-        "--trainer.max_epoch: no argument of Lightning's Trainer that a run leaves open; did you mean"
-    ),
+    "--trainer.max_epoch=3": ("--trainer.max_epoch: not a Trainer argument that a config can set; did you mean"),
     "--student.layers=four": "--student.layers: 'four' is not a whole number",
     "--optimizer.lr=": "--optimizer.lr: None is not a number",
     "--optimizer={lr: fast}": "--optimizer: optimizer.lr: 'fast' is not a number",

@@ -14,8 +14,9 @@ from distill.cli import main
 from distill.config.schema import schema_of
 from distill.experiment.experiment import Experiment
 from students.loading.hub import check_hub
-from tests.helpers.mistakes.mismatches import AGAINST_THE_WORLD
+from tests.helpers.mistakes.data_and_models import DATA_AND_MODELS
 from tests.helpers.mistakes.mistakes import GOOD, IN_FILE, IN_WORDS
+from tests.helpers.mistakes.run_length import RUN_LENGTH
 from tests.helpers.repositories import save_tiny_bert, sentences
 from tests.helpers.tables import write
 
@@ -87,7 +88,10 @@ def test_a_mistake_in_the_file(capsys: pytest.CaptureFixture, old: str, new: str
     refused_with(capsys, old, new, said)
 
 
-@pytest.mark.parametrize(("old", "new", "said"), AGAINST_THE_WORLD.values(), ids=AGAINST_THE_WORLD.keys())
+MISMATCHES = DATA_AND_MODELS | RUN_LENGTH
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISMATCHES.values(), ids=MISMATCHES.keys())
 def test_a_mistake_that_models_and_data_show(capsys: pytest.CaptureFixture, old: str, new: str, said: str) -> None:
     refused_with(capsys, old, new, said)
 
@@ -110,7 +114,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "train.py: no --config"),
+        ([], "train.py: --config is missing"),
         (["--config"], "argument --config: expected one argument"),
         (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
         (
@@ -120,7 +124,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
         (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
         (["--config", "empty"], "empty: is a folder, not a file"),
         (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
-        (["--con", "x.yaml"], "train.py: no --config"),
+        (["--con", "x.yaml"], "train.py: --config is missing"),
     ],
 )
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
@@ -131,9 +135,7 @@ def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: 
 def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
-    refused(
-        capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is no file that can be read twice"
-    )
+    refused(capsys, ["--config", str(tmp_path / "pipe.yaml")], f"{tmp_path}/pipe.yaml: is not a regular file")
     refused(capsys, ["--config", str(tmp_path / "loop.yaml")], f"{tmp_path}/loop.yaml: there is no such file")
     refused(capsys, ["--config", "x" * 5000], "xxxx")
     refused(capsys, ["--config", "a\nb"], "a b: there is no such file")
@@ -141,7 +143,8 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "moment", ["distill.cli.quiet", "distill.experiment.runs.read", "distill.training.prepare.plan.assemble"]
+    "moment",
+    ["distill.cli.silence_libraries", "distill.experiment.runs.read", "distill.training.prepare.plan.assemble"],
 )
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
     def stop(*args: object, **given: object) -> None:
@@ -195,7 +198,7 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
         ("losses.Labels.weight", "  Cubic                 Fast at first and flat at the end"),
         ("student", "  Transformer           A model of the teacher's family"),
         ("teacher", "MovingAverage: The moving average of the student"),
-        ("teacher.Teachers.members", "  cache: true or false [false]. keep its logits"),
+        ("teacher.Teachers.members", "  cache: true or false [false]. store logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
         ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
         ("seed", "seed: of initial weights"),

@@ -11,7 +11,7 @@ import yaml
 
 from distill.cli import main
 from tests.helpers.hub import Hub
-from tests.helpers.promised import keeps_promises
+from tests.helpers.reports.promised import keeps_promises
 from tests.helpers.repositories import save_sst2, save_tiny_bert
 
 ROOT = Path(__file__).parents[3]

@@ -8,8 +8,9 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BloomConfig
 
+from distill.config.aliases import MAX_DEPTH
 from distill.config.config import WRAPPED
-from distill.config.nodes import DEEPEST, ConfigError
+from distill.config.errors import ConfigError
 from distill.experiment.runs import read
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
@@ -53,16 +54,16 @@ def test_the_fuzzer_sees_a_fault(tmp_path: Path) -> None:
 
 LAUGHS = ", ".join(f"&a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(8))
 KINDS = {
-    "a tag of another type": ("seed: !!bool maybe", "x.yaml:1: cannot be read as YAML: 'maybe' is no bool"),
-    "an empty whole number": ("seed: !!int ''", "x.yaml:1: cannot be read as YAML: '' is no int"),
+    "a tag of another type": ("seed: !!bool maybe", "x.yaml:1: cannot be read as YAML: 'maybe' is not of type bool"),
+    "an empty whole number": ("seed: !!int ''", "x.yaml:1: cannot be read as YAML: '' is not of type int"),
     "a list as a whole number": ("seed: !!int [1]", "x.yaml:1: cannot be read as YAML: "),
-    "a time that is none": ("seed: !!timestamp x", "x.yaml:1: cannot be read as YAML: 'x' is no timestamp"),
-    "deep nesting": ("seed: " + "[" * 3000, f"x.yaml:1: not valid YAML: nested deeper than {DEEPEST} levels"),
+    "a time that is none": ("seed: !!timestamp x", "x.yaml:1: cannot be read as YAML: 'x' is not of type timestamp"),
+    "deep nesting": ("seed: " + "[" * 3000, f"x.yaml:1: not valid YAML: nested deeper than {MAX_DEPTH} levels"),
     "nesting that is not quite as deep": (
         "seed: " + "[" * 60 + "]" * 60,
-        f"x.yaml:1: not valid YAML: nested deeper than {DEEPEST} levels",
+        f"x.yaml:1: not valid YAML: nested deeper than {MAX_DEPTH} levels",
     ),
-    "deep blocks": ("seed:\n" + "- " * 60, f"x.yaml:2: not valid YAML: nested deeper than {DEEPEST} levels"),
+    "deep blocks": ("seed:\n" + "- " * 60, f"x.yaml:2: not valid YAML: nested deeper than {MAX_DEPTH} levels"),
     "aliases of aliases": (
         "seed: [&a0 [0], " + ", ".join(f"&a{i + 1} [*a{i}]" for i in range(200)) + "]",
         "x.yaml:1: has aliases that stand for too many values, or",
@@ -72,22 +73,31 @@ KINDS = {
         f"seed: [&a0 [0], {LAUGHS}]",
         "x.yaml:1: has aliases that stand for too many values, or",
     ),
-    "a large file": ("#" + "x" * 1_000_000, "x.yaml: is no config, it has 1,000,"),
+    "a large file": ("#" + "x" * 1_000_000, "x.yaml: is too large for a config, it has 1,000,"),
     "a character of control": ("name: a\x1bb", "x.yaml: not valid YAML: unacceptable character #x001b"),
-    "an escaped NUL": ('name: "a\\0b"', "x.yaml:1: name: 'a\\x00b' has a character that no file can hold"),
-    "half a character": ('name: "\\uD800"', "x.yaml:1: name: '\\ud800' has a character that no file can hold"),
+    "an escaped NUL": ('name: "a\\0b"', "x.yaml:1: name: 'a\\x00b' has a character that cannot be stored"),
+    "half a character": (
+        'name: "\\uD800"',
+        "x.yaml:1: name: '\\ud800' has a character that cannot be stored in a file",
+    ),
     "a line break in a key": ('"a\\nb": 1', "x.yaml:1: a b: Experiment has no 'a\\nb'; it has "),
     "a key of 5 000 letters": ("x" * 900 + ": 1", "x.yaml:1: xxx"),
-    "no number": ("seed: .nan", "x.yaml:1: seed: nan is no finite number"),
-    "no finite number": ("--optimizer.lr=.inf", "--optimizer.lr: inf is no finite number"),
-    "an inner number that is none": ("--trainer.max_time=1", "--trainer.max_time: no argument"),
+    "no number": ("seed: .nan", "x.yaml:1: seed: nan is not a finite number"),
+    "no finite number": ("--optimizer.lr=.inf", "--optimizer.lr: inf is not a finite number"),
+    "an inner number that is none": ("--trainer.max_time=1", "--trainer.max_time: not a Trainer argument"),
     "a number of too many digits": (
         "--trainer.max_steps=" + "9" * 30,
-        "--trainer.max_steps: is a number of more than 64",
+        "--trainer.max_steps: is an integer of more than 64",
     ),
     "a number of 5 000 digits": ("seed: " + "9" * 5000, "x.yaml:1: cannot be read as YAML: "),
-    "a loss named with a dot": ("losses: {a.b: {kind: Labels}}", "x.yaml:1: losses: 'a.b' is no name; write up to 64"),
-    "a loss without a name": ("losses: {'': {kind: Labels}}", "x.yaml:1: losses: '' is no name; write up to 64"),
+    "a loss named with a dot": (
+        "losses: {a.b: {kind: Labels}}",
+        "x.yaml:1: losses: 'a.b' is not a valid name",
+    ),
+    "a loss without a name": (
+        "losses: {'': {kind: Labels}}",
+        "x.yaml:1: losses: '' is not a valid name",
+    ),
     "a loss that torch holds already": ("losses: {values: {kind: Labels}}", "x.yaml:1: losses: 'values' is a name of"),
     "a loss that is another's weight": (
         "losses: {a: {kind: Labels}, a_weight: {kind: Labels}}",
@@ -95,7 +105,7 @@ KINDS = {
     ),
     "a pruner named with a slash": (
         "prune: {a/b: {kind: Magnitude, sparsity: 0.5}}",
-        "x.yaml:1: prune: 'a/b' is no name; write up to 64",
+        "x.yaml:1: prune: 'a/b' is not a valid name",
     ),
     "no user": ("--task.data=~nobody-of-that-name/x", "--task.data: '~nobody-of-that-name/x': there is no such user"),
     "blocks of an average": (

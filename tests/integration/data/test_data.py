@@ -1,15 +1,14 @@
-"""Rows out of every kind of file: texts, labels, the order of classes."""
+"""Rows out of every kind of file: splits, texts, pairs, their length and order."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare, read
-from distill.tasks.kinds.texts import Classification, Regression
-from tests.helpers.tables import NAMES, ROWS, labelled, ready, refused, texts_of, write
+from distill.data import read
+from distill.tasks.kinds.texts import Classification
+from tests.helpers.tables import NAMES, ROWS, ready, refused, texts_of, write
 
 # Where the rows come from
 
@@ -80,7 +79,7 @@ def test_a_file_that_is_changed_is_read_again(tmp_path: Path, tokenizer: PreTrai
 def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     write(tmp_path / "train.csv", [{"text": f"film {i}", "label": i % 2} for i in range(40)])
     write(tmp_path / "validation.csv", ROWS)
-    few, more, all_ = (ready(tmp_path, tokenizer, train_rows=count)[1] for count in (5, 9, 999))
+    few, more, all_ = (ready(tmp_path, tokenizer, max_train_samples=count)[1] for count in (5, 9, 999))
     assert [len(part["train"]) for part in (few, more, all_)] == [5, 9, 40]
     assert few["train"]["input_ids"][:] == more["train"]["input_ids"][:5], "the first of one shuffle"
     assert [len(part["validation"]) for part in (few, more, all_)] == [4, 4, 4]
@@ -93,7 +92,7 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
         ("x.csv", "text,label\n", "data: {} cannot be read: "),
         ("x.jsonl", "", "data: {} cannot be read: "),
         ("x.csv", "text,label\ngood,1\n", "data: '{}' has one training row"),
-        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, and the names in the first line are 2"),
+        ("x.csv", "text,label\ngood,1\nbad,2,3\n", "data: {} line 3: 3 columns, but 2 names in the first line"),
         ("x.jsonl", "{", "data: {} line 1: not valid JSON: "),
         ("x.parquet", "PAR", "data: {} cannot be read: "),
         ("x.arrow", "ARROW", "data: {} cannot be read: "),
@@ -174,70 +173,6 @@ def test_both_files_have_the_columns(tmp_path: Path, tokenizer: PreTrainedTokeni
         refused(Classification(data=str(tmp_path)), tokenizer)
         == f"data: {tmp_path}/dev.csv has no column 'text'; there are sentence, label"
     )
-
-
-# Labels
-
-
-@pytest.mark.parametrize(
-    ("values", "labels", "numbers"),
-    [
-        ([0, 2, 1, 0], ["LABEL_0", "LABEL_1", "LABEL_2"], [0, 2, 1, 0]),
-        (["spam", "ham", "spam", "eggs"], ["eggs", "ham", "spam"], [2, 1, 2, 0]),
-        (["1", "0", "10", "1"], ["0", "1", "10"], [1, 0, 2, 1]),
-        ([True, False, True, True], ["LABEL_0", "LABEL_1"], [1, 0, 1, 1]),
-    ],
-)
-def test_labels_as_numbers_words_or_truth_values(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, labels: list, numbers: list
-) -> None:
-    task, rows = ready(labelled(tmp_path, values), tokenizer)
-    assert task.classes.names == labels
-    assert texts_of(rows["train"], tokenizer) == {f"film {i}": number for i, number in enumerate(numbers)}
-
-
-def test_named_classes_keep_their_order(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    task, rows = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", ["positive", "negative"]), tokenizer)
-    assert task.classes.names == ["positive", "negative"]
-    assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("values", "names", "kind"),
-    [([0, 1, 2, 1], ["a", "b", "c"], "parquet"), (["a", "b", "c", "b"], None, "csv")],
-)
-def test_the_order_of_the_teachers_classes_is_taken(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list, names: list[str] | None, kind: str
-) -> None:
-    task, rows = ready(labelled(tmp_path, values, kind, names), tokenizer, head=["c", "a", "b"])
-    assert task.classes.names == ["c", "a", "b"]
-    for split in ("train", "validation"):
-        assert texts_of(rows[split], tokenizer) == {"film 0": 1, "film 1": 2, "film 2": 0, "film 3": 2}
-    assert [task.truth(row) for row in task.validation] == ["a", "b", "c", "b"]
-    assert [task.words(number, {}) for number in range(3)] == ["c", "a", "b"]
-
-
-def test_a_number_of_32_bits_is_said_as_it_was_written(tmp_path: Path) -> None:
-    task = Regression(data=str(tmp_path))
-    assert [task.truth({"label": float(np.float32(score))}) for score in (0.2, 3.8, 5.0)] == ["0.2", "3.8", "5"]
-
-
-@pytest.mark.parametrize("head", [["LABEL_0", "LABEL_1"], ["bad", "good"], ["positive", "negative", "neutral"], None])
-def test_other_names_of_the_teacher_change_nothing(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, head: list[str] | None
-) -> None:
-    task, rows = ready(labelled(tmp_path, [0, 1, 1, 0], "parquet", NAMES), tokenizer, head)
-    assert task.classes.names == NAMES
-    assert list(texts_of(rows["train"], tokenizer).values()) == [0, 1, 1, 0]
-
-
-@pytest.mark.parametrize("values", [[0.5, 4.75, 2.0, 3.25], [1, 5, 2, 3], ["0.5", "4.75", "2", "3.25"]])
-def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: list) -> None:
-    task = Regression(data=labelled(tmp_path, values))
-    rows = prepare(task, tokenizer)
-    assert task.classes.names == [""]
-    found = list(texts_of(rows["train"], tokenizer).values())
-    assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)
 
 
 def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

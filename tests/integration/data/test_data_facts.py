@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import Truncation, prepare, read
+from distill.data import Truncation, prepare_data, read
 from distill.data.describe import class_warnings
 from distill.tasks.columns import is_pair
 from distill.tasks.kinds.language import CausalLM
@@ -120,7 +120,7 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
     write(tmp_path / "validation.csv", rows[2:4])
     more = write(tmp_path / "more.jsonl", [{"sentence1": "a", "sentence2": "b"}] * 5)
     task = Classification(data=str(tmp_path), max_length=16, unlabelled=more)
-    prepare(task, tokenizer)
+    prepare_data(task, tokenizer)
     assert task.facts.table_lines() == [
         f"train: {tmp_path}/train.csv (csv, separated by ',', not read here: more.jsonl): 40 rows, 40 kept",
         f"validation: {tmp_path}/validation.csv (csv, separated by ','): 2 rows, 2 kept",
@@ -131,9 +131,9 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
         "class 'godo': 1 train, 0 validation",
         "class 'good': 19 train, 1 validation",
         # [CLS] film x 30 [SEP] one [SEP] is 34 tokens; the others have 6, and from film 10 on 7.
-        "cut off at max_length: 1 of 40 train rows, 6.0% of their tokens",
-        "cut off at max_length: 1 of 2 validation rows, 45.0% of their tokens",
-        "in both: 2 training rows stand in validation, too",
+        "truncated to max_length: 1 of 40 train rows, 6.0% of their tokens",
+        "truncated to max_length: 1 of 2 validation rows, 45.0% of their tokens",
+        "duplicates: 2 training rows are also in validation",
         "warning: the class 'godo' has one training row; did you mean 'good'?",
     ]
     assert task.facts.truncation["train"] == Truncation(rows=1, tokens=18, of_rows=40, of_tokens=9 * 6 + 30 * 7 + 34)
@@ -157,10 +157,10 @@ def test_what_stands_beside_and_is_not_read(tmp_path: Path, tokenizer) -> None:
 
 def test_rows_that_are_held_out_or_left_out_are_counted(tmp_path: Path, tokenizer) -> None:
     file = write(tmp_path / "x.csv", [{"text": f"film {i}", "label": i % 2} for i in range(50)])
-    task, _ = ready(file, tokenizer, train_rows=30)
+    task, _ = ready(file, tokenizer, max_train_samples=30)
     (facts,) = task.facts.files
     assert (facts.rows_read, facts.rows_kept, facts.rows_held_out, facts.rows_left_out) == (50, 30, 5, 15)
-    assert facts.line().endswith("50 rows, 30 kept, 5 held out for validation, 15 left out by train_rows")
+    assert facts.line().endswith("50 rows, 30 kept, 5 held out for validation, 15 left out by max_train_samples")
 
 
 def test_what_a_written_text_loses_counts(tmp_path: Path, tokenizer) -> None:
@@ -168,19 +168,19 @@ def test_what_a_written_text_loses_counts(tmp_path: Path, tokenizer) -> None:
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "validation.jsonl", rows[2:] * 2)
     task = Seq2Seq(data=str(tmp_path), source="en", target="de", max_length=6)
-    prepare(task, tokenizer)
+    prepare_data(task, tokenizer)
     assert task.facts.truncation == {"train": Truncation(rows=2, tokens=10, of_rows=3, of_tokens=5 + 11 + 11 + 3 + 6)}
 
 
 def test_raw_text_loses_nothing(tmp_path: Path, tokenizer) -> None:
     task = CausalLM(data=write(tmp_path / "x.parquet", [{"text": "film " * 100}] * 20), max_length=16)
-    prepare(task, tokenizer)
+    prepare_data(task, tokenizer)
     assert task.facts.truncation == {} and task.facts.classes == {} and task.facts.duplicates == 0
 
 
 def test_numbers_have_no_classes(tmp_path: Path, tokenizer) -> None:
     task = Regression(data=write(tmp_path / "x.csv", [{"text": f"film {i}", "label": i / 2} for i in range(20)]))
-    prepare(task, tokenizer)
+    prepare_data(task, tokenizer)
     assert task.facts.classes == {} and task.facts.warnings == []
 
 
@@ -190,10 +190,10 @@ def test_numbers_have_no_classes(tmp_path: Path, tokenizer) -> None:
         ({"World": 9, "Sports": 8}, []),
         ({"World": 9, "Wrold": 1}, ["the class 'Wrold' has one training row; did you mean 'World'?"]),
         ({"World": 9, "Law": 1}, ["the class 'Law' has one training row"]),
-        ({"World": 9, "world ": 4}, ["the classes 'World', 'world ' differ in case or blanks alone"]),
+        ({"World": 9, "world ": 4}, ["the classes 'World', 'world ' differ only in case or whitespace"]),
         ({"LABEL_0": 9, "LABEL_1": 1}, ["the class 'LABEL_1' has one training row"]),
-        ({"a": 3, "b": 0}, ["no training row is of the class 'b'"]),
-        ({"a": 1, "b": 1, "c": 1}, ["every training row has a class of its own"]),
+        ({"a": 3, "b": 0}, ["no training row has the class 'b'"]),
+        ({"a": 1, "b": 1, "c": 1}, ["every training row has a different class"]),
     ],
 )
 def test_classes_that_may_be_mistakes(counts: dict[str, int], warnings: list[str]) -> None:

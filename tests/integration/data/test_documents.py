@@ -9,8 +9,8 @@ from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks.kinds.language import CausalLM, MaskedLM
 from students.recording.sparse_lm_head import IGNORED
@@ -37,7 +37,7 @@ def ready(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: list[dict], le
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", rows)
     task = CausalLM(data=str(folder), max_length=length, **given)
-    return task, list(prepare(task, tokenizer)["train"].remove_columns("length"))
+    return task, list(prepare_data(task, tokenizer)["train"].remove_columns("length"))
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -83,7 +83,7 @@ def test_masked_pieces_have_special_tokens_each_and_stay_in_their_document(token
     task = MaskedLM(data=file, max_length=7, document="row")
     table = Dataset.from_parquet(file)
     task.setup(table, tokenizer)
-    found = task.encode(task.mark(table)[:])["input_ids"]
+    found = task.encode(task.mark_documents(table)[:])["input_ids"]
     words = [plain(tokenizer, text) for text in ("a warm film a warm", "film a warm film", "one plot")]
     assert found == [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] for ids in words]
 
@@ -99,7 +99,7 @@ def test_a_tokenizer_without_an_end_says_so(begins, tmp_path):
     begins.eos_token = begins.sep_token = None
     task, rows = ready(tmp_path, begins, [{"text": "a film"}] * 2, 500)
     assert predicted(rows) == plain(begins, "a film a film")
-    assert "the tokenizer has no end token, so no model learns where a document ends" in task.notes
+    assert "the tokenizer has no end token, so models do not learn where a document ends" in task.notes
 
 
 def test_a_file_beyond_a_block_of_rows_begins_once(begins, tmp_path):
@@ -110,14 +110,14 @@ def test_a_file_beyond_a_block_of_rows_begins_once(begins, tmp_path):
 
 def test_the_part_held_out_of_a_file_does_not_begin_it(begins, tmp_path):
     file = write(tmp_path / "all.parquet", [{"text": f"film {i}"} for i in range(60)])
-    rows = prepare(CausalLM(data=file, max_length=500), begins)
+    rows = prepare_data(CausalLM(data=file, max_length=500), begins)
     assert rows["train"]["input_ids"][0][0] == BEGIN and rows["validation"]["input_ids"][0][0] != BEGIN
     assert rows["train"]["input_ids"][0][-1] != END and rows["validation"]["input_ids"][0][-1] == END
 
 
 def test_whole_texts_that_are_joined_are_noticed(begins, tmp_path):
     task, _ = ready(tmp_path, begins, [{"text": "a film\nit is dull"}] * 3, 50)
-    assert any("though most hold line breaks" in note and "document: row" in note for note in task.notes)
+    assert any("though most contain line breaks" in note and "document: row" in note for note in task.notes)
     task, _ = ready(tmp_path, begins, [{"text": "a film\n"}] * 3, 50)
     assert not any("though most" in note for note in task.notes)
 
@@ -137,13 +137,13 @@ def perplexity(model, documents: list[list[int]], length: int) -> float:
 def test_perplexity_is_that_of_documents_by_hand(begins, tmp_path, length, document):
     table = [{"text": f"{word} film, one {word} plot", "page": i // 3} for i, word in enumerate(["warm", "dull"] * 6)]
     task, _ = ready(tmp_path, begins, table, length, document=document, text="text")
-    rows = prepare(task, begins)["validation"].remove_columns("length")
+    rows = prepare_data(task, begins)["validation"].remove_columns("length")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(begins), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
     )
     model = LlamaForCausalLM(config)
-    collate = Collate(begins)
+    collate = Collator(begins)
     batches = [collate([rows[j] for j in range(i, min(i + 4, len(rows)))]) for i in range(0, len(rows), 4)]
     found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     size = {None: 12, "row": 1, "page": 3}[document]
@@ -157,8 +157,8 @@ def test_perplexity_is_that_of_documents_by_hand(begins, tmp_path, length, docum
 def test_the_shared_model_is_judged_without_beginnings_in_mid_document(tmp_path):
     tokenizer, file = AutoTokenizer.from_pretrained(STORIES), "../shared/data/tinystories_sample/test.parquet"
     task = CausalLM(data=file, max_length=64)
-    rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    model, collate = AutoModelForCausalLM.from_pretrained(STORIES), Collate(tokenizer)
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    model, collate = AutoModelForCausalLM.from_pretrained(STORIES), Collator(tokenizer)
     batches = [collate([rows[j] for j in range(i, min(i + 32, len(rows)))]) for i in range(0, len(rows), 32)]
     found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     text = "\n".join(row["text"] for row in task.validation)
@@ -178,7 +178,7 @@ def test_documents_that_cannot_be(kind, tokenizer, tmp_path):
     for split, text in (("train", "a film"), ("validation", "   ")):
         write(tmp_path / f"{split}.jsonl", [{"text": text}] * 2)
     assert refused(kind(data=str(tmp_path)), tokenizer) == (
-        "data: no token of the validation text can be asked for, so there is nothing to judge by"
+        "data: the validation text has no token to predict, so there is nothing to evaluate on"
     )
 
 
@@ -190,8 +190,8 @@ def test_one_token_leaves_none_to_predict(begins, tmp_path):
 
 def test_of_a_piece_at_least_one_token_is_hidden(tokenizer, tmp_path):
     file = write(tmp_path / "x.jsonl", [{"text": "warm"}, {"text": "dull film"}] * 10)
-    task = MaskedLM(data=file, document="row", share=0.01)
-    rows = prepare(task, tokenizer)
-    for row in [*rows["validation"], *(task.draw(row, torch.Generator().manual_seed(1)) for row in rows["train"])]:
+    task = MaskedLM(data=file, document="row", mlm_probability=0.01)
+    rows = prepare_data(task, tokenizer)
+    for row in [*rows["validation"], *(task.redraw(row, torch.Generator().manual_seed(1)) for row in rows["train"])]:
         asked = [label for label in row["labels"] if label != IGNORED]
         assert len(asked) == 1 and asked[0] not in tokenizer.all_special_ids

@@ -10,8 +10,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel
 
 from distill import run
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.tasks.task import Task
 from losses.loss import prediction_mask
 from students.recording.model_io import model_inputs, output_logits
@@ -68,13 +68,13 @@ def test_runs_from_data_to_report(world):
     assert found["main_metric"].replace("_", " ") in page
 
 
-def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collate, PreTrainedModel]:
+def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrainedModel]:
     """A task, its validation rows, what makes batches of them, and the teacher."""
     task = ready_task(name, folder / "data")
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     model = task.head.from_pretrained(folder / "teacher").eval()
     model.config.pad_token_id = tokenizer.pad_token_id
-    return task, prepare(task, tokenizer)["validation"].remove_columns("length"), Collate(tokenizer, 0), model
+    return task, prepare_data(task, tokenizer)["validation"].remove_columns("length"), Collator(tokenizer, 0), model
 
 
 def test_what_is_predicted_does_not_depend_on_padding(world):
@@ -82,7 +82,7 @@ def test_what_is_predicted_does_not_depend_on_padding(world):
 
     def said(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            logits = task.select(output_logits(model(**model_inputs(model, batch))), batch)
+            logits = task.select_logits(output_logits(model(**model_inputs(model, batch))), batch)
         return task.predictions(logits, batch), logits[prediction_mask(batch)].log_softmax(-1).amax(-1)
 
     rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))]
@@ -99,8 +99,12 @@ def test_judged_in_batches_as_in_one(world):
         for start in range(0, len(rows), size):
             batch = collate([rows[i] for i in range(start, min(start + size, len(rows)))])
             with torch.no_grad():
-                task.judge(metrics, task.select(output_logits(model(**model_inputs(model, batch))), batch), batch)
-                task.write(metrics, lambda given: output_logits(model(**model_inputs(model, given))), batch)
+                task.update_metrics(
+                    metrics, task.select_logits(output_logits(model(**model_inputs(model, batch))), batch), batch
+                )
+                task.update_generation_metrics(
+                    metrics, lambda given: output_logits(model(**model_inputs(model, given))), batch
+                )
         return {key: float(value) for key, value in metrics.compute().items()}
 
     assert judged(5) == pytest.approx(judged(len(rows)), rel=1e-4)

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.kinds.texts import Classification, Regression
 from losses.outputs.decoupled import DKD
 from losses.outputs.labels import Labels
@@ -27,7 +27,7 @@ UNKNOWN = {"classes": torch.tensor([0, -1, 2, -1, 1]), "numbers": torch.tensor([
 def test_they_are_trained_on_and_not_validated_on(tmp_path: Path, tokenizer, kind) -> None:
     write(tmp_path / "more.jsonl", MORE)
     task = kind(data=labelled(tmp_path, [0, 1, 1, 0]), text="text", unlabelled=str(tmp_path / "more.jsonl"))
-    rows = prepare(task, tokenizer)
+    rows = prepare_data(task, tokenizer)
     assert (len(rows["train"]), len(rows["validation"])) == (7, 4)
     labels = torch.tensor(rows["train"]["labels"][:]).float()
     assert labels[:4].tolist() == [0, 1, 1, 0]
@@ -81,7 +81,11 @@ def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "given", "said"),
     [
-        (MORE, {"teacher": None}, "task.unlabelled: without a teacher there is nothing to learn from these texts"),
+        (
+            MORE,
+            {"teacher": None},
+            "task.unlabelled: needs a teacher, from whose outputs the student learns on these texts",
+        ),
         ([{"words": "x"}, {"words": "y"}], {}, "task.unlabelled: there is no column 'sentence'; there are words"),
         ([{"sentence": "x"}, {"sentence": ""}], {}, "unlabelled: .*more.jsonl line 2: 'sentence' is empty"),
         (None, {}, "task.unlabelled: there is no file or folder"),
@@ -99,4 +103,4 @@ def test_a_file_of_one_split_may_be_named(tmp_path: Path, tokenizer) -> None:
     folder.mkdir()
     file = write(tmp_path / "unsupervised.csv", ROWS)
     task = Classification(data=labelled(folder, [0, 1]), text="text", unlabelled=file)
-    assert len(prepare(task, tokenizer)["train"]) == 6
+    assert len(prepare_data(task, tokenizer)["train"]) == 6

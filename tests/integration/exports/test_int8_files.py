@@ -4,10 +4,9 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from transformers import AutoModelForCausalLM
 
 from distill.evaluation.measure import torch_predict
-from distill.export.export import rounded_weights, write_onnx, write_packed
+from distill.export.export import rounded_weights, write_packed
 from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_check import departures
@@ -15,19 +14,11 @@ from quant_aware.export.onnx_model import OnnxModel, apart, saturates
 from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from students.forms.attention import Linformer
-from students.forms.embeddings import TensorTrain
-from students.forms.share_layers import ShareLayers
-from students.kinds.recurrent import LSTM
-from students.kinds.transformer import Transformer
-from students.recording.model_io import model_inputs
 from students.weights import fold
-from tests.helpers.families import _auto, batch, low_rank, tiny, tiny_config
+from tests.helpers.families import _auto, tiny_config
+from tests.integration.exports.int8 import TOKENS, VOCABULARY, Files, large_floats, samples
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
-
-VOCABULARY = 3000
-TOKENS = Activations(per="token", symmetric=True)
 
 
 def language(name, tied=True, vocab=VOCABULARY):
@@ -41,57 +32,6 @@ def language(name, tied=True, vocab=VOCABULARY):
             for parameter in model.parameters():
                 parameter.normal_(std=0.2 if parameter.ndim > 1 else 0.1)
     return model.eval()
-
-
-def samples(model, name, vocab=VOCABULARY):
-    """Batches of other sizes, of which the first is exported."""
-    found = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
-    for each in found:
-        each.pop("decoder_attention_mask", None)  # the file asks for none
-    return [model_inputs(model, each) for each in found]
-
-
-class Files:
-    """What a model says in training on 8 bits, and its file."""
-
-    def __init__(self, model, given, path, activations=None):
-        self.model, self.quantize = model, Quantize(activations=activations or Activations())
-        self.skipped = self.quantize.attach(model)
-        self.quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
-        plain = torch_predict(model)(given[0])
-        self.given, self.trained = given, [torch_predict(model)(each) for each in given]
-        self.quantize.settle()
-        fold(model)
-        self.quantize.detach_inputs()
-        self.path, self.exported = path, write_onnx(model, given[0], path, self.quantize)
-        self.spread = float(plain.std())
-
-    @property
-    def departures(self):
-        return departures(self.path, rounded_weights(self.model, self.quantize))
-
-    @property
-    def constants(self):
-        return onnx.load(self.path).graph.initializer
-
-    def check(self):
-        """Float sums in another order move a single input across the edge of two codes in some batches, and never in
-        most."""
-        differences = [
-            float((self.exported(each) - expected).abs().max())
-            for each, expected in zip(self.given, self.trained, strict=True)
-        ]
-        assert sorted(differences)[len(differences) // 2] < 1e-5 * self.spread, differences
-        assert self.departures == []
-
-
-def large_floats(constants):
-    """The matrices that are float32 in a file, but the scales and T5's positions, [32, 4]."""
-    return [
-        each.name
-        for each in constants
-        if each.data_type == TensorProto.FLOAT and len(each.dims) > 1 and min(each.dims[-2:]) > 4
-    ]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bert", "albert", "electra"])
@@ -158,33 +98,6 @@ def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
     assert sum(VOCABULARY in each.shape and each.ndim == 2 for each in held.values()) == 1
 
 
-KINDS = {
-    "low rank": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "bert", {}),
-    "low rank decoder": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "gpt2", {}),
-    "shared": (Transformer(share_layers=ShareLayers()), "bert", {}),
-    "tensor train": (Transformer(embeddings=TensorTrain(rank=4)), "bert", {}),
-    "LSTM": (LSTM(hidden=8), "bert", {}),
-    "projected LSTM": (LSTM(hidden=8, projection=5), "bert", {}),
-    "LSTM that writes": (LSTM(hidden=8, bidirectional=False), "bert", {"head": AutoModelForCausalLM}),
-    "Linformer": (Transformer(layers=1, attention=Linformer(length=66)), "bert", {}),
-}
-
-
-def built(name):
-    kind, teacher, given = KINDS[name]
-    labels = None if given else {0: "a", 1: "b", 2: "c"}
-    return kind.build(tiny(teacher), labels, None, *given.values()).eval(), teacher
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_other_students_are_int8_where_training_rounded_them_and_only_there(name, tmp_path):
-    model, teacher = built(name)
-    files = Files(model, samples(model, teacher, vocab=100), tmp_path / "x.onnx")
-    files.check()
-    # Linformer's products over tokens were not rounded in training, and have no inputs that could be.
-    assert bool(large_floats(files.constants)) == (name == "Linformer")
-
-
 def test_a_weight_that_stayed_float32_is_told(tmp_path):
     """And one that is int8 though training did not round it, or has other numbers."""
     model = language("gpt2")
@@ -222,17 +135,6 @@ def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tm
         apart_by[kind.per] = float((together - single).abs().max()) / files.spread
     assert apart_by["token"] < 1e-5
     assert apart_by["tensor"] > 1e-3
-
-
-def test_an_lstm_has_one_answer_too_and_computes_with_float32(tmp_path):
-    model, teacher = built("LSTM")
-    files = Files(model, samples(model, teacher, vocab=100), tmp_path / "x.onnx", TOKENS)
-    files.check()
-    assert len(files.skipped) == 4 and "no recurrent layer's for each token" in str(files.skipped)
-    kinds = {node.op_type for node in onnx.load(files.path).graph.node}
-    assert "LSTM" in kinds and "DynamicQuantizeLSTM" not in kinds and large_floats(files.constants) == []
-    alone = {key: value[:1] for key, value in files.given[0].items()}
-    torch.testing.assert_close(files.exported(alone)[0], files.exported(files.given[0])[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Activations(), TOKENS], ids=["tensor", "token"])

@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.data import prepare
-from distill.data.vocabulary import respelled, shown
+from distill.data import prepare_data
+from distill.data.vocabulary import reachable_tokens, retokenize
 from distill.tasks.augment.hiding import Masking, NGrams
 from distill.tasks.augment.words import WordReplacement
 from distill.tasks.kinds.several import MultiTask
@@ -174,9 +174,9 @@ class TestRespelled:
         assert name in WORLDS
         save_data(name, tmp_path)
         task, direct = ready_task(name, tmp_path), ready_task(name, tmp_path)
-        rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-        found = respelled(task, rows, fewer)
-        wanted = {row["row"]: row for row in prepare(direct, fewer)["validation"].remove_columns("length")}
+        rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+        found = retokenize(task, rows, fewer)
+        wanted = {row["row"]: row for row in prepare_data(direct, fewer)["validation"].remove_columns("length")}
         assert found["row"] == rows["row"]
         assert [wanted[row["row"]] for row in found] == list(found)
         assert found["input_ids"] != rows["input_ids"] and task.tokenizer is tokenizer
@@ -190,8 +190,8 @@ class TestRespelled:
             "two": Regression(data=str(write(tmp_path / "two.jsonl", two)), text=["left", "right"]),
         }
         task = MultiTask(tasks=tasks)
-        rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-        found = respelled(task, rows, fewer)
+        rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+        found = retokenize(task, rows, fewer)
         for old, new in zip(rows, found, strict=True):
             part = list(tasks.values())[old["task"]]
             texts = [part.validation[old["row"]][column] for column in part.texts]
@@ -203,7 +203,7 @@ class TestRespelled:
 
 class TestShown:
     def test_of_plain_rows_those_in_them(self):
-        assert shown(Dataset.from_dict({"input_ids": [[1, 2], [2, 5]]}), []) == {1, 2, 5}
+        assert reachable_tokens(Dataset.from_dict({"input_ids": [[1, 2], [2, 5]]}), []) == {1, 2, 5}
 
     def test_words_that_may_take_the_place_of_others_count(self, tokenizer, tmp_path):
         save_tiny_bert(tmp_path, layers=1, hidden=24, heads=2)
@@ -211,7 +211,7 @@ class TestShown:
         for step in steps:
             step.setup(tokenizer)
         rows = Dataset.from_dict({"input_ids": [tokenizer("a warm film")["input_ids"]]})
-        found = shown(rows, steps)
+        found = reachable_tokens(rows, steps)
         drawn = set()
         for seed in range(300):
             row, draw = rows[0], torch.Generator().manual_seed(seed)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CONFIG
 from tests.helpers.repositories import save_tiny_bert
-from tests.helpers.runs import checkpoint, command, killed, rows
+from tests.helpers.runs import CONFIG, checkpoint, command, killed, rows
 from tests.integration.processes.test_two_processes import still
 
 TWO, ONE = ["--trainer.devices=2"], ["--trainer.devices=1"]

@@ -10,9 +10,8 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import CONFIG
 from tests.helpers.repositories import save_tiny_bert
-from tests.helpers.runs import command, rows, weights
+from tests.helpers.runs import CONFIG, command, rows, weights
 from tests.integration.processes.test_two_processes import still
 
 SPREAD = (1, 2, 4)

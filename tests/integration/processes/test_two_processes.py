@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import CONFIG
 from tests.helpers.repositories import save_tiny_bert
-from tests.helpers.runs import command, rows, weights
+from tests.helpers.runs import CONFIG, command, rows, weights
 from tests.helpers.worlds import COLUMNS, save_data, save_teacher
 
 TASK = """\

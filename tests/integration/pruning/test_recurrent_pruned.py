@@ -11,7 +11,7 @@ from prune_schedules.structure.cut import cut
 from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.helpers.families import batch
-from tests.unit.students.models.test_recurrent_models import small
+from tests.helpers.students.recurrent import small
 
 
 def test_elements_of_every_layer_are_pruned():

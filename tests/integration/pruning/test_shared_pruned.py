@@ -8,7 +8,7 @@ from prune_schedules.structure.cut import cut
 from students.structure.units import branches, heads, neurons, shrink
 from students.weights import select_modules
 from tests.helpers.families import _auto, batch, tiny
-from tests.unit.students.forms.test_share_layers import WAYS, build, logits
+from tests.helpers.students.shared import WAYS, build, logits
 
 
 def test_units_and_weights_are_there_once():

@@ -23,7 +23,7 @@ AUTO = [["--resume", "auto"], ["--resume=auto"]]
 @pytest.fixture(scope="module")
 def whole(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was never stopped."""
-    from tests.conftest import CONFIG
+    from tests.helpers.runs import CONFIG
 
     folder = tmp_path_factory.mktemp("unkilled")
     file = folder / "tiny.yaml"

@@ -9,19 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
-from pyarrow import parquet
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from distill import run
-from distill.cli import main
-from distill.config.loader import ConfigError
 from distill.reporting.report import Report
 from distill.training.callbacks.checkpoints import previous
 from distill.training.module import Distillation
-from tests.helpers.runs import as_one, checkpoint, interrupted, rows, weights
+from tests.helpers.runs import as_one, checkpoint, equal, interrupted, rows, weights
 
 WATCHED = {
     "prune": None,
@@ -32,16 +28,6 @@ WATCHED = {
 """Validated after every second of 16 steps."""
 CURVE = {2: 0.5, 4: 0.625, 6: 0.9375, 8: 0.75, 10: 0.875, 12: 0.75, 14: 0.625, 16: 0.6875}
 """The accuracy that is found then: so few steps teach nothing, and the best state is to be none of the last ones."""
-
-
-@pytest.fixture
-def own(materials: Path, tiny_run: Path) -> Path:
-    """The tiny run, with data and teacher of its own; the folder that holds all."""
-    folder = tiny_run.parent
-    for name in ("data", "teacher"):
-        shutil.copytree(materials / name, folder / name)
-    tiny_run.write_text(tiny_run.read_text().replace(str(materials), str(folder)))
-    return folder
 
 
 def told(report: Report) -> list[str]:
@@ -55,10 +41,6 @@ def read_report(folder: Path) -> dict:
 
 def trained(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "student" / "model.safetensors")
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,7 +62,7 @@ def curve() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """The report and the folder of a run whose best state is not its last."""
-    from tests.conftest import CONFIG
+    from tests.helpers.runs import CONFIG
 
     folder = tmp_path_factory.mktemp("watched")
     (folder / "tiny.yaml").write_text(
@@ -203,91 +185,6 @@ class TestBest:
     def test_a_run_that_was_never_validated_in_its_final_form_says_so(self, tiny_run: Path) -> None:
         report = run(tiny_run, **WATCHED | {"trainer.limit_val_batches": 0})
         assert [w for w in report.warnings if w.startswith("the last state is deployed: none was validated from step")]
-
-
-class TestTheSame:
-    """What the config only names is compared by its contents."""
-
-    def change(self, folder: Path, what: str) -> None:
-        if what == "teacher":
-            file = folder / "teacher" / "model.safetensors"
-            tensors = load_file(file)
-            tensors["classifier.bias"][0] += 0.125
-            save_file(tensors, file, {"format": "pt"})
-        elif what == "its config":
-            file = folder / "teacher" / "config.json"
-            file.write_text(file.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
-        else:
-            split = "validation" if what == "a label" else "train"
-            file = folder / "data" / f"{split}.parquet"
-            table = parquet.read_table(file)
-            found = table.to_pylist()
-            if what == "rows removed":
-                found = found[8:]
-            elif what == "rows exchanged":
-                found[:2] = reversed(found[:2])
-            elif what == "a word":
-                found[3]["sentence"] += " film"
-            else:
-                found[2]["label"] = 1 - found[2]["label"]
-            parquet.write_table(pa.Table.from_pylist(found, table.schema), file)
-
-    @pytest.mark.parametrize(
-        ("what", "told"),
-        [
-            ("teacher", r"tiny.yaml:2: teacher.model: is not the model that the run in .*/runs/tiny was begun with"),
-            ("its config", r"tiny.yaml:2: teacher.model: is not the model that the run in"),
-            ("rows removed", r"tiny.yaml:1: task.data: the train rows are not those .* \(64 then, 56 now\)"),
-            ("rows exchanged", r"task.data: the train rows .* \(64 as then, with other ids or labels\)"),
-            ("a word", r"task.data: the train rows .* \(64 as then, with other ids or labels\)"),
-            ("a label", r"task.data: the validation rows .* \(16 as then, with other ids or labels\)"),
-        ],
-    )
-    def test_another_is_refused(
-        self, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, what: str, told: str
-    ) -> None:
-        interrupted(monkeypatch, 5, own / "tiny.yaml")
-        before = weights(own / "runs" / "tiny")
-        self.change(own, what)
-        with pytest.raises(ConfigError, match=told):
-            run(own / "tiny.yaml", resume=True)
-        capsys.readouterr()
-        assert main(["--config", str(own / "tiny.yaml"), "--resume=auto"]) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and err.count("\n") == 1
-        assert equal(weights(own / "runs" / "tiny"), before)
-
-    def test_another_start_of_the_student_is_refused(self, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        shutil.copytree(own / "teacher", own / "start")
-        file, given = own / "tiny.yaml", {"student": str(own / "start")}
-        file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("student")))
-        file.write_text(f"{file.read_text()}\nstudent: {own / 'start'}\n")
-        interrupted(monkeypatch, 5, file)
-        (own / "teacher").rename(own / "kept")
-        self.change_start(own)
-        (own / "kept").rename(own / "teacher")
-        with pytest.raises(ConfigError, match=r"student.model: is not the model that the run in"):
-            run(file, resume=True, **given)
-
-    def change_start(self, own: Path) -> None:
-        (own / "start").rename(own / "teacher")
-        self.change(own, "teacher")
-        (own / "teacher").rename(own / "start")
-
-    def test_a_batch_of_another_size_is_refused(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        interrupted(monkeypatch, 5, tiny_run)
-        with pytest.raises(ConfigError, match=r"task.batch_size: is not what the run in"):
-            run(tiny_run, resume=True, **{"task.batch_size": 4})
-
-    def test_another_version_of_a_library_is_noted(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        interrupted(monkeypatch, 5, tiny_run)
-        file = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "last.ckpt"
-        saved = checkpoint(file.parents[1])
-        saved["origin"]["versions"]["torch"] = "1.0"
-        torch.save(saved, file)
-        report = run(tiny_run, resume=True)
-        notes = [note for note in report.notes if note.startswith("begun with torch 1.0, resumed with")]
-        assert len(notes) == 1 and torch.__version__ in notes[0]
 
 
 def test_stopped_at_the_end_of_an_epoch_and_again_in_the_next_it_is_the_run_left_alone(monkeypatch, tiny_run):

@@ -12,7 +12,7 @@ from tests.helpers.worlds import COLUMNS, save_data, save_teacher
 HIDDEN = {"kind": "HiddenMSE", "layers": "uniform"}
 TASKS = {
     "masked_lm": ({"max_length": 8}, HIDDEN),
-    "question_answering": ({"max_length": 32, "augment": {"kind": "Masking", "share": 0.2}}, HIDDEN),
+    "question_answering": ({"max_length": 32, "augment": {"kind": "Masking", "probability": 0.2}}, HIDDEN),
     "seq2seq": ({"max_length": 16}, HIDDEN | {"layers": "random", "stack": "decoder"}),
 }
 

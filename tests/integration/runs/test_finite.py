@@ -1,8 +1,5 @@
 """NaN and infinity stop a run at the step they come, on all ranks, with a line; no checkpoint ever holds one."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +17,6 @@ from distill.config.loader import ConfigError
 from distill.training.callbacks.finite import SKIPPED, NonFinite
 from distill.training.module import Distillation
 from losses.outputs.logits import Logits
-from tests.helpers.runs import ROOT, weights
 
 PLAIN = {"losses.relations": None, "quantize": None, "prune": None, "name": "x"}
 NAN, INFINITY = float("nan"), float("inf")
@@ -149,7 +145,7 @@ NUMBERS = ["optimizer.lr", "losses.logits.weight", "losses.logits.temperature", 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
 @pytest.mark.parametrize("key", [*NUMBERS, "trainer.gradient_clip_val", "optimizer.betas"])
 def test_a_config_with_a_number_that_is_none(tiny_run, key, value):
-    with pytest.raises(ConfigError, match=rf"--{key}: .*(nan|inf) is no finite number"):
+    with pytest.raises(ConfigError, match=rf"--{key}: .*(nan|inf) is not a finite number"):
         run(tiny_run, **{key: f"[{value}, 0.9]" if key.endswith("betas") else value})
 
 
@@ -233,50 +229,3 @@ def test_a_short_run_of_which_float16_skips_every_step(tiny_run, monkeypatch, ha
 def test_a_loss_in_float16_is_no_matter_of_scale(tiny_run, monkeypatch, half):
     inject(monkeypatch, lambda loss: loss * INFINITY, 5)
     stopped(tiny_run, "^stopped at step 5 of 16: the loss 'logits' is inf")
-
-
-INJECT = """
-import os, sys
-from losses.outputs.logits import Logits
-from tests.integration.runs.test_finite import NanGradient
-from distill.cli import main
-
-real, calls = Logits.divergence, iter(range(1, 100))
-
-def divergence(self, log_p, log_q):
-    value = real(self, log_p, log_q)
-    if next(calls) == 3 and os.environ.get("LOCAL_RANK") == "1":
-        return {change}
-    return value
-
-Logits.divergence = divergence
-sys.exit(main(sys.argv[1:]))
-"""
-CHANGES = {"value": "value * float('nan')", "gradient": "NanGradient.apply(value)"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("change", CHANGES)
-def test_one_of_two_processes(tiny_run, strategy, change):
-    """Both stop, with one line and exit code 1."""
-    text = tiny_run.read_text()
-    tiny_run.write_text(text[: text.index("prune:")] + text[text.index("optimizer:") :])
-    script = tiny_run.with_name("inject.py")
-    script.write_text(INJECT.format(change=CHANGES[change]))
-    words = ["--config", str(tiny_run), "--trainer.devices=2", f"--trainer.strategy={strategy}"]
-    done = subprocess.run(
-        [sys.executable, str(script), *words],
-        cwd=tiny_run.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("stopped")]
-    cause = "the loss 'logits' is nan" if change == "value" else "the gradient of student"
-    assert len(lines) == 1 and lines[0].startswith(f"stopped at step 3 of 16: {cause}"), done.stderr
-    folder = tiny_run.parent / "runs" / "tiny"
-    assert not (folder / "student").exists()
-    assert all(value.isfinite().all() for value in weights(folder).values())

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import distill
 from distill import Report, run
 from distill.config.loader import load
-from distill.config.nodes import ConfigError
+from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml
 from distill.experiment.experiment import Experiment
 from tests.helpers.runs import as_one, command, interrupted, rows

@@ -13,13 +13,13 @@ from distill.config.loader import ConfigError
 from distill.evaluation.measure import torch_predict
 from quant_aware.export.onnx_model import OnnxModel
 from tests.helpers.runs import command, interrupted, rows, weights
-from tests.helpers.promised import keeps_promises
+from tests.helpers.reports.promised import keeps_promises
 
 
 @pytest.fixture(scope="module")
 def finished(materials, tmp_path_factory):
     """The report of one whole run, and its folder."""
-    from tests.conftest import CONFIG
+    from tests.helpers.runs import CONFIG
 
     folder = tmp_path_factory.mktemp("finished")
     file = folder / "tiny.yaml"

@@ -61,7 +61,7 @@ def items(found) -> dict:
 
 @pytest.fixture(scope="module")
 def logged(materials, tmp_path_factory):
-    from tests.conftest import CONFIG
+    from tests.helpers.runs import CONFIG
 
     folder = tmp_path_factory.mktemp("tracked")
     file = folder / "tiny.yaml"

@@ -30,7 +30,7 @@ from students.structure.tensor_train import set_tensor_train, tensor_train_shape
 from students.structure.units import neurons
 from students.weights import fold
 from tests.helpers.families import _auto, batch, low_rank, tiny
-from tests.helpers.forms import ATTENTIONS, FORMS, build, can_be, key_of, logits, student_of
+from tests.helpers.students.forms import ATTENTIONS, FORMS, build, can_be, key_of, logits, student_of
 
 ONCE = Timeline(total_steps=1, epoch_steps=1)
 SPECIAL = list(ATTENTIONS)[1:]

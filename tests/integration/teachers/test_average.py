@@ -23,7 +23,7 @@ from quant_aware.quantize import Quantize
 from tests.helpers.families import tiny
 from tests.helpers.runs import checkpoint, flat, resumes_bit_for_bit
 from tests.helpers.worlds import three_classes
-from tests.unit.distill.training.test_module import LENGTHS, LengthGrouped, Loader, counted, rows
+from tests.unit.distill.training.test_module import LENGTHS, LengthGroupedBatchSampler, TrainLoader, counted, rows
 
 DECAY = Steps(initial=0.5, at={"50%": 0.9})
 LOSSES = {
@@ -35,7 +35,7 @@ LOSSES = {
 
 def built() -> Distillation:
     student, losses = tiny("bert", layers=2), {"labels": Labels(), "logits": Logits(), "hidden": HiddenMSE()}
-    average = MovingAverage(decay=DECAY).begin(student)
+    average = MovingAverage(decay=DECAY).create(student)
     for loss in losses.values():
         loss.setup(student.config, average.model.config)
     return Distillation(student, average, losses, three_classes(), Optimizer(lr=1e-2), Timeline(4, 2))
@@ -84,7 +84,7 @@ def fit(module: Distillation, folder, *callbacks: lightning.Callback) -> Past:
         accumulate_grad_batches=2,
         default_root_dir=folder,
     )
-    trainer.fit(module, Loader(rows(), LengthGrouped(LENGTHS, 2), counted(module), 2))
+    trainer.fit(module, TrainLoader(rows(), LengthGroupedBatchSampler(LENGTHS, 2), counted(module), 2))
     return past
 
 
@@ -140,8 +140,8 @@ def test_a_whole_run_has_no_teacher_to_compare_with(tiny_run, given):
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it is a share"),
-        ("losses", {"logits": LOSSES["logits"]}, r"losses: all look at the teacher, .* add one .*Labels"),
+        ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it must be between"),
+        ("losses", {"logits": LOSSES["logits"]}, r"losses: all use the teacher, .* add one .*Labels"),
         ("student", {"kind": "Transformer"}, "student: a Transformer student is cut from a teacher"),
     ],
 )

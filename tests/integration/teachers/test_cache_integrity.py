@@ -18,7 +18,8 @@ from distill.teachers.row_file import HEADER, RowFile
 from students.recording.signals import Signals
 from tests.helpers.families import batch, tiny
 from tests.helpers.runs import ROOT
-from tests.unit.distill.teachers.test_cache import ASKED, cached, curve, notes, of, same, teacher
+from tests.integration.teachers.test_cached_runs import curve, notes, teacher
+from tests.unit.distill.teachers.test_cache import ASKED, cached, of, same
 
 ROWS = [0, 1, 2, 3]
 
@@ -144,7 +145,7 @@ def test_numbers_that_are_not_finite_are_not_kept(tmp_path):
     again = cached(tmp_path, data, model)
     assert again.trace(of(data, [0, 2, 3]), logits) and (again.ran, again.read) == (0, 3)
     assert again.trace(of(data, [1]), logits).logits.isnan().all() and again.ran == 1
-    assert "1 times a row was not kept" in teacher.note()
+    assert "1 times a row was not cached" in teacher.note()
 
 
 def test_a_state_too_large_is_the_teachers_own_in_its_row(tmp_path):
@@ -223,7 +224,7 @@ def test_a_disk_that_fails_while_training_costs_the_cache_alone(materials, tiny_
         patch.setattr(RowFile, "write", full)
         run(tiny_run, name="failing", **given)
     folder = tiny_run.parent / "runs" / "failing"
-    assert "then the teacher ran alone" in notes(folder) and "No space left" in notes(folder)
+    assert "then the teacher ran without the cache" in notes(folder) and "No space left" in notes(folder)
     assert curve(folder) == curve(tiny_run.parent / "elsewhere" / "whole")
 
 
@@ -242,4 +243,4 @@ def test_a_cache_of_somebody_else_is_read(tmp_path, monkeypatch):
     other: CachedTeacher = cached(tmp_path, data)
     assert same(other.trace(of(data, [0, 1]), ASKED), expected) and other.read == 2
     other.trace(of(data, [2, 3]), ASKED)
-    assert other.ran == 2 and "ran alone" in other.note()
+    assert other.ran == 2 and "ran without the cache" in other.note()

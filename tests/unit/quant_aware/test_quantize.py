@@ -16,13 +16,12 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import Activations
-from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.signs import Binary, Ternary
-from students.weights import find_weight_transforms, fold, parameter_names, raw_parameter, weight_matrices
-from tests.helpers.families import FAMILIES, batch, tiny
+from students.weights import find_weight_transforms, fold, raw_parameter, weight_matrices
+from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 
@@ -32,28 +31,6 @@ def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[
     quantize.update(step, TIMELINE)
     quantize.calibrate(model, was_on=False)
     return skipped
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("weights", [Uniform(), Ternary(learn=True), KMeans()], ids=["int8", "ternary", "means"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
-    model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
-    del inputs["labels"]
-    tied = {
-        key for names in parameter_names(model).values() if len(names) > 1 for key in names if key.endswith(".weight")
-    }
-    quantize, parameters = Quantize(weights=weights), len(list(model.parameters()))
-    plain = model(**inputs).logits
-    assert attached(model, quantize) == {}
-    trained = model(**inputs).logits
-    assert not torch.allclose(trained, plain)
-    quantize.settle()
-    assert tied <= quantize.on_grid(model).keys()
-    assert torch.equal(model(**inputs).logits, trained)
-    fold(model)
-    assert torch.equal(model(**inputs).logits, trained) and len(list(model.parameters())) == parameters
-    assert all(len(row.unique()) <= weights.levels for key in tied for row in model.get_parameter(key))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from copy import deepcopy
 from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.task import Task
 from students.families.limits import input_limits
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
@@ -108,7 +108,7 @@ def check_spelling(
         why = "tokens are predicted or drawn from it here"
         raise ValueError(f"it has another vocabulary, and {why}; they must be equal")
     again = deepcopy(task)
-    others = prepare(again, other)
+    others = prepare_data(again, other)
     for split, part in rows.items():
         mine, theirs = part["input_ids"], others[split]["input_ids"]
         different = (i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.teachers.cache import MOST_OUTPUTS, CachedTeacher
-from distill.teachers.ensemble import Teachers, own
+from distill.teachers.cache import MAX_OUTPUTS, CachedTeacher
+from distill.teachers.ensemble import Teachers, member_sites
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.timeline import stretches
 from prune_schedules.schedule import Timeline
@@ -29,7 +29,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        kept = not (config.value.task.predicts_tokens and vocabulary > MOST_OUTPUTS)
+        kept = not (config.value.task.predicts_tokens and vocabulary > MAX_OUTPUTS)
         running, asked = 0, 0
         reasons: dict[str, None] = {}
         for steps in stretches(config.value.losses, timeline):
@@ -67,7 +67,7 @@ def check_outputs(
                 raise ValueError(f"model: {model} gives NaN or infinity for the first training row")
             if isinstance(teacher, CachedTeacher):
                 try:
-                    teacher.reserve(batch, trace if asked.logits else replace(trace, logits=None))
+                    teacher.allocate(batch, trace if asked.logits else replace(trace, logits=None))
                 except OSError as error:
                     why = f"{error.strerror} (in {teacher.folder.parent})"
                     raise ValueError(f"cache: there is no room for what is to be kept of all rows: {why}") from error
@@ -82,8 +82,8 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
         elif (values := loss.at(step, timeline)).weight != 0:
             needs.append(loss.signals_at(values)[1])
     signals = reduce(or_, needs, Signals())
-    if isinstance(experiment.teacher, Teachers) and experiment.teacher.choose != "task":
-        return Signals(signals.logits, own(signals.hidden, name), own(signals.attention, name))
+    if isinstance(experiment.teacher, Teachers) and experiment.teacher.combine != "task":
+        return Signals(signals.logits, member_sites(signals.hidden, name), member_sites(signals.attention, name))
     return signals
 
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from distill.config.errors import ConfigError, did_you_mean
 from distill.config.loader import load
-from distill.config.nodes import ConfigError, did_you_mean
-from distill.config.schema import describe, is_plain, subclasses, yaml_name
+from distill.config.schema import describe_type, is_plain_type, subclasses, yaml_name
 from distill.config.writer import dump, to_yaml
 from distill.experiment.experiment import Experiment
 from distill.tasks.augment.augmentation import Augmentation
@@ -48,7 +48,7 @@ class Disc(Base):
 
 @dataclass
 class Length:
-    plain: ClassVar[str] = "metres"
+    shorthand: ClassVar[str] = "metres"
     metres: float
 
 
@@ -167,11 +167,11 @@ def test_words() -> None:
     assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
     assert yaml_name(Square) == "Square"
     assert (
-        describe(Length) == "a Length"
-        and describe(Literal["a"]) == "a"
-        and describe(dict[str, Base]) == "a mapping of names to Base"
+        describe_type(Length) == "a Length"
+        and describe_type(Literal["a"]) == "a"
+        and describe_type(dict[str, Base]) == "a mapping of names to Base"
     )
-    assert is_plain(dict[str, list[int]]) and not is_plain(dict[str, Base])
+    assert is_plain_type(dict[str, list[int]]) and not is_plain_type(dict[str, Base])
 
 
 def test_two_classes_of_one_name_are_refused() -> None:
@@ -196,7 +196,7 @@ class Step:
     augment: Augmentation | dict[str, Augmentation]
 
 
-@pytest.mark.parametrize("written", ["{kind: Masking, share: 0.2}", "{a: {kind: NGrams}, b: {kind: Masking}}"])
+@pytest.mark.parametrize("written", ["{kind: Masking, probability: 0.2}", "{a: {kind: NGrams}, b: {kind: Masking}}"])
 def test_a_class_of_one_field_is_not_shortened_unless_it_says_so(tmp_path: Path, written: str) -> None:
     (tmp_path / "x.yaml").write_text(f"augment: {written}\n")
     value = load(tmp_path / "x.yaml", Step).value

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from distill.cli import main
+from distill.config.errors import ConfigError
 from distill.config.imports import fingerprints
 from distill.config.loader import load, load_all
-from distill.config.nodes import ConfigError
 from distill.config.schema import subclasses
 from distill.config.writer import to_yaml
 from losses.loss import Loss
@@ -134,6 +134,17 @@ def test_a_module_that_failed_leaves_no_class(file: Path) -> None:
     load(file, Study)
 
 
+def test_a_file_that_is_imported_by_its_name_too_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(file.parent)
+    file.with_name("by_both_names.py").write_text(LOSS.replace("Farness", "ByBothNames"))
+    file.write_text("imports: [by_both_names, by_both_names.py]\n")
+    try:
+        with pytest.raises(ConfigError, match=r"imports\.1: .*ByBothNames is imported twice, by its file and"):
+            load(file, Study)
+    finally:
+        del sys.modules["by_both_names"]
+
+
 @pytest.mark.parametrize(
     ("module", "line"),
     [
@@ -142,12 +153,12 @@ def test_a_module_that_failed_leaves_no_class(file: Path) -> None:
         ("def f():\n    return 1 / 0\n\nf()\n", "mine.py:2: ZeroDivisionError: division by zero"),
         ("import json\n\njson.loads('x')\n", "mine.py:3: JSONDecodeError: Expecting value"),
         ("exit(3)\n", "mine.py:1: SystemExit: 3"),
-        (LOSS.replace("Farness", "Logits"), "mine.py:6: Logits has the name of another Loss (/"),
-        (LOSS * 2, "mine.py:6: Farness has the name of another Loss (/"),
-        (RAMP, "mine.py:3: Linear has the name of another Schedule (/"),
+        (LOSS.replace("Farness", "Logits"), "mine.py:6: Logits has the same name as another Loss (/"),
+        (LOSS * 2, "mine.py:6: Farness has the same name as another Loss (/"),
+        (RAMP, "mine.py:3: Linear has the same name as another Schedule (/"),
         (LOSS.replace('"""', "'''").replace("'''How", "x = '''How"), "mine.py:6: Farness has no docstring"),
         (RAMP.replace("Linear", "L").replace('"""Straight."""', "pass"), "mine.py:3: L has no docstring"),
-        (UNFINISHED, "mine.py:6: Farness is not finished: a Loss has distance, too"),
+        (UNFINISHED, "mine.py:6: Farness is abstract: implement distance of Loss"),
         (
             LOSS.replace("@dataclass(kw_only=True, eq=False)", ""),
             "mine.py:7: Farness has fields (power) and is no data",
@@ -178,8 +189,8 @@ def test_what_is_wrong_with_a_module_is_told_in_a_line(file: Path, module: str, 
         ("nowhere_at_all", "there is no module 'nowhere_at_all' on Python's path; a file is written with .py"),
         ("mine", "there is no module 'mine' on Python's path; did you mean the file 'mine.py'?"),
         ("your.py", "your.py: cannot be read: No such file or directory"),
-        ("./mine", "'./mine' is neither the name of a module nor a file that ends with .py"),
-        (".", "'.' is neither the name of a module"),
+        ("./mine", "'./mine' is neither a module name nor a .py file"),
+        (".", "'.' is neither a module name"),
     ],
 )
 def test_what_is_not_there(file: Path, name: str, line: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from distill.config.schema import field_classes, members_of, plain_field, schema_of, subclasses
+from distill.config.schema import field_classes, schema_of, shorthand_field, subclasses, union_members
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import told
 
@@ -36,7 +36,7 @@ def alien(hint: Any) -> list[Any]:
 def test_a_class_of_the_schema(cls: type) -> None:
     for name, hint in schema_of(cls).items():
         assert alien(hint) == [], f"{cls.__name__}.{name} is annotated with what no file can say"
-        members = members_of(hint)
+        members = union_members(hint)
         assert sum(get_origin(m) is dict for m in members) <= 1 and sum(get_origin(m) is list for m in members) <= 1, (
             f"{cls.__name__}.{name}: the shape of the node does not decide the union"
         )
@@ -52,7 +52,7 @@ def test_a_class_of_the_schema(cls: type) -> None:
 
 @pytest.mark.parametrize("cls", reachable(), ids=lambda cls: cls.__name__)
 def test_a_plain_value_stands_for_one_class_at_most(cls: type) -> None:
-    assert len([c for c in subclasses(cls).values() if plain_field(c)]) <= 1
+    assert len([c for c in subclasses(cls).values() if shorthand_field(c)]) <= 1
 
 
 def test_the_walk_reaches_what_files_name() -> None:

@@ -6,23 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
-from distill.data.batches import LengthGrouped, Loader
+from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
 from distill.training.callbacks.checkpoints import Last
 
 fixed = settings(derandomize=True, deadline=None, database=None)
 LENGTHS = torch.randint(3, 40, (103,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
-def epoch_of(batches: LengthGrouped, epoch: int = 0) -> list[list[int]]:
+def epoch_of(batches: LengthGroupedBatchSampler, epoch: int = 0) -> list[list[int]]:
     batches.set_epoch(epoch)
     return list(batches)
 
 
-def together(ranks: list[LengthGrouped], epoch: int = 0) -> list[list[int]]:
+def together(ranks: list[LengthGroupedBatchSampler], epoch: int = 0) -> list[list[int]]:
     """The rows of each batch that count, of all ranks."""
     seen = [epoch_of(rank, epoch) for rank in ranks]
     return [
-        sorted(row for rank, part in zip(ranks, parts, strict=True) if not rank.idle(at) for row in part)
+        sorted(row for rank, part in zip(ranks, parts, strict=True) if not rank.is_idle(at) for row in part)
         for at, parts in enumerate(zip(*seen, strict=True))
     ]
 
@@ -31,18 +31,18 @@ def together(ranks: list[LengthGrouped], epoch: int = 0) -> list[list[int]]:
 @pytest.mark.parametrize("rows", [96, 97, 100, 103])
 def test_the_ranks_together_see_what_one_process_would(world, rows):
     """Also of the last batch of 1, 4 or 7 rows: the ranks without a row are idle, and none is without a batch."""
-    alone = epoch_of(LengthGrouped(LENGTHS[:rows], 8))
-    ranks = [LengthGrouped(LENGTHS[:rows], 8, world=world, rank=rank) for rank in range(world)]
+    alone = epoch_of(LengthGroupedBatchSampler(LENGTHS[:rows], 8))
+    ranks = [LengthGroupedBatchSampler(LENGTHS[:rows], 8, world_size=world, rank=rank) for rank in range(world)]
     assert together(ranks) == [sorted(group) for group in alone]
     assert {len(rank) for rank in ranks} == {len(alone)} == {-(-rows // 8)}
     assert all(part for rank in ranks for part in epoch_of(rank))
-    assert sum(rank.idle(len(alone) - 1) for rank in ranks) == max(0, world - (rows % 8 or 8))
+    assert sum(rank.is_idle(len(alone) - 1) for rank in ranks) == max(0, world - (rows % 8 or 8))
 
 
 @fixed
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(3, 9), st.integers(1, 3), st.integers(0, 9))
 def test_every_row_comes_once(lengths, size, world, epoch):
-    ranks = [LengthGrouped(lengths, size, world=world, rank=rank) for rank in range(world)]
+    ranks = [LengthGroupedBatchSampler(lengths, size, world_size=world, rank=rank) for rank in range(world)]
     batches = together(ranks, epoch)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert {len(batches)} == {len(rank) for rank in ranks}
@@ -52,29 +52,29 @@ def test_every_row_comes_once(lengths, size, world, epoch):
 @pytest.mark.parametrize("world", [9, 16])
 def test_a_batch_of_fewer_rows_than_processes_is_refused(world):
     with pytest.raises(ValueError, match=f"batch_size: {world} processes cannot share 8 rows; it is at least {world}"):
-        LengthGrouped(LENGTHS, 8, world=world)
+        LengthGroupedBatchSampler(LENGTHS, 8, world_size=world)
 
 
 def test_an_idle_rank_counts_nothing():
     """Of 9 rows in batches of 4 the last has one row, that of rank 0; both ranks tell what they count of the window."""
     for rank, rows in ((0, [2, 2, 1]), (1, [2, 2, 0])):
-        found = list(loader(3, 9, 4, world=2, rank=rank))
+        found = list(loader(3, 9, 4, world_size=2, rank=rank))
         assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in found]
         assert ["idle" in batch for batch in found] == [False, False, rank == 1]
         assert [len(batch["rows"]) for batch in found] == [2, 2, 1]
-        following = loader(1, 9, 4, world=2, rank=rank)
+        following = loader(1, 9, 4, world_size=2, rank=rank)
         following.load_state_dict({"position": 2})
         assert [int(batch["window"][0]) for batch in following] == rows[2:]
 
 
 def test_the_small_batch_is_the_last():
-    sizes = [len(batch) for batch in epoch_of(LengthGrouped(LENGTHS, 8))]
+    sizes = [len(batch) for batch in epoch_of(LengthGroupedBatchSampler(LENGTHS, 8))]
     assert sizes == [8] * 12 + [7]
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
     def order(seed: int, epoch: int) -> list[list[int]]:
-        return epoch_of(LengthGrouped(LENGTHS, 8, seed=seed), epoch)
+        return epoch_of(LengthGroupedBatchSampler(LENGTHS, 8, seed=seed), epoch)
 
     assert order(0, 0) == order(0, 0) and order(3, 5) == order(3, 5)
     orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]
@@ -90,7 +90,7 @@ def test_the_global_random_state_is_left_alone():
 
 
 def test_a_batch_holds_rows_of_like_length():
-    batches = epoch_of(LengthGrouped(LENGTHS, 8))
+    batches = epoch_of(LengthGroupedBatchSampler(LENGTHS, 8))
     spread = [max(LENGTHS[row] for row in batch) - min(LENGTHS[row] for row in batch) for batch in batches]
     assert max(spread) < 10 < max(LENGTHS) - min(LENGTHS)
     firsts = [LENGTHS[batch[0]] for batch in batches]
@@ -102,8 +102,8 @@ def collate(rows: list[int]) -> dict[str, torch.Tensor]:
     return {"rows": torch.tensor(rows), "counts": torch.tensor([len(rows), sum(rows)])}
 
 
-def loader(window: int = 1, rows: int = 103, size: int = 8, **options) -> Loader:
-    return Loader(list(range(rows)), LengthGrouped(LENGTHS[:rows], size, **options), collate, window)
+def loader(window: int = 1, rows: int = 103, size: int = 8, **options) -> TrainLoader:
+    return TrainLoader(list(range(rows)), LengthGroupedBatchSampler(LENGTHS[:rows], size, **options), collate, window)
 
 
 @pytest.mark.parametrize("window", [1, 3, 4, 20])
@@ -152,7 +152,7 @@ class Notes(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fitted(data: Loader, folder, stop: int, checkpoint: str | None = None) -> list[tuple[int, list[int]]]:
+def fitted(data: TrainLoader, folder, stop: int, checkpoint: str | None = None) -> list[tuple[int, list[int]]]:
     """The (epoch, rows) of the batches until step ``stop``, where ``last.ckpt`` is written as by every run."""
     module = Notes()
     trainer = Trainer(
@@ -174,8 +174,8 @@ def fitted(data: Loader, folder, stop: int, checkpoint: str | None = None) -> li
 @pytest.mark.parametrize("stopped", [2, 5, 8, 10])
 def test_lightning_gives_each_epoch_its_own_order_and_goes_on_where_it_stopped(tmp_path, stopped):
     whole = fitted(loader(rows=40), tmp_path, 15)
-    assert [batch for epoch, batch in whole if epoch == 0] == epoch_of(LengthGrouped(LENGTHS[:40], 8), 0)
-    assert [batch for epoch, batch in whole if epoch == 1] == epoch_of(LengthGrouped(LENGTHS[:40], 8), 1)
+    assert [batch for epoch, batch in whole if epoch == 0] == epoch_of(LengthGroupedBatchSampler(LENGTHS[:40], 8), 0)
+    assert [batch for epoch, batch in whole if epoch == 1] == epoch_of(LengthGroupedBatchSampler(LENGTHS[:40], 8), 1)
     before = fitted(loader(rows=40), tmp_path, stopped)
     after = fitted(loader(rows=40), tmp_path, 15, str(tmp_path / "last.ckpt"))
     assert before + after == whole

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.data import Truncation, prepare
+from distill.data import Truncation, prepare_data
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification
@@ -34,7 +34,7 @@ def told(
     for split, rows in (("train", train), ("validation", held)):
         write(folder / f"{split}.jsonl", rows)
     made = task(data=str(folder), **given)
-    prepare(made, tokenizer)
+    prepare_data(made, tokenizer)
     return made
 
 
@@ -49,7 +49,7 @@ def test_answers_beyond_the_limit_are_counted(tokenizer, tmp_path):
     assert task.facts.warnings[-1] == "1 of 2 validation answers lie beyond max_length: 20, and count as not answered"
 
 
-@pytest.mark.parametrize(("split", "purpose"), [("training", "train on"), ("validation", "judge by")])
+@pytest.mark.parametrize(("split", "purpose"), [("training", "train on"), ("validation", "evaluate on")])
 def test_no_answer_within_the_limit_is_refused(split, purpose, tokenizer, tmp_path):
     rows = {"training": [question(NEAR)] * 3, "validation": [question(NEAR)] * 3} | {split: [question(LONG)] * 3}
     for name, file in (("training", "train"), ("validation", "validation")):
@@ -89,7 +89,7 @@ def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
     assert task.facts.warnings == [
         f"{lengths[0] - 5} of {sum(lengths)} training target tokens lie beyond max_length: 5, and are not learnt"
     ]
-    labels = prepare(task, tokenizer)["train"]["labels"]
+    labels = prepare_data(task, tokenizer)["train"]["labels"]
     assert all(ids[-1] == task.end for ids in labels)
 
 

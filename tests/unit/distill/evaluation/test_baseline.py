@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _losses, _score, _spread, scores
 from distill.tasks.kinds.language import CausalLM
@@ -63,8 +63,8 @@ def test_a_language_model_is_scored_on_its_own_data(tmp_path):
     model = save_teacher("causal_lm", tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     task = CausalLM(data=str(tmp_path), max_length=32, batch_size=8)
-    rows = prepare(task, tokenizer)["validation"].remove_columns("row")
-    (score,) = scores(model, task, rows, Collate(tokenizer), "cpu")
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("row")
+    (score,) = scores(model, task, rows, Collator(tokenizer), "cpu")
     assert score.metric == "perplexity" and score.rows == score.of_rows == len(rows)
     assert score.useless and not score.worse, "it was never trained"
 
@@ -74,6 +74,6 @@ def test_places_in_texts_of_many_lengths_have_no_baseline(tmp_path):
     model = save_teacher("question_answering", tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     task = QuestionAnswering(data=str(tmp_path), max_length=32, batch_size=1)
-    rows = prepare(task, tokenizer)["validation"].remove_columns("row")
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("row")
     assert len(set(rows["length"])) > 1, "batches of one row are of different widths"
-    assert scores(model, task, rows, Collate(tokenizer, finish=task.finish), "cpu") == []
+    assert scores(model, task, rows, Collator(tokenizer, finalize=task.finalize_batch), "cpu") == []

@@ -17,8 +17,8 @@ from typing import ClassVar
 import pytest
 
 from distill.config.config import Config
+from distill.config.errors import ConfigError
 from distill.config.loader import load
-from distill.config.nodes import ConfigError
 from distill.experiment.compatibility import FLAGS, RULES, conflicts, judge
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment

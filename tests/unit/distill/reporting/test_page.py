@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from distill.reporting.page import render, result, show
-from tests.helpers.samples import minimal_report, sample_details, sample_report, sample_rows
+from tests.helpers.reports.samples import minimal_report, sample_details, sample_report, sample_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

@@ -17,7 +17,7 @@ from distill.reporting.pictures import (
     short_name,
     svg,
 )
-from tests.helpers.samples import sample_details, sample_report, sample_rows
+from tests.helpers.reports.samples import sample_details, sample_report, sample_rows
 
 
 @pytest.fixture(scope="module")

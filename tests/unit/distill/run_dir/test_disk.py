@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import main, quiet
-from distill.run_dir.disk import probe, reason
+from distill.cli import main, silence_libraries
+from distill.run_dir.disk import check_writable, os_error_message
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def test_what_the_system_says_when_the_folder_is_tried_is_told(capsys, tiny_run,
 
 def test_the_probe_leaves_nothing_and_counts_what_is_left(tmp_path: Path) -> None:
     before = tmp_path.stat().st_mtime_ns
-    probe(tmp_path / "a" / "b", 1000)
+    check_writable(tmp_path / "a" / "b", 1000)
     assert list(tmp_path.iterdir()) == [] and tmp_path.stat().st_mtime_ns == before
     with pytest.raises(OSError, match=r"1,000,000,000,000.0 MB are needed"):
-        probe(tmp_path / "a", 10**18)
+        check_writable(tmp_path / "a", 10**18)
 
 
 def test_a_checkpoint_that_does_not_fit_ends_the_run_and_it_goes_on(capsys, tiny_run, few_bytes) -> None:
@@ -118,11 +118,11 @@ class SafetensorError(Exception):
 )
 def test_the_reason_is_found_in_whatever_a_library_raises(monkeypatch, error, line) -> None:
     monkeypatch.setenv("TMPDIR", "/nowhere")
-    assert reason(error, Path("runs/x")) == line
+    assert os_error_message(error, Path("runs/x")) == line
     wrapper = RuntimeError("unexpected pos 64 vs 0")
     wrapper.__context__ = error
     disk = line and ("No space" in line or "Read-only" in line)
-    assert reason(wrapper, Path("runs/x")) == (line if disk else None)
+    assert os_error_message(wrapper, Path("runs/x")) == (line if disk else None)
 
 
 def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, monkeypatch, tmp_path) -> None:
@@ -134,7 +134,7 @@ def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, mon
 
 def test_what_ends_a_thread_of_a_library_is_a_line(capsys, monkeypatch) -> None:
     monkeypatch.setattr("threading.excepthook", threading.excepthook)
-    quiet()
+    silence_libraries()
 
     def write() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

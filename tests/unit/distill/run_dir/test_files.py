@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from distill.run_dir.files import remove_drafts, replacing, replacing_in, write_text
+from distill.run_dir.files import atomic_update_dir, atomic_write, remove_drafts, write_text
 from distill.training.callbacks.checkpoints import CheckpointFiles, previous, read_checkpoint
 
 
@@ -39,7 +39,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_text(path, "one")
     write_text(path, "zwei, ü")
     assert path.read_text(encoding="utf-8") == "zwei, ü" and names(tmp_path) == ["report.json"]
-    with pytest.raises(OSError, match="No space left"), replacing(path) as draft:
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as draft:
         draft.write_text("hal")
         raise OSError(28, "No space left on device")
     assert path.read_text(encoding="utf-8") == "zwei, ü" and names(tmp_path) == ["report.json"]
@@ -50,7 +50,7 @@ def test_a_writer_that_is_killed_leaves_what_was_there_and_a_draft_that_is_remov
     write_text(path, "one")
 
     def half() -> None:
-        with replacing(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text("tw")
             kill()
 
@@ -103,14 +103,14 @@ def test_the_folder_for_temporary_files_plays_no_part(
 
 def test_folders_and_files_replace_their_namesakes_together(tmp_path: Path) -> None:
     for text in ("one", "two"):
-        with replacing_in(tmp_path) as draft:
+        with atomic_update_dir(tmp_path) as draft:
             (draft / "student").mkdir()
             (draft / "student" / f"{text}.safetensors").write_text(text)
             (draft / "student.onnx").write_text(text)
         assert names(tmp_path) == ["student", "student.onnx"] and names(tmp_path / "student") == [f"{text}.safetensors"]
 
     def half() -> None:
-        with replacing_in(tmp_path) as draft:
+        with atomic_update_dir(tmp_path) as draft:
             (draft / "student").mkdir()
             kill()
 

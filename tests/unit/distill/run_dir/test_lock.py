@@ -15,7 +15,7 @@ from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
-from distill.run_dir.lock import NAME, Locked, lock, owner
+from distill.run_dir.lock import NAME, RunDirLocked, lock, lock_owner
 from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
 
 
@@ -28,7 +28,7 @@ def holder(folder: Path) -> tuple[int, int]:
             with lock(folder):
                 os.write(writes, b"1")
                 signal.pause()
-        except Locked:
+        except RunDirLocked:
             os.write(writes, b"0")
         finally:
             os._exit(0)
@@ -42,23 +42,23 @@ def end(child: int) -> None:
 
 
 def test_a_second_one_is_told_who_has_it(tmp_path: Path) -> None:
-    assert owner(tmp_path) is None
+    assert lock_owner(tmp_path) is None
     who = f"process {os.getpid()} on {socket.gethostname()} since "
     with lock(tmp_path):
-        assert owner(tmp_path).startswith(who)
-        with pytest.raises(Locked, match=who), lock(tmp_path):
+        assert lock_owner(tmp_path).startswith(who)
+        with pytest.raises(RunDirLocked, match=who), lock(tmp_path):
             pass
-        assert owner(tmp_path).startswith(who), "one that asked in vain takes nothing away"
-    assert owner(tmp_path) is None and not list(tmp_path.iterdir())
+        assert lock_owner(tmp_path).startswith(who), "one that asked in vain takes nothing away"
+    assert lock_owner(tmp_path) is None and not list(tmp_path.iterdir())
 
 
 def test_sigkill_gives_it_back(tmp_path: Path) -> None:
     child, reads = holder(tmp_path)
-    assert os.read(reads, 1) == b"1" and owner(tmp_path).startswith(f"process {child} on")
+    assert os.read(reads, 1) == b"1" and lock_owner(tmp_path).startswith(f"process {child} on")
     end(child)
-    assert (tmp_path / NAME).exists() and owner(tmp_path) is None
+    assert (tmp_path / NAME).exists() and lock_owner(tmp_path) is None
     with lock(tmp_path):
-        assert owner(tmp_path).startswith(f"process {os.getpid()} on")
+        assert lock_owner(tmp_path).startswith(f"process {os.getpid()} on")
 
 
 def test_of_several_that_start_together_one_has_it(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_file_that_is_damaged_or_empty_is_no_hindrance(tmp_path: Path) -> None
     for text in ("", '{"pid": 1', "[]", "\0" * 20):
         (tmp_path / NAME).write_text(text)
         with lock(tmp_path):
-            assert owner(tmp_path).startswith(f"process {os.getpid()} on")
+            assert lock_owner(tmp_path).startswith(f"process {os.getpid()} on")
         assert not (tmp_path / NAME).exists()
 
 
@@ -83,7 +83,7 @@ def test_where_files_cannot_be_locked_the_user_is_warned(tmp_path: Path, monkeyp
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\)"), lock(tmp_path):
         pass
-    assert owner(tmp_path) is None
+    assert lock_owner(tmp_path) is None
 
 
 @pytest.mark.parametrize("words", [[], ["--resume"], ["--resume=auto"]])
@@ -113,15 +113,15 @@ def test_one_that_comes_while_another_is_planned_is_told_before_it_writes(tiny_r
         (folder / "config.yaml").write_text("begun")
     with pytest.raises(ConfigError, match="another process has worked in .* meanwhile"), entered(config, folder, start):
         pass
-    assert (folder / "config.yaml").read_text() == "begun" and owner(folder) is None
+    assert (folder / "config.yaml").read_text() == "begun" and lock_owner(folder) is None
 
 
 def test_a_run_that_fails_gives_its_folder_back(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*given: object, **named: object) -> None:
-        assert owner(tiny_run.parent / "runs" / "tiny").startswith(f"process {os.getpid()} on")
+        assert lock_owner(tiny_run.parent / "runs" / "tiny").startswith(f"process {os.getpid()} on")
         raise RuntimeError("on purpose")
 
     monkeypatch.setattr("lightning.Trainer.fit", fit)
     with pytest.raises(RuntimeError, match="on purpose"):
         run(tiny_run)
-    assert owner(tiny_run.parent / "runs" / "tiny") is None
+    assert lock_owner(tiny_run.parent / "runs" / "tiny") is None

@@ -11,7 +11,7 @@ NLI = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
 
 def classes(values: list, labels: dict | None = None, names: list[str] | None = None) -> Classes:
     kind = ClassLabel(names=names) if names else TEXT if isinstance(values[0], str) else NUMBER
-    return Classes.of(kind, values, labels or {})
+    return Classes.from_column(kind, values, labels or {})
 
 
 JOINED = {
@@ -40,7 +40,7 @@ JOINED = {
 def test_a_value_stands_for_an_output(values, labels, head, outputs):
     made = classes(values, labels)
     made.follow(head)
-    assert [made.number(value) for value in values] == outputs
+    assert [made.label_id(value) for value in values] == outputs
     assert len(made.names) == len(head) and made.order(head) == list(range(len(head)))
 
 
@@ -49,12 +49,12 @@ def test_a_column_with_names_goes_by_them_and_by_number_where_the_model_has_none
     for head, outputs in ((NLI, [2, 1, 0]), ([f"LABEL_{i}" for i in range(3)], [0, 1, 2])):
         made = classes([0, 1, 2], names=names)
         made.follow(head)
-        assert [made.number(i) for i in range(3)] == outputs
+        assert [made.label_id(i) for i in range(3)] == outputs
     made = classes([0, 1, 2], {name: name for name in names}, names)
     made.follow(NLI)
-    assert [made.number(i) for i in range(3)] == [2, 1, 0], "the values of task.labels are the column's names"
+    assert [made.label_id(i) for i in range(3)] == [2, 1, 0], "the values of task.labels are the column's names"
     made = classes([0, 1], {"1": "a", "0": "b"}, ["1", "0"])
-    assert (made.names[made.number(0)], made.names[made.number(1)]) == ("a", "b"), "a name before a number"
+    assert (made.names[made.label_id(0)], made.names[made.label_id(1)]) == ("a", "b"), "a name before a number"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_a_column_with_names_goes_by_them_and_by_number_where_the_model_has_none
         (["neg", "pos"], {}, ["negative", "positive"], "are negative, positive, the classes of the data neg, pos"),
         (["neg", "pos"], {}, ["neg", "mixed", "pos"], "3 outputs (neg, mixed, pos), the data 2 classes (neg, pos)"),
         ([1, 2], {}, ["no", "yes"], "its outputs are no, yes, the classes of the data 1, 2"),
-        ([1, 2], {}, ["LABEL_0", "LABEL_1"], "no name or number joins them"),
+        ([1, 2], {}, ["LABEL_0", "LABEL_1"], "no names or numbers match"),
         ([0, 2], {}, ["LABEL_0", "LABEL_1", "LABEL_2"], "it has 3 outputs"),
-        ([0, 1], {"0": "bad", "1": "good"}, ["no", "yes"], "not all the classes that task.labels names are among them"),
+        ([0, 1], {"0": "bad", "1": "good"}, ["no", "yes"], "which are not all the classes that task.labels names"),
         (["a", "b"], {"a": "0", "b": "7"}, ["x", "y"], "not all the classes that task.labels names"),
         (["b", "a"], {}, ["A", "a"], "its outputs are A, a, the classes of the data a, b"),
     ],
@@ -85,7 +85,7 @@ def test_what_nothing_proves_is_refused_with_both_lists(values, labels, head, sa
 def test_codes_are_as_many_classes_as_there_are_codes():
     made = classes([*range(100, 117), 100])
     assert made.names == [str(code) for code in range(100, 117)]
-    assert [made.number(code) for code in (100, 116)] == [0, 16]
+    assert [made.label_id(code) for code in (100, 116)] == [0, 16]
     assert classes([2, 1, 2]).names == ["1", "2"]
     assert classes([1, 0]).names == ["LABEL_0", "LABEL_1"]
 
@@ -100,7 +100,7 @@ def test_two_models_are_joined_through_the_data():
     assert made.order(["positive", "negative"]) == [1, 0]
     made = classes(["sad", "happy"], {"sad": "LABEL_1", "happy": "LABEL_0"})
     made.follow(["LABEL_0", "LABEL_1"])
-    assert made.names == ["LABEL_0", "LABEL_1"] and made.number("sad") == 1
+    assert made.names == ["LABEL_0", "LABEL_1"] and made.label_id("sad") == 1
 
 
 def test_names_are_the_models_and_else_those_of_the_data():
@@ -120,15 +120,15 @@ def test_tags_of_a_model_in_another_order():
     head = ["O", "B-MISC", "I-MISC", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
     made = classes(list(range(9)), names=names)
     made.follow(head)
-    assert [head[made.number(i)] for i in range(9)] == names
+    assert [head[made.label_id(i)] for i in range(9)] == names
 
 
 def test_a_class_of_two_lines_is_a_quote_mark_left_open():
     """``sure,"yes`` and ``maybe,no"`` are one row of a CSV (autolabel #473)."""
-    assert "a quote mark before it may be open" in classes(["yes", "yes\nmaybe,no"]).wrong("yes\nmaybe,no")
+    assert "a quote mark before it may be open" in classes(["yes", "yes\nmaybe,no"]).label_error("yes\nmaybe,no")
 
 
 @pytest.mark.parametrize("value", [[0.2, 0.8], {"a": 1}, 0.5, -1, "other", 2])
 def test_what_is_no_class_is_said_and_never_raises(value):
-    assert classes([0, 1]).wrong(value)
-    assert not classes([0, 1]).wrong(1)
+    assert classes([0, 1]).label_error(value)
+    assert not classes([0, 1]).label_error(1)

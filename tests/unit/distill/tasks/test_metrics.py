@@ -16,7 +16,7 @@ def measured(task: Task, logits: torch.Tensor, labels: torch.Tensor, batch: int 
     task.classes = Classes([str(i) for i in range(logits.shape[-1])])
     metrics = task.metrics()
     for part, true in zip(logits.split(batch), labels.split(batch), strict=True):
-        task.judge(metrics, part, {"input_ids": true, "labels": true})
+        task.update_metrics(metrics, part, {"input_ids": true, "labels": true})
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -82,7 +82,7 @@ def test_the_main_metric_is_the_one_that_was_chosen() -> None:
     [
         ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
         ({"max_length": -1}, "max_length: must be at least 1"),
-        ({"train_rows": 0}, "train_rows: must be at least 1"),
+        ({"max_train_samples": 0}, "max_train_samples: must be at least 1"),
         ({"text": []}, "text: one column or two, not 0"),
     ],
 )

@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedMode
 
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks.kinds.sequences import Seq2Seq
-from distill.tasks.writing import Writer, greedy
+from distill.tasks.writing import CachedGenerator, greedy_generate
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
@@ -87,7 +87,7 @@ FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
 
 def loop(model: PreTrainedModel, batch: dict[str, Tensor], longest: int, others: list[int]) -> Tensor:
     with torch.no_grad():
-        return greedy(
+        return greedy_generate(
             lambda given: model(**model_inputs(model, given)).logits[..., :TOKENS], batch, END, longest, others
         )
 
@@ -110,7 +110,7 @@ def test_with_a_cache_as_without(form):
     other = int(wanted[0, 3])
     for ends in ([], [other]):
         wanted, read = loop(model, batch, 12, ends), widths(model)
-        assert torch.equal(Writer(model, lambda given: given).greedy(batch, END, 12, ends, TOKENS), wanted)
+        assert torch.equal(CachedGenerator(model, lambda given: given).generate(batch, END, 12, ends, TOKENS), wanted)
         assert read == [1] * wanted.shape[1], "each token is read once"
     assert (wanted == other).any(), "a second end is one"
     recorder.close()
@@ -125,7 +125,7 @@ def test_rounded_by_the_range_of_all_that_is_read_a_text_is_read_anew():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         rounded(model, Activations()).eval()
-        assert torch.equal(torch_predict(model).greedy(batch, END, 12, (), TOKENS), loop(model, batch, 12, []))
+        assert torch.equal(torch_predict(model).generate(batch, END, 12, (), TOKENS), loop(model, batch, 12, []))
 
 
 def test_what_a_model_would_change_in_its_texts_stays_out_and_comes_back():
@@ -133,7 +133,7 @@ def test_what_a_model_would_change_in_its_texts_stays_out_and_comes_back():
     wanted = loop(model, batch, 12, [])
     own = GenerationConfig(repetition_penalty=9.0, no_repeat_ngram_size=1, num_beams=3, max_length=3, eos_token_id=7)
     model.generation_config = own
-    assert torch.equal(Writer(model, lambda given: given).greedy(batch, END, 12, [], TOKENS), wanted)
+    assert torch.equal(CachedGenerator(model, lambda given: given).generate(batch, END, 12, [], TOKENS), wanted)
     assert model.generation_config is own
 
 
@@ -147,7 +147,7 @@ def task_of(metric: str, ends: list[int] | int | None = None) -> Seq2Seq:
 
     task = Seq2Seq(data="x", source="a", target="b", metric=metric, max_length=12)
     task.tokenizer, task.end, task.ends = Words(), END, {END}
-    task.end_as(GenerationConfig(eos_token_id=ends))
+    task.add_end_tokens(GenerationConfig(eos_token_id=ends))
     task.validation = [{"b": "w5 w6 w7 w8 w9"}] * 6
     return task
 
@@ -158,9 +158,9 @@ def test_texts_are_written_in_training_for_bleu_alone_and_for_the_report_always(
     task, written = task_of(metric), []
     writer = torch_predict(model)
     model.generate = lambda **given: written.append(1) or torch.zeros(6, 2, dtype=torch.long)
-    metrics = task.metrics_in_training()
+    metrics = task.training_metrics()
     assert ("bleu" in metrics) == bool(names) and {"perplexity", "accuracy"} <= set(metrics)
-    task.write(metrics, writer, batch)
+    task.update_generation_metrics(metrics, writer, batch)
     assert len(written) == names
     assert "bleu" in evaluate_model(task, writer, [batch]).metrics and len(written) == names + 1
 
@@ -177,7 +177,7 @@ def test_all_end_tokens_of_the_models_end_a_text_with_a_cache_and_without(ends):
     task.tokenizer.batch_decode = lambda ids, **given: texts.append(ids) or decode(ids, **given)
     predict = torch_predict(model)
     for how in (predict, predict.predict):
-        task.write(task.metrics(), how, batch)
+        task.update_generation_metrics(task.metrics(), how, batch)
     assert torch.equal(*texts)
     there = {1} | set([ends] if isinstance(ends, int) else ends or [])
     for row, whole in zip(texts[0].tolist(), usual.tolist(), strict=True):

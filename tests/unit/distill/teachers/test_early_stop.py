@@ -67,7 +67,7 @@ def test_the_teacher_is_measured_on_the_rows_of_the_validation(tiny_run, given, 
 
     def watch(self, trainer, module):
         real(self, trainer, module)
-        marks.append(self.mark)
+        marks.append(self.teacher_metric)
 
     monkeypatch.setattr(TeacherEarlyStop, "on_validation_end", watch)
     report = run(tiny_run, **given)
@@ -83,7 +83,7 @@ def test_after_it_is_passed_only_labels_count_and_it_never_runs(tiny_run, given,
     weights = {name: [r[f"train/{name}_weight"] for r in rows if r[f"train/{name}_weight"]] for name in LOSSES}
     assert weights["labels"] == ["1.0"] * 16
     assert weights["logits"] == weights["hidden"] == ["1.0"] * 8 + ["0.0"] * 8
-    assert "against 0.0000) and went on without it from step 8" in notes
+    assert "against 0.0000) and trained without it from step 8" in notes
 
 
 def test_a_better_teacher_stays(tiny_run, given, monkeypatch):
@@ -91,21 +91,21 @@ def test_a_better_teacher_stays(tiny_run, given, monkeypatch):
     asked = watched(monkeypatch)
     state = passed(monkeypatch, tiny_run, given)
     assert sum(asked) == 2 + 1 + 2 * 64 + 16
-    assert state["at_step"] is None and state["mark"] == pytest.approx(1.1)
+    assert state["matched_at_step"] is None and state["teacher_metric"] == pytest.approx(1.1)
 
 
 def test_a_student_that_is_yet_to_be_pruned_has_not_passed(tiny_run, given, monkeypatch):
     level(monkeypatch, 0.0)
     sparsity = {"kind": "Cubic", "to": 0.5, "stop": "60%"}
     given["prune"] = {"kind": "Magnitude", "sparsity": sparsity}
-    assert passed(monkeypatch, tiny_run, given)["at_step"] == 16
+    assert passed(monkeypatch, tiny_run, given)["matched_at_step"] == 16
 
 
 def test_what_is_read_from_a_cache_is_measured_too(tiny_run, given, monkeypatch):
     level(monkeypatch, 0.0)
     asked = watched(monkeypatch)
     given["teacher"]["cache"] = True
-    assert passed(monkeypatch, tiny_run, given)["at_step"] == 8
+    assert passed(monkeypatch, tiny_run, given)["matched_at_step"] == 8
     assert sum(asked) == 2 + 1 + 64 + 16
 
 
@@ -113,11 +113,11 @@ def test_what_is_read_from_a_cache_is_measured_too(tiny_run, given, monkeypatch)
 def test_resumes_bit_for_bit_before_and_after(tiny_run, monkeypatch, given, stop):
     level(monkeypatch, 0.0)
     folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, **given)
-    assert checkpoint(folder)["callbacks"]["TeacherEarlyStop"]["at_step"] == 8
+    assert checkpoint(folder)["callbacks"]["TeacherEarlyStop"]["matched_at_step"] == 8
 
 
 def test_something_must_be_left_to_learn(tiny_run, given):
-    with pytest.raises(ConfigError, match=r"losses: all look at the teacher.*Labels"):
+    with pytest.raises(ConfigError, match=r"losses: all use the teacher.*Labels"):
         run(tiny_run, **given | {"losses": {"logits": {"kind": "Logits"}}})
 
 

@@ -16,7 +16,7 @@ from distill.tasks.kinds.language import CausalLM
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
-from distill.teachers.ensemble import Ensemble, Joint, Teachers, combine_logits, combine_task_logits
+from distill.teachers.ensemble import Ensemble, EnsembleModel, Teachers, combine_logits, combine_task_logits
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from students.recording.signals import Signals
 from tests.helpers.families import batch, tiny
@@ -43,45 +43,45 @@ def test_the_surest_of_each_prediction():
 def test_numbers_have_a_plain_mean():
     one = [z[:, :1] for z in LOGITS]
     expected = (one[0] + 3 * one[1] + 4 * one[2]) / 8
-    for choose in ("mean", "confident"):
-        torch.testing.assert_close(combine_logits(one, [1.0, 3.0, 4.0], choose), expected.float())
+    for combine in ("mean", "confident"):
+        torch.testing.assert_close(combine_logits(one, [1.0, 3.0, 4.0], combine), expected.float())
 
 
-@pytest.mark.parametrize("choose", ["mean", "confident"])
-def test_the_heads_of_other_tasks_have_no_share(choose):
+@pytest.mark.parametrize("combine", ["mean", "confident"])
+def test_the_heads_of_other_tasks_have_no_share(combine):
     several = MultiTask(tasks={"taste": Classification(data="x"), "length": Regression(data="x")})
     several.tasks["taste"].classes, several.tasks["length"].classes = (Classes(n) for n in (["a", "b"], [""]))
     several.join_classes()
     heads = [torch.tensor([[0.5, -1.0, 3.0]]), torch.tensor([[9.0, 2.0, 3.2]])]
     taste, length = (
-        several.select(combine_task_logits(heads, [1.0, 1.0], choose, several, batch), batch)
+        several.select_logits(combine_task_logits(heads, [1.0, 1.0], combine, several, batch), batch)
         for batch in ({"task": torch.tensor([number])} for number in range(2))
     )
     torch.testing.assert_close(length, torch.tensor([[3.1]]))
-    torch.testing.assert_close(taste, combine_logits([head[:, :2] for head in heads], [1.0, 1.0], choose))
+    torch.testing.assert_close(taste, combine_logits([head[:, :2] for head in heads], [1.0, 1.0], combine))
 
 
-@pytest.mark.parametrize("choose", ["mean", "confident"])
-def test_a_vocabularys_padding_has_no_share(choose):
+@pytest.mark.parametrize("combine", ["mean", "confident"])
+def test_a_vocabularys_padding_has_no_share(combine):
     task = CausalLM(data="x")
     task.tokenizer = range(4)  # all that is asked of it is how long it is
     padded = [torch.cat([LOGITS[0], torch.full((5, 2), 9.0)], 1), torch.cat([LOGITS[1], torch.full((5, 1), 7.0)], 1)]
-    found = combine_task_logits(padded, [1.0, 2.0], choose, task, {})
-    torch.testing.assert_close(found, combine_logits(LOGITS[:2], [1.0, 2.0], choose))
+    found = combine_task_logits(padded, [1.0, 2.0], combine, task, {})
+    torch.testing.assert_close(found, combine_logits(LOGITS[:2], [1.0, 2.0], combine))
 
 
-@pytest.mark.parametrize("choose", ["mean", "confident"])
-def test_equal_teachers_are_one(choose):
-    found = combine_logits([LOGITS[0]] * 3, [1.0, 2.0, 3.0], choose)
+@pytest.mark.parametrize("combine", ["mean", "confident"])
+def test_equal_teachers_are_one(combine):
+    found = combine_logits([LOGITS[0]] * 3, [1.0, 2.0, 3.0], combine)
     torch.testing.assert_close(found.softmax(-1), LOGITS[0].float().softmax(-1))
 
 
-def two(choose: str = "mean") -> tuple[Ensemble, dict[str, torch.nn.Module]]:
+def two(combine: str = "mean") -> tuple[Ensemble, dict[str, torch.nn.Module]]:
     models = {"a": tiny("bert", layers=2).eval(), "b": tiny("bert", layers=4).eval()}
     with torch.no_grad():
         models["b"].classifier.weight += 1.0
     return Ensemble(
-        {name: FrozenTeacher(model) for name, model in models.items()}, [1.0, 3.0], choose, three_classes()
+        {name: FrozenTeacher(model) for name, model in models.items()}, [1.0, 3.0], combine, three_classes()
     ), models
 
 
@@ -107,7 +107,7 @@ def test_who_is_not_asked_does_not_run(monkeypatch):
 
 def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     ensemble, models = two("confident")
-    data, joint = batch("bert"), Joint(models, [1.0, 3.0], "confident", three_classes())
+    data, joint = batch("bert"), EnsembleModel(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
     assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
 
@@ -116,7 +116,7 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     models = {name: tiny("t5", layers=layers, head="language").eval() for name, layers in (("a", 1), ("b", 2))}
     task = Seq2Seq(data="x", source="left", target="right")
     task.tokenizer, data = range(90), batch("t5", head="language")
-    found = torch_predict(Joint(models, [1.0, 1.0], "mean", task))(data)
+    found = torch_predict(EnsembleModel(models, [1.0, 1.0], "mean", task))(data)
     each = [torch_predict(model)(data)[..., :90] for model in models.values()]
     torch.testing.assert_close(found, combine_logits(each, [1.0, 1.0]))
 
@@ -124,8 +124,8 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
 @pytest.mark.parametrize(
     "fields, said",
     [
-        ({"members": {"a": "x"}}, "members: name two teachers or more"),
-        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is no name"),
+        ({"members": {"a": "x"}}, "members: needs two teachers or more"),
+        ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"c": 1.0}}, "weights: there is no teacher 'c'; there are a, b"),
         ({"members": {"a": "x", "b": "y"}, "weights": {"b": 0.0}}, "weights: must be above 0"),
     ],

@@ -6,7 +6,7 @@ import torch
 from distill import run
 from distill.config.loader import ConfigError
 from distill.experiment.optimizer import Optimizer
-from distill.teachers.peer import LearningPeer, Peer, on_outputs
+from distill.teachers.peer import LearningPeer, Peer, uses_logits_only
 from distill.training.module import Distillation
 from losses.outputs.correlation import DIST
 from losses.outputs.labels import Labels
@@ -100,12 +100,12 @@ def test_only_losses_on_logits_can_be_turned_round():
     losses = [Labels(), Logits(), DIST(), HiddenMSE(), AttentionKL()]
     for loss in losses:
         loss.setup(*pair)
-    assert [on_outputs(loss) for loss in losses] == [True, True, True, False, False]
+    assert [uses_logits_only(loss) for loss in losses] == [True, True, True, False, False]
 
 
 def test_a_peer_has_the_shape_and_the_labels_of_the_student():
     student = tiny("bert", layers=2)
-    peer = Peer(peer=Transformer(weights="random")).begin(student).model
+    peer = Peer(peer=Transformer(weights="random")).create(student).model
     assert {n: p.shape for n, p in peer.named_parameters()} == {n: p.shape for n, p in student.named_parameters()}
     assert peer.config.id2label == student.config.id2label
     assert not torch.equal(peer.classifier.weight, student.classifier.weight)
@@ -133,7 +133,7 @@ def test_a_whole_run_deploys_the_student_alone(tiny_run, given):
 @pytest.mark.parametrize(
     "key, value, said",
     [
-        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all look at the teacher"),
+        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all use the teacher"),
         ("teacher", {"peer": {"kind": "Transformer", "layers": 9}}, r"teacher\.peer\.layers: the teacher has 4 blocks"),
         ("teacher", {"peer": "./nowhere"}, r"teacher\.peer\.model: there is no folder './nowhere'"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from distill.data.batches import LengthGrouped, Loader
+from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
 from distill.experiment.optimizer import Optimizer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import Curves
@@ -81,7 +81,7 @@ class Watch(lightning.Callback):
 
 def fit(built: Distillation, size: int, window: int, folder, epochs: int = 1) -> Watch:
     watch = Watch()
-    loader = Loader(rows(), LengthGrouped(LENGTHS, size), counted(built), window)
+    loader = TrainLoader(rows(), LengthGroupedBatchSampler(LENGTHS, size), counted(built), window)
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
+from distill.config.errors import ConfigError
 from distill.config.loader import load
-from distill.config.nodes import ConfigError
 from distill.experiment.compatibility import judge
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment

@@ -1,31 +1,15 @@
 """The losses that relate states to one another, against loops in float64."""
 
-import math
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
-from losses.loss import Loss
 from losses.states.contextual import Contextual, contextual
-from losses.states.contrastive import Contrastive, info_nce
-from losses.states.flow import Flow, flow
 from losses.states.hidden import HiddenMSE, attention_mixture
 from tests.helpers.families import batch, tiny
-from tests.helpers.traces import first, look, pair, set_up
-
-DRAW = torch.Generator().manual_seed(0)
-
-
-def cosine(x: np.ndarray, y: np.ndarray) -> float:
-    return float(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
-
-
-def projected(loss: Loss, layer: int, state: torch.Tensor) -> torch.Tensor:
-    """What a loss makes of the student's states before it compares them, in float64."""
-    linear = loss.projections[str(layer)]
-    return state.detach().double() @ linear.weight.detach().double().T + linear.bias.detach().double()
+from tests.helpers.traces import DRAW, cosine, first, look, pair, set_up
 
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
@@ -112,66 +96,6 @@ def test_what_is_related(over):
     assert count == loss.count(data) == (3 if over == "examples" else sum(sizes))
 
 
-def test_flow_against_a_loop():
-    first, second = torch.randn(2, 3, 5, 4, generator=DRAW, dtype=torch.float64)
-    sizes = [5, 2, 1]
-    actual = flow(first, second, torch.arange(5) < torch.tensor(sizes)[:, None])
-    for b, n in enumerate(sizes):
-        expected = sum(np.outer(first[b, i], second[b, i]) for i in range(n)) / n
-        np.testing.assert_allclose(actual[b], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_flow_of_two_models_against_a_loop():
-    student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Flow(layers={0: 0, 1: 2, 2: 4}), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    mine = {s: projected(loss, s, seen.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
-    theirs = {t: taught.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
-    expected = 0.0
-    for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
-        for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
-            ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
-            other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
-            expected += ((ours - other) ** 2).mean()
-    value, count = loss(seen, taught, data, first(loss))
-    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
-
-
-@pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
-def test_a_flow_needs_two_pairs_in_order(layers):
-    with pytest.raises(ValueError, match=r"^layers: a flow needs two or more pairs in order"):
-        set_up(Flow(layers=layers), *pair("bert"))
-
-
-def test_contrast_against_a_loop():
-    student, teacher = torch.randn(2, 5, 4, generator=DRAW, dtype=torch.float64)
-    actual = info_nce(student, teacher, 0.2)
-    for i in range(5):
-        scores = [math.exp(cosine(student[i].numpy(), t.numpy()) / 0.2) for t in teacher]
-        assert float(actual[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
-    assert info_nce(torch.ones(5, 4), teacher)[0] > 0 and info_nce(student[:1], teacher[:1]) == 0
-    torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
-
-
-@pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_contrast_sums_over_examples_and_teaches(pooling):
-    student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Contrastive(temperature=0.3, pooling=pooling), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    sizes = [1 if pooling == "first" else n for n in data["attention_mask"].sum(1).tolist()]
-    mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
-    states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
-    targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
-    scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
-    expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
-    value, count = loss(seen, taught, data, first(loss))
-    value.backward()
-    assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
-    assert all(parameter.grad.any() for parameter in loss.parameters())
-    (state,) = seen.hidden.values()
-    assert not state.grad[data["attention_mask"] == 0].any()
-
-
 def test_a_mixture_weighs_layers_by_likeness():
     state, targets = torch.randn(3, 4, generator=DRAW), torch.randn(5, 3, 4, generator=DRAW)
     actual = attention_mixture(state, targets)
@@ -190,9 +114,3 @@ def test_every_block_is_in_the_mixture():
 def test_one_layer_is_related_to_none(layers):
     with pytest.raises(ValueError, match=r"^layers: over: layers needs two or more pairs in order"):
         set_up(Contextual(over="layers", layers=layers), *pair("bert"))
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
-def test_a_wrong_temperature(temperature):
-    with pytest.raises(ValueError, match="^temperature: must be a number above 0"):
-        Contrastive(temperature=temperature)

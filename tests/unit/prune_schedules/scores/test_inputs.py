@@ -5,47 +5,16 @@ import pytest
 import torch
 
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
+from prune_schedules.schedule import Constant, Cubic, Steps, TimePoint
 from prune_schedules.scores.sparsegpt import SparseGPT, remove
 from prune_schedules.scores.wanda import Wanda
 from students.families.families import blocks
 from students.forms.low_rank import LowRank
 from students.kinds.transformer import Transformer
 from students.weights import out_axis, raw_parameter
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import batch, tiny
+from tests.helpers.pruning.inputs import ONCE, TIMELINE, attach, hear, padded, read
 from tests.helpers.pruning.runs import resumable
-
-TIMELINE = Timeline(total_steps=20, epoch_steps=10)
-ONCE = Steps(at={"25%": 0.5})
-
-
-def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
-    """A model that has read one batch, with masks made of it."""
-    model = hear(tiny(name).eval(), pruner)
-    attach(model, pruner, inputs)
-    return model
-
-
-def hear(model: torch.nn.Module, pruner) -> torch.nn.Module:
-    """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
-    pruner.attach(model)
-    for part in pruner.parts:
-        part.reader.training = True
-    return model
-
-
-def attach(model: torch.nn.Module, pruner, inputs: dict) -> None:
-    """One batch is read before masks are due."""
-    pruner.before_forward(4, TIMELINE, inputs)
-    model(**inputs)
-    pruner.before_step(4, TIMELINE)
-
-
-def padded(name: str) -> dict:
-    inputs = batch(name)
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    inputs["attention_mask"][:, -3:] = 0
-    return inputs
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
@@ -92,20 +61,6 @@ def test_wanda_of_units_is_over_the_weights_that_send_them(name, factored, shape
 def _ffn(model) -> list:
     pruner = Wanda(sparsity=ONCE, where=["ffn"])
     return pruner.find(model)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_padding_and_the_split_into_batches_do_not_matter(name):
-    inputs = padded(name)
-    pruner = Wanda(sparsity=ONCE)
-    read(name, pruner, inputs)
-    halves = Wanda(sparsity=ONCE)
-    model = hear(tiny(name).eval(), halves)
-    for rows in (slice(0, 1), slice(1, None)):
-        part = {key: value[rows] for key, value in inputs.items()}
-        attach(model, halves, part)
-    for one, other in zip(pruner.scores(), halves.scores(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_a_validation_is_not_listened_to():

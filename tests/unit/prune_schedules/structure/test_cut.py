@@ -1,70 +1,16 @@
 """Units that are zero are cut out: no output changes, and the smaller model is saved, cut again and trained."""
 
-from typing import ClassVar
-
 import pytest
 import torch
-from torch import nn
-from transformers import AutoModelForSequenceClassification
 
-from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import alive, cut
-from students.structure.units import heads, neurons
-from students.weights import add_weight_transform, fold, out_axis, select_modules
-from tests.helpers.families import FAMILIES, batch, tiny
+from students.structure.units import neurons
+from students.weights import fold, out_axis, select_modules
+from tests.helpers.families import batch, tiny
+from tests.helpers.pruning.folded import Grid, pruned
 from tests.helpers.pruning.models import learns, without
-
-
-class Grid(nn.Module):
-    """Rounds each row to 127 steps of its largest entry, as int8 weights are."""
-
-    order: ClassVar[int] = 1
-
-    def __init__(self, axis: int):
-        super().__init__()
-        self.axis = axis
-
-    def forward(self, weight):
-        scale = weight.abs().amax(dim=1 - self.axis, keepdim=True).clamp(min=1e-8) / 127
-        return weight + ((weight / scale).round() * scale - weight).detach()
-
-
-def pruned(name: str, shares: dict[str, float], scope: Scope | None = None, grid: bool = False) -> nn.Module:
-    """A tiny model that has lost these shares of its elements, neurons or heads, folded."""
-    model = without(tiny(name), shares, scope)
-    if grid:
-        for module in select_modules(model, ["attention", "ffn"])[0].values():
-            add_weight_transform(module, Grid(out_axis(module)))
-    fold(model)
-    return model
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_cutting_changes_no_output(name):
-    model, inputs = pruned(name, {"elements": 0.3, "neurons": 0.5, "heads": 0.5}, scope="global"), batch(name)
-    before, size = model(**inputs).logits, model.num_parameters()
-    report = cut(model)
-    torch.testing.assert_close(model(**inputs).logits, before, rtol=0, atol=1e-5)
-    assert report.parameters == (size, model.num_parameters()) and model.num_parameters() < 0.85 * size
-    assert not report.stock
-    left = {units.name: units.count for units in neurons(model) + heads(model)}
-    assert left == {name: count for name, (_, count) in report.units.items()}
-    cut_neurons = [pair for name, pair in report.units.items() if name.endswith(".ffn")]
-    assert sum(after for _, after in cut_neurons) == 0.5 * sum(before for before, _ in cut_neurons)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_equal_neurons_and_all_heads_stay_a_stock_model(name, tmp_path):
-    model, inputs = pruned(name, {"neurons": 0.25}), batch(name)
-    stock, before = type(model), model(**inputs).logits
-    assert cut(model).stock and type(model) is stock
-    torch.testing.assert_close(model(**inputs).logits, before, rtol=0, atol=1e-5)
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(loaded) is stock and {units.count for units in neurons(loaded)} == {48}
-    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
 
 
 def test_heads_that_share_a_position_bias_stay_and_are_listed():

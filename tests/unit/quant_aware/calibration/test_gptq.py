@@ -8,7 +8,7 @@ from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.grids import Quantizer, Uniform
 from students.recording.input_grams import collect_input_grams
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import batch, tiny
 
 GRIDS = [
     Uniform(bits=4, learn=True),
@@ -72,19 +72,6 @@ def test_zeros_stay():
     weight *= weight.abs() > 0.5
     grid = Uniform(bits=4, learn=True)
     assert (gptq(weight, x.T @ x, grid, grid.qparams(weight))[weight == 0] == 0).all()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_what_layers_read_is_counted_in_any_batches(name):
-    model, rows = tiny(name).train(), batch(name)
-    rows.pop("labels", None)
-    layers = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
-    whole = collect_input_grams(model, layers, [rows])
-    parts = [{key: value[part] for key, value in rows.items()} for part in (slice(1), slice(1, None))]
-    halves = collect_input_grams(model, layers, parts)
-    assert model.training and whole and whole.keys() == halves.keys() < set(layers)
-    for layer, gram in whole.items():
-        torch.testing.assert_close(gram, halves[layer], rtol=1e-4, atol=1e-4)
 
 
 def test_padding_is_not_heard():

@@ -1,48 +1,17 @@
 """Students whose blocks share layers: what they compute; what is there, saved, exported once; what is refused."""
 
-import copy
-import os
-import subprocess
-import sys
-import warnings
-
-import onnx
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AlbertConfig, AlbertModel, AutoModel
+from transformers import AlbertConfig, AlbertModel
 
 from distill.training.callbacks.replace import groups
-from quant_aware.export.onnx import export_onnx, quantize_onnx
-from quant_aware.export.onnx_model import OnnxModel, saturates
 from students.families.families import blocks, family
-from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.structure.sharing import group_shared_blocks, share_layers, shared_module_paths
-from tests.helpers.families import FAMILIES, _auto, batch, tiny, tiny_config
-
-SHARING = [name for name in FAMILIES if name != "albert"]
-WAYS = [{}, {"shared_modules": "ffn"}, {"shared_modules": "attention", "groups": 2}, {"keep_ends": True}]
-
-
-def build(teacher, **fields):
-    """A student with the teacher's labels, in eval mode; anything that would start at random is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        return student_of(**fields).build(teacher, None, None).eval()
-
-
-def student_of(**fields):
-    """The fields of the form, and those of the base."""
-    form = {key: fields.pop(key) for key in ("shared_modules", "groups", "keep_ends") if key in fields}
-    return Transformer(share_layers=ShareLayers(**form), **fields)
-
-
-def logits(model, name, head="classification"):
-    with torch.no_grad():
-        return model(**batch(name, head=head)).logits
+from students.structure.sharing import group_shared_blocks, shared_module_paths
+from tests.helpers.families import batch, tiny, tiny_config
+from tests.helpers.students.shared import build, student_of
 
 
 def apart(model, name, layers=4):
@@ -87,13 +56,6 @@ def test_sharing_all_is_albert():
             embedded = embedded[0] if isinstance(embedded, tuple) else embedded
     assert expected.last_hidden_state.shape == actual.shape
     torch.testing.assert_close(embedded, actual, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("fields", WAYS, ids=str)
-@pytest.mark.parametrize("name", SHARING)
-def test_it_computes_what_equal_blocks_compute(name, fields):
-    student = build(tiny(name, layers=4), **fields)
-    assert torch.equal(logits(student, name), logits(apart(student, name), name))
 
 
 @pytest.mark.parametrize(
@@ -183,48 +145,6 @@ def test_it_is_as_narrow_as_it_says_and_may_start_at_random():
     assert fresh.num_parameters() == build(tiny("bert", layers=2)).num_parameters()
 
 
-@pytest.mark.parametrize("head, fields", [*(("classification", way) for way in WAYS), ("language", {})], ids=str)
-@pytest.mark.parametrize("name", SHARING)
-def test_the_file_holds_each_weight_once(name, fields, head, tmp_path):
-    student = build(tiny(name, layers=4, head=head), **fields)
-    student.save_pretrained(tmp_path)
-    saved = load_file(tmp_path / "model.safetensors")
-    assert sum(weight.numel() for weight in saved.values()) == sum(p.numel() for p in student.parameters())
-    assert saved.keys() <= dict(student.named_parameters()).keys()
-    loaded, report = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(report.values()), report
-    assert loaded.config.model_type == f"compact-{name}" and loaded.num_parameters() == student.num_parameters()
-    torch.testing.assert_close(logits(loaded, name, head), logits(student, name, head), rtol=0, atol=1e-6)
-    bare = AutoModel.from_pretrained(tmp_path)
-    assert [len(group) for group in group_shared_blocks(blocks(bare))] == [
-        len(group) for group in group_shared_blocks(blocks(student))
-    ]
-
-
-def test_another_process_loads_it_with_the_auto_classes(tmp_path):
-    student = build(tiny("bert", layers=4))
-    student.save_pretrained(tmp_path)
-    code = (
-        "import sys, torch, students; from transformers import AutoModelForSequenceClassification as Auto;"
-        f"model = Auto.from_pretrained({str(tmp_path)!r}).eval();"
-        "print(model.num_parameters(), float(model(torch.tensor([[2, 7, 9, 3]])).logits.abs().sum()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
-    assert done.returncode == 0, done.stderr
-    count, total = done.stdout.split()
-    with torch.no_grad():
-        expected = float(student(torch.tensor([[2, 7, 9, 3]])).logits.abs().sum())
-    assert int(count) == student.num_parameters() and float(total) == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_copy_shares_as_well():
-    student = build(tiny("bert", layers=4))
-    other = copy.deepcopy(student)
-    with torch.no_grad():
-        blocks(other)[0].output.dense.weight.zero_()
-    assert not blocks(other)[3].output.dense.weight.any() and blocks(student)[3].output.dense.weight.any()
-
-
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5"])
 def test_blocks_that_share_have_caches_of_their_own(name):
     """What is written with keys and values kept is what is written without."""
@@ -254,28 +174,6 @@ def test_each_layer_leaves_its_own_trace(name):
         assert torch.equal(traces[0].attention[site].query, traces[1].attention[site].query)
 
 
-@pytest.mark.parametrize("name", ["bert", "t5"])
-def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
-    teacher = tiny(name, layers=2, hidden=64, intermediate=256)
-    student, given = build(teacher), batch(name)
-    export_onnx(student, given, tmp_path / "whole.onnx")
-    quantize_onnx(tmp_path / "whole.onnx", tmp_path / "int8.onnx")
-    size = 4 * student.num_parameters()
-    assert (tmp_path / "whole.onnx").stat().st_size < 1.1 * size
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * size
-    constants = [tensor for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(tensor.dims) == 2]
-    # position bias and scales of looked-up rows stay float32; no matrix does
-    large = [tensor.name for tensor in constants if tensor.data_type == onnx.TensorProto.FLOAT and min(tensor.dims) > 4]
-    assert large == []
-    torch.testing.assert_close(OnnxModel(tmp_path / "whole.onnx")(given), logits(student, name), rtol=1e-4, atol=1e-4)
-    actual = []
-    for old in (False, True):  # a CPU whose exact products do not bear a matrix that two of them read
-        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda old=old: old)
-        actual.append(OnnxModel(tmp_path / "int8.onnx")(given))
-    assert saturates() or torch.equal(*actual)
-    assert (actual[1] - logits(student, name)).abs().max() < 0.3
-
-
 def test_its_blocks_can_stand_for_those_of_a_teacher():
     teacher = tiny("bert", layers=4)
     student = build(teacher, layers=2)
@@ -302,11 +200,3 @@ def test_what_shares_already_is_refused():
         build(tiny("albert", layers=4))
     with pytest.raises(ValueError, match="form of its own"):
         Transformer().check(build(tiny("bert", layers=4)).config)
-
-
-@pytest.mark.parametrize(
-    "named", [{}, {"encoder": [0, 0]}, {"encoder": [0, 0, 1, 1]}, {"encoder": [0, 0, 0, 9]}], ids=str
-)
-def test_a_config_that_names_other_blocks_is_refused(named):
-    with pytest.raises(ValueError, match="^share_layers: does not list the blocks of this bert"):
-        share_layers(tiny("bert", layers=4), {"shared_modules": "all", "blocks": named})

@@ -7,58 +7,25 @@ import sys
 import pytest
 import torch
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertTokenizer,
 )
 
-from students.families.families import blocks, depth, family, is_compact
+from students.families.families import is_compact
 from students.models.compact import become_compact
 from students.models.record import record_sizes
 from students.structure.resized import block_sizes, resize_blocks
-from students.structure.units import heads, neurons, shrink
-from tests.helpers.families import FAMILIES, batch, tiny
-
-
-def uneven(name: str) -> torch.nn.Module:
-    """A tiny model that has lost 3 neurons of its first block, 6 of the next, and one head of the last."""
-    model = tiny(name)
-    for i, units in enumerate(neurons(model)):
-        shrink(units, torch.arange(units.count) >= 3 * (i + 1))
-    if not family(model.config).relative_position_bias:
-        shrink(heads(model)[-1], torch.arange(heads(model)[-1].count) != 1)
-    record_sizes(model)
-    return model
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
-    model, inputs = uneven(name), batch(name)
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(loaded) is type(model) and loaded.config.model_type == f"compact-{name}"
-    assert (
-        block_sizes(loaded)
-        == block_sizes(model)
-        == loaded.config.block_sizes
-        == AutoConfig.from_pretrained(tmp_path).block_sizes
-    )
-    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
+from students.structure.units import neurons, shrink
+from tests.helpers.families import batch, tiny
+from tests.helpers.students.uneven import uneven
 
 
 def test_sizes_are_what_they_are_said_to_be():
     blocks = [{"intermediate": 61, "heads": 4}, {"intermediate": 58, "heads": 3}]
     assert uneven("bert").config.block_sizes == {"encoder": blocks}
     assert uneven("albert").config.block_sizes == {"encoder": [{"intermediate": 61, "heads": 3}]}
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_facts_of_the_family_hold(name):
-    model = uneven(name)
-    assert family(model.config) is family(tiny(name).config)
-    assert len(blocks(model)) == depth(model.config) == 2
 
 
 def test_a_model_that_was_read_from_a_folder_becomes_one_of_ours_once(tmp_path):

@@ -4,12 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from students.families.families import family
 from students.forms.attention import Linformer
 from students.kinds.recurrent import LSTM
 from students.kinds.student import Pretrained
 from students.kinds.transformer import Transformer
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import batch, tiny
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -22,20 +21,6 @@ def placed(teacher: PreTrainedModel, positions: int = 120) -> PreTrainedModel:
 def logits(model, inputs):
     with torch.no_grad():
         return model(**inputs).logits
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "t5"])
-def test_places_are_repeated(name):
-    teacher = tiny(name)
-    model = placed(teacher)
-    assert type(model) is type(teacher)
-    if path := family(teacher.config).position_embeddings:
-        before, after = (each.base_model.get_submodule(path).weight for each in (teacher, model))
-        first = 2 if name == "roberta" else 0
-        assert torch.equal(after[:66], before) and torch.equal(after[66:], before[first : first + len(after) - 66])
-        assert len(after) == 120 + first
-    assert torch.equal(logits(model, batch(name)), logits(teacher, batch(name)))
-    assert logits(model, batch(name, length=120)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])

@@ -1,11 +1,10 @@
 """Tables of words as tensor trains: against sums over all ranks in float64, the teacher at full rank, and loading."""
 
-import copy
 import itertools
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
@@ -13,16 +12,9 @@ from students.forms.embeddings import Factorised, TensorTrain
 from students.kinds.recurrent import LSTM
 from students.kinds.transformer import Transformer
 from students.structure.hidden import hidden_units
-from students.structure.tensor_train import (
-    TensorTrainEmbedding,
-    embedding_matrix,
-    set_tensor_train,
-    tensor_train_shape,
-    tensor_train_svd,
-)
+from students.structure.tensor_train import TensorTrainEmbedding, embedding_matrix, tensor_train_shape, tensor_train_svd
 from students.tokenizer.vocabulary import select_vocabulary
-from students.weights import select_modules
-from tests.helpers.families import FAMILIES, _auto, batch, tiny
+from tests.helpers.families import batch, tiny
 from tests.helpers.repositories import save_tokenizer
 
 
@@ -31,11 +23,6 @@ def filled(table: torch.Tensor, shape: dict[str, list[int]]) -> TensorTrainEmbed
     for core, numbers in zip(train.cores, tensor_train_svd(table, shape), strict=True):
         core.weight.data.copy_(numbers)
     return train
-
-
-def logits(model: torch.nn.Module, name: str) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(**{key: value for key, value in batch(name).items() if key != "labels"}).logits
 
 
 def test_a_row_is_the_product_of_its_cores():
@@ -79,40 +66,6 @@ def test_what_is_lost_is_what_was_cut_off(rank):
     ]
     lost = float((filled(table, shape)(torch.arange(96)).double() - table).square().sum())
     assert max(tails) * (1 - 1e-5) <= lost <= sum(tails) * (1 + 1e-5) + 1e-6
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_at_full_rank_the_model_is_the_teacher(name):
-    model = tiny(name)
-    before, table = logits(model, name), model.get_input_embeddings().weight.detach()
-    shape = tensor_train_shape(*table.shape, 10**6)
-    numbers = tensor_train_svd(table, shape)
-    set_tensor_train(model, shape)
-    for core, values in zip(model.get_input_embeddings().cores, numbers, strict=True):
-        core.weight.data.copy_(values)
-    torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-4)
-    torch.testing.assert_close(embedding_matrix(model), table, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
-    teacher = tiny(name)
-    model = Transformer(embeddings=TensorTrain(rank=3)).build(teacher, None, None)
-    (one, two, three), width = model.config.embeddings["vocab_factors"], teacher.get_input_embeddings().weight.numel()
-    a, b, c = model.config.embeddings["width_factors"]
-    (r, s) = model.config.embeddings["ranks"]
-    assert teacher.num_parameters() - model.num_parameters() == width - (one * a * r + two * r * b * s + three * s * c)
-    before = logits(model, name)
-    assert not torch.allclose(before, logits(teacher, name), atol=1e-3)
-    model.save_pretrained(tmp_path)
-    loaded, info = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info.values()), info
-    assert type(loaded) is type(model)
-    torch.testing.assert_close(logits(loaded, name), before, rtol=0, atol=1e-6)
-    assert torch.equal(logits(copy.deepcopy(model), name), before)
-    inner = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(embedding_matrix(inner), embedding_matrix(model))
-    assert len([path for path in select_modules(model, ["embeddings"])[0] if ".cores." in path]) == 3
 
 
 def test_its_file_for_onnxruntime_gives_the_same(tmp_path):

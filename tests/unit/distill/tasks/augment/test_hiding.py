@@ -6,8 +6,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from distill.data.batches import LengthGrouped, Loader
-from distill.tasks.augment.augmentation import Augmented
+from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.tasks.augment.hiding import Masking, NGrams
 
 CLS, SEP, MASK = 1, 2, 3
@@ -24,7 +24,7 @@ def applied(step, row=ROW, times=200):
 
 
 def test_masking_hides_its_share_of_the_words_and_nothing_else():
-    found = applied(Masking(share=0.3))
+    found = applied(Masking(probability=0.3))
     hidden = [new == MASK for row in found for new in row["input_ids"] if new not in (CLS, SEP)]
     assert sum(hidden) / len(hidden) == pytest.approx(0.3, abs=0.02)
     for row in found:
@@ -34,14 +34,14 @@ def test_masking_hides_its_share_of_the_words_and_nothing_else():
     assert ROW["input_ids"][1] == 10
 
 
-@pytest.mark.parametrize("share, expected", [(0.0, 0.0), (1.0, 1.0)])
-def test_masking_nothing_and_everything(share, expected):
-    found = applied(Masking(share=share), times=3)
+@pytest.mark.parametrize("probability, expected", [(0.0, 0.0), (1.0, 1.0)])
+def test_masking_nothing_and_everything(probability, expected):
+    found = applied(Masking(probability=probability), times=3)
     assert all((new == MASK) == bool(expected) for row in found for new in row["input_ids"] if new not in (CLS, SEP))
 
 
 def test_a_piece_of_one_of_two_texts():
-    found, sizes = applied(NGrams(share=1.0, longest=4)), set()
+    found, sizes = applied(NGrams(probability=1.0, max_tokens=4)), set()
     for row in found:
         first, second = " ".join(map(str, row["input_ids"][1:-1])).split(f" {SEP} ")
         pieces = [list(map(int, text.split())) for text in (first, second)]
@@ -57,13 +57,13 @@ def test_a_piece_of_one_of_two_texts():
 
 
 def test_pieces_come_with_their_share():
-    found = applied(NGrams(share=0.25), times=1000)
+    found = applied(NGrams(probability=0.25), times=1000)
     assert sum(row != ROW for row in found) / 1000 == pytest.approx(0.25, abs=0.04)
 
 
 def test_a_row_without_words_stays():
     empty = {"input_ids": [CLS, SEP], "labels": 0}
-    assert applied(NGrams(share=1.0), empty, 5) == [empty] * 5 == applied(Masking(share=1.0), empty, 5)
+    assert applied(NGrams(probability=1.0), empty, 5) == [empty] * 5 == applied(Masking(probability=1.0), empty, 5)
 
 
 def ready(*steps):
@@ -73,11 +73,13 @@ def ready(*steps):
 
 
 def rows(epoch=0, seed=0):
-    order = LengthGrouped([33] * 6, 2, seed=seed)
+    order = LengthGroupedBatchSampler([33] * 6, 2, seed=seed)
     order.set_epoch(epoch)
     data = Dataset.from_list([ROW] * 6)
     return [
-        Augmented(data, [step.apply for step in ready(Masking(share=0.3), NGrams(share=0.5))], order)[i]
+        AugmentedDataset(
+            data, [step.apply for step in ready(Masking(probability=0.3), NGrams(probability=0.5))], order
+        )[i]
         for i in range(6)
     ]
 
@@ -89,10 +91,12 @@ def test_a_row_is_a_function_of_seed_and_epoch_and_itself():
 
 def test_batches_are_the_same_after_a_stop():
     def batches(position=0):
-        order = LengthGrouped([33] * 6, 2)
+        order = LengthGroupedBatchSampler([33] * 6, 2)
         order.set_epoch(2)
-        data = Augmented(Dataset.from_list([ROW] * 6), [step.apply for step in ready(Masking(share=0.3))], order)
-        loader = Loader(data, order, lambda group: {"rows": group, "counts": torch.zeros(1)}, 1)
+        data = AugmentedDataset(
+            Dataset.from_list([ROW] * 6), [step.apply for step in ready(Masking(probability=0.3))], order
+        )
+        loader = TrainLoader(data, order, lambda group: {"rows": group, "counts": torch.zeros(1)}, 1)
         loader.load_state_dict({"position": position})
         return [batch["rows"] for batch in loader]
 
@@ -107,9 +111,9 @@ def test_without_a_mask_token():
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: Masking(share=1.5), r"share: must lie in \[0, 1\], not 1.5"),
-        (lambda: NGrams(share=-0.1), r"share: must lie in \[0, 1\], not -0.1"),
-        (lambda: NGrams(longest=0), "longest: must be at least 1"),
+        (lambda: Masking(probability=1.5), r"probability: must lie in \[0, 1\], not 1.5"),
+        (lambda: NGrams(probability=-0.1), r"probability: must lie in \[0, 1\], not -0.1"),
+        (lambda: NGrams(max_tokens=0), "max_tokens: must be at least 1"),
     ],
 )
 def test_a_wrong_field(make, said):

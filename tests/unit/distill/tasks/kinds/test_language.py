@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.batches import LengthGrouped
-from distill.tasks.augment.augmentation import Augmented
+from distill.data import prepare_data
+from distill.data.batches import LengthGroupedBatchSampler
+from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.tasks.kinds.language import CausalLM, MaskedLM
 from distill.tasks.metrics import Perplexity
 from students.recording.sparse_lm_head import IGNORED
@@ -51,7 +51,7 @@ def test_each_token_is_asked_for_the_next(tokenizer):
 def test_nothing_is_made_of_empty_lines(tokenizer, tmp_path):
     assert pieces(tokenizer, ["", None, ""])["input_ids"] == []
     # Lines are read a thousand at a time.
-    rows = prepare(CausalLM(data=texts(tmp_path, [""] * 1500 + LINES), max_length=8), tokenizer)["train"]
+    rows = prepare_data(CausalLM(data=texts(tmp_path, [""] * 1500 + LINES), max_length=8), tokenizer)["train"]
     assert len(rows) == len(pieces(tokenizer, LINES)["input_ids"])
     assert rows.features["input_ids"].feature.dtype.startswith("int")
 
@@ -61,7 +61,7 @@ def test_raw_text_keeps_its_order(tokenizer, tmp_path):
 
     def read(**given: int) -> tuple[str, str]:
         task = CausalLM(data=file, max_length=500, **given)
-        rows = prepare(task, tokenizer)
+        rows = prepare_data(task, tokenizer)
         return tuple(
             "".join(tokenizer.decode(ids, skip_special_tokens=True) for ids in rows[split]["input_ids"])
             for split in ("train", "validation")
@@ -70,7 +70,7 @@ def test_raw_text_keeps_its_order(tokenizer, tmp_path):
     wanted = [" ".join(f"film {i}" for i in span) for span in (range(54), range(54, 60), range(7))]
     spaced = [tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted]
     assert read() == (spaced[0], spaced[1])
-    assert read(train_rows=7)[0] == spaced[2], "the first rows, not some of them"
+    assert read(max_train_samples=7)[0] == spaced[2], "the first rows, not some of them"
 
 
 def test_a_padded_vocabulary_is_trimmed(tokenizer):
@@ -78,14 +78,14 @@ def test_a_padded_vocabulary_is_trimmed(tokenizer):
     task.tokenizer = tokenizer
     logits = torch.zeros(2, 3, len(tokenizer) + 5)
     logits[..., -1] = 9.0
-    found = task.select(logits, {})
+    found = task.select_logits(logits, {})
     assert found.shape == (2, 3, len(tokenizer)) and not found.any()
 
 
 def judged(task: CausalLM, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
     metrics = task.metrics()
     for logits, labels in parts:
-        task.judge(metrics, logits, {"input_ids": labels, "labels": labels})
+        task.update_metrics(metrics, logits, {"input_ids": labels, "labels": labels})
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -136,14 +136,14 @@ def test_a_batch_of_which_nothing_is_asked_counts_nothing(tokenizer):
 def masked(tokenizer, tmp_path_factory) -> tuple[MaskedLM, dict]:
     """The task, and its rows: many lines of one word."""
     lines = ["film music plot script bright dull"] * 900
-    task = MaskedLM(data=texts(tmp_path_factory.mktemp("masked"), lines), max_length=64, share=0.3)
-    return task, prepare(task, tokenizer)
+    task = MaskedLM(data=texts(tmp_path_factory.mktemp("masked"), lines), max_length=64, mlm_probability=0.3)
+    return task, prepare_data(task, tokenizer)
 
 
 def test_hidden_tokens_are_drawn_as_published(masked, tokenizer):
     task, rows = masked
     before = torch.tensor(list(chain.from_iterable(rows["train"]["input_ids"])))
-    drawn = [task.draw(row, torch.Generator().manual_seed(i)) for i, row in enumerate(rows["train"])]
+    drawn = [task.redraw(row, torch.Generator().manual_seed(i)) for i, row in enumerate(rows["train"])]
     seen, labels = (
         torch.tensor(list(chain.from_iterable(row[name] for row in drawn))) for name in ("input_ids", "labels")
     )
@@ -166,9 +166,9 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
     train = rows["train"].remove_columns("length")
 
     def epoch(seed: int, number: int) -> list[dict]:
-        order = LengthGrouped(rows["train"]["length"], 8, seed)
+        order = LengthGroupedBatchSampler(rows["train"]["length"], 8, seed)
         order.set_epoch(number)
-        drawn = Augmented(train, [task.draw], order)
+        drawn = AugmentedDataset(train, [task.redraw], order)
         return [drawn[i] for i in (5, 3, 40)]
 
     assert epoch(1, 2) == epoch(1, 2)
@@ -178,7 +178,7 @@ def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
 
 def test_validation_is_the_same_in_every_epoch_and_run(masked, tokenizer):
     task, rows = masked
-    again = prepare(MaskedLM(data=task.data, max_length=64, share=0.3), tokenizer)["validation"]
+    again = prepare_data(MaskedLM(data=task.data, max_length=64, mlm_probability=0.3), tokenizer)["validation"]
     assert again.to_dict() == rows["validation"].to_dict()
     labels = list(chain.from_iterable(again["labels"]))
     assert 0.2 < sum(label != IGNORED for label in labels) / len(labels) < 0.4
@@ -204,10 +204,10 @@ def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):
     tokenizer.mask_token = None
     said = "name: the tokenizer has no mask token; use causal_lm for such a model"
     assert refused(MaskedLM(data=data), tokenizer) == said
-    prepare(CausalLM(data=data), tokenizer)
+    prepare_data(CausalLM(data=data), tokenizer)
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
-def test_a_share_is_a_share(share):
-    with pytest.raises(ValueError, match=r"share: must lie in \(0, 1\]"):
-        MaskedLM(data="x", share=share)
+def test_mlm_probability_is_a_probability(share):
+    with pytest.raises(ValueError, match=r"mlm_probability: must lie in \(0, 1\]"):
+        MaskedLM(data="x", mlm_probability=share)

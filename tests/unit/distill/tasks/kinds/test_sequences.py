@@ -7,10 +7,10 @@ import torch
 from sacrebleu.metrics import BLEU
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.data import prepare
-from distill.data.batches import Collate
+from distill.data import prepare_data
+from distill.data.batches import Collator
 from distill.tasks.kinds.sequences import Seq2Seq
-from distill.tasks.writing import greedy
+from distill.tasks.writing import greedy_generate
 from losses.pairs.attention import AttentionKL
 from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Timeline
@@ -31,11 +31,11 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ready(world) -> tuple[Seq2Seq, list[dict], Collate]:
+def ready(world) -> tuple[Seq2Seq, list[dict], Collator]:
     """The task, its validation rows, and what makes batches of them."""
     task, tokenizer = ready_task("seq2seq", world / "data"), AutoTokenizer.from_pretrained(world / "teacher")
-    rows = prepare(task, tokenizer)["validation"].remove_columns("length")
-    return task, list(rows), Collate(tokenizer, start=0)
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    return task, list(rows), Collator(tokenizer, decoder_start=0)
 
 
 def test_the_decoder_reads_what_it_is_asked_moved_by_one(ready):
@@ -58,7 +58,7 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
     batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
-        mine = greedy(lambda given: model(**model_inputs(model, given)).logits, batch, task.end, longest=12)
+        mine = greedy_generate(lambda given: model(**model_inputs(model, given)).logits, batch, task.end, max_tokens=12)
         theirs = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]
@@ -83,7 +83,7 @@ def test_writing_ends_at_the_end_or_when_it_is_too_long():
 
     batch = {"decoder_input_ids": torch.zeros(3, 4).long(), "labels": scripts, "decoder_attention_mask": scripts}
     batch["row"] = torch.arange(3)
-    assert greedy(predict, batch, end=9, longest=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
+    assert greedy_generate(predict, batch, end=9, max_tokens=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
     assert asked == [[0, 1, 2], [0, 1, 2], [0, 2], [2]], "who has ended is not asked again"
 
 
@@ -105,7 +105,7 @@ def test_bleu_is_that_of_sacrebleu(ready):
     for rows_of_batch in ([0, 1], [2]):
         start = torch.zeros(len(rows_of_batch), 1).long()
         batch = {"row": torch.tensor(rows_of_batch), "decoder_input_ids": start, "input_ids": start}
-        task.write(metrics, predict, batch)
+        task.update_generation_metrics(metrics, predict, batch)
     wanted = BLEU().corpus_score(written, [truths]).score
     assert float(metrics["bleu"].compute()) == pytest.approx(wanted / 100, abs=1e-5) and wanted > 10
 
@@ -131,7 +131,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
         pad_token_id, pad_token_type_id = 0, 0
 
     def found(rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = Collate(Pads, start=0)(rows)
+        batch = Collator(Pads, decoder_start=0)(rows)
         with torch.no_grad():
             traces = [
                 Recorder(model).trace(batch, needs)

@@ -10,8 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.data import prepare
-from distill.data.batches import LengthGrouped, in_turn
+from distill.data import prepare_data
+from distill.data.batches import LengthGroupedBatchSampler, sequential_batches
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
 from tests.helpers.repositories import save_tokenizer, sentences
@@ -91,7 +91,7 @@ def test_runs_from_data_to_report(folder, apart):
     members = ", ".join(f"{name}: {folder}/of-{name}" for name in WIDTHS)
     file.write_text(
         CONFIG.format(
-            folder=folder, teacher=f"{{members: {{{members}}}, choose: task}}" if apart else folder / "teacher"
+            folder=folder, teacher=f"{{members: {{{members}}}, combine: task}}" if apart else folder / "teacher"
         )
     )
     report = run(file, **({"quantize": None} if apart else {}))
@@ -113,40 +113,43 @@ def test_runs_from_data_to_report(folder, apart):
 
 def test_a_batch_has_rows_of_one_task_and_every_row_comes_once(folder):
     kinds = [0] * 50 + [1] * 23 + [2] * 7
-    order = LengthGrouped([i % 9 for i in range(80)], 8, kinds=kinds)
-    batches = order.order()
+    order = LengthGroupedBatchSampler([i % 9 for i in range(80)], 8, groups=kinds)
+    batches = order.epoch_batches()
     assert all(len({kinds[row] for row in batch}) == 1 for batch in batches)
     assert sorted(row for batch in batches for row in batch) == list(range(80)) and len(order) == len(batches)
     assert [kinds[batch[0]] for batch in batches] != sorted(kinds[batch[0]] for batch in batches), "they are mixed"
-    ranks = [list(LengthGrouped([1] * 80, 8, world=2, rank=rank, kinds=kinds)) for rank in range(2)]
+    ranks = [list(LengthGroupedBatchSampler([1] * 80, 8, world_size=2, rank=rank, groups=kinds)) for rank in range(2)]
     for left, right in zip(*ranks, strict=True):
         assert {kinds[row] for row in left} == {kinds[row] for row in right}
 
 
 def test_one_kind_is_ordered_as_without_kinds():
     lengths = [(7 * i) % 31 for i in range(200)]
-    assert LengthGrouped(lengths, 8, kinds=[3] * 200).order() == LengthGrouped(lengths, 8).order()
+    assert (
+        LengthGroupedBatchSampler(lengths, 8, groups=[3] * 200).epoch_batches()
+        == LengthGroupedBatchSampler(lengths, 8).epoch_batches()
+    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_validation_goes_through_the_tasks_in_turn(world):
     kinds = [0] * 10 + [1] * 5 + [2] * 4
-    batches = [batch for rank in range(world) for batch in in_turn(kinds, 4, world, rank)]
+    batches = [batch for rank in range(world) for batch in sequential_batches(kinds, 4, world, rank)]
     assert sorted(row for batch in batches for row in batch) == list(range(19))
     assert all(len({kinds[row] for row in batch}) == 1 and len(batch) <= -(-4 // world) for batch in batches)
 
 
 def test_outputs_stand_side_by_side(folder):
     several = task(folder)
-    rows, notes = prepare(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
+    rows, notes = prepare_data(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
     assert not notes and [several.outputs(name) for name in WIDTHS] == [slice(0, 2), slice(2, 3), slice(3, 6)]
     logits = torch.arange(12.0).view(2, 6)
     for number, name in enumerate(WIDTHS):
         batch = {"task": torch.tensor([number] * 2), "labels": torch.tensor([1.0, 0.0], dtype=torch.float64)}
-        part = several.select(logits, batch)
+        part = several.select_logits(logits, batch)
         assert part.shape[1] == WIDTHS[name]
-        assert torch.equal(several.select(several.widen(part, batch), batch), part)
-        assert several.finish(batch)["labels"].is_floating_point() == (name == "length")
+        assert torch.equal(several.select_logits(several.expand_logits(part, batch), batch), part)
+        assert several.finalize_batch(batch)["labels"].is_floating_point() == (name == "length")
     assert rows["train"]["task"][:] == [0] * 48 + [1] * 48 + [2] * 48
 
 
@@ -161,20 +164,23 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
     Dataset.from_list(more[:4]).to_parquet(tmp_path / "b" / "validation.parquet")
     parts = {name: Classification(data=str(tmp_path / name), max_length=32) for name in ("a", "b")}
     several = MultiTask(tasks=parts)
-    rows, notes = prepare(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
+    rows, notes = prepare_data(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
     assert rows["train"]["task"][:].count(0) == 6 and rows["train"]["task"][:].count(1) == 10
     assert notes == [
-        "a: 4 training rows were left out, which other tasks are validated on",
-        "b: 5 training rows were left out, which other tasks are validated on",
+        "a: 4 training rows were left out: they are validation rows of other tasks",
+        "b: 5 training rows were left out: they are validation rows of other tasks",
     ]
 
 
 @pytest.mark.parametrize(
     ("tasks", "said"),
     [
-        ({"a": Classification(data="x")}, "tasks: name two or more"),
-        ({"a": Classification(data="x"), "b": Regression(data="x", batch_size=4)}, "tasks: b: batch_size: is one for"),
-        ({"a": Classification(data="x"), "b/c": Regression(data="x")}, "tasks: 'b/c' is no name"),
+        ({"a": Classification(data="x")}, "tasks: needs two or more"),
+        (
+            {"a": Classification(data="x"), "b": Regression(data="x", batch_size=4)},
+            "tasks: b: batch_size: is the same for all",
+        ),
+        ({"a": Classification(data="x"), "b/c": Regression(data="x")}, "tasks: 'b/c' is not a valid name"),
     ],
 )
 def test_what_several_tasks_cannot_be(tasks, said):
@@ -200,8 +206,8 @@ def test_what_several_tasks_cannot_be(tasks, said):
             "teacher.model: it has 3 outputs",
         ),
         (
-            {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "choose": "task"}},
-            "teacher.choose: task needs a teacher called like each of the tasks; the tasks are taste, length, part",
+            {"teacher": {"members": {"taste": "{folder}/of-taste", "part": "{folder}/of-part"}, "combine": "task"}},
+            "teacher.combine: task needs a teacher with the name of each task; the tasks are taste, length, part",
         ),
     ],
 )

@@ -7,15 +7,9 @@ import torch
 from torchmetrics.text import SQuAD
 from transformers import PreTrainedTokenizerBase
 
-from distill.config.schema import subclasses
-from distill.data import prepare
-from distill.data.batches import Collate
-from distill.experiment.experiment import Experiment
-from distill.tasks.kinds.spans import FAR, LONGEST, QuestionAnswering
-from losses.loss import Loss, PerPrediction
-from prune_schedules.schedule import Timeline
-from students.kinds.transformer import Transformer
-from students.recording.signals import Trace
+from distill.data import prepare_data
+from distill.data.batches import Collator
+from distill.tasks.kinds.spans import MAX_ANSWER_TOKENS, SPAN_BASE, QuestionAnswering
 from students.recording.sparse_lm_head import IGNORED
 from tests.helpers.tables import write
 
@@ -38,8 +32,8 @@ def of_rows(folder: Path, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", rows)
     task = QuestionAnswering(data=str(folder), **given)
-    found = prepare(task, tokenizer)["validation"].remove_columns("length")
-    return task, Collate(tokenizer)(sorted(found, key=lambda row: row["row"]))
+    found = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    return task, Collator(tokenizer)(sorted(found, key=lambda row: row["row"]))
 
 
 # Where the labels point
@@ -56,8 +50,8 @@ def test_labels_are_the_tokens_of_the_answer(answer, tokenizer):
     wanted = tokenizer(answer, add_special_tokens=False)["input_ids"]
     assert ids[begin : end + 1] == wanted
     assert CONTEXT[found["begins"][0][begin] : found["ends"][0][end]] == answer
-    number = torch.tensor(found["begins"][0][begin] * FAR + found["ends"][0][end])
-    assert task.words(number, row(answer)) == answer == task.truth(row(answer))
+    number = torch.tensor(found["begins"][0][begin] * SPAN_BASE + found["ends"][0][end])
+    assert task.prediction_text(number, row(answer)) == answer == task.label_text(row(answer))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +97,7 @@ def test_an_answer_that_is_cut_off_is_not_asked_for(tokenizer):
 def brute(logits: torch.Tensor, inside: list[bool]) -> tuple[int, int]:
     """The likeliest of all pieces of the context."""
     places = [i for i, yes in enumerate(inside) if yes]
-    pieces = [(b, e) for b in places for e in places if b <= e < b + LONGEST]
+    pieces = [(b, e) for b in places for e in places if b <= e < b + MAX_ANSWER_TOKENS]
     return max(pieces, key=lambda piece: float(logits[0, piece[0]] + logits[1, piece[1]]))
 
 
@@ -118,11 +112,11 @@ def test_the_likeliest_piece_of_the_context(tokenizer, tmp_path, scale):
     long = " ".join(["film", "and", "music"] * 25)
     rows = [row("music", long), row("actor"), row("film", "one film"), row("film", long, "is the plot dull or not")]
     task, batch = of_rows(tmp_path, rows, tokenizer, max_length=100)
-    assert batch["input_ids"].shape[1] > 2 * LONGEST
+    assert batch["input_ids"].shape[1] > 2 * MAX_ANSWER_TOKENS
     draw = torch.Generator().manual_seed(0)
     for _ in range(10):
-        logits = task.select(scale * torch.randn(*batch["input_ids"].shape, 2, generator=draw), batch)
-        for i, piece in enumerate(zip(*task.likeliest(logits, batch), strict=True)):
+        logits = task.select_logits(scale * torch.randn(*batch["input_ids"].shape, 2, generator=draw), batch)
+        for i, piece in enumerate(zip(*task.best_span(logits, batch), strict=True)):
             assert piece == brute(logits[i], (batch["ends"][i] > 0).tolist())
 
 
@@ -133,64 +127,34 @@ def test_no_piece_is_backwards_nor_outside_nor_too_long(tokenizer, tmp_path):
     for begin, end in ((context[50], context[3]), (0, context[5]), (1, 2), (context[0], context[-1])):
         logits = torch.zeros(*batch["input_ids"].shape, 2)
         logits[:, begin, 0] = logits[:, end, 1] = 40.0
-        begins, ends = task.likeliest(task.select(logits, batch), batch)
+        begins, ends = task.best_span(task.select_logits(logits, batch), batch)
         ((b, e),) = set(zip(begins.tolist(), ends.tolist(), strict=True))
-        assert b in context and e in context and 0 <= e - b < LONGEST
+        assert b in context and e in context and 0 <= e - b < MAX_ANSWER_TOKENS
 
 
 def test_padding_changes_nothing(tokenizer, tmp_path):
     rows = [row("music", "music and film " * 20), row("actor"), row("film", "one film")]
     task, batch = of_rows(tmp_path, rows, tokenizer, max_length=100)
     logits = torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(3))
-    whole = task.select(logits, batch)
+    whole = task.select_logits(logits, batch)
     for i in range(3):
         size = int(batch["attention_mask"][i].sum())
         alone = {name: value[i : i + 1] for name, value in batch.items()}
         alone = {name: v[:, :size] if v.ndim == 2 and name != "labels" else v for name, v in alone.items()}
-        part = task.select(logits[i : i + 1, :size], alone)
+        part = task.select_logits(logits[i : i + 1, :size], alone)
         assert torch.equal(task.predictions(part, alone), task.predictions(whole, batch)[i : i + 1])
-        torch.testing.assert_close(task.certainty(part, alone), task.certainty(whole, batch)[i : i + 1])
+        torch.testing.assert_close(task.confidences(part, alone), task.confidences(whole, batch)[i : i + 1])
         torch.testing.assert_close(part.log_softmax(-1)[0], whole.log_softmax(-1)[i, :, :size])
-
-
-REFUSED = {"DIST": {}, "Labels": {"smoothing": 0.1}, "LogitsMSE": {"noise_std": 0.1}}
-
-
-def experiment(loss: Loss) -> Experiment:
-    return Experiment(task=QuestionAnswering(data="x"), student=Transformer(layers=1), losses={"mine": loss})
-
-
-@pytest.mark.parametrize("kind", [cls for cls in subclasses(Loss).values() if issubclass(cls, PerPrediction)])
-def test_no_loss_counts_padding(kind):
-    """Each loss on outputs is the same with padding as without, or refused."""
-    draw = torch.Generator().manual_seed(0)
-    logits, loss = torch.randn(2, 2, 6, 2, generator=draw), kind()
-
-    def value(padding: int) -> float:
-        student, teacher = torch.nn.functional.pad(logits, (0, 0, 0, padding), value=3.0)
-        mask = torch.arange(6 + padding).expand(2, -1) < 6
-        batch = {"input_ids": mask.long(), "attention_mask": mask, "labels": torch.tensor([[1, 2], [3, 4]])}
-        values = loss.at(0, Timeline(10, 1))
-        task = experiment(loss).task
-        total, count = loss(*(Trace(task.select(z, batch), {}, {}, {}) for z in (student, teacher)), batch, values)
-        return float(total / count)
-
-    if kind.__name__ in REFUSED and not REFUSED[kind.__name__]:
-        with pytest.raises(ValueError, match="losses: mine: DIST, noise and smoothing would count padding"):
-            experiment(loss)
-    else:
-        assert value(5) == pytest.approx(value(0), rel=1e-5)
-    for option, given in REFUSED.get(kind.__name__, {}).items():
-        with pytest.raises(ValueError, match="losses: mine: DIST, noise and smoothing would count padding"):
-            experiment(kind(**{option: given}))
 
 
 def test_certainty_is_the_probability_of_both_ends(tokenizer, tmp_path):
     task, batch = of_rows(tmp_path, [row("actor")] * 2, tokenizer)
-    logits = task.select(torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(3)), batch)
-    for i, (begin, end) in enumerate(zip(*task.likeliest(logits, batch), strict=True)):
+    logits = task.select_logits(
+        torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(3)), batch
+    )
+    for i, (begin, end) in enumerate(zip(*task.best_span(logits, batch), strict=True)):
         p = logits[i].double().softmax(-1)
-        assert float(task.certainty(logits, batch)[i]) == pytest.approx(float(p[0, begin] * p[1, end]), rel=1e-5)
+        assert float(task.confidences(logits, batch)[i]) == pytest.approx(float(p[0, begin] * p[1, end]), rel=1e-5)
 
 
 # How it is judged
@@ -213,12 +177,14 @@ def test_exact_match_and_f1_by_hand(tokenizer, tmp_path):
     # "warm film"; "film and the dull"; "film": articles do not count
     pieces = [(first + 1, first + 2), (first + 2, first + 5), (first + 2, first + 2)]
     metrics = task.metrics()
-    logits = task.select(pointing(batch, pieces), batch)
-    task.judge(metrics, logits, batch)
+    logits = task.select_logits(pointing(batch, pieces), batch)
+    task.update_metrics(metrics, logits, batch)
     # The second against the better of its answers: 3 common words of 3 and 4. The third: 1 of 1 and 2.
     wanted = {"exact_match": 1 / 3, "f1": (1 + 2 * 3 / 7 + 2 / 3) / 3}
     assert {name: float(value) for name, value in metrics.compute().items()} == pytest.approx(wanted)
-    assert [task.words(number, row) for number, row in zip(task.predictions(logits, batch), rows, strict=True)] == [
+    assert [
+        task.prediction_text(number, row) for number, row in zip(task.predictions(logits, batch), rows, strict=True)
+    ] == [
         "warm film",
         "film and the dull",
         "film",
@@ -234,10 +200,10 @@ def test_as_torchmetrics_judges_the_words(tokenizer, tmp_path):
     logits = torch.randn(*batch["input_ids"].shape, 2, generator=draw)
     for i in range(0, len(rows), 2):
         logits[i, batch["labels"][i, 0], 0] = logits[i, batch["labels"][i, 1], 1] = 10.0
-    logits, metrics, reference = task.select(logits, batch), task.metrics(), SQuAD()
+    logits, metrics, reference = task.select_logits(logits, batch), task.metrics(), SQuAD()
     for part in torch.randperm(len(rows), generator=draw).split(6):
-        task.judge(metrics, logits[part], {name: value[part] for name, value in batch.items()})
-    said = [task.words(n, task.validation[i]) for i, n in enumerate(task.predictions(logits, batch))]
+        task.update_metrics(metrics, logits[part], {name: value[part] for name, value in batch.items()})
+    said = [task.prediction_text(n, task.validation[i]) for i, n in enumerate(task.predictions(logits, batch))]
     reference.update(
         [{"prediction_text": text, "id": str(i)} for i, text in enumerate(said)],
         [{"answers": found["answers"], "id": str(i)} for i, found in enumerate(rows)],
@@ -253,5 +219,7 @@ def test_a_question_whose_answer_was_cut_off_counts_as_not_answered(tokenizer, t
     task, batch = of_rows(tmp_path, rows, tokenizer, max_length=20)
     assert (batch["labels"] == IGNORED).all(1).tolist() == [True, False]
     metrics = task.metrics()
-    task.judge(metrics, task.select(pointing(batch, [(8, 9), tuple(batch["labels"][1].tolist())]), batch), batch)
+    task.update_metrics(
+        metrics, task.select_logits(pointing(batch, [(8, 9), tuple(batch["labels"][1].tolist())]), batch), batch
+    )
     assert {name: float(value) for name, value in metrics.compute().items()} == {"exact_match": 0.5, "f1": 0.5}

@@ -10,7 +10,7 @@ from nervaluate import Evaluator
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import PreTrainedTokenizerBase
 
-from distill.data import prepare
+from distill.data import prepare_data
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.metrics import EntityF1
@@ -133,7 +133,7 @@ def read(folder: Path, tags: list, kind: Value | ClassLabel, tokenizer: PreTrain
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", [{"tokens": WORDS, "ner_tags": tags}] * 2, features)
     task = TokenClassification(data=str(folder), **given)
-    rows = prepare(task, tokenizer, {"": dict(enumerate(head))} if head else None)
+    rows = prepare_data(task, tokenizer, {"": dict(enumerate(head))} if head else None)
     return task, [label for label in rows["train"]["labels"][0] if label != IGNORED]
 
 
@@ -172,8 +172,8 @@ def test_accuracy_is_of_words(tokenizer):
     labels[torch.rand(6, 9, generator=draw) < 0.4] = IGNORED
     logits = torch.randn(6, 9, 5, generator=draw) + 2 * torch.nn.functional.one_hot(labels.clamp(min=0), 5)
     metrics, batch = task.metrics(), {"input_ids": labels, "labels": labels}
-    task.judge(metrics, logits, batch)
-    task.judge(metrics, logits, batch | {"labels": torch.full_like(labels, IGNORED)})
+    task.update_metrics(metrics, logits, batch)
+    task.update_metrics(metrics, logits, batch | {"labels": torch.full_like(labels, IGNORED)})
     asked = labels != IGNORED
     right = (logits.argmax(-1) == labels)[asked]
     assert float(metrics.compute()["accuracy"]) == pytest.approx(float(right.float().mean()))

@@ -6,9 +6,8 @@ import pytest
 
 from distill import run
 from distill.cli import main
-from distill.config.nodes import ConfigError
-from tests.unit.distill.training.prepare.checks.test_fit import LEARNT, NAMES, planned, save_data, save_fitted
-from tests.unit.distill.training.prepare.checks.test_fit import folder as folder  # the models and data of the cases
+from distill.config.errors import ConfigError
+from tests.helpers.fitted import LEARNT, NAMES, planned, save_data, save_fitted
 
 
 def table(made) -> str:

@@ -17,7 +17,7 @@ from students.kinds.recurrent import GRU, LSTM, RNN
 from students.kinds.student import Pretrained
 from students.models.recurrent_models import RecurrentConfig
 from tests.helpers.families import FAMILIES, tiny, tiny_config
-from tests.helpers.forms import ATTENTIONS, FORMS, build, key_of, student_of
+from tests.helpers.students.forms import ATTENTIONS, FORMS, build, key_of, student_of
 
 DOCS = Path(__file__).parents[5] / "docs" / "methods.md"
 

@@ -4,7 +4,7 @@ import tempfile
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from distill import run
 from distill.config.loader import ConfigError
@@ -14,7 +14,7 @@ from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.wanda import Wanda
 from students.structure.hidden import shrink_hidden
-from tests.helpers.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
+from tests.helpers.families import batch, tiny, tiny_config
 from tests.helpers.repositories import save_tokenizer
 from tests.helpers.worlds import save_data, save_teacher
 
@@ -44,23 +44,6 @@ def temporary(tmp_path, monkeypatch):
 
 def ends(shape, share):
     return Magnitude(shape=shape, sparsity=Cubic(to=share))
-
-
-@pytest.mark.parametrize("name", [*FAMILIES, *LLAMAS])
-def test_what_all_shapes_leave_of_a_family_is_saved_and_loaded_again(name, tmp_path):
-    """The mode, the weights and torch's random numbers are as they were."""
-    student, rows, tokenizer = tiny(name, layers=4).train(), batch(name, length=24), tokenizer_of(name, tmp_path)
-    before, state = {key: value.clone() for key, value in student.state_dict().items()}, torch.get_rng_state()
-    round_trip(student, tokenizer, rows, AutoModelForSequenceClassification)
-    pruners = {"hidden": ends("hidden", 0.25), "heads": ends("heads", 0.5), "neurons": ends("neurons", 0.3)}
-    pruners |= {"layers": ends("layers", 0.2), "elements": ends("elements", 0.3)}
-    smaller, shares = pruned_to_the_end(student, pruners, TIMELINE)
-    read = cut_to_the_end(smaller, rows)
-    round_trip(smaller, tokenizer, read, AutoModelForSequenceClassification)
-    assert smaller.config.hidden_size == 24 and smaller.num_parameters() < 0.75 * student.num_parameters()
-    assert shares["hidden"] == (0.25, 0.25, 32) and shares["elements"].reached == pytest.approx(0.3, abs=0.001)
-    assert student.training and all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_hidden_dimensions_are_cut_where_the_config_has_no_head_size(tmp_path):

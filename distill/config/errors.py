@@ -1,0 +1,57 @@
+"""Errors in a config: one line each, with their location and a suggestion for a misspelt word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import yaml
+
+MAX_MESSAGE = 1_000
+"""The maximum length of a message in characters."""
+
+
+class ConfigError(Exception):
+    """Invalid user input; the message is a single printable line."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+class NestedValueError(ValueError):
+    """An invalid value at a key below the object under construction.
+
+    Args:
+        key: dotted, relative to that object.
+        reason: the message.
+    """
+
+    def __init__(self, key: str, reason: str):
+        super().__init__(f"{key.replace('.', ': ')}: {reason}")
+        self.key, self.reason = key, reason
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line with control characters escaped; the middle of a long text is cut out."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    half = MAX_MESSAGE // 2
+    return line if len(line) <= MAX_MESSAGE else f"{line[:half]} … {line[-half:]}"
+
+
+def location_of(node: yaml.Node) -> str:
+    """Return the location of a node: ``file:line`` or ``--key``."""
+    mark = node.start_mark
+    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
+
+
+def did_you_mean(word: object, known: Iterable) -> str:
+    """Return ``; did you mean '…'?`` with the closest known word; empty if none is close."""
+    lower = {str(k).lower(): str(k) for k in known}
+    matches = difflib.get_close_matches(str(word).lower(), lower, 1, 0.5)
+    return f"; did you mean {lower[matches[0]]!r}?" if matches else ""
+
+
+def suggest(word: object, known: Iterable, prefix: str = "it has") -> str:
+    """Return ``did_you_mean``, or a list of all known words after ``prefix`` if none is close."""
+    known = [str(k) for k in known]
+    return did_you_mean(word, known) or f"; {prefix} {', '.join(known)}"

@@ -1,0 +1,42 @@
+"""A table that is the head too is quantized in every family and stays one."""
+
+import pytest
+import torch
+
+from prune_schedules.schedule import Timeline
+from quant_aware.quantize import Quantize
+from quant_aware.quantizers.codebook import KMeans
+from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.signs import Ternary
+from students.weights import fold, parameter_names
+from tests.helpers.families import batch, tiny
+
+TIMELINE = Timeline(total_steps=10, epoch_steps=10)
+
+
+def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
+    skipped = quantize.attach(model)
+    quantize.update(step, TIMELINE)
+    quantize.calibrate(model, was_on=False)
+    return skipped
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weights", [Uniform(), Ternary(learn=True), KMeans()], ids=["int8", "ternary", "means"])
+def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
+    model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
+    del inputs["labels"]
+    tied = {
+        key for names in parameter_names(model).values() if len(names) > 1 for key in names if key.endswith(".weight")
+    }
+    quantize, parameters = Quantize(weights=weights), len(list(model.parameters()))
+    plain = model(**inputs).logits
+    assert attached(model, quantize) == {}
+    trained = model(**inputs).logits
+    assert not torch.allclose(trained, plain)
+    quantize.settle()
+    assert tied <= quantize.on_grid(model).keys()
+    assert torch.equal(model(**inputs).logits, trained)
+    fold(model)
+    assert torch.equal(model(**inputs).logits, trained) and len(list(model.parameters())) == parameters
+    assert all(len(row.unique()) <= weights.levels for key in tied for row in model.get_parameter(key))

@@ -1,0 +1,40 @@
+"""The head of a language model computes where labels ask, in every family."""
+
+import copy
+
+import torch
+
+from students.recording.signals import Signals
+from students.recording.sparse_lm_head import IGNORED
+from students.recording.trace import Recorder
+from tests.helpers.families import batch, tiny
+
+LOGITS = Signals(logits=True)
+
+
+def asking(name: str) -> dict[str, torch.Tensor]:
+    given = batch(name)
+    where = given.get("decoder_input_ids", given["input_ids"])
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.where(torch.rand(where.shape, generator=draw) < 0.4, where, IGNORED)
+    return given | {"labels": labels}
+
+
+def test_what_is_asked_is_computed_as_ever(name):
+    given = asking(name)
+    asked, plain = given["labels"] != IGNORED, {key: value for key, value in given.items() if key != "labels"}
+    assert asked.any() and not asked.all()
+    whole = tiny(name, head="lm").eval()
+    model = copy.deepcopy(whole)
+    expected = Recorder(whole).trace(plain, LOGITS).logits
+    width, rows = expected.shape[-1], []
+    model.get_output_embeddings().register_forward_hook(lambda head, args, output: rows.append(output.shape))
+    found = Recorder(model).trace(given, LOGITS).logits
+    assert rows == [(int(asked.sum()), width)]
+    torch.testing.assert_close(found[asked], expected[asked])
+    assert found.shape == expected.shape and not found[~asked].any()
+    for logits in (found, expected):
+        logits[asked].square().sum().backward()
+    for (key, mine), theirs in zip(model.named_parameters(), whole.parameters(), strict=True):
+        if mine.grad is not None or theirs.grad is not None:
+            torch.testing.assert_close(mine.grad, theirs.grad, msg=key, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,3 @@
+"""The models and data of which some fit one another."""
+
+from tests.helpers.fitted import folder as folder
