@@ -1,4 +1,4 @@
-"""Draws which package imports which, as the mermaid graph that stands in docs/architecture.md.
+"""Draw which package imports which, as the mermaid graph of docs/architecture.md.
 
 python -m benchmarks.architecture
 """
@@ -9,36 +9,37 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("distill", "losses", "prune_schedules", "quant_aware", "students")
+PACKAGES = ("distill", "losses", "prune_schedules", "quant_aware", "students")
 GROUND = {"distill.config", "distill.run_dir"}
-"""Packages that nearly all of ``distill`` uses: their arrows would hide the others."""
+"""Packages that nearly all of ``distill`` imports; their arrows would hide the others."""
 
 
 def package(parts: tuple[str, ...]) -> str:
-    """Return the box in which a module stands: of ``distill`` the second level, elsewhere the room."""
+    """Return the package of a module: within ``distill`` of the second level, elsewhere of the first."""
     return ".".join(parts[:2]) if parts[0] == "distill" and len(parts) > 1 else parts[0]
 
 
-def arrows() -> set[tuple[str, str]]:
-    """Return the pairs (package, package that it imports), without the ground floor and facades."""
+def import_pairs() -> set[tuple[str, str]]:
+    """Return the pairs (package, imported package), without the ground floor and ``__init__.py`` files."""
     pairs = set()
-    for room in ROOMS:
-        for file in sorted((ROOT / room).rglob("*.py")):
+    for root in PACKAGES:
+        for file in sorted((ROOT / root).rglob("*.py")):
             parts = file.relative_to(ROOT).with_suffix("").parts
             if parts[-1] == "__init__":
                 continue
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ROOMS:
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
                     target = (*node.module.split("."), node.names[0].name)
                     pairs.add((package(parts), package(target)))
     return {(upper, lower) for upper, lower in pairs if upper != lower and not {upper, lower} & GROUND}
 
 
-def without_shortcuts(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the arrows that no longer way replaces (the transitive reduction of a graph without circles)."""
+def transitive_reduction(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the transitive reduction of an acyclic graph: the arrows that no longer path replaces."""
     below: dict[str, set[str]] = {}
 
     def reach(name: str) -> set[str]:
+        """Return all packages below one."""
         if name not in below:
             below[name] = set()
             for upper, lower in pairs:
@@ -54,8 +55,8 @@ def without_shortcuts(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 
 def graph() -> str:
-    """Return the mermaid graph."""
-    lines = [f"    {upper} --> {lower}" for upper, lower in sorted(without_shortcuts(arrows()))]
+    """Return the graph in mermaid syntax."""
+    lines = [f"    {upper} --> {lower}" for upper, lower in sorted(transitive_reduction(import_pairs()))]
     return "\n".join(["graph TD", *lines])
 
 

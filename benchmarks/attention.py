@@ -1,11 +1,11 @@
-"""What each attention costs from 512 tokens on, beside full attention: a whole model, one row, one thread.
+"""Time and memory of each attention from 512 tokens on, compared with full attention: a model, one row, one thread.
 
     python -m benchmarks.attention [--longest 16384] [--layers 6] [--hidden 384] [--training] [--int8]
 
-The models are made up, so no file is needed. Full attention is SDPA, transformers' own; with ``--int8`` all are files
-for onnxruntime, as a run exports them. Of each length all models take
-turns, the seconds are processor time, and the figures are how many times less time, and memory, than full attention;
-memory is what the process holds at most while the pass runs, above what it held before.
+The models have random weights, so no file is needed. Full attention is transformers' SDPA; with ``--int8`` all models
+are exported for onnxruntime, as a run does. For each length the models take turns. Seconds are processor time, and
+ratios say how many times less time or memory than full attention. Memory is the peak of the process during the pass
+above its memory before.
 """
 
 import argparse
@@ -48,8 +48,8 @@ ATTENTIONS = {
 }
 
 
-def kinds(positions: int) -> dict[str, Transformer]:
-    """Full attention, and the others with their defaults and a narrower window."""
+def make_kinds(positions: int) -> dict[str, Transformer]:
+    """Return by name the full attention and the others."""
     return {
         FULL: Transformer(max_position_embeddings=positions),
         **{
@@ -59,8 +59,8 @@ def kinds(positions: int) -> dict[str, Transformer]:
     }
 
 
-def made(kind: Transformer, layers: int, hidden: int) -> BertForSequenceClassification:
-    """The model, with random weights, 32 dimensions to a head and a vocabulary too small to count."""
+def make_model(kind: Transformer, layers: int, hidden: int) -> BertForSequenceClassification:
+    """Return a model with random weights, heads of 32 dimensions and a negligible vocabulary."""
     config = BertConfig(
         vocab_size=1000,
         num_hidden_layers=layers,
@@ -73,8 +73,8 @@ def made(kind: Transformer, layers: int, hidden: int) -> BertForSequenceClassifi
         return kind.build(BertForSequenceClassification(config), None, None)
 
 
-def exported(model: BertForSequenceClassification) -> OnnxModel:
-    """The int8 file of a model, loaded."""
+def export_int8(model: BertForSequenceClassification) -> OnnxModel:
+    """Export a model in int8, and load the file."""
     ids = torch.full((2, 64), 7)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -83,8 +83,8 @@ def exported(model: BertForSequenceClassification) -> OnnxModel:
         return OnnxModel(Path(folder) / "int8.onnx")
 
 
-def seconds(model: BertForSequenceClassification | OnnxModel, length: int, training: bool) -> float:
-    """Processor time of one pass over one row; with ``training`` forward and backward, dropout left out."""
+def time_pass(model: BertForSequenceClassification | OnnxModel, length: int, training: bool) -> float:
+    """Return the processor time of a forward pass of one row, with ``training`` of forward and backward."""
     ids = torch.full((1, length), 7)
     mask = torch.ones_like(ids)
     begin = time.process_time()
@@ -98,83 +98,85 @@ def seconds(model: BertForSequenceClassification | OnnxModel, length: int, train
     return time.process_time() - begin
 
 
-def peak(name: str, positions: int, layers: int, hidden: int, length: int, training: bool, found) -> None:
-    """Puts into ``found`` how many MB one pass adds to what the process held; run in a process of its own."""
+def put_peak_memory(name: str, positions: int, layers: int, hidden: int, length: int, training: bool, queue) -> None:
+    """Put into ``queue`` the MB that one pass adds to the memory of the process; run it in a new process."""
     torch.set_num_threads(1)
-    model = made(kinds(positions)[name], layers, hidden).eval()
-    seconds(model, 16, training)
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what making the model freed would be used again, and not be counted
-    Path("/proc/self/clear_refs").write_text("5")  # the most begins anew, with what is held now
-    before = most_held()
-    seconds(model, length, training)
-    found.put(most_held() - before)
+    model = make_model(make_kinds(positions)[name], layers, hidden).eval()
+    time_pass(model, 16, training)
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory would be used again, and not be counted
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = peak_memory()
+    time_pass(model, length, training)
+    queue.put(peak_memory() - before)
 
 
-def most_held() -> float:
-    """The most memory that this process has held, MB; Linux only."""
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def measured_peak(*given: object) -> float:
-    """``peak`` of a fresh process.
+def measure_peak_memory(*arguments: object) -> float:
+    """Return the peak memory in MB that ``put_peak_memory`` measures in a new process.
 
     Raises:
-        SystemExit: if the process failed, for want of memory most likely.
+        SystemExit: if the process failed, most likely for lack of memory.
     """
     context = multiprocessing.get_context("spawn")
-    found = context.SimpleQueue()
-    process = context.Process(target=peak, args=(*given, found))
+    queue = context.SimpleQueue()
+    process = context.Process(target=put_peak_memory, args=(*arguments, queue))
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"{given[0]}: no figure of memory, its process ended with {process.exitcode}")
-    return found.get()
+        raise SystemExit(f"{arguments[0]}: its memory was not measured, the process ended with {process.exitcode}")
+    return queue.get()
 
 
 def main() -> None:
-    """Prints, for each length, a row for each attention; then from which length on each is faster than full."""
+    """Print a row for each length and attention, then the lengths at which each is faster than full attention."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--longest", type=int, default=16384)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--training", action="store_true", help="forward and backward")
-    parser.add_argument("--memory", action="store_true", help="peak memory, too: a process for each figure")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too, in a process each")
     parser.add_argument("--int8", action="store_true", help="exported, in onnxruntime")
-    given = parser.parse_args()
-    if given.int8 and (given.training or given.memory):
+    options = parser.parse_args()
+    if options.int8 and (options.training or options.memory):
         parser.error("--int8 is for the time of a forward pass")
     torch.set_num_threads(1)
-    lengths = [length for length in (512, 1024, 2048, 4096, 8192, 16384) if length <= given.longest]
-    models = {name: made(kind, given.layers, given.hidden).eval() for name, kind in kinds(lengths[-1]).items()}
-    if given.int8:
-        models = {name: exported(model) for name, model in models.items()}
+    lengths = [length for length in (512, 1024, 2048, 4096, 8192, 16384) if length <= options.longest]
+    models = {
+        name: make_model(kind, options.layers, options.hidden).eval() for name, kind in make_kinds(lengths[-1]).items()
+    }
+    if options.int8:
+        models = {name: export_int8(model) for name, model in models.items()}
     faster: dict[str, list[int]] = {name: [] for name in models}
-    what = "training step" if given.training else f"forward pass{', int8 in onnxruntime' * given.int8}"
-    print(f"{what}, {given.layers} layers of {given.hidden}, {given.hidden // 32} heads, one thread")
+    title = "training step" if options.training else f"forward pass{', int8 in onnxruntime' * options.int8}"
+    print(f"{title}, {options.layers} layers of {options.hidden}, {options.hidden // 32} heads, one thread")
     print("| tokens | attention | s | times faster | MB | times less |")
     print("|---|---|---|---|---|---|")
     for length in lengths:
         times: dict[str, list[float]] = {name: [] for name in models}
-        for _ in range(given.rounds):
+        for _ in range(options.rounds):
             for name, model in models.items():
-                times[name].append(seconds(model, length, given.training))
+                times[name].append(time_pass(model, length, options.training))
         sizes = {}
-        if given.memory:
+        if options.memory:
             sizes = {
-                name: measured_peak(name, lengths[-1], given.layers, given.hidden, length, given.training)
+                name: measure_peak_memory(name, lengths[-1], options.layers, options.hidden, length, options.training)
                 for name in models
             }
-        for name, found in times.items():
-            ratio = statistics.median(full / own for full, own in zip(times[FULL], found, strict=True))
+        for name, model_times in times.items():
+            ratio = statistics.median(full / seconds for full, seconds in zip(times[FULL], model_times, strict=True))
             memory = f"{sizes[name]:.0f} | {sizes[FULL] / max(sizes[name], 1):.1f}" if sizes else " | "
-            print(f"| {length} | {name} | {statistics.median(found):.3f} | {ratio:.2f} | {memory} |", flush=True)
+            print(f"| {length} | {name} | {statistics.median(model_times):.3f} | {ratio:.2f} | {memory} |", flush=True)
             if ratio > 1:
                 faster[name].append(length)
-    for name, found in faster.items():
+    for name, faster_lengths in faster.items():
         if name != FULL:
-            print(f"{name}: faster at {', '.join(map(str, found)) or 'none of these lengths'}")
+            print(f"{name}: faster at {', '.join(map(str, faster_lengths)) or 'none of these lengths'}")
 
 
 if __name__ == "__main__":

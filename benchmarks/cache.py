@@ -1,4 +1,4 @@
-"""What the teacher's cache is worth: one step of the student with a teacher that runs, and with one that is read.
+"""Time of a step with a teacher that runs, and with its outputs read from the cache.
 
     python -m benchmarks.cache [--steps 60]
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from benchmarks.turns import ROWS, WARM_UP, in_turn, quartiles
+from benchmarks.turns import ROWS, WARM_UP, quartiles, time_in_turn
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher
 from losses.loss import Loss
@@ -32,8 +32,8 @@ BATCHES, TOKENS = 8, 32
 SHAPE = {"vocab_size": 8000, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_labels": 2}
 
 
-def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], list[float], float]:
-    """Of each step with a teacher that runs, and with one that is read; and the bytes on disk of a row."""
+def time_steps(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], list[float], float]:
+    """Return the seconds of each step with a running teacher and with a cached one, and the bytes of a row on disk."""
     torch.manual_seed(0)
     teacher, student = (BertForSequenceClassification(BertConfig(num_hidden_layers=n, **SHAPE)) for n in (6, 2))
     for loss in losses:
@@ -42,40 +42,42 @@ def seconds(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float], 
     for loss in losses:
         needs = [needs[0] | loss.student_signals, needs[1] | loss.teacher_signals]
     ids = torch.randint(5, 8000, (BATCHES * ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
-    runs = FrozenTeacher(teacher)
-    reads = CachedTeacher(runs, ids.tolist(), folder)
+    frozen = FrozenTeacher(teacher)
+    cached = CachedTeacher(frozen, ids.tolist(), folder)
     recorder, optimizer = Recorder(student.train()), torch.optim.AdamW(student.parameters(), lr=1e-5)
     batches = [
         {"input_ids": part, "attention_mask": torch.ones_like(part), "row": rows, "labels": torch.zeros(ROWS).long()}
         for part, rows in zip(ids.split(ROWS), torch.arange(BATCHES * ROWS).split(ROWS), strict=True)
     ]
     for batch in batches:
-        reads.trace(batch, needs[1])
+        cached.trace(batch, needs[1])
 
     def step(source: FrozenTeacher | CachedTeacher, batch: dict[str, Tensor]) -> None:
-        taught, learnt = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
-        sum(total / count for total, count in (loss(learnt, taught, batch, values[loss]) for loss in losses)).backward()
+        teacher_trace, student_trace = source.trace(batch, needs[1]), recorder.trace(batch, needs[0])
+        sums = (loss(student_trace, teacher_trace, batch, values[loss]) for loss in losses)
+        sum(total / count for total, count in sums).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    loops = {"runs": partial(step, runs), "is read": partial(step, reads)}
-    times = in_turn(loops, islice(cycle(batches), WARM_UP + steps), clock=time.perf_counter)
+    loops = {"runs": partial(step, frozen), "is cached": partial(step, cached)}
+    times = time_in_turn(loops, islice(cycle(batches), WARM_UP + steps), clock=time.perf_counter)
     size = sum(file.stat().st_size for file in folder.rglob("*.npy")) / len(ids)
-    return times["runs"], times["is read"], size
+    return times["runs"], times["is cached"], size
 
 
 def main() -> None:
+    """Print the times with and without a cache, for losses on logits and on hidden states."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=60)
     steps = parser.parse_args().steps
     cases = {"logits": [Logits()], "logits and states": [Logits(), HiddenMSE(layers={1: 3, 2: 6})]}
     for name, losses in cases.items():
         with tempfile.TemporaryDirectory() as folder:
-            run, read, size = seconds(losses, steps, Path(folder))
-        low, _, high = quartiles(run, read)
-        slow, fast = (1000 * statistics.median(found) for found in (run, read))
+            frozen_times, cached_times, size = time_steps(losses, steps, Path(folder))
+        low, _, high = quartiles(frozen_times, cached_times)
+        slow, fast = (1000 * statistics.median(times) for times in (frozen_times, cached_times))
         print(
-            f"{name}: teacher runs {slow:.1f} ms, is read {fast:.1f} ms a step; {slow / fast:.2f} times faster, half "
+            f"{name}: teacher runs {slow:.1f} ms, is cached {fast:.1f} ms a step; {slow / fast:.2f} times faster, half "
             f"of the pairs within {low:.2f} to {high:.2f}; {size:,.0f} bytes a row on disk"
         )
 

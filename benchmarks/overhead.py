@@ -1,9 +1,9 @@
-"""What the loop costs over a hand-written one: the same models, batches, losses, backward and optimizer step.
+"""Overhead of the training loop over a plain PyTorch loop with the same models, batches, losses and optimizer.
 
     python -m benchmarks.overhead [--steps 100]
 
-The two take turns step by step in one process, so that a machine that gets slower gets slower for both; the figure is
-the ratio of the medians of their seconds per step.
+The two take turns step by step in one process, so that a change of the machine's speed affects both. The result is the
+ratio of the medians of their seconds per step.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from distill.experiment.optimizer import Optimizer
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.texts import Classification
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.curves import Curves
+from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
 from losses.loss import loss_counts
@@ -38,11 +38,11 @@ from students.recording.batch import Batch
 from tests.helpers.repositories import save_tokenizer
 
 WARM_UP = 5
-"""Steps that are not counted."""
+"""Steps that are not measured."""
 
 
-def models() -> tuple[BertForSequenceClassification, BertForSequenceClassification]:
-    """A teacher of 6 layers and a student of 3, 384 wide, as small as anybody would distil: the overhead shows most."""
+def make_models() -> tuple[BertForSequenceClassification, BertForSequenceClassification]:
+    """Return a teacher of 6 layers and a student of 3, 384 wide: small models, where the overhead is largest."""
     torch.manual_seed(0)
     shape = {
         "vocab_size": 8000,
@@ -54,18 +54,18 @@ def models() -> tuple[BertForSequenceClassification, BertForSequenceClassificati
     return tuple(BertForSequenceClassification(BertConfig(num_hidden_layers=layers, **shape)) for layers in (6, 3))
 
 
-def rows(count: int) -> Dataset:
-    """Made-up token ids of 32 tokens."""
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 8000, (count, 32), generator=draw).tolist()
+def make_rows(count: int) -> Dataset:
+    """Return rows of 32 random token ids."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 8000, (count, 32), generator=generator).tolist()
     return Dataset.from_dict(
         {"input_ids": ids, "attention_mask": [[1] * 32] * count, "labels": [i % 2 for i in range(count)]}
     )
 
 
-def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
-    """A plain loop; every ``next`` is one step of it."""
-    teacher, student = models()
+def plain_loop(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
+    """Run a plain loop; each ``next`` is one step."""
+    teacher, student = make_models()
     teacher.eval().requires_grad_(False)
     student.train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
@@ -73,14 +73,14 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
     for batch in DataLoader(data, batch_sampler=order, collate_fn=collate):
         del batch["labels"]
         with torch.no_grad():
-            told = teacher(**batch, output_hidden_states=True)
-        said = student(**batch, output_hidden_states=True)
+            teacher_outputs = teacher(**batch, output_hidden_states=True)
+        outputs = student(**batch, output_hidden_states=True)
         mask = batch["attention_mask"].bool()
         loss = (
             4.0
             * F.kl_div(
-                F.log_softmax(said.logits / 2, -1),
-                F.log_softmax(told.logits / 2, -1),
+                F.log_softmax(outputs.logits / 2, -1),
+                F.log_softmax(teacher_outputs.logits / 2, -1),
                 log_target=True,
                 reduction="none",
             )
@@ -88,7 +88,8 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
             .mean()
         )
         for layer in range(4):
-            error = (said.hidden_states[layer] - told.hidden_states[2 * layer]).square().mean(-1)
+            difference = outputs.hidden_states[layer] - teacher_outputs.hidden_states[2 * layer]
+            error = difference.square().mean(-1)
             loss = loss + torch.where(mask, error, 0.0).sum() / mask.sum()
         optimizer.zero_grad()
         loss.backward()
@@ -97,25 +98,25 @@ def by_hand(data: Dataset, collate: DataCollatorWithPadding) -> Iterator[None]:
         yield
 
 
-class Turns(Callback):
-    """After each step of the loop, a step by hand; notes the seconds of both."""
+class PairedSteps(Callback):
+    """A callback that runs a step of the plain loop after each step of the trainer, and records the seconds of both."""
 
-    def __init__(self, other: Iterator[None]):
-        self.other, self.loop, self.hand = other, [], []
+    def __init__(self, plain: Iterator[None]):
+        self.plain, self.loop_seconds, self.plain_seconds = plain, [], []
         self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        """The loop's step began when the last one by hand ended."""
+        """Measure the step that began when the last plain one ended, then a plain one."""
         ended = time.perf_counter()
-        next(self.other)
-        self.loop.append(ended - self.begin)
+        next(self.plain)
+        self.loop_seconds.append(ended - self.begin)
         self.begin = time.perf_counter()
-        self.hand.append(self.begin - ended)
+        self.plain_seconds.append(self.begin - ended)
 
 
-def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder: Path) -> Turns:
-    """Trains both, and says how long the steps took."""
-    teacher, student = models()
+def time_steps(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder: Path) -> PairedSteps:
+    """Train with both loops in turn, and return the callback with their seconds."""
+    teacher, student = make_models()
     losses = {"logits": Logits(temperature=Constant(2.0)), "hidden": HiddenMSE()}
     for loss in losses.values():
         loss.setup(student.config, teacher.config)
@@ -124,8 +125,8 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
     task.classes = Classes(["0", "1"], ["0", "1"])
     module = Distillation(student, FrozenTeacher(teacher), losses, task, Optimizer(lr=1e-4), timeline)
 
-    def counted(rows: list[dict]) -> Batch:
-        batch = collate(rows)
+    def counted(make_rows: list[dict]) -> Batch:
+        batch = collate(make_rows)
         return {**batch, "counts": loss_counts(losses.values(), batch)}
 
     loader = TrainLoader(data, LengthGroupedBatchSampler([32] * len(data), 32), counted, 1)
@@ -133,12 +134,12 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
     )
     table.start(0)
-    turns = Turns(by_hand(data, collate))
+    paired_steps = PairedSteps(plain_loop(data, collate))
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
         logger=[table],
-        callbacks=[Curves(), turns],
+        callbacks=[CurveLogger(), paired_steps],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=True,
@@ -147,11 +148,11 @@ def in_turn(data: Dataset, collate: DataCollatorWithPadding, steps: int, folder:
         default_root_dir=folder,
     )
     trainer.fit(module, loader)
-    return turns
+    return paired_steps
 
 
 def main() -> None:
-    """Prints the ratio of the medians, and between which ratios half of the pairs of steps lie."""
+    """Print the ratio of the medians, and the quartiles of the ratios of paired steps."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
     steps = parser.parse_args().steps
@@ -159,12 +160,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         save_tokenizer(Path(name))
         collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(name))
-        turns = in_turn(rows(32 * steps), collate, steps, Path(name))
-    loop, hand = turns.loop[WARM_UP:], turns.hand[WARM_UP:]
-    low, _, high = quartiles(loop, hand)
+        paired_steps = time_steps(make_rows(32 * steps), collate, steps, Path(name))
+    loop, plain = paired_steps.loop_seconds[WARM_UP:], paired_steps.plain_seconds[WARM_UP:]
+    low, _, high = quartiles(loop, plain)
     print(
-        f"by hand {1000 * statistics.median(hand):.1f} ms, loop {1000 * statistics.median(loop):.1f} ms, ratio "
-        f"{statistics.median(loop) / statistics.median(hand):.3f}, half of the pairs within {low:.3f} to {high:.3f}, "
+        f"plain {1000 * statistics.median(plain):.1f} ms, loop {1000 * statistics.median(loop):.1f} ms, ratio "
+        f"{statistics.median(loop) / statistics.median(plain):.3f}, half of the pairs within {low:.3f} to {high:.3f}, "
         f"{torch.get_num_threads()} threads"
     )
 

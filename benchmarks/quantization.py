@@ -1,10 +1,10 @@
-"""What it costs to train on a grid, of a step without.
+"""Cost of quantization-aware training, relative to a step without it.
 
     python -m benchmarks.quantization --model FOLDER [--steps 30] [--tokens 32]
 
-All take turns step by step in one process on one thread, on 32 rows, with a loss on labels and no teacher; each figure
-is the median of the ratios to the plain step in the same turn. What is counted is the processor's time, for others may
-use the machine.
+All models take turns step by step in one process on one thread, on 32 rows, with a loss on labels and no teacher. Each
+figure is the median of the ratios to the plain step in the same turn. Times are processor time, as other jobs may use
+the machine.
 """
 
 import statistics
@@ -12,7 +12,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from benchmarks.turns import adamw, arguments, batches, compared, in_turn, student, train
+from benchmarks.turns import (
+    argument_parser,
+    batches,
+    comparison,
+    load_student,
+    make_optimizer,
+    time_in_turn,
+    train_step,
+)
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
@@ -20,35 +28,36 @@ from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.signs import Ternary
 
 
-def loop(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:
-    """Makes a student and its optimizer, and returns what does a step of it."""
-    model = student(folder)
+def make_step(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:
+    """Return a function that trains a new student for one step."""
+    model = load_student(folder)
     if quantize:
         quantize.attach(model)
         quantize.update(0, Timeline(1000, 1000))
         quantize.begin(model, was_on=False)
-    optimizer = adamw(model)
-    return lambda batch: train(model, optimizer, batch)
+    optimizer = make_optimizer(model)
+    return lambda batch: train_step(model, optimizer, batch)
 
 
 def main() -> None:
-    """Prints the ratios, and between which half of them lie."""
-    given = arguments(steps=30).parse_args()
-    # The steps of a table of words are those of each word; it is not worth it, and costs as much as all the rest.
-    learned, tables = Uniform(bits=4, learn=True), {"*embeddings*": Uniform()}
-    loops = {
-        "plain": loop(given.model),
-        "int8": loop(given.model, Quantize()),
-        "4-bit weights alone": loop(given.model, Quantize(weights=Uniform(bits=4), activations=None)),
-        "4-bit weights, groups of 64": loop(given.model, Quantize(weights=Uniform(bits=4, per=64), activations=None)),
-        "4-bit weights, learned steps": loop(given.model, Quantize(weights=learned, mixed=tables, activations=None)),
-        "4-bit weights, learned tables": loop(given.model, Quantize(weights=KMeans(), activations=None)),
-        "ternary weights, 8-bit activations": loop(given.model, Quantize(weights=Ternary())),
+    """Print the medians and quartiles of the ratios."""
+    options = argument_parser(steps=30).parse_args()
+    # The learned steps of an embedding are one per token: they cost as much as all others, and gain nothing.
+    learned, embeddings = Uniform(bits=4, learn=True), {"*embeddings*": Uniform()}
+    settings = {
+        "plain": None,
+        "int8": Quantize(),
+        "4-bit weights alone": Quantize(weights=Uniform(bits=4), activations=None),
+        "4-bit weights, groups of 64": Quantize(weights=Uniform(bits=4, per=64), activations=None),
+        "4-bit weights, learned steps": Quantize(weights=learned, mixed=embeddings, activations=None),
+        "4-bit weights, codebook": Quantize(weights=KMeans(), activations=None),
+        "ternary weights, 8-bit activations": Quantize(weights=Ternary()),
     }
-    times = in_turn(loops, batches(given.steps, given.tokens))
+    loops = {name: make_step(options.model, quantize) for name, quantize in settings.items()}
+    times = time_in_turn(loops, batches(options.steps, options.tokens))
     print(f"plain: {1000 * statistics.median(times['plain']):.0f} ms a step")
     for name in list(loops)[1:]:
-        print(compared(times, name, "plain"))
+        print(comparison(times, name, "plain"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""``make quickstart``: data that every Python carries, a small teacher, and a student that is distilled, pruned and
-8-bit.
+"""``make quickstart``: data from Python's standard library, a small teacher, and a distilled, pruned, 8-bit student.
 
-Also a student of the same shape that never sees the teacher: started at random, trained on labels alone, with the same
-pruning and quantization, to tell what the teacher gave.
+For comparison, a student of the same shape without a teacher: random initial weights, trained on labels alone, with the
+same pruning and quantization.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from benchmarks.stdlib_text import train_tokenizer, write
 from distill.cli import silence_libraries
-from distill.reporting.page import show
+from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run
 
@@ -24,22 +23,22 @@ RUNS = Path("runs")
 
 
 def main(words: list[str]) -> int:
-    """Makes the data, trains teacher, student without distillation and student, and prints the table of the three.
+    """Make the data, train teacher, student without distillation and student, and print a table of the three.
 
-    ``--steps N`` trains for N steps each, only to see that everything works.
+    ``--steps N`` trains for N steps each, only to check that everything works.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quickstart")
-    parser.add_argument("--steps", type=int, help="train for so many steps each, only to see that everything works")
+    parser.add_argument("--steps", type=int, help="train for so many steps each, only to check that everything works")
     steps = parser.parse_args(words).steps
-    short = {"max_steps": steps} if steps else {}
-    only = {f"trainer.{key}": value for key, value in short.items()}
+    limit = {"max_steps": steps} if steps else {}
+    overrides = {f"trainer.{key}": value for key, value in limit.items()}
     silence_libraries()
     for name in ("quickstart-teacher", "quickstart-labels", "quickstart"):
         shutil.rmtree(RUNS / name, ignore_errors=True)
-    print("1 of 4: the documentation of Python's standard library, to be classed by area", flush=True)
+    print("1 of 4: the documentation of Python's standard library, classified by area", flush=True)
     data, blank = RUNS / "quickstart-data", RUNS / "quickstart-blank"
     write(data)
-    untrained(data, blank)
+    save_untrained(data, blank)
     print("2 of 4: a teacher, trained on the labels", flush=True)
     run(
         "finetune.yaml",
@@ -53,7 +52,7 @@ def main(words: list[str]) -> int:
         },
         student=str(blank),
         optimizer={"lr": 1e-3},
-        trainer={"max_epochs": 5} | short,
+        trainer={"max_epochs": 5} | limit,
     )
     print("3 of 4: a student without a teacher, from labels alone", flush=True)
     labels = run(
@@ -61,16 +60,16 @@ def main(words: list[str]) -> int:
         name="quickstart-labels",
         losses={"labels": {"kind": "Labels"}},
         **{"student.weights": "random"},
-        **only,
+        **overrides,
     )
     print("4 of 4: the student, from its teacher", flush=True)
-    student = run("quickstart.yaml", **only)
-    print(f"\n{three(labels, student)}\n\nreport: {student.folder / 'report.html'}")
+    student = run("quickstart.yaml", **overrides)
+    print(f"\n{comparison_table(labels, student)}\n\nreport: {student.folder / 'report.html'}")
     return 0
 
 
-def untrained(data: Path, folder: Path) -> None:
-    """A small BERT with random weights, and a tokenizer trained on the data."""
+def save_untrained(data: Path, folder: Path) -> None:
+    """Save a small BERT with random weights, and a tokenizer trained on the data."""
     train_tokenizer(data, folder)
     set_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -86,8 +85,8 @@ def untrained(data: Path, folder: Path) -> None:
     BertForSequenceClassification(config).save_pretrained(folder)
 
 
-def three(labels: Report, student: Report) -> str:
-    """The table: teacher, student without distillation, student."""
+def comparison_table(labels: Report, student: Report) -> str:
+    """Return a table of teacher, student without distillation, and student."""
     rows = [
         ("teacher", student.models["teacher"]),
         ("student, no teacher", labels.models["student"]),
@@ -96,9 +95,9 @@ def three(labels: Report, student: Report) -> str:
     lines = [f"{'':<22}{'accuracy':>10}{'size':>10}{'batch 1':>12}{'batch 32':>12}  runtime"]
     for name, model in rows:
         lines.append(
-            f"{name:<22}{show(model.metrics['accuracy'], '%'):>10}{show(model.bytes, 'B'):>10}"
-            f"{show(model.latency_ms['batch_1'], 'ms'):>12}"
-            f"{show(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}"
+            f"{name:<22}{format_number(model.metrics['accuracy'], '%'):>10}{format_number(model.bytes, 'B'):>10}"
+            f"{format_number(model.latency_ms['batch_1'], 'ms'):>12}"
+            f"{format_number(model.latency_ms['batch_32'], 'ms'):>12}  {model.runtime} {model.precision}"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Sentences of IMDB without labels, for SST-2: ``python -m benchmarks.sentences REVIEWS.parquet OUT.parquet``."""
+"""Unlabelled sentences of IMDB for SST-2: ``python -m benchmarks.sentences REVIEWS.parquet OUT.parquet``."""
 
 import argparse
 import random
@@ -8,26 +8,26 @@ import pyarrow
 import pyarrow.parquet
 
 
-def sentences(reviews: list[str], rows: int) -> list[str]:
-    """The first ``rows`` sentences of 4 to 20 words, in lower case as in SST-2, of the reviews in an order drawn."""
-    found = []
+def sample_sentences(reviews: list[str], rows: int) -> list[str]:
+    """Return ``rows`` sentences of 4 to 20 words, in lower case as in SST-2, of the reviews in random order."""
+    sentences = []
     for review in random.Random(0).sample(reviews, len(reviews)):
         parts = re.split(r"(?<=[.!?])\s+", review.lower().replace("\n", " "))
-        found += [part for part in parts if 4 <= len(part.split()) <= 20]
-        if len(found) >= rows:
+        sentences += [part for part in parts if 4 <= len(part.split()) <= 20]
+        if len(sentences) >= rows:
             break
-    return found[:rows]
+    return sentences[:rows]
 
 
 def main() -> None:
-    """Reads the column `text` of one Parquet file, writes the column `sentence` of another."""
+    """Read the column `text` of a Parquet file, and write another file with the column `sentence`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reviews")
     parser.add_argument("out")
     parser.add_argument("--rows", type=int, default=120_000)
-    given = parser.parse_args()
-    reviews = pyarrow.parquet.read_table(given.reviews, columns=["text"])["text"].to_pylist()
-    pyarrow.parquet.write_table(pyarrow.table({"sentence": sentences(reviews, given.rows)}), given.out)
+    options = parser.parse_args()
+    reviews = pyarrow.parquet.read_table(options.reviews, columns=["text"])["text"].to_pylist()
+    pyarrow.parquet.write_table(pyarrow.table({"sentence": sample_sentences(reviews, options.rows)}), options.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Seconds until the command answers: help, mistakes, and the first optimizer step of ``quickstart.yaml``; and which
-imports pay for them.
+"""Startup time of the command: help, mistakes, and the first optimizer step of ``quickstart.yaml``; and its imports.
 
-python -m benchmarks.startup [--rounds 3] [--imports 25] [--first-step]      the last after `make quickstart`
+python -m benchmarks.startup [--rounds 3] [--imports 25] [--first-step]      --first-step needs `make quickstart`
 """
 
 import argparse
@@ -14,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-GOOD = """\
+CONFIG = """\
 task: {name: classification, data: data.csv}
 teacher: teacher
 student: {kind: Transformer, layers: 1}
@@ -25,55 +24,53 @@ CASES = {
     "--help": (["--help"], ""),
     "missing file": (["--config", "nowhere.yaml"], ""),
     "bad YAML": (["--config", "x.yaml"], "task: {\n"),
-    "unknown option": (["--config", "x.yaml", "--outptu=x"], GOOD),
-    "misspelt key": (["--config", "x.yaml"], GOOD.replace("temperature", "temprature")),
-    "misspelt key of trainer": (["--config", "x.yaml"], GOOD.replace("max_epochs", "max_epoch")),
+    "unknown option": (["--config", "x.yaml", "--outptu=x"], CONFIG),
+    "misspelt key": (["--config", "x.yaml"], CONFIG.replace("temperature", "temprature")),
+    "misspelt key of trainer": (["--config", "x.yaml"], CONFIG.replace("max_epochs", "max_epoch")),
     "--help losses": (["--help", "losses"], ""),
-    "--print_config": (["--config", "x.yaml", "--print_config"], GOOD),
+    "--print_config": (["--config", "x.yaml", "--print_config"], CONFIG),
 }
-"""By name the words of the command, and the text of x.yaml."""
+"""By name: the arguments of the command, and the text of x.yaml."""
 COMMAND = Path(__file__).parents[1] / "train.py"
 
 
-def seconds_of(words: list[str], folder: str) -> tuple[float, float]:
-    """Return the seconds of a process of its own: by the clock, and those it computed, which a busy machine tells."""
+def time_process(words: list[str], folder: str) -> tuple[float, float]:
+    """Return wall-clock and processor seconds of a new process; the latter do not depend on other jobs."""
     begin, before = time.perf_counter(), os.times()
     subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, check=False)
     after = os.times()
-    busy = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.perf_counter() - begin, busy
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - begin, processor
 
 
-def cases(rounds: int) -> None:
+def print_cases(rounds: int) -> None:
     """Print the median of each case, beside that of Python and of torch alone."""
-    print(f"{'':<28} {'clock':>8} {'computed':>10}")
-    alone = {f"python -c '{code}'": ([sys.executable, "-c", code], "") for code in ("pass", "import torch")}
+    print(f"{'':<28} {'wall':>8} {'processor':>10}")
+    references = {f"python -c '{code}'": ([sys.executable, "-c", code], "") for code in ("pass", "import torch")}
     commands = {name: ([sys.executable, str(COMMAND), *words], text) for name, (words, text) in CASES.items()}
-    for name, (words, text) in (alone | commands).items():
+    for name, (words, text) in (references | commands).items():
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "x.yaml").write_text(text)
-            times = [seconds_of(words, folder) for _ in range(rounds)]
-        clock, computed = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"{name:<28} {clock:6.2f} s {computed:8.2f} s", flush=True)
+            times = [time_process(words, folder) for _ in range(rounds)]
+        wall, processor = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"{name:<28} {wall:6.2f} s {processor:8.2f} s", flush=True)
 
 
-def imports(module: str, most: int) -> None:
-    """Print which packages the command pays for where it imports a module: the seconds of their own modules, without
-    what they import in turn.
-    """
+def print_imports(module: str, count: int) -> None:
+    """Print the packages with the longest import times of a module, without the packages that they import in turn."""
     words = [sys.executable, "-X", "importtime", "-c", f"import distill.cli, {module}"]
     lines = subprocess.run(words, capture_output=True, text=True, cwd=COMMAND.parent).stderr.splitlines()
-    own: dict[str, int] = {}
+    microseconds: dict[str, int] = {}
     for line in lines:
         if match := re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s+([^.\s]+)", line):
-            own[match[2]] = own.get(match[2], 0) + int(match[1])
-    print(f"\nimport {module}: {sum(own.values()) / 1e6:.2f} s under -X importtime, of these")
-    for package, microseconds in sorted(own.items(), key=lambda item: -item[1])[:most]:
-        print(f"  {package:<24} {microseconds / 1e6:6.2f} s")
+            microseconds[match[2]] = microseconds.get(match[2], 0) + int(match[1])
+    print(f"\nimport {module}: {sum(microseconds.values()) / 1e6:.2f} s under -X importtime, of these")
+    for package, time_ in sorted(microseconds.items(), key=lambda item: -item[1])[:count]:
+        print(f"  {package:<24} {time_ / 1e6:6.2f} s")
 
 
-def first_step(folder: str) -> float:
-    """Start the command in a process of its own, and wait for the first row of metrics.csv."""
+def time_first_step(folder: str) -> float:
+    """Return the seconds from the start of the command to the first row of metrics.csv."""
     words = ["--config", "quickstart.yaml", "--output", folder, "--trainer.log_every_n_steps=1"]
     begin = time.perf_counter()
     with subprocess.Popen(
@@ -90,21 +87,21 @@ def first_step(folder: str) -> float:
 
 
 def main() -> None:
-    """Print all of it."""
+    """Print all measurements."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--imports", type=int, default=0, help="how many packages are listed")
+    parser.add_argument("--imports", type=int, default=0, help="the number of packages to list")
     parser.add_argument("--first-step", action="store_true")
     options = parser.parse_args()
-    cases(options.rounds)
+    print_cases(options.rounds)
     if options.imports:
-        imports("distill.experiment.experiment", options.imports)
-        imports("distill.runner", options.imports)
+        print_imports("distill.experiment.experiment", options.imports)
+        print_imports("distill.runner", options.imports)
     if options.first_step:
         times = []
         for _ in range(options.rounds):
             with tempfile.TemporaryDirectory() as folder:
-                times.append(first_step(folder))
+                times.append(time_first_step(folder))
         print(f"\nfirst step after: median {statistics.median(times):.1f} s, {min(times):.1f} to {max(times):.1f} s")
 
 

@@ -1,7 +1,7 @@
-"""The quickstart's data set: what the standard library says about itself, classed by area of the library.
+"""The quickstart's data set: documentation of Python's standard library, classified by area of the library.
 
-Every Python installation carries this text, so a first run needs no download. Files are parsed, never
-imported. `python -m benchmarks.stdlib_text FOLDER` writes the set and prints how many rows each class has.
+Every Python installation has this text, so a first run needs no download. Files are parsed, never imported.
+``python -m benchmarks.stdlib_text FOLDER`` writes the data and prints the number of rows of each class.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, Features, Value
 
-# Area: its top-level modules and packages. What is not named here is left out (encodings are tables, other
-# modules belong to no area); a name that this Python does not have does no harm.
+# Area: its top-level modules and packages. Other modules are left out (encodings are tables, some belong to no area);
+# names that this Python does not have are ignored.
 AREAS = {
     "concurrency": "_threading_local asyncio concurrent contextvars multiprocessing queue sched selectors "
     "signal subprocess threading",
@@ -43,7 +43,7 @@ AREAS = {
 TEST_FOLDERS = {"test", "tests", "idle_test"}  # left out: many distributions do not ship them
 SPLITS = ("train", "validation")
 MIN_WORDS, MAX_WORDS = 8, 60
-FEWEST_HELD_OUT = 20  # passages of an area
+MIN_VALIDATION = 20  # passages of an area
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 COMMENT_BLOCK = re.compile(r"(?:^[ \t]*#.*\n){2,}", re.MULTILINE)
@@ -56,7 +56,7 @@ PLAIN_WORD = re.compile(r"[\"'(]*[A-Za-z][A-Za-z'/-]*[.,;:!?)\"']*")
 
 @dataclass(frozen=True)
 class Passage:
-    """Eight to sixty words of documentation, their area of the library, their module and their split."""
+    """A passage of 8 to 60 words of documentation, with its area, module and split."""
 
     text: str
     label: str
@@ -65,11 +65,14 @@ class Passage:
 
 
 def passages(library: Path | None = None) -> list[Passage]:
-    """All passages of the standard library, or of another folder with its modules, by area and module.
+    """Return the passages of the standard library, or of another folder with its modules, by area and module.
 
-    About a fifth of each area's passages are the validation split. All passages of a module are on the same
-    side, and no sentence is used twice. An area too small to be held out from is left out: Debian, for one,
-    ships most of the GUI modules apart. A folder without any of the modules is a ValueError.
+    About a fifth of each area's passages are the validation split. All passages of a module are in the same split, and
+    no sentence is used twice. An area with too few validation passages is left out: Debian, for example, packages most
+    GUI modules separately.
+
+    Raises:
+        ValueError: if the folder has none of the modules.
     """
     library = library or Path(sysconfig.get_path("stdlib"))
     area_of = {name: area for area, names in AREAS.items() for name in names.split()}
@@ -81,40 +84,40 @@ def passages(library: Path | None = None) -> list[Passage]:
             if not TEST_FOLDERS.isdisjoint(parts):
                 continue
             with tokenize.open(path) as file:
-                found = pack(new_sentences(documentation(file.read()), seen))
-            if found:
-                texts[area][".".join(part for part in parts if part != "__init__")] = found
+                packed = pack(new_sentences(documentation(file.read()), seen))
+            if packed:
+                texts[area][".".join(part for part in parts if part != "__init__")] = packed
 
     result = []
     for area, modules in sorted(texts.items()):
-        held_out = choose_held_out({module: len(found) for module, found in modules.items()})
-        if sum(len(modules[module]) for module in held_out) < FEWEST_HELD_OUT:
+        held_out = choose_held_out({module: len(module_texts) for module, module_texts in modules.items()})
+        if sum(len(modules[module]) for module in held_out) < MIN_VALIDATION:
             continue
-        for module, found in modules.items():
+        for module, module_texts in modules.items():
             split = "validation" if module in held_out else "train"
-            result += [Passage(text, area, module, split) for text in found]
+            result += [Passage(text, area, module, split) for text in module_texts]
     if not result:
         raise ValueError(f"library: no standard library source in {library}")
     return result
 
 
 def documentation(source: str) -> list[str]:
-    """The docstrings and the comment blocks of two lines or more of a Python source, in its order."""
-    found: list[tuple[int, str]] = []
+    """Return the docstrings and comment blocks of two or more lines of a Python source, in order."""
+    located: list[tuple[int, str]] = []
     nodes: list[ast.AST] = [ast.parse(source)]
-    while nodes:  # ast.walk would go through a million expressions for few definitions more
+    while nodes:  # ast.walk would visit a million expressions for few more definitions
         node = nodes.pop()
         nodes += getattr(node, "body", [])
         if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
-            found.append((node.body[0].lineno, docstring))
-    # By line, not by token, which is slow; that a line in a string may pass for a comment does no harm.
+            located.append((node.body[0].lineno, docstring))
+    # By line, not by token, which is slow; a line of a string taken for a comment does no harm.
     for block in COMMENT_BLOCK.finditer(source):
-        found.append((source.count("\n", 0, block.start()) + 1, COMMENT_START.sub("", block[0])))
-    return [text for _, text in sorted(found)]
+        located.append((source.count("\n", 0, block.start()) + 1, COMMENT_START.sub("", block[0])))
+    return [text for _, text in sorted(located)]
 
 
 def new_sentences(texts: Iterable[str], seen: set[str]) -> Iterator[list[str]]:
-    """Sentences of the texts that are not in `seen`, as lists of words; without markup, code, legal notes."""
+    """Yield the sentences that are not in ``seen`` as lists of words, without markup, code and legal notes."""
     for text in texts:
         for paragraph in re.split(r"\n\s*\n", text):
             plain = " ".join(MARKUP.sub("", paragraph.split(">>>")[0]).split())
@@ -129,7 +132,7 @@ def new_sentences(texts: Iterable[str], seen: set[str]) -> Iterator[list[str]]:
 
 
 def pack(sentences: Iterable[list[str]]) -> list[str]:
-    """Passages of as many neighbouring sentences as fit into MAX_WORDS; those under MIN_WORDS are dropped."""
+    """Join neighbouring sentences into passages of at most ``MAX_WORDS``; drop those under ``MIN_WORDS``."""
     packed: list[list[str]] = [[]]
     for words in sentences:
         for piece in (words[i : i + MAX_WORDS] for i in range(0, len(words), MAX_WORDS)):
@@ -140,10 +143,13 @@ def pack(sentences: Iterable[list[str]]) -> list[str]:
 
 
 def choose_held_out(sizes: dict[str, int]) -> set[str]:
-    """The modules for validation, given their numbers of passages: as many as fit into a fifth of the area.
+    """Return the modules of the validation split: at most a fifth of the area's passages.
 
-    They are tried in the order of a hash of their names. A module with more than a tenth of the area is never
-    held out, so that validation sees many modules of each area.
+    Modules are tried in the order of a hash of their names. A module with more than a tenth of the area is never held
+    out, so that validation has many modules of each area.
+
+    Args:
+        sizes: the number of passages of each module.
     """
     total, taken = sum(sizes.values()), 0
     chosen = set()
@@ -155,7 +161,7 @@ def choose_held_out(sizes: dict[str, int]) -> set[str]:
 
 
 def write(folder: Path) -> None:
-    """Write train.parquet and validation.parquet (columns text, label, module) unless both are there."""
+    """Write train.parquet and validation.parquet (columns text, label, module) unless both exist."""
     if all((folder / f"{split}.parquet").exists() for split in SPLITS):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,11 +177,12 @@ def write(folder: Path) -> None:
 
 
 def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
-    """Train a lower-case WordPiece tokenizer like BERT's on data/train.parquet and save it in `out`.
+    """Train a lower-case WordPiece tokenizer like BERT's on train.parquet, and save it in ``out``.
 
-    AutoTokenizer reads it from there. A missing train.parquet is a ValueError.
+    Raises:
+        ValueError: if there is no train.parquet.
     """
-    # Here, not above: writing the data set needs none of this.
+    # Not at the top: writing the data set needs none of this.
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -186,13 +193,13 @@ def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.normalizer, learner.pre_tokenizer = normalizer, words
     # The trainer numbers ##a, ##b, ... in the random order of a hash map and breaks ties by these numbers
-    # (tokenizers issue 1794). What it is told to begin with it numbers in our order.
+    # (tokenizers issue 1794). Initial tokens it numbers in the given order.
     letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text)} - {" "})
     begin = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"##{letter}" for letter in letters)]
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=begin, show_progress=False)
     learner.train_from_iterator(texts, trainer)
 
-    # A new one, as for the learner all of them are special tokens.
+    # A new tokenizer: for the learner all initial tokens are special tokens.
     tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
     tokenizer.decoder = decoders.WordPiece()

@@ -1,7 +1,7 @@
 """A small T5 with random weights and a tokenizer of its own: ``python -m benchmarks.translator PAIRS.parquet FOLDER``.
 
-A teacher for translation where no model hub can be reached: ``configs/multi30k.yaml`` trains it, with its name in the
-place of ``google-t5/t5-small``.
+A teacher for translation without access to the model hub: ``configs/multi30k.yaml`` trains it, with its folder instead
+of ``google-t5/t5-small``.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 
 def train_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer with the special tokens of T5, at the places where T5 has them."""
+    """Return a Unigram tokenizer with the special tokens and ids of T5."""
     tokenizer = Tokenizer(Unigram())
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = NFKC(), Cut(), Metaspace()
     special = ["<pad>", "</s>", "<unk>"]
@@ -31,12 +31,12 @@ def train_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def main() -> None:
-    """Reads all columns of texts, writes the model and the tokenizer."""
+    """Train the tokenizer on all text columns, and write model and tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs")
     parser.add_argument("folder")
-    given = parser.parse_args()
-    table = pyarrow.parquet.read_table(given.pairs)
+    options = parser.parse_args()
+    table = pyarrow.parquet.read_table(options.pairs)
     tokenizer = train_tokenizer([text for name in table.column_names for text in table[name].to_pylist()], 8000)
     set_seed(0)
     config = T5Config(
@@ -49,8 +49,8 @@ def main() -> None:
         num_decoder_layers=4,
         decoder_start_token_id=0,
     )
-    T5ForConditionalGeneration(config).save_pretrained(given.folder)
-    tokenizer.save_pretrained(given.folder)
+    T5ForConditionalGeneration(config).save_pretrained(options.folder)
+    tokenizer.save_pretrained(options.folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Steps that take turns in one process, so that a machine that gets slower gets slower for all of them."""
+"""Time steps that take turns in one process, so that a change of the machine's speed affects all of them."""
 
 import argparse
 import statistics
@@ -14,12 +14,12 @@ ROWS, WARM_UP = 32, 3
 Item = TypeVar("Item")
 
 
-def in_turn(
+def time_in_turn(
     steps: Mapping[str, Callable[[Item], object]], items: Iterable[Item], clock: Callable[[], float] = time.process_time
 ) -> dict[str, list[float]]:
-    """The seconds that each step takes with each of the items, without the first ``WARM_UP`` of them.
+    """Return the seconds of each step with each item, without the first ``WARM_UP`` items.
 
-    As a rule the processor's, for others may use the machine.
+    By default processor time, as other jobs may use the machine.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for item in items:
@@ -27,22 +27,22 @@ def in_turn(
             begin = clock()
             step(item)
             times[name].append(clock() - begin)
-    return {name: found[WARM_UP:] for name, found in times.items()}
+    return {name: seconds[WARM_UP:] for name, seconds in times.items()}
 
 
-def quartiles(one: list[float], other: list[float]) -> list[float]:
-    """The three of the ratios, one to other, in the same turn."""
-    return statistics.quantiles([a / b for a, b in zip(one, other, strict=True)], n=4)
+def quartiles(times: list[float], reference: list[float]) -> list[float]:
+    """Return the three quartiles of the ratios to the reference in the same turn."""
+    return statistics.quantiles([a / b for a, b in zip(times, reference, strict=True)], n=4)
 
 
-def compared(times: dict[str, list[float]], one: str, other: str) -> str:
-    """A line that says so."""
-    low, middle, high = quartiles(times[one], times[other])
-    return f"{one} against {other}: {middle:.3f} of the time, half of the pairs within {low:.3f} to {high:.3f}"
+def comparison(times: dict[str, list[float]], name: str, reference: str) -> str:
+    """Return median and quartiles of the ratios as a line."""
+    low, middle, high = quartiles(times[name], times[reference])
+    return f"{name} against {reference}: {middle:.3f} of the time, half of the pairs within {low:.3f} to {high:.3f}"
 
 
-def arguments(steps: int) -> argparse.ArgumentParser:
-    """What is said of steps of a model from a folder."""
+def argument_parser(steps: int) -> argparse.ArgumentParser:
+    """Return a parser of the options for steps of a model from a folder."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--steps", type=int, default=steps)
@@ -51,27 +51,27 @@ def arguments(steps: int) -> argparse.ArgumentParser:
 
 
 def batches(steps: int, tokens: int) -> Iterator[dict[str, Tensor]]:
-    """Made-up rows for so many steps, and for those that are not counted."""
-    draw = torch.Generator().manual_seed(0)
+    """Yield random batches for the warm-up and for ``steps`` steps."""
+    generator = torch.Generator().manual_seed(0)
     for _ in range(WARM_UP + steps):
-        ids = torch.randint(1000, 8000, (ROWS, tokens), generator=draw)
+        ids = torch.randint(1000, 8000, (ROWS, tokens), generator=generator)
         yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 2}
 
 
-def student(folder: str) -> PreTrainedModel:
-    """The model in float32, to be trained on one thread."""
+def load_student(folder: str) -> PreTrainedModel:
+    """Return the model in float32 in train mode, and set torch to one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).train()
 
 
-def adamw(model: PreTrainedModel) -> torch.optim.Optimizer:
-    """Of all its parameters."""
+def make_optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
+    """Return AdamW over all parameters."""
     return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
 
-def train(model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> None:
-    """One step, with a loss on labels and no teacher."""
+def train_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor]) -> None:
+    """Train for one step on labels."""
     optimizer.zero_grad()
     model(**batch).loss.backward()
     optimizer.step()

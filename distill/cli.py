@@ -50,9 +50,9 @@ def main(argv: list[str]) -> int:
             raise ConfigError("train.py: --config is missing; --help lists all options")
         _check_sections(overrides)
         load_documents(options.config)
-        from distill.experiment.runs import read
+        from distill.experiment.runs import read_runs
 
-        configs += read(options.config, overrides)
+        configs += read_runs(options.config, overrides)
         if options.print_config:
             from distill.config.writer import to_yaml
 
@@ -114,12 +114,12 @@ def _check_sections(overrides: dict[str, str]) -> None:
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
     from distill.reporting.publish import summary
     from distill.runner import run_experiments
-    from distill.training.prepare.documents import check
-    from distill.training.stop import Stop
+    from distill.training.prepare.documents import check_runs
+    from distill.training.stop import StopHandler
 
-    with Stop(command=True) as stop:
+    with StopHandler(command=True) as stop:
         if options.check:
-            for name, planned in check(configs, options.resume):
+            for name, planned in check_runs(configs, options.resume):
                 print(planned.text(name), flush=True)
             return 0
         for report in run_experiments(configs, options.resume, stop):
@@ -133,18 +133,18 @@ def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
     """Report the exception that ended the command in one line, and return the exit code."""
     from distill.experiment.runs import folder_of
     from distill.run_dir.disk import os_error_message
-    from distill.training.callbacks.finite import NonFinite
-    from distill.training.stop import Interrupted, is_first, others_are_gone
+    from distill.training.callbacks.finite import NonFiniteError
+    from distill.training.stop import Interrupted, is_lost_process, is_rank_zero
 
     if isinstance(error, Interrupted):
         return report_unfinished(str(error), configs, error.code)
-    if isinstance(error, NonFinite):
-        if is_first():
+    if isinstance(error, NonFiniteError):
+        if is_rank_zero():
             print(error, file=sys.stderr, flush=True)
         return 1
     if isinstance(error, SystemExit):  # even with code 0 the run is unfinished
         return report_unfinished(f"a library has ended the process with {error.code}", configs, 1)
-    if others_are_gone(error):
+    if is_lost_process(error):
         return report_unfinished("another process of the run has ended", configs, 1)
     folders = [folder_of(config.value) for config in configs] or [Path.cwd()]
     if message := os_error_message(error, (started_run_dirs(configs) or folders)[-1]):
@@ -155,9 +155,9 @@ def _failed(error: BaseException, configs: list[Config[Experiment]]) -> int:
 
 def report_unfinished(reason: str, configs: list[Config[Experiment]], code: int) -> int:
     """Report why the command ends and how to continue in one line, and return the exit code."""
-    from distill.training.stop import is_first
+    from distill.training.stop import is_rank_zero
 
-    if is_first():
+    if is_rank_zero():
         advice = "go on with --resume" if started_run_dirs(configs) else "nothing was written yet"
         print(f"{reason}; {advice}", file=sys.stderr, flush=True)
     return code

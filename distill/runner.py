@@ -11,14 +11,14 @@ from typing import Any
 from distill.config.config import Config
 from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.export.export import export
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
-from distill.training.prepare.documents import remaining, wait_for_rank_0
+from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
-from distill.training.prepare.run_folder import Resume, tidy
-from distill.training.stop import Stop
+from distill.training.prepare.run_folder import Resume, remove_backups
+from distill.training.stop import StopHandler
 from distill.training.train import train
 
 
@@ -38,21 +38,21 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
         ConfigError: invalid user input, described in one line.
         Interrupted: Ctrl-C or SIGTERM; during training, a checkpoint was written.
     """
-    with Stop() as stop:
-        reports = list(run_experiments(read(file, overrides), resume, stop))
+    with StopHandler() as stop:
+        reports = list(run_experiments(read_runs(file, overrides), resume, stop))
     return reports[-1] if reports else None
 
 
-def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: Stop) -> Iterator[Report | None]:
+def run_experiments(configs: list[Config[Experiment]], resume: Resume, stop: StopHandler) -> Iterator[Report | None]:
     """Run the experiments of a file in order, and yield the report of each."""
-    for index, (config, is_started) in enumerate(remaining(configs, resume)):
+    for index, (config, is_started) in enumerate(remaining_runs(configs, resume)):
         if index:
             wait_for_rank_0()
             gc.collect()  # frees the models of the run before, which its trainer holds in reference cycles
         yield run_experiment(config, is_started, stop)
 
 
-def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Report | None:
+def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) -> Report | None:
     """Run one experiment; return its report, or None on ranks other than 0.
 
     Args:
@@ -84,5 +84,5 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: Stop) -> Repo
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
         report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, start_time)
-        tidy(prepared.folder)
+        remove_backups(prepared.folder)
     return report

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from distill.evaluation.measure import latencies
+from distill.evaluation.measure import measure_latencies
 from distill.reporting.page import render
 from tests.helpers.repositories import save_sst2, save_tiny_bert, save_tokenizer
 from tests.helpers.runs import CONFIG
@@ -22,13 +22,16 @@ def unwritten(report: dict, rows: list[dict], details: dict) -> str:
         return render(report, rows, details)
 
 
-@pytest.fixture(autouse=True)
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits for a latency to be measured well, five rounds and not seconds of them, nor for the pictures of a
-    run, which take as long as its training; those of `finished`, made once, are whole.
+@pytest.fixture(autouse=True, scope="session")
+def brief() -> Iterator[None]:
+    """Measure each latency in five rounds and not for seconds, and draw no pictures, which take as long as a small run.
+
+    For runs in fixtures of a module too; a test of the pictures sets ``render`` back.
     """
-    monkeypatch.setattr("distill.evaluation.evaluate.latencies", partial(latencies, seconds=0.0))
-    monkeypatch.setattr("distill.reporting.publish.render", unwritten)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.evaluation.evaluate.measure_latencies", partial(measure_latencies, seconds=0.0))
+        patch.setattr("distill.reporting.publish.render", unwritten)
+        yield
 
 
 @pytest.fixture(autouse=True)

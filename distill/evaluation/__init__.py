@@ -1,1 +1,1 @@
-"""What a model is worth and what it costs."""
+"""Evaluation of models: metrics, size, latency, agreement."""

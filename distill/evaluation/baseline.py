@@ -1,5 +1,8 @@
-"""What needs no model, to compare with: the score of a teacher on validation against a constant prediction, and the
-metrics of a model that reads nothing.
+"""The baseline of a task: a constant prediction, which reads no input.
+
+``score_against_baseline`` compares a model with it before training, on a sample of rows, and tells a teacher that does
+worse than chance from a bad one. ``baseline_metrics`` gives its metrics on all rows, in those of the task, to compare
+with the report's.
 """
 
 from __future__ import annotations
@@ -19,22 +22,22 @@ from distill.evaluation.measure import torch_predict
 from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
 
-MOST_ROWS, MOST_TOKENS = 512, 32_768
-"""Of validation, spread evenly over its lengths: enough to tell a teacher from chance, and seconds of work."""
+MAX_ROWS, MAX_TOKENS = 512, 32_768
+"""The largest sample of validation rows: enough to tell a teacher from chance, and seconds of work."""
 
 
 @dataclass
-class Score:
-    """How a model does on validation, beside what needs no model.
+class BaselineScore:
+    """The score of a model on validation rows, beside that of a constant prediction.
 
     Args:
-        task: of several tasks its name, else empty.
+        task: the name of the task in a multi-task run, else empty.
         metric: accuracy, pearson or perplexity.
-        value: of the model.
-        baseline: of the most frequent class, of a constant number, or of the frequencies of tokens.
-        rows: on how many rows of validation.
-        of_rows: how many there are.
-        worse: whether the model is further below the baseline than chance explains (three standard errors).
+        value: the score of the model.
+        baseline: the score of the most frequent class, of a constant number, or of the token frequencies.
+        rows: the number of rows in the sample.
+        of_rows: the number of validation rows.
+        worse: whether the model is more than three standard errors below the baseline.
     """
 
     task: str
@@ -47,77 +50,77 @@ class Score:
 
     @property
     def useless(self) -> bool:
-        """Whether the model is not better than the baseline."""
+        """Return whether the model is not better than the baseline."""
         better = self.value < self.baseline if self.metric == "perplexity" else self.value > self.baseline
         return not better
 
     def text(self) -> str:
-        """The score in words."""
-        name = {"accuracy": "the most frequent class", "perplexity": "the frequencies of tokens"}
+        """Return the score as a sentence."""
+        baselines = {"accuracy": "the most frequent class", "perplexity": "the frequencies of tokens"}
         rows = f"{self.rows}" if self.rows == self.of_rows else f"{self.rows} of {self.of_rows}"
         task = f"{self.task}: " if self.task else ""
-        against = name.get(self.metric, "a constant number")
-        return f"{task}{self.metric} {self.value:.4g} on {rows} validation rows, {against} {self.baseline:.4g}"
+        baseline = baselines.get(self.metric, "a constant number")
+        return f"{task}{self.metric} {self.value:.4g} on {rows} validation rows, {baseline} {self.baseline:.4g}"
 
 
-def scores(
+def score_against_baseline(
     model: PreTrainedModel, task: Task, rows: Dataset, collate: Collator, device: torch.device | str = "cpu"
-) -> list[Score]:
-    """The score of a model, of several tasks one each; none where no constant prediction is known.
+) -> list[BaselineScore]:
+    """Return the score of a model on each task that has a constant prediction.
 
     Args:
-        model: with the outputs of the task; stays where it was.
-        task: of the rows.
-        rows: of validation, in the order of their length.
+        model: a model with the outputs of the task; it is moved to ``device`` and back.
+        task: a task or several.
+        rows: validation rows with their ``length``.
         collate: makes a batch.
-        device: to run on.
+        device: the device to run on.
 
     Raises:
         ValueError: if an output is NaN or infinite.
     """
-    before, kinds = next(model.parameters()).device, task.row_groups(rows)
+    old_device, kinds = next(model.parameters()).device, task.row_groups(rows)
     parts = list(task.parts.items())
     model.to(device)
-    found = []
+    scores = []
     for kind in sorted(set(kinds)):
         name, part = parts[kind]
         if not _has_baseline(part):
             continue
-        numbers = [i for i, other in enumerate(kinds) if other == kind]
-        sample = _spread(numbers, list(rows["length"]))
+        numbers = [i for i, row_kind in enumerate(kinds) if row_kind == kind]
+        sample = _sample_rows(numbers, list(rows["length"]))
         chosen = rows.select(sample).remove_columns("length")
         size = min(task.batch_size, 8) if task.predicts_tokens else task.batch_size
         batches = DataLoader(chosen, batch_sampler=sequential_batches([0] * len(sample), size), collate_fn=collate)
-        answers, labels = [], []
+        predictions, labels = [], []
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
-            asked = prediction_mask(batch)
-            labels.append(batch["labels"][asked].cpu())
-            answer = task.select_logits(predict(batch), batch)[asked].float().cpu()
-            if answer.isnan().any() or answer.isposinf().any():
+            mask = prediction_mask(batch)
+            labels.append(batch["labels"][mask].cpu())
+            logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
+            if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
-            # Of a vocabulary the logits of all tokens would not fit into memory.
-            answers.append(_losses(answer, labels[-1]) if part.predicts_tokens else answer)
-        score = _score(part, torch.cat(answers), torch.cat(labels))
+            # Logits over a vocabulary would not fit into memory for all tokens.
+            predictions.append(_token_losses(logits, labels[-1]) if part.predicts_tokens else logits)
+        score = _score(part, torch.cat(predictions), torch.cat(labels))
         if score:
-            found.append(Score(name, *score[:3], len(sample), len(numbers), score[3]))
-    model.to(before)
-    return found
+            scores.append(BaselineScore(name, *score[:3], len(sample), len(numbers), score[3]))
+    model.to(old_device)
+    return scores
 
 
-def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the metrics, of those by which the task is judged, of a model that reads nothing.
+def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the main metric of the constant prediction on all batches, of several tasks that of each.
 
-    Of classes it is one that always answers the commonest label, of tokens one that knows how frequent each is; of
-    numbers a constant, whose correlation counts as 0; and of places in a text and written texts none is right.
+    For classes it is the most frequent label; for tokens, their frequencies; for numbers, a constant, whose
+    correlation counts as 0. For answer spans and generated texts it is never right: 0.
     """
     if len(task.parts) > 1:
-        of_all = {}
+        metrics = {}
         for name, part in task.parts.items():
-            own = [batch for batch in batches if task.task_of(batch)[0] == name]
-            of_all |= {f"{name}/{metric}": value for metric, value in naive_metrics(part, own).items()}
-        return of_all
+            part_batches = [batch for batch in batches if task.task_of(batch)[0] == name]
+            metrics |= {f"{name}/{metric}": value for metric, value in baseline_metrics(part, part_batches).items()}
+        return metrics
     outputs = len(task.classes.names) if task.classes else 0
     if task.predicts_tokens:
         outputs = len(task.tokenizer)
@@ -126,47 +129,52 @@ def naive_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, flo
     counts = sum(torch.bincount(batch["labels"][label_mask(batch)], minlength=outputs) for batch in batches)
     logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
     for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # as in measure.evaluate_model: this process alone measures
+        metric.distributed_available_fn = lambda: False  # only this process evaluates, as in evaluate_model
     for batch in batches:
         task.update_metrics(metrics, logits.expand(*batch["labels"].shape, outputs), batch)
     main = metrics[task.main_metric]
     return {task.main_metric: float(main.compute()) if main.update_called else 0.0}
 
 
-def _spread(numbers: list[int], lengths: list[int]) -> list[int]:
-    """Some of the rows, spread evenly, of not too many tokens."""
-    most = min(MOST_ROWS, max(1, MOST_TOKENS * len(numbers) // max(1, sum(lengths[i] for i in numbers))))
-    step = max(1, math.ceil(len(numbers) / most))
+def _sample_rows(numbers: list[int], lengths: list[int]) -> list[int]:
+    """Return evenly spaced rows with at most ``MAX_TOKENS`` tokens."""
+    size = min(MAX_ROWS, max(1, MAX_TOKENS * len(numbers) // max(1, sum(lengths[i] for i in numbers))))
+    step = max(1, math.ceil(len(numbers) / size))
     return numbers[::step]
 
 
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The cross entropy of each token, [N] of logits [N, V]."""
+def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross entropy [tokens] of logits [tokens, vocabulary]."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def _has_baseline(task: Task) -> bool:
-    """Whether a constant prediction is one of the task's: not where a place in a text is sought."""
+    """Return whether a task has a constant prediction; extractive question answering has none."""
     return task.predicts_tokens or task.problem == "regression" or bool(task.classes)
 
 
-def _score(task: Task, answers: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
-    """Metric, value, baseline and whether the value is below it by more than chance, of N answers: logits [N, C], or
-    the losses of tokens [N].
+def _score(task: Task, predictions: Tensor, labels: Tensor) -> tuple[str, float, float, bool] | None:
+    """Return metric, value, baseline, and whether the value is significantly below the baseline.
+
+    Args:
+        task: gives the metric.
+        predictions: logits [N, C], or the losses of tokens [N].
+        labels: classes, numbers or tokens, [N].
     """
     count = len(labels)
     if not count:
         return None
     if task.predicts_tokens:
-        loss = float(answers.mean())
-        shares = labels.bincount().double() / count
-        shares = shares[shares > 0]
-        return "perplexity", math.exp(min(loss, 700.0)), math.exp(float(-(shares * shares.log()).sum())), False
+        loss = float(predictions.mean())
+        frequencies = labels.bincount().double() / count
+        frequencies = frequencies[frequencies > 0]
+        entropy = float(-(frequencies * frequencies.log()).sum())
+        return "perplexity", math.exp(min(loss, 700.0)), math.exp(entropy), False
     if task.problem == "regression":
-        r = float(torch.corrcoef(torch.stack([answers[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
+        r = float(torch.corrcoef(torch.stack([predictions[:, 0], labels.float()]))[0, 1]) if count > 1 else 0.0
         r = r if math.isfinite(r) else 0.0
         return "pearson", r, 0.0, r < -3 / math.sqrt(count)
-    accuracy = float((answers.argmax(-1) == labels).double().mean())
+    accuracy = float((predictions.argmax(-1) == labels).double().mean())
     majority = int(labels.bincount().max()) / count
     error = math.sqrt(majority * (1 - majority) / count)
     return "accuracy", accuracy, majority, accuracy < majority - 3 * error

@@ -1,5 +1,7 @@
-"""Whether a model says the same of a text alone and of the same text padded in a batch: rounding inputs by one range
-for all of a batch makes it say something else."""
+"""Batch dependence: whether the predictions for a text change when it is padded in a batch.
+
+They do if activations are quantized with one range for all rows of a batch.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +18,45 @@ from distill.tasks.task import Predict, Task
 
 @dataclass
 class BatchDependence:
-    """How far answers to texts alone and in a batch are apart."""
+    """The difference between predictions for single texts and for the same texts in a batch."""
 
     rows: int
     largest_difference: float
-    """Of the logits."""
+    """Largest absolute difference of logits."""
     changed: float
-    """Share of the predictions; of numbers, those that move by more than 1 % of their spread."""
+    """Share of the predictions that change; of numbers, by more than 1 % of their spread."""
 
 
 @dataclass
-class Sample:
-    """Some rows together, padded to one length, and each of them alone."""
+class PaddingSample:
+    """Some rows as one padded batch, and as batches of one row."""
 
-    together: dict[str, Tensor]
-    alone: list[dict[str, Tensor]]
+    padded: dict[str, Tensor]
+    single: list[dict[str, Tensor]]
 
 
-def samples(
+def padding_samples(
     rows: Dataset, groups: list[list[int]], collate: Callable[[list[dict]], dict[str, Tensor]], size: int = 32
-) -> list[Sample]:
-    """The first rows of the first and the middle batch of those that are measured, at most ``size`` of each."""
-    found = []
-    for at in sorted({0, len(groups) // 2}):
-        chosen = [rows[i] for i in groups[at][:size]]
-        found.append(Sample(collate(chosen), [collate([row]) for row in chosen]))
-    return found
+) -> list[PaddingSample]:
+    """Return the first ``size`` rows of the first and of the middle batch in ``groups``."""
+    samples = []
+    for number in sorted({0, len(groups) // 2}):
+        chosen = [rows[i] for i in groups[number][:size]]
+        samples.append(PaddingSample(collate(chosen), [collate([row]) for row in chosen]))
+    return samples
 
 
-def batch_dependence(task: Task, predict: Predict, samples: list[Sample]) -> BatchDependence:
-    """Asks a model about rows alone and together."""
-    largest, rows, said = 0.0, 0, ([], [])
+def batch_dependence(task: Task, predict: Predict, samples: list[PaddingSample]) -> BatchDependence:
+    """Compare the predictions of a model for single rows and for padded batches."""
+    largest, rows, padded_predictions, single_predictions = 0.0, 0, [], []
     for sample in samples:
-        together = task.select_logits(predict(sample.together), sample.together)
-        said[0].append(task.predictions(together, sample.together))
-        for row, batch in zip(together, sample.alone, strict=True):
-            alone = task.select_logits(predict(batch), batch)
-            said[1].append(task.predictions(alone, batch))
-            # What is beyond the text is padding.
-            same = row[tuple(slice(length) for length in alone.shape[1:])]
-            largest = max(largest, float((same - alone[0]).abs().max()))
-        rows += len(sample.alone)
-    changed = 1 - agreement(torch.cat(said[0]), torch.cat(said[1]))
+        padded_logits = task.select_logits(predict(sample.padded), sample.padded)
+        padded_predictions.append(task.predictions(padded_logits, sample.padded))
+        for row, batch in zip(padded_logits, sample.single, strict=True):
+            logits = task.select_logits(predict(batch), batch)
+            single_predictions.append(task.predictions(logits, batch))
+            without_padding = row[tuple(slice(length) for length in logits.shape[1:])]
+            largest = max(largest, float((without_padding - logits[0]).abs().max()))
+        rows += len(sample.single)
+    changed = 1 - agreement(torch.cat(padded_predictions), torch.cat(single_predictions))
     return BatchDependence(rows, largest, changed)

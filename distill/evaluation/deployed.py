@@ -1,4 +1,4 @@
-"""The student as it will be served, its exported file, and what was measured of that file."""
+"""The deployed student, its exported file, and the measurements of that file."""
 
 from __future__ import annotations
 
@@ -13,47 +13,43 @@ from distill.tasks.task import Predict
 
 
 @dataclass
-class Exported:
-    """A file with a form of the student of its own."""
+class ExportedFile:
+    """An exported file, opened for inference."""
 
     path: Path
     predict: Predict
     format: str
     runtime: str
     departures: list[str] = field(default_factory=list)
-    """What of it is not as it was trained."""
+    """Weights that the file does not hold as they were trained."""
 
 
 @dataclass
-class Deployed:
-    """The student as it will be served."""
+class DeployedStudent:
+    """The student as it is saved and served."""
 
     model: PreTrainedModel
-    """With plain weights, as it is saved."""
-    export: Exported | None
-    """The file that was written beside ``student/``, opened."""
+    """The student with plain weights, as it is saved."""
+    export: ExportedFile | None
+    """The file written beside ``student/``, if any."""
     result: EvalResult
-    """In torch, with the numerics it was trained for."""
+    """Predictions and metrics in torch, with the numerics of training."""
     parity: dict[str, float]
-    """Largest difference of logits on the first batch after folding, cutting and export, from the student as it was
-    trained.
-    """
+    """Largest difference of logits on the first batch from the trained student, after each step of the export."""
     layers: list[dict]
-    """Of each matrix: name, sparsity, bits of a number (None if it is gone), parameters, and how many it had before it
-    was cut.
-    """
+    """By matrix: name, sparsity, bits per weight (None if it is gone), parameters, parameters_before (cutting)."""
     notes: list[str]
     precision: str
-    """Of the export."""
+    """The precision of the weights in the export."""
     exact: bool = True
-    """Whether no inputs are rounded, so that logits differ by the order of sums alone."""
-    also: list[str] = field(default_factory=list)
-    """What else the report should say."""
+    """Whether activations are not quantized, so that logits differ only by the order of sums."""
+    report_notes: list[str] = field(default_factory=list)
+    """Notes for the report."""
 
 
 @dataclass
-class Export:
-    """One exported file."""
+class ExportStats:
+    """The measurements of an exported file."""
 
     format: str
     path: str
@@ -61,26 +57,26 @@ class Export:
     metrics: dict[str, float]
     latency_ms: dict[str, float]
     agreement: float
-    """Share of equal predictions with the folded student."""
+    """Share of predictions equal to those of the folded student."""
     largest_difference: float
-    """Of the logits of a fixed batch, from the student as it was trained."""
+    """Largest difference of logits on a fixed batch from the trained student."""
     precision: str
     batch_dependence: BatchDependence | None = None
-    """How far answers to texts alone and in a padded batch are apart."""
+    """The difference between predictions for single texts and for padded batches."""
     departures: list[str] = field(default_factory=list)
     """Weights that the file does not hold as they were trained."""
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of its figures should know."""
-        found = [f"{self.path}: {departure}" for departure in self.departures[:3]]
+        """Return warnings for the report."""
+        warnings = [f"{self.path}: {departure}" for departure in self.departures[:3]]
         if len(self.departures) > 3:
-            found.append(f"{self.path}: {len(self.departures) - 3} more weights are not as they were trained")
-        seen = self.batch_dependence
-        if seen and (seen.changed > 0.01 or seen.largest_difference > 0.5):
-            found.append(
-                f"{self.path} says of a text alone and of the same text in a padded batch logits up to "
-                f"{seen.largest_difference:.2g} apart, and {seen.changed:.1%} of the predictions change ({seen.rows} "
-                "rows tried); quantize.activations: {per: token, symmetric: true} makes it one answer"
+            warnings.append(f"{self.path}: {len(self.departures) - 3} more weights are not as they were trained")
+        change = self.batch_dependence
+        if change and (change.changed > 0.01 or change.largest_difference > 0.5):
+            warnings.append(
+                f"{self.path} gives logits that depend on padding: for a text alone and in a padded batch they differ "
+                f"by up to {change.largest_difference:.2g}, and {change.changed:.1%} of the predictions change "
+                f"({change.rows} rows tried); quantize.activations: {{per: token, symmetric: true}} avoids it"
             )
-        return found
+        return warnings

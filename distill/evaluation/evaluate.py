@@ -1,4 +1,4 @@
-"""Evaluate: teacher, student and export are measured side by side."""
+"""Evaluate: measure teacher, student and export side by side."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collator, sequential_batches
 from distill.data.vocabulary import retokenize
-from distill.evaluation.batch_dependence import Sample, batch_dependence
-from distill.evaluation.batch_dependence import samples as alone_and_together
-from distill.evaluation.deployed import Deployed, Export
+from distill.evaluation.batch_dependence import PaddingSample, batch_dependence, padding_samples
+from distill.evaluation.deployed import DeployedStudent, ExportStats
 from distill.evaluation.measure import (
     EvalResult,
-    Measured,
+    ModelStats,
     agreement,
+    count_flops,
+    count_parameters,
     evaluate_model,
-    flops,
-    latencies,
-    sizes,
+    measure_latencies,
     torch_predict,
 )
 from distill.tasks.task import Predict, Task
@@ -35,67 +34,67 @@ from students.tokenizer.vocabulary import Vocabulary
 
 @dataclass
 class EvalBatches:
-    """The validation rows as batches, as some of the models read them."""
+    """The validation rows as batches, in the tokens of one vocabulary."""
 
     batches: list[dict[str, Tensor]]
     """All rows."""
     latency: dict[str, dict[str, Tensor]]
-    """The batches on which latency is measured, ``batch_1`` and ``batch_32``."""
-    alone: list[Sample]
-    """Some of the rows alone and together."""
+    """The batches for latencies, ``batch_1`` and ``batch_32``."""
+    padding_samples: list[PaddingSample]
+    """Some rows as padded batches and one by one."""
 
     @classmethod
     def of(cls, rows: Dataset, groups: list[list[int]], chosen: dict[str, list[int]], collate: Collator) -> EvalBatches:
-        """Return batches of these rows: all, in groups, and the chosen ones."""
+        """Return batches of all rows, in ``groups``, and of the chosen rows, for latencies."""
         latency = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
-        return cls(batches, latency, alone_and_together(rows, groups, collate))
+        return cls(batches, latency, padding_samples(rows, groups, collate))
 
 
 def eval_batches(
     task: Task, rows: Dataset, collate: Collator, vocabulary: Vocabulary | None, world: int = 1
 ) -> tuple[EvalBatches, EvalBatches]:
-    """Return the validation rows as the teachers read them, and as the student does, whose vocabulary may be another.
+    """Return the validation rows in the teachers' tokens and in the student's, whose vocabulary may be smaller.
 
-    One process runs them all: it is given no more at once than it had while ``world`` of them trained.
+    One process evaluates all rows, in batches no larger than those it had among ``world`` processes in training.
     """
     groups, chosen = sequential_batches(task.row_groups(rows), -(-2 * task.batch_size // world)), latency_rows(rows)
     teacher_batches = EvalBatches.of(rows, groups, chosen, collate)
     if not vocabulary:
         return teacher_batches, teacher_batches
-    again = retokenize(task, rows, vocabulary.tokenizer)
+    student_rows = retokenize(task, rows, vocabulary.tokenizer)
     return teacher_batches, EvalBatches.of(
-        again, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
+        student_rows, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
     )
 
 
 @dataclass
 class Evaluation:
-    """What was measured of all models of a run."""
+    """The measurements of all models of a run."""
 
-    models: dict[str, Measured]
-    exports: list[Export]
+    models: dict[str, ModelStats]
+    exports: list[ExportStats]
     results: dict[str, EvalResult]
-    """The predictions of each model, and of the ``export``."""
+    """Predictions and metrics of each model, and of the ``export``."""
 
 
 def evaluate(
     task: Task,
     settings: Teacher | Teachers | None,
     teachers: dict[str, FrozenTeacher],
-    deployed: Deployed,
+    deployed: DeployedStudent,
     teacher_batches: EvalBatches,
     student_batches: EvalBatches,
 ) -> Evaluation:
-    """Measure everything on the CPU, on the same rows, with the same threads, in turn.
+    """Measure all models on the CPU, on the same rows, with the same threads, in turn.
 
     Args:
         task: gives the metrics.
-        settings: of the teacher, or of how several are one.
+        settings: the config of the teacher, or of how several are combined.
         teachers: the teachers by name.
         deployed: the student.
-        teacher_batches: the rows as the teachers read them.
-        student_batches: the same, as the student reads them.
+        teacher_batches: the rows in the teachers' tokens.
+        student_batches: the rows in the student's tokens.
     """
     torch_models = _teachers(task, settings, teachers) | {"student": deployed.model}
     if deployed.precision != "float32":
@@ -103,22 +102,22 @@ def evaluate(
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export.predict
-    read = {name: teacher_batches if name.startswith("teacher") else student_batches for name in runners}
-    inputs = {key: {name: read[name].latency[key] for name in runners} for key in student_batches.latency}
-    times = {key: latencies(runners, batches) for key, batches in inputs.items()}
+    eval_sets = {name: teacher_batches if name.startswith("teacher") else student_batches for name in runners}
+    inputs = {key: {name: eval_sets[name].latency[key] for name in runners} for key in student_batches.latency}
+    times = {key: measure_latencies(runners, batches) for key, batches in inputs.items()}
     results = {
-        name: deployed.result if name == "student" else evaluate_model(task, predict, read[name].batches)
+        name: deployed.result if name == "student" else evaluate_model(task, predict, eval_sets[name].batches)
         for name, predict in runners.items()
     }
     files, models = _stored(teachers), {}
     for name, model in torch_models.items():
-        parameters, nonzero = sizes(model)
-        models[name] = Measured(
+        parameters, nonzero = count_parameters(model)
+        models[name] = ModelStats(
             results[name].metrics,
             parameters,
             nonzero,
             round(parameters * (files[name].bytes_per_weight if name in files else model.dtype.itemsize)),
-            flops(model, inputs["batch_1"][name]),
+            count_flops(model, inputs["batch_1"][name]),
             {key: times[key][name] for key in inputs},
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
         )
@@ -126,8 +125,8 @@ def evaluate(
         return Evaluation(models, [], results)
     folded, latency_ms = models["student"], {key: times[key]["export"] for key in inputs}
     export = _export(deployed, results["export"], latency_ms, in_half=2 * folded.parameters)
-    export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.alone)
-    if deployable(export, folded):
+    export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.padding_samples)
+    if is_deployable(export, folded):
         models["student"] = replace(
             folded,
             metrics=export.metrics,
@@ -141,20 +140,23 @@ def evaluate(
 
 
 def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
-    """How the files of the teachers hold them, by the name in the report; of several the average over their numbers."""
+    """Return how the teachers' weights are stored, by name in the report; of several, the average per parameter."""
     if not teachers:
         return {}
     counts = [teacher.model.num_parameters() for teacher in teachers.values()]
-    held = [teacher.stored for teacher in teachers.values()]
-    each = sum(n * stored.bytes_per_weight for n, stored in zip(counts, held, strict=True)) / sum(counts)
-    named = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
-    return named | {"teacher": StoredPrecision(", ".join(dict.fromkeys(stored.precision for stored in held)), each)}
+    all_stored = [teacher.stored for teacher in teachers.values()]
+    bytes_per_weight = sum(n * stored.bytes_per_weight for n, stored in zip(counts, all_stored, strict=True)) / sum(
+        counts
+    )
+    precisions = ", ".join(dict.fromkeys(stored.precision for stored in all_stored))
+    members = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
+    return members | {"teacher": StoredPrecision(precisions, bytes_per_weight)}
 
 
 def _teachers(
     task: Task, settings: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
 ) -> dict[str, PreTrainedModel | EnsembleModel]:
-    """The teacher; of several, what they say together, and each."""
+    """Return the teacher; of several, the combined one and each member."""
     for teacher in teachers.values():
         teacher.recorder.close()
         teacher.model.cpu()
@@ -162,24 +164,23 @@ def _teachers(
     if not isinstance(settings, Teachers):
         return models
     joint = {"teacher": EnsembleModel(models, settings.member_weights(), settings.combine, task)}
-    # A teacher of one task cannot be judged on all.
-    alone = {} if settings.combine == "task" else models
-    return joint | {f"teacher {name}": model for name, model in alone.items()}
+    # A teacher of one task cannot be evaluated on all.
+    members = {} if settings.combine == "task" else models
+    return joint | {f"teacher {name}": model for name, model in members.items()}
 
 
-def deployable(export: Export, folded: Measured) -> bool:
-    """Whether a file counts as the student: if it is no larger than the folded one in torch, but for the graph that it
-    holds beside the weights (a hundredth)."""
+def is_deployable(export: ExportStats, folded: ModelStats) -> bool:
+    """Return whether a file is deployed as the student: it is at most 1 % (its graph) larger than the one in torch."""
     return export.bytes < 1.01 * folded.bytes
 
 
-def _export(deployed: Deployed, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> Export:
-    """The export, and what it said; ``in_half`` are the bytes of the student in bfloat16."""
+def _export(deployed: DeployedStudent, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> ExportStats:
+    """Return the measurements of the export; ``in_half`` are the bytes of the student in bfloat16."""
     size, precision = deployed.export.path.stat().st_size, deployed.precision
-    # A file no smaller than bfloat16 is not called int8, whatever is inside.
+    # A file no smaller than bfloat16 is not called int8.
     if size >= in_half and precision != "float32":
         precision = f"partly {precision}"
-    return Export(
+    return ExportStats(
         format=deployed.export.format,
         path=deployed.export.path.name,
         bytes=size,
@@ -193,7 +194,7 @@ def _export(deployed: Deployed, result: EvalResult, latency_ms: dict[str, float]
 
 
 def latency_rows(rows: Dataset) -> dict[str, list[int]]:
-    """One row of the median length, and the 32 rows nearest to it; of fewer, some stand twice or more."""
+    """Return one row of median length, and the 32 rows nearest to it in length, repeated if there are fewer."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     middle, half = len(order) // 2, min(16, len(order) // 2)
     return {

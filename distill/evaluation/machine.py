@@ -1,4 +1,4 @@
-"""On what a run was made: versions of libraries, hardware, command."""
+"""The environment of a run: versions of libraries, hardware, command."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries that the numbers depend on."""
+    """Return the versions of Python and of the libraries that affect the numbers."""
     libraries = ("torch", "lightning", "transformers", "datasets", "torchmetrics", "onnxruntime")
     return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def hardware() -> dict[str, str | int]:
-    """The machine on which the latencies were measured."""
+    """Return the hardware on which latencies are measured."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -30,5 +30,5 @@ def hardware() -> dict[str, str | int]:
 
 
 def command_line() -> str:
-    """The command that made this process, from the program's name on."""
+    """Return the command line of this process, from the program's name on."""
     return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What a model is worth and what it costs: metrics, size, arithmetic, latency, and how far two models agree."""
+"""Measure a model: metrics, size, FLOPs, latency, and the agreement of two models."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from students.recording.model_io import model_inputs, output_logits
 
 
 @dataclass
-class Measured:
-    """What the report says of one model."""
+class ModelStats:
+    """The measurements of a model, as in report.json."""
 
     metrics: dict[str, float]
     parameters: int
     nonzero_parameters: int
     bytes: int
-    """Of the file that people have, in the precision in which it is stored."""
+    """The size of its file, in the precision in which it is stored."""
     flops_per_example: int
     latency_ms: dict[str, float] = field(default_factory=dict)
     runtime: str = "torch"
@@ -34,7 +34,7 @@ class Measured:
 
 
 def torch_predict(model: PreTrainedModel) -> Predict:
-    """Runs a model in eval mode without gradients."""
+    """Return a function from a batch to float32 logits, without gradients; puts the model in eval mode."""
 
     def predict(batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
@@ -46,20 +46,20 @@ def torch_predict(model: PreTrainedModel) -> Predict:
 
 @dataclass
 class EvalResult:
-    """The predictions of a model on the validation rows, and what they are worth."""
+    """Metrics and predictions of a model on the validation rows."""
 
     metrics: dict[str, float]
     predictions: Tensor
-    """Wherever it was asked, [N]."""
+    """Predictions [N]: one for each labelled row or token."""
     confidences: Tensor | None
-    """The probability that it gives to each of them, [N]."""
+    """The probability of each prediction, [N]; None for numbers."""
 
 
 def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -> EvalResult:
-    """Run a model on all batches."""
+    """Return metrics and predictions of a model on all batches."""
     metrics, predictions, confidences = task.metrics(), [], []
     for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # this process alone measures, the others have gone home
+        metric.distributed_available_fn = lambda: False  # only this process evaluates; the others have ended
     for batch in batches:
         logits = task.select_logits(predict(batch), batch)
         task.update_metrics(metrics, logits, batch)
@@ -70,19 +70,18 @@ def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Ten
     return EvalResult(values, torch.cat(predictions), None if confidences[0] is None else torch.cat(confidences))
 
 
-def sizes(model: nn.Module) -> tuple[int, int]:
-    """Parameters, and those that are not zero; tied ones once."""
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the numbers of parameters and of nonzero ones; tied parameters count once."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(int(torch.count_nonzero(p)) for p in parameters)
 
 
-def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
-    """Floating-point operations of the matrix products of one forward pass (a multiply and an add are two)."""
-    # On a copy with plain attention, and without oneDNN, which has recurrent layers of its own: the counter does not
-    # know the fused kernels of the CPU.
+def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
+    """Return the FLOPs of the matrix products of one forward pass (a multiply-add counts as two)."""
+    # The counter does not know fused CPU kernels: count on a copy with eager attention and without oneDNN's RNNs.
     copy = deepcopy(model).eval()
     copy.set_attn_implementation("eager")
-    enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, what is of Intel's GPUs
+    enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, options of Intel's GPUs
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             copy(**model_inputs(copy, example))
@@ -91,27 +90,34 @@ def flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     return counter.get_total_flops()
 
 
-def latencies(
+def measure_latencies(
     models: dict[str, Predict], batches: dict[str, dict[str, Tensor]], seconds: float = 3.0
 ) -> dict[str, float]:
-    """Median milliseconds of each model on its batch (the same rows for all), run in turn, so that a change of the
-    machine's speed hits all alike.
+    """Return the median latency of each model in milliseconds.
+
+    Models run in turn, so that a change of the machine's speed affects all alike.
+
+    Args:
+        models: the models by name.
+        batches: the batch of each model, the same rows for all.
+        seconds: how long to measure, for 5 to 200 rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     for name, predict in models.items():
         predict(batches[name])
-    until, rounds = time.perf_counter() + seconds, 0
-    while rounds < 5 or (time.perf_counter() < until and rounds < 200):
+    deadline, rounds = time.perf_counter() + seconds, 0
+    while rounds < 5 or (time.perf_counter() < deadline and rounds < 200):
         for name, predict in models.items():
             start = time.perf_counter()
             predict(batches[name])
             times[name].append(1000 * (time.perf_counter() - start))
         rounds += 1
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
 
 
-def agreement(one: Tensor, other: Tensor) -> float:
-    """The share of equal predictions, [N] each; of numbers, of those within 1 % of their spread."""
-    if one.is_floating_point():
-        return float(((one - other).abs() <= 0.01 * (one.max() - one.min())).float().mean())
-    return float((one == other).float().mean())
+def agreement(predictions: Tensor, others: Tensor) -> float:
+    """Return the share of equal predictions, [N] each; numbers are equal within 1 % of their spread."""
+    if predictions.is_floating_point():
+        spread = predictions.max() - predictions.min()
+        return float(((predictions - others).abs() <= 0.01 * spread).float().mean())
+    return float((predictions == others).float().mean())

@@ -1,1 +1,1 @@
-"""What a run can be told: the keys of a YAML file, and the help about them."""
+"""The config of a run: the keys of the YAML file, what can be combined, and the help."""

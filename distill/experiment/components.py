@@ -1,7 +1,6 @@
-"""The parts of a run, with the flags that they declare.
+"""The components of a run, with the flags that they declare.
 
-A flag is an attribute of a component, a class variable or a property, that is true where it applies. A component that
-does not declare it does not have it.
+A flag is a class variable or property of a component's settings; settings that do not declare it do not have it.
 """
 
 from __future__ import annotations
@@ -20,49 +19,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a run, as rules see it.
+    """A component of a run, to which rules apply.
 
     Args:
-        key: where it stands in the config, dotted.
-        thing: whose attributes the flags are.
-        name: what messages call it.
-        flags: those of a plain setting, which has no class that could declare them.
-        active: the steps at which it counts; not given, its ``active_steps``.
+        key: its dotted key in the config.
+        settings: its settings, whose attributes are the flags.
+        name: its name in messages.
+        flags: further flags, of a plain value that has no class to declare them.
+        active: a function that returns the steps at which it is active; None for its ``active_steps``.
     """
 
     key: str
-    thing: Any = None
+    settings: Any = None
     name: str = ""
     flags: frozenset[str] = frozenset()
     active: Callable[[Timeline], list[range]] | None = None
 
     def active_steps(self, timeline: Timeline) -> list[range]:
-        """Return the steps at which it counts, in stretches."""
-        return (self.active or self.thing.active_steps)(timeline)
+        """Return the ranges of steps at which it is active."""
+        return (self.active or self.settings.active_steps)(timeline)
 
     @property
     def kind(self) -> str:
-        """The name of its class in YAML."""
-        return yaml_name(type(self.thing))
+        """Return the name of its class in YAML."""
+        return yaml_name(type(self.settings))
 
-    def at(self, why: str) -> tuple[str, str]:
-        """Return a key and what is wrong there: that of the field with whose name ``why`` begins, or its own."""
-        field, _, rest = why.partition(": ")
-        names = {f.name for f in fields(self.thing)} if is_dataclass(self.thing) else set()
-        return (f"{self.key}.{field}", rest) if field in names else (self.key, why)
+    def at(self, reason: str) -> tuple[str, str]:
+        """Return key and reason; a field name at the beginning of the reason becomes part of the key."""
+        field, _, rest = reason.partition(": ")
+        names = {f.name for f in fields(self.settings)} if is_dataclass(self.settings) else set()
+        return (f"{self.key}.{field}", rest) if field in names else (self.key, reason)
 
     def has(self, flag: str) -> bool:
         """Return whether a flag applies."""
-        return flag in self.flags or bool(getattr(self.thing, flag, False))
+        return flag in self.flags or bool(getattr(self.settings, flag, False))
 
 
 def flags_of(**flags: bool) -> frozenset[str]:
-    """Return the names of those that hold."""
+    """Return the names of the flags that are true."""
     return frozenset(flag for flag, holds in flags.items() if holds)
 
 
 def components(experiment: Experiment) -> list[Component]:
-    """Return the parts of a run."""
+    """Return the components of a run."""
     return [*_settings(experiment), *_teachers(experiment), *_trained(experiment)]
 
 
@@ -72,7 +71,7 @@ def _settings(experiment: Experiment) -> list[Component]:
     parts = [
         Component("task", task, ", ".join(tasks), flags_of(is_single=not tasks)),
         *(Component(f"task.tasks.{name}", part, name) for name, part in tasks.items()),
-        Component("losses", flags=flags_of(look_at_teacher=all(loss.teacher_signals for loss in losses))),
+        Component("losses", flags=flags_of(all_need_teacher=all(loss.teacher_signals for loss in losses))),
         Component("save_dtype", flags=flags_of(saves_half=experiment.save_dtype != "float32")),
         Component("vocabulary", flags=flags_of(drops_tokens=experiment.vocabulary is not None)),
     ]
@@ -91,7 +90,7 @@ def _teachers(experiment: Experiment) -> list[Component]:
 
 
 def _trained(experiment: Experiment) -> list[Component]:
-    """What trains the student and makes it small."""
+    """Return the components of losses, pruning, quantization and export."""
     quantize, export = experiment.quantize, bool(experiment.export)
     parts = [Component(f"losses.{name}", loss, name) for name, loss in experiment.losses.items()]
     parts += [Component(experiment.prune_key(name), pruner, name) for name, pruner in experiment.pruners().items()]

@@ -1,4 +1,4 @@
-"""Everything a run can be told: the keys of the YAML file."""
+"""The config of a run: the keys of the YAML file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from prune_schedules.scores.pruner import Pruner
 from quant_aware.quantize import Quantize
 from students.kinds.student import Student
 
-_OURS = {
+_RESERVED_ARGUMENTS = {
     "logger",
     "callbacks",
     "enable_checkpointing",
@@ -46,23 +46,25 @@ _OURS = {
     "max_time",
     "overfit_batches",
 }
-"""Arguments of Lightning's Trainer that the run itself sets, or that would end it at no known step."""
+"""Arguments of Lightning's Trainer that the run sets itself, or that would end it at an unknown step."""
 
 
 @cache
 def trainer_arguments() -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that a config may set: {name: hint}."""
-    from lightning import Trainer  # not above: it takes seconds, and most mistakes in a config are found without it
+    from lightning import (
+        Trainer,
+    )  # not at the top: it takes seconds, and most mistakes in a config are found without it
 
-    return plain_parameters(Trainer.__init__, _OURS)
+    return plain_parameters(Trainer.__init__, _RESERVED_ARGUMENTS)
 
 
 @dataclass(kw_only=True)
 class Tracking:
-    """Where curves go besides metrics.csv.
+    """Loggers of the curves besides metrics.csv.
 
     Args:
-        wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps it on this machine.
+        wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps the curves on this machine.
         tensorboard: write TensorBoard files into the run folder.
     """
 
@@ -71,35 +73,35 @@ class Tracking:
 
     def __post_init__(self):
         if self.tensorboard and not (find_spec("tensorboard") or find_spec("tensorboardX")):
-            raise ValueError("tensorboard: is not installed here; it is a package of that name")
+            raise ValueError("tensorboard: is not installed; install the package of that name")
 
 
 @dataclass(kw_only=True)
 class Experiment:
-    """One run: a student, trained by losses on a task, pruned and quantized on the way.
+    """One run: a student is trained with losses on a task, and pruned and quantized meanwhile.
 
     Args:
-        imports: modules of your own, whose losses, pruners, quantizers, schedules, tasks and students have their names
-            here: a ``.py`` file beside this one, or a module on Python's path (docs/extending.md). They are run.
-        task: what the model is for, and its data.
-        teacher: the model that is imitated: a hub name, a folder, or an earlier run; or several as ``members``; or one
-            that changes with the student, its own average (``decay``) or a ``peer``.
-        student: how the student is built; a hub name, a folder or an earlier run stands for that very model.
-        replace: the probability that a block of the student runs in training, and not those of the teacher for which it
-            stands; of several teachers the first.
+        imports: your own modules with losses, pruners, quantizers, schedules, tasks or students: a ``.py`` file beside
+            this one, or a module on Python's path (docs/extending.md). They are executed.
+        task: the task and its data.
+        teacher: the model to imitate: a hub name, a folder, or an earlier run; or several as ``members``; or an
+            online teacher, the student's moving average (``decay``) or a ``peer``.
+        student: how to build the student; a hub name, a folder or an earlier run is used as it is.
+        replace: the probability that a block of the student runs in training, else the blocks of the (first) teacher
+            that it replaces.
         losses: the terms of the loss by name.
-        prune: one pruner, or several by name; ``keep`` keeps at zero what is zero in a sparse student (``kind: Keep``).
+        prune: one pruner, or several by name; ``keep`` keeps the zeros of a sparse student (``kind: Keep``).
         quantize: quantization-aware training.
-        export: write student.onnx (with ``quantize`` it is written anyhow).
-        save_dtype: the precision in which the student is saved, and judged; it is trained in that of ``trainer``.
-        vocabulary: ``seen`` takes the tokens that no training row has out of the deployed student and its tokenizer;
-            what they stood for is spelled in smaller pieces.
+        export: write student.onnx (with ``quantize`` it is always written).
+        save_dtype: the dtype in which the student is saved and evaluated; it is trained in that of ``trainer``.
+        vocabulary: ``seen`` removes the tokens that no training row has from the deployed student and its tokenizer;
+            their texts are split into smaller tokens.
         optimizer: AdamW and its learning rate.
         trainer: arguments of Lightning's Trainer, by its own names.
-        tracking: where curves go besides metrics.csv.
-        name: the run's folder in ``output``; the config's file name if not given.
+        tracking: loggers of the curves besides metrics.csv.
+        name: the run's folder in ``output``; by default the config's file name.
         output: the folder of runs.
-        seed: of initial weights, the order of the data and dropout.
+        seed: the seed of initial weights, the order of the data and dropout.
     """
 
     imports: list[str] = field(default_factory=list)
@@ -127,13 +129,13 @@ class Experiment:
             raise ValueError("losses: name at least one loss")
         check_identifiers("losses", self.losses)
         for name in self.losses:
-            if hasattr(nn.ModuleDict(), name):  # it will hold them
+            if hasattr(nn.ModuleDict(), name):  # the losses become a ModuleDict
                 raise ValueError(f"losses: {name!r} is a name of torch's own; choose another")
             if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
                 raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
         check_identifiers("prune", self.prune if isinstance(self.prune, dict) else ())
-        for key, why in conflicts(components(self)):
-            raise NestedValueError(key, why)
+        for key, reason in conflicts(components(self)):
+            raise NestedValueError(key, reason)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {
@@ -152,23 +154,23 @@ class Experiment:
             raise ValueError(f"name: {self.name!r} is not the name of a folder")
 
     def has_teacher_per_task(self) -> bool:
-        """Whether each task has a teacher of its own."""
+        """Return whether each task has its own teacher."""
         return isinstance(self.teacher, Teachers) and self.teacher.has_teacher_per_task
 
     def teachers(self) -> dict[str, Teacher]:
-        """The trained teachers by name; a single one is called ``teacher``."""
+        """Return the trained teachers by name; a single one is called ``teacher``."""
         if isinstance(self.teacher, Teachers):
             return self.teacher.members
         return {"teacher": self.teacher} if isinstance(self.teacher, Teacher) else {}
 
     def drop_when_matched(self) -> bool:
-        """Whether the student may go on without its teacher."""
+        """Return whether the teacher may be dropped once the student matches it."""
         return isinstance(self.teacher, Teacher) and self.teacher.drop_when_matched
 
     def pruners(self) -> dict[str, Pruner]:
-        """The pruners by name; a single one is called ``prune``."""
+        """Return the pruners by name; a single one is called ``prune``."""
         return self.prune if isinstance(self.prune, dict) else {"prune": self.prune} if self.prune else {}
 
     def prune_key(self, name: str) -> str:
-        """Return where a pruner stands in the config."""
+        """Return the key of a pruner in the config."""
         return f"prune.{name}" if isinstance(self.prune, dict) else "prune"

@@ -1,4 +1,4 @@
-"""What ``--help TOPIC`` prints: a section of a config, a class that may stand there, or a key of it."""
+"""The text of ``--help TOPIC``: a section of the config, a class that can be chosen there, or a key of it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def help_text(topic: str) -> str:
     for word in topic.split("."):
         known = _below(hint)
         if word not in known:
-            wrong = f"{path or 'a config'} has no {word!r}{suggest(word, known)}"
-            raise ConfigError(f"--help {topic}: {wrong if known else f'nothing stands below {path}'}")
-        sentence = told(hint).get(word, "") if is_dataclass(hint) else ""
+            message = f"{path or 'a config'} has no {word!r}{suggest(word, known)}" if known else f"{path} has no keys"
+            raise ConfigError(f"--help {topic}: {message}")
+        sentence = field_docs(hint).get(word, "") if is_dataclass(hint) else ""
         path, hint = f"{path}.{word}".strip("."), known[word]
     return "\n".join(_page(path, hint, sentence))
 
 
-def told(cls: type) -> dict[str, str]:
-    """Return the sentences of a dataclass, and of those it is made from, on their fields: {name: text}."""
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstring of each field of a dataclass and its bases: {name: text}."""
     sentences = {}
     for base in reversed([base for base in cls.__mro__ if is_dataclass(base)]):
         params = parse_from_object(base).params
@@ -44,7 +44,7 @@ def told(cls: type) -> dict[str, str]:
 
 
 def _classes(hint: Any) -> list[type]:
-    """Return the dataclasses that may stand where a hint does, alone or in a mapping or list."""
+    """Return the dataclasses in a type hint, also those in a mapping or list."""
     members = union_members(hint)
     for container in [member for member in members if get_origin(member) in (dict, list)]:
         members += [member for argument in get_args(container) for member in union_members(argument)]
@@ -52,12 +52,12 @@ def _classes(hint: Any) -> list[type]:
 
 
 def _choices(hint: Any) -> dict[str, type]:
-    """Return by name the classes that can be written where a hint stands."""
+    """Return by name the classes that can be chosen for a type hint."""
     return {name: cls for base in _classes(hint) for name, cls in subclasses(base).items()}
 
 
 def _below(hint: Any) -> dict[str, Any]:
-    """Return what may follow in a topic: the keys of a class, or the classes of a key, and their common keys."""
+    """Return the topics below a type hint: the keys of a class, or the classes of a key and their common keys."""
     if is_dataclass(hint) and not inspect.isabstract(hint):
         return schema_of(hint)
     choices = _choices(hint)
@@ -94,7 +94,7 @@ def _listed(name: str, cls: type) -> str:
 
 
 def _keys(cls: type) -> list[str]:
-    sentences, hints, lines = told(cls), schema_of(cls), []
+    sentences, hints, lines = field_docs(cls), schema_of(cls), []
     for field in (field for field in fields(cls) if field.name in hints):
         text = f"{_kinds(hints[field.name])}{_default(field)}. {sentences.get(field.name, '')}"
         lines += _wrapped(field.name, text, "  ")
@@ -121,7 +121,7 @@ def _sentence(cls: type) -> str:
 
 
 def _arguments(hint: Any) -> list[str]:
-    from lightning import Trainer  # not above: it takes seconds, and no other topic needs it
+    from lightning import Trainer  # not at the top: it takes seconds, and no other topic needs it
 
     params = parse(Trainer.__init__.__doc__).params
     sentences = {param.arg_name: " ".join((param.description or "").split()).partition(". ")[0] for param in params}

@@ -1,4 +1,4 @@
-"""The settings of the optimizer, and the learning rate over the run."""
+"""The settings of the optimizer and its learning rate."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); biases and norms are not decayed.
 
     Args:
-        lr: the highest learning rate.
-        warmup: the moment until which it rises from 0.
-        schedule: its factor over the run.
-        weight_decay: decoupled decay of matrices.
-        betas: decay of the two moments of the gradient.
-        eps: added to the root of the second moment.
-        freeze: the moment until which parameters do not move, by a pattern of their names in the student's file, as in
-            ``{"*.layer.0.*": 30%}`` (gradual unfreezing: Mukherjee and Awadallah 2020, arXiv 2004.05686). Masks and
-            fake quantization act on them all the same.
+        lr: the peak learning rate.
+        warmup: the time point until which the learning rate rises from 0.
+        schedule: the factor of the learning rate over the run.
+        weight_decay: the decoupled weight decay of matrices.
+        betas: the decay rates of the two moments of the gradient.
+        eps: the term added to the root of the second moment.
+        freeze: the time point until which parameters are frozen, by a pattern of their names in the student's file, as
+            in ``{"*.layer.0.*": 30%}`` (gradual unfreezing: Mukherjee and Awadallah 2020, arXiv 2004.05686). Masks and
+            fake quantization still act on them.
     """
 
     lr: float = 5e-5
@@ -43,19 +43,19 @@ class Optimizer:
             raise ValueError(f"betas: two numbers, not {len(self.betas)}")
 
     def rate(self, step: int, timeline: Timeline) -> float:
-        """The learning rate of optimizer step ``step`` (counted from 0)."""
-        warm = self.warmup.step(timeline)
-        return self.lr * min(1.0, (step + 1) / (warm + 1)) * self.schedule.value(step, timeline)
+        """Return the learning rate of optimizer step ``step`` (counted from 0)."""
+        warmup_steps = self.warmup.step(timeline)
+        return self.lr * min(1.0, (step + 1) / (warmup_steps + 1)) * self.schedule.value(step, timeline)
 
     def check(self, student: nn.Module) -> None:
-        """Looks for the parameters that are to be frozen.
+        """Check that each pattern of ``freeze`` matches a parameter of the student.
 
         Raises:
             ValueError: if a pattern matches none.
         """
-        names = [name for shared in parameter_names(student).values() for name in shared]
+        names = [name for tied_names in parameter_names(student).values() for name in tied_names]
         for pattern in self.freeze:
             if not any(fnmatchcase(name, pattern) for name in names):
-                parts = {f"{name.rsplit('.', up)[0]}.*": None for up in range(1, 9) for name in names}
-                near = did_you_mean(pattern, [*names, *parts]) or f"; the first is {names[0]}"
-                raise ValueError(f"freeze: no parameter of the student is called {pattern!r}{near}")
+                prefixes = {f"{name.rsplit('.', up)[0]}.*": None for up in range(1, 9) for name in names}
+                hint = did_you_mean(pattern, [*names, *prefixes]) or f"; the first is {names[0]}"
+                raise ValueError(f"freeze: no parameter of the student is called {pattern!r}{hint}")

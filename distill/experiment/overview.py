@@ -1,4 +1,4 @@
-"""What ``--help`` alone prints: one screen, without an import of anything large."""
+"""The text of ``--help`` without a topic: one screen, without slow imports."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from docstring_parser import parse
 _HEAD = """python train.py --config NAME.yaml [--section.key=value ...] [--check] [--resume[=auto]] [--print_config]
 
   --config        a YAML file, looked up as given, then in configs/; documents separated by --- are several runs
-  --check         read data and models whole, print what was read and how it fits, train nothing
-  --resume        go on with the run in its folder; =auto begins or continues it, or tells that it is done (the default
-                  in a SLURM job)
+  --check         read all data and models, print the preflight, train nothing
+  --resume        resume the run in its folder; =auto begins or resumes it, or skips it if it is done (the default in a
+                  SLURM job)
   --print_config  print the complete config, run nothing
-  --help TOPIC    losses (what there is), losses.HiddenMSE (its keys), prune.Magnitude.sparsity, trainer, student, ...
+  --help TOPIC    losses (all losses), losses.HiddenMSE (its keys), prune.Magnitude.sparsity, trainer, student, ...
 
 The sections of the file; each key in them is also an option, as in --losses.logits.weight=0.5, which holds for all runs
 of the file:
@@ -24,7 +24,7 @@ of the file:
 
 
 def sections() -> dict[str, str]:
-    """Return {key: sentence} of a config, read from the source of ``Experiment``: importing it takes seconds."""
+    """Return {key: docstring} of a config, parsed from the source of ``Experiment``: importing it takes seconds."""
     module = ast.parse(Path(__file__).with_name("experiment.py").read_text("utf-8"))
     experiment = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Experiment")
     params = parse(ast.get_docstring(experiment)).params
@@ -32,7 +32,7 @@ def sections() -> dict[str, str]:
 
 
 def overview() -> str:
-    """Return the options of the command and the sections of a config, each with a line."""
+    """Return the options of the command and the sections of a config, a line each."""
     width = max(map(len, sections()))
     lines = [f"  {name:<{width}}  {_line(sentence, 116 - width)}" for name, sentence in sections().items()]
     return "\n".join([_HEAD, *lines])

@@ -1,1 +1,1 @@
-"""From the trained module to the folder one deploys."""
+"""Export the trained student: fold, cut, save, write the file to deploy."""

@@ -1,4 +1,4 @@
-"""Export: the trained student is folded, cut, saved, and written as the file that was asked for."""
+"""Export: fold, cut and save the trained student, and write the configured file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distill.evaluation.deployed import Deployed, Exported
+from distill.evaluation.deployed import DeployedStudent, ExportedFile
 from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.experiment.experiment import Experiment
-from distill.export.carry import carry, made_from, settle_tokenizer
+from distill.export.carry import copy_model_card, reset_tokenizer, source_model
 from distill.export.vocabulary import describe_cut
 from distill.run_dir.files import atomic_update_dir, atomic_write
 from distill.training.module import Distillation
@@ -35,68 +35,67 @@ def export(
     student_batches: list[dict[str, Tensor]],
     matrix_sizes: dict[str, int],
     vocabulary: Vocabulary | None = None,
-) -> Deployed:
-    """Write ``student/`` and, if asked for, ``student.onnx`` or ``student.packed.safetensors``.
+) -> DeployedStudent:
+    """Write ``student/`` and, if configured, ``student.onnx`` or ``student.packed.safetensors``.
 
     Args:
-        experiment: what was asked for.
-        module: after ``fit``, in the state that is to be deployed.
-        folder: of the run.
-        tokenizer: of the student as it was trained; saved with it if its vocabulary is not cut.
-        batches: validation.
-        student_batches: the same as the deployed student reads it; trained, folded, cut and exported student are
-            compared on the first.
-        matrix_sizes: the parameters of each matrix before training, in which units may have been cut out already.
-        vocabulary: to which the student is cut.
+        experiment: the config of the run.
+        module: the module after ``fit``, with the best state.
+        folder: the run folder.
+        tokenizer: the tokenizer of training; saved with the student if its vocabulary is not cut.
+        batches: validation batches in the tokens of training.
+        student_batches: validation batches in the deployed student's tokens; the first is used to compare the student
+            after each step of the export.
+        matrix_sizes: the parameters of each matrix before training, which may have cut units already.
+        vocabulary: the smaller vocabulary of the deployed student, if any.
     """
     module.cpu().float()  # whatever precision it was trained in
     student, quantize, fixed = module.student, experiment.quantize, student_batches[0]
-    # Every token that is left had a number before, so both can be asked the same.
-    asked = fixed | {"input_ids": vocabulary.keep[fixed["input_ids"]]} if vocabulary else fixed
-    trained = torch_predict(student)(asked)
+    # Every kept token has an id in the old vocabulary too, so both students can read the same batch.
+    fixed_before = fixed | {"input_ids": vocabulary.keep[fixed["input_ids"]]} if vocabulary else fixed
+    trained = torch_predict(student)(fixed_before)
     module.recorder.close()
     if quantize:
         quantize.settle()
     fold(student)
-    parity = {"folded": difference(trained, torch_predict(student)(asked))}
+    parity = {"folded": max_abs_difference(trained, torch_predict(student)(fixed_before))}
     cuts = cut(student)
-    parity["cut"] = difference(trained, torch_predict(student)(asked))
-    also = []
+    parity["cut"] = max_abs_difference(trained, torch_predict(student)(fixed_before))
+    report_notes = []
     if vocabulary:
         metric, size = experiment.task.main_metric, student.num_parameters()
         uncut = f"{metric} was {evaluate_model(experiment.task, torch_predict(student), batches).metrics[metric]:.4f}"
         cut_vocabulary(student, vocabulary.keep)
-        parity["vocabulary"] = difference(trained, torch_predict(student)(fixed))
-        also = [describe_cut(vocabulary, batches, student_batches, (size, student.num_parameters()), uncut)]
+        parity["vocabulary"] = max_abs_difference(trained, torch_predict(student)(fixed))
+        report_notes = [describe_cut(vocabulary, batches, student_batches, (size, student.num_parameters()), uncut)]
     if experiment.save_dtype != "float32":
         student.to(getattr(torch, experiment.save_dtype))
-        parity["saved"] = difference(trained, torch_predict(student)(fixed))
+        parity["saved"] = max_abs_difference(trained, torch_predict(student)(fixed))
     result = evaluate_model(experiment.task, torch_predict(student), student_batches)
     if quantize:
         quantize.detach_inputs()
-    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, made_from(experiment)
-    settle_tokenizer(tokenizer, source)
+    tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)
+    reset_tokenizer(tokenizer, source)
     with atomic_update_dir(folder) as draft:
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")
-        also += carry(source, draft / "student")
+        report_notes += copy_model_card(source, draft / "student")
     exported = write_export(experiment, student, fixed, folder)
     if exported:
-        parity["exported"] = difference(trained, exported.predict(fixed))
+        parity["exported"] = max_abs_difference(trained, exported.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
     if not cuts.stock:
         notes.append(
-            "its form is no stock config's: the student loads after `import students`, not with plain transformers"
+            "the student has a form that no config of transformers describes: it loads after `import students`"
         )
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
-    return Deployed(
-        student, exported, result, parity, layers(student, quantize, matrix_sizes), notes, precision, exact, also
-    )
+    facts = layer_facts(student, quantize, matrix_sizes)
+    return DeployedStudent(student, exported, result, parity, facts, notes, precision, exact, report_notes)
 
 
-def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
-    """What became of each matrix that had so many parameters, for ``Deployed.layers``."""
+def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
+    """Return ``DeployedStudent.layers``: sparsity, bits and size of each matrix."""
     bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
     return [
         {
@@ -112,53 +111,53 @@ def layers(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: di
 
 def write_export(
     experiment: Experiment, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
-) -> Exported | None:
-    """Writes the file that was asked for, if any, and opens it."""
+) -> ExportedFile | None:
+    """Write the configured file, if any, and open it."""
     quantize = experiment.quantize
     if quantize and quantize.target == "packed":
         return write_packed(student, quantize, folder, experiment.task.head)
     if quantize or experiment.export:
         path = folder / "student.onnx"
         model = write_onnx(student, batch, path, quantize)
-        return Exported(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
+        return ExportedFile(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
     return None
 
 
 def rounded_weights(student: PreTrainedModel, quantize: Quantize | None) -> Weights:
-    """The folded weights that were rounded in training, by name, and the axis of their outputs."""
+    """Return by name the folded weights that were quantized in training, and the axis of their outputs."""
     on_grid = quantize.on_grid(student) if quantize else {}
     return {name: (student.get_parameter(name).detach(), axis) for name, (_, axis) in on_grid.items()}
 
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
-    """Writes the ONNX file, of int8 if it was trained so, and opens it."""
+    """Write the ONNX file, in int8 if the student is quantized, and open it."""
     with atomic_update_dir(path.parent) as draft:
-        new = draft / path.name
-        whole = new.with_suffix(".fp32.onnx") if quantize else new
-        # Plain attention is a tenth faster than the exporter's SDPA once its products are int8.
-        before = student.config._attn_implementation
+        final = draft / path.name
+        float_file = final.with_suffix(".fp32.onnx") if quantize else final
+        # Eager attention is a tenth faster than the exporter's SDPA once its products are int8.
+        old_attention = student.config._attn_implementation
         student.set_attn_implementation("eager")
-        export_onnx(student, batch, whole)
-        student.set_attn_implementation(before)
+        export_onnx(student, batch, float_file)
+        student.set_attn_implementation(old_attention)
         if quantize:
-            quantize_onnx(whole, new, rounded_weights(student, quantize), quantize.activations)
-            whole.unlink()
+            quantize_onnx(float_file, final, rounded_weights(student, quantize), quantize.activations)
+            float_file.unlink()
     return OnnxModel(path)
 
 
-def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> Exported:
-    """Writes the weights as codes of few bits and opens the file."""
+def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> ExportedFile:
+    """Write the weights as packed low-bit codes, and open the file."""
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
-    found = {name: OnGrid(*each) for name, each in quantize.on_grid(student).items()}
-    # Of a tied weight one name is saved; what has no entries has no fit.
-    quantized = {name: each for name, each in found.items() if name in tensors and tensors[name].numel()}
+    on_grid = {name: OnGrid(*fit) for name, fit in quantize.on_grid(student).items()}
+    # A tied weight is saved under one name; an empty weight has no codes.
+    quantized = {name: fit for name, fit in on_grid.items() if name in tensors and tensors[name].numel()}
     inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
     path = folder / FILE
     with atomic_write(path) as draft:
         save_packed(tensors, quantized, draft, inputs)
-    return Exported(path, torch_predict(load(folder, head)), "packed", "torch")
+    return ExportedFile(path, torch_predict(load(folder, head)), "packed", "torch")
 
 
-def difference(left: Tensor, right: Tensor) -> float:
-    """The largest absolute difference."""
+def max_abs_difference(left: Tensor, right: Tensor) -> float:
+    """Return the largest absolute difference."""
     return float((left - right).abs().max())

@@ -1,6 +1,6 @@
-"""A vocabulary that is cut at the end: the tokens training shows, validation rows spelled anew, what is told of it.
+"""Describe the cut of the vocabulary for the report.
 
-While it trains the student reads what its teacher reads; only the deployed student has fewer tokens.
+In training the student reads the teacher's tokens; only the deployed student has fewer.
 """
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from students.tokenizer.vocabulary import Vocabulary
 def describe_cut(
     vocabulary: Vocabulary,
     batches: list[dict[str, Tensor]],
-    own: list[dict[str, Tensor]],
+    student_batches: list[dict[str, Tensor]],
     sizes: tuple[int, int],
-    whole: str,
+    uncut: str,
 ) -> str:
-    """Return what the report says.
+    """Return a note for the report.
 
     Args:
-        vocabulary: the one that is left.
-        batches: validation rows with all tokens.
-        own: the same with those that are left.
-        sizes: the student's parameters before and after.
-        whole: what the student was worth before.
+        vocabulary: the smaller vocabulary.
+        batches: validation batches in the old tokens.
+        student_batches: the same rows in the kept tokens.
+        sizes: the student's parameters before and after the cut.
+        uncut: the student's metric before the cut, as text.
     """
     names = ("input_ids", "attention_mask")
     changed = sum(
-        not torch.equal(old[read.bool()], vocabulary.keep[new[left.bool()]])
-        for before, after in zip(batches, own, strict=True)
-        for old, read, new, left in zip(*(b[name] for b in (before, after) for name in names), strict=True)
+        not torch.equal(old[old_mask.bool()], vocabulary.keep[new[new_mask.bool()]])
+        for before, after in zip(batches, student_batches, strict=True)
+        for old, old_mask, new, new_mask in zip(*(b[name] for b in (before, after) for name in names), strict=True)
     )
-    asked, answered = (sum(int(prediction_mask(batch).sum()) for batch in given) for given in (batches, own))
+    labels, labels_left = (sum(int(prediction_mask(b).sum()) for b in side) for side in (batches, student_batches))
     rows = sum(len(batch["input_ids"]) for batch in batches)
     text = (
         f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.num_before:,} tokens are left, "
-        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; "
-        f"{sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
-        f"validation rows are spelled otherwise; before, the student's {whole}"
+        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; {sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
+        f"validation rows have other tokens; before the cut, the student's {uncut}"
     )
-    if asked != answered:
-        text += f"; {asked - answered} of {asked} labels are cut off at max_length with their words"
+    if labels != labels_left:
+        text += f"; {labels - labels_left} of {labels} labels are cut off at max_length with their words"
     return text

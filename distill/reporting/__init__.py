@@ -1,1 +1,1 @@
-"""The result for people: report.json, the page, the terminal, Weights & Biases."""
+"""Report the result of a run: report.json, the page, the terminal, Weights & Biases."""

@@ -1,61 +1,76 @@
-"""What the page shows beyond report.json: layers, agreement over classes, the rows on which the models differ most."""
+"""Details of the page beyond report.json: layers, agreement over classes, the rows on which models differ most."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from distill.evaluation.deployed import Deployed
+from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.measure import EvalResult
 from distill.tasks.task import Task
 
 
-def details(
-    task: Task, results: dict[str, EvalResult], rows: list[int], deployed: Deployed, skipped: list[str], show: int = 12
+def page_details(
+    task: Task,
+    results: dict[str, EvalResult],
+    rows: list[int],
+    deployed: DeployedStudent,
+    skipped: list[str],
+    count: int = 12,
 ) -> dict:
-    """What the page shows beyond report.json: layers, agreement over classes, and the rows on which teacher and
-    student differ most.
+    """Return layers, agreement over classes, and the rows on which teacher and student differ most.
 
     Args:
-        task: puts predictions in words.
+        task: turns predictions into text.
         results: the predictions by model.
-        rows: the numbers of the validation rows, in the order of the predictions.
+        rows: the indices of the validation rows, in the order of the predictions.
         deployed: the student.
-        skipped: what pruning and quantization left out.
-        show: how many rows.
+        skipped: weights and units that were not pruned or quantized.
+        count: the number of rows to show.
     """
-    found = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
+    details = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
     if "teacher" not in results:
-        return found
+        return details
     teacher, student = results["teacher"], results.get("export", results["student"])
-    # A text in more pieces may have lost its last words.
-    same = len(teacher.predictions) == len(student.predictions)
-    if task.classes and teacher.confidences is not None and same:
+    # With another vocabulary a text may be truncated earlier, and have fewer predictions.
+    has_same_rows = len(teacher.predictions) == len(student.predictions)
+    if task.classes and teacher.confidences is not None and has_same_rows:
         names = task.classes.names
         counts = torch.zeros(len(names), len(names), dtype=torch.long)
         pairs = teacher.predictions, student.predictions
         counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
-        found["agreement"] = {"labels": names, "counts": counts.tolist()}
-    # Not one for each row of the data: there may be many in a row, and rows that are pieces of several.
-    if task.validation is None or not same or not len(teacher.predictions) == len(rows) == len(task.validation):
-        return found
-    found["examples"] = []
-    for i in disagreement(teacher, student).argsort(descending=True)[:show].tolist():
+        details["agreement"] = {"labels": names, "counts": counts.tolist()}
+    # Examples need one prediction for each row of the data; a row may have many, or be split into several.
+    if (
+        task.validation is None
+        or not has_same_rows
+        or not len(teacher.predictions) == len(rows) == len(task.validation)
+    ):
+        return details
+    details["examples"] = []
+    models = {"teacher": teacher, "student": student}
+    for i in disagreement(teacher, student).argsort(descending=True)[:count].tolist():
         row = task.validation[rows[i]]
-        said = [task.prediction_text(model.predictions[i], row) for model in (teacher, student)]
-        if None in said:
-            return found
-        sure = [None if model.confidences is None else float(model.confidences[i]) for model in (teacher, student)]
-        words = {"text": task.input_text(row), "label": task.label_text(row), "teacher": said[0], "student": said[1]}
-        found["examples"].append(words | {"teacher_probability": sure[0], "student_probability": sure[1]})
-    return found
+        predictions = {name: task.prediction_text(model.predictions[i], row) for name, model in models.items()}
+        if None in predictions.values():
+            return details
+        probabilities = {
+            f"{name}_probability": None if model.confidences is None else float(model.confidences[i])
+            for name, model in models.items()
+        }
+        texts = {"text": task.input_text(row), "label": task.label_text(row)}
+        details["examples"].append(texts | predictions | probabilities)
+    return details
 
 
-def disagreement(one: EvalResult, other: EvalResult) -> Tensor:
-    """How far apart two models are in each prediction, [N]: the difference of numbers; of classes that of the
-    probabilities, and different classes are further apart the surer both are.
+def disagreement(teacher: EvalResult, student: EvalResult) -> Tensor:
+    """Return the disagreement of two models in each prediction, [N].
+
+    For numbers it is their difference. For classes, different predictions rank above equal ones: by the sum of the
+    confidences, equal ones by their difference.
     """
-    if one.confidences is None:
-        return (one.predictions - other.predictions).abs()
-    differ = one.predictions != other.predictions
-    return torch.where(differ, one.confidences + other.confidences, (one.confidences - other.confidences).abs() - 2)
+    if teacher.confidences is None:
+        return (teacher.predictions - student.predictions).abs()
+    differ = teacher.predictions != student.predictions
+    total, gap = teacher.confidences + student.confidences, (teacher.confidences - student.confidences).abs()
+    return torch.where(differ, total, gap - 2)

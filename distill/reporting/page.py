@@ -1,4 +1,4 @@
-"""report.html: what was kept, what was saved and how it went, on one page that needs nothing but itself."""
+"""report.html: the report as one self-contained page."""
 
 import math
 from collections.abc import Callable
@@ -17,8 +17,8 @@ SIZE, SPEED, COUNT = ("smaller", "larger", "as large"), ("faster", "slower", "as
 PREFIXES = {"B": [" B", " kB", " MB", " GB", " TB"], "n": ["", " k", " M", " bn", " tn"]}
 
 
-def show(value: float | None, unit: str = "") -> str:
-    """A number as people write it, a dash where there is none.
+def format_number(value: float | None, unit: str = "") -> str:
+    """Return a number as text for people, a dash for None.
 
     Units: "%" (of 1), "B" (bytes), "n" (a count), "ms", "s" (a duration), "x" (a ratio), "" (a score).
     """
@@ -42,66 +42,65 @@ def show(value: float | None, unit: str = "") -> str:
     return f"{value:,.{after_point}f}{suffix}"
 
 
-def compared(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
-    """A ratio above 0 as one says it, of size: 5.5 is ("5.5 ×", "smaller"), 0.5 ("2.0 ×", "larger"), 1.01 ("1.0 ×", "as
-    large")."""
-    more, less, equal = words
-    number, word = (show(ratio, "x"), more) if ratio >= 1 else (show(1 / ratio, "x"), less)
-    return number, equal if number == show(1, "x") else word
+def ratio_text(ratio: float, words: tuple[str, str, str]) -> tuple[str, str]:
+    """Return a positive ratio as text: with ``SIZE``, 5.5 is ("5.5 ×", "smaller"), 0.5 is ("2.0 ×", "larger")."""
+    above, below, equal = words
+    number, word = (format_number(ratio, "x"), above) if ratio >= 1 else (format_number(1 / ratio, "x"), below)
+    return number, equal if number == format_number(1, "x") else word
 
 
 def join(separator: str, *parts: str | None) -> str:
-    """The parts that there are."""
+    """Join the parts that are not empty."""
     return separator.join(part for part in parts if part)
 
 
-def measured_on(report: dict) -> str:
-    """What the student's latency was measured with: "onnxruntime int8, 2 threads"."""
+def measured_with(report: dict) -> str:
+    """Return how the student's latency was measured, as in "onnxruntime int8, 2 threads"."""
     student, threads = report["models"]["student"], report.get("hardware", {}).get("threads")
     engine = join(" ", student.get("runtime"), student.get("precision"))
     return join(", ", engine, threads and f"{threads} thread{'s' * (threads > 1)}")
 
 
 def main_metric(report: dict) -> str:
-    """The metric a run is judged by: the one the report names, or else the student's first."""
-    measured = report["models"]["student"].get("metrics") or {}
-    return report.get("main_metric") or next(iter(measured), "quality")
+    """Return the main metric of the report, else the student's first."""
+    metrics = report["models"]["student"].get("metrics") or {}
+    return report.get("main_metric") or next(iter(metrics), "quality")
 
 
-def result(report: dict) -> str:
-    """The run in one sentence."""
+def summary_sentence(report: dict) -> str:
+    """Return the result of the run in one sentence."""
     student, ratios, metric = report["models"]["student"], report.get("ratios") or {}, main_metric(report)
     score, batch_1 = look_up(student, ("metrics", metric)), look_up(student, ("latency_ms", "batch_1"))
     name, parts = metric.replace("_", " "), []
     if ratios.get("retained") and metric in LOWER_IS_BETTER:
-        parts.append(f"has {show(ratios['retained'])} times the teacher's {name}")
+        parts.append(f"has {format_number(ratios['retained'])} times the teacher's {name}")
     elif ratios.get("retained"):
-        parts.append(f"keeps {show(ratios['retained'], '%')} of the teacher's {name}")
+        parts.append(f"keeps {format_number(ratios['retained'], '%')} of the teacher's {name}")
     elif score is not None:
-        parts.append(f"reaches {name} {show(score)}")
+        parts.append(f"reaches {name} {format_number(score)}")
     if ratios.get("smaller"):
-        number, word = compared(ratios["smaller"], SIZE)
+        number, word = ratio_text(ratios["smaller"], SIZE)
         parts.append(f"{number.replace('×', 'times')} {word}")
     elif student.get("bytes"):
-        parts.append(f"takes {show(student['bytes'], 'B')}")
-    where = f" ({measured_on(report)})" if measured_on(report) else ""
+        parts.append(f"takes {format_number(student['bytes'], 'B')}")
+    runtime = f" ({measured_with(report)})" if measured_with(report) else ""
     if ratios.get("faster_batch_1"):
-        number, word = compared(ratios["faster_batch_1"], SPEED)
-        parts.append(f"{number.replace('×', 'times')} {word} at batch 1{where}")
+        number, word = ratio_text(ratios["faster_batch_1"], SPEED)
+        parts.append(f"{number.replace('×', 'times')} {word} at batch 1{runtime}")
     elif batch_1:
-        parts.append(f"answers in {show(batch_1, 'ms')} at batch 1{where}")
+        parts.append(f"answers in {format_number(batch_1, 'ms')} at batch 1{runtime}")
     return "The student " + ", ".join(parts) + "." if parts else "Nothing was measured."
 
 
 def look_up(entry: dict | None, path: tuple[str, ...]) -> float | None:
-    """The number under nested keys, None where one of them is missing."""
+    """Return the number under nested keys, None if one of them is missing."""
     for key in path:
         entry = (entry or {}).get(key)
     return entry
 
 
-def table(report: dict) -> tuple[list[str], list[dict]]:
-    """Columns that hold anything, and for every model and export a row {name, note, cells}."""
+def model_table(report: dict) -> tuple[list[str], list[dict]]:
+    """Return the columns with any value, and a row {name, note, cells} for each model and export."""
     entries = [
         (name, join(" ", model.get("runtime"), model.get("precision")), model)
         for name, model in report["models"].items()
@@ -109,8 +108,8 @@ def table(report: dict) -> tuple[list[str], list[dict]]:
     ]
     for export in report.get("exports") or []:
         difference = export.get("largest_difference")
-        within = None if difference is None else f"logits within {show(difference)}"
-        entries.append((export["format"], join(", ", export.get("path"), within), export))
+        parity = None if difference is None else f"logits within {format_number(difference)}"
+        entries.append((export["format"], join(", ", export.get("path"), parity), export))
     metrics = dict.fromkeys(metric for *_, entry in entries for metric in entry.get("metrics") or {})
     columns = [(metric.replace("_", " "), "", ("metrics", metric)) for metric in metrics] + [
         ("parameters", "n", ("parameters",)),
@@ -127,17 +126,17 @@ def table(report: dict) -> tuple[list[str], list[dict]]:
     ]
     rows = []
     for name, note, entry in entries:
-        cells = [(label, show(look_up(entry, path), unit)) for label, unit, path in columns]
+        cells = [(label, format_number(look_up(entry, path), unit)) for label, unit, path in columns]
         rows.append({"name": name, "note": note, "cells": cells})
     return [label for label, *_ in columns], rows
 
 
-def tiles(report: dict) -> list[tuple[str, str, str]]:
-    """What was saved: (how much, of what, from what to what); empty without a teacher to compare with."""
+def savings_tiles(report: dict) -> list[tuple[str, str, str]]:
+    """Return what was saved, as (amount, quantity, change); empty without a teacher."""
     teacher, student = report["models"].get("teacher"), report["models"]["student"]
-    ratios, metric, found = report.get("ratios") or {}, main_metric(report), []
+    ratios, metric, tiles = report.get("ratios") or {}, main_metric(report), []
     if not teacher:
-        return found
+        return tiles
     fewer = {
         key: teacher[key] / student[key] if teacher.get(key) and student.get(key) else None
         for key in ("nonzero_parameters", "flops_per_example")
@@ -151,18 +150,18 @@ def tiles(report: dict) -> list[tuple[str, str, str]]:
     ]
     name = metric.replace("_", " ")
     if ratios.get("retained"):
-        before, after = (show(look_up(model, ("metrics", metric))) for model in (teacher, student))
-        found.append((show(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
-    for ratio, words, of, unit, path in facts:
+        before, after = (format_number(look_up(model, ("metrics", metric))) for model in (teacher, student))
+        tiles.append((format_number(ratios["retained"], "%"), f"of the {name}", f"{before} → {after}"))
+    for ratio, words, quantity, unit, path in facts:
         if ratio:
-            number, word = compared(ratio, words)
-            before, after = (show(look_up(model, path), unit) for model in (teacher, student))
-            found.append((number, word + of, f"{before} → {after}"))
-    return found
+            number, word = ratio_text(ratio, words)
+            before, after = (format_number(look_up(model, path), unit) for model in (teacher, student))
+            tiles.append((number, word + quantity, f"{before} → {after}"))
+    return tiles
 
 
-def picture(draw: Callable[[float], Figure]) -> Markup:
-    """The figure `draw(width)` gives for a desktop and for a phone; the page shows the one that fits."""
+def responsive_svg(draw: Callable[[float], Figure]) -> Markup:
+    """Return the figure of ``draw(width)`` for a desktop and for a phone; the page shows the one that fits."""
     figures = {"wide": draw(WIDE), "narrow": draw(NARROW)}
     sizes = {name: figure.get_figwidth() for name, figure in figures.items()}
     if sizes["wide"] == sizes["narrow"]:  # small enough to be the same for both
@@ -174,32 +173,33 @@ def picture(draw: Callable[[float], Figure]) -> Markup:
 
 
 def render(report: dict, rows: list[dict], details: dict) -> str:
-    """The page as HTML.
+    """Return the page as HTML; a section without data is left out, and all text is escaped.
 
-    `report` is report.json and needs only `name` and `models.student`; `rows` are those of metrics.csv, None
-    for a missing value; `details` may hold `layers`, `agreement` {labels, counts}, `examples` and `skipped`.
-    A part that is missing or empty leaves its section out. All text is escaped.
+    Args:
+        report: the data of report.json; only ``name`` and ``models.student`` are required.
+        rows: the rows of metrics.csv, None for a missing value.
+        details: may hold ``layers``, ``agreement`` {labels, counts}, ``examples`` and ``skipped``.
     """
     timeline, layers = report.get("timeline") or [], details.get("layers") or []
     steps = max([0, *(row["step"] for row in rows), *(entry["stop_step"] for entry in timeline)])
     agreement = details.get("agreement") or {}
     counts, labels = agreement.get("counts") or [], agreement.get("labels") or []
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["show"] = show
-    columns, models = table(report)
+    environment.filters["show"] = format_number
+    columns, models = model_table(report)
     return environment.from_string(TEMPLATE.read_text()).render(
         report=report,
-        sentence=result(report),
-        measured_on=measured_on(report),
+        sentence=summary_sentence(report),
+        measured_with=measured_with(report),
         columns=columns,
         models=models,
-        tiles=tiles(report),
-        curves=picture(partial(loss_curves, rows, timeline, steps)) if rows or timeline else "",
+        tiles=savings_tiles(report),
+        curves=responsive_svg(partial(loss_curves, rows, timeline, steps)) if rows or timeline else "",
         logged=len(rows),
         layers=len(layers),
-        bars=picture(partial(layer_bars, layers)) if layers else "",
+        bars=responsive_svg(partial(layer_bars, layers)) if layers else "",
         skipped=details.get("skipped") or [],
-        agreement=picture(partial(agreement_matrix, counts, labels)) if labels else "",
+        agreement=responsive_svg(partial(agreement_matrix, counts, labels)) if labels else "",
         answers=sum(map(sum, counts)),
         agreed=sum(row[i] for i, row in enumerate(counts)),
         examples=details.get("examples") or [],

@@ -1,4 +1,4 @@
-"""The pictures of a report: curves over the timeline, bars per layer, teacher against student."""
+"""The figures of the report: curves over the timeline, bars per layer, agreement of teacher and student."""
 
 import hashlib
 import io
@@ -15,8 +15,8 @@ from matplotlib.transforms import offset_copy
 
 WIDE = 7.2  # inches; a phone gets a narrower picture, not a smaller one, so that its text stays readable
 NARROW = 3.6
-POINTS = 240  # a curve of more logged steps than this is drawn as means of neighbours
-LABELS = 12  # an agreement matrix of more classes than this gathers the rare ones
+MAX_POINTS = 240  # a curve with more logged steps is drawn as means of neighbours
+MAX_LABELS = 12  # an agreement matrix with more classes merges the rare ones
 
 # The colours of a PNG. In a page each is the CSS variable of its name, so pictures follow light and dark.
 COLOURS = {"ink": "#1c2430", "muted": "#67707e", "rule": "#e1e5ea", "accent": "#0b7a6f", "paper": "#fefefe"}
@@ -34,23 +34,24 @@ STYLE = {
 
 
 def series(rows: list[dict], key: str) -> list[tuple[float, float, bool]]:
-    """Points (step, value, weighted) of one column, without missing and non-finite values.
+    """Return the points (step, value, weighted) of a column, without missing and non-finite values.
 
-    `weighted` is False where the column `<key>_weight` is 0. More than `POINTS` become means of neighbours.
+    ``weighted`` is False where the column ``<key>_weight`` is 0. More than ``MAX_POINTS`` points become means of
+    neighbours.
     """
     points = [
         (row["step"], row[key], row.get(f"{key}_weight", 1) != 0)
         for row in rows
         if row.get(key) is not None and math.isfinite(row[key])
     ]
-    size = max(1, math.ceil(len(points) / POINTS))
+    size = max(1, math.ceil(len(points) / MAX_POINTS))
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     means = [[sum(column) / len(column) for column in zip(*group, strict=True)] for group in groups]
     return [(step, value, weighted > 0) for step, value, weighted in means]
 
 
 def curve_names(rows: list[dict]) -> list[str]:
-    """The columns worth a curve: validation metrics, then losses, then sparsity and penalty if there was any."""
+    """Return the columns to draw: validation metrics, then losses, then sparsity and penalty if any."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
     metrics = [name for name in names if name.startswith("val/")]
     losses = [name for name in names if name.startswith("train/") and not name.endswith("_weight")]
@@ -59,11 +60,18 @@ def curve_names(rows: list[dict]) -> list[str]:
 
 
 def loss_curves(rows: list[dict], timeline: list[dict], total_steps: int, width: float = WIDE) -> Figure:
-    """One panel per validation metric and loss, and under them, on the same steps, when everything happened.
+    """Draw a panel for each validation metric and loss, and the timeline under them.
 
-    `rows` are those of metrics.csv (None for a missing value), `timeline` is a list of {what, start_step,
-    stop_step}, `width` is in inches. A loss is grey where its weight is 0, and has a log axis where it is
-    positive and spans more than a decade. ValueError if there is neither a curve nor a timeline.
+    A loss is grey where its weight is 0, and has a log axis if it is positive and spans more than a decade.
+
+    Args:
+        rows: the rows of metrics.csv, None for a missing value.
+        timeline: a list of {what, start_step, stop_step}.
+        total_steps: the length of the run.
+        width: in inches.
+
+    Raises:
+        ValueError: if there is neither a curve nor a timeline.
     """
     names = [name for name in curve_names(rows) if series(rows, name)]
     if not names and not timeline:
@@ -112,15 +120,15 @@ def _timeline(axis: Axes, timeline: list[dict], total_steps: int) -> None:
     for row, entry in enumerate(timeline):
         start, stop = min(entry["start_step"], end), min(entry["stop_step"], end)
         axis.barh(row, max(stop - start, end / 200), left=start, height=0.22, color=ACCENT)
-        late = start > end / 2  # a name that starts late would run out of the picture
-        x, side = (stop, "right") if late else (start, "left")
+        is_late = start > end / 2  # a left-aligned name would run out of the picture
+        x, side = (stop, "right") if is_late else (start, "left")
         axis.text(x, row - 0.2, entry["what"], ha=side, va="bottom")
     axis.set_ylim(len(timeline) - 0.5, -0.8)
     axis.yaxis.set_major_locator(NullLocator())
 
 
 def _title(axis: Axes, text: str, number: str) -> None:
-    """A y label that is read without turning one's head, and a number at the other end of its line."""
+    """Set a horizontal y label above the axis, and a number at the right end of its line."""
     above = offset_copy(axis.transAxes, fig=axis.figure, y=3, units="points")
     axis.set_ylabel(text, rotation=0, ha="left", va="bottom")
     axis.yaxis.set_label_coords(0, 1, transform=above)
@@ -128,28 +136,32 @@ def _title(axis: Axes, text: str, number: str) -> None:
 
 
 def short_name(name: str, length: int) -> str:
-    """A dotted name, its words cut to their first letter from the left until it fits in `length` characters.
+    """Shorten a dotted name to ``length`` characters by cutting words to their first letter from the left.
 
-    Numbers, which tell layers apart, and the last word are kept: `b.e.l.11.attention.self.query`.
+    Numbers and the last word are kept: ``b.e.l.11.attention.self.query``.
     """
     words = name.split(".")
-    for place, word in enumerate(words[:-1]):
+    for position, word in enumerate(words[:-1]):
         if len(".".join(words)) > length and not word.isdigit():
-            words[place] = word[:1]
+            words[position] = word[:1]
     return ".".join(words)
 
 
 def layer_bars(layers: list[dict], width: float = WIDE) -> Figure:
-    """For each layer the share of its weights that was cut out or is zero, and its bits.
+    """Draw for each layer the share of its weights that was cut or is zero, and its bits.
 
-    `layers` are {name, sparsity, bits, parameters, parameters_before}: `sparsity` in [0, 1] is the share of
-    zeros among the `parameters` that remain, what was cut is the rest of `parameters_before`, `bits` may be
-    None. ValueError without layers.
+    Args:
+        layers: a list of {name, sparsity, bits, parameters, parameters_before}: ``sparsity`` in [0, 1] is the share of
+            zeros among the remaining ``parameters``; ``bits`` may be None.
+        width: in inches.
+
+    Raises:
+        ValueError: if there are no layers.
     """
     if not layers:
         raise ValueError("layers: nothing to draw")
     cut = [1 - layer["parameters"] / max(layer["parameters_before"], 1) for layer in layers]
-    zero = [(layer["sparsity"] or 0) * (1 - gone) for layer, gone in zip(layers, cut, strict=True)]
+    zero = [(layer["sparsity"] or 0) * (1 - share) for layer, share in zip(layers, cut, strict=True)]
     rows = range(len(layers))
     with rc_context(STYLE):
         figure = Figure(figsize=(width, 0.18 * len(layers) + 0.6), layout="constrained")
@@ -173,29 +185,33 @@ def layer_bars(layers: list[dict], width: float = WIDE) -> Figure:
     return figure
 
 
-def gather_rare(counts: list[list[int]], labels: list[str], keep: int = LABELS) -> tuple[list[list[int]], list[str]]:
-    """The matrix and labels with the `keep` - 1 most frequent classes, and a last one, "other"."""
+def merge_rare_classes(
+    counts: list[list[int]], labels: list[str], keep: int = MAX_LABELS
+) -> tuple[list[list[int]], list[str]]:
+    """Return matrix and labels with the ``keep`` - 1 most frequent classes, and a last one, "other"."""
     if len(labels) <= keep:
         return counts, labels
     size = [sum(counts[i]) + sum(row[i] for row in counts) for i in range(len(labels))]
-    kept = sorted(sorted(range(len(labels)), key=lambda i: -size[i])[: keep - 1])
-    place = {label: position for position, label in enumerate(kept)}
-    gathered = [[0] * keep for _ in range(keep)]
+    frequent = sorted(sorted(range(len(labels)), key=lambda i: -size[i])[: keep - 1])
+    position = {label: i for i, label in enumerate(frequent)}
+    merged = [[0] * keep for _ in range(keep)]
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
-            gathered[place.get(i, keep - 1)][place.get(j, keep - 1)] += count
-    return gathered, [labels[i] for i in kept] + ["other"]
+            merged[position.get(i, keep - 1)][position.get(j, keep - 1)] += count
+    return merged, [labels[i] for i in frequent] + ["other"]
 
 
 def agreement_matrix(counts: list[list[int]], labels: list[str], width: float = WIDE) -> Figure:
-    """How often the student said one class (column) where the teacher said another (row).
+    """Draw how often the student predicts one class (column) where the teacher predicts another (row).
 
-    A cell's shade is its share of the row; many classes are gathered by `gather_rare`.
-    ValueError unless `counts` is a square of the labels' size.
+    The shade of a cell is its share of the row; rare classes are merged.
+
+    Raises:
+        ValueError: if ``counts`` is not a square of the labels' size.
     """
     if not labels or len(counts) != len(labels) or any(len(row) != len(labels) for row in counts):
         raise ValueError(f"counts: not a square of {len(labels)} rows and columns, one for each label")
-    counts, labels = gather_rare(counts, labels)
+    counts, labels = merge_rare_classes(counts, labels)
     side = min(width, 1.6 + 0.6 * len(labels))
     with rc_context(STYLE):
         figure = Figure(figsize=(side, 0.9 * side), layout="constrained")
@@ -213,25 +229,25 @@ def agreement_matrix(counts: list[list[int]], labels: list[str], width: float = 
         axis.set_xticks(range(len(labels)), short, **turn)
         axis.set_yticks(range(len(labels)), short)
         axis.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5))
-        axis.set_xlabel("student says")
-        axis.set_ylabel("teacher says")
+        axis.set_xlabel("student's prediction")
+        axis.set_ylabel("teacher's prediction")
         axis.spines["bottom"].set_visible(False)
     return figure
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element to write into a page: transparent, in the page's fonts and colours.
+    """Return the figure as an ``<svg>`` element for a page: transparent, in the page's fonts and colours.
 
-    The same figure gives the same text. Its ids are its own, so several may stand in one page.
+    The same figure gives the same text. Its ids are unique, so that a page may hold several figures.
     """
-    written = io.StringIO()
+    buffer = io.StringIO()
     with rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's fonts will have it
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    text = written.getvalue()
+        no_metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    text = buffer.getvalue()
     text = text[text.index("<svg") :]  # inside HTML there is no XML declaration
-    # The page says how large it is; the axes' limits already hold every line, so nothing needs to be clipped.
+    # The page sets the size; the axes' limits hold every line, so nothing needs to be clipped.
     text = re.sub(r'(<svg .*?) width="\S+" height="\S+"', r"\1", text, count=1, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*<(style|clipPath).*?</\1>.*?</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r' clip-path="[^"]*"', "", text)
@@ -239,5 +255,5 @@ def svg(figure: Figure) -> str:
     text = re.sub(r"'DejaVu Sans', [^;\"]*sans-serif", "var(--sans, sans-serif)", text)
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {colour})")
-    own = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return re.sub(r'(\bid="|href="#)', rf"\g<1>p{own}-", text)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return re.sub(r'(\bid="|href="#)', rf"\g<1>p{digest}-", text)

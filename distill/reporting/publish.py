@@ -1,4 +1,4 @@
-"""The result, where people look: report.json, report.html, the terminal, Weights & Biases."""
+"""Publish the report: report.json, report.html, a table in the terminal, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from distill.training.callbacks.metrics_csv import read_rows
 
 
 def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
-    """Writes report.html and report.json, by which the run is done, and sends table and pictures to Weights & Biases if
-    it is watched.
-    """
+    """Write report.html, then report.json, which marks the run as done; log table and pictures to Weights & Biases."""
     rows = read_rows(report.folder / "metrics.csv")
     write_text(report.folder / "report.html", render(report.to_json(), rows, details))
     report.write()
@@ -24,7 +22,7 @@ def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
 
 
 def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: dict) -> None:
-    import wandb  # a second to import, and only here needed
+    import wandb  # takes a second to import, and is only needed here
 
     columns = [
         "model",
@@ -52,18 +50,18 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
 
 
 def summary(report: Report) -> str:
-    """The table for the terminal, and the warnings."""
-    from distill.reporting.page import show
+    """Return the table and the warnings for the terminal."""
+    from distill.reporting.page import format_number
 
     head = ["", report.main_metric, "parameters", "size", "batch 1", "batch 32", "runtime"]
     lines = [head] + [
         [
             name,
-            show(model.metrics[report.main_metric]),
-            show(model.parameters, "n"),
-            show(model.bytes, "B"),
-            show(model.latency_ms["batch_1"], "ms"),
-            show(model.latency_ms["batch_32"], "ms"),
+            format_number(model.metrics[report.main_metric]),
+            format_number(model.parameters, "n"),
+            format_number(model.bytes, "B"),
+            format_number(model.latency_ms["batch_1"], "ms"),
+            format_number(model.latency_ms["batch_32"], "ms"),
             f"{model.runtime} {model.precision}",
         ]
         for name, model in report.models.items()

@@ -1,4 +1,4 @@
-"""report.json: what was kept, what was saved, and how it was measured."""
+"""report.json: the measurements of all models, and how they were made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.deployed import Export
+from distill.evaluation.deployed import ExportStats
 from distill.evaluation.machine import hardware, versions
-from distill.evaluation.measure import Measured
+from distill.evaluation.measure import ModelStats
 from distill.run_dir.files import write_text
 
 
@@ -25,36 +25,36 @@ class Report:
     seconds: float
     command: str
     seed: int
-    models: dict[str, Measured]
+    models: dict[str, ModelStats]
     timeline: list[dict]
-    exports: list[Export] = field(default_factory=list)
+    exports: list[ExportStats] = field(default_factory=list)
     parity: dict[str, float] = field(default_factory=dict)
-    """Largest difference of logits on a fixed batch: folding and cutting against the student as trained."""
+    """Largest difference of logits on a fixed batch from the trained student, after each step of the export."""
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """How it was measured, beyond the hardware."""
+    """Notes on the run and on how it was measured."""
     preflight: dict = field(default_factory=dict)
-    """What was read before the first step, as ``Preflight.to_json`` gives it."""
+    """The preflight, as ``Preflight.to_json`` returns it."""
     folder: Path = Path()
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Student against teacher; empty without a teacher."""
+        """Return the ratios of student and teacher; empty without a teacher."""
         if "teacher" not in self.models:
             return {}
         teacher, student = self.models["teacher"], self.models["student"]
-        found = {
+        ratios = {
             "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric]
             if teacher.metrics[self.main_metric]
             else 0.0,
             "smaller": teacher.bytes / student.bytes,
         }
         for key in teacher.latency_ms:
-            found[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
-        return found
+            ratios[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
+        return ratios
 
     def to_json(self) -> dict:
-        """The data of report.json; a number that is not finite is null there, and a warning names it."""
+        """Return the data of report.json; numbers that are not finite are null, with a warning each."""
         unknown: dict[str, float] = {}
         values = without_nan(self._values(), unknown)
         values["warnings"] += [f"{name} is {value}, not a number" for name, value in unknown.items()]
@@ -83,17 +83,17 @@ class Report:
         }
 
     def write(self) -> None:
-        """Writes report.json into the folder of the run."""
+        """Write report.json into the run folder."""
         write_text(self.folder / "report.json", json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
 
 def without_nan(value: Any, unknown: dict[str, float], name: str = "") -> Any:
-    """Plain data with None for numbers that JSON does not have; these are added to ``unknown`` by dotted name."""
+    """Return plain data with None for numbers that are not finite, and add these to ``unknown`` by dotted name."""
     if isinstance(value, float) and not math.isfinite(value):
         unknown[name] = value
         return None
     if isinstance(value, dict):
         return {key: without_nan(item, unknown, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(item, unknown, f"{name}.{at}") for at, item in enumerate(value)]
+        return [without_nan(item, unknown, f"{name}.{index}") for index, item in enumerate(value)]
     return value

@@ -1,4 +1,4 @@
-"""Report: what was measured and what a reader must know, as report.json, the page, and a table for Weights & Biases."""
+"""Report: write measurements and warnings as report.json, the page, and a table for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import time
 from datetime import datetime
 
 from distill.config.schema import yaml_name
-from distill.evaluation.deployed import Deployed
+from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
-from distill.reporting.details import details
+from distill.reporting.details import page_details
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
 from distill.training.callbacks.metrics_csv import read_rows
-from distill.training.prepare.prepare import Prepared
-from distill.training.timeline import early
-from distill.training.train import Trained
+from distill.training.prepare.prepare import PreparedRun
+from distill.training.timeline import early_quantization_warnings
+from distill.training.train import TrainResult
 from prune_schedules.scores.keep import filled
 from students.weights import count_nonzeros
 
 
 def write_report(
-    prepared: Prepared,
-    trained: Trained,
-    deployed: Deployed,
+    prepared: PreparedRun,
+    trained: TrainResult,
+    deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
-    began: float,
+    started: float,
 ) -> Report:
-    """Write the report of a run, by which it is done.
+    """Write the report of a run, which marks it as done.
 
     Args:
         prepared: the run before its first step.
-        trained: what training has left.
+        trained: the result of training.
         deployed: the student.
-        evaluation: what was measured.
-        student_batches: validation, as the deployed student reads it.
-        began: when, in seconds since the epoch.
+        evaluation: the measurements.
+        student_batches: validation batches in the deployed student's tokens.
+        started: the start of the run, in seconds since the epoch.
     """
     experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
     warnings = report_warnings(
@@ -48,14 +48,14 @@ def write_report(
         evaluation,
         deployed,
         trained.removed,
-        scored=bool(plan.preflight.scores),
+        teacher_is_scored=bool(plan.preflight.scores),
     )
     report = Report(
         name=experiment.name,
         task=yaml_name(type(task)),
         main_metric=task.main_metric,
-        started=datetime.fromtimestamp(began).isoformat(timespec="seconds"),
-        seconds=round(time.time() - began, 1),
+        started=datetime.fromtimestamp(started).isoformat(timespec="seconds"),
+        seconds=round(time.time() - started, 1),
         command=command_line(),
         seed=experiment.seed,
         models=evaluation.models,
@@ -66,14 +66,14 @@ def write_report(
             *plan.preflight.warnings,
             *prepared.parts.warnings,
             *trained.warnings,
-            *early(experiment, plan.timeline),
+            *early_quantization_warnings(experiment, plan.timeline),
             *warnings,
             *filled(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
-        notes=trained.notes + deployed.also,
+        notes=trained.notes + deployed.report_notes,
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )
     rows = prepared.validation_rows["row"]
-    publish(report, details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
+    publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
     return report

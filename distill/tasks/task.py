@@ -82,7 +82,7 @@ class Task(ABC):
         return getattr(transformers, self.auto_class)
 
     @property
-    def has_single_rows(self) -> bool:
+    def has_batches_of_one(self) -> bool:
         """Whether a batch is a single row."""
         return self.batch_size < 2
 

@@ -52,7 +52,7 @@ class TeacherEarlyStop(Callback):
             with trainer.precision_plugin.forward_context():
                 self.task.update_metrics(self.metrics, self.task.select_logits(predict(batch), batch), batch)
                 self.task.update_generation_metrics(
-                    self.metrics, predict if module.shards else CachedGenerator(self.teacher.model, predict), batch
+                    self.metrics, predict if module.fsdp2 else CachedGenerator(self.teacher.model, predict), batch
                 )
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

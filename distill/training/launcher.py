@@ -1,4 +1,4 @@
-"""Processes that another program has started for a run: torchrun, srun, mpirun. They make one run together, or none."""
+"""Processes started by a launcher (torchrun, srun, mpirun): check that they form one run."""
 
 from __future__ import annotations
 
@@ -11,57 +11,65 @@ from torch import distributed
 
 
 @dataclass(frozen=True)
-class Launched:
-    """What a launcher has started.
+class Launch:
+    """The processes that a launcher has started.
 
     Args:
-        by: its name.
-        processes: of all machines.
-        nodes: the machines.
-        joins: whether Lightning finds the other processes by itself.
+        launcher: its name.
+        processes: their number on all machines.
+        nodes: the number of machines.
+        is_known: whether Lightning connects to the other processes by itself.
     """
 
-    by: str
+    launcher: str
     processes: int
     nodes: int = 1
-    joins: bool = True
+    is_known: bool = True
 
 
-def launched() -> Launched | None:
-    """What has started this process beside others; nothing if it is alone."""
-    named = os.environ
+def find_launch() -> Launch | None:
+    """Return the launch that this process is part of; None if it was started alone."""
+    environment = os.environ
     if distributed.is_available() and distributed.is_torchelastic_launched():
-        return Launched("torchrun", int(named["WORLD_SIZE"]), int(named.get("GROUP_WORLD_SIZE", "1")))
-    if "SLURM_NTASKS" in named and named.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        # What srun has not started has the variables of the job, but is one process and waits for others in vain.
-        return Launched("srun" if "SLURM_STEP_ID" in named else "SLURM", *_of_slurm(), "SLURM_STEP_ID" in named)
-    for size, by in (("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMI_SIZE", "mpirun"), ("WORLD_SIZE", "WORLD_SIZE")):
-        if size in named:
-            return Launched(by, int(named[size]), joins=False)
+        return Launch("torchrun", int(environment["WORLD_SIZE"]), int(environment.get("GROUP_WORLD_SIZE", "1")))
+    if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        # A process not started by srun has the job's variables too, but it is alone and would wait for others in vain.
+        by_srun = "SLURM_STEP_ID" in environment
+        return Launch("srun" if by_srun else "SLURM", *_slurm_size(), by_srun)
+    for size, launcher in (("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMI_SIZE", "mpirun"), ("WORLD_SIZE", "WORLD_SIZE")):
+        if size in environment:
+            return Launch(launcher, int(environment[size]), is_known=False)
     return None
 
 
-def _of_slurm() -> tuple[int, int]:
+def _slurm_size() -> tuple[int, int]:
+    """Return the numbers of processes and of nodes."""
     return int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
 
 
-def as_launched(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a Trainer, with as many devices and nodes as were started where none are named."""
-    found = launched()
-    if not found or not found.joins or found.processes == 1 or given.get("devices", "auto") not in ("auto", -1, "-1"):
-        return given
-    nodes = given.get("num_nodes", found.nodes)
-    return given | {"devices": max(1, found.processes // nodes), "num_nodes": nodes}
+def with_launched_devices(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a Trainer's arguments, with the launched numbers of devices and nodes where none are set."""
+    launch = find_launch()
+    if not launch or not launch.is_known or launch.processes == 1:
+        return arguments
+    if arguments.get("devices", "auto") not in ("auto", -1, "-1"):
+        return arguments
+    nodes = arguments.get("num_nodes", launch.nodes)
+    return arguments | {"devices": max(1, launch.processes // nodes), "num_nodes": nodes}
 
 
-def check_launched(trainer: Trainer) -> None:
-    """Raises ValueError if the processes that were started would not be those of one run."""
-    found = launched()
-    if not found or found.processes == 1:
+def check_launch(trainer: Trainer) -> None:
+    """Check that the launched processes form one run.
+
+    Raises:
+        ValueError: if each would be a run of its own, or their number is not that of the trainer.
+    """
+    launch = find_launch()
+    if not launch or launch.processes == 1:
         return
-    has, makes = f"{found.by} has {found.processes} processes", trainer.num_devices * trainer.num_nodes
-    if not found.joins and makes == 1:
-        instead = "start it by srun" if found.by == "SLURM" else "start it by torchrun, or name devices"
-        raise ValueError(f"devices: {has}, and each would be a run of its own; {instead}")
-    if found.joins and makes != found.processes:
-        raise ValueError(f"devices: {has}, and this makes {makes}; leave devices and num_nodes out")
+    started, world_size = f"{launch.launcher} has {launch.processes} processes", trainer.num_devices * trainer.num_nodes
+    if not launch.is_known and world_size == 1:
+        instead = "start it by srun" if launch.launcher == "SLURM" else "start it by torchrun, or name devices"
+        raise ValueError(f"devices: {started}, and each would be a run of its own; {instead}")
+    if launch.is_known and world_size != launch.processes:
+        raise ValueError(f"devices: {started}, and this makes {world_size}; leave devices and num_nodes out")

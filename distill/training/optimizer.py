@@ -1,4 +1,4 @@
-"""AdamW as its settings say, and the parameters that a step leaves alone."""
+"""Build AdamW from its settings, and find the parameters that are frozen at a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from students.weights import parameter_names
 
 
 def frozen_parameters(settings: Optimizer, student: nn.Module, step: int, timeline: Timeline) -> list[nn.Parameter]:
-    """Return the parameters that optimizer step ``step`` does not move; a tied one is meant by each of its names."""
+    """Return the parameters frozen at optimizer step ``step``; a tied parameter matches by any of its names."""
     patterns = [pattern for pattern, until in settings.freeze.items() if step < until.step(timeline)]
     if not patterns:
         return []
@@ -26,12 +26,12 @@ def frozen_parameters(settings: Optimizer, student: nn.Module, step: int, timeli
 
 
 def build_optimizer(settings: Optimizer, module: nn.Module, fused: bool = True) -> torch.optim.AdamW:
-    """Return AdamW over the parameters of ``module`` that are trained.
+    """Return AdamW over the trained parameters of a module; biases and norms have no weight decay.
 
     Args:
-        settings: of the run.
-        module: whose matrices are decayed, and whose biases and norms are not.
-        fused: one kernel for all; Lightning clips gradients under autocast only without it.
+        settings: the settings of the optimizer.
+        module: a module with parameters that require a gradient.
+        fused: use the fused kernel; Lightning cannot clip gradients under autocast with it.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [

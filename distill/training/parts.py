@@ -1,4 +1,4 @@
-"""What a run is made of, once everything is loaded and built."""
+"""The loaded and built parts of a run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from students.tokenizer.vocabulary import Vocabulary
 
 @dataclass
 class Parts:
-    """What a run is made of."""
+    """Data and models of a run."""
 
     tokenizer: PreTrainedTokenizerBase
     rows: DatasetDict
     teachers: dict[str, FrozenTeacher]
     student: PreTrainedModel
-    companion: AveragedStudent | LearningPeer | None
-    """The teacher that changes with the student."""
+    online_teacher: AveragedStudent | LearningPeer | None
+    """A teacher that changes with the student: its moving average or a peer."""
     vocabulary: Vocabulary | None
-    """What the deployed student will have of the tokens, if not all."""
+    """The smaller vocabulary of the deployed student; None if it keeps all tokens."""
     outputs: dict[str, dict[str, str]]
-    """Of each model with trained outputs {its name of an output: class of the run}."""
+    """By model with trained outputs: {its name of an output: class of the run}."""
     warnings: list[str]
     notes: list[str]

@@ -1,4 +1,4 @@
-"""Everything of a step that is a pure function of it: the learning rate, and what is scheduled in each loss."""
+"""The scheduled values of an optimizer step: the learning rate, and the weight and temperature of each loss."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prune_schedules.schedule import Timeline
 
 @dataclass(frozen=True)
 class StepValues:
-    """The values of one optimizer step; they do not change.
+    """The immutable scheduled values of one optimizer step.
 
     Args:
         lr: the learning rate.
-        losses: of each loss by name.
+        losses: the values of each loss by name.
     """
 
     lr: float
@@ -27,18 +27,18 @@ class StepValues:
 def step_values(
     step: int, timeline: Timeline, optimizer: Optimizer, losses: Mapping[str, Loss], without_teacher: bool = False
 ) -> StepValues:
-    """Return the values of a step.
+    """Return the scheduled values of an optimizer step.
 
     Args:
-        step: of the optimizer.
-        timeline: of the run.
-        optimizer: whose learning rate it is.
-        losses: by name.
-        without_teacher: whether losses that look at the teacher no longer count.
+        step: the optimizer step, counted from 0.
+        timeline: the length of the run.
+        optimizer: gives the learning rate.
+        losses: the losses by name.
+        without_teacher: whether losses that need the teacher have weight 0.
     """
     values = {name: loss.at(step, timeline) for name, loss in losses.items()}
     if without_teacher:
         values = {
-            name: each.with_zero_weight() if losses[name].teacher_signals else each for name, each in values.items()
+            name: value.with_zero_weight() if losses[name].teacher_signals else value for name, value in values.items()
         }
     return StepValues(optimizer.rate(step, timeline), MappingProxyType(values))

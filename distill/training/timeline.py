@@ -1,4 +1,4 @@
-"""What starts and stops when, in steps: checked before the run, printed, and kept in the report."""
+"""The start and stop step of everything that is scheduled: checked before the run, printed, kept in the report."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from losses.loss import Loss
 from prune_schedules.schedule import Schedule, Timeline
 
 
-def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
-    """Everything that changes while the run goes on: {what, start_step, stop_step}, in the order of the config.
+def timeline_entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
+    """Return a row {what, start_step, stop_step} for everything that changes during the run, in the config's order.
 
     Raises:
-        ConfigError: naming the key, if a moment lies outside the run, a window is empty, or no loss counts at some
-            step.
+        ConfigError: at the key, if a time point lies outside the run, a window is empty, or no loss is active at
+            some step.
     """
-    experiment, found = config.value, []
+    experiment, rows = config.value, []
 
     def add(what: str, start: int, stop: int) -> None:
-        found.append({"what": what, "start_step": start, "stop_step": stop})
+        rows.append({"what": what, "start_step": start, "stop_step": stop})
 
-    def scheduled(path: str, what: str, schedule: Schedule) -> None:
+    def add_schedule(path: str, what: str, schedule: Schedule) -> None:
         steps = []
-        for name, moment in schedule.moments().items():
+        for name, time_point in schedule.moments().items():
             with config.error_context(f"{path}.{name}"):
-                steps.append(moment.step(timeline))
+                steps.append(time_point.step(timeline))
         with config.error_context(path):
             schedule.value(0, timeline)
-        if (every := schedule.sampled_every(timeline)) > 1:
+        if (interval := schedule.sampled_every(timeline)) > 1:
             kind = type(schedule).__name__
-            why = f"{kind} does not say where it turns (breakpoints), and was looked at at each {every}th step alone"
-            warnings.warn(f"{path}: {why}", stacklevel=2)
+            reason = f"{kind} does not declare its breakpoints; only every {interval}th step was checked"
+            warnings.warn(f"{path}: {reason}", stacklevel=2)
         if steps:
             add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
 
     if isinstance(experiment.teacher, MovingAverage):
-        scheduled("teacher.decay", "decay of the average", experiment.teacher.decay)
+        add_schedule("teacher.decay", "decay of the average", experiment.teacher.decay)
         with config.error_context("teacher"):
             experiment.teacher.check(timeline)
     for name, loss in experiment.losses.items():
@@ -54,20 +54,20 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
             )
         add(f"loss {name}", steps["start"], steps["stop"])
         for field, schedule in _schedules(loss).items():
-            scheduled(f"{path}.{field}", f"{field} of {name}", schedule)
+            add_schedule(f"{path}.{field}", f"{field} of {name}", schedule)
     if experiment.replace:
-        scheduled("replace", "replacement of blocks", experiment.replace)
-        _is_probability(config, experiment.replace, timeline)
+        add_schedule("replace", "replacement of blocks", experiment.replace)
+        _check_probability(config, experiment.replace, timeline)
     for name, pruner in experiment.pruners().items():
         path = experiment.prune_key(name)
-        of = "" if name == "prune" else f" {name}"
-        scheduled(f"{path}.sparsity", f"sparsity{of}", pruner.sparsity)
-        scheduled(f"{path}.penalty", f"penalty{of}", pruner.penalty)
-        scheduled(f"{path}.drop", f"drop{of}", pruner.drop)
+        suffix = "" if name == "prune" else f" {name}"
+        add_schedule(f"{path}.sparsity", f"sparsity{suffix}", pruner.sparsity)
+        add_schedule(f"{path}.penalty", f"penalty{suffix}", pruner.penalty)
+        add_schedule(f"{path}.drop", f"drop{suffix}", pruner.drop)
         with config.error_context(path):
             pruner.check(timeline)
     if experiment.quantize:
-        scheduled("quantize.share", "share of weights on a grid", experiment.quantize.share)
+        add_schedule("quantize.share", "share of weights on a grid", experiment.quantize.share)
         with config.error_context("quantize"):
             experiment.quantize.check(timeline)
         staged = isinstance(experiment.quantize.weights, dict)
@@ -79,12 +79,12 @@ def entries(config: Config[Experiment], timeline: Timeline) -> list[dict]:
     for pattern, until in experiment.optimizer.freeze.items():
         with config.error_context(f"optimizer.freeze.{pattern}"):
             add(f"frozen {pattern}", 0, until.step(timeline))
-    scheduled("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
-    _some_loss_counts(config, timeline)
-    return found
+    add_schedule("optimizer.schedule", "learning rate", experiment.optimizer.schedule)
+    _check_some_loss_is_active(config, timeline)
+    return rows
 
 
-def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
+def _check_some_loss_is_active(config: Config[Experiment], timeline: Timeline) -> None:
     losses = config.value.losses
     for name, loss in losses.items():
         for step in sorted({step for schedule in _schedules(loss).values() for step in schedule.extremes(timeline)}):
@@ -92,7 +92,7 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
                 loss.at(step, timeline)
     silent = [
         steps
-        for steps in stretches(losses, timeline)
+        for steps in step_ranges(losses, timeline)
         if not any(loss.at(steps[0], timeline).weight for loss in losses.values())
     ]
     # A weight that rises from 0 is 0 at its first step alone; a gap is more than that.
@@ -101,8 +101,8 @@ def _some_loss_counts(config: Config[Experiment], timeline: Timeline) -> None:
         raise config.error("losses", message)
 
 
-def stretches(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
-    """Return the run in stretches of steps, in each of which the same losses have a weight at all steps."""
+def step_ranges(losses: dict[str, Loss], timeline: Timeline) -> list[range]:
+    """Return consecutive ranges of steps that cover the run; within a range the set of active losses is constant."""
     active = [steps for loss in losses.values() for steps in loss.active_steps(timeline)]
     edges = sorted({0, timeline.total_steps, *(edge for steps in active for edge in (steps.start, steps.stop))})
     return [range(start, stop) for start, stop in pairwise(edges)]
@@ -113,21 +113,21 @@ def _schedules(loss: Loss) -> dict[str, Schedule]:
     return {name: value for name, value in values.items() if isinstance(value, Schedule)}
 
 
-def _is_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
+def _check_probability(config: Config[Experiment], replace: Schedule, timeline: Timeline) -> None:
     for step in replace.extremes(timeline):
         probability = replace.value(step, timeline)
         if not 0 <= probability <= 1:
             raise config.error("replace", f"is {probability} at step {step}; it is a probability, from 0 to 1")
 
 
-def settled(experiment: Experiment, timeline: Timeline) -> int:
-    """The step from which the student has its final sparsity and bits."""
+def final_form_step(experiment: Experiment, timeline: Timeline) -> int:
+    """Return the step from which the student has its final sparsity and bits."""
     ends = [pruner.sparsity.span(timeline)[1] for pruner in experiment.pruners().values()]
     return max([0, *ends, *([experiment.quantize.windows(timeline)[-1][1]] if experiment.quantize else [])])
 
 
-def early(experiment: Experiment, timeline: Timeline) -> list[str]:
-    """What is allowed and seldom meant: weights are rounded while masks still move."""
+def early_quantization_warnings(experiment: Experiment, timeline: Timeline) -> list[str]:
+    """Return a warning for each pruner whose masks still change after quantization has started."""
     if not experiment.quantize:
         return []
     _, start, _ = experiment.quantize.windows(timeline)[0]
@@ -136,11 +136,11 @@ def early(experiment: Experiment, timeline: Timeline) -> list[str]:
     return [f"quantize starts at step {start}, while the masks of {name} move until step {end}" for name, end in moving]
 
 
-def table(found: list[dict], timeline: Timeline) -> str:
-    """The timeline as text, a row each with a bar."""
-    width, span = max(len(row["what"]) for row in found), max(1, timeline.total_steps)
+def timeline_table(rows: list[dict], timeline: Timeline) -> str:
+    """Return the timeline as text, a line with a bar for each row."""
+    width, span = max(len(row["what"]) for row in rows), max(1, timeline.total_steps)
     lines = [f"{timeline.total_steps} steps, {timeline.epoch_steps} in an epoch"]
-    for row in found:
+    for row in rows:
         start, stop = (round(30 * row[key] / span) for key in ("start_step", "stop_step"))
         stop = max(stop, start + 1)
         bar = " " * min(start, 29) + "█" * (stop - start if start < 30 else 1)

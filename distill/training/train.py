@@ -1,4 +1,4 @@
-"""Train: one fit of Lightning's Trainer, and the best state of the student after it."""
+"""Train: fit with Lightning's Trainer, then load the best state of the student."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from dataclasses import dataclass
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.early_stop import TeacherEarlyStop
-from distill.training.callbacks.checkpoints import Best, Origin
-from distill.training.prepare.prepare import Prepared
-from distill.training.stop import Stop
+from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointOrigin
+from distill.training.prepare.prepare import PreparedRun
+from distill.training.stop import StopHandler
 from distill.training.trainer import make_callbacks, make_loggers
 
 
 @dataclass
-class Trained:
-    """What training has left beside the student's best state, which the module holds."""
+class TrainResult:
+    """The result of training; the module holds the student's best state."""
 
     notes: list[str]
     warnings: list[str]
     removed: dict[str, float]
-    """By pruner the share of its units, or tiles of weights, that are gone."""
+    """By pruner: the share of its units, or tiles of weights, that were removed."""
     skipped: list[str]
-    """What pruning and quantization left out, with the reason."""
+    """Weights and units that were not pruned or quantized, with the reason."""
 
 
-def train(prepared: Prepared, stop: Stop) -> Trained | None:
+def train(prepared: PreparedRun, stop: StopHandler) -> TrainResult | None:
     """Train the student, and load its best state.
 
     Returns:
-        None on ranks other than 0, which have no more to do.
+        The result; None on ranks other than 0.
 
     Raises:
-        Interrupted: if ``stop`` was asked for; the checkpoint is written.
-        NonFinite: at the first number that is not finite.
+        Interrupted: after a signal; the checkpoint is written.
+        NonFiniteError: at the first number that is not finite.
     """
     experiment, parts, trainer = prepared.experiment, prepared.parts, prepared.plan.trainer
     module, folder = prepared.module, prepared.folder
     callbacks = make_callbacks(experiment, folder, prepared.plan.timeline, parts, stop)
-    trainer.callbacks.extend([*callbacks, Origin(prepared.origin)])
+    trainer.callbacks.extend([*callbacks, CheckpointOrigin(prepared.origin)])
     trainer.loggers = make_loggers(experiment, folder, module, prepared.start.curve_rows)
-    stop.take_over(trainer)
+    stop.replace_lightning_handlers(trainer)
     trainer.fit(module, prepared.loader, prepared.validation, ckpt_path=prepared.start.checkpoint)
-    if module.shards:
-        module.shards.gather()
+    if module.fsdp2:
+        module.fsdp2.gather()
     notes = [*prepared.notes, *parts.notes]
     notes += [
         f"{name}: {cache.note()}" for name, cache in prepared.teachers.items() if isinstance(cache, CachedTeacher)
@@ -51,21 +51,21 @@ def train(prepared: Prepared, stop: Stop) -> Trained | None:
     notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, TeacherEarlyStop)]
     if not trainer.is_global_zero:
         return None
-    best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
+    best = next(callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))
     best.load_into(module)
     skipped = [getattr(callback, "skipped", {}) for callback in trainer.callbacks]
-    return Trained(
+    return TrainResult(
         notes,
         best.warnings,
         removed_units(experiment),
-        [f"{name}: {why}" for reasons in skipped for name, why in reasons.items()],
+        [f"{name}: {reason}" for reasons in skipped for name, reason in reasons.items()],
     )
 
 
 def removed_units(experiment: Experiment) -> dict[str, float]:
-    """Return by pruner the share of its units, or tiles of weights, that are gone after training, before folding."""
+    """Return by pruner the share of its units, or tiles of weights, that are masked or cut after training."""
     shares = {}
     for name, pruner in experiment.pruners().items():
         counts = [part.masked() for part in pruner.parts]
-        shares[name] = sum(gone for gone, _ in counts) / max(sum(total for _, total in counts), 1)
+        shares[name] = sum(masked for masked, _ in counts) / max(sum(total for _, total in counts), 1)
     return shares

@@ -1,4 +1,4 @@
-"""Lightning's Trainer and what hangs on it: how long it runs, the callbacks in their order, the loggers."""
+"""Build Lightning's Trainer, the timeline of the run, the callbacks and the loggers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.config import Config
 from distill.config.writer import dump
-from distill.experiment.compatibility import judge
+from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.files import write_text
 from distill.teachers.early_stop import TeacherEarlyStop
-from distill.training.callbacks.checkpoints import Best, CheckpointFiles, Last
-from distill.training.callbacks.curves import Curves
-from distill.training.callbacks.finite import Finite
+from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointFiles, LastCheckpoint
+from distill.training.callbacks.curves import CurveLogger
+from distill.training.callbacks.finite import FiniteCheck
 from distill.training.callbacks.metrics_csv import MetricsCSV
-from distill.training.callbacks.replace import Replace
-from distill.training.fsdp2 import Sharded
-from distill.training.launcher import as_launched, check_launched
+from distill.training.callbacks.replace import BlockReplacement
+from distill.training.fsdp2 import FSDP2Strategy
+from distill.training.launcher import check_launch, with_launched_devices
 from distill.training.module import Distillation
 from distill.training.parts import Parts
-from distill.training.stop import Stop
-from distill.training.timeline import settled
+from distill.training.stop import StopHandler
+from distill.training.timeline import final_form_step
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import START, STOP, Constant, Timeline
 from prune_schedules.targets.shapes import Shape
@@ -38,61 +38,71 @@ from quant_aware.callback import QuantizeAware
 
 
 def make_trainer(config: Config[Experiment], folder: Path) -> Trainer:
-    """Lightning's Trainer, with what the run sets itself."""
-    given = as_launched(dict(config.value.trainer))
+    """Return Lightning's Trainer from the config and the settings that every run has.
+
+    Raises:
+        ConfigError: if Lightning refuses an argument, or it cannot be combined with the rest of the run.
+    """
+    arguments = with_launched_devices(dict(config.value.trainer))
     with config.error_context("trainer"):
         try:
-            if str(given.get("strategy")).startswith(("deepspeed", "fsdp")) and given["strategy"] != "fsdp2":
-                raise ValueError(f"strategy: {given['strategy']!r} is not known here; for models in shards take fsdp2")
-            trainer = _trainer(given, folder)
-            # Of several devices Lightning makes DDP also where no strategy is named. The buffers that change are masks,
-            # which every rank makes alike: none sends its own at each step.
-            if given.get("strategy", "auto") in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
-                idle = _leaves_parameters_idle(config.value)
-                trainer.strategy._ddp_kwargs |= {"find_unused_parameters": idle, "broadcast_buffers": False}
+            strategy = arguments.get("strategy", "auto")
+            if str(strategy).startswith(("deepspeed", "fsdp")) and strategy != "fsdp2":
+                raise ValueError(f"strategy: {strategy!r} is not supported; for sharded models write fsdp2")
+            trainer = _trainer(arguments, folder)
+            # With several devices Lightning takes DDP also where no strategy is named. The only buffers that change are
+            # masks, which every rank computes alike, so they need no broadcast.
+            if strategy in ("auto", "ddp") and isinstance(trainer.strategy, DDPStrategy):
+                find_unused = _has_unused_parameters(config.value)
+                trainer.strategy._ddp_kwargs |= {"find_unused_parameters": find_unused, "broadcast_buffers": False}
         except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
             raise ValueError(str(error)) from error
-        check_launched(trainer)
-        if isinstance(trainer.strategy, Sharded) and str(trainer.precision) not in ("32-true", "bf16-mixed"):
-            raise ValueError(f"precision: with fsdp2 32-true or bf16-mixed, not {trainer.precision}")
-    judge(config, [*components(config.value), *trainer_components(trainer, config.value.task.batch_size)])
+        check_launch(trainer)
+        if isinstance(trainer.strategy, FSDP2Strategy) and str(trainer.precision) not in ("32-true", "bf16-mixed"):
+            raise ValueError(f"precision: fsdp2 needs 32-true or bf16-mixed, not {trainer.precision}")
+    check_compatibility(config, [*components(config.value), *trainer_components(trainer, config.value.task.batch_size)])
     return trainer
 
 
 @dataclass(frozen=True)
-class RowsOfProcesses:
-    """How a batch is shared out."""
+class BatchPerProcess:
+    """How the rows of a batch are split over processes.
+
+    Args:
+        rows: the global batch size.
+        processes: the world size.
+    """
 
     rows: int
     processes: int
 
     @property
-    def shares_out_rows(self) -> bool:
-        """Whether a process has a single row of it."""
+    def has_too_few_rows(self) -> bool:
+        """Return whether some process has a single row or none."""
         return self.processes > 1 and self.rows < self.least
 
     @property
     def least(self) -> int:
-        """The rows of which each process has two."""
+        """Return the smallest batch size that gives each process two rows."""
         return 2 * self.processes
 
 
 def trainer_components(trainer: Trainer, rows: int) -> list[Component]:
-    """Return what ``distill.compatibility`` has to know of a trainer, by which batches of so many rows are shared."""
+    """Return the trainer as components with flags for the rules of ``compatibility``; ``rows`` is the batch size."""
     precision = str(trainer.precision)
     flags = flags_of(
-        is_sharded=isinstance(trainer.strategy, Sharded),
+        is_sharded=isinstance(trainer.strategy, FSDP2Strategy),
         computes_in_half=precision != "32-true" and "mixed" not in precision,
     )
     return [
         Component("trainer", name=precision, flags=flags),
-        Component("task", RowsOfProcesses(rows, trainer.world_size)),
+        Component("task", BatchPerProcess(rows, trainer.world_size)),
     ]
 
 
-def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
+def _trainer(arguments: dict[str, Any], folder: Path) -> Trainer:
     return Trainer(
-        **given,
+        **arguments,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -103,9 +113,10 @@ def _trainer(given: dict[str, Any], folder: Path) -> Trainer:
     )
 
 
-def _leaves_parameters_idle(experiment: Experiment) -> bool:
-    """Blocks that do not run, projections of a loss outside its window, the head without a loss on logits: none of
-    them has a gradient then.
+def _has_unused_parameters(experiment: Experiment) -> bool:
+    """Return whether parameters may lack a gradient at some step, for DDP.
+
+    These are blocks that do not run, projections of a loss outside its window, and a head without a loss on logits.
     """
     losses = experiment.losses.values()
     if experiment.drop_when_matched():
@@ -116,11 +127,11 @@ def _leaves_parameters_idle(experiment: Experiment) -> bool:
     return len(always) < len(losses) or not any(loss.student_signals.logits for loss in losses)
 
 
-def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
-    """How many optimizer steps the run has.
+def make_timeline(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
+    """Return the number of optimizer steps of the run and of an epoch.
 
     Raises:
-        ConfigError: if the run would never end, or never begin.
+        ConfigError: if the run would have no steps or no end.
     """
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -145,41 +156,45 @@ def time_of(config: Config[Experiment], trainer: Trainer, batches: int) -> Timel
 
 
 def make_callbacks(
-    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: Stop
+    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: StopHandler
 ) -> list[Callback]:
-    """Curves first, to tell the state of the step that was done; pruning before quantization, the order in which
-    they act on a weight; then the look at whether all is finite, before the teacher that follows the student;
-    checkpoints last, so that they hold it all.
+    """Return the callbacks in their order.
+
+    Curves come first, to log the state of the finished step. Pruning comes before quantization, the order in which
+    they act on a weight. The check for finite numbers follows all callbacks that change weights, and precedes the
+    online teacher that averages them. Checkpoints come last, so that they hold the state of all others.
     """
-    final, task = settled(experiment, timeline), experiment.task
+    final, task = final_form_step(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     return [
-        Curves(),
-        *([Replace(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
-        *([Prune(pruners, cuts(experiment, timeline), experiment.seed)] if pruners else []),
+        CurveLogger(),
+        *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
+        *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
-        Finite(timeline.total_steps),
-        *([parts.companion] if isinstance(parts.companion, Callback) else []),
+        FiniteCheck(timeline.total_steps),
+        *([parts.online_teacher] if isinstance(parts.online_teacher, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
-        Best(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
-        Last(folder / "checkpoints", every, timeline.total_steps, stop),
+        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
+        LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 
 
-def cuts(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
-    """The steps before which units must not leave the student's tensors, by their shape: heads and layers while a loss
-    looks at attention. Its moving average follows the student weight by weight, so beside it all stay.
+def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape, int]:
+    """Return by shape the step from which masked units may be cut out of the student's tensors.
+
+    Heads and layers stay while a loss looks at attention. Beside a moving average of the student, which follows it
+    weight by weight, nothing is cut.
     """
     if any(component.has("averages_weights") for component in components(experiment)):
         return {}
-    looks = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
-    unseen = max(looks, default=0)
-    return {"neurons": 0, "heads": unseen, "layers": unseen, "ranks": 0}
+    stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
+    last_stop = max(stops, default=0)
+    return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0}
 
 
 def make_loggers(experiment: Experiment, folder: Path, module: Distillation, curve_rows: int) -> list[Logger]:
-    """metrics.csv always, going on after so many rows; Weights & Biases and TensorBoard where they were asked for."""
+    """Return the loggers: metrics.csv, continued after ``curve_rows`` rows, and W&B and TensorBoard if configured."""
     columns = [
         "progress",
         *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
@@ -201,15 +216,15 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, cur
 
 
 def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
-    """The run's own entry in the project, found again when it is resumed."""
-    mark = folder / "wandb_id"
-    if not mark.exists():
-        write_text(mark, secrets.token_hex(4))
+    """Return a W&B logger whose id is kept in the run folder, so that a resumed run continues its entry."""
+    id_file = folder / "wandb_id"
+    if not id_file.exists():
+        write_text(id_file, secrets.token_hex(4))
     return WandbLogger(
         name=experiment.name,
         save_dir=folder,
         project=experiment.tracking.wandb,
-        id=mark.read_text(),
+        id=id_file.read_text(),
         resume="allow",
         config=dump(experiment),
     )

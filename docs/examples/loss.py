@@ -1,4 +1,4 @@
-"""A loss: it declares the signals it needs, and returns a sum and a count."""
+"""A loss declares the outputs that it needs, and returns a sum and a count."""
 
 from dataclasses import dataclass
 

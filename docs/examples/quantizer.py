@@ -1,4 +1,4 @@
-"""A quantizer: the values that a weight may have, and the numbers by which codes become values."""
+"""A quantizer: the values of a weight, and the parameters that turn codes into values."""
 
 from dataclasses import dataclass
 

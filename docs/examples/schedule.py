@@ -1,4 +1,4 @@
-"""A schedule: a pure function of the step, so that a resumed run needs to remember nothing."""
+"""A schedule: a pure function of the step, so that it has no state to resume."""
 
 from distill import Ramp
 

@@ -1,4 +1,4 @@
-"""A pruning score: how much each weight, tile or unit matters."""
+"""A pruning score: the importance of each weight, tile or unit."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from distill import ScoredPruner
 
 
 class RelativeImportance(ScoredPruner):
-    """Removes what is small beside its row and its column (Zhang et al. 2024, ICLR, without activations)."""
+    """Removes weights small relative to their row and column (Zhang et al. 2024, ICLR, without activations)."""
 
     def scores(self) -> list[Tensor]:
         sizes = self.magnitudes()

@@ -1,4 +1,4 @@
-"""A kind of student: it builds the model that is trained."""
+"""A kind of student: how to build the model to train."""
 
 import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Resized(Student):
     """A model of the teacher's family and vocabulary with other sizes; its weights are initialized at random.
 
     Args:
-        sizes: the config keys that differ from the teacher's, by transformers' names.
+        sizes: values that replace those of the teacher's config, by their names in transformers.
     """
 
     sizes: dict[str, int]

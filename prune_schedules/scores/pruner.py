@@ -35,7 +35,7 @@ class Pruner(ABC):
     """
 
     prunes: ClassVar[bool] = True
-    needs_whole_weights: ClassVar[bool] = False
+    needs_full_weights: ClassVar[bool] = False
     """Whether it does not look at weights by ``students.weights.full_parameter``, so that they must not be sharded."""
     reads_inputs: ClassVar[bool] = False
     """Whether it looks at what layers read, at its ``active_steps``."""
@@ -72,7 +72,7 @@ class Pruner(ABC):
         return self.shape == "hidden"
 
     @property
-    def prunes_tables(self) -> bool:
+    def prunes_embeddings(self) -> bool:
         """Whether numbers of embeddings are removed."""
         return self.prunes_hidden or "embeddings" in self.where
 

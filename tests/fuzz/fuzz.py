@@ -28,7 +28,7 @@ from distill.cli import silence_libraries
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml
-from distill.experiment.runs import folder_of, read
+from distill.experiment.runs import folder_of, read_runs
 from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated
 from tests.fuzz.tiny import configs as tiny
@@ -98,7 +98,7 @@ def reading(file: Path, words: dict[str, str]) -> None:
     """Reads a config; what was read must print, and the print read back to the same."""
     printed = ["", ""]
     for at in range(2):
-        printed[at] = "---\n".join(to_yaml(config.value) for config in read(file, words))
+        printed[at] = "---\n".join(to_yaml(config.value) for config in read_runs(file, words))
         file, words = file.with_name("again.yaml"), {}
         file.write_text(printed[at])
     file.unlink()
@@ -132,7 +132,7 @@ def plans(seeds: Iterator[int], folder: Path, configs: list[list[dict]]) -> Iter
     file = folder / "x.yaml"
 
     def plan_all(words: dict[str, str]) -> None:
-        for config in read(file, words):
+        for config in read_runs(file, words):
             plan(config, folder_of(config.value))
 
     for seed in seeds:
@@ -141,7 +141,7 @@ def plans(seeds: Iterator[int], folder: Path, configs: list[list[dict]]) -> Iter
         while how != "done":  # a config that reads well
             text, words = mutated(draw, documents, well_typed=0.95)
             file.write_text(text, errors="surrogatepass")
-            how, _ = fault(partial(read, file, words), PATIENCE["read"])
+            how, _ = fault(partial(read_runs, file, words), PATIENCE["read"])
         before = tree(folder)
         how, said = fault(partial(plan_all, words), PATIENCE["plan"])
         yield (seed, "fault", "wrote") if tree(folder) != before else (seed, how, said)

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from distill.config.errors import ConfigError
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.tasks.task import Task
 from distill.training.prepare.plan import Plan, plan
 from tests.helpers.repositories import save_model, save_tokenizer, sentences
@@ -75,7 +75,7 @@ def planned(folder: Path, taught_by: str, **given: object) -> tuple[Plan, Task]:
     """A run before its first step, and its task."""
     file = folder / "x.yaml"
     file.write_text(CONFIG.format(folder=folder, teacher=folder / taught_by))
-    (config,) = read(file, given)
+    (config,) = read_runs(file, given)
     return plan(config, folder / "runs" / "x"), config.value.task
 
 

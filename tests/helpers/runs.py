@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill import run
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, stop: int, file: Path, **given: object) -> None:
     """A run that is told to stop after step ``stop``, as Ctrl-C does; after the last one, it is trained and no more."""
-    real = Last.save
+    real = LastCheckpoint.save
 
     def save(self, trainer):
         if trainer.global_step == stop:
@@ -70,7 +70,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, stop: int, file: Path, **given:
         real(self, trainer)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"after step {stop} of"):
-        patch.setattr(Last, "save", save)
+        patch.setattr(LastCheckpoint, "save", save)
         run(file, **given)
 
 
@@ -121,7 +121,7 @@ def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool
 KILLED = """
 import os, signal, sys
 import torch
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.cli import main
 
 step, where = int(sys.argv[1]), sys.argv[2]
@@ -129,7 +129,7 @@ step, where = int(sys.argv[1]), sys.argv[2]
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def save(self, trainer, real=Last.save):
+def save(self, trainer, real=LastCheckpoint.save):
     if where == "after a step" and trainer.global_step == step:
         kill()  # its row is in metrics.csv
     real(self, trainer)
@@ -141,7 +141,7 @@ def half(checkpoint, file, real=torch.save):
         os.truncate(file.fileno(), os.path.getsize(file.fileno()) // 2)
         kill()
 
-Last.save, torch.save = save, half
+LastCheckpoint.save, torch.save = save, half
 sys.exit(main(sys.argv[3:]))
 """
 

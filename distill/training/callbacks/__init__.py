@@ -1,1 +1,1 @@
-"""What happens beside the steps: checkpoints, curves, stops at numbers that are not finite."""
+"""Callbacks of Lightning: checkpoints, curves, the check for finite numbers, block replacement."""

@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each logged step, which a resumed run continues."""
+"""metrics.csv: a row for each logged step; a resumed run continues the file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from distill.run_dir.files import atomic_write
 
 
 class MetricsCSV(Logger):
-    """Lightning's ``CSVLogger`` deletes the file of the run it continues; this one cuts it back to the rows that were
-    there when the checkpoint was written, and goes on.
+    """A CSV logger that a resumed run continues; Lightning's ``CSVLogger`` deletes the file instead.
 
     Args:
         path: the file.
-        columns: all columns after ``step``; known before the run, so that the header never changes.
+        columns: all columns after ``step``, known before the run, so that the header never changes.
     """
 
     def __init__(self, path: Path, columns: list[str]):
@@ -27,41 +26,41 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.path.name
 
     @property
     def version(self) -> int:
-        """There is one only."""
+        """Return 0: there is only one."""
         return 0
 
     @rank_zero_only
     def log_hyperparams(self, params: dict) -> None:
-        """The config is a file of its own."""
+        """Do nothing: the config has its own file."""
 
     @rank_zero_only
     def start(self, rows: int) -> None:
-        """Begins the file anew, with the first ``rows`` rows of the one that is there."""
-        kept = []
+        """Write the header and the first ``rows`` rows of an existing file: those of the checkpoint that is resumed."""
+        old_rows = []
         if rows and self.path.exists():
             with self.path.open(newline="") as file:
-                kept = list(islice(csv.DictReader(file), rows))
+                old_rows = list(islice(csv.DictReader(file), rows))
         with atomic_write(self.path) as draft, draft.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows(kept)
-        self.rows = len(kept)
+            writer.writerows(old_rows)
+        self.rows = len(old_rows)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Adds a row."""
+        """Append a row."""
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow({"step": step} | metrics)
         self.rows += 1
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:
-    """The rows of the file; None where a cell is empty."""
+    """Return the rows of the file, None for an empty cell."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

@@ -1,6 +1,6 @@
-"""A student's blocks take the place of the teacher's in training (BERT-of-Theseus, Xu et al. 2020, arXiv 2002.02925).
+"""Block replacement: student blocks gradually replace the teacher's (BERT-of-Theseus, Xu et al. 2020, 2002.02925).
 
-The teacher's groups stay where they are: no parameter of theirs is in the student's state dict, optimizer or buckets.
+The teacher's blocks stay in the teacher: none of their parameters is in the student's state dict, optimizer or buckets.
 """
 
 from __future__ import annotations
@@ -21,68 +21,73 @@ from students.families.layers import evenly_spaced_layer
 from students.families.table import COMPACT
 
 
-def groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:
-    """Each block of the student with the consecutive blocks of the teacher that it replaces.
+def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tuple[nn.Module, list[nn.Module]]]:
+    """Return each block of the student with the consecutive blocks of the teacher that it replaces.
 
     Raises:
-        ValueError: if the one cannot stand where the others do.
+        ValueError: if blocks of the two models cannot be exchanged.
     """
-    own, other = student.config, teacher.config
-    kinds = [config.model_type.removeprefix(COMPACT) for config in (own, other)]
+    configs = student.config, teacher.config
+    kinds = [config.model_type.removeprefix(COMPACT) for config in configs]
     if kinds[0] != kinds[1]:
-        raise ValueError(f"blocks of a {kinds[0]} cannot stand in a {kinds[1]}")
-    if is_recurrent(own):
-        raise ValueError("layers of recurrent networks cannot stand in each other's place")
-    if family(own).relative_position_bias:
+        raise ValueError(f"blocks of a {kinds[0]} cannot replace those of a {kinds[1]}")
+    if is_recurrent(student.config):
+        raise ValueError("layers of recurrent networks cannot replace one another")
+    if family(student.config).relative_position_bias:
         raise ValueError(f"the blocks of a {kinds[0]} share one position bias, so none can be replaced alone")
     for key in ("hidden_size", "head_dim", "rope_parameters"):
-        ours, theirs = (getattr(config, key, None) for config in (own, other))
-        if ours != theirs:
-            raise ValueError(f"needs a student with the teacher's {key}, {theirs}, not {ours}")
-    # Its model would make the mask for its own attention, which that of the teacher's blocks misreads.
-    ours, theirs = (getattr(config, "attention", None) or {"kind": "full attention"} for config in (own, other))
-    if ours != theirs:
-        raise ValueError(f"needs a student with the teacher's attention, {theirs['kind']}, not {ours['kind']}")
-    found = []
-    for stack in family(own).stacks:
-        mine, replaced = blocks(student, stack), blocks(teacher, stack)
-        if len(set(mine)) < len(mine):
+        student_value, teacher_value = (getattr(config, key, None) for config in configs)
+        if student_value != teacher_value:
+            raise ValueError(f"needs a student with the teacher's {key}, {teacher_value}, not {student_value}")
+    # The student's model makes the mask for its own attention; the teacher's blocks would misread it.
+    kind, teacher_kind = (getattr(config, "attention", None) or {"kind": "full attention"} for config in configs)
+    if kind != teacher_kind:
+        raise ValueError(f"needs a student with the teacher's attention, {teacher_kind['kind']}, not {kind['kind']}")
+    groups = []
+    for stack in family(student.config).stacks:
+        student_blocks, teacher_blocks = blocks(student, stack), blocks(teacher, stack)
+        count = len(student_blocks)
+        if len(set(student_blocks)) < count:
             raise ValueError(f"a block of a {kinds[0]} runs several times, so it cannot be replaced once")
-        if len(mine) > len(replaced):
-            raise ValueError(f"the student has {len(mine)} blocks, and the teacher only {len(replaced)}")
-        ends = [evenly_spaced_layer(i, len(mine), len(replaced)) for i in range(len(mine) + 1)]
-        _check_lists(own, other, stack, ends)
-        found += [(block, replaced[a:b]) for block, (a, b) in zip(mine, pairwise(ends), strict=True)]
-    return found
+        if count > len(teacher_blocks):
+            raise ValueError(f"the student has {count} blocks, and the teacher only {len(teacher_blocks)}")
+        edges = [evenly_spaced_layer(i, count, len(teacher_blocks)) for i in range(count + 1)]
+        _check_lists(*configs, stack, edges)
+        ranges = pairwise(edges)
+        groups += [(block, teacher_blocks[a:b]) for block, (a, b) in zip(student_blocks, ranges, strict=True)]
+    return groups
 
 
-def _check_lists(own: PretrainedConfig, other: PretrainedConfig, stack: str, ends: list[int]) -> None:
-    """Raise ValueError if the blocks of a group are of other kinds than that whose place they take and whose mask."""
-    ours, theirs = layer_lists(own, stack), layer_lists(other, stack)
-    for key in ours.keys() & theirs.keys():
-        for number, (kind, (a, b)) in enumerate(zip(ours[key], pairwise(ends), strict=True), start=1):
-            if any(each != kind for each in theirs[key][a:b]):
+def _check_lists(student: PretrainedConfig, teacher: PretrainedConfig, stack: str, edges: list[int]) -> None:
+    """Raise ValueError if a block differs in a per-layer list (``layer_types``) from the teacher blocks it replaces."""
+    student_lists, teacher_lists = layer_lists(student, stack), layer_lists(teacher, stack)
+    for key in student_lists.keys() & teacher_lists.keys():
+        pairs = zip(student_lists[key], pairwise(edges), strict=True)
+        for number, (kind, (a, b)) in enumerate(pairs, start=1):
+            teacher_kinds = teacher_lists[key][a:b]
+            if any(teacher_kind != kind for teacher_kind in teacher_kinds):
                 raise ValueError(
-                    f"block {number} of the student has {key} {kind}, the teacher's blocks {a + 1} to {b}, in whose "
-                    f"place it would stand, {', '.join(map(str, theirs[key][a:b]))}"
+                    f"block {number} of the student has {key} {kind}, the teacher's blocks {a + 1} to {b} that it "
+                    f"replaces have {', '.join(map(str, teacher_kinds))}"
                 )
 
 
-def drawn(count: int, probability: float, seed: int, step: int) -> list[bool]:
-    """Which blocks of the student run at a step: each with this probability, the same on all ranks."""
-    # A generator of its own, of a text: no other draw of this seed and step is the same.
-    draw = random.Random(f"replace {seed} {step}")
-    return [draw.random() < probability for _ in range(count)]
+def draw_blocks(count: int, probability: float, seed: int, step: int) -> list[bool]:
+    """Return which blocks of the student run at a step: each with this probability, the same on all ranks."""
+    # Seeded by a text, so that no other generator of this seed and step draws the same numbers.
+    generator = random.Random(f"replace {seed} {step}")
+    return [generator.random() < probability for _ in range(count)]
 
 
-class Replace(Callback):
-    """In training, each block of ``module.student`` runs with a probability, and the teacher's group in its place
-    otherwise; in evaluation the student is alone.
+class BlockReplacement(Callback):
+    """Runs, in training, each block of the student with a probability, else the teacher's blocks that it replaces.
+
+    In evaluation the student runs alone.
 
     Args:
-        probability: that a block of the student runs.
-        teacher: the model whose blocks run otherwise, frozen and on the student's device.
-        seed: of the draws, which are a function of it and the optimizer step.
+        probability: the probability that a block of the student runs.
+        teacher: the frozen model with the other blocks, on the student's device.
+        seed: with the optimizer step, the seed of the draws.
     """
 
     def __init__(self, probability: Schedule, teacher: PreTrainedModel, seed: int = 0):
@@ -91,41 +96,41 @@ class Replace(Callback):
         self.curves: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Puts the choice before the blocks' own ``forward``."""
+        """Attach to the student."""
         self.attach(module.student)
 
     def attach(self, student: PreTrainedModel) -> None:
-        """Puts the choice before the forward of the student's blocks; ``runs`` says which of them run."""
-        pairs = groups(student, self.teacher)
-        self.runs, self.blocks = [True] * len(pairs), [block for block, _ in pairs]
-        for number, (block, group) in enumerate(pairs):
-            # Not a hook: a hook cannot keep a forward from being run.
-            block.forward = self._choosing(number, block, group)
+        """Replace the ``forward`` of the student's blocks by one that chooses, as ``runs`` says, between the two."""
+        groups = block_groups(student, self.teacher)
+        self.runs, self.blocks = [True] * len(groups), [block for block, _ in groups]
+        for number, (block, teacher_blocks) in enumerate(groups):
+            # Not a hook, which cannot prevent the forward from running.
+            block.forward = self._replaced_forward(number, block, teacher_blocks)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: object, index: int) -> None:
-        """Draws the blocks of the step: the same for all batches of an accumulation window."""
+        """Draw the blocks of the step, the same for all batches of an accumulation window."""
         probability = self.probability.value(trainer.global_step, module.timeline)
-        self.runs = drawn(len(self.runs), probability, self.seed, trainer.global_step)
+        self.runs = draw_blocks(len(self.runs), probability, self.seed, trainer.global_step)
         self.curves = {"replace": probability}
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Leaves the student alone."""
+        """Detach from the student."""
         self.detach()
 
     def detach(self) -> None:
-        """Gives the blocks their own forward back."""
+        """Restore the ``forward`` of the blocks."""
         for block in self.blocks:
             block.__dict__.pop("forward", None)
 
-    def _choosing(self, number: int, block: nn.Module, group: list[nn.Module]) -> Callable:
-        own = block.forward
+    def _replaced_forward(self, number: int, block: nn.Module, teacher_blocks: list[nn.Module]) -> Callable:
+        student_forward = block.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.runs[number] or not block.training:
-                return own(*args, **kwargs)
-            kwargs.pop("recording", None)  # what the recorder hands down: the attention of these is not the student's
-            for part in group:
-                output = part(*args, **kwargs)
+                return student_forward(*args, **kwargs)
+            kwargs.pop("recording", None)  # the teacher's attention is not to be recorded as the student's
+            for teacher_block in teacher_blocks:
+                output = teacher_block(*args, **kwargs)
                 state = output[0] if isinstance(output, tuple) else output
                 args, kwargs = ((state, *args[1:]), kwargs) if args else ((), kwargs | {"hidden_states": state})
             return output

@@ -1,4 +1,4 @@
-"""From the config to the things: tokenizer, rows, teachers, student, losses that know them."""
+"""Assemble the parts of a run from its config: tokenizer, rows, teachers, student, losses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import LearningPeer, Peer
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.replace import groups
+from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
-from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_spelling
+from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_tokenization
 from distill.training.prepare.first_batches import first_batches
-from distill.training.prepare.loss_setup import set_losses_up
+from distill.training.prepare.loss_setup import set_up_losses
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
 from students.loading.finite_weights import check_finite_weights
@@ -31,32 +31,37 @@ from students.tokenizer.vocabulary import select_vocabulary
 
 
 def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
-    """Loads and builds everything, and sets the losses up; what can be checked cheaply is checked first.
+    """Load and build all parts of a run, and set up the losses; cheap checks come first.
 
-    ``begins`` is whether the student's weights are those of the first step; else it looks at no data for them.
+    Args:
+        config: the config of the run.
+        begins: whether the run starts at step 0; else the student is built without data, for its weights are loaded.
+
+    Raises:
+        ConfigError: at the first key that does not fit.
     """
-    experiment, known = config.value, _teacher_configs(config)
+    experiment, teacher_configs = config.value, _teacher_configs(config)
     with config.error_context("student"):
-        experiment.student.check(next(iter(known.values()), None))
-    tokenizer, named = _tokenizer(config)
-    rows, notes = _rows(config, known, tokenizer, named)
-    _check_tokenizers(config, rows, tokenizer, named)
+        experiment.student.check(next(iter(teacher_configs.values()), None))
+    tokenizer, model_name = _tokenizer(config)
+    rows, notes = _rows(config, teacher_configs, tokenizer, model_name)
+    _check_tokenizers(config, rows, tokenizer, model_name)
     outputs: dict[str, dict[str, str]] = {}
-    teachers = _teachers(config, known, rows, tokenizer, outputs)
-    with warnings.catch_warnings(record=True) as warned:
+    teachers = _teachers(config, teacher_configs, rows, tokenizer, outputs)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        start = getattr(next(iter(known.values()), None), "decoder_start_token_id", None)
+        start = getattr(next(iter(teacher_configs.values()), None), "decoder_start_token_id", None)
         batches = first_batches(experiment.task, rows["train"], tokenizer, start, experiment.seed) if begins else ()
-        student, companion = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
+        student, online_teacher = _student(config, [teacher.model for teacher in teachers.values()], batches, outputs)
     with config.error_context("student"):
         check_decoder_start(student.config, "the student")
         check_limits(student, "the student", rows, tokenizer)
-    learnt_from = {"teacher": companion} if companion else teachers
+    all_teachers = {"teacher": online_teacher} if online_teacher else teachers
     if experiment.replace:
         with config.error_context("replace"):
-            groups(student, next(iter(teachers.values())).model)
-    _check_steps(config, student)
-    for model in (student, *(teacher.model for teacher in learnt_from.values())):
+            block_groups(student, next(iter(teachers.values())).model)
+    _check_compression(config, student)
+    for model in (student, *(teacher.model for teacher in all_teachers.values())):
         model.config.pad_token_id = tokenizer.pad_token_id
         experiment.task.add_end_tokens(getattr(model, "generation_config", None))
     vocabulary = None
@@ -65,45 +70,46 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
             vocabulary = select_vocabulary(
                 tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student
             )
-    set_losses_up(config, student.config, {name: teacher.model.config for name, teacher in learnt_from.items()})
-    said = [str(w.message) for w in warned if w.category is UserWarning]
-    return Parts(tokenizer, rows, teachers, student, companion, vocabulary, outputs, said, notes)
+    set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in all_teachers.items()})
+    messages = [str(w.message) for w in caught if w.category is UserWarning]
+    return Parts(tokenizer, rows, teachers, student, online_teacher, vocabulary, outputs, messages, notes)
 
 
 def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
-    found = {}
+    configs = {}
     for name, teacher in config.value.teachers().items():
         with config.error_context(_key(name, config.value)), loading(resolve(teacher.model)):
-            found[name] = teacher.config()
-    return found
+            configs[name] = teacher.config()
+    return configs
 
 
 def _rows(
-    config: Config[Experiment], known: dict[str, PretrainedConfig], tokenizer: PreTrainedTokenizerBase, named: str
+    config: Config[Experiment],
+    teacher_configs: dict[str, PretrainedConfig],
+    tokenizer: PreTrainedTokenizerBase,
+    model_name: str,
 ) -> tuple[DatasetDict, list[str]]:
-    """The rows as tokens, none longer than the model ``named`` reads, and what the report should say of them."""
+    """Return the rows as tokens, none longer than the maximum of the model with the tokenizer, and notes."""
     experiment, task = config.value, config.value.task
     if places := getattr(experiment.student, "max_position_embeddings", None):
         tokenizer.model_max_length = places
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
-        rows = prepare_data(task, tokenizer, _heads(config, known))
+        rows = prepare_data(task, tokenizer, _heads(config, teacher_configs))
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
-            raise ValueError(f"max_length: there are rows of {longest} tokens, and {named} reads {limit} at most")
+            raise ValueError(f"max_length: there are rows of {longest} tokens, and {model_name} reads {limit} at most")
     return rows, task.notes
 
 
-def _heads(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> dict[str, dict[int, str]]:
-    """Return by task the names of the outputs whose order the run has: of its own or of the first teacher, else of
-    a student that exists.
-    """
+def _heads(config: Config[Experiment], teacher_configs: dict[str, PretrainedConfig]) -> dict[str, dict[int, str]]:
+    """Return by task {output: name} that sets the order of classes: of its or the first teacher, or of the student."""
     experiment = config.value
     if experiment.has_teacher_per_task():
-        return {name: teacher.id2label for name, teacher in known.items()}
-    if known:
-        return {"": next(iter(known.values())).id2label}
+        return {name: teacher.id2label for name, teacher in teacher_configs.items()}
+    if teacher_configs:
+        return {"": next(iter(teacher_configs.values())).id2label}
     model = getattr(experiment.student, "model", None)
     if model is None:
         return {}
@@ -113,34 +119,34 @@ def _heads(config: Config[Experiment], known: dict[str, PretrainedConfig]) -> di
 
 def _teachers(
     config: Config[Experiment],
-    known: dict[str, PretrainedConfig],
+    teacher_configs: dict[str, PretrainedConfig],
     rows: DatasetDict,
     tokenizer: PreTrainedTokenizerBase,
     outputs: dict[str, dict[str, str]],
 ) -> dict[str, FrozenTeacher]:
-    """The teachers by name, all of which read all rows, and whose outputs stand in the order of the classes."""
-    experiment, task, found = config.value, config.value.task, {}
+    """Return the teachers by name, checked against the rows, their outputs in the order of the classes."""
+    experiment, task, teachers = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.error_context(_key(name, experiment)):
             part = task.parts[name] if experiment.has_teacher_per_task() else task
             if part.classes:
-                with model_at_fault():
-                    part.head_order(list(known[name].id2label.values()))
+                with at_model_key():
+                    part.head_order(list(teacher_configs[name].id2label.values()))
             with loading(resolve(teacher.model)):
                 model = teacher.load(task.head)
-            with model_at_fault():
+            with at_model_key():
                 check_decoder_start(model.config, repr(teacher.model))
                 check_limits(model, repr(teacher.model), rows, tokenizer)
                 outputs[name] = align_outputs(model, part)
             if experiment.replace:
                 model.float()  # its blocks run between the student's
-            found[name] = FrozenTeacher(model, teacher.stored())
-    return found
+            teachers[name] = FrozenTeacher(model, teacher.stored())
+    return teachers
 
 
 @contextmanager
-def model_at_fault() -> Iterator[None]:
-    """Says of a ``ValueError`` inside that it lies at the key ``model``."""
+def at_model_key() -> Iterator[None]:
+    """Add the key ``model`` to the message of a ValueError inside the block."""
     try:
         yield
     except ValueError as error:
@@ -153,7 +159,7 @@ def _student(
     batches: Iterable[dict[str, Tensor]],
     outputs: dict[str, dict[str, str]],
 ) -> tuple[PreTrainedModel, AveragedStudent | LearningPeer | None]:
-    """The student, and the teacher that changes with it."""
+    """Return the student, and its online teacher if it has one."""
     experiment, task = config.value, config.value.task
     labels = dict(enumerate(task.classes.names)) if task.classes else None
     with config.error_context("student"):
@@ -172,8 +178,8 @@ def _student(
     return student, None
 
 
-def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
-    """Whether what is to be frozen, pruned and quantized is there."""
+def _check_compression(config: Config[Experiment], student: PreTrainedModel) -> None:
+    """Raise ConfigError if the student lacks the weights to freeze, prune or quantize."""
     experiment = config.value
     with config.error_context("optimizer"):
         experiment.optimizer.check(student)
@@ -186,41 +192,41 @@ def _check_steps(config: Config[Experiment], student: PreTrainedModel) -> None:
 
 
 def _key(name: str, experiment: Experiment) -> str:
-    """Where a teacher stands in the config."""
+    """Return the key of a teacher in the config."""
     return "teacher" if len(experiment.teachers()) == 1 else f"teacher.members.{name}"
 
 
 def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
-    """The student's tokenizer, or the first teacher's for a student that is built; and whose it is."""
+    """Return the tokenizer of a pretrained student, else of the first teacher, and the name of that model."""
     experiment = config.value
-    own, teachers = getattr(experiment.student, "model", None), experiment.teachers()
-    named = own or next(iter(teachers.values())).model
-    with config.error_context("student" if own else _key(next(iter(teachers), ""), experiment)):
-        with loading(resolve(named)):
-            tokenizer = load_tokenizer(resolve(named))
+    student_model, teachers = getattr(experiment.student, "model", None), experiment.teachers()
+    model_name = student_model or next(iter(teachers.values())).model
+    with config.error_context("student" if student_model else _key(next(iter(teachers), ""), experiment)):
+        with loading(resolve(model_name)):
+            tokenizer = load_tokenizer(resolve(model_name))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
             raise ValueError(
-                f"model: {named!r} has no tokenizer files, and without them every word is unknown; save its tokenizer "
-                f"there"
+                f"model: {model_name!r} has no tokenizer files, and without them every word is unknown; save its "
+                f"tokenizer there"
             )
-    return tokenizer, named
+    return tokenizer, model_name
 
 
 def _check_tokenizers(
-    config: Config[Experiment], rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, named: str
+    config: Config[Experiment], rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, model_name: str
 ) -> None:
-    """Whether all models read the rows as the run's tokenizer makes them."""
+    """Raise ConfigError if the tokenizer of another model makes other tokens of the rows."""
     experiment = config.value
     models = {_key(name, experiment): teacher.model for name, teacher in experiment.teachers().items()}
     if isinstance(experiment.teacher, Peer):
-        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", named)
+        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", model_name)
     for key, model in models.items():
-        if model == named:
+        if model == model_name:
             continue
         with config.error_context(key):
             with loading(resolve(model)):
                 other = load_tokenizer(resolve(model))
-            with model_at_fault():
-                check_spelling(experiment.task, rows, tokenizer, other)
+            with at_model_key():
+                check_tokenization(experiment.task, rows, tokenizer, other)

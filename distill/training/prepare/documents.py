@@ -1,7 +1,7 @@
-"""Several runs in one file, a document each: they are carried out in order, and later ones name earlier ones as models.
+"""Several runs in one file, a YAML document each: later runs may name earlier ones as models.
 
-All of them are checked before the first begins. A run that does not exist yet is stood in for by its student as it is
-before training, so that a later run can be assembled whole; only what pruning will cut is not known by then.
+All runs are checked before the first begins. For a run that is not done, its untrained student is saved in a
+temporary folder, so that a later run that names it can be assembled; what pruning will cut is not yet known.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from distill.config.errors import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import Resume, begun, finished, prepare_run_dir
+from distill.training.prepare.run_folder import Resume, has_run, is_finished, prepare_run_dir
 from students.tokenizer.vocabulary import cut_vocabulary
 
 
-def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
-    """The runs that are to be done, each with whether it has begun; all are checked before the first is given.
+def remaining_runs(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[Config[Experiment], bool]]:
+    """Return the runs that are not done, each with whether to resume it, after checking all of them.
 
-    With ``resume`` those before the last whose report is written are left out, with ``auto`` the last as well.
+    With ``resume`` finished runs before the last are skipped, with ``auto`` the last as well.
 
     Raises:
         ConfigError: at the first mistake in any of them.
     """
     folders = [folder_of(config.value) for config in configs]
-    goes_on = _prepare_all(configs, folders, resume)
-    done = [has and finished(folder) for has, folder in zip(goes_on, folders, strict=True)]
+    resumed = _prepare_run_dirs(configs, folders, resume)
+    done = [is_resumed and is_finished(folder) for is_resumed, folder in zip(resumed, folders, strict=True)]
     done[-1] = done[-1] and resume == "auto"
-    todo = [(config, has) for config, has, over in zip(configs, goes_on, done, strict=True) if not over]
-    # Ranks that a run of this process starts come after the rehearsal.
+    runs = zip(configs, resumed, done, strict=True)
+    todo = [(config, is_resumed) for config, is_resumed, is_done in runs if not is_done]
+    # Ranks that this process starts later skip the dry run.
     if getattr(rank_zero_only, "rank", 0) == 0:
-        for config, folder, over in zip(configs, folders, done, strict=True):
-            if over:
+        for config, folder, is_done in zip(configs, folders, done, strict=True):
+            if is_done:
                 print(f"{config.value.name}: is done already, {folder / 'report.html'}", flush=True)
         if len(todo) > 1:
             for _ in dry_run([config for config, _ in todo]):
@@ -49,30 +50,30 @@ def remaining(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tup
     return iter(todo)
 
 
-def _prepare_all(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
-    """Of each run whether it goes on; the folders are free for that."""
-    goes_on = [bool(resume) and (begun(folder) or (resume is True and folder == folders[0])) for folder in folders]
-    for config, folder, has in zip(configs, folders, goes_on, strict=True):
-        prepare_run_dir(config, folder, has)
-    return goes_on
+def _prepare_run_dirs(configs: list[Config[Experiment]], folders: list[Path], resume: Resume) -> list[bool]:
+    """Check the run folders, and return for each run whether it is resumed."""
+    resumed = [bool(resume) and (has_run(folder) or (resume is True and folder == folders[0])) for folder in folders]
+    for config, folder, is_resumed in zip(configs, folders, resumed, strict=True):
+        prepare_run_dir(config, folder, is_resumed)
+    return resumed
 
 
-def check(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[str, Plan]]:
-    """Each run by name as it would begin; nothing is trained or written.
+def check_runs(configs: list[Config[Experiment]], resume: Resume) -> Iterator[tuple[str, Plan]]:
+    """Yield name and plan of each run; nothing is trained or written.
 
     Raises:
         ConfigError: at the first mistake in any of them.
     """
-    _prepare_all(configs, [folder_of(config.value) for config in configs], resume)
-    return dry_run(configs, whole=True)
+    _prepare_run_dirs(configs, [folder_of(config.value) for config in configs], resume)
+    return dry_run(configs, with_data=True)
 
 
-def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[tuple[str, Plan]]:
-    """Assembles each run once, by its name, and throws it away.
+def dry_run(configs: list[Config[Experiment]], with_data: bool = False) -> Iterator[tuple[str, Plan]]:
+    """Assemble each run once without training it, and yield its name and plan.
 
     Args:
-        configs: of the runs in their order.
-        whole: whether to look at data for the student's weights and score the teachers, where these exist.
+        configs: the configs of the runs in their order.
+        with_data: whether to build the student from data and score the teachers, where these models exist.
 
     Raises:
         ConfigError: at the first thing that does not fit.
@@ -80,45 +81,50 @@ def dry_run(configs: list[Config[Experiment]], whole: bool = False) -> Iterator[
     folders, processes = [folder_of(config.value) for config in configs], None
     with tempfile.TemporaryDirectory() as scratch:
         stand_ins: dict[Path, str] = {}
-        for at, config in enumerate(configs):
-            named = {Path(holder.model) for holder in model_holders(config.value)}
-            for folder in named.intersection(folders[at:]):
+        for index, config in enumerate(configs):
+            models = {Path(holder.model) for holder in model_holders(config.value)}
+            for folder in models.intersection(folders[index:]):
                 key = "student" if Path(getattr(config.value.student, "model", "")) == folder else "teacher"
                 raise config.error(key, f"model: {str(folder)!r} is not made before this run")
             trial = Config(copy.deepcopy(config.value), config.locations)
             rename_models(trial.value, stand_ins)
             try:
-                planned = plan(trial, folders[at], begins=whole and not named & stand_ins.keys())
+                run_plan = plan(trial, folders[index], begins=with_data and not models & stand_ins.keys())
             except ConfigError as error:
                 text = str(error)
                 for folder, stand_in in stand_ins.items():
                     text = text.replace(stand_in, str(folder))
                 raise ConfigError(text) from error
-            processes = processes or planned.trainer.world_size
-            if planned.trainer.world_size != processes:
+            processes = processes or run_plan.trainer.world_size
+            if run_plan.trainer.world_size != processes:
                 # The processes of the first run go on with the next: none is started or ended between them.
-                why = f"devices: makes {planned.trainer.world_size} processes, and the runs before have {processes}"
-                raise config.error("trainer", why)
-            if any(
-                folders[at] == Path(holder.model) for later in configs[at:] for holder in model_holders(later.value)
-            ):
-                stand_ins[folders[at]] = str(Path(scratch) / f"run{at}")
-                parts = planned.parts
+                message = (
+                    f"devices: makes {run_plan.trainer.world_size} processes, and the runs before have {processes}"
+                )
+                raise config.error("trainer", message)
+            is_named_later = any(
+                folders[index] == Path(holder.model)
+                for later in configs[index:]
+                for holder in model_holders(later.value)
+            )
+            if is_named_later:
+                stand_ins[folders[index]] = str(Path(scratch) / f"run{index}")
+                parts = run_plan.parts
                 if parts.vocabulary:
                     cut_vocabulary(parts.student, parts.vocabulary.keep)
                 tokenizer = parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer
-                parts.student.save_pretrained(stand_ins[folders[at]])
-                tokenizer.save_pretrained(stand_ins[folders[at]])
-            yield config.value.name, planned
+                parts.student.save_pretrained(stand_ins[folders[index]])
+                tokenizer.save_pretrained(stand_ins[folders[index]])
+            yield config.value.name, run_plan
 
 
 def wait_for_rank_0() -> None:
-    """Holds the other ranks until rank 0, which alone measures and writes, has ended its run too; a day at most."""
+    """Hold other ranks, for a day at most, until rank 0, which alone evaluates and reports, has ended its run."""
     if distributed.is_initialized():
-        # A group of its own: the one of the gradients would give up after minutes, and a measurement may take longer.
+        # The default group times out after minutes, and an evaluation may take longer.
         group = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
         waiting = distributed.barrier(group, async_op=True)
-        while not waiting.is_completed():  # and not in torch, where no signal is handled
+        while not waiting.is_completed():  # polled, as torch's own wait blocks signal handlers
             time.sleep(0.1)
         waiting.wait()
         distributed.destroy_process_group(group)

@@ -1,4 +1,4 @@
-"""What a student that is being built may look at: the batches of training, before there is a trainer."""
+"""The first training batches, before there is a trainer: for building a student from data, and for checks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from distill.tasks.task import Task
 def first_batches(
     task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase, start: int | None, seed: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Those of the first epoch as a single process has them, and so the same on all; rows are not augmented.
+    """Yield the batches of the first epoch of a single process, the same on all ranks, without augmentation.
 
-    Nothing is read before a batch is asked for, and no number is drawn of torch's own random ones.
+    Rows are read lazily, and torch's random state is not changed.
 
     Args:
-        task: of the run.
+        task: the task of the run.
         rows: the training rows as tokens.
-        tokenizer: knows what stands at padding.
-        start: what a decoder with a text of its own is given first.
-        seed: of their order.
+        tokenizer: gives the padding token.
+        start: the first token of a decoder, None without one.
+        seed: the seed of the order.
     """
     order = LengthGroupedBatchSampler(list(rows["length"]), task.batch_size, seed, groups=task.row_groups(rows))
     rows, collate = rows.remove_columns("length"), Collator(tokenizer, start, task.finalize_batch)

@@ -1,4 +1,4 @@
-"""Losses learn what they look at: the student, and the teacher, or each of several, that they compare it with."""
+"""Set up the losses for the configs of the student and of the teachers that they compare it with."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from distill.experiment.experiment import Experiment
 from losses.loss import Loss
 
 
-def set_losses_up(config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]) -> None:
-    """Sets each loss up for the models that it looks at.
+def set_up_losses(config: Config[Experiment], student: PretrainedConfig, teachers: dict[str, PretrainedConfig]) -> None:
+    """Set up each loss for the models that it compares.
 
     Raises:
-        ConfigError: if one asks for what they do not have.
+        ConfigError: if a loss needs outputs that they do not have.
     """
-    apart = config.value.has_teacher_per_task()
+    per_task = config.value.has_teacher_per_task()
     for name, loss in config.value.losses.items():
         with config.error_context(f"losses.{name}"):
-            for teacher in _of_each_task(loss, teachers, student) if apart else _looked_at(loss, teachers):
+            for teacher in _task_teachers(loss, teachers, student) if per_task else _compared_teachers(loss, teachers):
                 loss.setup(student, teacher)
 
 
-def _looked_at(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
-    """The teachers that a loss is set up for: a loss on layers has one, a loss on outputs looks at all."""
+def _compared_teachers(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
+    """Return the teachers that a loss is set up for: one for a loss on layers, all for a loss on outputs."""
     if loss.uses_layers and len(configs) > 1:
         return [configs[loss.teacher]]
     return list(configs.values()) or [None]
 
 
-def _of_each_task(
+def _task_teachers(
     loss: Loss, configs: dict[str, PretrainedConfig], student: PretrainedConfig
 ) -> list[PretrainedConfig]:
-    """The same where each task has a teacher: whichever it is, the loss does not know it."""
+    """Return the teachers that a loss is set up for where each task has its own.
+
+    Raises:
+        ValueError: if a loss on layers would compare teachers of different sizes.
+    """
     if not loss.uses_layers:
-        return [student]  # on outputs, and these are as many as the student's once they stand in their place
+        return [student]  # a loss on outputs, of which teacher and student have equally many
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}
     if len(sizes) > 1:

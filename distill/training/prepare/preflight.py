@@ -1,6 +1,6 @@
-"""One look before the first step: what was read, how data and models were joined, and whether a teacher knows anything.
+"""The preflight: data, labels, outputs of the models and scores of the teachers before the first step.
 
-Printed in the terminal, kept in report.json and on the page; ``--check`` does it and trains nothing.
+It is printed in the terminal and kept in report.json and on the page; ``--check`` prints it without training.
 """
 
 from __future__ import annotations
@@ -12,84 +12,85 @@ from lightning import Trainer
 from distill.config.config import Config
 from distill.data import DataFacts
 from distill.data.batches import Collator
-from distill.evaluation.baseline import Score, scores
+from distill.evaluation.baseline import BaselineScore, score_against_baseline
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
 
-_MOST_CLASSES = 20
+_MAX_CLASSES = 20
 
 
 @dataclass
 class Preflight:
-    """What a run has before its first step.
+    """Facts about data and models before the first step.
 
     Args:
-        data: what was read, by the name of the task; the name of a single one is empty.
-        labels: by the name of the task {value of the data: class of the run}.
-        outputs: of each model {its name of an output: class of the run}.
-        scores: of each teacher on validation.
-        notes: what else was done to the rows.
+        data: facts of the data by task; the name of a single task is empty.
+        labels: by task {value in the data: class of the run}.
+        outputs: by model {its name of an output: class of the run}.
+        scores: the scores of each teacher on validation rows.
+        notes: other changes of the rows.
     """
 
     data: dict[str, DataFacts]
     labels: dict[str, dict[str, str]]
     outputs: dict[str, dict[str, str]]
-    scores: dict[str, list[Score]]
+    scores: dict[str, list[BaselineScore]]
     notes: list[str]
 
     @property
     def warnings(self) -> list[str]:
-        """What may be a mistake."""
-        return [_of(task, warning) for task, facts in self.data.items() for warning in facts.warnings] + self._useless()
+        """Return warnings about the data, and about teachers that are no better than the baseline."""
+        data = [_with_task(task, warning) for task, facts in self.data.items() for warning in facts.warnings]
+        return data + self._teacher_warnings()
 
-    def _useless(self) -> list[str]:
+    def _teacher_warnings(self) -> list[str]:
         return [
-            f"{name} is no better than what needs no model: {score.text()}"
-            for name, some in self.scores.items()
-            for score in some
+            f"{name} is no better than a constant prediction: {score.text()}"
+            for name, scores in self.scores.items()
+            for score in scores
             if score.useless
         ]
 
     def lines(self) -> list[str]:
-        """The table, one fact a line."""
-        found = [_of(task, line) for task, facts in self.data.items() for line in facts.table_lines()]
-        found += [_of(task, f"labels: {_pairs(labels)}") for task, labels in self.labels.items() if labels]
-        found += [f"outputs of {name}: {_pairs(outputs)}" for name, outputs in self.outputs.items()]
-        for name, some in self.scores.items():
-            found += [f"{name}: {score.text()}" for score in some]
-        return found + self.notes + [f"warning: {warning}" for warning in self._useless()]
+        """Return the facts as text, one a line."""
+        lines = [_with_task(task, line) for task, facts in self.data.items() for line in facts.table_lines()]
+        lines += [_with_task(task, f"labels: {_pairs(labels)}") for task, labels in self.labels.items() if labels]
+        lines += [f"outputs of {name}: {_pairs(outputs)}" for name, outputs in self.outputs.items()]
+        for name, scores in self.scores.items():
+            lines += [f"{name}: {score.text()}" for score in scores]
+        return lines + self.notes + [f"warning: {warning}" for warning in self._teacher_warnings()]
 
     def to_json(self) -> dict:
-        """The data of ``preflight`` in report.json."""
+        """Return the data of ``preflight`` in report.json."""
         return {
             "data": {task: asdict(facts) for task, facts in self.data.items()},
             "labels": self.labels,
             "outputs": self.outputs,
-            "scores": {name: [asdict(score) for score in some] for name, some in self.scores.items()},
+            "scores": {name: [asdict(score) for score in scores] for name, scores in self.scores.items()},
             "lines": self.lines(),
         }
 
 
 def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins: bool, resumes: bool) -> Preflight:
-    """What was read, and how good the teachers are.
+    """Collect the facts of a run, and score its teachers on rank 0.
 
     Args:
-        config: of the run.
-        parts: what it is made of.
-        trainer: whose device the teachers run on.
-        begins: whether the first step comes next: then teachers are scored, by the first process.
-        resumes: whether a later one does: then they are scored, and none is refused.
+        config: the config of the run.
+        parts: the parts of the run.
+        trainer: gives the device of the teachers.
+        begins: whether the run starts at step 0; then teachers are scored, and a bad one is refused.
+        resumes: whether the run is resumed; then teachers are scored, but none is refused.
 
     Raises:
         ConfigError: if a teacher does worse than a constant prediction, and ``check`` is not off; or its outputs are
             not finite.
     """
     experiment, task = config.value, config.value.task
-    scored: dict[str, list[Score]] = {}
-    sharded = experiment.trainer.get("strategy") == "fsdp2"  # a teacher that needs shards fits nowhere by itself
-    scores_any = (begins or resumes) and trainer.is_global_zero and not sharded
-    for name, teacher in parts.teachers.items() if scores_any else ():
-        own = task.parts[name] if experiment.has_teacher_per_task() else task
+    scores: dict[str, list[BaselineScore]] = {}
+    is_sharded = experiment.trainer.get("strategy") == "fsdp2"  # such a teacher may not fit on one device
+    is_scored = (begins or resumes) and trainer.is_global_zero and not is_sharded
+    for name, teacher in parts.teachers.items() if is_scored else ():
+        teacher_task = task.parts[name] if experiment.has_teacher_per_task() else task
         rows = parts.rows["validation"].remove_columns("row")
         if experiment.has_teacher_per_task():
             rows = rows.select([i for i, kind in enumerate(task.row_groups(rows)) if kind == task.task_index(name)])
@@ -98,23 +99,24 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         )
         key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
         with config.error_context(key):
-            scored[name] = scores(teacher.model, own, rows, collate, trainer.strategy.root_device)
-        for score in scored[name]:
+            device = trainer.strategy.root_device
+            scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device)
+        for score in scores[name]:
             if begins and score.worse and experiment.teachers()[name].check:
-                why = f"model: it does worse than a constant prediction: {score.text()}"
-                advice = "are its outputs joined with the right classes? check: false trains with it all the same"
-                raise config.error(key, f"{why}; {advice}")
+                message = f"model: it does worse than a constant prediction: {score.text()}"
+                advice = "are its outputs matched with the right classes? check: false trains with it all the same"
+                raise config.error(key, f"{message}; {advice}")
     data = {name: part.facts for name, part in task.parts.items()}
     labels = {name: part.classes.labels() if part.classes else {} for name, part in task.parts.items()}
-    # A number has no name.
+    # The output of a regression has no name.
     outputs = {name: pairs for name, pairs in parts.outputs.items() if any(pairs.values())}
-    return Preflight(data, labels, outputs, scored, parts.notes)
+    return Preflight(data, labels, outputs, scores, parts.notes)
 
 
 def _pairs(names: dict[str, str]) -> str:
-    more = f", and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
-    return ", ".join(f"{one} → {other}" for one, other in list(names.items())[:_MOST_CLASSES]) + more
+    rest = f", and {len(names) - _MAX_CLASSES} more" if len(names) > _MAX_CLASSES else ""
+    return ", ".join(f"{old} → {new}" for old, new in list(names.items())[:_MAX_CLASSES]) + rest
 
 
-def _of(task: str, line: str) -> str:
+def _with_task(task: str, line: str) -> str:
     return f"{task}: {line}" if task else line

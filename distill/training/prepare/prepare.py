@@ -1,4 +1,4 @@
-"""Prepare: everything up to the first step, loaded, built and checked."""
+"""Prepare: load, build and check everything up to the first step."""
 
 from __future__ import annotations
 
@@ -27,94 +27,94 @@ from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
+from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
 from students.weights import count_nonzeros, weight_matrices
 
 
 @dataclass
-class Prepared:
-    """A run that only has to be started."""
+class PreparedRun:
+    """A run that is ready for its first step."""
 
     config: Config[Experiment]
     folder: Path
-    start: Start
+    start: ResumePoint
     plan: Plan
     teachers: dict[str, FrozenTeacher | CachedTeacher]
-    """As the loop runs them, those with a cache seen through it."""
+    """The teachers by name, wrapped by their caches."""
     module: Distillation
     loader: TrainLoader
     validation: DataLoader
     validation_rows: Dataset
-    """Without their lengths."""
+    """The validation rows without their lengths."""
     collate: Collator
     origin: dict[str, Any]
-    """Fingerprints of what the run is begun with; empty on ranks other than 0."""
+    """The fingerprints of models, rows and versions; empty on ranks other than 0."""
     matrix_sizes: dict[str, int]
-    """The parameters of each of the student's matrices before training, by name."""
+    """The number of parameters of each matrix of the student before training, by name."""
     nonzeros: tuple[int, int]
-    """The entries of all matrices before training that are not zero, and how many there are."""
+    """The numbers of nonzero and of all entries of the matrices before training."""
     config_text: str
-    """What ``config.yaml`` will hold: the complete config."""
+    """The complete config, as written to ``config.yaml``."""
     notes: list[str]
 
     @property
     def experiment(self) -> Experiment:
-        """The config as objects."""
+        """Return the config as objects."""
         return self.config.value
 
     @property
     def parts(self) -> Parts:
-        """What the run is made of."""
+        """Return data and models of the run."""
         return self.plan.parts
 
 
-def prepare(config: Config[Experiment], resume: bool) -> Prepared:
-    """Load, build and check all that a run needs; nothing is written but the teacher's cache.
+def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
+    """Load, build and check all that a run needs; write nothing but the teacher's cache.
 
     Args:
-        config: of the run.
-        resume: whether to go on with the run in its folder.
+        config: the config of the run.
+        resume: whether to resume the run in its folder.
 
     Raises:
-        ConfigError: at the first thing that does not fit.
+        ConfigError: at the first key that does not fit.
     """
     experiment, folder, config_text = config.value, folder_of(config.value), to_yaml(config.value)
     start = prepare_run_dir(config, folder, resume)
     lightning.seed_everything(experiment.seed, verbose=False)
     notes = [note for note in [fast_float32()] if note]
-    planned = plan(config, folder, start.checkpoint is None, start.checkpoint is not None)
-    parts, trainer, task = planned.parts, planned.trainer, experiment.task
-    facts = origin(experiment, planned) if trainer.is_global_zero else {}
+    run_plan = plan(config, folder, start.checkpoint is None, start.checkpoint is not None)
+    parts, trainer, task = run_plan.parts, run_plan.trainer, experiment.task
+    fingerprints = origin(experiment, run_plan) if trainer.is_global_zero else {}
     if trainer.is_global_zero and start.origin:
-        notes += compare(config, folder, start.origin, facts)
-    train_rows, teachers = training_rows(experiment, parts, planned.order, str(trainer.precision))
+        notes += compare(config, folder, start.origin, fingerprints)
+    train_rows, teachers = training_rows(experiment, parts, run_plan.order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        parts.companion or build_teacher(teachers, experiment.teacher, task),
+        parts.online_teacher or build_teacher(teachers, experiment.teacher, task),
         experiment.losses,
         task,
         experiment.optimizer,
-        planned.timeline,
+        run_plan.timeline,
         experiment.seed,
     )
     decoder_start = getattr(parts.student.config, "decoder_start_token_id", None)
     collate = Collator(parts.tokenizer, decoder_start, task.finalize_batch)
-    counting = Collator(parts.tokenizer, decoder_start, task.finalize_batch, experiment.losses.values())
+    train_collate = Collator(parts.tokenizer, decoder_start, task.finalize_batch, experiment.losses.values())
     check_outputs(config, teachers, collate([parts.rows["train"].remove_columns("length")[0]]))
     rows = parts.rows["validation"].remove_columns("length")
     groups = sequential_batches(task.row_groups(rows), 2 * task.batch_size, trainer.world_size, trainer.global_rank)
-    return Prepared(
+    return PreparedRun(
         config=config,
         folder=folder,
         start=start,
-        plan=planned,
+        plan=run_plan,
         teachers=teachers,
         module=module,
-        loader=TrainLoader(train_rows, planned.order, counting, trainer.accumulate_grad_batches),
+        loader=TrainLoader(train_rows, run_plan.order, train_collate, trainer.accumulate_grad_batches),
         validation=DataLoader(rows, batch_sampler=groups, collate_fn=collate),
         validation_rows=rows,
         collate=collate,
-        origin=facts,
+        origin=fingerprints,
         matrix_sizes={name: weight.numel() for name, weight in weight_matrices(parts.student).items()},
         nonzeros=count_nonzeros(parts.student),
         config_text=config_text,
@@ -123,16 +123,16 @@ def prepare(config: Config[Experiment], resume: bool) -> Prepared:
 
 
 @contextmanager
-def enter_run_dir(prepared: Prepared) -> Iterator[None]:
-    """Hold the folder of the run while the block runs, its config in it; on ranks other than 0 do nothing.
+def enter_run_dir(prepared: PreparedRun) -> Iterator[None]:
+    """Lock the run folder while the block runs, and write the config into it; on ranks other than 0 do nothing.
 
     Raises:
-        ConfigError: if another process has come first, or the run is done and cannot go on.
+        ConfigError: if another process holds the folder, or the run is done and has no checkpoint.
     """
     if not prepared.plan.trainer.is_global_zero:
         yield
         return
-    with entered(prepared.config, prepared.folder, prepared.start):
+    with locked_run_dir(prepared.config, prepared.folder, prepared.start):
         write_text(prepared.folder / "config.yaml", prepared.config_text)
         name = prepared.experiment.name
         print(prepared.plan.text(name), flush=True)
@@ -144,7 +144,7 @@ def enter_run_dir(prepared: Prepared) -> Iterator[None]:
 def training_rows(
     experiment: Experiment, parts: Parts, order: LengthGroupedBatchSampler, precision: str
 ) -> tuple[Dataset, dict[str, FrozenTeacher | CachedTeacher]]:
-    """Return the rows as the loop reads them, and the teachers, those with a cache seen through it."""
+    """Return the training rows, augmented if configured, and the teachers, wrapped by their caches."""
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     task = experiment.task
     if steps := [step.apply for step in task.augmentations()] + ([task.redraw] if task.redraws_rows else []):

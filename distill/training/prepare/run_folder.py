@@ -1,4 +1,4 @@
-"""The folder of a run: never overwritten, one process at a time, and continued only as what it was begun as."""
+"""The run folder: it is never overwritten, used by one process at a time, and resumed only with the same config."""
 
 from __future__ import annotations
 
@@ -22,113 +22,120 @@ from distill.experiment.experiment import Experiment
 from distill.run_dir import files
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import RunDirLocked, lock, lock_owner
-from distill.training.callbacks.checkpoints import Best, Last, previous, read_checkpoint, why_not
+from distill.training.callbacks.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    checkpoint_mismatch,
+    previous_path,
+    read_checkpoint,
+)
 
 Resume = bool | Literal["auto"]
-"""Whether to go on with the run in a folder; ``auto``: if one was begun there."""
+"""Whether to resume the run in a folder; ``auto``: if there is one."""
 
 
 @dataclass
-class Start:
-    """Where a run begins or goes on."""
+class ResumePoint:
+    """The state from which a run starts: step 0 or a checkpoint."""
 
     checkpoint: Path | None = None
     step: int = 0
     curve_rows: int = 0
-    """How many rows metrics.csv had then."""
+    """The number of rows of metrics.csv at the checkpoint."""
     origin: dict[str, Any] | None = None
-    """What the run was begun with."""
+    """The fingerprints of the run's start."""
     best_step: int | None = None
     damage: str = ""
-    """Why it does not go on from the newest checkpoint."""
-    stamps: tuple[int | None, ...] = (None, None)
+    """Why the newest checkpoint is not used."""
+    timestamps: tuple[int | None, ...] = (None, None)
     """When config and newest checkpoint were written, in nanoseconds."""
 
     def messages(self) -> list[str]:
-        """What the user should know of it."""
+        """Return the lines to print."""
         lines = [f"{self.damage}; {self.checkpoint.name} takes its place"] if self.damage else []
         return [*lines, f"goes on after step {self.step}"] if self.checkpoint else lines
 
 
-def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> Start:
-    """Where to go on from; step 0 for a new run. Writes nothing.
+def prepare_run_dir(config: Config[Experiment], folder: Path, resume: bool) -> ResumePoint:
+    """Check a run folder, without writing, and return the state from which the run starts.
 
     Raises:
-        ConfigError: if the folder is taken, another process works in it, there is nothing to resume, or the config is
-            not the one of the run.
+        ConfigError: if the folder is in use by a run or a process, there is nothing to resume, or the config differs
+            from that of the run.
     """
     if getattr(rank_zero_only, "rank", 0) == 0:
         if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
             raise config.error("output", f"{file} is a file, not a folder")
         if process := lock_owner(folder):
             raise _locked(config, folder, process)
-        if resume and not begun(folder):
+        if resume and not has_run(folder):
             raise config.error("name", f"there is no run in {folder} to resume")
-        if not resume and _holds_something(folder):
-            held, how = ("a run", "continue it with --resume, or ") if begun(folder) else ("files, but no run", "")
-            raise config.error("name", f"the folder {folder} already holds {held}; {how}give this one another --name")
-        if resume and (different := _difference(config, folder)):
-            why = (
-                f"is not what the run in {folder} was begun with; resume it unchanged, or give this one another --name"
+        if not resume and _has_files(folder):
+            content, advice = (
+                ("a run", "continue it with --resume, or ") if has_run(folder) else ("files, but no run", "")
             )
-            raise config.error(different, why)
-    return _newest(config, folder) if resume else Start()
+            message = f"the folder {folder} already holds {content}; {advice}give this one another --name"
+            raise config.error("name", message)
+        if resume and (key := _changed_key(config, folder)):
+            message = f"is not what the run in {folder} was begun with"
+            raise config.error(key, f"{message}; resume it unchanged, or give this one another --name")
+    return _resume_point(config, folder) if resume else ResumePoint()
 
 
-def begun(folder: Path) -> bool:
-    """Whether a run was begun in the folder."""
+def has_run(folder: Path) -> bool:
+    """Return whether a run has begun in the folder."""
     return (folder / "config.yaml").exists()
 
 
-def finished(folder: Path) -> bool:
-    """Whether the run in the folder is done: its report, the last file to be written, is there."""
-    return begun(folder) and (folder / "report.json").exists()
+def is_finished(folder: Path) -> bool:
+    """Return whether the run in the folder is done: the report is its last file."""
+    return has_run(folder) and (folder / "report.json").exists()
 
 
 @contextmanager
-def entered(config: Config[Experiment], folder: Path, start: Start) -> Iterator[None]:
-    """Holds the folder, which is made if there is none, while the block runs; in it stays what ``start`` goes on from.
+def locked_run_dir(config: Config[Experiment], folder: Path, start: ResumePoint) -> Iterator[None]:
+    """Create and lock the folder while the block runs, and remove files that are not those of ``start``.
 
     Raises:
-        ConfigError: if another process has come first, or the run is done and cannot go on.
+        ConfigError: if another process holds the folder, or the run is done and has no checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock(folder):
-            if _stamps(folder) != start.stamps:
+            if _timestamps(folder) != start.timestamps:
                 raise config.error("name", f"another process has worked in {folder} meanwhile; start this one again")
-            if start.checkpoint is None and finished(folder):
+            if start.checkpoint is None and is_finished(folder):
                 raise config.error("name", f"the run in {folder} is done, and no checkpoint is left to go on from")
-            _settle(folder, start)
+            _restore_files(folder, start)
             yield
     except RunDirLocked as error:
         raise _locked(config, folder, str(error)) from error
 
 
-def tidy(folder: Path) -> None:
-    """Removes from the folder of a run that is done what only one that goes on needs."""
-    for name in (Last.NAME, Best.NAME):
-        files.remove(previous(folder / "checkpoints" / name))
+def remove_backups(folder: Path) -> None:
+    """Remove the previous checkpoints, which only a run that may be resumed needs."""
+    for name in (LastCheckpoint.NAME, BestCheckpoint.NAME):
+        files.remove(previous_path(folder / "checkpoints" / name))
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether there is more than what a process leaves that was killed before its run began."""
+def _has_files(folder: Path) -> bool:
+    """Return whether a folder has files other than the lock and drafts of a process that was killed early."""
     return folder.exists() and any(path.name != LOCK and path.suffix != files.DRAFT for path in folder.iterdir())
 
 
 def _locked(config: Config[Experiment], folder: Path, process: str) -> ConfigError:
-    why = f"the run in {folder} is going on ({process}); wait for its end, or give this one another --name"
-    return config.error("name", why)
+    message = f"the run in {folder} is going on ({process}); wait for its end, or give this one another --name"
+    return config.error("name", message)
 
 
-def _newest(config: Config[Experiment], folder: Path) -> Start:
-    """The newest checkpoint that is whole."""
-    newest, damage, stamps = folder / "checkpoints" / Last.NAME, [], _stamps(folder)
-    for path in (newest, previous(newest)):
+def _resume_point(config: Config[Experiment], folder: Path) -> ResumePoint:
+    """Return the newest checkpoint that is not damaged."""
+    newest, damage, timestamps = folder / "checkpoints" / LastCheckpoint.NAME, [], _timestamps(folder)
+    for path in (newest, previous_path(newest)):
         try:
-            found = read_checkpoint(path)
-            best = found["callbacks"]["Best"]["step"]
-            step, rows, origin = found["global_step"], found["curve_rows"], found["origin"]
+            checkpoint = read_checkpoint(path)
+            best_step = checkpoint["callbacks"]["BestCheckpoint"]["step"]
+            step, rows, origin = checkpoint["global_step"], checkpoint["curve_rows"], checkpoint["origin"]
         except FileNotFoundError:
             continue
         except (KeyError, TypeError) as error:
@@ -136,33 +143,37 @@ def _newest(config: Config[Experiment], folder: Path) -> Start:
         except ValueError as error:
             damage.append(str(error))
         else:
-            return Start(path, step, rows, origin, best, "; ".join(damage), stamps)
+            return ResumePoint(path, step, rows, origin, best_step, "; ".join(damage), timestamps)
     if damage:
-        why = f"{'; '.join(damage)}, and there is no other checkpoint; remove {folder}, or give this one another --name"
-        raise config.error("name", why)
-    return Start(stamps=stamps)
+        message = f"{'; '.join(damage)}, and there is no other checkpoint"
+        raise config.error("name", f"{message}; remove {folder}, or give this one another --name")
+    return ResumePoint(timestamps=timestamps)
 
 
-def _stamps(folder: Path) -> tuple[int | None, ...]:
-    paths = (folder / "config.yaml", folder / "checkpoints" / Last.NAME)
+def _timestamps(folder: Path) -> tuple[int | None, ...]:
+    paths = (folder / "config.yaml", folder / "checkpoints" / LastCheckpoint.NAME)
     return tuple(path.stat().st_mtime_ns if path.exists() else None for path in paths)
 
 
-def _settle(folder: Path, start: Start) -> None:
-    """Removes what the run does not go on from; the best state becomes the one that ``start`` knows of."""
+def _restore_files(folder: Path, start: ResumePoint) -> None:
+    """Remove files that the run does not resume from, and restore the best state that ``start`` records."""
     files.remove_drafts(folder)
-    last, best = (folder / "checkpoints" / name for name in (Last.NAME, Best.NAME))
+    last, best = (folder / "checkpoints" / name for name in (LastCheckpoint.NAME, BestCheckpoint.NAME))
     if start.checkpoint is None:
         files.remove(folder / "checkpoints")
         return
     if start.checkpoint != last:
-        files.remove(last)  # damaged; as the last but one it would take the place of a whole one
-    if start.best_step is not None and why_not(best, start.best_step) and not why_not(previous(best), start.best_step):
-        os.replace(previous(best), best)
+        files.remove(last)  # damaged; kept as the previous one, it would replace an intact one
+    if (
+        start.best_step is not None
+        and checkpoint_mismatch(best, start.best_step)
+        and not checkpoint_mismatch(previous_path(best), start.best_step)
+    ):
+        os.replace(previous_path(best), best)
 
 
-def _difference(config: Config[Experiment], folder: Path) -> str:
-    """The first key in which the config is not the one that the run was begun with."""
+def _changed_key(config: Config[Experiment], folder: Path) -> str:
+    """Return the first key in which the config differs from that of the run, else an empty string."""
     file = folder / "config.yaml"
     try:
         readable = isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
@@ -172,14 +183,14 @@ def _difference(config: Config[Experiment], folder: Path) -> str:
         if not (folder / "checkpoints").exists():
             return ""  # nothing was done yet
         raise config.error("name", f"{file} is damaged; write it anew with --print_config, if nothing was changed")
-    # Read as a config, so that a key which came with a later version has its default there; with the modules of this
-    # process, whose fingerprints are compared elsewhere.
+    # Loaded as a config, so that keys of later versions have their defaults; with the imports of this process, whose
+    # fingerprints are compared elsewhere.
     old = load(file, Experiment, {KEY: config.value.imports}).value
-    return _first_difference(_decisive(old), _decisive(config.value))
+    return _first_difference(_comparable(old), _comparable(config.value))
 
 
-def _decisive(experiment: Experiment) -> Any:
-    """The config without what may change: where things lie, which fingerprints look at, and what shares the work."""
+def _comparable(experiment: Experiment) -> Any:
+    """Return the config without what may change: paths, whose contents have fingerprints, and devices."""
     experiment = copy.deepcopy(experiment)
     experiment.output, experiment.name, experiment.imports = "", None, []
     peer = getattr(experiment.teacher, "peer", None)
@@ -197,11 +208,12 @@ def _decisive(experiment: Experiment) -> Any:
 
 
 def _first_difference(old: object, new: object, path: str = "") -> str:
+    """Return the dotted key of the first difference of nested mappings, else an empty string."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*new, *(key for key in old if key not in new)]:
             inner = f"{path}.{key}".strip(".")
-            found = _first_difference(old[key], new[key], inner) if key in old and key in new else inner
-            if found:
-                return found
+            changed = _first_difference(old[key], new[key], inner) if key in old and key in new else inner
+            if changed:
+                return changed
         return ""
     return "" if old == new else path

@@ -34,7 +34,7 @@ RUN_LENGTH = {
     "pieces that would lose single numbers": (
         "{start: 50%}",
         "{weights: {kind: Product}}",
-        "8: quantize: Product: its pieces would lose single numbers to what prune removes",
+        "8: quantize: Product: has one code for several weights, of which prune removes some",
     ),
     "grids that do not follow each other": (
         "{start: 50%}",
@@ -117,28 +117,28 @@ RUN_LENGTH = {
     "shards of another kind": (
         "accelerator: cpu",
         "accelerator: cpu, strategy: fsdp",
-        "10: trainer.strategy: 'fsdp' is not known here; for models in shards take fsdp2",
+        "10: trainer.strategy: 'fsdp' is not supported; for sharded models write fsdp2",
     ),
     "blocks that cannot run alone": (
         "trainer: {max_epochs: 1,",
         "replace: {kind: Constant, to: 0.5}\ntrainer: {strategy: fsdp2, max_epochs: 1,",
-        "10: replace: blocks of a teacher run alone, and the models of this run lie in shards",
+        "10: replace: single blocks of the teacher cannot run, as the models of this run are sharded",
     ),
     "bits that are allotted to shards": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
         "quantize: {allot: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
-        "8: quantize.allot: wants whole weights, and the models of this run lie in shards",
+        "8: quantize.allot: needs full weights, and the models of this run are sharded",
     ),
     "errors that shards would make good": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
         "quantize: {weights: {kind: Uniform, learn: true}, gptq: 4}\n"
         "trainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
-        "8: quantize.gptq: wants whole weights, and the models of this run lie in shards",
+        "8: quantize.gptq: needs full weights, and the models of this run are sharded",
     ),
     "a precision for whole models": (
         "accelerator: cpu",
         "accelerator: cpu, strategy: fsdp2, precision: 64-true",
-        "10: trainer.precision: with fsdp2 32-true or bf16-mixed, not 64-true",
+        "10: trainer.precision: fsdp2 needs 32-true or bf16-mixed, not 64-true",
     ),
     "devices that are none": (
         "accelerator: cpu",
@@ -163,7 +163,7 @@ RUN_LENGTH = {
     "processes that leave an example alone": (
         UNTIL_DEVICES,
         f"{UNTIL_DEVICES}, devices: 17".replace("HiddenMSE", "Contrastive"),
-        "1: task.batch_size: of 32 rows, hidden compares examples with one another, and has one alone in 17 processes; "
-        "it is at least 34",
+        "1: task.batch_size: hidden compares the examples of a batch, and 32 rows are a single one for a "
+        "process of 17; write 34 or more",
     ),
 }

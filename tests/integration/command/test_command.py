@@ -66,53 +66,53 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(folder / "out", ignore_errors=True)
 
 
-def refused(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
+def refused(capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
     """The command ends with 2 and one line that begins so, and nothing is printed or written."""
     assert main(words) == 2
     out, err = capsys.readouterr()
-    assert err.startswith(said) and err.endswith("\n") and err.count("\n") == 1, err
+    assert err.startswith(message) and err.endswith("\n") and err.count("\n") == 1, err
     assert "\r" not in err and "Traceback" not in err
     assert out == ""
     assert not Path("out").exists()
 
 
-def refused_with(capsys: pytest.CaptureFixture, old: str, new: str, said: str) -> None:
+def refused_with(capsys: pytest.CaptureFixture, old: str, new: str, message: str) -> None:
     """The same of a good file with one text in the place of another."""
     assert GOOD.count(old) == 1
     Path("x.yaml").write_text(GOOD.replace(old, new))
-    refused(capsys, ["--config", "x.yaml"], f"x.yaml:{said}")
+    refused(capsys, ["--config", "x.yaml"], f"x.yaml:{message}")
 
 
-@pytest.mark.parametrize(("old", "new", "said"), IN_FILE.values(), ids=IN_FILE.keys())
-def test_a_mistake_in_the_file(capsys: pytest.CaptureFixture, old: str, new: str, said: str) -> None:
-    refused_with(capsys, old, new, said)
+@pytest.mark.parametrize(("old", "new", "message"), IN_FILE.values(), ids=IN_FILE.keys())
+def test_a_mistake_in_the_file(capsys: pytest.CaptureFixture, old: str, new: str, message: str) -> None:
+    refused_with(capsys, old, new, message)
 
 
 MISMATCHES = DATA_AND_MODELS | RUN_LENGTH
 
 
-@pytest.mark.parametrize(("old", "new", "said"), MISMATCHES.values(), ids=MISMATCHES.keys())
-def test_a_mistake_that_models_and_data_show(capsys: pytest.CaptureFixture, old: str, new: str, said: str) -> None:
-    refused_with(capsys, old, new, said)
+@pytest.mark.parametrize(("old", "new", "message"), MISMATCHES.values(), ids=MISMATCHES.keys())
+def test_a_mistake_that_models_and_data_show(capsys: pytest.CaptureFixture, old: str, new: str, message: str) -> None:
+    refused_with(capsys, old, new, message)
 
 
-@pytest.mark.parametrize(("word", "said"), IN_WORDS.items(), ids=IN_WORDS.keys())
-def test_a_mistake_in_an_override(capsys: pytest.CaptureFixture, word: str, said: str) -> None:
+@pytest.mark.parametrize(("word", "message"), IN_WORDS.items(), ids=IN_WORDS.keys())
+def test_a_mistake_in_an_override(capsys: pytest.CaptureFixture, word: str, message: str) -> None:
     Path("x.yaml").write_text(GOOD)
-    refused(capsys, ["--config", "x.yaml", word], said)
+    refused(capsys, ["--config", "x.yaml", word], message)
 
 
 def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
     Path("x.yaml").write_text(GOOD)
-    said = (
+    message = (
         "--name: the folder taken/run already holds a run; continue it with --resume, or give this one another --name"
     )
-    refused(capsys, ["--config", "x.yaml", "--output=taken", "--name=run"], said)
+    refused(capsys, ["--config", "x.yaml", "--output=taken", "--name=run"], message)
     assert Path("taken/run/config.yaml").read_text() == "seed: 1\n"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "train.py: --config is missing"),
         (["--config"], "argument --config: expected one argument"),
@@ -127,9 +127,9 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
         (["--con", "x.yaml"], "train.py: --config is missing"),
     ],
 )
-def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
+def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
     Path("x.yaml").write_text(GOOD)
-    refused(capsys, words, said)
+    refused(capsys, words, message)
 
 
 def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("topic", "said"),
+    ("topic", "message"),
     [
         ("losses", "  HiddenMSE             Squared error of hidden states"),
         ("losses", "  weight: a Schedule [1.0]. the factor of the term"),
@@ -200,29 +200,29 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
         ("teacher", "MovingAverage: The moving average of the student"),
         ("teacher.Teachers.members", "  cache: true or false [false]. store logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),
-        ("optimizer.lr", "optimizer.lr: the highest learning rate. (a number)"),
-        ("seed", "seed: of initial weights"),
+        ("optimizer.lr", "optimizer.lr: the peak learning rate. (a number)"),
+        ("seed", "seed: the seed of initial weights"),
         ("trainer", "  max_epochs: Stop training once this number of epochs"),
     ],
 )
-def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, said: str) -> None:
+def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, message: str) -> None:
     assert main(["--help", topic]) == 0
     out, err = capsys.readouterr()
-    assert f"\n{said}" in f"\n{out}", out
+    assert f"\n{message}" in f"\n{out}", out
     assert max(map(len, out.splitlines())) <= 120 and err == ""
 
 
 @pytest.mark.parametrize(
-    ("topic", "said"),
+    ("topic", "message"),
     [
         ("loses", "--help loses: a config has no 'loses'; did you mean 'losses'?"),
         ("losses.HidenMSE", "--help losses.HidenMSE: losses has no 'HidenMSE'; did you mean 'HiddenMSE'?"),
         ("losses.Logits.tmperature", "--help losses.Logits.tmperature: losses.Logits has no 'tmperature'"),
-        ("seed.more", "--help seed.more: nothing stands below seed"),
+        ("seed.more", "--help seed.more: seed has no keys"),
     ],
 )
-def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: str, said: str) -> None:
-    refused(capsys, ["--help", topic], said)
+def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: str, message: str) -> None:
+    refused(capsys, ["--help", topic], message)
 
 
 def test_what_the_config_says_is_printed_and_nothing_is_written(capsys: pytest.CaptureFixture) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 from distill.config.aliases import MAX_DEPTH
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.training.prepare.plan import plan
 from tests.fuzz.fuzz import fault, plans, reads
 from tests.fuzz.mutations import written
@@ -110,7 +110,7 @@ KINDS = {
     "no user": ("--task.data=~nobody-of-that-name/x", "--task.data: '~nobody-of-that-name/x': there is no such user"),
     "blocks of an average": (
         "teacher: {decay: 0.9}\nreplace: 0.5",
-        "x.yaml:2: replace: there is no teacher whose blocks could run",
+        "x.yaml:2: replace: there is no teacher whose blocks could replace",
     ),
     "layers without end": (
         "student: {kind: Transformer, layers: 2147483648}",
@@ -119,16 +119,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("line", "said"), KINDS.values(), ids=KINDS.keys())
-def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, said: str) -> None:
+@pytest.mark.parametrize(("line", "message"), KINDS.values(), ids=KINDS.keys())
+def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, message: str) -> None:
     key, equals, value = line.partition("=") if line.startswith("--") else (line.partition(": ")[0], "", "")
     sections = re.split(r"^(?=\S)", GOOD, flags=re.M)
     rest = "".join(section for section in sections if not section.startswith(f"{key}:"))
     Path("x.yaml").write_text(GOOD if equals else f"{line}\n{rest}", errors="surrogatepass")
     words = {key[2:]: value} if equals else {}
     with pytest.raises(ConfigError) as caught:
-        read("x.yaml", words)
-    assert str(caught.value).startswith(said)
+        read_runs("x.yaml", words)
+    assert str(caught.value).startswith(message)
     assert len(str(caught.value)) < 1100 and str(caught.value).isprintable()
 
 
@@ -150,8 +150,8 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize(("part", "said"), FOREIGN.values(), ids=FOREIGN.keys())
-def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "message"), FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: str, message: str) -> None:
     sizes = {"n_layer": 1, "hidden_size": 16, "n_head": 2}
     config = BloomConfig(
         vocab_size=save_tokenizer(tmp_path / "foreign"), id2label={0: "negative", 1: "positive"}, **sizes
@@ -161,16 +161,16 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
     Path("data.csv").write_text(f"text,label\n{rows}")
     trainer = "trainer: {max_epochs: 1, accelerator: cpu, devices: 1}"
     Path("x.yaml").write_text(f"task: {{name: classification, data: data.csv}}\n{part}\n{trainer}\n")
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     with pytest.raises(ConfigError) as caught:
         plan(config, tmp_path / "runs")
-    assert str(caught.value).startswith(f"{said}model family 'bloom' is not supported; supported are ")
+    assert str(caught.value).startswith(f"{message}model family 'bloom' is not known; known are ")
 
 
 def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The families that are known all can; a model says itself whether it does."""
     Path("x.yaml").write_text(written(configs(tmp_path)[0][0]))
-    (config,) = read("x.yaml", {})
+    (config,) = read_runs("x.yaml", {})
     monkeypatch.setattr(BertForSequenceClassification, "_supports_sdpa", False)
     with pytest.raises(ConfigError, match=r"^x.yaml:\d+: student: the attention of bert cannot be recorded"):
         plan(config, tmp_path / "runs")

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from students.loading.adapters import load_config, load_tokenizer
-from tests.unit.distill.run_dir.test_disk import told
+from tests.unit.distill.run_dir.test_disk import error_line
 
 ROOT = Path(__file__).parents[3]
 CODE = "open(__file__ + '.ran', 'w').close()\nraise SystemExit('ran')\n"
 
 
-def with_code(folder: Path, source: Path, file: str, **told: object) -> Path:
+def with_code(folder: Path, source: Path, file: str, **fields: object) -> Path:
     """A copy of a model whose config, or tokenizer's, says that its class is in a file beside it."""
     shutil.copytree(source, folder)
-    config = json.loads((folder / file).read_text()) | told
+    config = json.loads((folder / file).read_text()) | fields
     (folder / file).write_text(json.dumps(config))
     (folder / "own.py").write_text(CODE)
     return folder
@@ -40,7 +40,7 @@ def test_it_is_refused_in_a_line(capsys, monkeypatch, tmp_path, materials, tiny_
         "teacher.peer": [f"--teacher={{peer: {model}}}", f"--student={materials / 'teacher'}"],
         "augmentation": [f"--task.augment={{kind: WordReplacement, model: {model}}}"],
     }
-    line = told(capsys, 2, ["--config", str(tiny_run), *words[key]])
+    line = error_line(capsys, 2, ["--config", str(tiny_run), *words[key]])
     assert (
         line.startswith(f"{tiny_run}:1: task: " if key == "augmentation" else "--")
         and "needs code that lies beside it, which is never run here" in line
@@ -52,8 +52,8 @@ def test_code_beside_a_stock_model_is_left_alone(monkeypatch, tmp_path, material
     monkeypatch.setattr(builtins, "input", None)
     model = with_code(tmp_path / "model", materials / "teacher", "config.json", auto_map=OWN)
     assert load_config(str(model)).num_hidden_layers == 4
-    told = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
-    other = with_code(tmp_path / "tokenizer", materials / "teacher", "tokenizer_config.json", **told)
+    fields = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    other = with_code(tmp_path / "tokenizer", materials / "teacher", "tokenizer_config.json", **fields)
     assert load_tokenizer(str(other)).get_vocab() == load_tokenizer(str(materials / "teacher")).get_vocab()
     assert not list(tmp_path.glob("*/own.py.ran"))
 
@@ -62,7 +62,7 @@ def test_a_data_set_with_a_script_is_refused(capsys, tmp_path, tiny_run) -> None
     (tmp_path / "scripted").mkdir()
     (tmp_path / "scripted" / "scripted.py").write_text(CODE)
     for name in ("scripted", "scripted/scripted.py"):
-        line = told(capsys, 2, ["--config", str(tiny_run), f"--task.data={tmp_path / name}"])
+        line = error_line(capsys, 2, ["--config", str(tiny_run), f"--task.data={tmp_path / name}"])
         assert line.startswith("--task.data: ")
     assert not (tmp_path / "scripted" / "scripted.py.ran").exists()
 

@@ -47,12 +47,12 @@ def test_of_a_single_file_a_tenth_is_kept_for_validation(
 ) -> None:
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(50)]
     file = write(tmp_path / f"all.{kind}", rows)
-    found = ready(file, tokenizer)[1]
-    assert (len(found["train"]), len(found["validation"])) == (45, 5)
-    train, validation = (set(texts_of(found[split], tokenizer)) for split in ("train", "validation"))
+    rows = ready(file, tokenizer)[1]
+    assert (len(rows["train"]), len(rows["validation"])) == (45, 5)
+    train, validation = (set(texts_of(rows[split], tokenizer)) for split in ("train", "validation"))
     assert len(train | validation) == 50, "no row is lost, none is in both"
     again = ready(file, tokenizer)[1]
-    assert again["validation"]["input_ids"][:] == found["validation"]["input_ids"][:], "the same tenth every time"
+    assert again["validation"]["input_ids"][:] == rows["validation"]["input_ids"][:], "the same tenth every time"
 
 
 def test_a_folder_of_save_to_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -86,7 +86,7 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("x.csv", "", "data: {} cannot be read: "),
         ("x.csv", "text,label\n", "data: {} cannot be read: "),
@@ -100,11 +100,11 @@ def test_only_so_many_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
     ],
 )
 def test_files_that_are_no_data(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, file: str, content: str, said: str
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, file: str, content: str, message: str
 ) -> None:
     path = tmp_path / file
     path.write_text(content)
-    assert refused(Classification(data=str(path)), tokenizer).startswith(said.format(path))
+    assert refused(Classification(data=str(path)), tokenizer).startswith(message.format(path))
 
 
 @pytest.mark.parametrize("name", ["data.csv", "./data", "folder/data", "word", "a/b/c/d"])
@@ -179,8 +179,8 @@ def test_validation_is_in_the_order_of_length(tmp_path: Path, tokenizer: PreTrai
     rows = [{"text": "film " * length, "label": length % 4 // 2} for length in (5, 1, 9, 3)]
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "validation.csv", rows)
-    task, found = ready(tmp_path, tokenizer)
-    assert found["validation"]["length"][:] == [3, 5, 7, 11]
-    texts = [task.validation[row]["text"] for row in found["validation"]["row"]]
+    task, rows = ready(tmp_path, tokenizer)
+    assert rows["validation"]["length"][:] == [3, 5, 7, 11]
+    texts = [task.validation[row]["text"] for row in rows["validation"]["row"]]
     assert [len(text.split()) for text in texts] == [1, 3, 5, 9], "texts and tokens go together"
-    assert found["train"]["length"][:] == [7, 3, 11, 5]
+    assert rows["train"]["length"][:] == [7, 3, 11, 5]

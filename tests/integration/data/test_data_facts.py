@@ -81,8 +81,8 @@ def test_quoted_texts_may_have_anything(tmp_path: Path) -> None:
 )
 def test_types_of_columns(tmp_path: Path, values: list[str], read_as: list) -> None:
     (tmp_path / "x.csv").write_text("text,label\n" + "".join(f"a,{value}\n" for value in values))
-    found = read(str(tmp_path / "x.csv"))["train"]["label"][:]
-    assert found == read_as and [type(value) for value in found] == [type(value) for value in read_as]
+    labels = read(str(tmp_path / "x.csv"))["train"]["label"][:]
+    assert labels == read_as and [type(value) for value in labels] == [type(value) for value in read_as]
 
 
 @pytest.mark.parametrize("content", ['[\n {"a": 1, "b": "x"},\n {"a": 2}]', '{"a": 1, "b": "x"}\n\n{"a": 2}\n'])
@@ -95,8 +95,8 @@ def test_json_of_both_kinds(tmp_path: Path, content: str, name: str) -> None:
 def test_a_column_that_is_not_used_may_hold_anything(tmp_path: Path, tokenizer) -> None:
     rows = [{"text": f"film {i}", "label": i % 2, "meta": meta} for i, meta in enumerate([1, "x", {"a": [1]}, [None]])]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    task, found = ready(tmp_path / "x.jsonl", tokenizer)
-    assert len(found["train"]) + len(found["validation"]) == 4
+    task, rows = ready(tmp_path / "x.jsonl", tokenizer)
+    assert len(rows["train"]) + len(rows["validation"]) == 4
     assert task.facts.files[0].columns_ignored == ["meta"]
 
 

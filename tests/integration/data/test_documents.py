@@ -83,9 +83,9 @@ def test_masked_pieces_have_special_tokens_each_and_stay_in_their_document(token
     task = MaskedLM(data=file, max_length=7, document="row")
     table = Dataset.from_parquet(file)
     task.setup(table, tokenizer)
-    found = task.encode(task.mark_documents(table)[:])["input_ids"]
+    pieces = task.encode(task.mark_documents(table)[:])["input_ids"]
     words = [plain(tokenizer, text) for text in ("a warm film a warm", "film a warm film", "one plot")]
-    assert found == [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] for ids in words]
+    assert pieces == [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] for ids in words]
 
 
 def test_what_a_text_or_tokenizer_has_already_is_not_put_twice(begins, tokenizer, tmp_path):
@@ -145,12 +145,12 @@ def test_perplexity_is_that_of_documents_by_hand(begins, tmp_path, length, docum
     model = LlamaForCausalLM(config)
     collate = Collator(begins)
     batches = [collate([rows[j] for j in range(i, min(i + 4, len(rows)))]) for i in range(0, len(rows), 4)]
-    found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
+    measured = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     size = {None: 12, "row": 1, "page": 3}[document]
     texts = ["\n".join(row["text"] for row in table[i : i + size]) for i in range(0, 12, size)]
     documents = [[BEGIN, *plain(begins, text), END] for text in texts]
     with torch.no_grad():
-        assert found == pytest.approx(perplexity(model, documents, length), rel=1e-5)
+        assert measured == pytest.approx(perplexity(model, documents, length), rel=1e-5)
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="the shared model is not here")
@@ -160,12 +160,12 @@ def test_the_shared_model_is_judged_without_beginnings_in_mid_document(tmp_path)
     rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
     model, collate = AutoModelForCausalLM.from_pretrained(STORIES), Collator(tokenizer)
     batches = [collate([rows[j] for j in range(i, min(i + 32, len(rows)))]) for i in range(0, len(rows), 32)]
-    found = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
+    measured = evaluate_model(task, torch_predict(model), batches).metrics["perplexity"]
     text = "\n".join(row["text"] for row in task.validation)
     document = [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
-        assert found == pytest.approx(perplexity(model, [document], 64), rel=1e-5)
-    assert found == pytest.approx(6.19, abs=0.01), "9.47 with a beginning before each piece"
+        assert measured == pytest.approx(perplexity(model, [document], 64), rel=1e-5)
+    assert measured == pytest.approx(6.19, abs=0.01), "9.47 with a beginning before each piece"
 
 
 @pytest.mark.parametrize("kind", [CausalLM, MaskedLM])
@@ -193,5 +193,5 @@ def test_of_a_piece_at_least_one_token_is_hidden(tokenizer, tmp_path):
     task = MaskedLM(data=file, document="row", mlm_probability=0.01)
     rows = prepare_data(task, tokenizer)
     for row in [*rows["validation"], *(task.redraw(row, torch.Generator().manual_seed(1)) for row in rows["train"])]:
-        asked = [label for label in row["labels"] if label != IGNORED]
-        assert len(asked) == 1 and asked[0] not in tokenizer.all_special_ids
+        targets = [label for label in row["labels"] if label != IGNORED]
+        assert len(targets) == 1 and targets[0] not in tokenizer.all_special_ids

@@ -53,9 +53,9 @@ def test_runs_from_data_to_report(world):
     logits = LOGITS.get(name, "Logits, temperature: 2.0")
     file.write_text(CONFIG.format(name=name, folder=folder, more=MORE.get(name, ""), logits=logits))
     report = run(file)
-    found = json.loads((folder / "runs" / "x" / "report.json").read_text())
-    assert found["task"] == name and found["main_metric"] in found["models"]["student"]["metrics"]
-    assert found["models"]["teacher"]["metrics"].keys() == found["models"]["student"]["metrics"].keys()
+    saved = json.loads((folder / "runs" / "x" / "report.json").read_text())
+    assert saved["task"] == name and saved["main_metric"] in saved["models"]["student"]["metrics"]
+    assert saved["models"]["teacher"]["metrics"].keys() == saved["models"]["student"]["metrics"].keys()
     export = report.exports[0]
     assert export.agreement > 0.9 and report.parity["cut"] < 1e-4
     rows = list(csv.DictReader((folder / "runs" / "x" / "metrics.csv").open()))
@@ -65,7 +65,7 @@ def test_runs_from_data_to_report(world):
     saved = task.head.from_pretrained(folder / "runs" / "x" / "student")
     assert saved.config.num_hidden_layers == 1
     page = (folder / "runs" / "x" / "report.html").read_text()
-    assert found["main_metric"].replace("_", " ") in page
+    assert saved["main_metric"].replace("_", " ") in page
 
 
 def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrainedModel]:
@@ -80,13 +80,13 @@ def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrained
 def test_what_is_predicted_does_not_depend_on_padding(world):
     task, rows, collate, model = loaded(*world)
 
-    def said(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    def predicted_of(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
             logits = task.select_logits(output_logits(model(**model_inputs(model, batch))), batch)
         return task.predictions(logits, batch), logits[prediction_mask(batch)].log_softmax(-1).amax(-1)
 
     rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))]
-    together, alone = said(collate(rows)), [said(collate([row])) for row in rows]
+    together, alone = predicted_of(collate(rows)), [predicted_of(collate([row])) for row in rows]
     for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-4, atol=1e-5)
 

@@ -70,5 +70,5 @@ def test_regression(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, values: 
     task = Regression(data=labelled(tmp_path, values))
     rows = prepare_data(task, tokenizer)
     assert task.classes.names == [""]
-    found = list(texts_of(rows["train"], tokenizer).values())
-    assert found == [float(value) for value in values] and all(isinstance(value, float) for value in found)
+    labels = list(texts_of(rows["train"], tokenizer).values())
+    assert labels == [float(value) for value in values] and all(isinstance(value, float) for value in labels)

@@ -36,14 +36,14 @@ def test_they_are_trained_on_and_not_validated_on(tmp_path: Path, tokenizer, kin
     assert read[4:] == [row["text"] for row in MORE]
 
 
-def taught(loss, labels: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def taught(loss, labels: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum and count over the kept rows."""
     draw = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(5, 1 if labels.is_floating_point() else 3, generator=draw)[kept] for _ in range(2))
-    batch = {"input_ids": torch.ones(len(kept), 4, dtype=torch.long)[: len(student)], "labels": labels[kept]}
-    found = loss(Trace(student, {}, {}, {}), Trace(teacher, {}, {}, {}), batch, loss.at(0, Timeline(10, 10)))
-    assert found[1] == loss.count(batch)
-    return found
+    student, teacher = (torch.randn(5, 1 if labels.is_floating_point() else 3, generator=draw)[mask] for _ in range(2))
+    batch = {"input_ids": torch.ones(len(mask), 4, dtype=torch.long)[: len(student)], "labels": labels[mask]}
+    terms = loss(Trace(student, {}, {}, {}), Trace(teacher, {}, {}, {}), batch, loss.at(0, Timeline(10, 10)))
+    assert terms[1] == loss.count(batch)
+    return terms
 
 
 @pytest.mark.parametrize(("loss", "labels"), [(Labels, "classes"), (DKD, "classes"), (Labels, "numbers")])
@@ -64,8 +64,8 @@ def test_what_looks_at_the_teacher_alone_learns_from_them(loss, labels) -> None:
     config = tiny_config("bert")
     made = loss()
     made.setup(config, config)
-    found, count = taught(made, UNKNOWN[labels], torch.ones(5).bool())
-    assert count == 5 and found > 0
+    total, count = taught(made, UNKNOWN[labels], torch.ones(5).bool())
+    assert count == 5 and total > 0
 
 
 def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "given", "said"),
+    ("rows", "given", "message"),
     [
         (
             MORE,
@@ -91,10 +91,10 @@ def test_a_run_with_them(tiny_run: Path, tmp_path: Path) -> None:
         (None, {}, "task.unlabelled: there is no file or folder"),
     ],
 )
-def test_a_mistake_with_them(tiny_run: Path, tmp_path: Path, rows, given, said) -> None:
+def test_a_mistake_with_them(tiny_run: Path, tmp_path: Path, rows, given, message) -> None:
     if rows:
         write(tmp_path / "more.jsonl", rows)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         run(tiny_run, **({"task.unlabelled": str(tmp_path / "more.jsonl"), "task.text": "sentence"} | given))
 
 

@@ -19,21 +19,21 @@ TOKENS = Activations(per="token", symmetric=True)
 
 def samples(model, name, vocab=VOCABULARY):
     """Batches of other sizes, of which the first is exported."""
-    found = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
-    for each in found:
-        each.pop("decoder_attention_mask", None)  # the file asks for none
-    return [model_inputs(model, each) for each in found]
+    batches = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
+    for rows in batches:
+        rows.pop("decoder_attention_mask", None)  # the file asks for none
+    return [model_inputs(model, rows) for rows in batches]
 
 
 class Files:
-    """What a model says in training on 8 bits, and its file."""
+    """The predictions of a model in training on 8 bits, and its file."""
 
     def __init__(self, model, given, path, activations=None):
         self.model, self.quantize = model, Quantize(activations=activations or Activations())
         self.skipped = self.quantize.attach(model)
         self.quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
         plain = torch_predict(model)(given[0])
-        self.given, self.trained = given, [torch_predict(model)(each) for each in given]
+        self.given, self.trained = given, [torch_predict(model)(rows) for rows in given]
         self.quantize.settle()
         fold(model)
         self.quantize.detach_inputs()
@@ -52,8 +52,8 @@ class Files:
         """Float sums in another order move a single input across the edge of two codes in some batches, and never in
         most."""
         differences = [
-            float((self.exported(each) - expected).abs().max())
-            for each, expected in zip(self.given, self.trained, strict=True)
+            float((self.exported(rows) - expected).abs().max())
+            for rows, expected in zip(self.given, self.trained, strict=True)
         ]
         assert sorted(differences)[len(differences) // 2] < 1e-5 * self.spread, differences
         assert self.departures == []
@@ -62,7 +62,7 @@ class Files:
 def large_floats(constants):
     """The matrices that are float32 in a file, but the scales and T5's positions, [32, 4]."""
     return [
-        each.name
-        for each in constants
-        if each.data_type == TensorProto.FLOAT and len(each.dims) > 1 and min(each.dims[-2:]) > 4
+        tensor.name
+        for tensor in constants
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1 and min(tensor.dims[-2:]) > 4
     ]

@@ -1,5 +1,7 @@
 """Every weight that was rounded in training is int8 in the file, with the numbers that it had, and nothing else is."""
 
+from functools import cache
+
 import onnx
 import pytest
 import torch
@@ -34,44 +36,58 @@ def language(name, tied=True, vocab=VOCABULARY):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "bert", "albert", "electra"])
-def test_a_head_that_is_the_table_of_words_is_one_int8_matrix(name, tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return the files of a tied model by its family; each is exported once for all tests."""
+
+    @cache
+    def files(name):
+        model = language(name)
+        return Files(model, samples(model, name), tmp_path_factory.mktemp(name) / "x.onnx")
+
+    return files
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt2", pytest.param("llama", marks=pytest.mark.slow), "t5", "bert", "albert", "electra"]
+)
+def test_a_head_that_is_the_table_of_words_is_one_int8_matrix(name, exported):
     """With a bias (BERT), scaled inputs (T5), of another width than the hidden states (ALBERT, ELECTRA), and of an
     encoder and a decoder at once."""
-    model = language(name)
-    files = Files(model, samples(model, name), tmp_path / "x.onnx")
+    files = exported(name)
+    model = files.model
     files.check()
-    words = [each for each in files.constants if VOCABULARY in each.dims and len(each.dims) > 1]
-    assert sorted((each.data_type, max(1, min(each.dims))) for each in words) == [
+    tables = [tensor for tensor in files.constants if VOCABULARY in tensor.dims and len(tensor.dims) > 1]
+    assert sorted((tensor.data_type, max(1, min(tensor.dims))) for tensor in tables) == [
         (TensorProto.FLOAT, 1),  # the scales of rows
         (TensorProto.INT8, model.get_input_embeddings().weight.shape[1]),
     ]
     assert large_floats(files.constants) == []
     # A byte for each number of a matrix, four for each scale, bias and norm; the rest is the graph.
-    graph = onnx.load(tmp_path / "x.onnx")
+    graph = onnx.load(files.path)
     del graph.graph.initializer[:]
-    weights = [each for each in model.parameters() if each.ndim == 2]
-    codes, plain = (sum(each.numel() for each in model.parameters() if each.ndim == n) for n in (2, 1))
-    least = codes + 4 * (sum(len(each) for each in weights) + plain)
-    size = (tmp_path / "x.onnx").stat().st_size - graph.ByteSize()
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2]
+    codes, plain = (sum(weight.numel() for weight in model.parameters() if weight.ndim == n) for n in (2, 1))
+    least = codes + 4 * (sum(len(weight) for weight in matrices) + plain)
+    size = files.path.stat().st_size - graph.ByteSize()
     assert 0.95 * least < size < 1.05 * least + 6000
     agreed = [
-        (files.exported(each).argmax(-1) == expected.argmax(-1)).float().mean()
-        for each, expected in zip(files.given, files.trained, strict=True)
+        (files.exported(rows).argmax(-1) == expected.argmax(-1)).float().mean()
+        for rows, expected in zip(files.given, files.trained, strict=True)
     ]
     assert sorted(agreed)[2] >= 0.999
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("bert", marks=pytest.mark.slow)])
 def test_a_small_table_is_written_once_too(name, tmp_path):
     """Of few numbers the exporter makes a turned copy by itself."""
     model = language(name, vocab=60)
     files = Files(model, samples(model, name, vocab=60), tmp_path / "x.onnx")
     files.check()
-    assert sum(60 in each.dims and each.data_type == TensorProto.INT8 for each in files.constants) == 1
+    assert sum(60 in tensor.dims and tensor.data_type == TensorProto.INT8 for tensor in files.constants) == 1
 
 
-@pytest.mark.parametrize("name", ["gpt2", "t5"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("t5", marks=pytest.mark.slow)])
 def test_a_head_of_its_own_is_int8_beside_the_table(name, tmp_path):
     model = language(name, tied=False)
     files = Files(model, samples(model, name), tmp_path / "x.onnx")
@@ -94,47 +110,46 @@ def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
     exported = write_packed(model, quantize, tmp_path, _auto(name, "language"))
     torch.testing.assert_close(exported.predict(given), trained, rtol=0, atol=1e-5)
     assert exported.path.stat().st_size < 1.35 * model.num_parameters()
-    held = load_packed(exported.path)
-    assert sum(VOCABULARY in each.shape and each.ndim == 2 for each in held.values()) == 1
+    weights = load_packed(exported.path).values()
+    assert sum(VOCABULARY in weight.shape and weight.ndim == 2 for weight in weights) == 1
 
 
-def test_a_weight_that_stayed_float32_is_told(tmp_path):
+def test_a_weight_that_stayed_float32_is_told(tmp_path, exported):
     """And one that is int8 though training did not round it, or has other numbers."""
-    model = language("gpt2")
-    files = Files(model, samples(model, "gpt2"), tmp_path / "x.onnx")
+    files = exported("gpt2")
+    model = files.model
     weights = rounded_weights(model, files.quantize)
     export_onnx(model, files.given[0], tmp_path / "whole.onnx")
-    fewer = {name: each for name, each in weights.items() if "lm_head" not in name and "wte" not in name}
+    fewer = {name: weight for name, weight in weights.items() if "lm_head" not in name and "wte" not in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", fewer)
     assert departures(tmp_path / "y.onnx", fewer) == []
     assert departures(tmp_path / "y.onnx", weights) == [
         f"{name}.weight is float32 in the file, and was rounded to 8 bits in training"
         for name in ("transformer.wte", "lm_head")
     ]
-    fewer = {name: each for name, each in weights.items() if "h.0.mlp.c_fc" not in name}
-    (told,) = departures(tmp_path / "x.onnx", fewer)
-    assert told.endswith("has 8 bits in the file, and other numbers than in training")
+    fewer = {name: weight for name, weight in weights.items() if "h.0.mlp.c_fc" not in name}
+    (message,) = departures(files.path, fewer)
+    assert message.endswith("has 8 bits in the file, and other numbers than in training")
     # By the other axis: no matrix is on that grid, and none is made int8.
     turned = {name: (values, 1 - axis) for name, (values, axis) in weights.items() if "mlp" in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", turned)
     assert len(departures(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
-def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tmp_path):
+@pytest.mark.parametrize("name", ["bert", "gpt2", pytest.param("t5", marks=pytest.mark.slow)])
+def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tmp_path, exported):
     """The file is what was trained, and padding and company change nothing; with one range for all they do."""
-    apart_by = {}
-    for kind in (Activations(), TOKENS):
-        model = language(name)
-        files = Files(model, samples(model, name), tmp_path / "x.onnx", kind)
-        files.check()
+    model, differences = language(name), {}
+    by_token = Files(model, samples(model, name), tmp_path / "x.onnx", TOKENS)
+    by_token.check()
+    for files in (exported(name), by_token):
         given = files.given[0]
         length = int(given["attention_mask"][2].sum())
         alone = {key: value[2:3, :length] for key, value in given.items()}
         together, single = files.exported(given)[2, :length], files.exported(alone)[0]
-        apart_by[kind.per] = float((together - single).abs().max()) / files.spread
-    assert apart_by["token"] < 1e-5
-    assert apart_by["tensor"] > 1e-3
+        differences[files] = float((together - single).abs().max()) / files.spread
+    assert differences[by_token] < 1e-5
+    assert differences[exported(name)] > 1e-3
 
 
 @pytest.mark.parametrize("kind", [Activations(), TOKENS], ids=["tensor", "token"])
@@ -161,10 +176,12 @@ def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypat
     quantize_onnx(tmp_path / "x.onnx", tmp_path / "y.onnx", {"table.weight": (table, 0)}, kind)
     expected = x @ table.T + (x + table[ids]) @ table.T
     file = onnx.load(tmp_path / "y.onnx")
-    assert [list(each.dims) for each in file.graph.initializer if each.data_type == TensorProto.INT8] == [[96, 64]]
+    assert [list(tensor.dims) for tensor in file.graph.initializer if tensor.data_type == TensorProto.INT8] == [
+        [96, 64]
+    ]
     for exact in {True, saturates()}:
         monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda exact=exact: exact)
-        found = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+        logits = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
+        torch.testing.assert_close(logits, expected, rtol=1e-6, atol=0)
     products = [node.input[1] for node in apart(file).graph.node if node.op_type.startswith("MatMulInteger")]
     assert len(products) == len(set(products)) == 2

@@ -20,7 +20,7 @@ KINDS = {
     "low rank": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "bert", {}),
     "low rank decoder": (low_rank(["attention", "ffn", "embeddings", "head"], layers=1), "gpt2", {}),
     "shared": (Transformer(share_layers=ShareLayers()), "bert", {}),
-    "tensor train": (Transformer(embeddings=TensorTrain(rank=4)), "bert", {}),
+    "tensor train": (Transformer(layers=1, embeddings=TensorTrain(rank=4)), "bert", {}),
     "LSTM": (LSTM(hidden=8), "bert", {}),
     "projected LSTM": (LSTM(hidden=8, projection=5), "bert", {}),
     "LSTM that writes": (LSTM(hidden=8, bidirectional=False), "bert", {"head": AutoModelForCausalLM}),

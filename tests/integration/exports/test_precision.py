@@ -83,7 +83,7 @@ def test_files_say_what_they_hold(materials, tmp_path):
 def test_what_is_made_of_float32_weights_is_refused(tiny_run):
     for other in ({"export": "onnx"}, {"quantize": {"weights": 8}}):
         name = next(iter(other))
-        with pytest.raises(ConfigError, match=f"save_dtype: the file of {name} is made of float32 weights"):
+        with pytest.raises(ConfigError, match=f"save_dtype: the file of {name} needs float32 weights"):
             run(tiny_run, save_dtype="bfloat16", **(GIVEN | other))
 
 

@@ -153,7 +153,7 @@ def test_predicted_tokens_are_not_taken_away(name, tmp_path):
     columns = ", source: left, target: right" if name == "seq2seq" else ""
     text = CONFIG.format(name=name, folder=tmp_path).replace(", max_length", f"{columns}, max_length")
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=rf"vocabulary: {name} predicts tokens, and what it is judged by cannot"):
+    with pytest.raises(ConfigError, match=rf"vocabulary: {name} predicts tokens, and its metrics cannot"):
         run(tmp_path / "x.yaml")
 
 

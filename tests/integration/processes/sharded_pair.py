@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from distill import run
 from distill.evaluation import evaluate
-from distill.training.fsdp2 import get_ready, shard, unshard, watch
+from distill.training.fsdp2 import register_backward_start, register_trace_hooks, shard, unshard
 from distill.training.prepare.documents import wait_for_rank_0
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Timeline
@@ -93,8 +93,8 @@ def compare(name: str, signals: str) -> list[str]:
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])
         if model is cut:
-            watch(model, trace)
-            get_ready(model, loss)
+            register_trace_hooks(model, trace)
+            register_backward_start(model, loss)
         loss.backward()
         losses.append(float(loss.detach()))
         recorder.close()
@@ -118,7 +118,7 @@ def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    evaluate.latencies = partial(evaluate.latencies, seconds=0.0)
+    evaluate.measure_latencies = partial(evaluate.measure_latencies, seconds=0.0)
     train(folder / "x.yaml")
     pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
     pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention"), ("bert", "shared")]

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.reporting.details import details
+from distill.reporting.details import page_details
 from tests.helpers.runs import checkpoint, interrupted, resumes_bit_for_bit, rows, weights
 
 NEURONS = {"kind": "Magnitude", "shape": "neurons", "sparsity": {"kind": "Cubic", "to": 0.25, "stop": "40%"}}
@@ -30,7 +30,7 @@ def counts(state: dict[str, torch.Tensor], prefix: str = "student.") -> tuple[in
 
 def masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on nothing is cut before the end."""
-    monkeypatch.setattr("distill.training.trainer.cuts", lambda *_: {})
+    monkeypatch.setattr("distill.training.trainer.earliest_cut_steps", lambda *_: {})
 
 
 def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_page_tells_what_was_there_before_the_run(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "distill.reporting.write_report.details", lambda *given: seen.append(details(*given)) or seen[0]
+        "distill.reporting.write_report.page_details", lambda *given: seen.append(page_details(*given)) or seen[0]
     )
     run(tiny_run, **PRUNE | {"quantize": None})
     layers = {layer["name"]: layer for layer in seen[0]["layers"]}

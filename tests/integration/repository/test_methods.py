@@ -1,4 +1,4 @@
-"""docs/methods.md and the code say the same: every row can be read, every class has a row."""
+"""docs/methods.md and the code agree: every entry can be read, every class has an entry."""
 
 import importlib
 import inspect
@@ -53,7 +53,7 @@ HEADINGS = {
 
 @dataclass(kw_only=True)
 class Fragment:
-    """One thing that a row of the tables configures."""
+    """The part of a config that an entry sets."""
 
     task: Task | None = None
     teacher: Teacher | Teachers | MovingAverage | Peer | None = None
@@ -68,14 +68,17 @@ class Fragment:
     schedule: Schedule | None = None
 
 
-def table(heading: str) -> list[list[str]]:
-    """The cells of the rows of a section's table, without its head."""
-    section = re.search(rf"^## {heading}.*?(?=^##|\Z)", TEXT, re.M | re.S)[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row] for row in rows[2:]]
+def entries(heading: str) -> list[dict[str, str]]:
+    """Return the entries of a section: ``code`` (its first line), ``text``, and the fields ``*Name:*``."""
+    section = re.search(rf"^## {heading}.*?(?=^## |\Z)", TEXT, re.M | re.S)[0]
+    found = []
+    for code, body in re.findall(r"^- `([^`]+)`:\n((?:  .*\n)+)", section, re.M):
+        text, *fields = re.split(r" ?\*(\w+):\* ", " ".join(body.split()))
+        found.append({"code": code, "text": text, **dict(zip(fields[::2], fields[1::2], strict=True))})
+    return found
 
 
-ROWS = [(heading, row) for heading in HEADINGS for row in table(heading)]
+ENTRIES = [(heading, entry) for heading in HEADINGS for entry in entries(heading)]
 
 
 def offered(base: type) -> set[str]:
@@ -86,15 +89,15 @@ def offered(base: type) -> set[str]:
     return found.union(*(offered(child) for child in base.__subclasses__()))
 
 
-def fragment(row: list[str]) -> dict:
-    """What stands in YAML, in the first cell that does: a method has an id before it, and a task none."""
-    return yaml.safe_load(next(cell for cell in row if cell.startswith("`{")).strip("`"))
+def fragment(entry: dict[str, str]) -> dict:
+    """Return the YAML of an entry."""
+    return yaml.safe_load(entry["code"])
 
 
-@pytest.mark.parametrize("heading, row", ROWS, ids=[str(fragment(row)) for _, row in ROWS])
-def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
-    assert len(row) == 5 and row[2] and row[4]
-    given = fragment(row)
+@pytest.mark.parametrize("heading, entry", ENTRIES, ids=[str(fragment(entry)) for _, entry in ENTRIES])
+def test_an_entry_has_its_fields_and_yaml_that_can_be_read(heading, entry, tmp_path):
+    assert entry["text"] and entry["Notes" if heading == "Tasks" else "Use"]
+    given = fragment(entry)
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: given}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
     teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
@@ -116,18 +119,18 @@ def test_a_row_is_five_cells_whose_yaml_can_be_read(heading, row, tmp_path):
         ("Schedules", Schedule),
     ],
 )
-def test_every_class_has_a_row(heading, base):
+def test_every_class_has_an_entry(heading, base):
     for room in ROOMS:
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)
     key = "name" if base is Task else "kind"
-    assert {fragment(row)[key] for row in table(heading)} == offered(base)
+    assert {fragment(entry)[key] for entry in entries(heading)} == offered(base)
 
 
-def test_every_form_has_a_row(tmp_path):
+def test_every_form_has_an_entry(tmp_path):
     used = set()
-    for row in table("Students"):
-        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"student": fragment(row)}))
+    for entry in entries("Students"):
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"student": fragment(entry)}))
         used |= {type(form).__name__ for form in load(tmp_path / "row.yaml", Fragment).value.student.forms.values()}
     assert used == offered(Form)
 
@@ -141,9 +144,9 @@ def test_the_example_of_freezing_can_be_read(tmp_path):
 
 
 def test_every_shape_is_named():
-    shapes = re.search(r"^The shapes,.*?$", TEXT, re.M)[0]
+    shapes = re.search(r"^The shapes,.*?\.$", TEXT, re.M | re.S)[0]
     assert set(re.findall(r"`(\w+)`", shapes)) == {"shape", *get_args(Shape)}
-    used = [fragment(row).get("shape", "elements") for row in table("Pruning")]
+    used = [fragment(entry).get("shape", "elements") for entry in entries("Pruning")]
     assert {shape for shape in used if isinstance(shape, str)} == set(get_args(Shape))
     assert [4, 4] in used and "`[4, 4]`" in shapes
 
@@ -157,31 +160,35 @@ def test_every_scope_is_named():
 def test_ids_are_of_the_catalogue():
     catalogue = (ROOT / "../shared/reference/methods.md").read_text()
     known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
-    used = {name for heading, row in ROWS if heading != "Tasks" for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", row[0])}
+    catalogued = [
+        entry["Catalogue"] for heading in (*HEADINGS, "Recipes") for entry in entries(heading) if "Catalogue" in entry
+    ]
+    used = {name for text in catalogued for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", text)}
+    assert len(used) > 50
     assert used <= known
 
 
 # Several at once are judged by the mean of what each is judged by; there is nothing to choose.
-CHOOSING = [row for row in table("Tasks") if fragment(row)["name"] != "multi_task"]
+CHOOSING = [entry for entry in entries("Tasks") if fragment(entry)["name"] != "multi_task"]
 
 
-@pytest.mark.parametrize("row", CHOOSING, ids=lambda row: fragment(row)["name"])
-def test_a_task_has_the_metrics_that_are_named(row, tmp_path):
+@pytest.mark.parametrize("entry", CHOOSING, ids=lambda entry: fragment(entry)["name"])
+def test_a_task_has_the_metrics_that_are_named(entry, tmp_path):
     """The first is the main one, and each can be chosen."""
-    named = re.sub(r" \(.*?\)", "", row[3]).split(", ")
+    named = re.sub(r" \(.*?\)", "", entry["Metrics"]).rstrip(".").split(", ")
     for name in named:
-        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row) | {"metric": name}}))
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(entry) | {"metric": name}}))
         assert load(tmp_path / "row.yaml", Fragment).value.task.main_metric == name
-    (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(row)}))
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump({"task": fragment(entry)}))
     task = load(tmp_path / "row.yaml", Fragment).value.task
     assert task.main_metric == named[0] and set(named) == set(get_args(get_type_hints(type(task))["metric"]))
 
 
 def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
-    for row in (row for heading, row in ROWS if heading != "Tasks"):
-        assert not row[3] or re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b|\([A-Z]+\)$", row[3]), row[3]
+    for paper in (entry["Paper"].rstrip(".") for _, entry in ENTRIES if "Paper" in entry):
+        assert re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b|\([A-Z]+\)$", paper), paper
 
 
 def test_every_recipe_is_there():
-    for row in table("Recipes that ship"):
-        assert (ROOT / "configs" / row[1].strip("`")).is_file()
+    recipes = entries("Recipes that ship")
+    assert recipes and all((ROOT / "configs" / recipe["code"]).is_file() for recipe in recipes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
 from tests.helpers.runs import as_one, interrupted, same, weights
 
@@ -50,7 +50,7 @@ def test_validation_within_a_step_changes_nothing_and_a_stop_waits_for_its_end(
     whole, never = (tiny_run.parent / "runs" / name for name in ("whole", "never"))
     one, other = weights(whole), weights(never)
     assert [name for name in one if not same(one[name], other[name])] == []
-    real = Last.on_validation_end
+    real = LastCheckpoint.on_validation_end
 
     def stop(self, trainer, module):
         self.stop.code = 130
@@ -58,7 +58,7 @@ def test_validation_within_a_step_changes_nothing_and_a_stop_waits_for_its_end(
 
     for at in (2, 3, 6):  # a validation within a step, at the end of one, and while inputs are gathered
         with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"after step {at} of 8"):
-            patch.setattr(Last, "on_validation_end", stop)
+            patch.setattr(LastCheckpoint, "on_validation_end", stop)
             run(tiny_run, name="parts", resume=at > 2, **GIVEN)
     interrupted(monkeypatch, 8, tiny_run, name="parts", resume=True, **GIVEN)
     as_one(whole, tiny_run.parent / "runs" / "parts")

@@ -12,9 +12,9 @@ import torch
 from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError
-from distill.training.callbacks.checkpoints import previous, read_checkpoint
+from distill.training.callbacks.checkpoints import previous_path, read_checkpoint
 from distill.training.callbacks.metrics_csv import MetricsCSV, read_rows
-from tests.helpers.runs import as_one, checkpoint, interrupted, killed, rows, weights
+from tests.helpers.runs import CONFIG, as_one, checkpoint, interrupted, killed, rows, weights
 from tests.integration.runs.test_chain import CHAIN
 
 AUTO = [["--resume", "auto"], ["--resume=auto"]]
@@ -23,8 +23,6 @@ AUTO = [["--resume", "auto"], ["--resume=auto"]]
 @pytest.fixture(scope="module")
 def whole(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was never stopped."""
-    from tests.helpers.runs import CONFIG
-
     folder = tmp_path_factory.mktemp("unkilled")
     file = folder / "tiny.yaml"
     file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))
@@ -134,7 +132,7 @@ class TestDamage:
         folder = tiny_run.parent / "runs" / "parts"
         path = folder / "checkpoints" / "last.ckpt"
         content = path.read_bytes()
-        assert [read_checkpoint(p)["global_step"] for p in (previous(path), path)] == [8, 9]
+        assert [read_checkpoint(p)["global_step"] for p in (previous_path(path), path)] == [8, 9]
         if harm == "cut":
             path.write_bytes(content[:-1000])
         elif harm == "another byte":
@@ -163,13 +161,17 @@ class TestDamage:
     ) -> None:
         interrupted(monkeypatch, 3, tiny_run)
         path = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "last.ckpt"
-        for file in (path, previous(path)):
+        for file in (path, previous_path(path)):
             file.write_bytes(file.read_bytes()[:99])
         capsys.readouterr()
-        refused(capsys, ["--config", str(tiny_run), "--resume=auto"], f"{previous(path)} is damaged (File is not a zip")
+        refused(
+            capsys, ["--config", str(tiny_run), "--resume=auto"], f"{previous_path(path)} is damaged (File is not a zip"
+        )
         assert {file.stat().st_size for file in path.parent.glob("last*")} == {99}
 
-    @pytest.mark.parametrize("saved", [{"state_dict": {}}, [1, 2], {"global_step": 3, "callbacks": {"Best": None}}])
+    @pytest.mark.parametrize(
+        "saved", [{"state_dict": {}}, [1, 2], {"global_step": 3, "callbacks": {"BestCheckpoint": None}}]
+    )
     def test_a_checkpoint_of_something_else_is_told(
         self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, saved: object
     ) -> None:

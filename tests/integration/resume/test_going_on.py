@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from distill import run
 from distill.reporting.report import Report
-from distill.training.callbacks.checkpoints import previous
+from distill.training.callbacks.checkpoints import previous_path
 from distill.training.module import Distillation
-from tests.helpers.runs import as_one, checkpoint, equal, interrupted, rows, weights
+from tests.helpers.runs import CONFIG, as_one, checkpoint, equal, interrupted, rows, weights
 
 WATCHED = {
     "prune": None,
@@ -62,15 +62,13 @@ def curve() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """The report and the folder of a run whose best state is not its last."""
-    from tests.helpers.runs import CONFIG
-
     folder = tmp_path_factory.mktemp("watched")
     (folder / "tiny.yaml").write_text(
         CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs")
     )
     report = run(folder / "tiny.yaml", **WATCHED)
     folder = folder / "runs" / "tiny"
-    assert checkpoint(folder)["callbacks"]["Best"] == {"score": 0.9375, "step": 6} and told(report) == []
+    assert checkpoint(folder)["callbacks"]["BestCheckpoint"] == {"score": 0.9375, "step": 6} and told(report) == []
     assert {int(row["step"]): float(row["val/accuracy"]) for row in rows(folder) if row["val/accuracy"]} == CURVE
     best, last = (checkpoint(folder, name)["state_dict"] for name in ("best", "last"))
     found, name = trained(folder), "classifier.weight"
@@ -128,7 +126,7 @@ class TestBest:
     ) -> None:
         _, whole = watched
         path = self.stop(tiny_run, monkeypatch)
-        previous(path).unlink(missing_ok=True)
+        previous_path(path).unlink(missing_ok=True)
         if harm == "damaged":
             path.write_bytes(path.read_bytes()[:-100])
         elif harm == "of another step":
@@ -152,8 +150,8 @@ class TestBest:
         """
         _, whole = watched
         path = self.stop(tiny_run, monkeypatch)
-        path.rename(previous(path))
-        torch.save(torch.load(previous(path), weights_only=True) | {"global_step": 15}, path)
+        path.rename(previous_path(path))
+        torch.save(torch.load(previous_path(path), weights_only=True) | {"global_step": 15}, path)
         report = run(tiny_run, resume=True, **WATCHED)
         assert told(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
         assert equal(trained(path.parents[1]), trained(whole))
@@ -163,28 +161,30 @@ class TestBest:
     ) -> None:
         improves = iter([True, True, True, True])
         monkeypatch.setattr(
-            "distill.training.callbacks.checkpoints.Best._improves", lambda self, score: next(improves, False)
+            "distill.training.callbacks.checkpoints.BestCheckpoint._improves", lambda self, score: next(improves, False)
         )
-        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.on_validation_end", lambda *given: None)
+        monkeypatch.setattr(
+            "distill.training.callbacks.checkpoints.LastCheckpoint.on_validation_end", lambda *given: None
+        )
         interrupted(monkeypatch, 9, tiny_run, **WATCHED)
         path = tiny_run.parent / "runs" / "tiny" / "checkpoints" / "best.ckpt"
-        assert checkpoint(path.parents[1])["callbacks"]["Best"]["step"] == 8
+        assert checkpoint(path.parents[1])["callbacks"]["BestCheckpoint"]["step"] == 8
         assert torch.load(path, weights_only=True)["global_step"] == 8
         known = checkpoint(path.parents[1])
         assert known["global_step"] == 9
         # two more are better before the next checkpoint, which never comes
         improves = iter([True, True])
-        monkeypatch.setattr("distill.training.callbacks.checkpoints.Last.save", lambda *given: None)
+        monkeypatch.setattr("distill.training.callbacks.checkpoints.LastCheckpoint.save", lambda *given: None)
         # the package's own name for the module is the function
         monkeypatch.setattr(sys.modules["distill.runner"], "export", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tiny_run, resume=True, **WATCHED)
         assert torch.load(path, weights_only=True)["global_step"] == 12
-        assert torch.load(previous(path), weights_only=True)["global_step"] == 8
+        assert torch.load(previous_path(path), weights_only=True)["global_step"] == 8
 
     def test_a_run_that_was_never_validated_in_its_final_form_says_so(self, tiny_run: Path) -> None:
         report = run(tiny_run, **WATCHED | {"trainer.limit_val_batches": 0})
-        assert [w for w in report.warnings if w.startswith("the last state is deployed: none was validated from step")]
+        assert [w for w in report.warnings if w.startswith("the last state is deployed: no state with the student")]
 
 
 def test_stopped_at_the_end_of_an_epoch_and_again_in_the_next_it_is_the_run_left_alone(monkeypatch, tiny_run):

@@ -11,9 +11,9 @@ import yaml
 from lightning import Trainer
 
 from distill.cli import main
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.module import Distillation
-from distill.training.stop import Interrupted, Stop
+from distill.training.stop import Interrupted, StopHandler
 from tests.helpers.repositories import save_tiny_bert
 from tests.helpers.runs import CONFIG, command, interrupted, rows, same, weights
 from tests.integration.processes.test_two_processes import still
@@ -65,9 +65,9 @@ def small(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (Distillation, "validation_step", signal.SIGTERM, 1, 143, 2),  # within one, which is ended first
         pytest.param(Distillation, "training_step", signal.SIGTERM, 2, 143, 3, marks=slow),
         (Distillation, "training_step", signal.SIGINT, 0, 130, 1),
-        pytest.param(Last, "save", signal.SIGUSR1, 4, 138, 4, marks=slow),
+        pytest.param(LastCheckpoint, "save", signal.SIGUSR1, 4, 138, 4, marks=slow),
         (Trainer, "save_checkpoint", signal.SIGTERM, 4, 143, 5),
-        (Last, "on_train_end", signal.SIGTERM, 8, 143, 8),
+        (LastCheckpoint, "on_train_end", signal.SIGTERM, 8, 143, 8),
     ],
 )
 def test_a_signal_while_steps_are_made(
@@ -130,13 +130,13 @@ def test_a_second_signal_is_not_waited_for() -> None:
     seen = []
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
     try:
-        with Stop() as stop:
-            stop.waits = True
+        with StopHandler() as stop:
+            stop.in_training = True
             signal.raise_signal(signal.SIGINT)
             assert stop.code == 130 and not seen
             signal.raise_signal(signal.SIGINT)
             assert seen == [signal.SIGINT]
-        with Stop(), pytest.raises(Interrupted, match="stopped by SIGINT"):
+        with StopHandler(), pytest.raises(Interrupted, match="stopped by SIGINT"):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert seen == [signal.SIGINT] * 2

@@ -12,8 +12,8 @@ import yaml
 from distill import run
 from distill.cli import main
 from distill.config.loader import ConfigError
-from distill.experiment.runs import read
-from distill.training.callbacks.checkpoints import Last
+from distill.experiment.runs import read_runs
+from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
 from tests.helpers.runs import ROOT, rows, weights
 
@@ -75,18 +75,18 @@ def test_is_as_if_each_was_started_by_hand_and_gives_the_last_report(chain: Path
 def test_resuming_leaves_out_what_is_done_and_goes_on_bit_for_bit(
     chain: Path, by_hand: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, first = Last.save, chain.parent / "runs" / "first" / "report.json"
+    real, first = LastCheckpoint.save, chain.parent / "runs" / "first" / "report.json"
 
     def interrupt(self, trainer):
         self.stop.code = 130 * (trainer.global_step == 5)
         real(self, trainer)
 
-    monkeypatch.setattr(Last, "save", interrupt)
+    monkeypatch.setattr(LastCheckpoint, "save", interrupt)
     with pytest.raises(Interrupted, match="after step 5 of 8"):
         run(chain)
     with pytest.raises(Interrupted, match="after step 5 of 8"):
         run(chain, resume=True)  # the first goes on, the second begins
-    monkeypatch.setattr(Last, "save", real)
+    monkeypatch.setattr(LastCheckpoint, "save", real)
     done = first.stat().st_mtime_ns
     assert run(chain, resume=True).name == "last"
     assert first.stat().st_mtime_ns == done
@@ -159,9 +159,9 @@ def test_what_is_printed_reads_back_to_the_same(chain: Path, capsys: pytest.Capt
 
 def test_an_override_that_cannot_hold_for_all_is_refused(chain: Path) -> None:
     with pytest.raises(ConfigError, match=r"--student.layers: 'student' is a plain value in the file"):
-        read(chain, {"student.layers": "1"})
+        read_runs(chain, {"student.layers": "1"})
     with pytest.raises(ConfigError, match=r"^--name: 'x' is the name of another run of the file \(--name\)$"):
-        read(chain, {"name": "x"})
+        read_runs(chain, {"name": "x"})
 
 
 WAITING = """

@@ -4,16 +4,16 @@ import pytest
 import torch
 from datasets import Dataset
 
-from distill.evaluation.deployed import Deployed, Export
-from distill.evaluation.evaluate import deployable, latency_rows
-from distill.evaluation.measure import EvalResult, Measured
-from distill.reporting.details import details
-from distill.reporting.report_warnings import other_logits
+from distill.evaluation.deployed import DeployedStudent, ExportStats
+from distill.evaluation.evaluate import is_deployable, latency_rows
+from distill.evaluation.measure import EvalResult, ModelStats
+from distill.reporting.details import page_details
+from distill.reporting.report_warnings import changed_outputs
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.language import MaskedLM
 from distill.tasks.kinds.texts import Classification
 
-STUDENT = Deployed(None, None, None, parity={}, layers=[], notes=[], precision="float32")
+STUDENT = DeployedStudent(None, None, None, parity={}, layers=[], notes=[], precision="float32")
 
 
 def said(predictions: list[int], certainty: list[float]) -> EvalResult:
@@ -25,7 +25,7 @@ def test_rows_on_which_two_models_differ_come_first():
     task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])
     task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
     both = {"teacher": said([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": said([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
-    found = details(task, both, [3, 2, 1, 0], STUDENT, [])
+    found = page_details(task, both, [3, 2, 1, 0], STUDENT, [])
     assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
     first = found["examples"][0]
     assert (first["label"], first["teacher"], first["student"]) == ("bad", "good", "bad")
@@ -48,20 +48,22 @@ def test_pieces_of_raw_text_are_no_rows_of_the_data():
     task = MaskedLM(data="x")
     task.texts, task.validation = ["text"], Dataset.from_list([{"text": "one long line"}])
     both = {name: said([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
-    assert "examples" not in details(task, both, [2, 1, 0], STUDENT, [])
+    assert "examples" not in page_details(task, both, [2, 1, 0], STUDENT, [])
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["weights alone", "inputs, too"])
 def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
     """Inputs that are rounded make far greater differences, by themselves."""
-    deployed = Deployed(None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact)
-    said = ["the exported student's logits are up to 0.02 from those it had in training"]
-    assert other_logits([], deployed) == (said if exact else [])
+    deployed = DeployedStudent(
+        None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact
+    )
+    said = ["the exported student's logits differ by up to 0.02 from those in training"]
+    assert changed_outputs([], deployed) == (said if exact else [])
 
 
 @pytest.mark.parametrize(("size", "counts"), [(58_946_899, True), (14_000_000, True), (60_000_000, False)])
 def test_a_file_asked_for_counts_as_the_student_unless_it_is_larger(size, counts):
     """Of float32 a file holds the weights and a graph."""
-    folded = Measured({}, 14_732_354, 14_732_347, 58_929_416, 0, {})
-    export = Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "float32")
-    assert deployable(export, folded) == counts
+    folded = ModelStats({}, 14_732_354, 14_732_347, 58_929_416, 0, {})
+    export = ExportStats("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "float32")
+    assert is_deployable(export, folded) == counts

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 import distill.training.trainer
 from distill import run
 from distill.config.loader import ConfigError
-from distill.training.callbacks.finite import SKIPPED, NonFinite
+from distill.training.callbacks.finite import MAX_SKIPPED_STEPS, NonFiniteError
 from distill.training.module import Distillation
 from losses.outputs.logits import Logits
 
@@ -47,7 +47,7 @@ class NanGradient(torch.autograd.Function):
 
 def stopped(file: Path, message: str, **given: object) -> str:
     """Asserts that a run stops with this message, and nothing of it has a NaN; the message."""
-    with pytest.raises(NonFinite, match=message) as error:
+    with pytest.raises(NonFiniteError, match=message) as error:
         run(file, **PLAIN | given)
     folder = file.parent / "runs" / "x"
     assert not (folder / "student").exists() and not (folder / "report.json").exists()
@@ -218,7 +218,7 @@ def test_steps_that_float16_skips_are_normal(tiny_run, monkeypatch, half):
 def test_float16_that_skips_every_step_is_stopped(tiny_run, monkeypatch, half):
     inject(monkeypatch, NanGradient.apply, *range(3, 100))
     message = stopped(tiny_run, "^stopped at step 22 of 40: float16 has skipped 20 steps", **{"trainer.max_epochs": 5})
-    assert SKIPPED == 20 and "trainer.precision: bf16-mixed" in message
+    assert MAX_SKIPPED_STEPS == 20 and "trainer.precision: bf16-mixed" in message
 
 
 def test_a_short_run_of_which_float16_skips_every_step(tiny_run, monkeypatch, half):

@@ -20,7 +20,7 @@ from tests.helpers.runs import resumes_bit_for_bit
 
 STUDENT = {
     "kind": "Transformer",
-    "layers": 3,
+    "layers": 2,
     "attention": {"kind": "LocalAttention", "window": 8},
     "share_layers": {"groups": 1},
     "low_rank": {"param_ratio": 0.7},
@@ -42,13 +42,11 @@ def test_all_forms_are_pruned_and_int8_and_saved(tiny_run: Path) -> None:
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-4
     assert report.exports[0].precision.endswith("int8") and report.exports[0].agreement > 0.9
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    said = json.loads((report.folder / "student" / "config.json").read_text())
-    assert said["attention"]["window"] == 8 and said["share_layers"]["blocks"] == {"encoder": [0, 0, 0]}
-    assert said["ranks"] == get_ranks(student) and rank_of(student.get_input_embeddings())
+    config = json.loads((report.folder / "student" / "config.json").read_text())
+    assert config["attention"]["window"] == 8 and config["shared"]["blocks"] == {"encoder": [0, 0]}
+    assert config["ranks"] == ranks(student) and rank_of(student.get_input_embeddings())
     blocks = list(student.bert.encoder.layer)
-    assert [len(group) for group in group_shared_blocks(blocks)] == [3] and blocks[
-        2
-    ].intermediate.dense.out_features == 48
+    assert [len(group) for group in sharing(blocks)] == [2] and blocks[1].intermediate.dense.out_features == 48
     assert report.models["student"].parameters == student.num_parameters()
 
 

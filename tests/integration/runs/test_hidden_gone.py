@@ -48,7 +48,7 @@ def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, st
 
 def test_no_moving_average_beside_it(tiny_run: Path, materials: Path) -> None:
     given = {"student": str(materials / "teacher"), "losses": {"labels": {"kind": "Labels"}}}
-    with pytest.raises(ConfigError, match="prune: a moving average of the student would keep a share of hidden dim"):
+    with pytest.raises(ConfigError, match="prune: a moving average of the student keeps part of pruned hidden dim"):
         run(tiny_run, teacher={"decay": 0.9}, prune=HIDDEN, **given)
 
 

@@ -9,22 +9,23 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
+from distill.reporting.page import render
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import torch_predict
 from quant_aware.export.onnx_model import OnnxModel
-from tests.helpers.runs import command, interrupted, rows, weights
+from tests.helpers.runs import CONFIG, command, interrupted, rows, weights
 from tests.helpers.reports.promised import keeps_promises
 
 
 @pytest.fixture(scope="module")
 def finished(materials, tmp_path_factory):
-    """The report of one whole run, and its folder."""
-    from tests.helpers.runs import CONFIG
-
+    """The report of one whole run with its pictures, and its folder."""
     folder = tmp_path_factory.mktemp("finished")
     file = folder / "tiny.yaml"
     file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))
-    return run(file), folder / "runs" / "tiny", file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.reporting.publish.render", render)
+        return run(file), folder / "runs" / "tiny", file
 
 
 class TestRunFolder:

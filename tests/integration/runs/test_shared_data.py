@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from benchmarks.translator import train_tokenizer
 from distill import run
-from distill.evaluation.measure import latencies
+from distill.evaluation.measure import measure_latencies
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared"
@@ -59,7 +59,8 @@ def save_translator(folder: Path) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_run_of_a_config_comes_to_its_report(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "distill.evaluation.evaluate.latencies", lambda models, batches: latencies(models, batches, seconds=0.1)
+        "distill.evaluation.evaluate.measure_latencies",
+        lambda models, batches: measure_latencies(models, batches, seconds=0.1),
     )
     (tmp_path / "data").mkdir()
     save_translator(tmp_path / "t5")

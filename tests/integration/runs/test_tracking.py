@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill import run
+from tests.helpers.runs import CONFIG
 
 BLOCK = 32768
 
@@ -61,8 +62,6 @@ def items(found) -> dict:
 
 @pytest.fixture(scope="module")
 def logged(materials, tmp_path_factory):
-    from tests.helpers.runs import CONFIG
-
     folder = tmp_path_factory.mktemp("tracked")
     file = folder / "tiny.yaml"
     file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))

@@ -160,7 +160,8 @@ def test_all_at_random_starts_as_one_block_does():
     assert 0.015 < float(blocks(model)[0].output.dense.weight.std()) < 0.025
 
 
-@pytest.mark.parametrize("family", ["bert", pytest.param("t5", marks=pytest.mark.slow)])
+@pytest.mark.slow  # a whole run has the file of all forms, in tests/integration/runs/test_forms.py
+@pytest.mark.parametrize("family", ["bert", "t5"])
 def test_the_onnx_files_of_all_forms_compute_what_training_did(family, tmp_path):
     """And hold each shared weight once, in 8 bits."""
     names = [name for name in ("LocalAttention", "share_layers", "low_rank", "Factorised") if can_be(name, family)]
@@ -180,8 +181,8 @@ def test_the_onnx_files_of_all_forms_compute_what_training_did(family, tmp_path)
     torch.testing.assert_close(OnnxModel(tmp_path / "whole.onnx")(longer), logits(model, longer), rtol=0, atol=1e-4)
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "int8.onnx")
     torch.testing.assert_close(OnnxModel(tmp_path / "int8.onnx")(inputs), training, rtol=0, atol=2e-3)
-    matrices = [each for each in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(each.dims) == 2]
-    int8 = [each for each in matrices if each.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)]
+    matrices = [tensor for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(tensor.dims) == 2]
+    int8 = [tensor for tensor in matrices if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)]
     linear = {id(m.weight) for m in model.modules() if is_linear(m)}
     assert len(int8) >= len(linear)
 

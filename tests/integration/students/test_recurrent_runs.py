@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.evaluation.measure import flops, torch_predict
+from distill.evaluation.measure import count_flops, torch_predict
 from quant_aware.export.packed import load
 from students.kinds.recurrent import GRU, LSTM, RNN
 from tests.helpers.families import tiny
@@ -68,7 +68,7 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
 def test_operations_are_counted(kind, gates):
     model = kind(hidden=8).build(tiny("bert"), {0: "a", 1: "b"}, None)
     example = {"input_ids": torch.ones(1, 5, dtype=torch.long)}
-    assert flops(model, example) == 2 * (5 * 2 * gates * 8 * (32 + 8) + 16 * 8 + 8 * 2)
+    assert count_flops(model, example) == 2 * (5 * 2 * gates * 8 * (32 + 8) + 16 * 8 + 8 * 2)
 
 
 @pytest.mark.parametrize(

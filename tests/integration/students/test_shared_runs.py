@@ -71,7 +71,7 @@ def test_a_packed_file_holds_each_weight_once(tiny_run: Path) -> None:
 
 
 def test_its_blocks_take_the_place_of_the_teachers(tiny_run: Path) -> None:
-    given = {"student": sharing_student() | {"layers": 2}, "replace": 0.5, "losses.relations": None}
+    given = {"student": sharing_student() | {"layers": 2}, "replace": 0.5, "losses.relations": None, "quantize": None}
     report = run(tiny_run, **given)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert len(group_shared_blocks(list(student.bert.encoder.layer))) == 1 and report.parity["folded"] < 1e-5

@@ -44,14 +44,14 @@ def built() -> Distillation:
 @torch.no_grad()
 def effective(student: torch.nn.Module) -> dict[str, torch.Tensor]:
     """What masks and rounding make of the weights, applied one after the other."""
-    found = {name: p.clone() for name, p in student.named_parameters() if "parametrizations" not in name}
+    weights = {name: p.clone() for name, p in student.named_parameters() if "parametrizations" not in name}
     for path, module in student.named_modules():
         if torch.nn.utils.parametrize.is_parametrized(module):
             value = module.parametrizations.weight.original
             for step in module.parametrizations.weight:
                 value = step(value)
-            found[f"{path}.weight"] = value.clone()
-    return {name: value.double() for name, value in found.items()}
+            weights[f"{path}.weight"] = value.clone()
+    return {name: value.double() for name, value in weights.items()}
 
 
 class Past(lightning.Callback):
@@ -107,10 +107,10 @@ def test_is_the_average_of_what_the_student_computes_with_after_each_optimizer_s
 
 def test_begins_as_the_student_and_is_no_part_of_the_module(tmp_path):
     module = built()
-    own = {id(p) for p in module.teacher.model.parameters()}
+    average_ids = {id(p) for p in module.teacher.model.parameters()}
     assert all(torch.equal(module.teacher.model.state_dict()[n], p) for n, p in module.student.state_dict().items())
     fit(module, tmp_path)
-    assert not own & {id(p) for p in module.parameters()}
+    assert not average_ids & {id(p) for p in module.parameters()}
     assert {name.split(".")[0] for name in module.state_dict()} == {"student"}
     assert not module.teacher.model.training and module.student.training
     assert not any(p.requires_grad for p in module.teacher.model.parameters())
@@ -138,14 +138,14 @@ def test_a_whole_run_has_no_teacher_to_compare_with(tiny_run, given):
 
 
 @pytest.mark.parametrize(
-    "key, value, said",
+    "key, value, message",
     [
         ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it must be between"),
-        ("losses", {"logits": LOSSES["logits"]}, r"losses: all use the teacher, .* add one .*Labels"),
+        ("losses", {"logits": LOSSES["logits"]}, r"losses: all need the teacher, .* add one .*Labels"),
         ("student", {"kind": "Transformer"}, "student: a Transformer student is cut from a teacher"),
     ],
 )
-def test_a_mistake(tiny_run, given, key, value, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_mistake(tiny_run, given, key, value, message):
+    with pytest.raises(ConfigError, match=message):
         run(tiny_run, **given | {key: value})
     assert not (tiny_run.parent / "runs").exists()

@@ -140,8 +140,8 @@ def test_numbers_that_are_not_finite_are_not_kept(tmp_path):
         model.bert.embeddings.word_embeddings.weight[token] = torch.nan
     teacher = cached(tmp_path, data, model)
     logits = Signals(logits=True)
-    found = teacher.trace(of(data, ROWS), logits).logits
-    assert found.isnan().any(1).tolist() == [False, True, False, False] and teacher.unfit == 1
+    outputs = teacher.trace(of(data, ROWS), logits).logits
+    assert outputs.isnan().any(1).tolist() == [False, True, False, False] and teacher.unfit == 1
     again = cached(tmp_path, data, model)
     assert again.trace(of(data, [0, 2, 3]), logits) and (again.ran, again.read) == (0, 3)
     assert again.trace(of(data, [1]), logits).logits.isnan().all() and again.ran == 1
@@ -153,18 +153,18 @@ def test_a_state_too_large_is_the_teachers_own_in_its_row(tmp_path):
     mine = data["input_ids"][1][data["attention_mask"][1].bool()]
     others = torch.cat([data["input_ids"][row] for row in (0, 2, 3)])
     token = next(token for token in mine.tolist() if token not in others.tolist())
-    asked = Signals(hidden=frozenset({("encoder", 0)}))
+    hidden_signals = Signals(hidden=frozenset({("encoder", 0)}))
     model.bert.embeddings.LayerNorm = torch.nn.Identity()
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight[token] = 1e6
     teacher = cached(tmp_path, data, model)
-    truth = teacher.teacher.trace(data, asked).hidden["encoder", 0]
+    truth = teacher.teacher.trace(data, hidden_signals).hidden["encoder", 0]
     for _ in range(2):
-        state = teacher.trace(of(data, ROWS), asked).hidden["encoder", 0]
+        state = teacher.trace(of(data, ROWS), hidden_signals).hidden["encoder", 0]
         valid = data["attention_mask"].bool()
         torch.testing.assert_close(state[valid], truth[valid], rtol=1e-3, atol=1e-3)
     assert state.abs().max() > 65504 and teacher.unfit == 2
-    assert cached(tmp_path, data, model).trace(of(data, [0, 2, 3]), asked) and teacher.ran == 8
+    assert cached(tmp_path, data, model).trace(of(data, [0, 2, 3]), hidden_signals) and teacher.ran == 8
 
 
 def test_the_space_for_all_rows_is_taken_at_once(tmp_path):
@@ -182,7 +182,7 @@ def full(*_: object) -> None:
 def test_a_full_disk_is_told_before_training(materials, tiny_run, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     given = {"teacher": teacher(materials), "losses.relations": None}
-    message = r"teacher\.cache: there is no room for what is to be kept of all rows: No space left on device"
+    message = r"teacher\.cache: there is no space for the outputs of all rows: No space left on device"
     with pytest.raises(ConfigError, match=message):
         run(tiny_run, name="x", **given)
     assert not (tiny_run.parent / "runs" / "x").exists()

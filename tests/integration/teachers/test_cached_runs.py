@@ -63,7 +63,9 @@ output: {folder}/runs
 
 @pytest.mark.parametrize("name", ["token_classification", "question_answering"])
 def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("distill.evaluation.evaluate.latencies", lambda models, batch: dict.fromkeys(models, 1.0))
+    monkeypatch.setattr(
+        "distill.evaluation.evaluate.measure_latencies", lambda models, batch: dict.fromkeys(models, 1.0)
+    )
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data", rows=24)
     save_teacher(name, tmp_path / "teacher")

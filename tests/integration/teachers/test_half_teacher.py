@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill import run
-from distill.experiment.runs import read
+from distill.experiment.runs import read_runs
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from distill.training.prepare.plan import plan
 from students.loading.stored import StoredPrecision
@@ -35,10 +35,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(("way", "dtype"), [*((way, "bfloat16") for way in WAYS), ("autocast", "float16")])
-def test_every_student_learns_from_it_in_float32(way, dtype, tiny_run, materials, tmp_path):
+@pytest.mark.parametrize(("kind", "dtype"), [*((kind, "bfloat16") for kind in WAYS), ("autocast", "float16")])
+def test_every_student_learns_from_it_in_float32(kind, dtype, tiny_run, materials, tmp_path):
     teacher = in_precision(materials, tmp_path / "half", getattr(torch, dtype))
-    report = run(tiny_run, teacher={"model": str(teacher), "dtype": dtype}, **(SHORT | WAYS[way]))
+    report = run(tiny_run, teacher={"model": str(teacher), "dtype": dtype}, **(SHORT | WAYS[kind]))
     assert report.models["teacher"].precision == dtype
     weights = load_file(report.folder / "student" / "model.safetensors").values()
     assert {weight.dtype for weight in weights} == {torch.float32}
@@ -56,7 +56,7 @@ def test_it_is_held_as_it_is_stored(dtype, materials, tmp_path):
 @pytest.mark.parametrize(("dtype", "ran"), [(None, torch.float32), ("bfloat16", torch.bfloat16)])
 def test_on_a_cpu_it_runs_in_float32_unless_told_otherwise(dtype, ran, tiny_run, materials, tmp_path):
     teacher = {"model": str(in_precision(materials, tmp_path / "half", torch.bfloat16)), "dtype": dtype}
-    (config,) = read(tiny_run, {"teacher": teacher, **SHORT})
+    (config,) = read_runs(tiny_run, {"teacher": teacher, **SHORT})
     parts = plan(config, tmp_path / "run").parts
     assert parts.teachers["teacher"].model.dtype == ran
     assert any("stored in bfloat16, run in float32" in note for note in parts.notes) == (dtype is None)
@@ -70,7 +70,7 @@ def test_its_numbers_are_those_of_float32_up_to_its_precision(name, dtype):
     exact = FrozenTeacher(tiny(name)).trace(given, signals).logits
     half = FrozenTeacher(model.to(getattr(torch, dtype)), StoredPrecision(dtype, 2))
     with torch.autocast("cpu", torch.bfloat16):
-        found = half.trace(given, signals).logits
-    assert found.dtype == getattr(torch, dtype)
-    apart = (found.float() - exact).abs().max() / exact.abs().max()
-    assert 0 < apart < 16 * torch.finfo(found.dtype).eps
+        outputs = half.trace(given, signals).logits
+    assert outputs.dtype == getattr(torch, dtype)
+    relative_error = (outputs.float() - exact).abs().max() / exact.abs().max()
+    assert 0 < relative_error < 16 * torch.finfo(outputs.dtype).eps

@@ -3,13 +3,13 @@
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.pairs import main, neighbours, pairs
+from benchmarks.pairs import main, make_pairs, nearest_sentences
 
 SENTENCES = [f"the {animal} {verb}" for animal in ("dog", "cat", "hen", "cow") for verb in ("runs", "eats", "sleeps")]
 
 
 def test_neighbours_share_words() -> None:
-    found = neighbours([*SENTENCES, "a red tractor"])
+    found = nearest_sentences([*SENTENCES, "a red tractor"])
     assert found.shape == (13, 8)
     for row, sentence in enumerate(SENTENCES):
         near = {SENTENCES[index] for index in found[row, :5]}  # two of the same animal, three of the same verb
@@ -18,9 +18,9 @@ def test_neighbours_share_words() -> None:
 
 
 def test_pairs_are_of_different_near_or_any_sentences() -> None:
-    found = pairs(SENTENCES, 400)
-    assert len(found) == 400 and found == pairs(SENTENCES, 400)
-    near = {(SENTENCES[one], SENTENCES[other]) for one, row in enumerate(neighbours(SENTENCES)) for other in row}
+    found = make_pairs(SENTENCES, 400)
+    assert len(found) == 400 and found == make_pairs(SENTENCES, 400)
+    near = {(SENTENCES[one], SENTENCES[other]) for one, row in enumerate(nearest_sentences(SENTENCES)) for other in row}
     share = sum(pair in near or pair[::-1] in near for pair in found) / len(found)
     assert 0.8 < share < 1
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from distill.export.export import layers, write_onnx
+from distill.export.export import layer_facts, write_onnx
 from prune_schedules.schedule import Timeline
 from quant_aware.calibration.allot import Allot
 from quant_aware.callback import QuantizeAware
@@ -72,7 +72,7 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
     said = {
         layer["name"]
-        for layer in layers(model, quantize, {key: 1 for key in weight_matrices(model)})
+        for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})
         if layer["bits"] > 8
     }
     assert said == {key for key in names if key.endswith("relative_attention_bias")}
@@ -132,7 +132,9 @@ def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     assert callback.curves == {"bits": 1.5}
     quantize.settle()
     fold(model)
-    assert {layer["bits"] for layer in layers(model, quantize, {key: 1 for key in weight_matrices(model)})} == {1.5}
+    assert {layer["bits"] for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})} == {
+        1.5
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Whether rows, tokenizers, teachers and student fit each other, tried before the first step."""
+"""Checks before the first step: rows, tokenizers, teachers and student fit one another."""

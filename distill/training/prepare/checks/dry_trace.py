@@ -1,4 +1,4 @@
-"""One forward pass of each model before the first step, recorded as in training."""
+"""Trace each model once before the first step, recorded as in training."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 
 
-def trace_once(config: Config[Experiment], parts: Parts) -> None:
-    """Record of two rows what the losses look at, so that a model which cannot be recorded is refused at its key.
+def check_traces(config: Config[Experiment], parts: Parts) -> None:
+    """Trace two rows for what the losses compare, so that a model that cannot be recorded is refused at its key.
 
     Raises:
         ConfigError: at ``student`` or ``teacher``.

@@ -1,6 +1,6 @@
-"""A student saved, loaded again as others would, and compared; as it is, and as pruning will leave it.
+"""Save, load and compare a student before the first step, as built and as pruned by the end.
 
-What cannot be saved or loaded shows before the first step, not after the last.
+A student that cannot be saved or loaded is found before the first step, not after the last.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
 
 ROWS = 4
-"""Of a batch so many are compared."""
+"""The number of rows to compare."""
 TOLERANCE = 1e-4
-"""How far logits may be apart, as a share of the largest: the order of sums in float32, and no more."""
+"""The largest difference of logits relative to the largest logit: the effect of float32's order of sums."""
 
 
 def round_trip(
@@ -38,18 +38,18 @@ def round_trip(
 ) -> None:
     """Save a student with its tokenizer in a temporary folder, load both, and compare the logits of one batch.
 
-    The folder is in ``$TMPDIR`` and is removed. The student stays as it is, its mode too.
+    The folder is in ``$TMPDIR`` and is removed. The student is not changed.
 
     Args:
-        student: with plain weights.
-        tokenizer: that will be saved with it.
-        batch: of training; its first rows are read.
-        head: the Auto class of transformers with which others would load it; the student's own class if not given.
+        student: a student with plain weights.
+        tokenizer: the tokenizer that will be saved with it.
+        batch: a training batch; its first rows are used.
+        head: the Auto class of transformers to load it with; None for the student's own class.
 
     Raises:
-        ValueError: if it cannot be saved or loaded, or is another model then.
+        ValueError: if it cannot be saved or loaded, or its logits change.
     """
-    batch = first_rows(batch)
+    batch = take_first_rows(batch)
     expected = _attempt("run on a batch of training", lambda: logits_of(student, batch))
     if not expected.isfinite().all():
         raise ValueError("before the first step its outputs are not finite: its weights or the batch hold no numbers")
@@ -62,7 +62,7 @@ def round_trip(
             "ignore_mismatched_sizes": True,
         } | NO_REMOTE_CODE
         loaded, info = _attempt("loaded again", lambda: load(folder, **arguments))
-        again = _attempt("loaded again with its tokenizer", lambda: load_tokenizer(folder))
+        loaded_tokenizer = _attempt("loaded again with its tokenizer", lambda: load_tokenizer(folder))
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
     lost = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
     if lost or info["unexpected_keys"]:
@@ -71,7 +71,7 @@ def round_trip(
         raise ValueError(f"saved and loaded again, {what} {names}")
     if size == 0:
         raise ValueError("saved, it has no file of weights")
-    if again.get_vocab() != tokenizer.get_vocab():
+    if loaded_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError("its tokenizer, saved and loaded again, has other tokens")
     if (loaded.config.id2label, loaded.config.num_labels) != (student.config.id2label, student.config.num_labels):
         raise ValueError(f"saved and loaded again, its classes are {', '.join(loaded.config.id2label.values())}")
@@ -79,84 +79,92 @@ def round_trip(
     compare(expected, logits_of(loaded, batch), "saved and loaded again")
 
 
-def compare(expected: Tensor, logits: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Raise ValueError if logits are further apart than float32 makes them."""
+def compare(expected: Tensor, logits: Tensor, state: str, tolerance: float = TOLERANCE) -> None:
+    """Raise ValueError, naming the ``state`` of the student, if logits differ by more than float32 rounding."""
     if logits.shape != expected.shape:
-        raise ValueError(f"{what}, it gives {list(logits.shape)} numbers for a batch, not {list(expected.shape)}")
-    apart, largest = float((logits - expected).abs().max()), max(1.0, float(expected.abs().max()))
-    if not apart <= tolerance * largest:
-        raise ValueError(f"{what}, it is another model: logits are up to {apart:.3g} apart, of {largest:.3g}")
+        raise ValueError(f"{state}, it gives {list(logits.shape)} numbers for a batch, not {list(expected.shape)}")
+    difference, largest = float((logits - expected).abs().max()), max(1.0, float(expected.abs().max()))
+    if not difference <= tolerance * largest:
+        raise ValueError(f"{state}, it is another model: logits differ by up to {difference:.3g}, of {largest:.3g}")
 
 
-def first_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The first rows of a batch."""
+def take_first_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the first rows of a batch."""
     count = len(batch["input_ids"])
     return {name: value[:ROWS] if value.dim() and len(value) == count else value for name, value in batch.items()}
 
 
 def logits_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    """The logits of a batch, in evaluation; the model is left in its mode."""
+    """Return the logits of a batch in eval mode; the mode of the model is restored."""
     mode = model.training
-    found = torch_predict(model)({name: value.to(model.device) for name, value in batch.items()})
+    logits = torch_predict(model)({name: value.to(model.device) for name, value in batch.items()})
     model.train(mode)
-    return found
+    return logits
 
 
-class Share(NamedTuple):
-    """What a pruner is to remove of its units, what it can, and how many units of one block (or all) compete."""
+class ReachableSparsity(NamedTuple):
+    """The sparsity that a pruner is to reach.
 
-    wanted: float
-    reached: float
-    among: int
-
-
-def pruned_to_the_end(
-    student: PreTrainedModel, pruners: dict[str, Pruner], timeline: Timeline
-) -> tuple[PreTrainedModel, dict[str, Share]]:
-    """A copy under as many masks as the pruners' last step will have, by magnitude, whatever their scores are; and by
-    the name of each pruner its shares.
+    Args:
+        target: the sparsity of the config.
+        reachable: the sparsity that whole units allow.
+        units: the number of units of a block, or of all blocks, that compete.
     """
-    model, shares = deepcopy(student), {}
+
+    target: float
+    reachable: float
+    units: int
+
+
+def prune_fully(
+    student: PreTrainedModel, pruners: dict[str, Pruner], timeline: Timeline
+) -> tuple[PreTrainedModel, dict[str, ReachableSparsity]]:
+    """Return a copy of the student with the final sparsity, and the reachable sparsity of each pruner.
+
+    Units are chosen by magnitude, whatever the score of the pruner is.
+    """
+    model, sparsities = deepcopy(student), {}
     for name, pruner in pruners.items():
         if isinstance(pruner, Keep):
             Keep(where=pruner.where).attach(model)
             continue
-        wanted = pruner.sparsity.value(timeline.total_steps, timeline)
-        masks = Magnitude(sparsity=Constant(wanted), shape=pruner.shape, where=pruner.where, scope=pruner.scope)
+        target = pruner.sparsity.value(timeline.total_steps, timeline)
+        masks = Magnitude(sparsity=Constant(target), shape=pruner.shape, where=pruner.where, scope=pruner.scope)
         masks.attach(model)
         masks.update(0, timeline)
         counts = [part.masked()[1] for part in masks.parts]
-        shares[name] = Share(wanted, masks.sparsity_now(), sum(counts) if masks.scope == "global" else max(counts))
-    return model, shares
+        units = sum(counts) if masks.scope == "global" else max(counts)
+        sparsities[name] = ReachableSparsity(target, masks.sparsity_now(), units)
+    return model, sparsities
 
 
-def cut_to_the_end(
+def cut_fully(
     model: PreTrainedModel, batch: dict[str, Tensor], vocabulary: Vocabulary | None = None
 ) -> dict[str, Tensor]:
-    """Fold and cut a model that is under masks, in place, as a run does at its end, and compare its logits.
+    """Fold and cut a masked model in place, as at the end of a run, and compare its logits.
 
     Returns:
-        The batch as the model reads it now, whose vocabulary may be another.
+        The batch in the tokens of the cut vocabulary.
 
     Raises:
-        ValueError: if it is another model then.
+        ValueError: if its logits change.
     """
-    batch = first_rows(batch)
+    batch = take_first_rows(batch)
     expected = logits_of(model, batch)
     fold(model)
     cut(model)
-    compare(expected, logits_of(model, batch), "cut to what pruning leaves", tolerance=10 * TOLERANCE)
+    compare(expected, logits_of(model, batch), "cut to the units that pruning leaves", tolerance=10 * TOLERANCE)
     if not vocabulary:
         return batch
     cut_vocabulary(model, vocabulary.keep)
-    new = torch.zeros(vocabulary.num_before, dtype=torch.long)
-    new[vocabulary.keep] = torch.arange(len(vocabulary.keep))
-    return batch | {"input_ids": new[batch["input_ids"]]}
+    new_ids = torch.zeros(vocabulary.num_before, dtype=torch.long)
+    new_ids[vocabulary.keep] = torch.arange(len(vocabulary.keep))
+    return batch | {"input_ids": new_ids[batch["input_ids"]]}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no tables of transformers: what they would tell is told in one line."""
+    """Silence progress bars and log messages of transformers inside the block."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -168,17 +176,19 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _attempt(what: str, do: Callable[[], object]) -> object:
-    """What a function returns; whatever it raises is one line."""
+def _attempt(action: str, function: Callable[[], object]) -> object:
+    """Return the result of a function; turn any error into a ValueError of one line."""
     try:
-        return do()
+        return function()
     except OSError as error:
         if error.errno is None:
-            raise ValueError(f"it cannot be {what}: {_line(error)}") from error
-        where = tempfile.gettempdir()
-        raise ValueError(f"it cannot be {what} in {where}: {error.strerror}; set TMPDIR to another folder") from error
-    except Exception as error:  # whatever transformers raises, it would raise it at the end as well
-        raise ValueError(f"it cannot be {what}: {_line(error)}") from error
+            raise ValueError(f"it cannot be {action}: {_line(error)}") from error
+        folder = tempfile.gettempdir()
+        raise ValueError(
+            f"it cannot be {action} in {folder}: {error.strerror}; set TMPDIR to another folder"
+        ) from error
+    except Exception as error:  # transformers would raise it at the end of the run as well
+        raise ValueError(f"it cannot be {action}: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:

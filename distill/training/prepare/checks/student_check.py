@@ -1,4 +1,4 @@
-"""The student before the first step: whether it can be saved, loaded and pruned as the end of the run will have it."""
+"""Check the student before the first step: it can be saved, loaded, and pruned to its final form."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import torch
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
-from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
 from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
-UNREACHED = 0.05
-"""From this difference on between the sparsity that is wanted and the one that can be had the report tells of it."""
+MAX_SPARSITY_GAP = 0.05
+"""The largest difference of target and reachable sparsity without a warning."""
 
 
 def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) -> list[str]:
-    """Save, load and compare the student as it is and as pruning and a smaller vocabulary will leave it; what the
-    report should say of the zeros that it has and will have.
+    """Save, load and compare the student as built, and with the final sparsity and vocabulary.
+
+    Returns:
+        Warnings for the report about zeros that it has, and about a sparsity that cannot be reached.
 
     Raises:
         ConfigError: if it cannot be saved or loaded again, or a pruner cannot remove anything.
     """
-    experiment, found, student = config.value, [], parts.student
+    experiment, warnings, student = config.value, [], parts.student
     start = getattr(student.config, "decoder_start_token_id", None)
     order = first_batches(experiment.task, parts.rows["train"], parts.tokenizer, start, experiment.seed)
     batch, head = next(order), experiment.task.head
@@ -33,21 +35,23 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         round_trip(student, parts.tokenizer, batch, head)
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
-    begun, pruners = model_sparsity(student), experiment.pruners()
-    if begun >= SPARSITY_THRESHOLD and not pruners:
-        found.append(f"{begun:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them")
+    sparsity, pruners = model_sparsity(student), experiment.pruners()
+    if sparsity >= SPARSITY_THRESHOLD and not pruners:
+        warnings.append(
+            f"{sparsity:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them"
+        )
     if not (pruners or parts.vocabulary):
-        return found
-    smaller, shares = pruned_to_the_end(student, pruners, timeline)
-    for name, (wanted, reached, among) in shares.items():
+        return warnings
+    smaller, sparsities = prune_fully(student, pruners, timeline)
+    for name, (target, reachable, count) in sparsities.items():
         key, shape = experiment.prune_key(name), pruners[name].shape
-        what = shape if isinstance(shape, str) else "tiles"
-        if wanted > 0 and reached == 0:
-            why = f"of {among} that compete one at least stays; write {1 / among:.3g} or more, or leave it out"
-            raise config.error(key, f"sparsity: {wanted:.3g} of the {what} removes none of them: {why}")
-        if abs(wanted - reached) > UNREACHED:
-            found.append(f"{key}: {wanted:.1%} of the {what} are to go, and {reached:.1%} can")
+        units = shape if isinstance(shape, str) else "tiles"
+        if target > 0 and reachable == 0:
+            advice = f"of {count} that compete one at least stays; write {1 / count:.3g} or more, or leave it out"
+            raise config.error(key, f"sparsity: {target:.3g} of the {units} removes none of them: {advice}")
+        if abs(target - reachable) > MAX_SPARSITY_GAP:
+            warnings.append(f"{key}: {target:.1%} of the {units} are to be removed, and {reachable:.1%} can be")
     with config.error_context("prune" if pruners else "vocabulary"):
-        read = cut_to_the_end(smaller, batch, parts.vocabulary)
-        round_trip(smaller, parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer, read, head)
-    return found
+        batch = cut_fully(smaller, batch, parts.vocabulary)
+        round_trip(smaller, parts.vocabulary.tokenizer if parts.vocabulary else parts.tokenizer, batch, head)
+    return warnings

@@ -1,4 +1,4 @@
-"""The teachers before the first step: whether they give numbers, and whether a cache of what they give is of use."""
+"""Check the teachers before the first step: finite outputs, and caches that will be read."""
 
 from __future__ import annotations
 
@@ -13,68 +13,69 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MAX_OUTPUTS, CachedTeacher
 from distill.teachers.ensemble import Teachers, member_sites
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.timeline import stretches
+from distill.training.timeline import step_ranges
 from prune_schedules.schedule import Timeline
 from students.recording.signals import Signals
 
 
 def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], timeline: Timeline) -> list[str]:
-    """Return what a reader should know of teachers that run although they have a cache.
+    """Return a warning for each teacher that runs at some steps although it has a cache.
 
     Raises:
-        ConfigError: if a cache would never be read, because a loss looks at what is not kept at every step.
+        ConfigError: if a cache would never be read, since a loss needs outputs that are not cached at every step.
     """
     warnings = []
     for name, teacher in config.value.teachers().items():
         if not teacher.cache:
             continue
         vocabulary = teachers[name].model.config.vocab_size
-        kept = not (config.value.task.predicts_tokens and vocabulary > MAX_OUTPUTS)
-        running, asked = 0, 0
+        caches_logits = not (config.value.task.predicts_tokens and vocabulary > MAX_OUTPUTS)
+        running_steps, teacher_steps = 0, 0
         reasons: dict[str, None] = {}
-        for steps in stretches(config.value.losses, timeline):
+        for steps in step_ranges(config.value.losses, timeline):
             signals = signals_of(config.value, name, steps[0], timeline)
-            why = ["attention"] * bool(signals.attention)
-            why += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not kept)
-            reasons |= dict.fromkeys(why)
-            running, asked = running + bool(why) * len(steps), asked + bool(signals) * len(steps)
-        what = " and ".join(reasons)
-        if running and running == asked:
-            why = f"cache: would never be read: the losses look at {what} at every step, which are not kept"
-            raise config.error(key_of(config.value, name), f"{why}; write cache: false")
-        if running:
-            steps = f"at {running} of {asked} steps the losses look at {what}, which are not kept"
-            warnings.append(f"{key_of(config.value, name)}.cache: {steps}: there the teacher runs")
+            uncached = ["attention"] * bool(signals.attention)
+            uncached += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not caches_logits)
+            reasons |= dict.fromkeys(uncached)
+            running_steps += bool(uncached) * len(steps)
+            teacher_steps += bool(signals) * len(steps)
+        outputs = " and ".join(reasons)
+        if running_steps and running_steps == teacher_steps:
+            message = f"cache: would never be read: the losses look at {outputs} at every step, which are not kept"
+            raise config.error(teacher_key(config.value, name), f"{message}; write cache: false")
+        if running_steps:
+            steps = f"at {running_steps} of {teacher_steps} steps the losses look at {outputs}, which are not kept"
+            warnings.append(f"{teacher_key(config.value, name)}.cache: {steps}: there the teacher runs")
     return warnings
 
 
 def check_outputs(
     config: Config[Experiment], teachers: dict[str, FrozenTeacher | CachedTeacher], batch: dict[str, Tensor]
 ) -> None:
-    """Run every teacher on a row or a few, and let caches reserve their space on disk.
+    """Run every teacher on a small batch, and let caches reserve their space on disk.
 
     Raises:
-        ConfigError: if an output is not finite, or there is no room for a cache.
+        ConfigError: if an output is not finite, or there is no space for a cache.
     """
     for name, teacher in teachers.items():
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
-        with config.error_context(key_of(config.value, name)):
-            asked = signals_of(config.value, name)
-            trace = frozen.trace(batch, Signals(logits=True, hidden=asked.hidden))
+        with config.error_context(teacher_key(config.value, name)):
+            signals = signals_of(config.value, name)
+            trace = frozen.trace(batch, Signals(logits=True, hidden=signals.hidden))
             logits = trace.logits
             if logits.isnan().any() or logits.isposinf().any():
                 model = config.value.teachers()[name].model
                 raise ValueError(f"model: {model} gives NaN or infinity for the first training row")
             if isinstance(teacher, CachedTeacher):
                 try:
-                    teacher.allocate(batch, trace if asked.logits else replace(trace, logits=None))
+                    teacher.allocate(batch, trace if signals.logits else replace(trace, logits=None))
                 except OSError as error:
-                    why = f"{error.strerror} (in {teacher.folder.parent})"
-                    raise ValueError(f"cache: there is no room for what is to be kept of all rows: {why}") from error
+                    reason = f"{error.strerror} (in {teacher.folder.parent})"
+                    raise ValueError(f"cache: there is no space for the outputs of all rows: {reason}") from error
 
 
 def signals_of(experiment: Experiment, name: str, step: int | None = None, timeline: Timeline | None = None) -> Signals:
-    """What the losses ask of a teacher, at a step or ever."""
+    """Return the signals of a teacher that the losses need, at a step or, without one, at any step."""
     needs = []
     for loss in experiment.losses.values():
         if step is None:
@@ -87,6 +88,6 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
     return signals
 
 
-def key_of(experiment: Experiment, name: str) -> str:
-    """Where a teacher stands in the config."""
+def teacher_key(experiment: Experiment, name: str) -> str:
+    """Return the key of a teacher in the config."""
     return f"teacher.members.{name}" if isinstance(experiment.teacher, Teachers) else "teacher"

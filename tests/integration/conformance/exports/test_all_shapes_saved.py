@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from distill.training.prepare.checks.round_trip import cut_to_the_end, pruned_to_the_end, round_trip
+from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from prune_schedules.schedule import Cubic, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from tests.helpers.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
@@ -32,10 +32,10 @@ def test_what_all_shapes_leave_of_a_family_is_saved_and_loaded_again(name, tmp_p
     round_trip(student, tokenizer, rows, AutoModelForSequenceClassification)
     pruners = {"hidden": ends("hidden", 0.25), "heads": ends("heads", 0.5), "neurons": ends("neurons", 0.3)}
     pruners |= {"layers": ends("layers", 0.2), "elements": ends("elements", 0.3)}
-    smaller, shares = pruned_to_the_end(student, pruners, TIMELINE)
-    read = cut_to_the_end(smaller, rows)
+    smaller, shares = prune_fully(student, pruners, TIMELINE)
+    read = cut_fully(smaller, rows)
     round_trip(smaller, tokenizer, read, AutoModelForSequenceClassification)
     assert smaller.config.hidden_size == 24 and smaller.num_parameters() < 0.75 * student.num_parameters()
-    assert shares["hidden"] == (0.25, 0.25, 32) and shares["elements"].reached == pytest.approx(0.3, abs=0.001)
+    assert shares["hidden"] == (0.25, 0.25, 32) and shares["elements"].reachable == pytest.approx(0.3, abs=0.001)
     assert student.training and all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

@@ -181,12 +181,12 @@ def test_there_are_forty() -> None:
     assert len(TEXTS) == 40
 
 
-@pytest.mark.parametrize(("name", "content", "said"), TEXTS.values(), ids=TEXTS.keys())
+@pytest.mark.parametrize(("name", "content", "message"), TEXTS.values(), ids=TEXTS.keys())
 def test_a_bad_file(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, content: str | bytes, said: str
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, content: str | bytes, message: str
 ) -> None:
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    told = refused(Classification(data=str(file)), tokenizer).removeprefix("data: ")
-    assert told.startswith(said.format(file))
-    assert "\n" not in told and len(told) < 1000
+    error = refused(Classification(data=str(file)), tokenizer).removeprefix("data: ")
+    assert error.startswith(message.format(file))
+    assert "\n" not in error and len(error) < 1000

@@ -19,19 +19,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-@pytest.mark.parametrize(("row", "said"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("row", "message"), BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_bad_row_is_named(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str, row: dict, said: str, split: str
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, kind: str, row: dict, message: str, split: str
 ) -> None:
     for name in ("train", "validation"):
         write(tmp_path / f"{name}.{kind}", [*ROWS[:2], row, ROWS[2]] if name == split else ROWS)
     task = Classification(data=str(tmp_path), max_train_samples=2)
     place = {"csv": "line 4", "parquet": "row 3", "jsonl": "line 3"}[kind]
     assert refused(task, tokenizer).removeprefix(f"data: {tmp_path}/{split}.{kind} {place}: ") in (
-        said,
-        said.replace("-1", "'-1'"),
-        said + "; a negative number is a class only where task.labels names it",
+        message,
+        message.replace("-1", "'-1'"),
+        message + "; a negative number is a class only where task.labels names it",
     )
 
 
@@ -43,11 +43,11 @@ def test_a_class_that_was_not_trained_is_named(tmp_path: Path, tokenizer: PreTra
         [{"text": "one", "label": label} for label in ("ham", "span", "spam", "eggs")],
     )
     first, second = {"csv": ("line 3", "line 5"), "parquet": ("row 2", "row 4"), "jsonl": ("line 2", "line 4")}[kind]
-    said = (
+    message = (
         f"data: {tmp_path}/validation.{kind} {first}: 'label' is 'span', not one of ham, spam; "
         f"{second}: 'label' is 'eggs', not one of ham, spam"
     )
-    assert refused(Classification(data=str(tmp_path)), tokenizer) == said
+    assert refused(Classification(data=str(tmp_path)), tokenizer) == message
 
 
 def test_rows_of_a_single_file_are_counted_as_they_stand_there(

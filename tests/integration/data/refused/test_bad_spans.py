@@ -12,7 +12,7 @@ def answers(text: object, start: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         (answers(["film"], [0]), "the answer 'film' is not at character 0"),
         (answers(["film"], [-4]), "the answer 'film' is not at character -4"),
@@ -27,10 +27,10 @@ def answers(text: object, start: object) -> dict:
         (answers(["film"], [4]) | {"question": "  "}, "'question' is empty"),
     ],
 )
-def test_a_bad_row_is_named(bad, said, tokenizer, tmp_path):
+def test_a_bad_row_is_named(bad, message, tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [bad])
-    found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} line 4: {said}")
+    error = refused(QuestionAnswering(data=file), tokenizer)
+    assert error.startswith(f"data: {file} line 4: {message}")
 
 
 def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_path):
@@ -39,14 +39,14 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
         task = QuestionAnswering(data=write(tmp_path / "all.jsonl", [answers(["film"], [4])] * 3 + [long] * 2))
         task.max_length = length
         if bad:
-            said = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
-            assert refused(task, tokenizer).endswith(f"line 4, 5: {said}")
+            message = "'question' has 13 tokens; max_length: 16 leaves none for 'context'"
+            assert refused(task, tokenizer).endswith(f"line 4, 5: {message}")
         else:
             assert sorted(map(len, prepare_data(task, tokenizer)["train"]["input_ids"]))[-1] <= length
 
 
 @pytest.mark.parametrize(
-    ("all_rows", "said"),
+    ("all_rows", "message"),
     [
         ("film", "'answers' has no 'text' and 'answer_start'"),
         ({"text": ["film"]}, "'answers' has no 'text' and 'answer_start'"),
@@ -56,14 +56,14 @@ def test_a_question_that_leaves_no_room_for_its_context_is_named(tokenizer, tmp_
         ({"text": ["film"], "answer_start": ["4"]}, "'answers' has 'film' at '4', not a text at a character position"),
     ],
 )
-def test_answers_of_another_form_are_named(all_rows, said, tokenizer, tmp_path):
+def test_answers_of_another_form_are_named(all_rows, message, tokenizer, tmp_path):
     rows = [{"question": "is it", "context": "one film", "answers": all_rows}] * 3
     file = write(tmp_path / "all.jsonl", rows)
-    found = refused(QuestionAnswering(data=file), tokenizer)
-    assert found.startswith(f"data: {file} line 1, 2, 3: {said}")
+    error = refused(QuestionAnswering(data=file), tokenizer)
+    assert error.startswith(f"data: {file} line 1, 2, 3: {message}")
 
 
 def test_a_missing_column_is_named(tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", [{"question": "is it", "text": "one film"}] * 3)
-    said = "data: there is no column 'context'; there are question, text"
-    assert refused(QuestionAnswering(data=file), tokenizer) == said
+    message = "data: there is no column 'context'; there are question, text"
+    assert refused(QuestionAnswering(data=file), tokenizer) == message

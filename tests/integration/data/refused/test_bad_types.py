@@ -17,7 +17,7 @@ DAY = date(2024, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("labels", "task", "said"),
+    ("labels", "task", "message"),
     [
         ([DAY] * 2, Classification, f"'label' is datetime.date(2024, 1, 1), of type date, as in all rows; {ONE}"),
         (
@@ -33,29 +33,31 @@ DAY = date(2024, 1, 1)
         ([None, None], Classification, "'label' is missing"),
     ],
 )
-def test_types_that_are_no_labels(tmp_path: Path, tokenizer, labels: list, task: type, said: str) -> None:
+def test_types_that_are_no_labels(tmp_path: Path, tokenizer, labels: list, task: type, message: str) -> None:
     parquet.write_table(pa.table({"text": ["good", "bad"], "label": labels}), tmp_path / "x.parquet")
     rows = "1, 2" if labels[0] is None else "1"
-    told = refused(task(data=str(tmp_path / "x.parquet")), tokenizer)
-    assert told.startswith(f"data: {tmp_path}/x.parquet row {rows}: {said}")
+    error = refused(task(data=str(tmp_path / "x.parquet")), tokenizer)
+    assert error.startswith(f"data: {tmp_path}/x.parquet row {rows}: {message}")
 
 
 def test_a_gap_among_real_numbers_is_the_row_at_fault(tmp_path: Path, tokenizer) -> None:
     parquet.write_table(pa.table({"text": ["a", "b", "c"], "label": [1.0, float("nan"), 0.0]}), tmp_path / "x.parquet")
-    said = f"data: {tmp_path}/x.parquet row 2: 'label' is missing"
-    assert refused(Classification(data=str(tmp_path / "x.parquet")), tokenizer) == said
+    message = f"data: {tmp_path}/x.parquet row 2: 'label' is missing"
+    assert refused(Classification(data=str(tmp_path / "x.parquet")), tokenizer) == message
 
 
 @pytest.mark.parametrize("column", ["text", "label"])
 def test_pictures(tmp_path: Path, tokenizer, column: str) -> None:
     rows = {"text": ["good", "bad"], "label": [1, 0]} | {column: [{"bytes": b"no picture", "path": None}] * 2}
     Dataset.from_dict(rows).cast_column(column, Image()).to_parquet(tmp_path / "x.parquet")
-    said = f"data: {tmp_path}/x.parquet row 1: {column!r} is {{'bytes': b'no picture', 'path': None}}, "
-    assert refused(Classification(data=str(tmp_path / "x.parquet"), text="text"), tokenizer).startswith(said)
+    message = f"data: {tmp_path}/x.parquet row 1: {column!r} is {{'bytes': b'no picture', 'path': None}}, "
+    assert refused(Classification(data=str(tmp_path / "x.parquet"), text="text"), tokenizer).startswith(message)
 
 
-@pytest.mark.parametrize(("tags", "said"), [([["x"]], "[['x']]"), ([{"x": 1}], "[{'x': 1}]")])
-def test_tags_that_are_no_classes(tmp_path: Path, tokenizer, tags: list, said: str) -> None:
+@pytest.mark.parametrize(("tags", "message"), [([["x"]], "[['x']]"), ([{"x": 1}], "[{'x': 1}]")])
+def test_tags_that_are_no_classes(tmp_path: Path, tokenizer, tags: list, message: str) -> None:
     parquet.write_table(pa.table({"tokens": [["a"]] * 2, "ner_tags": [tags] * 2}), tmp_path / "x.parquet")
-    told = refused(TokenClassification(data=str(tmp_path / "x.parquet")), tokenizer)
-    assert told.startswith(f"data: {tmp_path}/x.parquet row 1: 'ner_tags' is {said}, a list, as in all rows; a tag is")
+    error = refused(TokenClassification(data=str(tmp_path / "x.parquet")), tokenizer)
+    assert error.startswith(
+        f"data: {tmp_path}/x.parquet row 1: 'ner_tags' is {message}, a list, as in all rows; a tag is"
+    )

@@ -13,8 +13,8 @@ def test_all_kinds_of_bad_rows_are_told_at_once(tmp_path: Path, tokenizer: PreTr
     for split, label in (("train", 1), ("validation", 2)):
         bad = f'good,{label}\nx,y,0\n"a" b,0\n,1\nbad,0\n"never\n'
         (tmp_path / f"{split}.csv").write_text("text,label\ngood,1\nbad,0\n" + bad)
-    told = refused(task := Classification(data=str(tmp_path)), tokenizer)
-    train, validation = told.removeprefix("data: ").split(f"; {tmp_path}/validation.csv ")
+    error = refused(task := Classification(data=str(tmp_path)), tokenizer)
+    train, validation = error.removeprefix("data: ").split(f"; {tmp_path}/validation.csv ")
     for part in (train.removeprefix(f"{tmp_path}/train.csv "), validation):
         for line in (
             "line 5: 3 columns",
@@ -30,15 +30,15 @@ def test_all_kinds_of_bad_rows_are_told_at_once(tmp_path: Path, tokenizer: PreTr
 def test_of_many_bad_rows_ten_are_shown(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     (tmp_path / "x.csv").write_text("text,label\n" + "good,1\n,0\n" * 30)
     lines = "3, 5, 7, 9, 11, 13, 15, 17, 19, 21"
-    said = f"data: {tmp_path}/x.csv line {lines}: 'text' is empty (and 20 more lines)"
-    assert refused(Classification(data=str(tmp_path / "x.csv")), tokenizer) == said
+    message = f"data: {tmp_path}/x.csv line {lines}: 'text' is empty (and 20 more lines)"
+    assert refused(Classification(data=str(tmp_path / "x.csv")), tokenizer) == message
 
 
 NUMBERS = "text,label\na,1\nb,0\n"
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "said"),
+    ("train", "validation", "message"),
     [
         (NUMBERS, "text,label\n", "validation.csv cannot be read: it has no rows below the names"),
         (NUMBERS, "text,label\na,1\nb,pos\n", "validation.csv line 3: 'label' is 'pos', not one of LABEL_0, LABEL_1"),
@@ -52,7 +52,7 @@ NUMBERS = "text,label\na,1\nb,0\n"
         ("text,label\na,pos\nb,neg\n", NUMBERS, "validation.csv line 2: 'label' is 1, not one of neg, pos; line 3: "),
     ],
 )
-def test_files_that_do_not_go_together(tmp_path: Path, tokenizer, train: str, validation: str, said: str) -> None:
+def test_files_that_do_not_go_together(tmp_path: Path, tokenizer, train: str, validation: str, message: str) -> None:
     (tmp_path / "train.csv").write_text(train)
     (tmp_path / "validation.csv").write_text(validation)
-    assert refused(Classification(data=str(tmp_path)), tokenizer).startswith(f"data: {tmp_path}/{said}")
+    assert refused(Classification(data=str(tmp_path)), tokenizer).startswith(f"data: {tmp_path}/{message}")

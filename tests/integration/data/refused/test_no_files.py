@@ -18,7 +18,7 @@ class TestNoFiles:
         monkeypatch.chdir(tmp_path)
 
     @pytest.mark.parametrize(
-        ("make", "name", "said"),
+        ("make", "name", "message"),
         [
             (lambda: os.mkfifo("x.csv"), "x.csv", "'x.csv' is a pipe, a socket or a device, not a file"),
             (
@@ -39,25 +39,25 @@ class TestNoFiles:
         ],
         ids=["pipe", "link", "folder", "folder in a folder", "pipe in a folder", "gz", "long name", "NUL name"],
     )
-    def test_what_is_no_file(self, tokenizer, make, name: str, said: str) -> None:
+    def test_what_is_no_file(self, tokenizer, make, name: str, message: str) -> None:
         make()
-        assert refused(Classification(data=name), tokenizer).startswith(f"data: {said}")
+        assert refused(Classification(data=name), tokenizer).startswith(f"data: {message}")
 
     def test_two_files_of_which_either_may_be_meant(self, tokenizer) -> None:
         for name in ("train.csv", "train.jsonl", "train_old.csv"):
             Path(name).write_text(CSV)
-        said = "data: the folder '.' has train.csv, train.jsonl; keep one, named train.csv"
-        assert refused(Classification(data="."), tokenizer) == said
+        message = "data: the folder '.' has train.csv, train.jsonl; keep one, named train.csv"
+        assert refused(Classification(data="."), tokenizer) == message
         Path("train.csv").unlink()
         Path("train.jsonl").rename("train_new.csv")
-        said = "data: the folder '.' has train_new.csv, train_old.csv; keep one, named train.csv"
-        assert refused(Classification(data="."), tokenizer) == said
+        message = "data: the folder '.' has train_new.csv, train_old.csv; keep one, named train.csv"
+        assert refused(Classification(data="."), tokenizer) == message
 
     def test_a_shard_that_is_missing(self, tokenizer) -> None:
         for number in (0, 2):
             Path(f"train-{number:05}-of-00003.csv").write_text(CSV)
-        said = "data: the folder '.' lacks 1 of 3 shards, such as train-00001-of-00003.csv"
-        assert refused(Classification(data="."), tokenizer) == said
+        message = "data: the folder '.' lacks 1 of 3 shards, such as train-00001-of-00003.csv"
+        assert refused(Classification(data="."), tokenizer) == message
 
     def test_a_saved_data_set_that_is_broken(self, tokenizer) -> None:
         Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}).save_to_disk("saved")

@@ -94,8 +94,8 @@ def test_the_shape_of_the_node_decides_a_union(tmp_path: Path) -> None:
     ],
 )
 def test_plain_values(tmp_path: Path, text: str, value: object) -> None:
-    found = getattr(drawing(tmp_path, text), text.partition(":")[0])
-    assert found == value and type(found) is type(value)
+    parsed = getattr(drawing(tmp_path, text), text.partition(":")[0])
+    assert parsed == value and type(parsed) is type(value)
 
 
 def test_a_text_needs_no_quotes(tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_two_classes_of_one_name_are_refused() -> None:
 
         return Same
 
-    kept = [make(Twin), make(Twin)]
+    twins = [make(Twin), make(Twin)]
     with pytest.raises(TypeError, match="two classes are called Same"):
         subclasses(Twin)
-    assert len(kept) == 2
+    assert len(twins) == 2
 
 
 @dataclass(kw_only=True)
@@ -215,8 +215,8 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, mon
         "student: {kind: Pretrained, model: ~/student}\nlosses: {labels: {kind: Labels}}\noutput: ~/runs\n"
     )
     value = load(tmp_path / "x.yaml", Experiment).value
-    found = [value.task.data, value.task.unlabelled, *(t.model for t in value.teacher.members.values())]
+    paths = [value.task.data, value.task.unlabelled, *(t.model for t in value.teacher.members.values())]
     expected = [str(tmp_path / "home" / name) for name in ("data", "more.csv", "a", "", "student", "runs")]
-    assert [*found, value.student.model, value.output] == [path.rstrip("/") for path in expected]
+    assert [*paths, value.student.model, value.output] == [path.rstrip("/") for path in expected]
     assert load(tmp_path / "x.yaml", Experiment, {"output": "~/other"}).value.output == str(tmp_path / "home" / "other")
     assert load(tmp_path / "x.yaml", Experiment, {"task.text": "~a"}).value.task.text == "~a", "no path"

@@ -10,16 +10,16 @@ import pytest
 
 from distill.config.schema import field_classes, schema_of, shorthand_field, subclasses, union_members
 from distill.experiment.experiment import Experiment
-from distill.experiment.help import told
+from distill.experiment.help import field_docs
 
 
 def reachable() -> list[type]:
     """Every class that a file can name or holds in a field."""
-    found = [Experiment]
-    for cls in found:
+    classes = [Experiment]
+    for cls in classes:
         members = [c for c in subclasses(cls).values() if not c.__module__.startswith("tests.")]  # not tests
-        found += [c for c in [*members, *field_classes(cls)] if c not in found]
-    return found
+        classes += [c for c in [*members, *field_classes(cls)] if c not in classes]
+    return classes
 
 
 def alien(hint: Any) -> list[Any]:
@@ -44,7 +44,7 @@ def test_a_class_of_the_schema(cls: type) -> None:
         assert all(not one & other for one, other in combinations(fields_of, 2)), (
             f"{cls.__name__}.{name}: the keys of the node do not tell the classes apart"
         )
-    assert [name for name in schema_of(cls) if not told(cls).get(name)] == [], (
+    assert [name for name in schema_of(cls) if not field_docs(cls).get(name)] == [], (
         f"fields of {cls.__name__} without a sentence"
     )
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}("), f"{cls.__name__} has no docstring"

@@ -115,5 +115,5 @@ def test_any_value_reads_back(
 
 
 def test_null_takes_an_entry_away(tmp_path: Path) -> None:
-    found = read(tmp_path, FILE, **{"losses.hidden": "null", "prune.early": None})
-    assert list(found.losses) == ["logits"] and list(found.prune) == ["heads"]
+    experiment = read(tmp_path, FILE, **{"losses.hidden": "null", "prune.early": None})
+    assert list(experiment.losses) == ["logits"] and list(experiment.prune) == ["heads"]

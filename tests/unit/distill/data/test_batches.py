@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
 from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
-from distill.training.callbacks.checkpoints import Last
+from distill.training.callbacks.checkpoints import LastCheckpoint
 
 fixed = settings(derandomize=True, deadline=None, database=None)
 LENGTHS = torch.randint(3, 40, (103,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -58,10 +58,10 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused(world):
 def test_an_idle_rank_counts_nothing():
     """Of 9 rows in batches of 4 the last has one row, that of rank 0; both ranks tell what they count of the window."""
     for rank, rows in ((0, [2, 2, 1]), (1, [2, 2, 0])):
-        found = list(loader(3, 9, 4, world_size=2, rank=rank))
-        assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in found]
-        assert ["idle" in batch for batch in found] == [False, False, rank == 1]
-        assert [len(batch["rows"]) for batch in found] == [2, 2, 1]
+        batches = list(loader(3, 9, 4, world_size=2, rank=rank))
+        assert [sum(rows)] * 3 == [int(batch["window"][0]) for batch in batches]
+        assert ["idle" in batch for batch in batches] == [False, False, rank == 1]
+        assert [len(batch["rows"]) for batch in batches] == [2, 2, 1]
         following = loader(1, 9, 4, world_size=2, rank=rank)
         following.load_state_dict({"position": 2})
         assert [int(batch["window"][0]) for batch in following] == rows[2:]
@@ -164,7 +164,7 @@ def fitted(data: TrainLoader, folder, stop: int, checkpoint: str | None = None) 
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=folder,
-        callbacks=[Last(folder, every=100, total=stop)],
+        callbacks=[LastCheckpoint(folder, every=100, total=stop)],
     )
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
     return module.seen

@@ -27,7 +27,7 @@ def tagged(words: int, last: int = 0) -> dict:
     return {"tokens": ["film"] * words, "ner_tags": ["O"] * (words - 1) + [["O", "B-x"][last]]}
 
 
-def told(
+def prepared(
     folder: Path, tokenizer: PreTrainedTokenizerBase, task: type, train: list, held: list, **given: object
 ) -> Task:
     """The task after it has read both parts."""
@@ -41,11 +41,11 @@ def told(
 def test_answers_beyond_the_limit_are_counted(tokenizer, tmp_path):
     far, near = question(LONG), question(NEAR)
     length = len(tokenizer("is it this?", LONG)["input_ids"])
-    task = told(tmp_path, tokenizer, QuestionAnswering, [far, near, far], [near], max_length=20)
+    task = prepared(tmp_path, tokenizer, QuestionAnswering, [far, near, far], [near], max_length=20)
     whole = 2 * length + len(tokenizer("is it this?", NEAR)["input_ids"])
     assert task.facts.truncation["train"] == Truncation(rows=2, tokens=2 * (length - 20), of_rows=3, of_tokens=whole)
     assert task.facts.warnings == ["2 of 3 training answers lie beyond max_length: 20, and are not learnt"]
-    task = told(tmp_path, tokenizer, QuestionAnswering, [near, near], [far, near], max_length=20)
+    task = prepared(tmp_path, tokenizer, QuestionAnswering, [near, near], [far, near], max_length=20)
     assert task.facts.warnings[-1] == "1 of 2 validation answers lie beyond max_length: 20, and count as not answered"
 
 
@@ -61,7 +61,7 @@ def test_no_answer_within_the_limit_is_refused(split, purpose, tokenizer, tmp_pa
 
 def test_an_answer_that_no_token_holds_is_counted_and_refused(tokenizer, tmp_path):
     gone = question("a \u200b film", "\u200b")  # the tokenizer drops it
-    task = told(tmp_path, tokenizer, QuestionAnswering, [question(NEAR), gone], [question(NEAR)])
+    task = prepared(tmp_path, tokenizer, QuestionAnswering, [question(NEAR), gone], [question(NEAR)])
     assert task.facts.warnings == ["1 of 2 training rows have none of their answers in a token"]
     write(tmp_path / "train.jsonl", [gone] * 2)
     assert refused(QuestionAnswering(data=str(tmp_path)), tokenizer) == (
@@ -71,7 +71,7 @@ def test_an_answer_that_no_token_holds_is_counted_and_refused(tokenizer, tmp_pat
 
 def test_tags_beyond_the_limit_are_counted(tokenizer, tmp_path):
     rows = [tagged(10, 1), tagged(4, 1)]
-    task = told(tmp_path, tokenizer, TokenClassification, rows, rows[1:], max_length=8)
+    task = prepared(tmp_path, tokenizer, TokenClassification, rows, rows[1:], max_length=8)
     assert task.facts.truncation["train"] == Truncation(rows=1, tokens=4, of_rows=2, of_tokens=18)
     assert "4 of 14 training tags lie beyond max_length: 8, and are not learnt" in task.facts.warnings
 
@@ -83,7 +83,7 @@ def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
     for file in tmp_path.glob("*.parquet"):
         file.unlink()
     rows = [{"left": "film", "right": "film plot music " * 2}, {"left": "film", "right": "film plot"}]
-    task = told(tmp_path, tokenizer, Seq2Seq, rows, rows[1:], source="left", target="right", max_length=5)
+    task = prepared(tmp_path, tokenizer, Seq2Seq, rows, rows[1:], source="left", target="right", max_length=5)
     lengths = [len(tokenizer(row["right"])["input_ids"]) for row in rows]
     assert lengths[1] < 5 < lengths[0]
     assert task.facts.warnings == [
@@ -95,8 +95,8 @@ def test_targets_beyond_the_limit_are_counted_and_keep_their_end(tmp_path):
 
 def test_texts_beyond_the_limit_are_counted(tokenizer, tmp_path):
     rows = [{"text": "a film " * 10, "label": "x"}, {"text": "a plot", "label": "y"}]
-    task = told(tmp_path, tokenizer, Classification, rows, rows, max_length=6)
+    task = prepared(tmp_path, tokenizer, Classification, rows, rows, max_length=6)
     cut = Truncation(rows=1, tokens=16, of_rows=2, of_tokens=26)
     assert task.facts.truncation == {"train": cut, "validation": cut}
-    task = told(tmp_path, tokenizer, Classification, rows, rows, max_length=22)
+    task = prepared(tmp_path, tokenizer, Classification, rows, rows, max_length=22)
     assert task.facts.truncation == {}, "there is room for them"

@@ -1,4 +1,4 @@
-"""The score of a model beside what needs no model, against numbers computed by hand."""
+"""The score of a model beside the baseline, against numbers computed by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation import baseline
-from distill.evaluation.baseline import _losses, _score, _spread, scores
+from distill.evaluation.baseline import _sample_rows, _score, _token_losses, score_against_baseline
 from distill.tasks.kinds.language import CausalLM
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Regression
@@ -44,18 +44,18 @@ def test_correlation_beside_a_constant():
 
 def test_perplexity_beside_the_frequencies_of_tokens():
     labels = torch.tensor([0, 0, 1, 2])
-    _, value, against, worse = _score(CausalLM(data="x"), _losses(torch.zeros(4, 8), labels), labels)
+    _, value, against, worse = _score(CausalLM(data="x"), _token_losses(torch.zeros(4, 8), labels), labels)
     entropy = -(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25))
     assert value == pytest.approx(8.0) and against == pytest.approx(math.exp(entropy)) and not worse
 
 
 def test_a_sample_is_spread_over_all_lengths(monkeypatch):
-    monkeypatch.setattr(baseline, "MOST_ROWS", 10)
-    assert _spread(list(range(100)), [5] * 100) == list(range(0, 100, 10))
-    assert _spread(list(range(7)), [5] * 7) == list(range(7))
-    monkeypatch.setattr(baseline, "MOST_TOKENS", 1000)
-    assert len(_spread(list(range(100)), [500] * 100)) == 2
-    assert _spread([3], [5, 5, 5, 9999]) == [3]
+    monkeypatch.setattr(baseline, "MAX_ROWS", 10)
+    assert _sample_rows(list(range(100)), [5] * 100) == list(range(0, 100, 10))
+    assert _sample_rows(list(range(7)), [5] * 7) == list(range(7))
+    monkeypatch.setattr(baseline, "MAX_TOKENS", 1000)
+    assert len(_sample_rows(list(range(100)), [500] * 100)) == 2
+    assert _sample_rows([3], [5, 5, 5, 9999]) == [3]
 
 
 def test_a_language_model_is_scored_on_its_own_data(tmp_path):
@@ -64,7 +64,7 @@ def test_a_language_model_is_scored_on_its_own_data(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     task = CausalLM(data=str(tmp_path), max_length=32, batch_size=8)
     rows = prepare_data(task, tokenizer)["validation"].remove_columns("row")
-    (score,) = scores(model, task, rows, Collator(tokenizer), "cpu")
+    (score,) = score_against_baseline(model, task, rows, Collator(tokenizer), "cpu")
     assert score.metric == "perplexity" and score.rows == score.of_rows == len(rows)
     assert score.useless and not score.worse, "it was never trained"
 
@@ -76,4 +76,4 @@ def test_places_in_texts_of_many_lengths_have_no_baseline(tmp_path):
     task = QuestionAnswering(data=str(tmp_path), max_length=32, batch_size=1)
     rows = prepare_data(task, tokenizer)["validation"].remove_columns("row")
     assert len(set(rows["length"])) > 1, "batches of one row are of different widths"
-    assert scores(model, task, rows, Collator(tokenizer, finalize=task.finalize_batch), "cpu") == []
+    assert score_against_baseline(model, task, rows, Collator(tokenizer, finalize=task.finalize_batch), "cpu") == []

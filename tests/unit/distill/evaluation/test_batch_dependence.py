@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 
 from distill import run
-from distill.evaluation.batch_dependence import BatchDependence, batch_dependence, samples
-from distill.evaluation.deployed import Export
+from distill.evaluation.batch_dependence import BatchDependence, batch_dependence, padding_samples
+from distill.evaluation.deployed import ExportStats
 from distill.tasks.kinds.language import MaskedLM
 from losses.loss import IGNORED
 from tests.helpers.worlds import three_classes
@@ -26,11 +26,11 @@ GROUPS = [[0, 1], [2, 3], [4, 5, 6], [7]]
 
 
 def test_rows_of_two_batches_are_asked_alone_and_together():
-    first, second = samples(ROWS, GROUPS, padded, size=2)
-    assert first.together["input_ids"].tolist() == [[1, 0], [1, 2]]
-    assert [batch["input_ids"].tolist() for batch in first.alone] == [[[1]], [[1, 2]]]
-    assert second.together["input_ids"].shape == (2, 6) and len(second.alone) == 2
-    assert len(samples(ROWS, GROUPS[:1], padded)) == 1
+    first, second = padding_samples(ROWS, GROUPS, padded, size=2)
+    assert first.padded["input_ids"].tolist() == [[1, 0], [1, 2]]
+    assert [batch["input_ids"].tolist() for batch in first.single] == [[[1]], [[1, 2]]]
+    assert second.padded["input_ids"].shape == (2, 6) and len(second.single) == 2
+    assert len(padding_samples(ROWS, GROUPS[:1], padded)) == 1
 
 
 def test_what_company_changes_is_measured():
@@ -41,7 +41,7 @@ def test_what_company_changes_is_measured():
         third = 0.015 - 0.01 * ids.max().float().expand(len(ids))
         return torch.stack([0 * ids[:, 0].float(), 0 * third - 1, third], 1)
 
-    found = batch_dependence(three_classes(), predict, samples(ROWS, GROUPS[:1], padded))
+    found = batch_dependence(three_classes(), predict, padding_samples(ROWS, GROUPS[:1], padded))
     assert found == BatchDependence(2, pytest.approx(0.01), 0.5)
 
 
@@ -61,20 +61,20 @@ def test_of_tokens_padding_is_not_looked_at():
         logits = torch.nn.functional.one_hot(batch["input_ids"], 5).float()
         return torch.where(batch["attention_mask"][..., None] > 0, logits, 99.0)
 
-    (sample,) = samples(Dataset.from_list(rows), [[0, 1]], collate)
+    (sample,) = padding_samples(Dataset.from_list(rows), [[0, 1]], collate)
     assert batch_dependence(task, predict, [sample]) == BatchDependence(2, 0.0, 0.0)
     moved = batch_dependence(task, lambda batch: predict(batch) + 0.25 * len(batch["input_ids"]), [sample])
     assert moved == BatchDependence(2, 0.25, 0.0)
 
 
-def exported(found: BatchDependence | None, departures: list[str]) -> Export:
-    return Export("onnx", "student.onnx", 9, {}, {}, 1.0, 0.0, "int8", found, departures)
+def exported(found: BatchDependence | None, departures: list[str]) -> ExportStats:
+    return ExportStats("onnx", "student.onnx", 9, {}, {}, 1.0, 0.0, "int8", found, departures)
 
 
 def test_what_is_doubtful_is_a_warning():
     assert exported(None, []).warnings == exported(BatchDependence(64, 0.2, 0.0), []).warnings == []
     (told,) = exported(BatchDependence(64, 1.56, 0.03125), []).warnings
-    assert "logits up to 1.6 apart" in told and "3.1% of the predictions change (64 rows tried)" in told
+    assert "differ by up to 1.6" in told and "3.1% of the predictions change (64 rows tried)" in told
     assert "activations: {per: token, symmetric: true}" in told
     assert len(exported(BatchDependence(64, 0.1, 0.02), []).warnings) == 1
     assert exported(None, ["lm_head.weight is float32"]).warnings == ["student.onnx: lm_head.weight is float32"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from distill.config.config import Config
 from distill.config.errors import ConfigError
 from distill.config.loader import load
-from distill.experiment.compatibility import FLAGS, RULES, conflicts, judge
+from distill.experiment.compatibility import FLAGS, RULES, check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
 from prune_schedules.schedule import Timeline
@@ -30,8 +31,9 @@ PAGE = ROOT / "docs" / "compatibility.md"
 INTRO = """\
 # What cannot be combined
 
-Each row is a rule of `distill/experiment/compatibility.py`; whatever has no row goes together.
-It is judged before the first step, and the error stands at the key of what is in the first column.
+Each entry is a rule of `distill/experiment/compatibility.py`: two things that exclude each other, and the message.
+Everything else can be combined.
+The rules are checked before the first step, and the error names the key of the first of the two.
 `…` stands for names and numbers of the run.
 """
 TEXT = """\
@@ -44,13 +46,14 @@ losses: {losses}
 
 
 def page() -> str:
-    """The page as the rules make it."""
-    lines = [INTRO, "| This | does not go with | because |", "|---|---|---|"]
+    """Return the page made from the rules."""
+    lines = [INTRO]
     for rule in RULES:
-        reason = re.sub(r"(?<!\{)\{\w[^{}]*\}", "…", rule.why).replace("{{", "{").replace("}}", "}")
-        beside = FLAGS[rule.beside] + " at the same step" * rule.at_once
-        beside = f"no {beside.removeprefix('a ')}" if rule.absent else beside
-        lines.append(f"| {FLAGS[rule.flag]} | {beside} | {reason} |")
+        reason = re.sub(r"(?<!\{)\{\w[^{}]*\}", "…", rule.reason).replace("{{", "{").replace("}}", "}")
+        other = FLAGS[rule.other_flag] + " at the same step" * rule.at_same_step
+        other = f"no {other.removeprefix('a ')}" if rule.is_required else other
+        lines.append(f"- **{FLAGS[rule.flag]}** and **{other}**:")
+        lines += textwrap.wrap(reason, 116, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +83,7 @@ def test_the_page_is_made_from_the_rules():
 
 
 def test_flags_are_declared_and_all_are_used():
-    used = {flag for rule in RULES for flag in (rule.flag, rule.beside)}
+    used = {flag for rule in RULES for flag in (rule.flag, rule.other_flag)}
     assert used == FLAGS.keys()
     assert used <= declared()
 
@@ -90,7 +93,7 @@ def test_no_class_is_named_in_the_rules():
     assert "isinstance" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.flag}-{rule.beside}")
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.flag}-{rule.other_flag}")
 def test_each_rule_is_judged_on_its_two_flags_alone(rule):
     """Stand-ins with the flags and all that the message shows of them."""
 
@@ -102,14 +105,16 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
 
     Thing.members, Thing.tasks = {"one": 1}, {"other": 1}
     one = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))
-    other = Component("prune", Thing(), "late", frozenset({rule.beside}))
-    teacher = Component("teacher", flags=frozenset({"is_frozen"} if not rule.absent else ()))  # `replace` needs one
+    other = Component("prune", Thing(), "late", frozenset({rule.other_flag}))
+    teacher = Component(
+        "teacher", flags=frozenset({"is_frozen"} if not rule.is_required else ())
+    )  # `replace` needs one
     together = list(conflicts([one, other, teacher], Timeline(5, 5)))
-    if rule.absent:
+    if rule.is_required:
         assert together == [] and [key for key, _ in conflicts([one])] == ["losses.mine"]
         return
     ((key, why),) = together
-    assert key == "losses.mine" and ("at step 3" in why) == rule.at_once
+    assert key == "losses.mine" and ("at step 3" in why) == rule.at_same_step
     assert [*conflicts([one, teacher], Timeline(5, 5)), *conflicts([other, teacher], Timeline(5, 5))] == []
 
 
@@ -117,7 +122,7 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
 class Loner(Magnitude):
     """A pruner from outside, that has not been made for shards."""
 
-    needs_whole_weights: ClassVar[bool] = True
+    needs_full_weights: ClassVar[bool] = True
 
 
 @dataclass(kw_only=True)
@@ -129,9 +134,9 @@ class Sociable(Magnitude):
 def test_a_pruner_from_outside_runs_on_shards_unless_it_says_otherwise(tmp_path, kind, refused):
     made = config(tmp_path, more=f"prune: {{late: {{kind: {kind}, sparsity: 0.5}}}}")
     parts = [*components(made.value), Component("trainer", flags=frozenset({"is_sharded"}))]
-    told = r"x\.yaml:5: prune\.late\.kind: Loner wants whole weights, and the models"
+    told = r"x\.yaml:5: prune\.late\.kind: Loner needs full weights, and the models"
     with pytest.raises(ConfigError, match=told) if refused else nullcontext():
-        judge(made, parts)
+        check_compatibility(made, parts)
 
 
 TWO = "{members: {large: one, small: two}}"
@@ -140,12 +145,20 @@ TWO = "{members: {large: one, small: two}}"
 @pytest.mark.parametrize(
     ("teacher", "losses", "said"),
     [
-        (TWO, "{states: {kind: HiddenMSE}}", "losses.states.teacher: the run has several; name one of large, small"),
-        (TWO, "{states: {kind: HiddenMSE, teacher: big}}", "losses.states.teacher: the run has several; name one of"),
+        (
+            TWO,
+            "{states: {kind: HiddenMSE}}",
+            "losses.states.teacher: the run has several teachers; name one of large, small",
+        ),
+        (
+            TWO,
+            "{states: {kind: HiddenMSE, teacher: big}}",
+            "losses.states.teacher: the run has several teachers; name one of",
+        ),
         (
             "one",
             "{states: {kind: HiddenMSE, teacher: large}}",
-            "losses.states.teacher: 'large' names one of several, and the run has a single one",
+            "losses.states.teacher: 'large' names one of several teachers, and the run has a single one",
         ),
         (
             "{members: {large: {model: one, cache: true}, small: two}}",

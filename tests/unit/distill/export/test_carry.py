@@ -9,7 +9,7 @@ from huggingface_hub import metadata_load
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from distill import run
-from distill.export.carry import carry, settle_tokenizer
+from distill.export.carry import copy_model_card, reset_tokenizer
 from students.forms.share_layers import ShareLayers
 from students.kinds.recurrent import GRU
 from students.kinds.student import Pretrained
@@ -75,7 +75,7 @@ def test_all_that_a_teacher_has_is_carried_or_told(student, world):
     assert metadata_load(folder / "README.md") == {
         "license": "other", "license_name": "films", "license_link": "LICENSE",
     }  # fmt: skip
-    left = f"not taken over from {world / 'teacher'}: "
+    left = f"not copied from {world / 'teacher'}: "
     if "GRU" in student:  # it has no `generate`
         assert f"{left}generation_config.json, notes.txt" in notes
         return
@@ -121,7 +121,7 @@ def test_of_an_adapter_the_licence_of_both_is_kept(tmp_path):
     given = {"base_model_name_or_path": str(tmp_path / "base"), "task_type": "CAUSAL_LM"}
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(given))
     (tmp_path / "student").mkdir()
-    notes = carry(str(tmp_path / "adapter"), tmp_path / "student")
+    notes = copy_model_card(str(tmp_path / "adapter"), tmp_path / "student")
     assert metadata_load(tmp_path / "student" / "README.md") == {"license": "cc-by-4.0"}
     texts = {file.name: file.read_text() for file in (tmp_path / "student").glob("LICENSE*")}
     assert texts == {"LICENSE.txt": "cc-by-4.0", "LICENSE.txt-base": "mit"}
@@ -134,7 +134,9 @@ def test_cards_that_say_nothing_or_nonsense_are_no_fault(tmp_path):
     for text in (None, "# no head", "---\n: [\n---\n", "---\ntags: [x]\n---\n"):
         if text is not None:
             (tmp_path / "README.md").write_text(text)
-        assert carry(str(tmp_path), tmp_path / "student") == ["not taken over from " + str(tmp_path) + ": student"]
+        assert copy_model_card(str(tmp_path), tmp_path / "student") == [
+            "not copied from " + str(tmp_path) + ": student"
+        ]
         assert not (tmp_path / "student" / "README.md").exists()
 
 
@@ -147,5 +149,5 @@ def test_a_tokenizer_that_cuts_off_by_itself_does_so_again(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     used = AutoTokenizer.from_pretrained(tmp_path)
     used(["a film"] * 2, truncation=True, max_length=3, padding=True)
-    settle_tokenizer(used, str(tmp_path))
+    reset_tokenizer(used, str(tmp_path))
     assert used.backend_tokenizer.truncation["max_length"] == 9 and used.backend_tokenizer.padding["length"] == 9

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from distill.reporting.page import render, result, show
+from distill.reporting.page import format_number, render, summary_sentence
 from tests.helpers.reports.samples import minimal_report, sample_details, sample_report, sample_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -45,8 +45,8 @@ def page() -> str:
 
 def test_full_page_has_every_section_in_order(page):
     assert Outline(page).headings == [
-        "Models", "What was saved", "How it went", "Layer by layer", "Agreement", "Where they differ most",
-        "Warnings", "How it was made"]  # fmt: skip
+        "Models", "Savings", "Curves", "Layers", "Agreement", "Largest disagreements",
+        "Warnings", "Run"]  # fmt: skip
 
 
 def test_minimal_page_leaves_out_what_it_does_not_know():
@@ -71,12 +71,12 @@ def test_fine_tuning_has_no_teacher_to_compare_with():
     report["models"]["teacher"] = None
     example = {"text": "A plane is taking off.", "label": 5.0, "teacher": None, "student": 3.21}
     page = render(report, [], {"examples": [example]})
-    assert "What was saved" not in Outline(page).headings
+    assert "Savings" not in Outline(page).headings
     assert "3.210" in page and "<dt>teacher</dt>" not in page
 
 
 def test_sentence_with_a_teacher():
-    assert result(sample_report()) == (
+    assert summary_sentence(sample_report()) == (
         "The student keeps 98.1 % of the teacher's accuracy, 30 times smaller, "
         "12 times faster at batch 1 (onnxruntime int8, 2 threads)."
     )
@@ -86,13 +86,13 @@ def test_sentence_does_not_boast():
     report = sample_report()
     report["main_metric"], report["models"]["student"]["metrics"] = "perplexity", {"perplexity": 21.0}
     report["ratios"] = {"retained": 1.05, "smaller": 4.0, "faster_batch_1": 0.5}
-    assert result(report) == (
+    assert summary_sentence(report) == (
         "The student has 1.050 times the teacher's perplexity, 4.0 times smaller, "
         "2.0 times slower at batch 1 (onnxruntime int8, 2 threads)."
     )
     report["ratios"] = {"smaller": 1.0, "faster_batch_1": 0.97}
     report["models"]["student"]["metrics"] = {"perplexity": 20.0}
-    assert result(report) == (
+    assert summary_sentence(report) == (
         "The student reaches perplexity 20.00, 1.0 times as large, "
         "1.0 times as fast at batch 1 (onnxruntime int8, 2 threads)."
     )
@@ -101,7 +101,7 @@ def test_sentence_does_not_boast():
 def test_sentence_without_a_teacher():
     report = sample_report()
     report["models"]["teacher"], report["ratios"] = None, {}
-    assert result(report) == (
+    assert summary_sentence(report) == (
         "The student reaches accuracy 0.9071, takes 14.6 MB, "
         "answers in 3.12 ms at batch 1 (onnxruntime int8, 2 threads)."
     )
@@ -120,7 +120,7 @@ def test_sentence_without_a_teacher():
     ],
 )  # fmt: skip
 def test_numbers(value, unit, text):
-    assert show(value, unit) == text
+    assert format_number(value, unit) == text
 
 
 def test_every_text_is_escaped():

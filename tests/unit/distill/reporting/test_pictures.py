@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from distill.reporting.pictures import (
-    LABELS,
+    MAX_LABELS,
     agreement_matrix,
-    gather_rare,
     layer_bars,
     loss_curves,
+    merge_rare_classes,
     series,
     short_name,
     svg,
@@ -36,8 +36,8 @@ def test_axes_are_labelled(figures):
         "accuracy", "embeddings", "hidden", "attention", "logits", "sparsity", "timeline"]  # fmt: skip
     assert curves.axes[-1].get_xlabel() == "step"
     assert all(axis.get_xlabel() for axis in bars.axes)
-    assert agreement.axes[0].get_xlabel() == "student says"
-    assert agreement.axes[0].get_ylabel() == "teacher says"
+    assert agreement.axes[0].get_xlabel() == "student's prediction"
+    assert agreement.axes[0].get_ylabel() == "teacher's prediction"
 
 
 def test_only_losses_over_more_than_a_decade_are_logarithmic(figures):
@@ -74,10 +74,10 @@ def test_matrix_writes_its_counts():
 
 
 def test_rare_classes_are_gathered_without_losing_an_example():
-    size = LABELS + 8
+    size = MAX_LABELS + 8
     counts = [[(i * j) % 5 + 100 * (i == j == 3) for j in range(size)] for i in range(size)]
-    gathered, labels = gather_rare(counts, [f"c{i}" for i in range(size)])
-    assert len(gathered) == len(labels) == LABELS and "c3" in labels and labels[-1] == "other"
+    gathered, labels = merge_rare_classes(counts, [f"c{i}" for i in range(size)])
+    assert len(gathered) == len(labels) == MAX_LABELS and "c3" in labels and labels[-1] == "other"
     assert sum(map(sum, gathered)) == sum(map(sum, counts))
 
 

@@ -10,12 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill import run
-from distill.evaluation.baseline import naive_metrics
-from distill.evaluation.deployed import Export
-from distill.evaluation.measure import EvalResult, Measured
+from distill.evaluation.baseline import baseline_metrics
+from distill.evaluation.deployed import ExportStats
+from distill.evaluation.measure import EvalResult, ModelStats
 from distill.reporting.publish import summary
 from distill.reporting.report import Report
-from distill.reporting.report_warnings import always_the_same, learnt_nothing, never_fell, too_large
+from distill.reporting.report_warnings import (
+    constant_predictions,
+    losses_not_falling,
+    no_better_than_baseline,
+    oversized_exports,
+)
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Regression
 from losses.outputs.labels import Labels
@@ -32,17 +37,17 @@ def batches(*labels: list) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": torch.zeros(len(part), 2).long(), "labels": torch.tensor(part)} for part in labels]
 
 
-def measured(**metrics: float) -> Measured:
-    return Measured(metrics, 10, 10, 40, 0, {})
+def measured(**metrics: float) -> ModelStats:
+    return ModelStats(metrics, 10, 10, 40, 0, {})
 
 
 def test_the_commonest_class():
     task = three_classes()
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"accuracy": pytest.approx(3 / 5)}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"accuracy": pytest.approx(3 / 5)}
     task.metric = "matthews"
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"matthews": 0.0}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"matthews": 0.0}
     task.metric = "f1"  # precision 3/5 and recall 1 of one class in three
-    assert naive_metrics(task, batches([2, 0, 2], [1, 2])) == {"f1": pytest.approx(2 * 0.6 / 1.6 / 3)}
+    assert baseline_metrics(task, batches([2, 0, 2], [1, 2])) == {"f1": pytest.approx(2 * 0.6 / 1.6 / 3)}
 
 
 def test_the_frequencies_of_tokens(tmp_path, tokenizer):
@@ -50,17 +55,17 @@ def test_the_frequencies_of_tokens(tmp_path, tokenizer):
     task = ready_task("causal_lm", tmp_path)
     task.tokenizer = tokenizer
     asked = batches([[5, 5, -100], [6, 7, -100]])
-    assert naive_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
+    assert baseline_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
     task.metric = "accuracy"
-    assert naive_metrics(task, asked) == {"accuracy": 0.5}
+    assert baseline_metrics(task, asked) == {"accuracy": 0.5}
 
 
 def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():
     number, classes = Regression(data="none"), three_classes()
-    assert naive_metrics(number, batches([0.5, 2.0])) == {"spearman": 0.0}
+    assert baseline_metrics(number, batches([0.5, 2.0])) == {"spearman": 0.0}
     several = MultiTask(tasks={"mood": classes, "length": number})
     mixed = [batches([0, 1, 1])[0] | {"task": torch.tensor([0, 0, 0])}, batches([1.0])[0] | {"task": torch.tensor([1])}]
-    assert naive_metrics(several, mixed) == {"mood/accuracy": pytest.approx(2 / 3), "length/spearman": 0.0}
+    assert baseline_metrics(several, mixed) == {"mood/accuracy": pytest.approx(2 / 3), "length/spearman": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():
     ],
 )
 def test_no_better_than_reading_nothing(metric, score, naive, warned):
-    warnings = learnt_nothing("student", measured(**{metric: score}), {metric: naive})
+    warnings = no_better_than_baseline("student", measured(**{metric: score}), {metric: naive})
     assert len(warnings) == warned
     if warned:
         assert warnings[0].startswith("the student is no better than a") and f"{naive:.4f}" in warnings[0]
@@ -88,13 +93,13 @@ def test_one_answer_for_all():
         return EvalResult({}, torch.tensor(values), None)
 
     task, number = three_classes(), Regression(data="none")
-    same = "the student gives the same answer, 'b', to all 4 that are asked on validation"
-    assert always_the_same(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
-    assert always_the_same(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
-    assert always_the_same(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
-    flat = always_the_same(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
-    assert len(flat) == 1 and "the same answer, 2.001" in flat[0]
-    assert always_the_same(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
+    same = "all 4 predictions of the student on validation are the same, 'b'"
+    assert constant_predictions(task, answers(1, 1, 1, 1), batches([0, 1, 2, 1])) == [same]
+    assert constant_predictions(task, answers(1, 1, 0, 1), batches([0, 1, 2, 1])) == []
+    assert constant_predictions(task, answers(1, 1, 1, 1), batches([1, 1, 1, 1])) == [], "it is right"
+    flat = constant_predictions(number, answers(2.001, 2.0, 2.0005, 2.0), batches([0.0, 1.0, 4.0, 3.0]))
+    assert len(flat) == 1 and "are the same, 2.001" in flat[0]
+    assert constant_predictions(number, answers(2.5, 2.0, 1.5, 2.0), batches([0.0, 1.0, 4.0, 3.0])) == []
 
 
 def logged(*values: float | None, weight: float = 1.0) -> list[dict]:
@@ -118,21 +123,21 @@ def logged(*values: float | None, weight: float = 1.0) -> list[dict]:
 def test_a_loss_that_never_fell(rows, compress, warned):
     pruner = Magnitude(sparsity=Constant(0.5)) if compress else None
     experiment = SimpleNamespace(losses={"x": Labels()}, prune=pruner, quantize=None, replace=None)
-    warnings = never_fell(experiment, rows)
+    warnings = losses_not_falling(experiment, rows)
     assert [warning.split(":")[0] for warning in warnings] == ["the loss 'x' never fell"] * warned
     experiment.losses = {"x": Logits(temperature=Linear(initial=4.0, to=1.0))}
-    assert never_fell(experiment, rows) == [], "a loss that is another at each step"
+    assert losses_not_falling(experiment, rows) == [], "a loss that is another at each step"
 
 
 def test_a_file_larger_than_its_bits():
     """A table of a million numbers in int8 that is there once more in float32, as a tied head was."""
     layers = [{"parameters": 1_000_000, "bits": 8}, {"parameters": 0, "bits": None}]
 
-    def export(size: int) -> Export:
-        return Export("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
+    def export(size: int) -> ExportStats:
+        return ExportStats("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
 
-    assert too_large(layers, 1_010_000, [export(1_100_000)]) == []
-    (warning,) = too_large(layers, 1_010_000, [export(5_100_000)])
+    assert oversized_exports(layers, 1_010_000, [export(1_100_000)]) == []
+    (warning,) = oversized_exports(layers, 1_010_000, [export(5_100_000)])
     assert warning.startswith("student.onnx takes 5,100,000 bytes, and its weights 1,040,000 in the bits")
 
 
@@ -161,14 +166,14 @@ def test_a_collapsed_student_is_told_everywhere(materials, tiny_run, tmp_path):
     student = collapsed(materials / "teacher", tmp_path / "collapsed")
     report = run(tiny_run, student=str(student), name="x", **STILL)
     negative = torch.tensor([row == 0 for row in report_labels(materials)]).float().mean().item()
-    same = "the student gives the same answer, 'negative', to all 16 that are asked on validation"
+    same = "all 16 predictions of the student on validation are the same, 'negative'"
     assert report.models["student"].metrics["accuracy"] == pytest.approx(negative)
     saved, page = strict(report.folder)["warnings"], (report.folder / "report.html").read_text()
     lines = summary(report).splitlines()
-    assert same in saved and f"warning: {same}" in lines and "the student gives the same answer" in page
+    assert same in saved and f"warning: {same}" in lines and "on validation are the same" in page
     share = max(negative, 1 - negative)
-    naive = f"the student is no better than a model that reads nothing: accuracy {negative:.4f}, and {share:.4f}"
-    assert naive in saved and f"warning: {naive}" in lines and "no better than a model that reads nothing" in page
+    naive = f"the student is no better than a constant prediction: accuracy {negative:.4f}, and {share:.4f}"
+    assert naive in saved and f"warning: {naive}" in lines and "no better than a constant prediction" in page
 
 
 def report_labels(materials: Path) -> list[int]:
@@ -195,7 +200,7 @@ def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
     assert saved["models"]["student"]["metrics"]["pearson"] is None and saved["ratios"]["retained"] is None
     assert "models.student.metrics.pearson is nan, not a number" in saved["warnings"]
     assert "warning: models.student.metrics.pearson is nan, not a number" in summary(report).splitlines()
-    assert any(line.startswith("the student is no better than a constant answer") for line in saved["warnings"])
+    assert any(line.startswith("the student is no better than a constant prediction") for line in saved["warnings"])
 
 
 def test_sparsity_that_is_not_reached(tiny_run, monkeypatch):
@@ -232,7 +237,7 @@ def test_sparsity_that_is_reached_is_no_warning(tiny_run, prune):
 
 
 def test_numbers_that_json_does_not_have(tmp_path):
-    models = {"student": Measured({"accuracy": math.nan}, 1, 1, 4, 0, {"batch_1": math.inf})}
+    models = {"student": ModelStats({"accuracy": math.nan}, 1, 1, 4, 0, {"batch_1": math.inf})}
     parity = {"cut": -math.inf}
     report = Report("x", "t", "accuracy", "", 0.0, "", 0, models, [], parity=parity, warnings=["a"], folder=tmp_path)
     report.write()

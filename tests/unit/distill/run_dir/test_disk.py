@@ -21,7 +21,7 @@ def few_bytes() -> object:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def told(capsys: pytest.CaptureFixture, code: int, words: list[str]) -> str:
+def error_line(capsys: pytest.CaptureFixture, code: int, words: list[str]) -> str:
     """The one line with which the command ends."""
     assert main(words) == code
     err = capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_loaded(
     os.mkfifo("pipe")
     before = sorted(os.listdir())
     monkeypatch.setattr("distill.training.prepare.plan.assemble", None)
-    line = told(capsys, 2, ["--config", str(tiny_run), f"--output={output}"])
+    line = error_line(capsys, 2, ["--config", str(tiny_run), f"--output={output}"])
     assert f": {why}" in line and output[:10] in line
     assert sorted(os.listdir()) == before
 
@@ -63,7 +63,7 @@ def test_what_the_system_says_when_the_folder_is_tried_is_told(capsys, tiny_run,
 
     monkeypatch.setattr("distill.run_dir.disk.tempfile.TemporaryFile", refuse)
     runs = tiny_run.parent / "runs"
-    line = told(capsys, 2, ["--config", str(tiny_run)])
+    line = error_line(capsys, 2, ["--config", str(tiny_run)])
     assert line == f"{tiny_run}:14: output: {runs / 'tiny'}: {os.strerror(number)}"
     assert not runs.exists()
 
@@ -78,7 +78,7 @@ def test_the_probe_leaves_nothing_and_counts_what_is_left(tmp_path: Path) -> Non
 
 def test_a_checkpoint_that_does_not_fit_ends_the_run_and_it_goes_on(capsys, tiny_run, few_bytes) -> None:
     few_bytes(100_000)
-    line = told(capsys, 1, ["--config", str(tiny_run)])
+    line = error_line(capsys, 1, ["--config", str(tiny_run)])
     assert "File too large; go on with --resume" in line and "/" in line.partition(":")[0]
     few_bytes(resource.RLIM_INFINITY)
     assert main(["--config", str(tiny_run), "--resume"]) == 0
@@ -95,7 +95,7 @@ def test_what_is_written_after_training_does_not_fit(capsys, tiny_run, few_bytes
         return real(*args, **given)
 
     monkeypatch.setattr(module, late, full)
-    line = told(capsys, 1, ["--config", str(tiny_run), "--trainer.max_epochs=1"])
+    line = error_line(capsys, 1, ["--config", str(tiny_run), "--trainer.max_epochs=1"])
     assert line.endswith("File too large; go on with --resume")
     assert line.startswith(str(tiny_run.parent / "runs" / "tiny"))
 
@@ -128,7 +128,7 @@ def test_the_reason_is_found_in_whatever_a_library_raises(monkeypatch, error, li
 def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
     monkeypatch.setattr("datasets.builder.has_sufficient_disk_space", lambda *given, **named: False)
-    line = told(capsys, 2, ["--config", str(tiny_run)])
+    line = error_line(capsys, 2, ["--config", str(tiny_run)])
     assert f"no room for its table in {tmp_path / 'hub'}; set HF_HOME to another folder" in line
 
 
@@ -142,5 +142,5 @@ def test_what_ends_a_thread_of_a_library_is_a_line(capsys, monkeypatch) -> None:
     thread = threading.Thread(target=write, name="writer")
     thread.start()
     thread.join()
-    said = "warning: writer of a library ended: OSError: [Errno 28] No space left on device\n"
-    assert capsys.readouterr().err == said
+    message = "warning: writer of a library ended: OSError: [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == message

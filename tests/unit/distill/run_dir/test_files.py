@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill.run_dir.files import atomic_update_dir, atomic_write, remove_drafts, write_text
-from distill.training.callbacks.checkpoints import CheckpointFiles, previous, read_checkpoint
+from distill.training.callbacks.checkpoints import CheckpointFiles, previous_path, read_checkpoint
 
 
 def killed(action: Callable[[], object]) -> None:
@@ -75,7 +75,7 @@ def test_the_last_but_one_is_there_when_the_writer_is_killed_between_the_two_ren
 
     monkeypatch.setattr(os, "replace", replace)
     killed(lambda: CheckpointFiles().save_checkpoint({"global_step": 3}, path))
-    assert not path.exists() and read_checkpoint(previous(path))["global_step"] == 2
+    assert not path.exists() and read_checkpoint(previous_path(path))["global_step"] == 2
 
 
 @pytest.mark.parametrize("where", ["there is none", "it is full"])
@@ -88,7 +88,7 @@ def test_the_folder_for_temporary_files_plays_no_part(
     monkeypatch.setattr("tempfile.tempdir", os.environ["TMPDIR"])
     CheckpointFiles().save_checkpoint({"global_step": 1, "weights": torch.arange(9)}, path)
     CheckpointFiles().save_checkpoint({"global_step": 2, "weights": torch.arange(9)}, path)
-    assert read_checkpoint(path)["global_step"] == 2 and read_checkpoint(previous(path))["global_step"] == 1
+    assert read_checkpoint(path)["global_step"] == 2 and read_checkpoint(previous_path(path))["global_step"] == 1
     assert names(path.parent) == ["last.ckpt", "last.previous.ckpt"]
 
     def save(checkpoint: dict, file: BinaryIO) -> None:
@@ -98,7 +98,7 @@ def test_the_folder_for_temporary_files_plays_no_part(
 
     monkeypatch.setattr(torch, "save", save)
     killed(lambda: CheckpointFiles().save_checkpoint({"global_step": 3}, path))
-    assert read_checkpoint(path)["global_step"] == 2 and read_checkpoint(previous(path))["global_step"] == 1
+    assert read_checkpoint(path)["global_step"] == 2 and read_checkpoint(previous_path(path))["global_step"] == 1
 
 
 def test_folders_and_files_replace_their_namesakes_together(tmp_path: Path) -> None:
@@ -133,13 +133,13 @@ def test_a_byte_that_is_another_is_noticed_or_says_nothing(saved: Path) -> None:
     for at in range(0, len(whole), 3):
         saved.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         try:
-            found = read_checkpoint(saved)
+            state = read_checkpoint(saved)
         except ValueError as error:
             assert str(error).startswith(f"{saved} is damaged (") and "\n" not in str(error)
             noticed += 1
         else:
-            assert found["global_step"] == 7 and found["names"] == ["a", "b"]
-            assert found["weights"].tolist() == list(range(50))
+            assert state["global_step"] == 7 and state["names"] == ["a", "b"]
+            assert state["weights"].tolist() == list(range(50))
     assert noticed > len(whole) // 12
 
 

@@ -16,7 +16,7 @@ from distill.cli import main
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
 from distill.run_dir.lock import NAME, RunDirLocked, lock, lock_owner
-from distill.training.prepare.run_folder import Start, entered, prepare_run_dir
+from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
 
 
 def holder(folder: Path) -> tuple[int, int]:
@@ -106,12 +106,15 @@ def test_one_that_comes_while_another_is_planned_is_told_before_it_writes(tiny_r
     config = load(tiny_run, Experiment)
     folder = tiny_run.parent / "runs" / "tiny"
     start = prepare_run_dir(config, folder, resume=False)
-    assert start == Start()
-    with entered(config, folder, start):
-        with pytest.raises(ConfigError, match="is going on"), entered(config, folder, start):
+    assert start == ResumePoint()
+    with locked_run_dir(config, folder, start):
+        with pytest.raises(ConfigError, match="is going on"), locked_run_dir(config, folder, start):
             pass
         (folder / "config.yaml").write_text("begun")
-    with pytest.raises(ConfigError, match="another process has worked in .* meanwhile"), entered(config, folder, start):
+    with (
+        pytest.raises(ConfigError, match="another process has worked in .* meanwhile"),
+        locked_run_dir(config, folder, start),
+    ):
         pass
     assert (folder / "config.yaml").read_text() == "begun" and lock_owner(folder) is None
 

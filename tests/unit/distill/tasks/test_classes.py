@@ -58,7 +58,7 @@ def test_a_column_with_names_goes_by_them_and_by_number_where_the_model_has_none
 
 
 @pytest.mark.parametrize(
-    ("values", "labels", "head", "said"),
+    ("values", "labels", "head", "message"),
     [
         (["happy", "sad"], {}, ["LABEL_0", "LABEL_1"], "are LABEL_0, LABEL_1, the classes of the data happy, sad"),
         (["neg", "pos"], {}, ["negative", "positive"], "are negative, positive, the classes of the data neg, pos"),
@@ -71,11 +71,11 @@ def test_a_column_with_names_goes_by_them_and_by_number_where_the_model_has_none
         (["b", "a"], {}, ["A", "a"], "its outputs are A, a, the classes of the data a, b"),
     ],
 )  # fmt: skip
-def test_what_nothing_proves_is_refused_with_both_lists(values, labels, head, said):
+def test_what_nothing_proves_is_refused_with_both_lists(values, labels, head, message):
     made = classes(values, labels)
     with pytest.raises(ValueError) as error:
         made.order(head)
-    assert said in str(error.value) and "task.labels" in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "task.labels" in str(error.value) and "\n" not in str(error.value)
     before = (made.names, made.outputs)
     with pytest.raises(ValueError):
         made.follow(head)

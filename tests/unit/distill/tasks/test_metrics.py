@@ -25,37 +25,37 @@ def test_classification_as_sklearn_has_it(classes: int) -> None:
     draw = torch.Generator().manual_seed(classes)
     labels = torch.randint(classes, (100,), generator=draw)
     logits = torch.randn(100, classes, generator=draw) + torch.nn.functional.one_hot(labels, classes)
-    found, true, guess = (
+    scores, true, guess = (
         measured(Classification(data="x"), logits, labels),
         labels.numpy(),
         logits.numpy().argmax(-1),
     )
-    assert found["accuracy"] == pytest.approx(accuracy_score(true, guess), abs=1e-6)
-    assert found["matthews"] == pytest.approx(matthews_corrcoef(true, guess), abs=1e-6)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(true, guess), abs=1e-6)
+    assert scores["matthews"] == pytest.approx(matthews_corrcoef(true, guess), abs=1e-6)
     wanted = f1_score(true, guess) if classes == 2 else f1_score(true, guess, average="macro")
-    assert found["f1"] == pytest.approx(wanted, abs=1e-6)
+    assert scores["f1"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_f1_of_two_classes_is_that_of_class_one() -> None:
     labels, guess = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
-    found = measured(Classification(data="x"), torch.nn.functional.one_hot(guess, 2).float(), labels)
-    assert found["f1"] == pytest.approx(0.5), "not 0.75, the share of right ones, nor the mean over both classes"
+    scores = measured(Classification(data="x"), torch.nn.functional.one_hot(guess, 2).float(), labels)
+    assert scores["f1"] == pytest.approx(0.5), "not 0.75, the share of right ones, nor the mean over both classes"
 
 
 def test_always_the_same_class_is_worth_nothing_by_matthews() -> None:
     labels = torch.tensor([0, 1, 1, 1])
-    found = measured(Classification(data="x"), torch.tensor([[0.0, 1.0]]).repeat(4, 1), labels)
-    assert (found["accuracy"], found["matthews"]) == (0.75, 0.0)
+    scores = measured(Classification(data="x"), torch.tensor([[0.0, 1.0]]).repeat(4, 1), labels)
+    assert (scores["accuracy"], scores["matthews"]) == (0.75, 0.0)
 
 
 def test_regression_as_scipy_has_it() -> None:
     draw = torch.Generator().manual_seed(0)
     labels = torch.randint(6, (100,), generator=draw).float()  # with ties
     logits = 0.5 * labels[:, None].exp() + torch.randn(100, 1, generator=draw)
-    found, guess = measured(Regression(data="x"), logits, labels), logits[:, 0].double().numpy()
-    assert found["pearson"] == pytest.approx(pearsonr(guess, labels.double().numpy())[0], abs=1e-4)
-    assert found["spearman"] == pytest.approx(spearmanr(guess, labels.numpy())[0], abs=1e-4)
-    assert abs(found["pearson"] - found["spearman"]) > 0.05, "the data tell the two apart"
+    scores, guess = measured(Regression(data="x"), logits, labels), logits[:, 0].double().numpy()
+    assert scores["pearson"] == pytest.approx(pearsonr(guess, labels.double().numpy())[0], abs=1e-4)
+    assert scores["spearman"] == pytest.approx(spearmanr(guess, labels.numpy())[0], abs=1e-4)
+    assert abs(scores["pearson"] - scores["spearman"]) > 0.05, "the data tell the two apart"
 
 
 def test_half_precision_is_ranked_in_single() -> None:
@@ -78,7 +78,7 @@ def test_the_main_metric_is_the_one_that_was_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
         ({"max_length": -1}, "max_length: must be at least 1"),
@@ -86,8 +86,8 @@ def test_the_main_metric_is_the_one_that_was_chosen() -> None:
         ({"text": []}, "text: one column or two, not 0"),
     ],
 )
-def test_what_no_task_can_be(given: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_no_task_can_be(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Classification(data="x", **given)
 
 

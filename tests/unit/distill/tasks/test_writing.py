@@ -94,11 +94,11 @@ def loop(model: PreTrainedModel, batch: dict[str, Tensor], longest: int, others:
 
 def widths(model: PreTrainedModel) -> list[int]:
     """Of each pass of the decoder from now on, the tokens that it reads; filled while it runs."""
-    found: list[int] = []
+    lengths: list[int] = []
     model.decoder.register_forward_pre_hook(
-        lambda module, args, given: found.append(given["input_ids"].shape[1]), with_kwargs=True
+        lambda module, args, given: lengths.append(given["input_ids"].shape[1]), with_kwargs=True
     )
-    return found
+    return lengths
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,10 +131,12 @@ def test_rounded_by_the_range_of_all_that_is_read_a_text_is_read_anew():
 def test_what_a_model_would_change_in_its_texts_stays_out_and_comes_back():
     model, batch = tiny("t5", head="language"), rows()
     wanted = loop(model, batch, 12, [])
-    own = GenerationConfig(repetition_penalty=9.0, no_repeat_ngram_size=1, num_beams=3, max_length=3, eos_token_id=7)
-    model.generation_config = own
+    settings = GenerationConfig(
+        repetition_penalty=9.0, no_repeat_ngram_size=1, num_beams=3, max_length=3, eos_token_id=7
+    )
+    model.generation_config = settings
     assert torch.equal(CachedGenerator(model, lambda given: given).generate(batch, END, 12, [], TOKENS), wanted)
-    assert model.generation_config is own
+    assert model.generation_config is settings
 
 
 def task_of(metric: str, ends: list[int] | int | None = None) -> Seq2Seq:

@@ -15,11 +15,11 @@ ASKED = Signals(logits=True, hidden=frozenset({("encoder", 0), ("encoder", 2)}))
 
 
 def rows_of(data: dict[str, torch.Tensor]) -> list[list[int]]:
-    found = [ids[mask.bool()].tolist() for ids, mask in zip(data["input_ids"], data["attention_mask"], strict=True)]
+    tokens = [ids[mask.bool()].tolist() for ids, mask in zip(data["input_ids"], data["attention_mask"], strict=True)]
     if "decoder_attention_mask" in data:
         written = zip(data["labels"], data["decoder_attention_mask"], strict=True)
-        found = [ids + labels[mask.bool()].tolist() for ids, (labels, mask) in zip(found, written, strict=True)]
-    return found
+        tokens = [ids + labels[mask.bool()].tolist() for ids, (labels, mask) in zip(tokens, written, strict=True)]
+    return tokens
 
 
 def cached(folder: Path, data: dict, model: torch.nn.Module | None = None, **more: str) -> CachedTeacher:
@@ -55,18 +55,18 @@ def test_rows_come_in_any_order_and_padding(tmp_path):
     first = teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
     del teacher.teacher.recorder.model  # nobody could run it any more
     for rows in ([5, 0], [3], [2, 2, 4]):
-        found = teacher.trace(of(data, rows), ASKED)
-        assert torch.equal(found.logits, first.logits[rows])
+        trace = teacher.trace(of(data, rows), ASKED)
+        assert torch.equal(trace.logits, first.logits[rows])
     left = {name: value.flip(1) if value.ndim == 2 else value for name, value in of(data, [1, 2]).items()}
     left["input_ids"] = torch.zeros_like(left["input_ids"])
     for i, row in enumerate([1, 2]):
         ids = torch.tensor(rows_of(data)[row])
         left["input_ids"][i, -len(ids) :] = ids
-    found = teacher.trace(left, ASKED)
+    trace = teacher.trace(left, ASKED)
     for i, row in enumerate([1, 2]):
         n = len(rows_of(data)[row])
         for site in ASKED.hidden:
-            assert torch.equal(found.hidden[site][i, -n:], first.hidden[site][row, :n])
+            assert torch.equal(trace.hidden[site][i, -n:], first.hidden[site][row, :n])
 
 
 def test_states_too_large_for_the_cache_are_refused(tmp_path):
@@ -93,8 +93,8 @@ def test_outputs_of_tokens_are_kept_without_padding(tmp_path):
         longest = max(len(rows_of(data)[row]) for row in rows)
         part = {name: value[:, :longest] if value.ndim == 2 else value for name, value in of(data, rows).items()}
         mask = part["attention_mask"].bool()
-        found = teacher.trace(part, LOGITS).logits
-        assert torch.equal(found[mask], truth[rows][:, :longest][mask]) and not found[~mask].any()
+        logits = teacher.trace(part, LOGITS).logits
+        assert torch.equal(logits[mask], truth[rows][:, :longest][mask]) and not logits[~mask].any()
 
 
 def test_a_decoder_speaks_at_its_own_positions(tmp_path):

@@ -41,14 +41,14 @@ def level(monkeypatch, mark: float) -> None:
 
 def watched(monkeypatch) -> list[int]:
     """How many rows the teacher was asked for, batch by batch."""
-    asked, real = [], FrozenTeacher.trace
+    batch_sizes, real = [], FrozenTeacher.trace
 
     def trace(self, batch, signals):
-        asked.append(len(batch["input_ids"]))
+        batch_sizes.append(len(batch["input_ids"]))
         return real(self, batch, signals)
 
     monkeypatch.setattr(FrozenTeacher, "trace", trace)
-    return asked
+    return batch_sizes
 
 
 def passed(monkeypatch, file, given) -> dict:
@@ -57,7 +57,7 @@ def passed(monkeypatch, file, given) -> dict:
     return checkpoint(file.parent / "runs" / "tiny")["callbacks"]["TeacherEarlyStop"]
 
 
-def told(folder) -> tuple[list[dict], str]:
+def read_run(folder) -> tuple[list[dict], str]:
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     return rows, " ".join(json.loads((folder / "report.json").read_text())["notes"])
 
@@ -76,10 +76,10 @@ def test_the_teacher_is_measured_on_the_rows_of_the_validation(tiny_run, given, 
 
 def test_after_it_is_passed_only_labels_count_and_it_never_runs(tiny_run, given, monkeypatch):
     level(monkeypatch, 0.0)
-    asked = watched(monkeypatch)
+    batch_sizes = watched(monkeypatch)
     run(tiny_run, **given)
-    assert sum(asked) == 2 + 1 + 64 + 16  # two rows, then one, before training; one epoch and one validation
-    rows, notes = told(tiny_run.parent / "runs" / "tiny")
+    assert sum(batch_sizes) == 2 + 1 + 64 + 16  # two rows, then one, before training; one epoch and one validation
+    rows, notes = read_run(tiny_run.parent / "runs" / "tiny")
     weights = {name: [r[f"train/{name}_weight"] for r in rows if r[f"train/{name}_weight"]] for name in LOSSES}
     assert weights["labels"] == ["1.0"] * 16
     assert weights["logits"] == weights["hidden"] == ["1.0"] * 8 + ["0.0"] * 8
@@ -88,9 +88,9 @@ def test_after_it_is_passed_only_labels_count_and_it_never_runs(tiny_run, given,
 
 def test_a_better_teacher_stays(tiny_run, given, monkeypatch):
     level(monkeypatch, 1.1)
-    asked = watched(monkeypatch)
+    batch_sizes = watched(monkeypatch)
     state = passed(monkeypatch, tiny_run, given)
-    assert sum(asked) == 2 + 1 + 2 * 64 + 16
+    assert sum(batch_sizes) == 2 + 1 + 2 * 64 + 16
     assert state["matched_at_step"] is None and state["teacher_metric"] == pytest.approx(1.1)
 
 
@@ -103,10 +103,10 @@ def test_a_student_that_is_yet_to_be_pruned_has_not_passed(tiny_run, given, monk
 
 def test_what_is_read_from_a_cache_is_measured_too(tiny_run, given, monkeypatch):
     level(monkeypatch, 0.0)
-    asked = watched(monkeypatch)
+    batch_sizes = watched(monkeypatch)
     given["teacher"]["cache"] = True
     assert passed(monkeypatch, tiny_run, given)["matched_at_step"] == 8
-    assert sum(asked) == 2 + 1 + 64 + 16
+    assert sum(batch_sizes) == 2 + 1 + 64 + 16
 
 
 @pytest.mark.parametrize("stop", [5, 12])
@@ -117,7 +117,7 @@ def test_resumes_bit_for_bit_before_and_after(tiny_run, monkeypatch, given, stop
 
 
 def test_something_must_be_left_to_learn(tiny_run, given):
-    with pytest.raises(ConfigError, match=r"losses: all use the teacher.*Labels"):
+    with pytest.raises(ConfigError, match=r"losses: all need the teacher.*Labels"):
         run(tiny_run, **given | {"losses": {"logits": {"kind": "Logits"}}})
 
 

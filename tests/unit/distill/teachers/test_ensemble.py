@@ -10,7 +10,7 @@ from scipy.special import logsumexp, softmax
 
 from distill import run
 from distill.config.loader import ConfigError
-from distill.evaluation.measure import sizes, torch_predict
+from distill.evaluation.measure import count_parameters, torch_predict
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.language import CausalLM
 from distill.tasks.kinds.sequences import Seq2Seq
@@ -27,17 +27,17 @@ LOGITS = [3 * torch.randn(5, 4, generator=torch.Generator().manual_seed(i), dtyp
 
 
 def test_the_mean_is_of_probabilities():
-    found = combine_logits(LOGITS, [1.0, 2.0, 5.0])
+    combined = combine_logits(LOGITS, [1.0, 2.0, 5.0])
     expected = sum(w * softmax(z.numpy(), -1) for w, z in zip((1 / 8, 2 / 8, 5 / 8), LOGITS, strict=True))
-    np.testing.assert_allclose(found.exp(), expected, rtol=1e-5)
-    assert logsumexp(found.double().numpy(), -1) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(combined.exp(), expected, rtol=1e-5)
+    assert logsumexp(combined.double().numpy(), -1) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_surest_of_each_prediction():
-    found = combine_logits(LOGITS, [1.0, 1.0, 1.0], "confident")
+    combined = combine_logits(LOGITS, [1.0, 1.0, 1.0], "confident")
     for row in range(5):
         surest = max(LOGITS, key=lambda z: softmax(z[row].numpy()).max())
-        torch.testing.assert_close(found[row], surest[row].float())
+        torch.testing.assert_close(combined[row], surest[row].float())
 
 
 def test_numbers_have_a_plain_mean():
@@ -66,14 +66,14 @@ def test_a_vocabularys_padding_has_no_share(combine):
     task = CausalLM(data="x")
     task.tokenizer = range(4)  # all that is asked of it is how long it is
     padded = [torch.cat([LOGITS[0], torch.full((5, 2), 9.0)], 1), torch.cat([LOGITS[1], torch.full((5, 1), 7.0)], 1)]
-    found = combine_task_logits(padded, [1.0, 2.0], combine, task, {})
-    torch.testing.assert_close(found, combine_logits(LOGITS[:2], [1.0, 2.0], combine))
+    combined = combine_task_logits(padded, [1.0, 2.0], combine, task, {})
+    torch.testing.assert_close(combined, combine_logits(LOGITS[:2], [1.0, 2.0], combine))
 
 
 @pytest.mark.parametrize("combine", ["mean", "confident"])
 def test_equal_teachers_are_one(combine):
-    found = combine_logits([LOGITS[0]] * 3, [1.0, 2.0, 3.0], combine)
-    torch.testing.assert_close(found.softmax(-1), LOGITS[0].float().softmax(-1))
+    combined = combine_logits([LOGITS[0]] * 3, [1.0, 2.0, 3.0], combine)
+    torch.testing.assert_close(combined.softmax(-1), LOGITS[0].float().softmax(-1))
 
 
 def two(combine: str = "mean") -> tuple[Ensemble, dict[str, torch.nn.Module]]:
@@ -88,9 +88,9 @@ def two(combine: str = "mean") -> tuple[Ensemble, dict[str, torch.nn.Module]]:
 def test_a_site_says_whose_it_is():
     ensemble, models = two()
     data = batch("bert")
-    asked = Signals(logits=True, hidden=frozenset({("a/encoder", 1), ("b/encoder", 4)}))
-    trace = ensemble.trace(data, asked)
-    assert trace.hidden.keys() == asked.hidden
+    signals = Signals(logits=True, hidden=frozenset({("a/encoder", 1), ("b/encoder", 4)}))
+    trace = ensemble.trace(data, signals)
+    assert trace.hidden.keys() == signals.hidden
     for name, layer in (("a", 1), ("b", 4)):
         alone = FrozenTeacher(models[name]).trace(data, Signals(hidden=frozenset({("encoder", layer)})))
         torch.testing.assert_close(trace.hidden[f"{name}/encoder", layer], alone.hidden["encoder", layer])
@@ -109,20 +109,20 @@ def test_the_joint_model_is_the_ensemble_and_as_large_as_both():
     ensemble, models = two("confident")
     data, joint = batch("bert"), EnsembleModel(models, [1.0, 3.0], "confident", three_classes())
     torch.testing.assert_close(torch_predict(joint)(data), ensemble.trace(data, Signals(logits=True)).logits)
-    assert sizes(joint)[0] == sum(sizes(model)[0] for model in models.values())
+    assert count_parameters(joint)[0] == sum(count_parameters(model)[0] for model in models.values())
 
 
 def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     models = {name: tiny("t5", layers=layers, head="language").eval() for name, layers in (("a", 1), ("b", 2))}
     task = Seq2Seq(data="x", source="left", target="right")
     task.tokenizer, data = range(90), batch("t5", head="language")
-    found = torch_predict(EnsembleModel(models, [1.0, 1.0], "mean", task))(data)
+    combined = torch_predict(EnsembleModel(models, [1.0, 1.0], "mean", task))(data)
     each = [torch_predict(model)(data)[..., :90] for model in models.values()]
-    torch.testing.assert_close(found, combine_logits(each, [1.0, 1.0]))
+    torch.testing.assert_close(combined, combine_logits(each, [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(
-    "fields, said",
+    "fields, message",
     [
         ({"members": {"a": "x"}}, "members: needs two teachers or more"),
         ({"members": {"a": "x", "b/c": "y"}}, "'b/c' is not a valid name"),
@@ -130,9 +130,9 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
         ({"members": {"a": "x", "b": "y"}, "weights": {"b": 0.0}}, "weights: must be above 0"),
     ],
 )
-def test_a_wrong_field(fields, said):
+def test_a_wrong_field(fields, message):
     fields["members"] = {name: Teacher(model=model) for name, model in fields["members"].items()}
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Teachers(**fields)
 
 
@@ -165,7 +165,7 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
 
 
 @pytest.mark.parametrize(
-    "given, said",
+    "given, message",
     [
         ({}, r"losses.hidden.teacher: the run has several; name one of large, other"),
         ({"losses.hidden.teacher": "othr"}, r"losses.hidden.teacher: the run has several; name one of large, other"),
@@ -173,9 +173,9 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
         ({"teacher.weigths": {"large": 1.0}}, r"teacher.weigths: Teachers has no 'weigths'; did you mean 'weights'"),
     ],
 )
-def test_a_mistake_with_two_teachers(materials, tiny_run, second, given, said):
+def test_a_mistake_with_two_teachers(materials, tiny_run, second, given, message):
     members = {"large": str(materials / "teacher"), "other": second}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         run(tiny_run, **({"teacher": {"members": members}} | given))
     assert not (tiny_run.parent / "runs").exists()
 
@@ -188,7 +188,7 @@ def test_a_single_teacher_has_no_name(tiny_run):
 def test_outputs_of_other_names_are_refused(materials, tiny_run, tmp_path):
     save_tiny_bert(tmp_path / "other", layers=2, hidden=32, heads=4, labels=["sad", "happy"])
     members = {"large": str(materials / "teacher"), "other": str(tmp_path / "other")}
-    said = "teacher.members.other.model: its outputs are sad, happy, the classes of the data negative, positive"
-    with pytest.raises(ConfigError, match=said):
+    message = "teacher.members.other.model: its outputs are sad, happy, the classes of the data negative, positive"
+    with pytest.raises(ConfigError, match=message):
         named = {"losses.hidden.teacher": "large", "losses.relations.teacher": "large"}
         run(tiny_run, teacher={"members": members}, **named)

@@ -53,8 +53,8 @@ def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict)
         loss.setup(learner.config, other.config)
         values = loss.at(0, Timeline(2, 1))
         with torch.no_grad():
-            said = fixed.trace(batch, loss.teacher_signals | Signals(logits=True))
-        value, count = loss(one.trace(batch, loss.student_signals), said, batch, values)
+            message = fixed.trace(batch, loss.teacher_signals | Signals(logits=True))
+        value, count = loss(one.trace(batch, loss.student_signals), message, batch, values)
         total = total + values.weight * value / count
     total.backward()
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
@@ -62,7 +62,7 @@ def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict)
 
 @pytest.mark.parametrize("split", [(8, 1), (2, 4)])
 def test_each_has_the_gradient_of_a_student_whose_teacher_is_the_other(tmp_path, split):
-    found = fit(
+    gradients = fit(
         built(labels=Labels(), logits=Logits(temperature=Constant(2.0)), hidden=HiddenMSE()), *split, tmp_path
     ).gradients
     for part, losses in (
@@ -72,19 +72,19 @@ def test_each_has_the_gradient_of_a_student_whose_teacher_is_the_other(tmp_path,
         again = built(**losses)
         pair = (again.student, again.peer) if part == "student" else (again.peer, again.student)
         expected = written_down(*pair, losses)
-        own = {name.removeprefix(f"{part}."): g for name, g in found.items() if name.startswith(part)}
-        assert own.keys() == expected.keys()
+        part_gradients = {name.removeprefix(f"{part}."): g for name, g in gradients.items() if name.startswith(part)}
+        assert part_gradients.keys() == expected.keys()
         for name, gradient in expected.items():
-            torch.testing.assert_close(own[name], gradient, atol=1e-6, rtol=1e-4, msg=f"{part} {name}")
+            torch.testing.assert_close(part_gradients[name], gradient, atol=1e-6, rtol=1e-4, msg=f"{part} {name}")
 
 
 def test_before_the_start_of_a_loss_on_the_other_both_learn_from_labels_alone(tmp_path):
-    found = fit(built(labels=Labels(), logits=Logits(start=TimePoint("50%"))), 8, 1, tmp_path).gradients
+    gradients = fit(built(labels=Labels(), logits=Logits(start=TimePoint("50%"))), 8, 1, tmp_path).gradients
     for part in ("student", "peer"):
         again = built()
         expected = written_down(getattr(again, part), again.student, {"labels": Labels()})
         for name, gradient in expected.items():
-            torch.testing.assert_close(found[f"{part}.{name}"], gradient, atol=1e-6, rtol=1e-4, msg=name)
+            torch.testing.assert_close(gradients[f"{part}.{name}"], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_both_are_in_train_mode_and_both_move(tmp_path):
@@ -131,15 +131,15 @@ def test_a_whole_run_deploys_the_student_alone(tiny_run, given):
 
 
 @pytest.mark.parametrize(
-    "key, value, said",
+    "key, value, message",
     [
-        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all use the teacher"),
+        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all need the teacher"),
         ("teacher", {"peer": {"kind": "Transformer", "layers": 9}}, r"teacher\.peer\.layers: the teacher has 4 blocks"),
         ("teacher", {"peer": "./nowhere"}, r"teacher\.peer\.model: there is no folder './nowhere'"),
     ],
 )
-def test_a_mistake(tiny_run, given, key, value, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_mistake(tiny_run, given, key, value, message):
+    with pytest.raises(ConfigError, match=message):
         run(tiny_run, **given | {key: value})
     assert not (tiny_run.parent / "runs").exists()
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
 from distill.experiment.optimizer import Optimizer
 from distill.teachers.teacher import FrozenTeacher
-from distill.training.callbacks.curves import Curves
+from distill.training.callbacks.curves import CurveLogger
 from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
 from losses.loss import loss_counts
@@ -86,7 +86,7 @@ def fit(built: Distillation, size: int, window: int, folder, epochs: int = 1) ->
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
-        callbacks=[Curves(), watch],
+        callbacks=[CurveLogger(), watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

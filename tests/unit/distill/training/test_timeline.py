@@ -6,10 +6,16 @@ import pytest
 
 from distill.config.errors import ConfigError
 from distill.config.loader import load
-from distill.experiment.compatibility import judge
+from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
-from distill.training.timeline import early, entries, settled, stretches, table
+from distill.training.timeline import (
+    early_quantization_warnings,
+    final_form_step,
+    step_ranges,
+    timeline_entries,
+    timeline_table,
+)
 from prune_schedules.schedule import Schedule, Timeline
 
 RUN = Timeline(total_steps=200, epoch_steps=50)
@@ -33,7 +39,7 @@ def read(tmp_path, text=CONFIG, **overrides):
 
 
 def rows(config, run=RUN):
-    return [(row["what"], row["start_step"], row["stop_step"]) for row in entries(config, run)]
+    return [(row["what"], row["start_step"], row["stop_step"]) for row in timeline_entries(config, run)]
 
 
 def test_everything_that_changes_in_the_order_of_the_config(tmp_path):
@@ -62,18 +68,18 @@ def test_what_is_frozen_is_on_it(tmp_path):
 def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     given = {"losses": "{logits: {kind: Logits}}", "replace": "{kind: Linear, initial: 0.5, to: 1.0, stop: 60%}"}
     late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
-    judge(good := read(tmp_path, **given | late), components(good.value), RUN)
+    check_compatibility(good := read(tmp_path, **given | late), components(good.value), RUN)
     early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
-    said = r"prune\.late\.kind: looks at what a block reads, and reads only where it runs: at step 116 that is not sure"
+    said = r"prune\.late\.kind: needs the inputs of a block, .* and replace may skip it at step 116"
     with pytest.raises(ConfigError, match=said):
-        judge(bad := read(tmp_path, **given | early), components(bad.value), RUN)
+        check_compatibility(bad := read(tmp_path, **given | early), components(bad.value), RUN)
 
 
 def test_rounding_before_masks_stand_is_told(tmp_path):
-    assert early(read(tmp_path).value, RUN) == []
-    assert early(read(tmp_path, quantize="null").value, RUN) == []
+    assert early_quantization_warnings(read(tmp_path).value, RUN) == []
+    assert early_quantization_warnings(read(tmp_path, quantize="null").value, RUN) == []
     said = "quantize starts at step 100, while the masks of prune move until step 120"
-    assert early(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [said]
+    assert early_quantization_warnings(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [said]
 
 
 def test_one_stair_is_a_jump(tmp_path):
@@ -93,7 +99,7 @@ def test_one_stair_is_a_jump(tmp_path):
     ],
 )
 def test_the_step_from_which_sparsity_and_bits_are_final(tmp_path, overrides, step):
-    assert settled(read(tmp_path, **overrides).value, RUN) == step
+    assert final_form_step(read(tmp_path, **overrides).value, RUN) == step
 
 
 @pytest.mark.parametrize(
@@ -127,13 +133,13 @@ def test_the_step_from_which_sparsity_and_bits_are_final(tmp_path, overrides, st
 )
 def test_an_error_names_the_key(tmp_path, key, value, message):
     with pytest.raises(ConfigError) as caught:
-        entries(read(tmp_path, **{key: value}), RUN)
+        timeline_entries(read(tmp_path, **{key: value}), RUN)
     assert message in str(caught.value)
 
 
 def test_an_error_names_the_line(tmp_path):
     with pytest.raises(ConfigError, match=r"run\.yaml:5: losses\.hidden\.stop: '5 epochs' is step 250"):
-        entries(read(tmp_path, CONFIG.replace("2 epochs", "5 epochs")), RUN)
+        timeline_entries(read(tmp_path, CONFIG.replace("2 epochs", "5 epochs")), RUN)
 
 
 @pytest.mark.parametrize(
@@ -147,17 +153,17 @@ def test_an_error_names_the_line(tmp_path):
 )
 def test_at_every_step_some_loss_counts(tmp_path, overrides, first):
     with pytest.raises(ConfigError, match=rf"losses: no loss has a weight at \d+ of 200 steps, first at step {first}$"):
-        entries(read(tmp_path, **overrides), RUN)
+        timeline_entries(read(tmp_path, **overrides), RUN)
 
 
 def test_a_weight_may_rise_from_0(tmp_path):
     rising = "{kind: Linear, initial: 0, to: 1}"
-    entries(read(tmp_path, **{"losses.hidden.weight": rising, "losses.logits.weight": rising}), RUN)
+    timeline_entries(read(tmp_path, **{"losses.hidden.weight": rising, "losses.logits.weight": rising}), RUN)
 
 
 def test_the_table_has_a_row_and_a_bar_for_each(tmp_path):
-    found = entries(read(tmp_path), RUN)
-    lines = table(found, RUN).splitlines()
+    found = timeline_entries(read(tmp_path), RUN)
+    lines = timeline_table(found, RUN).splitlines()
     assert lines[0] == "200 steps, 50 in an epoch" and len(lines) == 1 + len(found)
     width = max(len(row["what"]) for row in found)
     for line, row in zip(lines[1:], found, strict=True):
@@ -169,19 +175,19 @@ def test_the_table_has_a_row_and_a_bar_for_each(tmp_path):
 
 
 def test_what_comes_at_the_very_end_still_has_a_bar(tmp_path):
-    line = table([{"what": "end", "start_step": 200, "stop_step": 200}], RUN).splitlines()[1]
+    line = timeline_table([{"what": "end", "start_step": 200, "stop_step": 200}], RUN).splitlines()[1]
     assert line.count("█") == 1 and line.endswith(" " * 30 + "█")
 
 
 def test_a_run_of_a_billion_steps_is_looked_at_in_no_time(tmp_path):
     long, text = Timeline(200 * 2**23, 50 * 2**23), CONFIG.replace("120 steps", "60%")
-    assert [row["what"] for row in entries(read(tmp_path, text), long)] == [
+    assert [row["what"] for row in timeline_entries(read(tmp_path, text), long)] == [
         row[0] for row in rows(read(tmp_path, text))
     ]
     with pytest.raises(
         ConfigError, match=r"losses: no loss has a weight at 838860800 of 1677721600 steps, first at step 0$"
     ):
-        entries(read(tmp_path, text, **{"losses.hidden.weight": "0"}), long)
+        timeline_entries(read(tmp_path, text, **{"losses.hidden.weight": "0"}), long)
 
 
 WEIGHTS = [
@@ -202,7 +208,7 @@ def test_the_steps_at_which_losses_count_are_those_of_a_walk(tmp_path, hidden, l
     for number, loss in enumerate(losses.values()):
         active = [step for steps in loss.active_steps(RUN) for step in steps]
         assert active == [step for step, has_weight in walked.items() if has_weight[number]]
-    found = stretches(losses, RUN)
+    found = step_ranges(losses, RUN)
     assert [step for steps in found for step in steps] == list(range(200))
     assert all(walked[step] == walked[steps[0]] for steps in found for step in steps)
 
@@ -232,7 +238,7 @@ def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_
     config.value.losses["hidden"].weight = _Wave()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        entries(config, RUN)
-    said = r"losses.hidden.weight: _Wave does not say where it turns \(breakpoints\), .* at each 20th step"
+        timeline_entries(config, RUN)
+    said = r"losses.hidden.weight: _Wave does not declare its breakpoints; only every 20th step"
     with pytest.warns(UserWarning, match=said):
-        entries(config, Timeline(200_000, 50_000))
+        timeline_entries(config, Timeline(200_000, 50_000))

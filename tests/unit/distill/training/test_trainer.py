@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
-from distill.training.trainer import make_trainer, time_of
+from distill.training.trainer import make_timeline, make_trainer
 from tests.helpers.families import tiny
 from tests.helpers.mistakes.mistakes import GOOD
 
@@ -27,7 +27,7 @@ from tests.helpers.mistakes.mistakes import GOOD
 )
 def test_a_run_ends_with_the_first_of_its_limits(limits: dict, total: int) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **limits)
-    assert time_of(None, trainer, 5).total_steps == total
+    assert make_timeline(None, trainer, 5).total_steps == total
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
@@ -112,7 +112,7 @@ from distill import ScoredPruner
 class Whole(ScoredPruner):
     \"\"\"Needs to see whole models.\"\"\"
 
-    needs_whole_weights = True
+    needs_full_weights = True
 
     def scores(self):
         return self.magnitudes()
@@ -131,5 +131,5 @@ def test_a_pruner_says_whether_it_can_do_shards(made, tmp_path) -> None:
     given = {"imports": [str(tmp_path / "scores.py")], "trainer.strategy": "fsdp2", "trainer.devices": 1}
     pruner = {"sparsity": 0.5}
     made({}, given | {"prune": pruner | {"kind": "Any"}})
-    with pytest.raises(ConfigError, match=r"prune\.kind: Whole wants whole weights, and the models of this run lie in"):
+    with pytest.raises(ConfigError, match=r"prune\.kind: Whole needs full weights, and the models of this run are"):
         made({}, given | {"prune": pruner | {"kind": "Whole"}})

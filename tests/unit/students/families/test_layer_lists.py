@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from distill.training.callbacks.replace import groups
+from distill.training.callbacks.replace import block_groups
 from students.families.families import blocks
 from students.families.layer_lists import layer_lists, select_layers
 from students.forms.attention import LinearAttention
@@ -105,8 +105,8 @@ def test_a_block_takes_the_place_of_blocks_of_its_kind_alone():
     student = Transformer(layers=2).build(teacher, None, None)
     why = "block 1 of the student has layer_types full_attention, the teacher's blocks 1 to 2.*sliding_attention"
     with pytest.raises(ValueError, match=why):
-        groups(student, teacher)
-    assert len(groups(Transformer().build(teacher, None, None), teacher)) == 4
+        block_groups(student, teacher)
+    assert len(block_groups(Transformer().build(teacher, None, None), teacher)) == 4
 
 
 def test_attention_that_knows_no_windows_is_refused_where_there_are_some():

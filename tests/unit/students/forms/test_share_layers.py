@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertModel
 
-from distill.training.callbacks.replace import groups
+from distill.training.callbacks.replace import block_groups
 from students.families.families import blocks, family
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
@@ -177,7 +177,7 @@ def test_each_layer_leaves_its_own_trace(name):
 def test_its_blocks_can_stand_for_those_of_a_teacher():
     teacher = tiny("bert", layers=4)
     student = build(teacher, layers=2)
-    assert [len(replaced) for _, replaced in groups(student, teacher)] == [2, 2]
+    assert [len(replaced) for _, replaced in block_groups(student, teacher)] == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,13 @@ def test_without_a_mask_token():
 
 
 @pytest.mark.parametrize(
-    "make, said",
+    "make, message",
     [
         (lambda: Masking(probability=1.5), r"probability: must lie in \[0, 1\], not 1.5"),
         (lambda: NGrams(probability=-0.1), r"probability: must lie in \[0, 1\], not -0.1"),
         (lambda: NGrams(max_tokens=0), "max_tokens: must be at least 1"),
     ],
 )
-def test_a_wrong_field(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_field(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

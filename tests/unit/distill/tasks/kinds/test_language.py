@@ -34,17 +34,17 @@ def pieces(tokenizer: PreTrainedTokenizerBase, lines: list[str], length: int = 8
 
 @pytest.mark.parametrize("length", [3, 8, 500])
 def test_pieces_hold_the_whole_text_in_order(tokenizer, length):
-    found = pieces(tokenizer, LINES, length, MaskedLM)["input_ids"]
+    all_ids = pieces(tokenizer, LINES, length, MaskedLM)["input_ids"]
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    assert all(ids[0] == first and ids[-1] == last and len(ids) <= length for ids in found)
+    assert all(ids[0] == first and ids[-1] == last and len(ids) <= length for ids in all_ids)
     whole = tokenizer("\n".join(LINES), add_special_tokens=False)["input_ids"]
-    assert list(chain.from_iterable(ids[1:-1] for ids in found)) == whole
-    assert all(len(ids) == length for ids in found[:-1])
+    assert list(chain.from_iterable(ids[1:-1] for ids in all_ids)) == whole
+    assert all(len(ids) == length for ids in all_ids[:-1])
 
 
 def test_each_token_is_asked_for_the_next(tokenizer):
-    found = pieces(tokenizer, LINES)
-    for ids, labels in zip(found["input_ids"], found["labels"], strict=True):
+    columns = pieces(tokenizer, LINES)
+    for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True):
         assert labels == [after for _, after in pairwise(ids)] + [IGNORED]
 
 
@@ -78,8 +78,8 @@ def test_a_padded_vocabulary_is_trimmed(tokenizer):
     task.tokenizer = tokenizer
     logits = torch.zeros(2, 3, len(tokenizer) + 5)
     logits[..., -1] = 9.0
-    found = task.select_logits(logits, {})
-    assert found.shape == (2, 3, len(tokenizer)) and not found.any()
+    selected = task.select_logits(logits, {})
+    assert selected.shape == (2, 3, len(tokenizer)) and not selected.any()
 
 
 def judged(task: CausalLM, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
@@ -104,9 +104,9 @@ def test_perplexity_and_accuracy_as_numpy_has_them(tokenizer):
     top = logits.max(-1, keepdims=True)
     losses = np.log(np.exp(logits - top).sum(-1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
     assert np.float32(np.exp(-losses.max())) == 0
-    found = judged(task, parts)
-    assert found["perplexity"] == pytest.approx(np.exp(losses.mean()), rel=1e-4)
-    assert found["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean(), abs=1e-6)
+    measured = judged(task, parts)
+    assert measured["perplexity"] == pytest.approx(np.exp(losses.mean()), rel=1e-4)
+    assert measured["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean(), abs=1e-6)
 
 
 def test_a_very_unlikely_token_leaves_perplexity_finite():
@@ -148,17 +148,17 @@ def test_hidden_tokens_are_drawn_as_published(masked, tokenizer):
         torch.tensor(list(chain.from_iterable(row[name] for row in drawn))) for name in ("input_ids", "labels")
     )
     special = torch.isin(before, torch.tensor(tokenizer.all_special_ids))
-    asked = labels != IGNORED
-    assert not asked[special].any() and torch.equal(seen[~asked], before[~asked])
-    assert torch.equal(labels[asked], before[asked])
+    mask = labels != IGNORED
+    assert not mask[special].any() and torch.equal(seen[~mask], before[~mask])
+    assert torch.equal(labels[mask], before[mask])
     count = int((~special).sum())
     assert count == 5400
-    assert asked[~special].float().mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / count) ** 0.5)
-    hidden = seen[asked] == tokenizer.mask_token_id
-    stays = seen[asked] == before[asked]
+    assert mask[~special].float().mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / count) ** 0.5)
+    hidden = seen[mask] == tokenizer.mask_token_id
+    stays = seen[mask] == before[mask]
     for share, wanted in ((hidden, 0.8), (stays, 0.1), (~hidden & ~stays, 0.1)):
-        assert share.float().mean() == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / int(asked.sum())) ** 0.5)
-    assert len(seen[asked][~hidden & ~stays].unique()) > 50, "random words are any words"
+        assert share.float().mean() == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / int(mask.sum())) ** 0.5)
+    assert len(seen[mask][~hidden & ~stays].unique()) > 50, "random words are any words"
 
 
 def test_a_row_is_drawn_anew_in_each_epoch_and_only_then(masked):
@@ -191,8 +191,8 @@ def test_what_raw_text_cannot_be(kind, tokenizer, tmp_path):
         assert f"{split}.parquet row 1: 'text' is empty, as in all rows" in refused(kind(data=empty), tokenizer)
     numbers = write(tmp_path / "numbers.parquet", [{"text": 1}, {"text": 2}])
     assert refused(kind(data=numbers), tokenizer) == "text: name the column of the text; there are text"
-    said = f"data: {numbers} row 1: 'text' is 1, not a text; row 2: 'text' is 2, not a text"
-    assert refused(kind(data=numbers, text="text"), tokenizer) == said
+    message = f"data: {numbers} row 1: 'text' is 1, not a text; row 2: 'text' is 2, not a text"
+    assert refused(kind(data=numbers, text="text"), tokenizer) == message
     two = write(tmp_path / "two.parquet", [{"title": "a", "body": "b"}] * 2)
     assert refused(kind(data=two), tokenizer) == "text: name the column of the text; there are title, body"
     assert refused(kind(data=two, text="page"), tokenizer) == "text: there is no column 'page'; there are title, body"
@@ -202,8 +202,8 @@ def test_what_raw_text_cannot_be(kind, tokenizer, tmp_path):
 def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):
     data, tokenizer = texts(tmp_path, LINES), deepcopy(tokenizer)
     tokenizer.mask_token = None
-    said = "name: the tokenizer has no mask token; use causal_lm for such a model"
-    assert refused(MaskedLM(data=data), tokenizer) == said
+    message = "name: the tokenizer has no mask token; use causal_lm for such a model"
+    assert refused(MaskedLM(data=data), tokenizer) == message
     prepare_data(CausalLM(data=data), tokenizer)
 
 

@@ -62,15 +62,15 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
         theirs = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]
-    for own, wanted in zip(mine.tolist(), theirs.tolist(), strict=True):
-        cut = [found[: found.index(task.end) + 1] if task.end in found else found for found in (own, wanted)]
+    for tokens, wanted in zip(mine.tolist(), theirs.tolist(), strict=True):
+        cut = [ids[: ids.index(task.end) + 1] if task.end in ids else ids for ids in (tokens, wanted)]
         assert cut[0] == cut[1]
 
 
 def test_writing_ends_at_the_end_or_when_it_is_too_long():
     scripts = torch.tensor([[5, 6, 9, 7, 7], [5, 9, 7, 7, 7], [5, 5, 5, 5, 5]])
 
-    asked = []
+    batches = []
 
     def predict(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         assert "decoder_attention_mask" not in batch
@@ -78,23 +78,23 @@ def test_writing_ends_at_the_end_or_when_it_is_too_long():
         assert (batch["labels"] != -100).nonzero()[:, 1].tolist() == [at - 1] * len(batch["row"]), (
             "only what comes next"
         )
-        asked.append(batch["row"].tolist())
+        batches.append(batch["row"].tolist())
         return torch.nn.functional.one_hot(scripts[batch["row"], :at], 10).float()
 
     batch = {"decoder_input_ids": torch.zeros(3, 4).long(), "labels": scripts, "decoder_attention_mask": scripts}
     batch["row"] = torch.arange(3)
     assert greedy_generate(predict, batch, end=9, max_tokens=4).tolist() == [[5, 6, 9, 9], [5, 9, 9, 9], [5, 5, 5, 5]]
-    assert asked == [[0, 1, 2], [0, 1, 2], [0, 2], [2]], "who has ended is not asked again"
+    assert batches == [[0, 1, 2], [0, 1, 2], [0, 2], [2]], "who has ended is not asked again"
 
 
 def test_bleu_is_that_of_sacrebleu(ready):
     task, _, _ = ready
     texts = ["a warm film.", "the great drama, and music", "one sharp plot"]
     truths = ["a warm film.", "the great music and the drama", "one sharp script of the plot"]
-    said = [task.tokenizer(text)["input_ids"] for text in texts]
-    longest = max(map(len, said))
-    script = torch.tensor([ids + [task.end] * (longest - len(ids)) for ids in said])
-    written = [task.tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
+    message = [task.tokenizer(text)["input_ids"] for text in texts]
+    longest = max(map(len, message))
+    script = torch.tensor([ids + [task.end] * (longest - len(ids)) for ids in message])
+    written = [task.tokenizer.decode(ids, skip_special_tokens=True) for ids in message]
     task.validation = [{"right": truth} for truth in truths]
 
     def predict(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -130,7 +130,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
     class Pads:
         pad_token_id, pad_token_type_id = 0, 0
 
-    def found(rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+    def computed(rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
         batch = Collator(Pads, decoder_start=0)(rows)
         with torch.no_grad():
             traces = [
@@ -139,7 +139,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
             ]
         return loss(*traces, batch, values)
 
-    together, alone = found(made), [found([row]) for row in made]
+    together, alone = computed(made), [computed([row]) for row in made]
     torch.testing.assert_close(together[0], alone[0][0] + alone[1][0], rtol=1e-4, atol=1e-5)
     assert together[1] == alone[0][1] + alone[1][1] == (9 if stack == "encoder" else 10)
 

@@ -53,8 +53,8 @@ def folder(tmp_path_factory) -> Path:
     for name in WIDTHS:
         (folder / name).mkdir()
         features = Features({"sentence": Value("string"), "label": kinds[name]})
-        for split, found in rows.items():
-            made = [{"sentence": f"{name} {row['sentence']}", "label": label[name](row)} for row in found]
+        for split, table in rows.items():
+            made = [{"sentence": f"{name} {row['sentence']}", "label": label[name](row)} for row in table]
             Dataset.from_list(made, features=features).to_parquet(folder / name / f"{split}.parquet")
     names = ["taste/bad", "taste/good", "length", "part/LABEL_0", "part/LABEL_1", "part/LABEL_2"]
     save(folder / "teacher", names)
@@ -95,9 +95,9 @@ def test_runs_from_data_to_report(folder, apart):
         )
     )
     report = run(file, **({"quantize": None} if apart else {}))
-    found = json.loads((folder / "runs" / f"x{apart}" / "report.json").read_text())
-    assert found["task"] == "multi_task" and found["main_metric"] == "mean"
-    scores = found["models"]["student"]["metrics"]
+    saved_report = json.loads((folder / "runs" / f"x{apart}" / "report.json").read_text())
+    assert saved_report["task"] == "multi_task" and saved_report["main_metric"] == "mean"
+    scores = saved_report["models"]["student"]["metrics"]
     wanted = (scores["taste/accuracy"] + scores["length/spearman"] + scores["part/f1"]) / 3
     assert scores["mean"] == pytest.approx(wanted, abs=1e-6)
     assert apart or report.exports[0].agreement > 0.9
@@ -173,7 +173,7 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("tasks", "said"),
+    ("tasks", "message"),
     [
         ({"a": Classification(data="x")}, "tasks: needs two or more"),
         (
@@ -183,13 +183,13 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
         ({"a": Classification(data="x"), "b/c": Regression(data="x")}, "tasks: 'b/c' is not a valid name"),
     ],
 )
-def test_what_several_tasks_cannot_be(tasks, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_several_tasks_cannot_be(tasks, message):
+    with pytest.raises(ValueError, match=message):
         MultiTask(tasks=tasks)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"task.tasks.part.data": "/nowhere"}, "task.tasks.part.data: there is no file or folder '/nowhere'"),
         (
@@ -211,9 +211,9 @@ def test_what_several_tasks_cannot_be(tasks, said):
         ),
     ],
 )
-def test_a_mistake_with_several_tasks(folder, given, said):
+def test_a_mistake_with_several_tasks(folder, given, message):
     file = folder / "mistake.yaml"
     file.write_text(CONFIG.format(folder=folder, teacher=folder / "teacher"))
     filled = json.loads(json.dumps(given).replace("{folder}", str(folder)))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         run(file, **filled)

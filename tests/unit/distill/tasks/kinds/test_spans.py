@@ -32,8 +32,8 @@ def of_rows(folder: Path, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
     for split in ("train", "validation"):
         write(folder / f"{split}.parquet", rows)
     task = QuestionAnswering(data=str(folder), **given)
-    found = prepare_data(task, tokenizer)["validation"].remove_columns("length")
-    return task, Collator(tokenizer)(sorted(found, key=lambda row: row["row"]))
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    return task, Collator(tokenizer)(sorted(rows, key=lambda row: row["row"]))
 
 
 # Where the labels point
@@ -45,12 +45,12 @@ def of_rows(folder: Path, rows: list[dict], tokenizer: PreTrainedTokenizerBase, 
      "comedy!", "!", CONTEXT],
 )  # fmt: skip
 def test_labels_are_the_tokens_of_the_answer(answer, tokenizer):
-    task, found = encoded([row(answer)], tokenizer)
-    (begin, end), ids = found["labels"][0], found["input_ids"][0]
+    task, encoding = encoded([row(answer)], tokenizer)
+    (begin, end), ids = encoding["labels"][0], encoding["input_ids"][0]
     wanted = tokenizer(answer, add_special_tokens=False)["input_ids"]
     assert ids[begin : end + 1] == wanted
-    assert CONTEXT[found["begins"][0][begin] : found["ends"][0][end]] == answer
-    number = torch.tensor(found["begins"][0][begin] * SPAN_BASE + found["ends"][0][end])
+    assert CONTEXT[encoding["begins"][0][begin] : encoding["ends"][0][end]] == answer
+    number = torch.tensor(encoding["begins"][0][begin] * SPAN_BASE + encoding["ends"][0][end])
     assert task.prediction_text(number, row(answer)) == answer == task.label_text(row(answer))
 
 
@@ -58,8 +58,8 @@ def test_labels_are_the_tokens_of_the_answer(answer, tokenizer):
     ("answer", "whole"), [("ilm-scri", "film-script"), ("rea", "Great"), ("oving fil", "moving film")]
 )
 def test_an_answer_inside_of_words_is_the_least_piece_that_holds_it(answer, whole, tokenizer):
-    _, found = encoded([row(answer)], tokenizer)
-    (begin, end), (begins, ends) = found["labels"][0], (found["begins"][0], found["ends"][0])
+    _, encoding = encoded([row(answer)], tokenizer)
+    (begin, end), (begins, ends) = encoding["labels"][0], (encoding["begins"][0], encoding["ends"][0])
     said, start = CONTEXT[begins[begin] : ends[end]], CONTEXT.index(answer)
     assert answer in said and said in whole
     assert ends[begin] > start and begins[end] < start + len(answer), "no token less would do"
@@ -68,27 +68,27 @@ def test_an_answer_inside_of_words_is_the_least_piece_that_holds_it(answer, whol
 def test_blanks_around_an_answer_are_not_of_it(tokenizer):
     with_blanks = "the great film is   warm  "
     for answer, said in ((" great film ", "great film"), ("  warm  ", "warm")):
-        _, found = encoded([row(answer, with_blanks)], tokenizer)
-        begin, end = found["labels"][0]
-        assert with_blanks[found["begins"][0][begin] : found["ends"][0][end]] == said
+        _, encoding = encoded([row(answer, with_blanks)], tokenizer)
+        begin, end = encoding["labels"][0]
+        assert with_blanks[encoding["begins"][0][begin] : encoding["ends"][0][end]] == said
 
 
 def test_the_same_word_in_the_question_is_not_the_answer(tokenizer):
-    _, found = encoded([row("film", "one film", "is this a film")], tokenizer)
-    begin, end = found["labels"][0]
-    assert begin == end == len(found["input_ids"][0]) - 2
+    _, encoding = encoded([row("film", "one film", "is this a film")], tokenizer)
+    begin, end = encoding["labels"][0]
+    assert begin == end == len(encoding["input_ids"][0]) - 2
 
 
 def test_an_answer_that_is_cut_off_is_not_asked_for(tokenizer):
     context = "the good film and " * 10 + "one warm ending"
     rows = [row("one warm ending", context), row("the", context)]
     # of the third the first half is left
-    kept = encoded([row("the", context)], tokenizer, max_length=20)[1]
-    last = max(kept["ends"][0])
+    truncated = encoded([row("the", context)], tokenizer, max_length=20)[1]
+    last = max(truncated["ends"][0])
     rows.append(row(context[last - 4 : last + 4], context, start=last - 4))
-    _, found = encoded(rows, tokenizer, max_length=20)
-    assert [len(ids) for ids in found["input_ids"]] == [20] * 3
-    assert found["labels"][0] == found["labels"][2] == [IGNORED] * 2 and found["labels"][1][0] > 0
+    _, encoding = encoded(rows, tokenizer, max_length=20)
+    assert [len(ids) for ids in encoding["input_ids"]] == [20] * 3
+    assert encoding["labels"][0] == encoding["labels"][2] == [IGNORED] * 2 and encoding["labels"][1][0] > 0
 
 
 # What is predicted
@@ -193,8 +193,8 @@ def test_exact_match_and_f1_by_hand(tokenizer, tmp_path):
 
 def test_as_torchmetrics_judges_the_words(tokenizer, tmp_path):
     rows = [row(answer) for answer in ("Great", "moving film", "actor's comedy", "it's", "warm")] * 4
-    for i, found in enumerate(rows):
-        found["question"] = "is " + "it " * (i % 7 + 1)  # rows of many lengths
+    for i, record in enumerate(rows):
+        record["question"] = "is " + "it " * (i % 7 + 1)  # rows of many lengths
     task, batch = of_rows(tmp_path, rows, tokenizer)
     draw = torch.Generator().manual_seed(1)
     logits = torch.randn(*batch["input_ids"].shape, 2, generator=draw)
@@ -206,7 +206,7 @@ def test_as_torchmetrics_judges_the_words(tokenizer, tmp_path):
     said = [task.prediction_text(n, task.validation[i]) for i, n in enumerate(task.predictions(logits, batch))]
     reference.update(
         [{"prediction_text": text, "id": str(i)} for i, text in enumerate(said)],
-        [{"answers": found["answers"], "id": str(i)} for i, found in enumerate(rows)],
+        [{"answers": record["answers"], "id": str(i)} for i, record in enumerate(rows)],
     )
     wanted = {name: float(value) / 100 for name, value in reference.compute().items()}
     assert 0.4 < wanted["exact_match"] < 0.9

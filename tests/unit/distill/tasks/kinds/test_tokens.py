@@ -31,10 +31,10 @@ def padded(tags: list[list[str]], like: list[list[str]]) -> torch.Tensor:
     return torch.tensor([[TAGS.index(tag) for tag in row] + [IGNORED] * (length - len(row)) for row in tags])
 
 
-def f1(said: list[list[str]], true: list[list[str]], *batches: slice) -> EntityF1:
+def f1(message: list[list[str]], true: list[list[str]], *batches: slice) -> EntityF1:
     metric = EntityF1(TAGS)
     for part in batches or [slice(None)]:
-        mine, wanted = padded(said[part], true[part]), padded(true[part], true[part])
+        mine, wanted = padded(message[part], true[part]), padded(true[part], true[part])
         # What is said where there is no word may be anything.
         metric.update(torch.where(wanted == IGNORED, 1, mine), wanted)
     return metric
@@ -42,31 +42,31 @@ def f1(said: list[list[str]], true: list[list[str]], *batches: slice) -> EntityF
 
 def conll(tags: list[str]) -> set[tuple[str, int, int]]:
     """The entities of a text, as conlleval.pl finds them."""
-    found, begin = set(), None
+    entities, begin = set(), None
     for i, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
         ends = before != "O" and (tag == "O" or tag[0] == "B" or tag[2:] != before[2:])
         if ends:
-            found.add((before[2:], begin, i - 1))
+            entities.add((before[2:], begin, i - 1))
         if tag != "O" and (before == "O" or ends):
             begin = i
-    return found
+    return entities
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_f1_as_nervaluate_and_conll_have_it(seed):
     draw = random.Random(seed)
     true = texts(draw, 40)
-    said = [[tag if draw.random() < 0.7 else draw.choice(TAGS) for tag in row] for row in true]
-    strict = Evaluator(true, said, tags=["thing", "praise"], loader="list").evaluate()["overall"]["strict"]
-    pairs = [(conll(a), conll(b)) for a, b in zip(said, true, strict=True)]
-    right, found, real = (sum(map(len, sets)) for sets in ([a & b for a, b in pairs], *zip(*pairs, strict=True)))
-    value = float(f1(said, true).compute())
+    message = [[tag if draw.random() < 0.7 else draw.choice(TAGS) for tag in row] for row in true]
+    strict = Evaluator(true, message, tags=["thing", "praise"], loader="list").evaluate()["overall"]["strict"]
+    pairs = [(conll(a), conll(b)) for a, b in zip(message, true, strict=True)]
+    right, predicted, real = (sum(map(len, sets)) for sets in ([a & b for a, b in pairs], *zip(*pairs, strict=True)))
+    value = float(f1(message, true).compute())
     assert 0.2 < value < 0.8
-    assert value == pytest.approx(strict.f1) == pytest.approx(2 * right / (found + real))
+    assert value == pytest.approx(strict.f1) == pytest.approx(2 * right / (predicted + real))
 
 
 @pytest.mark.parametrize(
-    ("said", "true", "wanted"),
+    ("message", "true", "wanted"),
     [
         ("O I-thing I-thing", "O B-thing I-thing", 1.0),  # an I- that follows nothing begins
         ("B-thing B-thing", "B-thing I-thing", 0.0),  # two of one word, not one of two
@@ -76,16 +76,16 @@ def test_f1_as_nervaluate_and_conll_have_it(seed):
         ("O O O", "O O O", 0.0),
     ],
 )
-def test_f1_by_hand(said, true, wanted):
-    assert float(f1([said.split()], [true.split()]).compute()) == pytest.approx(wanted)
+def test_f1_by_hand(message, true, wanted):
+    assert float(f1([message.split()], [true.split()]).compute()) == pytest.approx(wanted)
 
 
 def test_f1_does_not_depend_on_batches_nor_ranks():
     draw = random.Random(0)
     true = texts(draw, 20)
-    said = [[tag if draw.random() < 0.7 else draw.choice(TAGS) for tag in row] for row in true]
-    whole, parts = f1(said, true), f1(said, true, slice(0, 3), slice(3, 4), slice(4, 20))
-    one, two = f1(said, true, slice(0, 20, 2)), f1(said, true, slice(1, 20, 2))
+    message = [[tag if draw.random() < 0.7 else draw.choice(TAGS) for tag in row] for row in true]
+    whole, parts = f1(message, true), f1(message, true, slice(0, 3), slice(3, 4), slice(4, 20))
+    one, two = f1(message, true, slice(0, 20, 2)), f1(message, true, slice(1, 20, 2))
     for name, reduce in whole._reductions.items():
         joined = reduce(torch.stack([getattr(one, name), getattr(two, name)]))
         assert getattr(whole, name) == getattr(parts, name) == joined
@@ -106,10 +106,10 @@ NUMBERS = [0, 1, 2, 3, 4]
 
 
 def test_only_the_first_token_of_a_word_is_asked(tokenizer):
-    found = encoded(WORDS, NUMBERS, tokenizer)
-    tokens, labels = tokenizer.convert_ids_to_tokens(found["input_ids"][0]), found["labels"][0]
-    asked = [(token, label) for token, label in zip(tokens, labels, strict=True) if label != IGNORED]
-    assert asked == [("the", 0), ("z", 1), ("film", 2), ("(", 3), ("!", 4)]
+    encoding = encoded(WORDS, NUMBERS, tokenizer)
+    tokens, labels = tokenizer.convert_ids_to_tokens(encoding["input_ids"][0]), encoding["labels"][0]
+    labelled = [(token, label) for token, label in zip(tokens, labels, strict=True) if label != IGNORED]
+    assert labelled == [("the", 0), ("z", 1), ("film", 2), ("(", 3), ("!", 4)]
     assert labels[0] == labels[-1] == IGNORED and len(tokens) > 12
 
 
@@ -122,8 +122,8 @@ def test_words_that_are_cut_off_are_not_asked(tokenizer, length):
 
 
 def test_a_word_without_tokens_is_left_out(tokenizer):
-    found = encoded(["film", "\u200b", "plot"], [1, 2, 3], tokenizer)
-    assert [label for label in found["labels"][0] if label != IGNORED] == [1, 3]
+    encoding = encoded(["film", "\u200b", "plot"], [1, 2, 3], tokenizer)
+    assert [label for label in encoding["labels"][0] if label != IGNORED] == [1, 3]
 
 
 def read(folder: Path, tags: list, kind: Value | ClassLabel, tokenizer: PreTrainedTokenizerBase, **given) -> tuple:
@@ -174,11 +174,11 @@ def test_accuracy_is_of_words(tokenizer):
     metrics, batch = task.metrics(), {"input_ids": labels, "labels": labels}
     task.update_metrics(metrics, logits, batch)
     task.update_metrics(metrics, logits, batch | {"labels": torch.full_like(labels, IGNORED)})
-    asked = labels != IGNORED
-    right = (logits.argmax(-1) == labels)[asked]
+    mask = labels != IGNORED
+    right = (logits.argmax(-1) == labels)[mask]
     assert float(metrics.compute()["accuracy"]) == pytest.approx(float(right.float().mean()))
-    assert torch.equal(task.predictions(logits, batch) == labels[asked], right)
-    reference = MulticlassAccuracy(5, average="micro")(logits[asked], labels[asked])
+    assert torch.equal(task.predictions(logits, batch) == labels[mask], right)
+    reference = MulticlassAccuracy(5, average="micro")(logits[mask], labels[mask])
     assert float(metrics.compute()["accuracy"]) == pytest.approx(float(reference))
 
 
@@ -190,7 +190,7 @@ def table(words: object, tags: object) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("words", "tags", "said"),
+    ("words", "tags", "message"),
     [
         ([], [], "'tokens' is empty"),
         (None, ["O"], "'tokens' is empty"),
@@ -201,40 +201,40 @@ def table(words: object, tags: object) -> list[dict]:
         (["one"], [None], "'ner_tags' has None; a class is a whole number or a text"),
     ],
 )
-def test_a_bad_row_is_named(words, tags, said, tokenizer, tmp_path):
+def test_a_bad_row_is_named(words, tags, message, tokenizer, tmp_path):
     file = write(tmp_path / "all.jsonl", table(words, tags))
-    assert refused(TokenClassification(data=file), tokenizer) == f"data: {file} line 4: {said}"
+    assert refused(TokenClassification(data=file), tokenizer) == f"data: {file} line 4: {message}"
 
 
 def test_an_unknown_tag_is_named(tokenizer, tmp_path):
     write(tmp_path / "train.jsonl", table(["one"], ["B-thing"]))
     file = write(tmp_path / "validation.jsonl", table(["one"], ["B-thin"]))
-    said = f"data: {file} line 4: 'ner_tags' has 'B-thin', not one of B-thing, O"
-    assert refused(TokenClassification(data=str(tmp_path)), tokenizer) == said
+    message = f"data: {file} line 4: 'ner_tags' has 'B-thin', not one of B-thing, O"
+    assert refused(TokenClassification(data=str(tmp_path)), tokenizer) == message
 
 
 def test_columns_that_do_not_serve_are_named(tokenizer, tmp_path):
     texts = write(tmp_path / "texts.jsonl", [{"tokens": "one film", "ner_tags": ["O", "O"]}] * 2)
-    said = "words: the column 'tokens' does not hold lists"
-    assert refused(TokenClassification(data=texts), tokenizer) == said
+    message = "words: the column 'tokens' does not hold lists"
+    assert refused(TokenClassification(data=texts), tokenizer) == message
     tags = write(tmp_path / "tags.jsonl", [{"tokens": ["one", "film"], "ner_tags": "O O"}] * 2)
     assert refused(TokenClassification(data=tags), tokenizer) == "tags: the column 'ner_tags' does not hold lists"
     file = write(tmp_path / "all.jsonl", [{"words": ["film"], "tags": ["O"]}] * 2)
-    said = "there is no column 'tokens'; there are words, tags"
-    assert refused(TokenClassification(data=file), tokenizer) == f"words: {said}"
-    said = "tags: there is no column 'ner_tags'; there are words, tags"
-    assert refused(TokenClassification(data=file, words="words"), tokenizer) == said
+    message = "there is no column 'tokens'; there are words, tags"
+    assert refused(TokenClassification(data=file), tokenizer) == f"words: {message}"
+    message = "tags: there is no column 'ner_tags'; there are words, tags"
+    assert refused(TokenClassification(data=file, words="words"), tokenizer) == message
     numbers = write(tmp_path / "numbers.jsonl", [{"tokens": [1, 2], "ner_tags": ["O", "O"]}] * 2)
-    said = f"data: {numbers} line 1, 2: 'tokens' is not a list of texts"
-    assert refused(TokenClassification(data=numbers), tokenizer) == said
+    message = f"data: {numbers} line 1, 2: 'tokens' is not a list of texts"
+    assert refused(TokenClassification(data=numbers), tokenizer) == message
     real = write(tmp_path / "real.jsonl", [{"tokens": ["one"], "ner_tags": [0.5]}] * 2)
-    said = "line 1, 2: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
-    assert said in refused(TokenClassification(data=real), tokenizer)
+    message = "line 1, 2: 'ner_tags' has 0.5; a class is a whole number or a text, and real numbers are for regression"
+    assert message in refused(TokenClassification(data=real), tokenizer)
 
 
 def test_tags_are_the_same_in_both_files(tokenizer, tmp_path):
     for split, names in (("train", TAGS), ("validation", TAGS[::-1])):
         features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))})
         write(tmp_path / f"{split}.parquet", [{"tokens": WORDS, "ner_tags": NUMBERS}] * 2, features)
-    said = refused(TokenClassification(data=str(tmp_path)), tokenizer)
-    assert said.startswith("data: the labels are ['O', 'B-thing'")
+    message = refused(TokenClassification(data=str(tmp_path)), tokenizer)
+    assert message.startswith("data: the labels are ['O', 'B-thing'")

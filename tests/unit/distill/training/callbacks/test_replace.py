@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.callbacks.replace import Replace, drawn, groups
+from distill.training.callbacks.replace import BlockReplacement, block_groups, draw_blocks
 from students.families.families import blocks
 from students.forms.attention import LinearAttention, LocalAttention
 from students.kinds.transformer import Transformer
@@ -33,7 +33,7 @@ def pair(name: str, runs: list[bool], **sizes: int):
             if isinstance(getattr(module, key, None), float):
                 setattr(module, key, 0.0)
     alone = copy.deepcopy(student)
-    replace = Replace(None, teacher)
+    replace = BlockReplacement(None, teacher)
     replace.attach(student)
     replace.runs = runs
     return teacher, student, alone, replace
@@ -103,12 +103,12 @@ def test_nothing_of_the_teacher_belongs_to_the_student() -> None:
 
 
 def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> None:
-    assert drawn(5, 0.5, 1, 7) == drawn(5, 0.5, 1, 7)
-    assert len({tuple(drawn(20, 0.5, seed, step)) for seed in (0, 1) for step in range(5)}) == 10
-    share = sum(sum(drawn(10, 0.3, 0, step)) for step in range(2000)) / 20000
+    assert draw_blocks(5, 0.5, 1, 7) == draw_blocks(5, 0.5, 1, 7)
+    assert len({tuple(draw_blocks(20, 0.5, seed, step)) for seed in (0, 1) for step in range(5)}) == 10
+    share = sum(sum(draw_blocks(10, 0.3, 0, step)) for step in range(2000)) / 20000
     assert share == pytest.approx(0.3, abs=0.01)
     for step in range(100):
-        assert drawn(3, 1.0, 0, step) == [True] * 3 and drawn(3, 0.0, 0, step) == [False] * 3
+        assert draw_blocks(3, 1.0, 0, step) == [True] * 3 and draw_blocks(3, 0.0, 0, step) == [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
     [
         (tiny("bert", hidden=24), tiny("bert"), "needs a student with the teacher's hidden_size, 32, not 24"),
         (tiny("bert", layers=3), tiny("bert"), "the student has 3 blocks, and the teacher only 2"),
-        (tiny("roberta"), tiny("bert"), "blocks of a roberta cannot stand in a bert"),
+        (tiny("roberta"), tiny("bert"), "blocks of a roberta cannot replace those of a bert"),
         (tiny("t5"), tiny("t5"), "the blocks of a t5 share one position bias"),
         (tiny("albert"), tiny("albert"), "a block of a albert runs several times"),
         (tiny("llama", heads=2), tiny("llama"), "needs a student with the teacher's head_dim, 8, not 16"),
@@ -135,4 +135,4 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
 )
 def test_blocks_that_cannot_stand_there_are_refused(student, teacher, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        groups(student, teacher)
+        block_groups(student, teacher)

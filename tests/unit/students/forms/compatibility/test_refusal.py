@@ -1,6 +1,7 @@
 """Forms that a student cannot have, each with its reason; the docs show what goes together."""
 
 import itertools
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def pair_rows() -> list[str]:
 
 
 def refusal_rows() -> list[str]:
-    """The other table: for each reason, the forms and families that it is about."""
+    """Return the list of the docs: for each reason, the forms and families that it is about."""
     configs = {name: tiny_config(name) for name in FAMILIES} | {"LSTM, GRU, RNN": RecurrentConfig()}
     reasons: dict[str, dict[str, list[str]]] = {}
     for (name, form), (family, config) in itertools.product(FORMS.items(), configs.items()):
@@ -89,12 +90,13 @@ def refusal_rows() -> list[str]:
             plain = reason.replace(name, "it").replace(type(form).__name__, "it").removeprefix("kind: ")
             plain = plain.replace(f" only, not for a {family}", " only")
             reasons.setdefault(plain, {}).setdefault(name, []).append(family)
-    rows = ["| form | not of | because |", "|---|---|---|"]
+    rows = []
     for reason, forms in reasons.items():
         families = list(dict.fromkeys(itertools.chain(*forms.values())))
         named = "all" if len(forms) == len(FORMS) else ", ".join(f"`{name}`" for name in forms)
         named = "every attention" if list(forms) == list(ATTENTIONS) else named
-        rows.append(f"| {named} | {', '.join(families)} | {reason} |")
+        rows.append(f"- {named}, not of {', '.join(families)}:")
+        rows += textwrap.wrap(reason, 116, initial_indent="  ", subsequent_indent="  ")
     return rows
 
 
