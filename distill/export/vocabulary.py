@@ -38,7 +38,8 @@ def describe_cut(
     rows = sum(len(batch["input_ids"]) for batch in batches)
     text = (
         f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.num_before:,} tokens are left, "
-        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; {sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
+        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; "
+        f"{sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
         f"validation rows have other tokens; before the cut, the student's {uncut}"
     )
     if labels != labels_left:
