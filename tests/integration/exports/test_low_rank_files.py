@@ -29,8 +29,8 @@ def test_copies_and_pickles_go_through_both_factors():
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        ({"encoder": [{}], "outside": {}}, "do not name the blocks"),
-        ({"decoder": [{}, {}], "outside": {}}, "do not name the blocks"),
+        ({"encoder": [{}], "outside": {}}, "do not list the blocks"),
+        ({"decoder": [{}, {}], "outside": {}}, "do not list the blocks"),
         ({"encoder": [{"attention.self.quary": 3}, {}], "outside": {}}, "there is no attention.self.quary of rank 3"),
         ({"encoder": [{"output.dense": -1}, {}], "outside": {}}, "there is no output.dense of rank -1"),
     ],

@@ -67,5 +67,5 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
     "named", [{}, {"encoder": [0, 0]}, {"encoder": [0, 0, 1, 1]}, {"encoder": [0, 0, 0, 9]}], ids=str
 )
 def test_a_config_that_names_other_blocks_is_refused(named):
-    with pytest.raises(ValueError, match="^shared: does not name the blocks of this bert"):
+    with pytest.raises(ValueError, match="^share_layers: does not list the blocks of this bert"):
         share_layers(tiny("bert", layers=4), {"share": "all", "blocks": named})

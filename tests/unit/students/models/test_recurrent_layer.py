@@ -50,7 +50,7 @@ def stock(model: RecurrentModel) -> nn.RNNBase:
     with torch.no_grad():
         for name, parameter in found.named_parameters():
             kind, rest = name.split("_l")
-            way = "back" if rest.endswith("_reverse") else "ahead"
+            way = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
             parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{way}.{names[kind]}"))
     return found
 

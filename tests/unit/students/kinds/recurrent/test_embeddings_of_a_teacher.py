@@ -44,16 +44,19 @@ def test_with_random_weights_embeddings_may_be_wider():
         (lambda: LSTM(hidden=0), "hidden: at least 1"),
         (lambda: GRU(layers=0), "layers: at least 1"),
         (lambda: GRU(embedding=0), "embedding: at least 1"),
-        (lambda: RNN(dropout=1.0), "dropout: is 1.0; it is a share"),
+        (lambda: RNN(dropout=1.0), "dropout: must be a probability"),
         (lambda: RNN(weights="hub"), "weights: 'teacher' or 'random'"),
         (lambda: LSTM(hidden=8, projection=8), "projection: from 1 to below the 8 cells, not 8"),
         (lambda: LSTM().check(None), "LSTM student has its teacher's vocabulary"),
-        (lambda: LSTM(embedding=33).check(tiny("bert").config), "embedding: the teacher's words are 32 wide, not 33"),
+        (
+            lambda: LSTM(embedding=33).check(tiny("bert").config),
+            "embedding: the teacher's embeddings are 32 wide, not 33",
+        ),
         (
             lambda: LSTM(bidirectional=True).build(tiny("gpt2", head="language"), None, None, AutoModelForCausalLM),
-            "bidirectional: a model that reads back",
+            "bidirectional: a causal language model reads forward only",
         ),
-        (lambda: Transformer().check(small().config), "a recurrent teacher has no blocks"),
+        (lambda: Transformer().check(small().config), "a Transformer student cannot be cut from a recurrent teacher"),
     ],
 )
 def test_what_cannot_be_built_is_said(make, message):
