@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from distill.config.errors import ConfigError, NestedValueError
+from distill.config.errors import ConfigError
 from distill.config.schema import field_names_at
 from distill.run_dir.disk import DISK_ERRNOS
 
@@ -52,8 +52,6 @@ class Config(Generic[T]):
         """
         try:
             yield
-        except NestedValueError as error:
-            raise self.error(f"{path}.{error.key}".strip("."), error.reason) from error
         except ValueError as error:
             raise self.error(path, str(error)) from error
         except ConfigError:

@@ -18,19 +18,6 @@ class ConfigError(Exception):
         super().__init__(one_line(message))
 
 
-class NestedValueError(ValueError):
-    """An invalid value at a key below the object under construction.
-
-    Args:
-        key: dotted, relative to that object.
-        reason: the message.
-    """
-
-    def __init__(self, key: str, reason: str):
-        super().__init__(f"{key.replace('.', ': ')}: {reason}")
-        self.key, self.reason = key, reason
-
-
 def one_line(text: str) -> str:
     """Return a text on one line with control characters escaped; the middle of a long text is cut out."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
@@ -44,8 +31,19 @@ def location_of(node: yaml.Node) -> str:
     return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
 
 
+FORMER_KEYS = {
+    "share": ("probability", "mlm_probability", "quant_noise", "param_ratio"),
+    "drop_when_matched": ("drop_when_matched",),
+    "train_rows": ("max_train_samples",),
+}
+"""Keys of before the first release, and those that have taken their place."""
+
+
 def did_you_mean(word: object, known: Iterable) -> str:
     """Return ``; did you mean '…'?`` with the closest known word; empty if none is close."""
+    known = list(known)
+    if renamed := [key for key in FORMER_KEYS.get(str(word), ()) if key in known]:
+        return f"; did you mean {renamed[0]!r}?"
     lower = {str(k).lower(): str(k) for k in known}
     matches = difflib.get_close_matches(str(word).lower(), lower, 1, 0.5)
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""

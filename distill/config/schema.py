@@ -81,6 +81,7 @@ def suggest_key(name: str, classes: dict[str, type]) -> str:
                     inner = f"{selector(member)}: {kind}, ..." if inspect.isabstract(member) else "..."
                     text = f"; write {key}: {{{inner}}} beside {selector(cls)!r}"
                     hints |= {word.lower(): text for word in ({kind} if inspect.isabstract(member) else {kind, key})}
+    hints = {word: text for word, text in hints.items() if word[:3] == name[:3].lower()}  # Shared: share_layers
     matches = difflib.get_close_matches(name.lower(), [*map(str.lower, classes), *hints], 1, 0.55)
     return hints.get(matches[0], "") if matches else ""
 

@@ -117,7 +117,8 @@ def _reason(error: BaseException) -> str:
     """Return the message of an error; for a full disk it names the cache folder of ``datasets``."""
     text = str(error) or "it is empty"
     if "Not enough disk space" in text or os.strerror(errno.ENOSPC) in text:
-        return f"the disk of the data set cache is full ({datasets.config.HF_DATASETS_CACHE}); set HF_HOME to another"
+        cache = datasets.config.HF_DATASETS_CACHE
+        return f"the disk of the data set cache is full ({cache}); set HF_HOME to another folder"
     return text
 
 

@@ -1,6 +1,6 @@
-"""Rules on what cannot be combined: flags that components declare, and pairs of flags that exclude each other.
+"""Rules on what cannot be combined: flags of components, and pairs of flags that exclude each other.
 
-``FLAGS`` describes each flag. ``docs/compatibility.md`` is generated from this module.
+``docs/compatibility.md`` is generated from this module.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from quant_aware.export.packed import FILE
 
 FLAGS = {
     # tasks
-    "redraws_rows": "a task that draws inputs or labels anew in each epoch",
+    "redraws_rows": "a task that draws inputs and labels anew in each epoch",
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
-    "predicts_positions": "a task that predicts positions in a text",
+    "predicts_positions": "a task whose classes are positions in a text",
     "needs_teacher": "unlabelled texts",
     "is_single": "a single task",
     "is_multi_task": "several tasks",
@@ -35,7 +35,7 @@ FLAGS = {
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "averages_weights": "the moving average of the student",
-    "can_be_matched": "a teacher that may be no better than the student",
+    "can_be_matched": "a teacher that the student can match",
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
     "uses_all_classes": "a loss over all classes",
@@ -78,8 +78,7 @@ class Rule:
     Args:
         flag: the flag of the component at whose key the error is raised.
         other_flag: the flag of another component.
-        reason: the message; ``{it}`` and ``{other}`` are the two components. It may begin with a field of the first
-            and a colon.
+        reason: the message; ``{it}`` and ``{other}`` are the components. It may begin with a field of the first.
         is_required: the first flag requires the other one instead: refused if no component has it.
         at_same_step: refused only if both are active at the same step.
         unless: called with the settings of both components; returns whether they can be combined all the same.
@@ -108,24 +107,24 @@ RULES = [
     Rule(
         "needs_teacher",
         "is_teacher",
-        "unlabelled: without a teacher there is nothing to learn from these texts",
+        "unlabelled: needs a teacher, from whose outputs the student learns on these texts",
         is_required=True,
     ),
     Rule(
         "is_ensemble",
         "predicts_positions",
-        "of several teachers, positions in a text cannot be combined; name one for this task",
+        "several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     Rule(
         "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are positions in a text",
     ),
-    Rule("caches_outputs", "augments", "cache: augmented rows are new in every epoch, so nothing can be cached"),
+    Rule("caches_outputs", "augments", "cache: augmented rows change in every epoch, so outputs cannot be reused"),
     Rule(
         "caches_outputs",
         "redraws_rows",
-        "cache: {other.kind} draws its rows anew in every epoch, so nothing can be cached",
+        "cache: the rows of {other.kind} are new in every epoch, so their outputs cannot be reused",
     ),
     Rule(
         "has_teacher_per_task",
@@ -191,7 +190,7 @@ RULES = [
     Rule(
         "all_need_teacher",
         "can_be_matched",
-        "all need the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
+        "all use the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(
         "uses_attention",

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config.schema import yaml_name
+from distill.experiment.experiment import Experiment
 from distill.teachers.ensemble import Teachers
 from prune_schedules.schedule import Timeline
-
-if TYPE_CHECKING:
-    from distill.experiment.experiment import Experiment
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from distill.config.errors import NestedValueError
 from distill.config.schema import check_identifiers, plain_parameters
-from distill.experiment.compatibility import conflicts
-from distill.experiment.components import components
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
 from distill.teachers.ensemble import Teachers
@@ -134,8 +131,6 @@ class Experiment:
             if name.removesuffix("_weight") in self.losses and name.endswith("_weight"):
                 raise ValueError(f"losses: {name!r} is the curve of another loss's weight; choose another name")
         check_identifiers("prune", self.prune if isinstance(self.prune, dict) else ())
-        for key, reason in conflicts(components(self)):
-            raise NestedValueError(key, reason)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: must lie in [0, 2^32), not {self.seed}")
         self.trainer = {

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.loader import Config, load_all
+from distill.experiment.compatibility import check_compatibility
+from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 
 
@@ -18,6 +20,8 @@ def read_runs(file: str | Path, overrides: dict[str, Any]) -> list[Config[Experi
         ConfigError: at the first mistake; also if one of several runs has no name, or the name of another.
     """
     configs = load_all(file, Experiment, overrides)
+    for config in configs:
+        check_compatibility(config, components(config.value))
     if len(configs) == 1:
         configs[0].value.name = configs[0].value.name or Path(file).stem
         return configs

@@ -36,8 +36,7 @@ STYLE = {
 def series(rows: list[dict], key: str) -> list[tuple[float, float, bool]]:
     """Return the points (step, value, weighted) of a column, without missing and non-finite values.
 
-    ``weighted`` is False where the column ``<key>_weight`` is 0. More than ``MAX_POINTS`` points become means of
-    neighbours.
+    ``weighted`` is False where the column ``<key>_weight`` is 0. More than ``MAX_POINTS`` become means of neighbours.
     """
     points = [
         (row["step"], row[key], row.get(f"{key}_weight", 1) != 0)
@@ -63,12 +62,7 @@ def loss_curves(rows: list[dict], timeline: list[dict], total_steps: int, width:
     """Draw a panel for each validation metric and loss, and the timeline under them.
 
     A loss is grey where its weight is 0, and has a log axis if it is positive and spans more than a decade.
-
-    Args:
-        rows: the rows of metrics.csv, None for a missing value.
-        timeline: a list of {what, start_step, stop_step}.
-        total_steps: the length of the run.
-        width: in inches.
+    ``timeline`` is a list of {what, start_step, stop_step}, ``width`` is in inches.
 
     Raises:
         ValueError: if there is neither a curve nor a timeline.
@@ -150,10 +144,8 @@ def short_name(name: str, length: int) -> str:
 def layer_bars(layers: list[dict], width: float = WIDE) -> Figure:
     """Draw for each layer the share of its weights that was cut or is zero, and its bits.
 
-    Args:
-        layers: a list of {name, sparsity, bits, parameters, parameters_before}: ``sparsity`` in [0, 1] is the share of
-            zeros among the remaining ``parameters``; ``bits`` may be None.
-        width: in inches.
+    ``layers`` is a list of {name, sparsity, bits, parameters, parameters_before}: ``sparsity`` in [0, 1] is the share
+    of zeros among the remaining ``parameters``; ``bits`` may be None.
 
     Raises:
         ValueError: if there are no layers.
@@ -204,10 +196,7 @@ def merge_rare_classes(
 def agreement_matrix(counts: list[list[int]], labels: list[str], width: float = WIDE) -> Figure:
     """Draw how often the student predicts one class (column) where the teacher predicts another (row).
 
-    The shade of a cell is its share of the row; rare classes are merged.
-
-    Raises:
-        ValueError: if ``counts`` is not a square of the labels' size.
+    The shade of a cell is its share of the row; rare classes are merged. ValueError if ``counts`` is not square.
     """
     if not labels or len(counts) != len(labels) or any(len(row) != len(labels) for row in counts):
         raise ValueError(f"counts: not a square of {len(labels)} rows and columns, one for each label")

@@ -38,7 +38,7 @@ class TextTask(DataTask):
         text: the column of the text, or the two columns of a pair; by default the only column of texts, or two columns
             with the names of a pair (``sentence1`` and ``sentence2``, ``premise`` and ``hypothesis``).
         label: the column of the label.
-        unlabelled: more training texts without labels, named like ``data``, with the same text columns; the student
+        unlabelled: more training texts, without labels, named like ``data``, with the same text columns; the student
             learns the teacher's outputs on them.
     """
 

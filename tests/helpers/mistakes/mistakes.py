@@ -204,12 +204,12 @@ IN_FILE = {
     "what the teacher says of words that are drawn anew": (
         "name: classification, data: data.csv}\nteacher: teacher",
         "name: masked_lm, data: data.csv}\nteacher: {model: teacher, cache: true}",
-        "2: teacher.cache: masked_lm draws its rows anew in every epoch, so nothing can be cached",
+        "2: teacher.cache: the rows of masked_lm are new in every epoch, so their outputs cannot be reused",
     ),
     "several teachers that point to places": (
         "name: classification, data: data.csv}\nteacher: teacher",
         "name: question_answering, data: data.csv}\nteacher: {members: {one: teacher, two: three}}",
-        "2: teacher: of several teachers, positions in a text cannot be combined; name one for this task",
+        "2: teacher: several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     "a list for the trainer": ("{max_epochs: 1, accelerator: cpu}", "[cpu]", "10: trainer: expected a mapping"),
 }

@@ -31,7 +31,7 @@ def home_of(name: str) -> str:
 
 
 def traced(model: nn.Module, name: str):
-    asked = everything(model.config)
+    signals = everything(model.config)
     left = {(units.name.split(".")[0], int(units.name.split(".")[1]) + 1) for units in heads(model) if units.count}
     with torch.no_grad():
-        return Recorder(model).trace(batch(name), Signals(True, asked.hidden, asked.attention & left))
+        return Recorder(model).trace(batch(name), Signals(True, signals.hidden, signals.attention & left))

@@ -24,9 +24,9 @@ class Learner:
         for pruner in self.pruners.values():
             pruner.attach(self.model)
         if quantize:
-            whole = Quantize()
-            whole.attach(self.model)
-            whole.update(0, TIMELINE)
+            quantizer = Quantize()
+            quantizer.attach(self.model)
+            quantizer.update(0, TIMELINE)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
 
     def step(self, number: int) -> float:

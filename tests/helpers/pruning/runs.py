@@ -73,12 +73,12 @@ def resume(whole: Module, folder: Path, prune: Prune, start: int) -> Module:
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():
         assert torch.equal(value, theirs[name]), name
-    one, other = (module.saved(12)["optimizer_states"][0] for module in (resumed, whole))
-    assert one["param_groups"] == other["param_groups"]
-    assert one["state"].keys() == other["state"].keys()
-    for number, state in one["state"].items():
+    resumed_state, expected_state = (module.saved(12)["optimizer_states"][0] for module in (resumed, whole))
+    assert resumed_state["param_groups"] == expected_state["param_groups"]
+    assert resumed_state["state"].keys() == expected_state["state"].keys()
+    for number, state in resumed_state["state"].items():
         for key, value in state.items():
-            assert torch.equal(value, other["state"][number][key]), f"{key} of {number}"
+            assert torch.equal(value, expected_state["state"][number][key]), f"{key} of {number}"
     return resumed
 
 

@@ -32,8 +32,10 @@ def ask(attention: torch.nn.Module, tensors: list[Tensor], padding: Tensor, caus
     return attention(*tensors, padding, AttentionArgs(0.5, causal, eager=plain))
 
 
-def same(found: Tensor, expected: Tensor, padding: Tensor) -> None:
+def same(outputs: Tensor, expected: Tensor, padding: Tensor) -> None:
     """At the places that are tokens; elsewhere it is finite, for it goes on to the next layer."""
-    assert found.isfinite().all()
-    asked = padding[:, None, -found.shape[2] :, None]
-    torch.testing.assert_close(torch.where(asked, found, 0.0), torch.where(asked, expected, 0.0), rtol=1e-9, atol=1e-9)
+    assert outputs.isfinite().all()
+    tokens = padding[:, None, -outputs.shape[2] :, None]
+    torch.testing.assert_close(
+        torch.where(tokens, outputs, 0.0), torch.where(tokens, expected, 0.0), rtol=1e-9, atol=1e-9
+    )

@@ -144,7 +144,7 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "moment",
-    ["distill.cli.silence_libraries", "distill.experiment.runs.read", "distill.training.prepare.plan.assemble"],
+    ["distill.cli.silence_libraries", "distill.experiment.runs.read_runs", "distill.training.prepare.plan.assemble"],
 )
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
     def stop(*args: object, **given: object) -> None:

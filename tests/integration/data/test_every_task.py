@@ -53,9 +53,9 @@ def test_runs_from_data_to_report(world):
     logits = LOGITS.get(name, "Logits, temperature: 2.0")
     file.write_text(CONFIG.format(name=name, folder=folder, more=MORE.get(name, ""), logits=logits))
     report = run(file)
-    saved = json.loads((folder / "runs" / "x" / "report.json").read_text())
-    assert saved["task"] == name and saved["main_metric"] in saved["models"]["student"]["metrics"]
-    assert saved["models"]["teacher"]["metrics"].keys() == saved["models"]["student"]["metrics"].keys()
+    saved_report = json.loads((folder / "runs" / "x" / "report.json").read_text())
+    assert saved_report["task"] == name and saved_report["main_metric"] in saved_report["models"]["student"]["metrics"]
+    assert saved_report["models"]["teacher"]["metrics"].keys() == saved_report["models"]["student"]["metrics"].keys()
     export = report.exports[0]
     assert export.agreement > 0.9 and report.parity["cut"] < 1e-4
     rows = list(csv.DictReader((folder / "runs" / "x" / "metrics.csv").open()))
@@ -65,7 +65,7 @@ def test_runs_from_data_to_report(world):
     saved = task.head.from_pretrained(folder / "runs" / "x" / "student")
     assert saved.config.num_hidden_layers == 1
     page = (folder / "runs" / "x" / "report.html").read_text()
-    assert saved["main_metric"].replace("_", " ") in page
+    assert saved_report["main_metric"].replace("_", " ") in page
 
 
 def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrainedModel]:

@@ -1,4 +1,4 @@
-"""Texts without labels: the teacher judges them, and what needs a label passes them by."""
+"""Unlabelled texts: the student learns the teacher's outputs, and losses that need a label skip them."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
     torch.testing.assert_close(OnnxModel(tmp_path / "x.onnx")(wider), logits_of(model, wider), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     """What lies between two factors is rounded as well, and of an embedding the rows before they are made wide."""
     model, inputs = build(name, layers=1, where=ALL), batch(name, size=2)

@@ -84,7 +84,7 @@ def test_what_cannot_be_cut_is_listed():
     assert report.skipped["decoder.1.self"].startswith("4 heads are zero but stay")
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_it_is_exported_without_what_is_gone(name, tmp_path):
     model, inputs = gone(name), batch(name)
     export_onnx(model, inputs, tmp_path / "fp32.onnx")

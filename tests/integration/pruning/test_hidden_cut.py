@@ -95,6 +95,7 @@ def test_eight_bits_find_the_same_scales_before_and_after(name):
     torch.testing.assert_close(model(**inputs).logits, masked, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow  # the run of test_hidden_gone.py exports such a model
 def test_it_is_exported(tmp_path):
     model, inputs = pruned("bert"), batch("bert")
     fold(model)

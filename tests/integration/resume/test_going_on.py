@@ -30,7 +30,7 @@ CURVE = {2: 0.5, 4: 0.625, 6: 0.9375, 8: 0.75, 10: 0.875, 12: 0.75, 14: 0.625, 1
 """The accuracy that is found then: so few steps teach nothing, and the best state is to be none of the last ones."""
 
 
-def told(report: Report) -> list[str]:
+def warnings_of(report: Report) -> list[str]:
     """What the report warns of, but for the teacher, which knows nothing."""
     return [warning for warning in report.warnings if not warning.startswith(("teacher ", "the student ", "the loss "))]
 
@@ -68,7 +68,9 @@ def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     )
     report = run(folder / "tiny.yaml", **WATCHED)
     folder = folder / "runs" / "tiny"
-    assert checkpoint(folder)["callbacks"]["BestCheckpoint"] == {"score": 0.9375, "step": 6} and told(report) == []
+    assert (
+        checkpoint(folder)["callbacks"]["BestCheckpoint"] == {"score": 0.9375, "step": 6} and warnings_of(report) == []
+    )
     assert {int(row["step"]): float(row["val/accuracy"]) for row in rows(folder) if row["val/accuracy"]} == CURVE
     best, last = (checkpoint(folder, name)["state_dict"] for name in ("best", "last"))
     found, name = trained(folder), "classifier.weight"
@@ -89,7 +91,7 @@ class TestElsewhere:
         if way == "by a relative path":
             monkeypatch.chdir(place)
         report = run(tiny_run, resume=True, output="." if way == "by a relative path" else str(place), **WATCHED)
-        assert report.models["student"].metrics == expected.models["student"].metrics and told(report) == []
+        assert report.models["student"].metrics == expected.models["student"].metrics and warnings_of(report) == []
         assert checkpoint(place / "tiny", "best")["global_step"] == 6
         assert equal(trained(place / "tiny"), trained(whole))
         as_one(whole, place / "tiny")
@@ -135,9 +137,9 @@ class TestBest:
             path.unlink()
         report = run(tiny_run, resume=True, **WATCHED)
         why = {"gone": "is gone", "damaged": r"is damaged", "of another step": "is of step 3"}[harm]
-        assert len(told(report)) == 1, report.warnings
+        assert len(warnings_of(report)) == 1, report.warnings
         lost = "the state with the best val/accuracy, 0.9375 at step 6, is lost"
-        assert re.search(rf"{why}.*: {lost}", told(report)[0])
+        assert re.search(rf"{why}.*: {lost}", warnings_of(report)[0])
         assert read_report(path.parents[1])["warnings"] == report.warnings
         kept = checkpoint(path.parents[1], "best")
         assert kept["global_step"] == 16 and equal(kept["state_dict"], weights(whole)), "the best of the rest"
@@ -153,7 +155,7 @@ class TestBest:
         path.rename(previous_path(path))
         torch.save(torch.load(previous_path(path), weights_only=True) | {"global_step": 15}, path)
         report = run(tiny_run, resume=True, **WATCHED)
-        assert told(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
+        assert warnings_of(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
         assert equal(trained(path.parents[1]), trained(whole))
 
     def test_the_state_that_the_checkpoint_knows_stays_while_there_are_better_ones(

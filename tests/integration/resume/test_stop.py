@@ -22,7 +22,7 @@ slow = pytest.mark.slow
 SMALL = {"prune": None, "quantize": None, "student": {"kind": "Transformer", "layers": 1}}
 
 
-def told(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, at_step: int) -> None:
+def signal_at_step(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, at_step: int) -> None:
     """A signal comes when a method is called after step ``at_step``, once."""
     real, sent = getattr(owner, name), []
 
@@ -83,7 +83,7 @@ def test_a_signal_while_steps_are_made(
 ) -> None:
     before, run = signal.getsignal(number), f"{name}-{at_step}"
     with monkeypatch.context() as patch:
-        told(patch, owner, name, number, at_step)
+        signal_at_step(patch, owner, name, number, at_step)
         assert main(["--config", str(small), f"--name={run}"]) == code
     *_, line = capsys.readouterr().err.splitlines()
     assert line == f"stopped after step {after} of 8; go on with --resume"
@@ -160,8 +160,8 @@ def two(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["quantize"], config["optimizer"] = None, {"lr": 1e-3}
     config["trainer"] |= {"devices": 2, "max_epochs": 8, "accumulate_grad_batches": 2, "val_check_interval": 3}
     (folder / "x.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    said, _ = (process := command(folder / "x.yaml", "--name=whole")).communicate(timeout=900)
-    assert process.returncode == 0, said
+    output, _ = (process := command(folder / "x.yaml", "--name=whole")).communicate(timeout=900)
+    assert process.returncode == 0, output
     return folder / "x.yaml"
 
 
@@ -180,12 +180,11 @@ def test_two_processes_stop_together_and_go_on(two: Path, whom: str, when: int) 
         subprocess.run(["kill", "-TERM", str(second)], check=True)
     if whom != "second":
         process.terminate()
-    said, _ = process.communicate(timeout=120)
-    print(
-        f"\nSIGTERM to {whom} after {when} rows: {process.returncode} in {time.monotonic() - began:.1f} s: {said[-99:]}"
-    )
-    assert process.returncode == 143, said
-    assert "--resume" in said.splitlines()[-1] and "Traceback" not in said, said
-    said, _ = (process := command(two, f"--name={name}", "--resume")).communicate(timeout=900)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=120)
+    seconds = time.monotonic() - began
+    print(f"\nSIGTERM to {whom} after {when} rows: {process.returncode} in {seconds:.1f} s: {output[-99:]}")
+    assert process.returncode == 143, output
+    assert "--resume" in output.splitlines()[-1] and "Traceback" not in output, output
+    output, _ = (process := command(two, f"--name={name}", "--resume")).communicate(timeout=900)
+    assert process.returncode == 0, output
     equal(two.parent / "runs" / "whole", two.parent / "runs" / name)

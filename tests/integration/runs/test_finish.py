@@ -16,7 +16,7 @@ from distill.tasks.kinds.texts import Classification
 STUDENT = DeployedStudent(None, None, None, parity={}, layers=[], notes=[], precision="float32")
 
 
-def said(predictions: list[int], certainty: list[float]) -> EvalResult:
+def result(predictions: list[int], certainty: list[float]) -> EvalResult:
     return EvalResult({}, torch.tensor(predictions), torch.tensor(certainty))
 
 
@@ -24,7 +24,7 @@ def test_rows_on_which_two_models_differ_come_first():
     task = Classification(data="x")
     task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])
     task.validation = Dataset.from_list([{"text": word, "label": i % 2} for i, word in enumerate("abcd")])
-    both = {"teacher": said([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": said([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
+    both = {"teacher": result([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]), "student": result([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5])}
     found = page_details(task, both, [3, 2, 1, 0], STUDENT, [])
     assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
     first = found["examples"][0]
@@ -47,7 +47,7 @@ def test_pieces_of_raw_text_are_no_rows_of_the_data():
     """There may be as many hidden words as pieces, and more pieces than lines."""
     task = MaskedLM(data="x")
     task.texts, task.validation = ["text"], Dataset.from_list([{"text": "one long line"}])
-    both = {name: said([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
+    both = {name: result([7, 8, 9], [0.5, 0.5, 0.5]) for name in ("teacher", "student")}
     assert "examples" not in page_details(task, both, [2, 1, 0], STUDENT, [])
 
 
@@ -57,8 +57,8 @@ def test_a_file_of_few_bits_that_is_not_what_was_trained_is_doubted(exact):
     deployed = DeployedStudent(
         None, None, None, {"exported": 0.02}, layers=[], notes=[], precision="4-bit", exact=exact
     )
-    said = ["the exported student's logits differ by up to 0.02 from those in training"]
-    assert changed_outputs([], deployed) == (said if exact else [])
+    warnings = ["the exported student's logits differ by up to 0.02 from those in training"]
+    assert changed_outputs([], deployed) == (warnings if exact else [])
 
 
 @pytest.mark.parametrize(("size", "counts"), [(58_946_899, True), (14_000_000, True), (60_000_000, False)])

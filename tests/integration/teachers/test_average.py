@@ -141,7 +141,7 @@ def test_a_whole_run_has_no_teacher_to_compare_with(tiny_run, given):
     "key, value, message",
     [
         ("teacher", {"decay": 1.5}, r"teacher\.decay: is 1\.5 at step 0; it must be between"),
-        ("losses", {"logits": LOSSES["logits"]}, r"losses: all need the teacher, .* add one .*Labels"),
+        ("losses", {"logits": LOSSES["logits"]}, r"losses: all use the teacher, .* add one .*Labels"),
         ("student", {"kind": "Transformer"}, "student: a Transformer student is cut from a teacher"),
     ],
 )

@@ -83,7 +83,7 @@ def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, m
 
 
 def test_augmented_rows_are_not_kept(materials, tiny_run):
-    with pytest.raises(ConfigError, match="cache: augmented rows are new in every epoch"):
+    with pytest.raises(ConfigError, match="cache: augmented rows change in every epoch"):
         run(tiny_run, teacher=teacher(materials), **{"task.augment": {"kind": "Masking"}})
 
 

@@ -52,7 +52,7 @@ def test_int8_of_such_a_model_is_what_onnxruntime_computes(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("name", ["bert", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
 def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(name, tmp_path):
     """Not T5's of relative positions, which the report does not call int8, either."""
     model, inputs = tiny(name, layers=1), batch(name)

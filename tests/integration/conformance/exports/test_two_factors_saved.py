@@ -22,8 +22,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, head, tmp_path):
     record_sizes(model)
     before = logits(model, name, head)
     model.save_pretrained(tmp_path)
-    loaded, told = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(told.values()), told
+    loaded, loading = _auto(name, head).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values()), loading
     assert type(loaded) is type(model) and get_ranks(loaded) == get_ranks(model) == loaded.config.ranks
     torch.testing.assert_close(logits(loaded, name, head), before, rtol=0, atol=1e-6)
     bare, inner = AutoModel.from_pretrained(tmp_path).state_dict(), model.base_model.state_dict()

@@ -21,11 +21,11 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(3, TIMELINE, {})
-    found = model(**batch(name))
-    found.loss.backward()
+    dropped = model(**batch(name))
+    dropped.loss.backward()
     pruner.before_step(3, TIMELINE)
     gone = [draw < 0.5 for draw in pruner.draw(3)]
-    assert any(each.any() for each in gone) and not all(each.all() for each in gone)
+    assert any(units.any() for units in gone) and not all(units.all() for units in gone)
     mine = {place: raw_parameter(*place).grad.clone() for part in pruner.parts for place in part.gates}
     bare = model(**batch(name)).logits
     for part, drop in zip(pruner.parts, gone, strict=True):
@@ -33,7 +33,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     model.zero_grad()
     expected = model(**batch(name))
     expected.loss.backward()
-    torch.testing.assert_close(found.logits, expected.logits)
-    assert not torch.allclose(bare, found.logits)
+    torch.testing.assert_close(dropped.logits, expected.logits)
+    assert not torch.allclose(bare, dropped.logits)
     for place, gradient in mine.items():
         torch.testing.assert_close(gradient, raw_parameter(*place).grad)

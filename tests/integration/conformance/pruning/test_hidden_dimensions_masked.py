@@ -43,10 +43,10 @@ def gate_gradients(
     if tied:
         table = model.get_input_embeddings()
         hooks.append(table.register_forward_hook(lambda module, given, output: output * gates))
-    (found,) = torch.autograd.grad(model(**inputs).loss, gates)
+    (gradients,) = torch.autograd.grad(model(**inputs).loss, gates)
     for hook in hooks:
         hook.remove()
-    return found
+    return gradients
 
 
 @pytest.mark.parametrize("name, head", [(name, "classification") for name in FAMILIES] + [("gpt2", "language")])
@@ -62,10 +62,10 @@ def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_i
         model(**inputs).loss.backward()
         taylor.before_step(4, TIMELINE)
         expected = gate_gradients(model, taylor.parts[0].read, inputs, tied=head == "language")
-        found = taylor.scores()[0]
-        torch.testing.assert_close(found, expected.abs(), rtol=1e-3, atol=1e-6)
+        scores = taylor.scores()[0]
+        torch.testing.assert_close(scores, expected.abs(), rtol=1e-3, atol=1e-6)
         gone = ~kept(model)
-        assert int(gone.sum()) == 8 * masked and (found[~gone] > 0).all() and not found[gone].any()
+        assert int(gone.sum()) == 8 * masked and (scores[~gone] > 0).all() and not scores[gone].any()
         taylor.parts[0].keep(torch.arange(32) % 4 != 1)
 
 
@@ -83,8 +83,8 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     pruner.before_forward(8, TIMELINE, {})
     (gates,) = (gates.detach() for gates in pruner._drawn)
     assert (gates == 0).any() and ((gates > 0) & (gates < 1)).any()
-    found = model(**inputs)
-    found.loss.backward()
+    gated = model(**inputs)
+    gated.loss.backward()
     weights = {name: p.grad.clone() for name, p in model.named_parameters()}
     pruner.before_step(8, TIMELINE)
     trained = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -99,7 +99,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     model.zero_grad()
     plain = model(**inputs)
     plain.loss.backward()
-    torch.testing.assert_close(plain.logits, found.logits)
+    torch.testing.assert_close(plain.logits, gated.logits)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(trained[name], parameter.grad, rtol=1e-4, atol=1e-6)
     assert any(not torch.equal(weights[name], trained[name]) for name in weights)

@@ -16,5 +16,5 @@ def test_padding_and_the_split_into_batches_do_not_matter(name):
     for rows in (slice(0, 1), slice(1, None)):
         part = {key: value[rows] for key, value in inputs.items()}
         attach(model, halves, part)
-    for one, other in zip(pruner.scores(), halves.scores(), strict=True):
-        torch.testing.assert_close(one, other)
+    for scores, expected in zip(pruner.scores(), halves.scores(), strict=True):
+        torch.testing.assert_close(scores, expected)

@@ -30,7 +30,7 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
         mask.train()
     heeded = []
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
-    found = at_step(model, pruner, 8)
+    gated = at_step(model, pruner, 8)
     gates = [gate.detach().requires_grad_() for gate in pruner._drawn]
     pruner.before_step(8, TIMELINE)
     model.eval()
@@ -45,6 +45,6 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
             )
         hooks.append(hook)
     expected = model(**batch(name))
-    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(gated.logits, expected.logits)
     for mine, theirs in zip(heeded, torch.autograd.grad(expected.loss, gates), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)

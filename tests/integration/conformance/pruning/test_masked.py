@@ -60,10 +60,10 @@ def test_a_masked_unit_is_absent(name, shape):
     assert mask(model, 0.5, shape).sparsity_now() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
     masks = find_weight_transforms(model, Mask)
-    on = sum(each.enabled for each in masks.values())
+    on = sum(mask_step.enabled for mask_step in masks.values())
     assert 0 < on < len(masks) if shape == "layers" else on == len(masks) > 0
     with torch.no_grad():
-        for path, each in masks.items():
+        for path, mask_step in masks.items():
             weight = raw_parameter(model.get_submodule(path.rsplit(".", 2)[0]), path.rsplit(".", 2)[1])
-            weight.masked_fill_(~each.mask, 7.0)
+            weight.masked_fill_(~mask_step.mask, 7.0)
     assert torch.equal(model(**inputs).logits, before)

@@ -13,7 +13,7 @@ def test_trains_on_as_with_masks(name, quantize):
         before, after = masked.step(number), cut.step(number)
         # Rounding to 8 bits makes a step of a grid of what was a difference of float32.
         assert after == pytest.approx(before, abs=5e-3 if quantize and number > 3 else 1e-5), number
-    sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
+    sizes = [sum(p.numel() for p in learner.model.parameters()) for learner in (masked, cut)]
     assert sizes[1] < 0.9 * sizes[0]
     assert sum(units.count for units in neurons(cut.model)) == sum(units.count for units in neurons(masked.model)) // 2
     assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
@@ -26,7 +26,7 @@ def test_branches_that_are_gone_leave_too(name, more):
     for number in range(1, 9):
         before, after = masked.step(number), cut.step(number)
         assert after == pytest.approx(before, abs=1e-5), number
-    sizes = [sum(p.numel() for p in each.model.parameters()) for each in (masked, cut)]
+    sizes = [sum(p.numel() for p in learner.model.parameters()) for learner in (masked, cut)]
     gone = [units.name for units in neurons(cut.model) + heads(cut.model) if units.count == 0]
     there = [part for part in masked.pruners["layers"].parts if not part.kept().any()]
     stay = {part.units.name for part in there if name == "t5" and part.units.name.endswith(".self")}

@@ -22,19 +22,19 @@ def asking(name: str) -> dict[str, torch.Tensor]:
 
 def test_what_is_asked_is_computed_as_ever(name):
     given = asking(name)
-    asked, plain = given["labels"] != IGNORED, {key: value for key, value in given.items() if key != "labels"}
-    assert asked.any() and not asked.all()
-    whole = tiny(name, head="lm").eval()
-    model = copy.deepcopy(whole)
-    expected = Recorder(whole).trace(plain, LOGITS).logits
+    labelled, plain = given["labels"] != IGNORED, {key: value for key, value in given.items() if key != "labels"}
+    assert labelled.any() and not labelled.all()
+    dense = tiny(name, head="lm").eval()
+    model = copy.deepcopy(dense)
+    expected = Recorder(dense).trace(plain, LOGITS).logits
     width, rows = expected.shape[-1], []
     model.get_output_embeddings().register_forward_hook(lambda head, args, output: rows.append(output.shape))
-    found = Recorder(model).trace(given, LOGITS).logits
-    assert rows == [(int(asked.sum()), width)]
-    torch.testing.assert_close(found[asked], expected[asked])
-    assert found.shape == expected.shape and not found[~asked].any()
-    for logits in (found, expected):
-        logits[asked].square().sum().backward()
-    for (key, mine), theirs in zip(model.named_parameters(), whole.parameters(), strict=True):
+    sparse = Recorder(model).trace(given, LOGITS).logits
+    assert rows == [(int(labelled.sum()), width)]
+    torch.testing.assert_close(sparse[labelled], expected[labelled])
+    assert sparse.shape == expected.shape and not sparse[~labelled].any()
+    for logits in (sparse, expected):
+        logits[labelled].square().sum().backward()
+    for (key, mine), theirs in zip(model.named_parameters(), dense.parameters(), strict=True):
         if mine.grad is not None or theirs.grad is not None:
             torch.testing.assert_close(mine.grad, theirs.grad, msg=key, rtol=1e-4, atol=1e-5)

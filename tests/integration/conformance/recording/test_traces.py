@@ -62,9 +62,9 @@ def test_only_what_is_asked_is_kept(name: str) -> None:
     stack = first_stack(model)
     signals = Signals(hidden=frozenset({(stack, 2)}), attention=frozenset({(stack, 3)}))
     recorder = Recorder(model)
-    whole, trace = recorder.trace(data, everything(model.config)), recorder.trace(data, signals)
+    complete, trace = recorder.trace(data, everything(model.config)), recorder.trace(data, signals)
     assert trace.logits is None
     assert list(trace.hidden) == [(stack, 2)] and list(trace.attention) == [(stack, 3)]
-    assert torch.equal(trace.hidden[stack, 2], whole.hidden[stack, 2])
-    assert torch.equal(trace.attention[stack, 3].query, whole.attention[stack, 3].query)
+    assert torch.equal(trace.hidden[stack, 2], complete.hidden[stack, 2])
+    assert torch.equal(trace.attention[stack, 3].query, complete.attention[stack, 3].query)
     assert not recorder.trace(data, Signals(logits=True)).hidden

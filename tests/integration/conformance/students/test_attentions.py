@@ -50,9 +50,9 @@ def test_full_attention_never_comes_back(kind, name, tmp_path):
     assert torch.equal(logits(model, inputs), expected)
     assert torch.equal(logits(copy.deepcopy(model), inputs), expected)
     model.save_pretrained(tmp_path)
-    for asked in (None, "eager", "sdpa"):
+    for implementation in (None, "eager", "sdpa"):
         loaded, report = AutoModelForSequenceClassification.from_pretrained(
-            tmp_path, attn_implementation=asked, output_loading_info=True
+            tmp_path, attn_implementation=implementation, output_loading_info=True
         )
         assert type(loaded) is type(model) and not any(report.values()), report
         torch.testing.assert_close(logits(loaded, inputs), expected, rtol=0, atol=1e-5)
@@ -80,10 +80,10 @@ def test_what_losses_compare_is_what_attention_is_given(kind, name):
     model, inputs = student(kind, name), long(name)
     stack = next(iter(family(teacher.config).stacks))
     signals = Signals(attention=frozenset({(stack, 1)}))
-    traces = [Recorder(each).trace(inputs, signals) for each in (model, teacher)]
+    traces = [Recorder(traced).trace(inputs, signals) for traced in (model, teacher)]
     mine, theirs = (trace.attention[stack, 1] for trace in traces)
     torch.testing.assert_close(mine.probabilities(), theirs.probabilities())
-    traces = [Recorder(each).trace(inputs, everything(each.config)) for each in (model, teacher)]
+    traces = [Recorder(traced).trace(inputs, everything(traced.config)) for traced in (model, teacher)]
     for loss, nothing in (
         (AttentionScores(layers={1: 1}), True),
         (AttentionKL(layers={1: 1}), True),

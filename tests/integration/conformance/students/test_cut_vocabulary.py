@@ -10,7 +10,7 @@ from tests.helpers.families import batch, tiny
 KEEP = torch.tensor([0, 1, 2, 3, *range(5, 100, 3), 99])
 
 
-def said(model, given):
+def predictions(model, given):
     with torch.no_grad():
         return output_logits(model(**model_inputs(model, given)))
 
@@ -29,16 +29,16 @@ def renumbered(given: dict, keep: torch.Tensor) -> tuple[dict, dict]:
 def test_a_cut_model_says_the_same(name, head, tmp_path):
     model = tiny(name, head=head)
     old, new = renumbered(batch(name, head=head), KEEP)
-    before, tied = said(model, old), model.get_output_embeddings()
+    before, tied = predictions(model, old), model.get_output_embeddings()
     tied = tied is not None and tied.weight is model.get_input_embeddings().weight
     cut_vocabulary(model, KEEP)
     expected = before[..., KEEP] if head == "language" else before
-    assert torch.equal(said(model, new), expected)
+    assert torch.equal(predictions(model, new), expected)
     assert {len(KEEP)} == {config.vocab_size for config in (model.config, model.config.get_text_config())}
     if head == "language":
         assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
     model.save_pretrained(tmp_path)
-    assert torch.equal(said(type(model).from_pretrained(tmp_path).eval(), new), expected)
+    assert torch.equal(predictions(type(model).from_pretrained(tmp_path).eval(), new), expected)
 
 
 def test_nothing_of_the_old_size_is_left(name):

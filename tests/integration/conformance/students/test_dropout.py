@@ -16,8 +16,8 @@ def moves(model: PreTrainedModel, name: str) -> bool:
     """Whether two passes in train mode differ."""
     given = {key: value for key, value in batch(name).items() if key != "labels"}
     with torch.no_grad():
-        one, other = (model.train()(**given).logits for _ in range(2))
-    return not torch.equal(one, other)
+        first, second = (model.train()(**given).logits for _ in range(2))
+    return not torch.equal(first, second)
 
 
 def test_a_student_drops_what_it_is_told(name):

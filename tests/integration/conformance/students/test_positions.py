@@ -27,7 +27,7 @@ def test_places_are_repeated(name):
     model = placed(teacher)
     assert type(model) is type(teacher)
     if path := family(teacher.config).positions:
-        before, after = (each.base_model.get_submodule(path).weight for each in (teacher, model))
+        before, after = (owner.base_model.get_submodule(path).weight for owner in (teacher, model))
         first = 2 if name == "roberta" else 0
         assert torch.equal(after[:66], before) and torch.equal(after[66:], before[first : first + len(after) - 66])
         assert len(after) == 120 + first

@@ -39,8 +39,8 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     before = logits(model, name)
     assert not torch.allclose(before, logits(teacher, name), atol=1e-3)
     model.save_pretrained(tmp_path)
-    loaded, told = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(told.values()), told
+    loaded, loading = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading.values()), loading
     assert type(loaded) is type(model)
     torch.testing.assert_close(logits(loaded, name), before, rtol=0, atol=1e-6)
     assert torch.equal(logits(copy.deepcopy(model), name), before)

@@ -25,7 +25,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
         student = student_of(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
     assert student.training and get_ranks(student) == get_ranks(plain)
     chosen = {path: modules[0] for path, modules in select_unfactored(teacher, ALL).items()}
-    found = collect_initial_grams(teacher, list(chosen.values()), [inputs])
+    grams = collect_initial_grams(teacher, list(chosen.values()), [inputs])
     inner = select_modules(teacher, ["attention", "ffn"])[0]
     for path, layer in chosen.items():
         errors = []
@@ -41,7 +41,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
         if path not in inner:
             assert not errors or torch.equal(*errors)
         elif errors:
-            lost, before = (torch.einsum("oi,ij,oj", error, found[layer], error) for error in errors)
+            lost, before = (torch.einsum("oi,ij,oj", error, grams[layer], error) for error in errors)
             assert lost < before
 
 
@@ -60,11 +60,11 @@ def test_of_full_rank_it_is_the_teacher(name, head):
 
 def test_each_layer_has_the_numbers_that_may_stay(name):
     teacher, student = tiny(name), build(name, param_ratio=0.5)
-    whole = select_modules(teacher, ["attention", "ffn"])[0]
+    layers_of_teacher = select_modules(teacher, ["attention", "ffn"])[0]
     for path, module in select_modules(student, ["attention", "ffn"])[0].items():
-        if path not in whole:
+        if path not in layers_of_teacher:
             continue
-        out, size = sorted(whole[path].weight.shape)
+        out, size = sorted(layers_of_teacher[path].weight.shape)
         rank = out * size // (2 * (out + size))
         assert rank_of(module) == rank
         assert module.weight.numel() + module.input_factor.weight.numel() == rank * (out + size)

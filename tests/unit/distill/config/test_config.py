@@ -165,6 +165,7 @@ def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
     assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
+    assert did_you_mean("share", ["kind", "mlm_probability", "metric"]) == "; did you mean 'mlm_probability'?"
     assert yaml_name(Square) == "Square"
     assert (
         describe_type(Length) == "a Length"

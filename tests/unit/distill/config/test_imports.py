@@ -134,6 +134,13 @@ def test_a_module_that_failed_leaves_no_class(file: Path) -> None:
     load(file, Study)
 
 
+@pytest.mark.parametrize("name", ["losses", "distill.tasks", "train"])
+def test_our_own_modules_are_no_modules_of_the_user(file: Path, name: str) -> None:
+    file.write_text(f"imports: [{name}]\n")
+    with pytest.raises(ConfigError, match=rf"imports\.0: '{name}' is a module of this library.*written with \.py"):
+        load(file, Study)
+
+
 def test_a_file_that_is_imported_by_its_name_too_says_so(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(file.parent)
     file.with_name("by_both_names.py").write_text(LOSS.replace("Farness", "ByBothNames"))

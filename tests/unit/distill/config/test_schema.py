@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from distill.config.schema import field_classes, schema_of, shorthand_field, subclasses, union_members
+from distill.config.schema import field_classes, schema_of, shorthand_field, subclasses, suggest_key, union_members
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import field_docs
+from losses.loss import Loss
+from students.kinds.student import Student
 
 
 def reachable() -> list[type]:
@@ -78,3 +80,8 @@ def test_alien_annotations_are_seen() -> None:
     assert alien(dict[str, tuple[int, int]] | None) == [tuple[int, int]]
     assert alien(list[Path]) == [Path]
     assert alien(float | Literal["auto"] | list[int]) == []
+
+
+def test_a_name_is_suggested_another_key_only_if_it_resembles_it() -> None:
+    assert "write share_layers" in suggest_key("Shared", subclasses(Student))
+    assert suggest_key("Hellinger", subclasses(Loss)) == "", "is not the Linear of a weight"

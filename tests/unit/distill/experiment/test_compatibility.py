@@ -19,10 +19,10 @@ import pytest
 
 from distill.config.config import Config
 from distill.config.errors import ConfigError
-from distill.config.loader import load
 from distill.experiment.compatibility import FLAGS, RULES, check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
+from distill.experiment.runs import read_runs
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.magnitude import Magnitude
 
@@ -61,7 +61,7 @@ def config(
     folder: Path, losses: str = "{logits: {kind: Logits}}", teacher: str = "teacher", more: str = ""
 ) -> Config[Experiment]:
     (folder / "x.yaml").write_text(TEXT.format(losses=losses, teacher=teacher, more=more))
-    return load(folder / "x.yaml", Experiment)
+    return read_runs(folder / "x.yaml", {})[0]
 
 
 def declared() -> set[str]:
@@ -163,7 +163,7 @@ TWO = "{members: {large: one, small: two}}"
         (
             "{members: {large: {model: one, cache: true}, small: two}}",
             "{logits: {kind: Logits}}",
-            "teacher.members.large.cache: augmented rows are new in every epoch",
+            "teacher.members.large.cache: augmented rows change in every epoch",
         ),
     ],
 )
@@ -173,7 +173,7 @@ def test_the_place_is_that_of_the_component_at_fault(tmp_path, teacher, losses, 
         if "cache" in teacher:
             text = TEXT.replace("data.csv}}", "data.csv, augment: {{kind: Masking}}}}")
             (tmp_path / "x.yaml").write_text(text.format(losses=losses, teacher=teacher, more=more))
-            load(tmp_path / "x.yaml", Experiment)
+            read_runs(tmp_path / "x.yaml", {})
         config(tmp_path, losses, teacher, more)
     assert said in str(told.value)
     assert re.match(r".*x\.yaml:[24]: ", str(told.value))

@@ -13,14 +13,10 @@ from distill import run
 from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.deployed import ExportStats
 from distill.evaluation.measure import EvalResult, ModelStats
+from distill.reporting import report_warnings
 from distill.reporting.publish import summary
 from distill.reporting.report import Report
-from distill.reporting.report_warnings import (
-    constant_predictions,
-    losses_not_falling,
-    no_better_than_baseline,
-    oversized_exports,
-)
+from distill.reporting.report_warnings import constant_predictions, losses_not_falling, no_better_than_baseline
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Regression
 from losses.outputs.labels import Labels
@@ -136,8 +132,8 @@ def test_a_file_larger_than_its_bits():
     def export(size: int) -> ExportStats:
         return ExportStats("onnx", "student.onnx", size, {}, {}, 1.0, 0.0, "int8")
 
-    assert oversized_exports(layers, 1_010_000, [export(1_100_000)]) == []
-    (warning,) = oversized_exports(layers, 1_010_000, [export(5_100_000)])
+    assert report_warnings.oversized_exports(layers, 1_010_000, [export(1_100_000)]) == []
+    (warning,) = report_warnings.oversized_exports(layers, 1_010_000, [export(5_100_000)])
     assert warning.startswith("student.onnx takes 5,100,000 bytes, and its weights 1,040,000 in the bits")
 
 

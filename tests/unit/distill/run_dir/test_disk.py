@@ -129,7 +129,7 @@ def test_a_full_cache_of_data_sets_is_told_with_its_folder(capsys, tiny_run, mon
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
     monkeypatch.setattr("datasets.builder.has_sufficient_disk_space", lambda *given, **named: False)
     line = error_line(capsys, 2, ["--config", str(tiny_run)])
-    assert f"no room for its table in {tmp_path / 'hub'}; set HF_HOME to another folder" in line
+    assert f"cache is full ({tmp_path / 'hub'}); set HF_HOME to another folder" in line
 
 
 def test_what_ends_a_thread_of_a_library_is_a_line(capsys, monkeypatch) -> None:

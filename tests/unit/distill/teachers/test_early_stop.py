@@ -117,7 +117,7 @@ def test_resumes_bit_for_bit_before_and_after(tiny_run, monkeypatch, given, stop
 
 
 def test_something_must_be_left_to_learn(tiny_run, given):
-    with pytest.raises(ConfigError, match=r"losses: all need the teacher.*Labels"):
+    with pytest.raises(ConfigError, match=r"losses: all use the teacher.*Labels"):
         run(tiny_run, **given | {"losses": {"logits": {"kind": "Logits"}}})
 
 

@@ -133,7 +133,7 @@ def test_a_whole_run_deploys_the_student_alone(tiny_run, given):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all need the teacher"),
+        ("losses", {"logits": LOSSES["logits"] | {"start": "0%"}}, r"losses: all use the teacher"),
         ("teacher", {"peer": {"kind": "Transformer", "layers": 9}}, r"teacher\.peer\.layers: the teacher has 4 blocks"),
         ("teacher", {"peer": "./nowhere"}, r"teacher\.peer\.model: there is no folder './nowhere'"),
     ],

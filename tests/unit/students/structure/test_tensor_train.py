@@ -68,6 +68,7 @@ def test_what_is_lost_is_what_was_cut_off(rank):
     assert max(tails) * (1 - 1e-5) <= lost <= sum(tails) * (1 + 1e-5) + 1e-6
 
 
+@pytest.mark.slow  # test_int8_students.py exports such a model
 def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert", layers=1), None, None).eval()
     export_onnx(model, batch("bert", size=2), tmp_path / "x.onnx")

@@ -198,7 +198,7 @@ def test_what_several_tasks_cannot_be(tasks, message):
         ),
         (
             {"task.tasks.part.unlabelled": "x.csv", "teacher": None},
-            "task.tasks.part.unlabelled: without a teacher there is nothing to learn",
+            "task.tasks.part.unlabelled: needs a teacher",
         ),
         ({"task.tasks.taste.metric": "f2"}, "task.tasks.taste.metric: 'f2' is not one of"),
         (

@@ -60,17 +60,17 @@ def test_labels_are_the_tokens_of_the_answer(answer, tokenizer):
 def test_an_answer_inside_of_words_is_the_least_piece_that_holds_it(answer, whole, tokenizer):
     _, encoding = encoded([row(answer)], tokenizer)
     (begin, end), (begins, ends) = encoding["labels"][0], (encoding["begins"][0], encoding["ends"][0])
-    said, start = CONTEXT[begins[begin] : ends[end]], CONTEXT.index(answer)
-    assert answer in said and said in whole
+    span, start = CONTEXT[begins[begin] : ends[end]], CONTEXT.index(answer)
+    assert answer in span and span in whole
     assert ends[begin] > start and begins[end] < start + len(answer), "no token less would do"
 
 
 def test_blanks_around_an_answer_are_not_of_it(tokenizer):
     with_blanks = "the great film is   warm  "
-    for answer, said in ((" great film ", "great film"), ("  warm  ", "warm")):
+    for answer, span in ((" great film ", "great film"), ("  warm  ", "warm")):
         _, encoding = encoded([row(answer, with_blanks)], tokenizer)
         begin, end = encoding["labels"][0]
-        assert with_blanks[encoding["begins"][0][begin] : encoding["ends"][0][end]] == said
+        assert with_blanks[encoding["begins"][0][begin] : encoding["ends"][0][end]] == span
 
 
 def test_the_same_word_in_the_question_is_not_the_answer(tokenizer):
@@ -203,9 +203,9 @@ def test_as_torchmetrics_judges_the_words(tokenizer, tmp_path):
     logits, metrics, reference = task.select_logits(logits, batch), task.metrics(), SQuAD()
     for part in torch.randperm(len(rows), generator=draw).split(6):
         task.update_metrics(metrics, logits[part], {name: value[part] for name, value in batch.items()})
-    said = [task.prediction_text(n, task.validation[i]) for i, n in enumerate(task.predictions(logits, batch))]
+    answers = [task.prediction_text(n, task.validation[i]) for i, n in enumerate(task.predictions(logits, batch))]
     reference.update(
-        [{"prediction_text": text, "id": str(i)} for i, text in enumerate(said)],
+        [{"prediction_text": text, "id": str(i)} for i, text in enumerate(answers)],
         [{"answers": record["answers"], "id": str(i)} for i, record in enumerate(rows)],
     )
     wanted = {name: float(value) / 100 for name, value in reference.compute().items()}

@@ -90,14 +90,14 @@ MISFITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("teacher", "given", "said"), MISFITS.values(), ids=MISFITS.keys())
-def test_what_nothing_proves_is_refused(folder, teacher, given, said):
+@pytest.mark.parametrize(("teacher", "given", "message"), MISFITS.values(), ids=MISFITS.keys())
+def test_what_nothing_proves_is_refused(folder, teacher, given, message):
     given = {key: str(folder / value) if isinstance(value, str) else value for key, value in given.items()}
-    assert said.format(folder=folder) in refused(folder, teacher, **given)
+    assert message.format(folder=folder) in refused(folder, teacher, **given)
 
 
 def test_a_teacher_of_several_labels_at_once(folder):
     save_fitted(folder / "several", NAMES, [0, 1], problem_type="multi_label_classification")
     assert "teacher.model: its outputs are labels of which several may hold" in refused(folder, "several")
-    said = refused(folder, "named", student=str(folder / "several"))
-    assert "student: its outputs are labels of which several may hold" in said
+    message = refused(folder, "named", student=str(folder / "several"))
+    assert "student: its outputs are labels of which several may hold" in message

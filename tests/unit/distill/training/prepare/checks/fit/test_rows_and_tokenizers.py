@@ -21,8 +21,8 @@ def test_rows_longer_than_the_student_reads(folder):
     write(folder / "long.jsonl", [{"text": "film " * 90, "label": name} for name in NAMES] * 10)
     save_fitted(folder / "short", NAMES, [0, 1], max_position_embeddings=64)
     given = {"task.data": str(folder / "long.jsonl")}
-    said = "has 92 tokens, and the student has 64 positions; write a smaller task.max_length"
-    assert said in refused(folder, "named", student=str(folder / "short"), **given)
+    message = "has 92 tokens, and the student has 64 positions; write a smaller task.max_length"
+    assert message in refused(folder, "named", student=str(folder / "short"), **given)
     assert f"teacher.model: row 1 of the training rows has 92 tokens, and '{folder}/short' has 64 positions" in refused(
         folder, "short", **given
     )
@@ -51,8 +51,8 @@ def test_token_types_that_a_model_does_not_have(folder):
     write(folder / "pairs.jsonl", pairs)
     save_fitted(folder / "typeless", NAMES, [0, 1], type_vocab_size=1)
     given = {"task.data": str(folder / "pairs.jsonl"), "task.text": ["text", "other"]}
-    said = "row 1 of the training rows has token type 1, and '{}' has embeddings for 1 token type;"
-    assert said.format(folder / "typeless") in refused(folder, "typeless", **given)
+    message = "row 1 of the training rows has token type 1, and '{}' has embeddings for 1 token type;"
+    assert message.format(folder / "typeless") in refused(folder, "typeless", **given)
     assert planned(folder, "typeless"), "single texts have none"
 
 
@@ -64,8 +64,8 @@ def test_tokens_that_were_added_to_a_tokenizer_alone(folder):
     tokenizer.save_pretrained(folder / "added")
     size = len(tokenizer) - 1
     assert planned(folder, "added"), "a word that no row has does no harm"
-    said = refused(folder, "added", **{"task.data": str(folder / "words.jsonl")})
-    assert f"has token {size} ('zebra'), and '{folder}/added' has embeddings for {size} tokens; resize them" in said
+    message = refused(folder, "added", **{"task.data": str(folder / "words.jsonl")})
+    assert f"has token {size} ('zebra'), and '{folder}/added' has embeddings for {size} tokens; resize them" in message
     tokenizer.add_special_tokens({"pad_token": "[MY PAD]"})
     tokenizer.save_pretrained(folder / "added")
     assert f"the padding token '[MY PAD]' is {size + 1}, and" in refused(folder, "added")
@@ -75,8 +75,8 @@ def test_a_decoder_that_does_not_say_how_it_begins(folder):
     size = save_tokenizer(folder / "t5")
     sizes = {"d_model": 24, "d_kv": 6, "num_heads": 4, "d_ff": 24, "num_layers": 2, "eos_token_id": 3}
     save_model(folder / "t5", T5Config(vocab_size=size, **sizes), NAMES)
-    said = refused(folder, "t5")
-    assert f"teacher.model: the config of '{folder}/t5' has no decoder_start_token_id" in said
+    message = refused(folder, "t5")
+    assert f"teacher.model: the config of '{folder}/t5' has no decoder_start_token_id" in message
 
 
 # Tokenizers
@@ -108,8 +108,8 @@ def test_the_same_vocabulary_read_otherwise_is_refused(folder):
     rows = [{"text": f"A {word.title()} Film", "label": name} for word in ("Warm", "Dull") for name in NAMES] * 10
     write(folder / "titles.jsonl", rows)
     student = other_tokenizer(folder, "cased", cased)
-    said = refused(folder, "named", student=student, **{"task.data": str(folder / "titles.jsonl")})
-    assert "teacher.model: it reads other tokens: row 1 of the training rows is '… [CLS] [UNK]" in said
+    message = refused(folder, "named", student=student, **{"task.data": str(folder / "titles.jsonl")})
+    assert "teacher.model: it reads other tokens: row 1 of the training rows is '… [CLS] [UNK]" in message
     assert planned(folder, "named", student=student), "rows in small letters are the same for both"
     student = other_tokenizer(folder, "beginless", without_begin)
     assert "it reads other tokens: row 1 of the training rows is" in refused(folder, "named", student=student)
@@ -121,5 +121,5 @@ def test_more_words_do_no_harm_where_rows_are_equal(folder):
     assert "it reads other tokens" in refused(
         folder, "named", student=student, **{"task.data": str(folder / "words.jsonl")}
     )
-    said = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "probability": 0.2}})
-    assert "it has another vocabulary, and tokens are predicted or drawn from it here" in said
+    message = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "probability": 0.2}})
+    assert "it has another vocabulary, and tokens are predicted or drawn from it here" in message
