@@ -1,4 +1,4 @@
-"""A loss declares the outputs that it needs, and returns a sum and a count."""
+"""A loss declares the signals that it needs, and returns a sum and a count."""
 
 from dataclasses import dataclass
 
