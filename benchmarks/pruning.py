@@ -23,7 +23,7 @@ from benchmarks.turns import (
 )
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 
 TIMELINE = Timeline(1000, 1000)
 
@@ -44,7 +44,7 @@ def make_step(
         if pruner:
             pruner.update(number, TIMELINE)
         if number == 1 and cut:
-            cut_settled(model, {"prune": pruner}, {pruner.shape}, 0, TIMELINE, [optimizer])
+            cut_final(model, {"prune": pruner}, {pruner.shape}, 0, TIMELINE, [optimizer])
 
     return step
 

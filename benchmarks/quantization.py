@@ -24,8 +24,8 @@ from benchmarks.turns import (
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Uniform
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.ternary import Ternary
+from quant_aware.quantizers.uniform import Uniform
 
 
 def make_step(folder: str, quantize: Quantize | None = None) -> Callable[[dict[str, Tensor]], None]:
@@ -49,7 +49,7 @@ def main() -> None:
         "int8": Quantize(),
         "4-bit weights alone": Quantize(weights=Uniform(bits=4), activations=None),
         "4-bit weights, groups of 64": Quantize(weights=Uniform(bits=4, per=64), activations=None),
-        "4-bit weights, learned steps": Quantize(weights=learned, mixed=embeddings, activations=None),
+        "4-bit weights, learned scales": Quantize(weights=learned, overrides=embeddings, activations=None),
         "4-bit weights, codebook": Quantize(weights=KMeans(), activations=None),
         "ternary weights, 8-bit activations": Quantize(weights=Ternary()),
     }

@@ -22,7 +22,7 @@ _MODULES = {
     "losses.outputs.logits": ["LogitsLoss"],
     "prune_schedules.schedule": ["TimePoint", "Ramp", "Schedule", "Timeline"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
-    "quant_aware.quantizers.grids": ["Quantizer"],
+    "quant_aware.quantizers.quantizer": ["Quantizer"],
     "students.attention.softmax": ["softmax_attention"],
     "students.forms.attention": ["Attention"],
     "students.forms.embeddings": ["Embeddings"],

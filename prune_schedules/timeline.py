@@ -1,4 +1,4 @@
-"""The one timeline of a run: its length, moments and windows, in optimizer steps.
+"""The timeline of a run: its length, time points and windows, in optimizer steps.
 
 The ground floor: it imports nothing of ours, so that every package may use it.
 """
@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-_UNITS = {"%": "share", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
+_UNITS = {"%": "percent", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """How long a run is: ``total_steps`` optimizer steps, ``epoch_steps`` of them in one pass over the data."""
+    """The length of a run: ``total_steps`` optimizer steps, ``epoch_steps`` of them in one pass over the data."""
 
     total_steps: int
     epoch_steps: int
@@ -38,8 +38,8 @@ class TimePoint:
     def __post_init__(self):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*", str(self.text))
         if not match:
-            raise ValueError(f"{self.text!r} is not a moment of the run; write '10%', '2 epochs' or '500 steps'")
-        if self.unit == "share" and self.amount > 100:
+            raise ValueError(f"{self.text!r} is not a time point; write '10%', '2 epochs' or '500 steps'")
+        if self.unit == "percent" and self.amount > 100:
             raise ValueError(f"{self.text!r} lies after the end of the run")
 
     def __str__(self) -> str:
@@ -47,21 +47,21 @@ class TimePoint:
 
     @property
     def amount(self) -> float:
-        """The number in front of the unit."""
+        """Return the number before the unit."""
         return float(re.match(r"\s*([\d.]+)", self.text)[1])
 
     @property
     def unit(self) -> str:
-        """One of ``share``, ``epochs``, ``steps``."""
+        """Return ``percent``, ``epochs`` or ``steps``."""
         return _UNITS[re.search(r"[%a-z]+", self.text)[0]]
 
     def step(self, timeline: Timeline) -> int:
-        """The optimizer step (0 to ``total_steps``) at which the moment comes.
+        """Return the optimizer step of the time point, 0 to ``total_steps``.
 
         Raises:
-            ValueError: if it comes after the last step.
+            ValueError: if it is after the last step.
         """
-        scale = {"share": timeline.total_steps / 100, "epochs": timeline.epoch_steps, "steps": 1}[self.unit]
+        scale = {"percent": timeline.total_steps / 100, "epochs": timeline.epoch_steps, "steps": 1}[self.unit]
         step = round(self.amount * scale)
         if step > timeline.total_steps:
             raise ValueError(f"{self.text!r} is step {step}, but the run ends at step {timeline.total_steps}")
@@ -72,7 +72,7 @@ START, STOP = TimePoint("0%"), TimePoint("100%")
 
 
 def window(start: TimePoint, stop: TimePoint, timeline: Timeline) -> tuple[int, int]:
-    """The steps of two moments.
+    """Return the steps of two time points.
 
     Raises:
         ValueError: if the second comes before the first.

@@ -1,4 +1,4 @@
-"""Quantization-aware training: fake quantization on every weight and activation that the target quantizes."""
+"""Quantization-aware training: fake quantization of all weights and activations that the target quantizes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prune_schedules.schedule import Timeline
-from quant_aware.calibration.allot import choose, costs, traces
+from quant_aware.calibration.bit_allocation import allocate, hessian_traces, quantization_costs
 from quant_aware.calibration.gptq import gptq
-from quant_aware.calibration.selection import grids_of
-from quant_aware.quantizers.activations import FakeQuantInput, InputMemo
+from quant_aware.calibration.selection import quantizers_of
+from quant_aware.quantizers.activations import FakeQuantInput, InputCache
 from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_axis
-from quant_aware.quantizers.grids import Quantizer
+from quant_aware.quantizers.quantizer import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
 from students.models.recurrent_layer import RecurrentKernel
 from students.recording.input_grams import collect_input_grams
@@ -38,164 +38,176 @@ if TYPE_CHECKING:
 class Quantize(QuantizeSettings):
     """Trains with the numerics of the deployed model (Jacob et al. 2018, arXiv 1712.05877; Q8BERT, arXiv 1910.06188).
 
-    ``onnxruntime`` is its dynamic int8: weights per output channel, activations per tensor (or, if asked for, per
-    token) from the range they have, embeddings included. ``packed`` is a file of our own for all grids: small, and no
-    faster.
+    ``onnxruntime`` is its dynamic int8: weights per output channel, activations per tensor (or, if configured, per
+    token) by their current range, embeddings included. ``packed`` is a file format of this library for all quantizers:
+    small, and no faster.
     """
 
     def attach(self, model: PreTrainedModel) -> dict[str, str]:
-        """Puts the steps on, switched off; returns what was skipped and why."""
-        chosen, skipped = self.find(model)
-        memo, self._rows = InputMemo(self.activations), []
-        self._inputs: dict[nn.Module, tuple[FakeQuantInput, RemovableHandle]] = {}
-        self._found: dict[nn.Module, FakeQuant] = {}
+        """Add fake quantization to the model, disabled.
+
+        Returns:
+            By name of a module, the reason why it is not quantized.
+        """
+        selected, skipped = self.find(model)
+        cache, self._row_hooks = InputCache(self.activations), []
+        self._input_hooks: dict[nn.Module, tuple[FakeQuantInput, RemovableHandle]] = {}
+        self._fake_quants: dict[nn.Module, FakeQuant] = {}
         self._staged: list[FakeQuant] = []
-        fits: dict[int, nn.ParameterDict] = {}
-        tokens = self.target == "onnxruntime" and self.activations.per == "token"
-        recurrent = {*select_modules(model, ["recurrence"])[0].values()} if tokens else set()
-        for name, module in chosen.items():
-            key, grids = grids_of(name, self.in_turn, self.mixed)
-            step = self._found[module] = FakeQuant(grids, weight_axis(module))
-            step.prepare(raw_parameter(module))
-            # A table that is the head too is one weight, and learns once.
-            step.fits = fits.setdefault(id(raw_parameter(module)), step.fits)
-            add_weight_transform(module, step)
+        qparams_by_weight: dict[int, nn.ParameterDict] = {}
+        per_token = self.target == "onnxruntime" and self.activations.granularity == "token"
+        recurrent = {*select_modules(model, ["recurrence"])[0].values()} if per_token else set()
+        for name, module in selected.items():
+            key, quantizers = quantizers_of(name, self.quantizers, self.overrides)
+            fake_quant = self._fake_quants[module] = FakeQuant(quantizers, weight_axis(module))
+            fake_quant.add_qparams(raw_parameter(module))
+            # An embedding that is tied to the head is one weight, with one set of qparams.
+            fake_quant.learned_qparams = qparams_by_weight.setdefault(
+                id(raw_parameter(module)), fake_quant.learned_qparams
+            )
+            add_weight_transform(module, fake_quant)
             if key == "weights":
-                self._staged.append(step)
+                self._staged.append(fake_quant)
             if isinstance(module, nn.Embedding):
-                if not any(map(_between_rows, grids)):
-                    # In training only the rows that are looked up are quantized: it is the same, and a table of a
-                    # vocabulary is far larger than a batch.
-                    rows = FakeQuantRows(step)
-                    self._rows.append((rows, module.register_forward_hook(rows, prepend=True), step))
+                if not any(map(_needs_all_rows, quantizers)):
+                    # In training only the rows that are looked up are quantized: the result is the same, and an
+                    # embedding is far larger than a batch.
+                    rows = FakeQuantRows(fake_quant)
+                    self._row_hooks.append((rows, module.register_forward_hook(rows, prepend=True), fake_quant))
             elif self.activations and (isinstance(module, RecurrentKernel) or module in recurrent):
-                which = "no recurrent layer's for each token" if tokens else "those of plain LSTMs alone"
-                skipped[name] = f"its inputs stay float32: ONNX Runtime rounds {which}"
+                supported = "per tensor only" if per_token else "of plain LSTMs only"
+                skipped[name] = f"its inputs stay float32: ONNX Runtime quantizes recurrent inputs {supported}"
             elif self.activations:
-                hook = FakeQuantInput(memo)
-                self._inputs[module] = hook, module.register_forward_pre_hook(hook)
-        tables = {id(step) for _, _, step in self._rows}
-        self._steps = [step for step in find_weight_transforms(model, FakeQuant).values() if id(step) not in tables]
+                hook = FakeQuantInput(cache)
+                self._input_hooks[module] = hook, module.register_forward_pre_hook(hook)
+        by_row = {id(fake_quant) for _, _, fake_quant in self._row_hooks}
+        self._full_fake_quants = [
+            step for step in find_weight_transforms(model, FakeQuant).values() if id(step) not in by_row
+        ]
         return skipped
 
     def update(self, step: int, timeline: Timeline) -> None:
-        """Switches to the grid of a step, a pure function of it."""
-        begun = sum(step >= start for _, start, _ in self.windows(timeline))
-        self.on, self.stage = begun > 0, begun - 1 if begun else len(self.stairs) - 1
-        self.grid = self.in_turn[self.stage]
-        self._switch(self.on)
-        for part in self._staged:
-            part.stage = self.stage
-        for part in self._found.values():
-            part.share = self.share.value(step, timeline)
+        """Switch to the stage of a step, a pure function of the step."""
+        started = sum(step >= start for _, start, _ in self.windows(timeline))
+        self.enabled, self.current_stage = started > 0, started - 1 if started else len(self.stages) - 1
+        self.quantizer = self.quantizers[self.current_stage]
+        self._set_enabled(self.enabled)
+        for fake_quant in self._staged:
+            fake_quant.current_stage = self.current_stage
+        for fake_quant in self._fake_quants.values():
+            fake_quant.quant_noise = self.quant_noise.value(step, timeline)
 
-    def _switch(self, on: bool) -> None:
-        for part in [*self._steps, *(hook for hook, _ in self._inputs.values()), *(rows for rows, _, _ in self._rows)]:
-            part.enabled = on
+    def _set_enabled(self, enabled: bool) -> None:
+        hooks = [*(hook for hook, _ in self._input_hooks.values()), *(rows for rows, _, _ in self._row_hooks)]
+        for fake_quant in [*self._full_fake_quants, *hooks]:
+            fake_quant.enabled = enabled
 
-    def idle(self) -> list[nn.Parameter]:
-        """What grids learn that are not on."""
-        found = self._found.values()
+    def inactive_qparams(self) -> list[nn.Parameter]:
+        """Return the learned qparams of the stages that are not the current one."""
         return [
-            qparams for part in found for stage, qparams in part.fits.items() if not self.on or stage != str(part.stage)
+            qparams
+            for fake_quant in self._fake_quants.values()
+            for stage, qparams in fake_quant.learned_qparams.items()
+            if not self.enabled or stage != str(fake_quant.current_stage)
         ]
 
     @torch.no_grad()
-    def calibrate(self, model: PreTrainedModel, was_on: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
-        """Has the grids that learn, and that the student has just been switched to, look at its weights as they are,
-        and moves these if ``gptq`` says so.
+    def calibrate(self, model: PreTrainedModel, was_enabled: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:
+        """Initialize the learned qparams of the current stage from the weights; with ``gptq``, round these as well.
 
         Args:
             model: the student.
-            was_on: whether there was another grid before.
-            batches: whose inputs are looked at.
+            was_enabled: whether there was a stage before this one.
+            batches: training batches for GPTQ.
         """
-        chosen = {module: step for module, step in self._found.items() if step in self._staged or not was_on}
-        found = {}
+        started = {m: step for m, step in self._fake_quants.items() if step in self._staged or not was_enabled}
+        grams = {}
         if self.gptq:
-            self._switch(False)  # what layers read while nothing is rounded
-            found = collect_input_grams(
-                model, [module for module, step in chosen.items() if is_elementwise_learned(step.grid)], batches
-            )
-            self._switch(True)
-        for module, step in chosen.items():
-            weight = self._beneath(module)
-            step.calibrate(weight)
-            if module in found:
-                rows = weight.movedim(step.axis, 0)
-                qparams = step.fits[str(step.stage)].view(len(step.grid.divide(weight, step.axis)), -1)
-                rounded = gptq(rows, found[module], step.grid, qparams).movedim(0, step.axis)
-                raw_parameter(module).copy_(torch.where(weight == 0, raw_parameter(module), rounded))
+            self._set_enabled(False)  # GPTQ needs the inputs of the layers without quantization
+            modules = [module for module, step in started.items() if is_elementwise_learned(step.quantizer)]
+            grams = collect_input_grams(model, modules, batches)
+            self._set_enabled(True)
+        for module, fake_quant in started.items():
+            weight = self._unquantized(module)
+            fake_quant.calibrate(weight)
+            if module in grams:
+                rows, quantizer = weight.movedim(fake_quant.axis, 0), fake_quant.quantizer
+                qparams = fake_quant.learned_qparams[str(fake_quant.current_stage)]
+                qparams = qparams.view(len(quantizer.to_groups(weight, fake_quant.axis)), -1)
+                quantized = gptq(rows, grams[module], quantizer, qparams).movedim(0, fake_quant.axis)
+                raw_parameter(module).copy_(torch.where(weight == 0, raw_parameter(module), quantized))
 
-    def allot_bits(
+    def allocate_bits(
         self,
         model: PreTrainedModel,
         loss: Callable[[dict[str, Tensor]], Tensor],
         batches: Iterable[dict[str, Tensor]],
     ) -> dict[str, int]:
-        """Chooses the bits of each weight as ``allot`` says, and gives them by the names of the weights.
+        """Allocate the bits of each weight by ``bit_allocation``, and return them by the names of the weights.
 
         Args:
             model: the student.
-            loss: of a batch, the same each time it is asked.
-            batches: by which the loss is looked at.
+            loss: of a batch, deterministic.
+            batches: by which the Hessian is estimated.
         """
         names = {module: name for name, module in model.named_modules()}
         users: dict[int, list[nn.Module]] = {}
-        for module, step in self._found.items():
-            if step in self._staged:
+        for module, fake_quant in self._fake_quants.items():
+            if fake_quant in self._staged:
                 users.setdefault(id(raw_parameter(module)), []).append(module)
-        firsts = [modules[0] for modules in users.values()]
-        self._switch(False)
-        found = traces(loss, [raw_parameter(module) for module in firsts], batches)
-        offered = [
-            costs(self._beneath(module), self._found[module], trace)
-            for module, trace in zip(firsts, found, strict=True)
+        modules = [tied[0] for tied in users.values()]
+        self._set_enabled(False)
+        traces = hessian_traces(loss, [raw_parameter(module) for module in modules], batches)
+        costs = [
+            quantization_costs(self._unquantized(module), self._fake_quants[module], trace)
+            for module, trace in zip(modules, traces, strict=True)
         ]
-        self._switch(True)
-        chosen = choose(offered, [raw_parameter(module).numel() for module in firsts], self.allot.average)
+        self._set_enabled(True)
+        sizes = [raw_parameter(module).numel() for module in modules]
+        allocated = allocate(costs, sizes, self.bit_allocation.average_bits)
         bits = {
-            f"{names[module]}.weight": width
-            for modules, width in zip(users.values(), chosen, strict=True)
-            for module in modules
+            f"{names[module]}.weight": weight_bits
+            for tied, weight_bits in zip(users.values(), allocated, strict=True)
+            for module in tied
         }
         self.set_bits(model, bits)
         return bits
 
     def set_bits(self, model: PreTrainedModel, bits: dict[str, int]) -> None:
-        """Gives weights of ``model`` grids of these bits, by name."""
-        for name, width in bits.items():
-            step = self._found[model.get_submodule(name.removesuffix(".weight"))]
-            step.grids = [replace(grid, bits=width) for grid in step.grids]
+        """Set the bits of the quantizers of weights, by their names in ``model``."""
+        for name, weight_bits in bits.items():
+            fake_quant = self._fake_quants[model.get_submodule(name.removesuffix(".weight"))]
+            fake_quant.quantizers = [replace(quantizer, bits=weight_bits) for quantizer in fake_quant.quantizers]
 
-    def _beneath(self, module: nn.Module) -> Tensor:
-        """A weight, whole, as the steps before the grid leave it."""
-        before = get_weight_transforms(module)[: get_weight_transforms(module).index(self._found[module])]
+    def _unquantized(self, module: nn.Module) -> Tensor:
+        """Return the full weight with the parametrizations before quantization applied."""
+        before = get_weight_transforms(module)[: get_weight_transforms(module).index(self._fake_quants[module])]
         return reduce(lambda weight, step: step(weight), before, full_parameter(module))
 
-    def on_grid(self, model: PreTrainedModel) -> dict[str, tuple[Quantizer, int]]:
-        """The weights that are quantized, by their name in a model of these modules: the grid, the axis of outputs."""
-        found = {name: self._found[module] for name, module in model.named_modules() if module in self._found}
-        return {f"{name}.weight": (step.grid, step.axis) for name, step in found.items()}
+    def quantized_weights(self, model: PreTrainedModel) -> dict[str, tuple[Quantizer, int]]:
+        """Return the quantizer and the output axis of each quantized weight, by its name in ``model``."""
+        modules = {name: module for name, module in model.named_modules() if module in self._fake_quants}
+        fake_quants = {name: self._fake_quants[module] for name, module in modules.items()}
+        return {f"{name}.weight": (step.quantizer, step.axis) for name, step in fake_quants.items()}
 
-    def rounded(self, model: PreTrainedModel) -> list[str]:
-        """The layers whose inputs are rounded, by their name in a model of these modules."""
-        return [name for name, module in model.named_modules() if module in self._inputs]
+    def quantized_inputs(self, model: PreTrainedModel) -> list[str]:
+        """Return the layers whose inputs are quantized, by their names in ``model``."""
+        return [name for name, module in model.named_modules() if module in self._input_hooks]
 
-    def settle(self) -> None:
-        """After training: moves the quantization of looked-up rows to whole tables, so that they can be folded."""
-        for rows, handle, step in self._rows:
+    def quantize_full_embeddings(self) -> None:
+        """After training: quantize whole embeddings instead of looked-up rows, so that they can be folded."""
+        for rows, handle, fake_quant in self._row_hooks:
             handle.remove()
-            step.enabled = rows.enabled
+            fake_quant.enabled = rows.enabled
 
-    def detach_inputs(self) -> None:
-        """Takes the hooks on the inputs off; the weights are folded elsewhere."""
-        for _, handle in self._inputs.values():
+    def remove_input_hooks(self) -> None:
+        """Remove the hooks on the inputs; the weights are folded elsewhere."""
+        for _, handle in self._input_hooks.values():
             handle.remove()
 
 
-def _between_rows(grid: Quantizer) -> bool:
-    """Whether the rows of a table cannot be brought to a grid without the others, or without knowing which they are."""
-    if grid.learn:
-        return not (grid.per == "tensor" or grid.in_pieces)
-    return grid.per == "tensor"
+def _needs_all_rows(quantizer: Quantizer) -> bool:
+    """Return whether looked-up rows cannot be quantized without the other rows, or without their indices."""
+    if quantizer.learn:
+        return not (quantizer.granularity == "tensor" or quantizer.is_vector_quantizer)
+    return quantizer.granularity == "tensor"

@@ -1,4 +1,4 @@
-"""What quantization-aware training is told: which quantizers, of which weights, when, for which file."""
+"""The settings of quantization-aware training: quantizers, their weights, when, and the file that is written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import nn
 
 from prune_schedules.schedule import START, Constant, Schedule, Timeline, TimePoint
-from quant_aware.calibration.allot import Allot
-from quant_aware.calibration.selection import quantized
-from quant_aware.quantizers.activations import Activations
-from quant_aware.quantizers.grids import Quantizer, Uniform
+from quant_aware.calibration.bit_allocation import BitAllocation
+from quant_aware.calibration.selection import select_quantized
+from quant_aware.quantizers.activations import ActivationQuantizer
+from quant_aware.quantizers.quantizer import Quantizer
+from quant_aware.quantizers.uniform import Uniform
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,130 +24,136 @@ class QuantizeSettings:
     """The settings of ``Quantize``, and what follows from them alone.
 
     Args:
-        weights: the grid of the weights, a number being the bits of a ``Uniform`` one; or several, one after the other,
-            as in ``{40%: 8, 60%: 4, 80%: {kind: Ternary}}``.
-        mixed: grids of their own for weights by a pattern of their name in the student's file, the first that matches,
-            as in ``{"*embeddings*": 8, "classifier.*": null}``; null leaves a weight alone.
-        activations: how the inputs of linear layers are rounded, a number being bits; null leaves them alone.
-        share: of the numbers of each weight, those that a step of training rounds, drawn anew each time; all are when
-            the student is judged (quant-noise: Fan et al. 2020, arXiv 2004.07320).
-        allot: bits on average, in the place of the same for all: each weight has 2 to those of ``weights``, most where
-            rounding changes the loss most; what ``mixed`` names is not among them.
-        target: whose numerics and file; if not given, ``onnxruntime`` where it can, else ``packed``.
-        gptq: the batches of training rows by whose inputs weights are rounded when a grid that learns begins, so that
-            what one spoils others make good; training goes on from there.
-        start: the moment from which the student trains with them, where ``weights`` does not say it.
+        weights: the quantizer of the weights, a number being the bits of a ``Uniform`` one; or one for each of several
+            stages, as in ``{40%: 8, 60%: 4, 80%: {kind: Ternary}}``.
+        overrides: quantizers by a pattern of the weight's name in the student's file, the first that matches,
+            as in ``{"*embeddings*": 8, "classifier.*": null}``; null leaves a weight in float32.
+        activations: the quantizer of the inputs of linear layers, a number being bits; null leaves them in float32.
+        quant_noise: the probability that an entry of a weight is quantized in a training step, drawn at each; in
+            evaluation all are (quant-noise: Fan et al. 2020, arXiv 2004.07320).
+        bit_allocation: average bits, instead of the same bits for all weights: each weight has 2 to the bits of
+            ``weights``, most where quantization changes the loss most; weights in ``overrides`` are not counted.
+        target: the numerics and the file; if not given, ``onnxruntime`` where it can, else ``packed``.
+        gptq: the number of training batches for GPTQ, which rounds the weights at the step where a quantizer with
+            learned qparams is enabled and compensates the errors; training goes on from there.
+        start: the time point from which the student trains quantized, where ``weights`` has no stages.
     """
 
     writes_float32: ClassVar[bool] = True
     """Whether its file is made of weights in float32."""
 
     weights: Quantizer | dict[str, Quantizer] = field(default_factory=Uniform)
-    mixed: dict[str, Quantizer | None] = field(default_factory=dict)
-    activations: Activations | None = field(default_factory=Activations)
-    share: Schedule = Constant(1.0)
+    overrides: dict[str, Quantizer | None] = field(default_factory=dict)
+    activations: ActivationQuantizer | None = field(default_factory=ActivationQuantizer)
+    quant_noise: Schedule = Constant(1.0)
     gptq: int = 0
-    allot: Allot | None = None
+    bit_allocation: BitAllocation | None = None
     target: Literal["onnxruntime", "packed"] | None = None
     start: TimePoint = START
 
     def __post_init__(self):
         if isinstance(self.weights, dict):
             if not self.weights:
-                raise ValueError("weights: needs at least one moment")
+                raise ValueError("weights: needs at least one time point")
             if self.start != START:
-                raise ValueError("start: the first moment of weights is the start")
-            self.stairs = [(TimePoint(text), grid) for text, grid in self.weights.items()]
+                raise ValueError("start: leave it out; the first time point of weights is the start")
+            self.stages = [(TimePoint(text), quantizer) for text, quantizer in self.weights.items()]
         else:
-            self.stairs = [(self.start, self.weights)]
-        self.in_turn = [grid for _, grid in self.stairs]
-        self.grid = self.in_turn[-1]
-        """In the end; while it trains, at present."""
+            self.stages = [(self.start, self.weights)]
+        self.quantizers = [quantizer for _, quantizer in self.stages]
+        self.quantizer = self.quantizers[-1]
+        """The quantizer of the current stage; before training, that of the last."""
         if self.gptq < 0:
-            raise ValueError(f"gptq: a number of batches, not {self.gptq}")
-        if self.gptq and not any(map(is_elementwise_learned, [*self.in_turn, *self.mixed.values()])):
-            raise ValueError("gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans")
-        if self.allot and not (isinstance(self.weights, Uniform) and self.weights.bits > self.allot.average):
-            raise ValueError("allot: needs one grid, Uniform, of more bits than there are to be on average")
-        plain = not self.allot and all(grid == Uniform() for grid in (self.grid, *self.mixed.values()))
-        int8 = plain and self.activations in (Activations(), Activations(per="token", symmetric=True))
-        if self.target == "onnxruntime" and not int8:
-            why = "computes with 8 bits, weights uniform and per row, activations per tensor or symmetric per token"
-            raise ValueError(f"target: onnxruntime {why}; leave it away, or name packed")
-        self.target = self.target or ("onnxruntime" if int8 else "packed")
+            raise ValueError(f"gptq: must be a number of batches, not {self.gptq}")
+        if self.gptq and not any(map(is_elementwise_learned, [*self.quantizers, *self.overrides.values()])):
+            raise ValueError(
+                "gptq: needs a quantizer with a learned scale or codebook: {kind: Uniform, learn: true} or KMeans"
+            )
+        allocation = self.bit_allocation
+        if allocation and not (isinstance(self.weights, Uniform) and self.weights.bits > allocation.average_bits):
+            raise ValueError("bit_allocation: needs weights to be one Uniform quantizer of more bits than average_bits")
+        is_int8 = not allocation and all(q == Uniform() for q in (self.quantizer, *self.overrides.values()))
+        runs_in_ort = is_int8 and self.activations in (
+            ActivationQuantizer(),
+            ActivationQuantizer(granularity="token", symmetric=True),
+        )
+        if self.target == "onnxruntime" and not runs_in_ort:
+            needs = "8 bits, weights Uniform per row, activations per tensor or symmetric per token"
+            raise ValueError(f"target: onnxruntime needs {needs}; leave it out, or write packed")
+        self.target = self.target or ("onnxruntime" if runs_in_ort else "packed")
 
     @property
     def writes_packed(self) -> bool:
-        """Whether its file is a packed one."""
+        """Return whether its file is a packed one."""
         return self.target == "packed"
 
     @property
-    def codes_pieces(self) -> bool:
-        """Whether pieces of several numbers of all weights have one code."""
-        return any(grid.in_pieces for grid in self.in_turn)
+    def codes_vectors(self) -> bool:
+        """Return whether one code stands for several neighbouring entries of every weight."""
+        return any(quantizer.is_vector_quantizer for quantizer in self.quantizers)
 
     @property
-    def codes_some_pieces(self) -> bool:
-        """The same of weights that ``mixed`` names."""
-        return any(grid.in_pieces for grid in self.mixed.values() if grid)
+    def codes_some_vectors(self) -> bool:
+        """Return whether one code stands for several neighbouring entries of the weights in ``overrides``."""
+        return any(quantizer.is_vector_quantizer for quantizer in self.overrides.values() if quantizer)
 
     @property
     def groups_inputs(self) -> bool:
-        """Whether neighbouring inputs of a weight share a fit."""
-        return any(grid.groups_inputs for grid in (*self.in_turn, *self.mixed.values()) if grid)
+        """Return whether neighbouring inputs of a weight share qparams."""
+        return any(q.groups_inputs for q in (*self.quantizers, *self.overrides.values()) if q)
 
     @property
-    def allots_bits(self) -> bool:
-        """Whether weights have bits of their own."""
-        return self.allot is not None
+    def allocates_bits(self) -> bool:
+        """Return whether each weight has its own bits."""
+        return self.bit_allocation is not None
 
     @property
-    def rounds_by_inputs(self) -> bool:
-        """Whether weights are rounded by the inputs of their layers."""
+    def uses_gptq(self) -> bool:
+        """Return whether weights are rounded by GPTQ."""
         return self.gptq > 0
 
     @property
     def precision(self) -> str:
-        """What a file of these weights is called."""
+        """Return the name of the precision in reports, as ``int8`` or ``4-bit``."""
         if self.target == "onnxruntime":
             return "int8"
-        rates = sorted({grid.rate for grid in (self.in_turn[-1], *self.mixed.values()) if grid})
-        if self.allot:
-            return f"{min(2, *rates):g} to {max(rates):g}-bit"
-        return f"{' and '.join(f'{rate:g}' for rate in rates)}-bit"
+        bits = sorted({q.bits_per_weight for q in (self.quantizers[-1], *self.overrides.values()) if q})
+        if self.bit_allocation:
+            return f"{min(2, *bits):g} to {max(bits):g}-bit"
+        return f"{' and '.join(f'{number:g}' for number in bits)}-bit"
 
     def check(self, timeline: Timeline) -> None:
-        """Looks through the schedule of the share.
+        """Check the schedule of the quantization noise.
 
         Raises:
-            ValueError: if it is none at some step.
+            ValueError: if it is not a probability at some step.
         """
-        for step in self.share.extremes(timeline):
-            if not 0 <= self.share.value(step, timeline) <= 1:
-                raise ValueError(f"share: is {self.share.value(step, timeline)} at step {step}; it is 0 to 1")
+        for step in self.quant_noise.extremes(timeline):
+            if not 0 <= (value := self.quant_noise.value(step, timeline)) <= 1:
+                raise ValueError(f"quant_noise: is {value} at step {step}; it must be a probability, from 0 to 1")
 
     def windows(self, timeline: Timeline) -> list[tuple[Quantizer, int, int]]:
-        """Each grid with the steps at which the student begins and ceases to train on it.
+        """Return each quantizer with the steps at which its stage begins and ends.
 
         Raises:
-            ValueError: if a moment lies outside the run, or not after the one before it.
+            ValueError: if a time point lies outside the run, or not after the one before it.
         """
-        begin = [moment.step(timeline) for moment, _ in self.stairs]
-        for (before, now), (moment, _) in zip(pairwise(begin), self.stairs[1:], strict=True):
-            if now <= before:
-                raise ValueError(f"weights: {moment} is step {now}, and the grid before it comes at step {before}")
-        ends = [*begin[1:], timeline.total_steps]
-        return [(grid, *steps) for (_, grid), *steps in zip(self.stairs, begin, ends, strict=True)]
+        starts = [point.step(timeline) for point, _ in self.stages]
+        for (previous, start), (point, _) in zip(pairwise(starts), self.stages[1:], strict=True):
+            if start <= previous:
+                raise ValueError(f"weights: {point} is step {start}, not after the stage before it at step {previous}")
+        stops = [*starts[1:], timeline.total_steps]
+        return [(quantizer, *steps) for (_, quantizer), *steps in zip(self.stages, starts, stops, strict=True)]
 
     def find(self, model: PreTrainedModel) -> tuple[dict[str, nn.Module], dict[str, str]]:
-        """The modules that are quantized, by name, and what is left out and why.
+        """Return the modules whose weight is quantized, by name, and the reason for each that is not.
 
         Raises:
-            ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
+            ValueError: if a weight does not divide into the groups of its quantizer, or a pattern matches none.
         """
-        return quantized(model, self.in_turn, self.mixed)
+        return select_quantized(model, self.quantizers, self.overrides)
 
 
-def is_elementwise_learned(grid: Quantizer | None) -> bool:
-    """Return whether a quantizer learns, and rounds each number by itself."""
-    return grid is not None and grid.learn and grid.is_elementwise
+def is_elementwise_learned(quantizer: Quantizer | None) -> bool:
+    """Return whether a quantizer has learned qparams and rounds each weight by itself."""
+    return quantizer is not None and quantizer.learn and quantizer.is_elementwise

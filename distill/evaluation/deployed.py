@@ -77,6 +77,6 @@ class ExportStats:
             warnings.append(
                 f"{self.path} gives logits that depend on padding: for a text alone and in a padded batch they differ "
                 f"by up to {change.largest_difference:.2g}, and {change.changed:.1%} of the predictions change "
-                f"({change.rows} rows tried); quantize.activations: {{per: token, symmetric: true}} avoids it"
+                f"({change.rows} rows tried); quantize.activations: {{granularity: token, symmetric: true}} avoids it"
             )
         return warnings

@@ -52,10 +52,10 @@ FLAGS = {
     "needs_full_weights": "a pruner that needs full weights",
     # quantization and export
     "groups_inputs": "a quantizer with a scale per group of inputs",
-    "codes_pieces": "a quantizer with one code for several weights",
-    "codes_some_pieces": "such a quantizer in `mixed`",
-    "allots_bits": "bits allotted by sensitivity (`allot`)",
-    "rounds_by_inputs": "`gptq`",
+    "codes_vectors": "a quantizer with one code for several weights",
+    "codes_some_vectors": "such a quantizer in `overrides`",
+    "allocates_bits": "bits allocated by sensitivity (`bit_allocation`)",
+    "uses_gptq": "`gptq`",
     "writes_packed": "a packed file",
     "writes_float32": "an exported file",
     "writes_onnx": "`export: onnx`",
@@ -176,16 +176,16 @@ RULES = [
     ),
     Rule("saves_half", "writes_float32", "the file of {other.key} needs float32 weights; leave one of them out"),
     Rule("writes_onnx", "writes_packed", f"{{other.settings.precision}} weights are written as {FILE}; leave it out"),
-    Rule("codes_pieces", "prunes", "{it.name}: has one code for several weights, of which {other.name} removes some"),
+    Rule("codes_vectors", "prunes", "{it.name}: has one code for several weights, of which {other.name} removes some"),
     Rule(
-        "codes_some_pieces",
+        "codes_some_vectors",
         "prunes_embeddings",
         "{it.name}: has one code for several weights, of which {other.name} removes some",
     ),
     Rule(
         "groups_inputs",
         "cuts_units",
-        "weights: per: cutting {other.settings.shape} would break up groups of inputs",
+        "weights: granularity: cutting {other.settings.shape} would break up groups of inputs",
     ),
     Rule(
         "all_need_teacher",
@@ -213,8 +213,8 @@ RULES = [
     Rule("changes_with_student", "is_sharded", f"it changes with the student, and {_SHARDED}"),
     Rule("needs_full_weights", "is_sharded", f"kind: {{it.kind}} needs full weights, and {_SHARDED}"),
     Rule("prunes_hidden", "is_sharded", f"shape: hidden dimensions run through all blocks, and {_SHARDED}"),
-    Rule("allots_bits", "is_sharded", f"allot: needs full weights, and {_SHARDED}"),
-    Rule("rounds_by_inputs", "is_sharded", f"gptq: needs full weights, and {_SHARDED}"),
+    Rule("allocates_bits", "is_sharded", f"bit_allocation: needs full weights, and {_SHARDED}"),
+    Rule("uses_gptq", "is_sharded", f"gptq: needs full weights, and {_SHARDED}"),
 ]
 
 

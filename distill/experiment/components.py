@@ -93,6 +93,6 @@ def _trained(experiment: Experiment) -> list[Component]:
     parts = [Component(f"losses.{name}", loss, name) for name, loss in experiment.losses.items()]
     parts += [Component(experiment.prune_key(name), pruner, name) for name, pruner in experiment.pruners().items()]
     if quantize:
-        grids = [grid for grid in (*quantize.in_turn, *quantize.mixed.values()) if grid and grid.in_pieces]
-        parts.append(Component("quantize", quantize, yaml_name(type(grids[0])) if grids else ""))
+        quantizers = [q for q in (*quantize.quantizers, *quantize.overrides.values()) if q and q.is_vector_quantizer]
+        parts.append(Component("quantize", quantize, yaml_name(type(quantizers[0])) if quantizers else ""))
     return [*parts, Component("export", flags=flags_of(writes_onnx=export, writes_float32=export))]

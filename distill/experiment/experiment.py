@@ -18,7 +18,7 @@ from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
 from losses.loss import Loss
 from prune_schedules.schedule import Schedule
-from prune_schedules.scores.keep import Keep
+from prune_schedules.scores.fixed_mask import FixedMask
 from prune_schedules.scores.pruner import Pruner
 from quant_aware.quantize import Quantize
 from students.kinds.student import Student
@@ -87,7 +87,7 @@ class Experiment:
         replace: the probability that a block of the student runs in training, else the blocks of the (first) teacher
             that it replaces.
         losses: the terms of the loss by name.
-        prune: one pruner, or several by name; ``keep`` keeps the zeros of a sparse student (``kind: Keep``).
+        prune: one pruner, or several by name; ``fixed_mask`` keeps the zeros of a sparse student (``kind: FixedMask``).
         quantize: quantization-aware training.
         export: write student.onnx (with ``quantize`` it is always written).
         save_dtype: the dtype in which the student is saved and evaluated; it is trained in that of ``trainer``.
@@ -107,7 +107,7 @@ class Experiment:
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]
-    prune: Literal["keep"] | Pruner | dict[str, Pruner] | None = None
+    prune: Literal["fixed_mask"] | Pruner | dict[str, Pruner] | None = None
     quantize: Quantize | None = None
     export: Literal["onnx"] | None = None
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -120,8 +120,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
-        if self.prune == "keep":
-            self.prune = Keep()
+        if self.prune == "fixed_mask":
+            self.prune = FixedMask()
         if not self.losses:
             raise ValueError("losses: name at least one loss")
         check_identifiers("losses", self.losses)

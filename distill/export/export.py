@@ -17,10 +17,10 @@ from distill.run_dir.files import atomic_update_dir, atomic_write
 from distill.training.module import Distillation
 from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
-from quant_aware.export.onnx_check import departures
+from quant_aware.export.onnx_check import int8_mismatches
 from quant_aware.export.onnx_int8 import Weights
 from quant_aware.export.onnx_model import OnnxModel
-from quant_aware.export.packed import FILE, OnGrid, Rounded, load, save_packed
+from quant_aware.export.packed import FILE, QuantizedInputs, QuantizedWeight, load, save_packed
 from quant_aware.quantize import Quantize
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold, weight_matrices
@@ -56,7 +56,7 @@ def export(
     trained = torch_predict(student)(fixed_before)
     module.recorder.close()
     if quantize:
-        quantize.settle()
+        quantize.quantize_full_embeddings()
     fold(student)
     parity = {"folded": max_abs_difference(trained, torch_predict(student)(fixed_before))}
     cuts = cut(student)
@@ -73,7 +73,7 @@ def export(
         parity["saved"] = max_abs_difference(trained, torch_predict(student)(fixed))
     result = evaluate_model(experiment.task, torch_predict(student), student_batches)
     if quantize:
-        quantize.detach_inputs()
+        quantize.remove_input_hooks()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)
     reset_tokenizer(tokenizer, source)
     with atomic_update_dir(folder) as draft:
@@ -84,7 +84,7 @@ def export(
     if exported:
         parity["exported"] = max_abs_difference(trained, exported.predict(fixed))
     notes = [f"{name}: {reason}" for name, reason in cuts.skipped.items()]
-    if not cuts.stock:
+    if not cuts.is_stock:
         notes.append(
             "the student has a form that no config of transformers describes: it loads after `import students`"
         )
@@ -96,7 +96,8 @@ def export(
 
 def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:
     """Return ``DeployedStudent.layers``: sparsity, bits and size of each matrix."""
-    bits = {name: grid.rate for name, (grid, _) in quantize.on_grid(student).items()} if quantize else {}
+    weights = quantize.quantized_weights(student) if quantize else {}
+    bits = {name: quantizer.bits_per_weight for name, (quantizer, _) in weights.items()}
     return [
         {
             "name": name,
@@ -119,14 +120,16 @@ def write_export(
     if quantize or experiment.export:
         path = folder / "student.onnx"
         model = write_onnx(student, batch, path, quantize)
-        return ExportedFile(path, model, "onnx", "onnxruntime", departures(path, rounded_weights(student, quantize)))
+        return ExportedFile(
+            path, model, "onnx", "onnxruntime", int8_mismatches(path, rounded_weights(student, quantize))
+        )
     return None
 
 
 def rounded_weights(student: PreTrainedModel, quantize: Quantize | None) -> Weights:
     """Return by name the folded weights that were quantized in training, and the axis of their outputs."""
-    on_grid = quantize.on_grid(student) if quantize else {}
-    return {name: (student.get_parameter(name).detach(), axis) for name, (_, axis) in on_grid.items()}
+    weights = quantize.quantized_weights(student) if quantize else {}
+    return {name: (student.get_parameter(name).detach(), axis) for name, (_, axis) in weights.items()}
 
 
 def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, quantize: Quantize | None) -> OnnxModel:
@@ -148,10 +151,10 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, q
 def write_packed(student: PreTrainedModel, quantize: Quantize, folder: Path, head: type) -> ExportedFile:
     """Write the weights as packed low-bit codes, and open the file."""
     tensors = {name: parameter.detach() for name, parameter in student.named_parameters()}
-    on_grid = {name: OnGrid(*fit) for name, fit in quantize.on_grid(student).items()}
+    weights = {name: QuantizedWeight(*weight) for name, weight in quantize.quantized_weights(student).items()}
     # A tied weight is saved under one name; an empty weight has no codes.
-    quantized = {name: fit for name, fit in on_grid.items() if name in tensors and tensors[name].numel()}
-    inputs = Rounded(quantize.activations, quantize.rounded(student)) if quantize.activations else None
+    quantized = {name: weight for name, weight in weights.items() if name in tensors and tensors[name].numel()}
+    inputs = QuantizedInputs(quantize.activations, quantize.quantized_inputs(student)) if quantize.activations else None
     path = folder / FILE
     with atomic_write(path) as draft:
         save_packed(tensors, quantized, draft, inputs)

@@ -110,7 +110,7 @@ class CachedGenerator:
 
 
 def _has_tensor_range(hook: object) -> bool:
-    return isinstance(hook, FakeQuantInput) and hook.enabled and hook.memo.kind.per == "tensor"
+    return isinstance(hook, FakeQuantInput) and hook.enabled and hook.cache.quantizer.granularity == "tensor"
 
 
 class _PaddingMask(LogitsProcessor):

@@ -27,12 +27,12 @@ def timeline_entries(config: Config[Experiment], timeline: Timeline) -> list[dic
 
     def add_schedule(path: str, what: str, schedule: Schedule) -> None:
         steps = []
-        for name, time_point in schedule.moments().items():
+        for name, time_point in schedule.time_points().items():
             with config.error_context(f"{path}.{name}"):
                 steps.append(time_point.step(timeline))
         with config.error_context(path):
             schedule.value(0, timeline)
-        if (interval := schedule.sampled_every(timeline)) > 1:
+        if (interval := schedule.sampling_interval(timeline)) > 1:
             kind = type(schedule).__name__
             reason = f"{kind} does not declare its breakpoints; only every {interval}th step was checked"
             warnings.warn(f"{path}: {reason}", stacklevel=2)
@@ -63,17 +63,21 @@ def timeline_entries(config: Config[Experiment], timeline: Timeline) -> list[dic
         suffix = "" if name == "prune" else f" {name}"
         add_schedule(f"{path}.sparsity", f"sparsity{suffix}", pruner.sparsity)
         add_schedule(f"{path}.penalty", f"penalty{suffix}", pruner.penalty)
-        add_schedule(f"{path}.drop", f"drop{suffix}", pruner.drop)
+        add_schedule(f"{path}.dropout", f"dropout{suffix}", pruner.dropout)
         with config.error_context(path):
             pruner.check(timeline)
     if experiment.quantize:
-        add_schedule("quantize.share", "share of weights on a grid", experiment.quantize.share)
+        add_schedule("quantize.quant_noise", "quantization noise", experiment.quantize.quant_noise)
         with config.error_context("quantize"):
             experiment.quantize.check(timeline)
         staged = isinstance(experiment.quantize.weights, dict)
         with config.error_context("quantize" if staged else "quantize.start"):
-            for grid, start, stop in experiment.quantize.windows(timeline):
-                add(f"{f'{grid.rate:g}-bit' if staged else experiment.quantize.precision} training", start, stop)
+            for quantizer, start, stop in experiment.quantize.windows(timeline):
+                add(
+                    f"{f'{quantizer.bits_per_weight:g}-bit' if staged else experiment.quantize.precision} training",
+                    start,
+                    stop,
+                )
     with config.error_context("optimizer.warmup"):
         add("learning rate warm-up", 0, max(1, experiment.optimizer.warmup.step(timeline)))
     for pattern, until in experiment.optimizer.freeze.items():

@@ -66,6 +66,6 @@ def removed_units(experiment: Experiment) -> dict[str, float]:
     """Return by pruner the share of its units, or tiles of weights, that are masked or cut after training."""
     shares = {}
     for name, pruner in experiment.pruners().items():
-        counts = [part.masked() for part in pruner.parts]
+        counts = [target.count_masked() for target in pruner.targets]
         shares[name] = sum(masked for masked, _ in counts) / max(sum(total for _, total in counts), 1)
     return shares

@@ -6,5 +6,5 @@ from distill import Ramp
 class Root(Ramp):
     """A ramp that is steep at first, ``sqrt(x)``."""
 
-    def shape(self, x: float) -> float:
+    def progress(self, x: float) -> float:
         return x**0.5

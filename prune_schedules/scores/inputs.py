@@ -1,6 +1,6 @@
-"""Pruning by what the layers read: a weight matters as much as what it is multiplied with.
+"""Pruning by activations: scores from the inputs of the layers.
 
-Inputs are gathered in the last ``batches`` optimizer steps before masks are renewed, at the positions that are not
+Inputs are collected in the last ``batches`` optimizer steps before masks are updated, at the positions that are not
 padding, and summed over the ranks.
 """
 
@@ -28,67 +28,68 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ActivationScored(Pruner):
-    """Ranks by what layers read."""
+    """A pruner that ranks by statistics of the inputs of layers."""
 
     reads_inputs: ClassVar[bool] = True
 
     batches: int = 16
-    """The optimizer steps before new masks in which inputs are gathered."""
+    """The optimizer steps before an update of the masks in which inputs are collected."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.shape == "hidden":
-            raise ValueError("shape: hidden dimensions are read by all layers, and scores by what is read are of one")
+            raise ValueError("shape: hidden dimensions are read by all layers, scores from inputs are of one layer")
         if self.batches < 1:
             raise ValueError(f"batches: must be at least 1, not {self.batches}")
         if set(self.where) & {"embeddings", "head"}:
-            raise ValueError("where: what is read is known of attention and ffn only")
+            raise ValueError("where: inputs are collected in attention and ffn only")
 
     @abstractmethod
     def collect(self, inputs: Tensor) -> Tensor:
-        """What one batch adds, of the inputs [positions, in] of a layer."""
+        """Return the statistics of one batch, from the inputs [positions, in] of a layer."""
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
-        """What there is to remove; nothing of a recurrent network.
+        """Find what can be removed; nothing of a recurrent network.
 
         Raises:
-            ValueError: as ever, and if the model is one.
+            ValueError: as in ``Pruner``, and if the model is recurrent.
         """
         if is_recurrent(model.config):
-            raise ValueError("kind: a recurrent layer reads its own states one by one, and is not listened to")
+            raise ValueError(f"kind: {type(self).__name__} cannot collect the inputs of recurrent layers")
         return super().find(model)
 
     def check(self, timeline: Timeline) -> None:
-        """Look through the schedule; nothing can be removed before a batch was seen."""
+        """Check the schedules; nothing can be removed before a batch was collected."""
         super().check(timeline)
-        if self._window(timeline)[0] == 0 and self.sparsity.value(0, timeline) > 0:
-            raise ValueError(f"sparsity: is {self.sparsity.value(0, timeline)} at once, before a batch was seen")
+        if self._window(timeline)[0] == 0 and (initial := self.sparsity.value(0, timeline)) > 0:
+            raise ValueError(f"sparsity: is {initial} at step 0, before a batch was collected")
 
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
-        """Put masks on the model, all off, and begin with nothing seen."""
+        """Add masks to the model, all disabled, with no statistics."""
         super().attach(model, seed)
-        self._readers = [part.reader for part in self.parts]
+        self._readers = [target.reader for target in self.targets]
         self._positions = [stack_by_module(model)[reader] for reader in self._readers]
         self._hooks: list[RemovableHandle] = []
-        self._fresh: dict[nn.Module, Tensor] = {}
-        self.seen: dict[nn.Module, Tensor] = {}
+        self._pending: dict[nn.Module, Tensor] = {}
+        """The statistics of the current optimizer step on this rank."""
+        self.statistics: dict[nn.Module, Tensor] = {}
 
-    def active_at(self, step: int, timeline: Timeline) -> bool:
-        """Whether inputs are gathered at a step: all layers must run in it."""
+    def is_active_at(self, step: int, timeline: Timeline) -> bool:
+        """Return whether inputs are collected at a step: all layers must run in it."""
         start, stop, period = self._window(timeline)
-        coming = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
-        return 0 < coming - step <= self.batches
+        next_update = start if step < start else min(stop, start + ((step - start) // period + 1) * period)
+        return 0 < next_update - step <= self.batches
 
     def active_steps(self, timeline: Timeline) -> list[range]:
-        """Return the steps of ``active_at``: those before each time at which masks are renewed."""
+        """Return the steps of ``is_active_at``: those before each update of the masks."""
         start, stop, period = self._window(timeline)
         return [range(max(0, step - self.batches), step) for step in (*range(start, stop, period), stop) if step > 0]
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
-        """Listen to the layers if new masks are near."""
+        """Hook the layers if an update of the masks is near."""
         super().before_forward(step, timeline, batch)
         self._remove_hooks()
-        if not self.active_at(step, timeline):
+        if not self.is_active_at(step, timeline):
             return
         mask = batch["attention_mask"].bool() & ("idle" not in batch)
         # A decoder reads the same text, unless it has one of its own.
@@ -101,38 +102,39 @@ class ActivationScored(Pruner):
             if not reader.training:  # a validation between two batches of one step
                 return
             rows = inputs[0].detach()[valid]
-            fresh = self.collect(rows.to(torch.promote_types(rows.dtype, torch.float32)))
-            self._fresh[reader] = self._fresh.get(reader, 0.0) + fresh
+            statistics = self.collect(rows.to(torch.promote_types(rows.dtype, torch.float32)))
+            self._pending[reader] = self._pending.get(reader, 0.0) + statistics
 
         return hook
 
-    def before_step(self, step: int, timeline: Timeline) -> None:
-        """Add what was gathered on all ranks, and stop listening."""
-        super().before_step(step, timeline)
+    def before_optimizer_step(self, step: int, timeline: Timeline) -> None:
+        """Add the statistics of all ranks, and remove the hooks."""
+        super().before_optimizer_step(step, timeline)
         self._remove_hooks()
-        for reader, fresh in self._fresh.items():
-            fresh = all_reduce_sum(fresh)
-            self.seen[reader] = self.of(reader) + fresh if reader in self.seen else fresh
-        self._fresh = {}
+        for reader, statistics in self._pending.items():
+            statistics = all_reduce_sum(statistics)
+            earlier = self.statistics_of(reader) if reader in self.statistics else None
+            self.statistics[reader] = statistics if earlier is None else earlier + statistics
+        self._pending = {}
 
     def _remove_hooks(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
 
-    def renew(self, share: float) -> None:
-        """Mask this share, and forget what the masks were made of."""
-        super().renew(share)
-        self.seen = {}
+    def update_masks(self, sparsity: float) -> None:
+        """Mask the lowest scores, and reset the statistics."""
+        super().update_masks(sparsity)
+        self.statistics = {}
 
-    def of(self, reader: nn.Module) -> Tensor:
-        """What was gathered of one layer, where its weight is now: it was loaded before the model was moved."""
-        return self.seen[reader].to(raw_parameter(reader).device)
+    def statistics_of(self, reader: nn.Module) -> Tensor:
+        """Return the statistics of a layer on the device of its weight: they may be loaded before the model moves."""
+        return self.statistics[reader].to(raw_parameter(reader).device)
 
-    def state(self) -> dict[str, list[Tensor]]:
-        """What was gathered."""
-        return {"seen": [self.seen[reader] for reader in self._readers]} if self.seen else {}
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Return the statistics."""
+        return {"statistics": [self.statistics[reader] for reader in self._readers]} if self.statistics else {}
 
-    def load_state(self, state: dict[str, list[Tensor]]) -> None:
-        """Take it up."""
-        self.seen = dict(zip(self._readers, state["seen"], strict=True))
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Load the statistics."""
+        self.statistics = dict(zip(self._readers, state["statistics"], strict=True))

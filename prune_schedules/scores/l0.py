@@ -1,4 +1,4 @@
-"""Pruning by gates that are learned: each is open or not by chance, and training moves the chance."""
+"""L0 pruning: stochastic gates whose probabilities are learned."""
 
 from __future__ import annotations
 
@@ -10,128 +10,132 @@ import torch
 from torch import Tensor
 
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores.gates import Gated
+from prune_schedules.scores.gradient import GradientScored
 from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
-"""Gamma, zeta and beta of the paper: the stretch of the gates, and how sharp they are."""
+GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
+"""The constants of the paper: the interval of the stretched gates, and the temperature."""
 
 
 def hard_concrete(logits: Tensor, uniform: Tensor) -> Tensor:
-    """A gate in [0, 1], at both ends with a probability of its own (Louizos et al. 2018, arXiv 1712.01312).
+    """Return gates in [0, 1], exactly 0 or 1 with some probability (Louizos et al. 2018, arXiv 1712.01312).
 
-    ``z = clip(s (zeta - gamma) + gamma, 0, 1)`` with ``s = sigmoid((log u - log(1 - u) + log a) / beta)``, of ``log a``
-    and ``u`` from [0, 1).
+    ``z = clip(s (zeta - gamma) + gamma, 0, 1)`` with ``s = sigmoid((log u - log(1 - u) + log a) / beta)``.
+
+    Args:
+        logits: ``log a``.
+        uniform: ``u``, from [0, 1).
     """
     noise = torch.logit(uniform, eps=1e-6)
-    return (torch.sigmoid((noise + logits) / TEMPERATURE) * (HIGH - LOW) + LOW).clamp(0, 1)
+    return (torch.sigmoid((noise + logits) / BETA) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
 
 def open_probability(logits: Tensor) -> Tensor:
-    """``P(z > 0) = sigmoid(log a - beta log(-gamma / zeta))``."""
-    return torch.sigmoid(logits - TEMPERATURE * math.log(-LOW / HIGH))
+    """Return ``P(z > 0) = sigmoid(log a - beta log(-gamma / zeta))``."""
+    return torch.sigmoid(logits - BETA * math.log(-GAMMA / ZETA))
 
 
-def closing(logits: Tensor, share: float) -> Tensor:
-    """The logits [n] moved by one number, so that this share of the gates is expected to be closed.
+def shift_to_sparsity(logits: Tensor, sparsity: float) -> Tensor:
+    """Return the logits [n] plus one number, by which the expected ratio of closed gates is the sparsity.
 
-    The number solves ``mean P(z > 0) = 1 - share``; its gradient is that of the solution, so that what all gates have
-    in common has none.
+    The number solves ``mean P(z > 0) = 1 - sparsity``; its gradient is that of the solution, so that a change of all
+    logits by the same number has none.
     """
     with torch.no_grad():
         sample = logits[:: 1 + len(logits) // 4096]
         low, high = -sample.max() - 20, -sample.min() + 20
         for _ in range(40):
-            middle = (low + high) / 2
-            fewer = open_probability(sample + middle).mean() < 1 - share
-            low, high = torch.where(fewer, middle, low), torch.where(fewer, high, middle)
-    chances = open_probability(logits + middle)
-    slope = (chances * (1 - chances)).mean().detach()
-    # One step of Newton, over all: exact where the sample was one, and with the gradient of an implicit function.
-    return logits + middle - (chances.mean() - (1 - share)) / slope.clamp(min=1e-6)
+            shift = (low + high) / 2
+            too_few = open_probability(sample + shift).mean() < 1 - sparsity
+            low, high = torch.where(too_few, shift, low), torch.where(too_few, high, shift)
+    probabilities = open_probability(logits + shift)
+    slope = (probabilities * (1 - probabilities)).mean().detach()
+    # One Newton step over all logits: it corrects the sample, and has the gradient of the implicit function.
+    return logits + shift - (probabilities.mean() - (1 - sparsity)) / slope.clamp(min=1e-6)
 
 
 @dataclass(kw_only=True)
-class L0(Gated):
-    """Removes what a gate closes that is learned beside the weights (Louizos et al. 2018, arXiv 1712.01312).
+class L0(GradientScored):
+    """Removes what learned gates close (Louizos et al. 2018, arXiv 1712.01312).
 
-    While the sparsity changes, what each entry, tile or unit sends is multiplied in training by a hard concrete gate.
-    The expected share of closed gates is the sparsity of the step, held by one number that is added to all logits
-    (in CoFi, Xia, Zhong and Chen 2022, arXiv 2204.00408, by Lagrange multipliers, which overshoot). Validation, and
-    what comes after the window, see masks: the gates that are open most likely stay.
+    While the sparsity changes, the output of each entry, tile or unit is multiplied in training by a hard concrete
+    gate. The expected ratio of closed gates is the sparsity of the step, kept by one number that is added to all logits
+    (in CoFi, Xia, Zhong and Chen 2022, arXiv 2204.00408, by Lagrange multipliers, which overshoot). Validation, and the
+    steps after the window, use masks: the gates with the highest probability of being open stay.
     """
 
     lr: float = 0.1
-    """The learning rate of the gates, which Adam moves."""
+    """The learning rate of the gates' own Adam optimizer."""
 
     def __post_init__(self):
         if self.scope is None:
             self.scope = "global"
         super().__post_init__()
         if self.scope not in ("layer", "global"):
-            raise ValueError(f"scope: L0 holds the share of a layer or, global, of all, not that of a {self.scope}")
-        if self.drop != Constant(0.0):
-            raise ValueError("drop: the gates of L0 are drawn at each step already")
+            raise ValueError(f"scope: L0 sets the sparsity of each layer or of all (global), not of a {self.scope}")
+        if self.dropout != Constant(0.0):
+            raise ValueError("dropout: the gates of L0 are random already; leave it out")
         if self.lr <= 0:
             raise ValueError(f"lr: must be above 0, not {self.lr}")
 
     def first_step(self, timeline: Timeline) -> int:
-        """The first step of the schedule's window."""
+        """Return the first step of the schedule's window."""
         return self._window(timeline)[0]
 
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
-        """Put masks on the model, all off, and gates that are open; these stay on the CPU, wherever the model goes."""
+        """Add masks to the model, all disabled, and gates with logits of 0, which always stay on the CPU."""
         super().attach(model, seed)
-        self.logits = [torch.zeros_like(draw).requires_grad_() for draw in self.draw(0)]
+        self.logits = [torch.zeros_like(numbers).requires_grad_() for numbers in self.random_numbers(0)]
         self.optimizer = torch.optim.Adam(self.logits, lr=self.lr)
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
-        """Put the gates of the step in the place of the masks."""
+        """Replace the masks by sampled gates."""
         super().before_forward(step, timeline, batch)
         if not self.accumulates_gradients(step, timeline):
             return
         with torch.enable_grad():
-            closed = self.closed(self.sparsity.value(step, timeline))
-            self._drawn = [hard_concrete(*each) for each in zip(closed, self.draw(step), strict=True)]
-        for part, gates in zip(self.parts, self._drawn, strict=True):
-            part.set_gates(gates.detach().to(raw_parameter(part.reader).device))
-            part.suspend_mask()
+            shifted = self.shifted_logits(self.sparsity.value(step, timeline))
+            pairs = zip(shifted, self.random_numbers(step), strict=True)
+            self._gates = [hard_concrete(logits, uniform) for logits, uniform in pairs]
+        for target, gates in zip(self.targets, self._gates, strict=True):
+            target.set_gates(gates.detach().to(raw_parameter(target.reader).device))
+            target.suspend_mask()
 
-    def before_step(self, step: int, timeline: Timeline) -> None:
-        """Look at the gradients; the gates have been used."""
-        super().before_step(step, timeline)
-        for part in self.parts:
-            part.set_gates(None)
+    def before_optimizer_step(self, step: int, timeline: Timeline) -> None:
+        """Update the logits from the gradients, and remove the gates."""
+        super().before_optimizer_step(step, timeline)
+        for target in self.targets:
+            target.set_gates(None)
 
     def update_scores(self, gradients: list[Tensor], step: int, timeline: Timeline) -> None:
-        """Move the gates."""
+        """Take a step of the gates' optimizer."""
         self.optimizer.zero_grad()
-        torch.autograd.backward(self._drawn, [gradient.cpu() for gradient in gradients])
+        torch.autograd.backward(self._gates, [gradient.cpu() for gradient in gradients])
         self.optimizer.step()
 
-    def closed(self, share: float) -> list[Tensor]:
-        """The logits with which this share, of each layer or of all, is expected to be closed."""
+    def shifted_logits(self, sparsity: float) -> list[Tensor]:
+        """Return the logits shifted so that each layer, or all together, have this expected sparsity."""
         flat = [logits.flatten() for logits in self.logits]
         if self.scope == "layer":
-            moved = [closing(logits, share) for logits in flat]
+            shifted = [shift_to_sparsity(logits, sparsity) for logits in flat]
         else:
-            moved = closing(torch.cat(flat), share).split([len(logits) for logits in flat])
-        return [new.view_as(logits) for new, logits in zip(moved, self.logits, strict=True)]
+            shifted = shift_to_sparsity(torch.cat(flat), sparsity).split([len(logits) for logits in flat])
+        return [new.view_as(logits) for new, logits in zip(shifted, self.logits, strict=True)]
 
     def scores(self) -> list[Tensor]:
-        """The logits: what is open most likely stays."""
+        """Return the logits: the gates with the highest probability of being open stay."""
         return [logits.detach() for logits in self.logits]
 
-    def state(self) -> dict[str, object]:
-        """The gates, and what Adam knows of them."""
+    def state_dict(self) -> dict[str, object]:
+        """Return the logits and the state of their optimizer."""
         return {"logits": self.scores(), "optimizer": self.optimizer.state_dict()}
 
     @torch.no_grad()
-    def load_state(self, state: dict[str, object]) -> None:
-        """Take them up."""
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Load the logits and the state of their optimizer."""
         for logits, saved in zip(self.logits, state["logits"], strict=True):
             logits.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])

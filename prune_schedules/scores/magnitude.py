@@ -1,4 +1,4 @@
-"""Pruning by the weights alone, and by chance."""
+"""Pruning by the magnitude of the weights, and at random."""
 
 from torch import Tensor
 
@@ -6,16 +6,16 @@ from prune_schedules.scores.pruner import ScoredPruner
 
 
 class Magnitude(ScoredPruner):
-    """Removes what is smallest (Zhu and Gupta 2017, arXiv 1710.01878); groups by their root mean square."""
+    """Removes the smallest weights (Zhu and Gupta 2017, arXiv 1710.01878); groups by their root mean square."""
 
     def scores(self) -> list[Tensor]:
-        """``|w|``, or ``sqrt(mean w^2)``."""
+        """Return ``|w|``, or ``sqrt(mean w^2)``."""
         return self.magnitudes()
 
 
 class Random(ScoredPruner):
-    """Removes what was drawn once, by chance: what any score has to beat."""
+    """Removes items drawn once at random: a baseline for any score."""
 
     def scores(self) -> list[Tensor]:
-        """Uniform in [0, 1); the same at every step, so that what is gone stays gone."""
-        return self.draw(0)
+        """Return uniform numbers in [0, 1), the same at every step, so that removed items stay removed."""
+        return self.random_numbers(0)

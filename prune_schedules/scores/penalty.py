@@ -1,18 +1,18 @@
-"""The group lasso: what is removed anyway is drawn to zero while it is still there."""
+"""The group lasso: a penalty that moves the items of a pruner towards zero before they are removed."""
 
 import torch
 from torch import Tensor
 
 
 def group_lasso(groups: list[list[Tensor]]) -> Tensor:
-    """``sum_g sqrt(n_g) |w_g|_2`` over all groups of n_g numbers (Yuan and Lin 2006); L1 where a group is one number.
+    """Return ``sum_g sqrt(n_g) |w_g|_2`` over all groups of n_g entries (Yuan and Lin 2006); L1 if each is one entry.
 
     Args:
-        groups: of each weight or block the tensors [..., numbers]; what belongs together has one place in all of them.
+        groups: for each target its tensors [..., entries]; a group is one index in all tensors of a target.
     """
     total = torch.zeros((), device=groups[0][0].device)
-    for parts in groups:
-        together = torch.cat([part.float() for part in parts], dim=-1) if len(parts) > 1 else parts[0].float()
+    for tensors in groups:
+        entries = torch.cat([t.float() for t in tensors], dim=-1) if len(tensors) > 1 else tensors[0].float()
         # Unlike the root of a sum of squares this has a gradient at zero: zero.
-        total = total + together.shape[-1] ** 0.5 * torch.linalg.vector_norm(together, dim=-1).sum()
+        total = total + entries.shape[-1] ** 0.5 * torch.linalg.vector_norm(entries, dim=-1).sum()
     return total

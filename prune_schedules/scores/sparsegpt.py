@@ -1,39 +1,41 @@
-"""Pruning that changes the weights which stay, so that the outputs of a layer change least."""
+"""SparseGPT: pruning that updates the remaining weights, so that the outputs of a layer change least."""
 
 import torch
 from torch import Tensor
 
-from prune_schedules.ranking import lowest
+from prune_schedules.ranking import keep_highest
 from prune_schedules.scores.inputs import ActivationScored
 from students.recording.input_grams import inverse_cholesky
 from students.weights import full_parameter, out_axis, raw_parameter, shard_like
 
 
-def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: int = 128) -> tuple[Tensor, Tensor]:
-    """``weight`` [out, in] without the lowest ``share``, the others changed so that the outputs change least.
+def sparsegpt(
+    weight: Tensor, gram: Tensor, sparsity: float, scope: str | int, block_size: int = 128
+) -> tuple[Tensor, Tensor]:
+    """Prune ``weight`` [out, in], and update the other entries so that the outputs change least.
 
     Column by column ``e_j = (w_j - mask_j w_j) / c_jj`` is pushed to the later ones, ``W_k -= e_j c_jk``, c the upper
-    Cholesky factor of ``(X'X + 1 % of its mean diagonal)^-1``; the mask is the lowest ``w^2 / c_jj^2`` of ``width``
-    columns at a time, each group as those before it have changed it (SparseGPT: Frantar and Alistarh 2023, arXiv
+    Cholesky factor of ``(X'X + 1 % of its mean diagonal)^-1``; the mask removes the lowest ``w^2 / c_jj^2`` of
+    ``block_size`` columns at a time, after the updates by earlier blocks (SparseGPT: Frantar and Alistarh 2023, arXiv
     2301.00774; OBS: Hassibi and Stork 1993).
 
     Args:
         weight: float, [out, in].
         gram: ``X'X`` of the inputs, [in, in].
-        share: of the entries.
-        scope: as in ``lowest``, of the columns that are looked at together.
-        width: how many these are, where ``scope`` is no number itself.
+        sparsity: the ratio of entries to remove.
+        scope: as in ``keep_highest``, within a block of columns.
+        block_size: the columns of a block, unless ``scope`` is a group size, which replaces it.
 
     Returns:
-        The new weight, zero where it is removed, and what is kept (bool, [out, in]).
+        The new weight, zero where it is removed, and the kept entries (bool, [out, in]).
     """
     weight, dtype = weight.to(torch.float64, copy=True), weight.dtype
-    factor, width = inverse_cholesky(gram), scope if isinstance(scope, int) else width
+    factor, block_size = inverse_cholesky(gram), scope if isinstance(scope, int) else block_size
     kept = torch.ones_like(weight, dtype=torch.bool)
-    for start in range(0, weight.shape[1], width):
-        stop = min(start + width, weight.shape[1])
-        (keep,) = lowest([(weight[:, start:stop] / factor.diagonal()[start:stop]).square()], share, scope)
-        kept[:, start:stop] = keep
+    for start in range(0, weight.shape[1], block_size):
+        stop = min(start + block_size, weight.shape[1])
+        scores = (weight[:, start:stop] / factor.diagonal()[start:stop]).square()
+        (kept[:, start:stop],) = keep_highest([scores], sparsity, scope)
         for j in range(start, stop):
             error = torch.where(kept[:, j], 0.0, weight[:, j] / factor[j, j])
             weight[:, j:] -= error.unsqueeze(1) * factor[j, j:]
@@ -41,28 +43,28 @@ def remove(weight: Tensor, gram: Tensor, share: float, scope: str | int, width: 
 
 
 class SparseGPT(ActivationScored):
-    """Removes weights and changes the others so that the outputs change least (Frantar, Alistarh 2023, 2301.00774).
+    """Removes weights and updates the others so that the outputs change least (Frantar, Alistarh 2023, 2301.00774).
 
-    For one moment of the run, as in ``{kind: Steps, at: {10%: 0.5}}``; training goes on from the changed weights.
+    For one time point of the run, as in ``{kind: Steps, at: {10%: 0.5}}``; training goes on from the updated weights.
     """
 
     def __post_init__(self):
         super().__post_init__()
         if self.shape != "elements":
-            raise ValueError("shape: SparseGPT removes elements")
+            raise ValueError("shape: SparseGPT removes elements only; leave it out")
         if self.scope in ("global", "distribution"):
-            raise ValueError(f"scope: SparseGPT solves one layer at a time, which {self.scope} is not")
+            raise ValueError(f"scope: SparseGPT prunes layer by layer; write layer, row or a number, not {self.scope}")
 
     def collect(self, inputs: Tensor) -> Tensor:
-        """``X'X``, [in, in]."""
+        """Return ``X'X``, [in, in]."""
         return inputs.T @ inputs
 
-    def renew(self, share: float) -> None:
-        """Remove this share, and change the weights that stay."""
-        for part in self.parts:
-            reader, axis = part.module, out_axis(part.module)
-            weight = (full_parameter(reader) * part.mask.mask).movedim(axis, 0)
-            changed, kept = remove(weight, self.of(reader), share, self.scope)
-            raw_parameter(reader).copy_(shard_like(changed.movedim(0, axis), raw_parameter(reader)))
-            part.keep(kept)
-        self.seen = {}
+    def update_masks(self, sparsity: float) -> None:
+        """Mask weights, and update the others."""
+        for target in self.targets:
+            reader, axis = target.module, out_axis(target.module)
+            weight = (full_parameter(reader) * target.mask.mask).movedim(axis, 0)
+            updated, kept = sparsegpt(weight, self.statistics_of(reader), sparsity, self.scope)
+            raw_parameter(reader).copy_(shard_like(updated.movedim(0, axis), raw_parameter(reader)))
+            target.keep(kept)
+        self.statistics = {}

@@ -1,1 +1,1 @@
-"""Cutting out for good what is masked."""
+"""Cutting masked units out of a model for good, after training and during it."""

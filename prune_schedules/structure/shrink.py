@@ -1,4 +1,4 @@
-"""What is masked for good, neurons, heads and branches, leaves the student while it trains: its steps get faster."""
+"""Cutting during training: units whose masks are final leave the student, and the following steps are faster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prune_schedules.schedule import Timeline
-from prune_schedules.structure.cut import COUNTED, stays
+from prune_schedules.structure.cut import CACHE_COUNTER, is_fixed
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import ShrunkParameter, Units, heads, neurons, shrink
@@ -19,36 +19,35 @@ from students.weights import get_weight_transforms, raw_parameter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-if TYPE_CHECKING:
     from prune_schedules.scores.pruner import Pruner
 
 
-def cut_live(targets: list[UnitTarget], keep: Tensor, optimizers: list[Optimizer], units: Units | None = None) -> None:
-    """Cut out, in place, the units that ``keep`` (bool [count]) leaves out, and their part of the optimizers' state.
+def cut_units(targets: list[UnitTarget], kept: Tensor, optimizers: list[Optimizer], units: Units | None = None) -> None:
+    """Cut out units and their part of the optimizers' state, in place.
 
-    The model computes what it computed with the masks, given f(0) = 0, and goes on training as it would have
-    done, up to rounding. The masks of the units come off; other steps on the tensors stay, and are cut as well.
+    The model computes what it computed with the masks, given f(0) = 0, and goes on training as it would have done, up
+    to rounding. The masks of the units are removed; other parametrizations of the tensors stay, and are cut as well.
 
     Args:
-        targets: the same units as each of the pruners that masks them sees them.
-        keep: which stay.
+        targets: the targets of the same units, one for each pruner that masks them.
+        kept: which units stay, bool [count].
         optimizers: those that may hold the parameters, between two steps.
-        units: those that are cut, where ``targets`` are not of them alone.
+        units: the units to cut, if the targets contain others too.
     """
-    modules = dict.fromkeys(module for target in targets for module, _ in target.places)
+    modules = dict.fromkeys(module for target in targets for module, _ in target.parameters)
     units = units or targets[0].units
     for target in targets:
-        target.release(int(keep.sum()))
-    changes = shrink(units, keep)
+        target.detach(int(kept.sum()))
+    changes = shrink(units, kept)
     for optimizer in optimizers:
         for change in changes:
-            exchange(optimizer, change)
+            replace_parameter(optimizer, change)
         for module in modules:
-            arrange(optimizer, module)
+            restore_order(optimizer, module)
 
 
-def exchange(optimizer: Optimizer, change: ShrunkParameter) -> None:
-    """Put the new parameter in the place of the old, with what the optimizer knows of the entries that are left."""
+def replace_parameter(optimizer: Optimizer, change: ShrunkParameter) -> None:
+    """Replace a parameter in an optimizer, and keep the state of the entries that are left."""
     for group in optimizer.param_groups:
         group["params"][:] = [change.new if p is change.old else p for p in group["params"]]
     if change.old in optimizer.state:
@@ -60,55 +59,57 @@ def exchange(optimizer: Optimizer, change: ShrunkParameter) -> None:
         }
 
 
-def arrange(optimizer: Optimizer, module: nn.Module) -> None:
-    """Bring the parameters of a module into the order that they have in it now, where a step came off one of them:
-    an optimizer's state is saved by order, and a resumed run makes its optimizer anew.
+def restore_order(optimizer: Optimizer, module: nn.Module) -> None:
+    """Sort the parameters of a module in an optimizer by their order in the module.
+
+    The order changes where a parametrization was removed. An optimizer's state is saved by order, and a resumed run
+    makes its optimizer anew.
     """
     order = {id(p): number for number, p in enumerate(module.parameters())}
     for group in optimizer.param_groups:
-        places = [i for i, p in enumerate(group["params"]) if id(p) in order]
-        found = sorted((group["params"][i] for i in places), key=lambda p: order[id(p)])
-        for i, p in zip(places, found, strict=True):
+        indices = [i for i, p in enumerate(group["params"]) if id(p) in order]
+        parameters = sorted((group["params"][i] for i in indices), key=lambda p: order[id(p)])
+        for i, p in zip(indices, parameters, strict=True):
             group["params"][i] = p
 
 
 def cut_branch(model: PreTrainedModel, targets: list[UnitTarget], optimizers: list[Optimizer]) -> list[nn.Parameter]:
-    """Cut out all neurons or heads of a branch, in place, as ``cut_live``.
+    """Cut out all neurons or heads of a branch, in place, as ``cut_units``.
 
     Args:
         model: the student.
-        targets: the branch, and the neurons or heads of it, as each of the pruners that masks them sees them.
+        targets: the targets of the branch, and of its neurons or heads, one for each pruner that masks them.
         optimizers: those that may hold the parameters, between two steps.
 
     Returns:
-        The bias that is left of the branch, if it has one: it is 0, as its mask had it, and must not learn.
+        The bias that is left of the branch, if it has one: it is 0, as under its mask, and must not be trained.
     """
-    (units,) = (each for each in neurons(model) + heads(model) if each.name == targets[0].units.name)
-    left = [(part.module, part.name) for part in targets[0].units.output_slices if part.name == "bias"]
-    cut_live(targets, torch.zeros(units.count, dtype=torch.bool, device="cpu"), optimizers, units)
-    idle = [raw_parameter(*place) for place in left]
-    for bias in idle:
+    units = _units_of(model, targets[0])
+    biases = [(part.module, part.name) for part in targets[0].units.output_slices if part.name == "bias"]
+    cut_units(targets, torch.zeros(units.count, dtype=torch.bool, device="cpu"), optimizers, units)
+    frozen = [raw_parameter(*bias) for bias in biases]
+    for bias in frozen:
         bias.detach().zero_()
-    return idle
+    return frozen
 
 
-def same_units(pruners: dict[str, Pruner]) -> list[tuple[str, list[UnitTarget]]]:
-    """The neurons, heads and branches that are masked and not cut yet, with their shape, as all pruners see them."""
-    found: dict[tuple[str, str], list[UnitTarget]] = {}
+def uncut_targets(pruners: dict[str, Pruner]) -> list[tuple[str, list[UnitTarget]]]:
+    """Return the unit targets that are not cut yet, those of the same units together, with their shape."""
+    by_units: dict[tuple[str, str], list[UnitTarget]] = {}
     for pruner in pruners.values():
-        for part in pruner.parts:
-            if isinstance(part, UnitTarget) and part.left is None:
-                found.setdefault((pruner.shape, part.units.name), []).append(part)
-    return [(shape, targets) for (shape, _), targets in found.items()]
+        for target in pruner.targets:
+            if isinstance(target, UnitTarget) and target.remaining is None:
+                by_units.setdefault((pruner.shape, target.units.name), []).append(target)
+    return [(shape, targets) for (shape, _), targets in by_units.items()]
 
 
-def within(pruners: dict[str, Pruner], branch: list[UnitTarget]) -> list[UnitTarget]:
-    """A branch and, behind it, what else lies in it and has not gone: its neurons or heads."""
-    parts = [part for pruner in pruners.values() for part in pruner.parts if isinstance(part, UnitTarget)]
-    return branch + [part for part in parts if part.units.name == branch[0].units.name and part not in branch]
+def with_units(pruners: dict[str, Pruner], branch: list[UnitTarget]) -> list[UnitTarget]:
+    """Return the targets of a branch, followed by those of the neurons or heads in it."""
+    targets = [t for pruner in pruners.values() for t in pruner.targets if isinstance(t, UnitTarget)]
+    return branch + [t for t in targets if t.units.name == branch[0].units.name and t not in branch]
 
 
-def cut_settled(
+def cut_final(
     model: PreTrainedModel,
     pruners: dict[str, Pruner],
     shapes: set[str],
@@ -116,67 +117,89 @@ def cut_settled(
     timeline: Timeline,
     optimizers: list[Optimizer],
 ) -> list[nn.Parameter]:
-    """Cut out the units, of these shapes, of whose tensors all masks stand from this very step on.
+    """Cut out the masked units of these shapes if all masks on their tensors become final at this very step.
 
-    A pruner of elements that goes on ranks what lies beneath the masks of units, too: until it has ended they
-    stay. Heads that share a position bias always do, and those by which a decoder counts, and what a grid learns a
-    number for. Later steps cut nothing: a checkpoint that is the best so far would no longer fit.
+    A pruner of elements that is still active ranks the weights beneath the masks of units, too: until it has ended they
+    stay. Heads that share a position bias always stay, as do heads by which a decoder counts tokens, and units with
+    learned qparams. Later steps cut nothing: the best checkpoint so far would no longer fit.
 
     Returns:
-        The biases of branches that are gone, which must not learn.
+        The biases of removed branches, which must not be trained.
     """
     final_steps: dict[tuple, int] = {}
     for pruner in pruners.values():
-        for place in (place for part in pruner.parts for place in part.places):
-            final_steps[place] = max(final_steps.get(place, 0), pruner.final_mask_step(timeline))
-    idle = []
-    for shape, targets in sorted(same_units(pruners), key=lambda found: found[0] != "layers"):
-        if targets[0].left is not None:  # gone with its branch
+        for parameter in (parameter for target in pruner.targets for parameter in target.parameters):
+            final_steps[parameter] = max(final_steps.get(parameter, 0), pruner.final_mask_step(timeline))
+    frozen = []
+    for shape, targets in _layers_first(uncut_targets(pruners)):
+        if targets[0].remaining is not None:  # removed with its branch
             continue
-        ready = max(final_steps[place] for target in targets for place in target.places) == step
-        if not ready or shape not in shapes or stays(model, targets[0].units) or _learned(targets[0]):
+        is_final = max(final_steps[parameter] for target in targets for parameter in target.parameters) == step
+        if not is_final or shape not in shapes or is_fixed(model, targets[0].units) or _has_qparams(targets[0]):
             continue
-        keep = torch.stack([target.kept() for target in targets]).all(dim=0)
+        kept = torch.stack([target.kept_units() for target in targets]).all(dim=0)
         if shape == "layers":
-            if not keep.any() and _goes(model, targets[0]):
-                idle += cut_branch(model, within(pruners, targets), optimizers)
-        elif keep.any() and not keep.all():
-            cut_live(targets, keep, optimizers)
-    return idle
+            if not kept.any() and _can_cut_branch(model, targets[0]):
+                frozen += cut_branch(model, with_units(pruners, targets), optimizers)
+        elif kept.any() and not kept.all():
+            cut_units(targets, kept, optimizers)
+    return frozen
 
 
-def _goes(model: PreTrainedModel, branch: UnitTarget) -> bool:
-    """Whether all of a branch can be cut."""
-    (units,) = (each for each in neurons(model) + heads(model) if each.name == branch.units.name)
-    return units.name != COUNTED and not stays(model, units)
+def _layers_first(targets: list[tuple[str, list[UnitTarget]]]) -> list[tuple[str, list[UnitTarget]]]:
+    return sorted(targets, key=lambda item: item[0] != "layers")
 
 
-def _learned(target: UnitTarget) -> bool:
-    """Whether another step than a mask has parameters for these units, as a grid that learns has for each row."""
-    others = [step for place in target.places for step in get_weight_transforms(*place) if not isinstance(step, Mask)]
-    return any(True for step in others for _ in step.parameters())
+def _units_of(model: PreTrainedModel, branch: UnitTarget) -> Units:
+    """Return the neurons or heads of a branch."""
+    (units,) = (units for units in neurons(model) + heads(model) if units.name == branch.units.name)
+    return units
 
 
-def follow(model: PreTrainedModel, pruners: dict[str, Pruner], idle: list[nn.Parameter]) -> RemovableHandle:
-    """From now on, before the model loads a state in which units have been cut, it is cut to as many.
+def _can_cut_branch(model: PreTrainedModel, branch: UnitTarget) -> bool:
+    units = _units_of(model, branch)
+    return units.name != CACHE_COUNTER and not is_fixed(model, units)
 
-    Needed where a run is resumed: masks are on, no optimizer is made yet, and which of the units stay does not
-    matter, since their numbers are about to be loaded. To ``idle`` the biases are added that must not learn.
+
+def _has_qparams(target: UnitTarget) -> bool:
+    """Return whether a parametrization has parameters for these units, as learned qparams of each row."""
+    steps = [
+        step
+        for parameter in target.parameters
+        for step in get_weight_transforms(*parameter)
+        if not isinstance(step, Mask)
+    ]
+    return any(True for step in steps for _ in step.parameters())
+
+
+def cut_before_loading(
+    model: PreTrainedModel, pruners: dict[str, Pruner], frozen: list[nn.Parameter]
+) -> RemovableHandle:
+    """Register a hook that cuts the model to the sizes of a state dict before it is loaded.
+
+    It is needed when a run is resumed: masks are attached, no optimizer is made yet, and it does not matter which of
+    the units stay, since their weights are about to be loaded.
+
+    Args:
+        model: the student.
+        pruners: by name.
+        frozen: to which the biases of removed branches are added.
     """
 
-    def cut_to(model: PreTrainedModel, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    def hook(model: PreTrainedModel, state: dict[str, Tensor], prefix: str, *args: object) -> None:
         names = {module: name for name, module in model.named_modules()}
-        for shape, targets in sorted(same_units(pruners), key=lambda found: found[0] != "layers"):
+        for shape, targets in _layers_first(uncut_targets(pruners)):
             units = targets[0].units
             part, path = units.slices[0], f"{prefix}{names[units.slices[0].module]}"
-            plain, beneath = f"{path}.{part.name}", f"{path}.parametrizations.{part.name}.original"
-            saved, now = state.get(beneath, state.get(plain)), raw_parameter(part.module, part.name)
-            if targets[0].left is not None or saved is None or saved.shape[part.axis] >= now.shape[part.axis]:
+            plain, original = f"{path}.{part.name}", f"{path}.parametrizations.{part.name}.original"
+            saved, current = state.get(original, state.get(plain)), raw_parameter(part.module, part.name)
+            is_cut = targets[0].remaining is not None
+            if is_cut or saved is None or saved.shape[part.axis] >= current.shape[part.axis]:
                 continue
-            left = units.count * saved.shape[part.axis] // now.shape[part.axis]
+            remaining = units.count * saved.shape[part.axis] // current.shape[part.axis]
             if shape != "layers":
-                cut_live(targets, torch.arange(units.count, device="cpu") < left, [])
+                cut_units(targets, torch.arange(units.count, device="cpu") < remaining, [])
             elif saved.shape[part.axis] == 0:
-                idle.extend(cut_branch(model, within(pruners, targets), []))
+                frozen.extend(cut_branch(model, with_units(pruners, targets), []))
 
-    return model.register_load_state_dict_pre_hook(cut_to)
+    return model.register_load_state_dict_pre_hook(hook)

@@ -1,1 +1,1 @@
-"""What is ranked and masked: entries, tiles, units, hidden dimensions."""
+"""Prune targets: entries, tiles, units and hidden dimensions, with their masks."""

@@ -1,4 +1,4 @@
-"""A mask on a weight: a step that holds entries at zero and lets them come back."""
+"""A mask on a weight: a parametrization that sets entries to zero and lets them come back."""
 
 from typing import ClassVar
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
-    """``weight`` times ``mask`` (0, 1 or what lies between, broadcastable), also in the gradient; its dtype stays."""
+    """Return ``weight`` times ``mask`` (0 to 1, broadcastable), with masked gradients, in the dtype of the weight."""
     return weight * mask.to(weight.dtype)
 
 
-class _Straight(torch.autograd.Function):
-    """``apply_mask``, with a gradient as if there were no mask (straight through)."""
+class _StraightThroughMask(torch.autograd.Function):
+    """``apply_mask``, with a gradient as if there were no mask."""
 
     @staticmethod
     def forward(ctx, weight: Tensor, mask: Tensor) -> Tensor:
@@ -24,14 +24,15 @@ class _Straight(torch.autograd.Function):
 
 
 class Mask(nn.Module):
-    """Holds entries of a weight at zero; the weight beneath is kept, so that they may come back.
+    """A mask on a weight; the raw weight is kept, so that entries may come back.
 
-    ``mask`` (bool, broadcastable to the weight: its own shape for elements, [n, 1] for rows) is a buffer and
-    thus saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is off and costs
-    nothing. For the time of one training step, ``factor`` (a tensor of the mask's shape) multiplies the weight as
-    well; ``straight`` lets the gradient through as if there were neither, for those who look at it and take it away
-    again before the optimizer's step; and ``idle`` is set where something else stands for the mask. In evaluation,
-    which may come between two batches of a step, the mask alone counts.
+    ``mask`` (bool, broadcastable to the weight: its own shape for elements, [n, 1] for rows) is a buffer and thus
+    saved. ``enabled`` follows from it, also on loading: a mask that removes nothing is disabled and costs nothing.
+
+    Three attributes last for one training step. ``gate`` (a tensor of the mask's shape) multiplies the weight as well.
+    ``straight_through`` lets the gradient through as if there were neither, for scores that read it and mask it again
+    before the optimizer's step. ``suspended`` is set where gates replace the mask. Evaluation, which may come between
+    two batches of a step, uses the mask alone.
     """
 
     order: ClassVar[int] = 0
@@ -39,32 +40,32 @@ class Mask(nn.Module):
     def __init__(self, shape: torch.Size | tuple[int, ...], device: torch.device | None = None):
         super().__init__()
         self.register_buffer("mask", torch.ones(shape, dtype=torch.bool, device=device))
-        # The same in float32, while there is anything to remove: a bool would be cast again at every use.
-        self.register_buffer("kept", None, persistent=False)
-        self.enabled, self.straight, self.idle = False, False, False
-        self.factor: Tensor | None = None
-        self.register_load_state_dict_post_hook(_switch)
+        # The mask in float32 while it is enabled: a bool would be cast again at every use.
+        self.register_buffer("float_mask", None, persistent=False)
+        self.enabled, self.straight_through, self.suspended = False, False, False
+        self.gate: Tensor | None = None
+        self.register_load_state_dict_post_hook(_update_enabled)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The masked weight."""
-        factor = self.applied()
+        """Return the masked weight."""
+        factor = self.factor()
         if factor is None:
             return weight
-        return _Straight.apply(weight, factor) if self.straight else apply_mask(weight, factor)
+        return _StraightThroughMask.apply(weight, factor) if self.straight_through else apply_mask(weight, factor)
 
-    def applied(self) -> Tensor | None:
-        """What the weight is multiplied by, if by anything, float32."""
-        kept = self.kept if self.enabled and not (self.idle and self.training) else None
-        if self.factor is None or not self.training:
-            return kept
-        return self.factor if kept is None else self.factor * kept
+    def factor(self) -> Tensor | None:
+        """Return the float32 tensor by which the weight is multiplied, if any."""
+        mask = self.float_mask if self.enabled and not (self.suspended and self.training) else None
+        if self.gate is None or not self.training:
+            return mask
+        return self.gate if mask is None else self.gate * mask
 
-    def keep(self, mask: Tensor) -> None:
-        """Keep from now on the entries that ``mask`` names, which has the shape given at the start."""
-        self.mask.copy_(mask.reshape(self.mask.shape))
-        _switch(self, None)
+    def keep(self, kept: Tensor) -> None:
+        """Keep the entries given by a bool tensor with as many entries as ``mask``."""
+        self.mask.copy_(kept.reshape(self.mask.shape))
+        _update_enabled(self, None)
 
 
-def _switch(mask: Mask, missing: object) -> None:
+def _update_enabled(mask: Mask, incompatible_keys: object) -> None:
     mask.enabled = not bool(mask.mask.all())
-    mask.kept = mask.mask.to(torch.float32) if mask.enabled else None
+    mask.float_mask = mask.mask.to(torch.float32) if mask.enabled else None

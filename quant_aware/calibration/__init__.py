@@ -1,1 +1,1 @@
-"""Which weights get which bits, and rounding that looks at inputs."""
+"""The choice of quantized weights, of their bits, and rounding that looks at inputs (GPTQ)."""

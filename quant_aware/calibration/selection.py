@@ -1,4 +1,4 @@
-"""Which weights of a model are quantized, and on which grids, one after the other."""
+"""The choice of the weights that are quantized, and of their quantizers."""
 
 from __future__ import annotations
 
@@ -8,68 +8,70 @@ from typing import TYPE_CHECKING, get_args
 from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
-from quant_aware.quantizers.grids import Quantizer
+from quant_aware.quantizers.quantizer import Quantizer
 from students.weights import Where, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def quantized(
-    model: PreTrainedModel, weights: list[Quantizer], mixed: dict[str, Quantizer | None]
+def select_quantized(
+    model: PreTrainedModel, weights: list[Quantizer], overrides: dict[str, Quantizer | None]
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The modules that are quantized, by name, and what is left out and why.
+    """Return the modules whose weight is quantized, by name, and the reason for each that is not.
 
     Args:
         model: the student.
-        weights: the grids of all weights, one after the other.
-        mixed: by pattern, the grids of those that have their own; None leaves a weight alone.
+        weights: the quantizers of all weights, by stage.
+        overrides: by pattern of a weight's name, its own quantizer, or None for a weight that stays float32.
 
     Raises:
-        ValueError: if a weight does not divide into the groups of its grid, or a pattern matches none.
+        ValueError: if a weight does not divide into the groups of its quantizer, or a pattern matches none.
     """
-    chosen, skipped = select_modules(model, list(get_args(Where)))
-    for tied in _tied(model, weights, mixed):
-        chosen |= tied
+    selected, skipped = select_modules(model, list(get_args(Where)))
+    for tied in _tied_embeddings(model, weights, overrides):
+        selected |= tied
         for name in tied:
             skipped.pop(name, None)
-    for pattern in mixed:
-        meant = [name for name in (*chosen, *skipped) if fnmatchcase(f"{name}.weight", pattern)]
-        if not chosen.keys() & set(meant):
-            why = "".join(f"; {name} is {skipped[name]}" for name in meant)
-            raise ValueError(f"mixed: no weight that is quantized is called {pattern!r}{why}")
-    for name, module in chosen.items():
-        key, grids = grids_of(name, weights, mixed)
-        for grid in grids:
+    for pattern in overrides:
+        matches = [name for name in (*selected, *skipped) if fnmatchcase(f"{name}.weight", pattern)]
+        if not selected.keys() & set(matches):
+            reasons = "".join(f"; {name} is {skipped[name]}" for name in matches)
+            raise ValueError(f"overrides: no quantized weight matches {pattern!r}{reasons}")
+    for name, module in selected.items():
+        key, quantizers = quantizers_of(name, weights, overrides)
+        for quantizer in quantizers:
             try:
-                grid.divide(raw_parameter(module), weight_axis(module))
+                quantizer.to_groups(raw_parameter(module), weight_axis(module))
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
-        if not grids:
-            skipped[name] = "left out by mixed"
-    return {name: module for name, module in chosen.items() if name not in skipped}, skipped
+        if not quantizers:
+            skipped[name] = "left out by overrides"
+    return {name: module for name, module in selected.items() if name not in skipped}, skipped
 
 
-def grids_of(name: str, weights: list[Quantizer], mixed: dict[str, Quantizer | None]) -> tuple[str, list[Quantizer]]:
-    """The key that gives the weight of a module its grids, and which it will have one after the other."""
-    for pattern, grid in mixed.items():
+def quantizers_of(
+    name: str, weights: list[Quantizer], overrides: dict[str, Quantizer | None]
+) -> tuple[str, list[Quantizer]]:
+    """Return the YAML key that sets the quantizers of a module's weight, and these quantizers, by stage."""
+    for pattern, quantizer in overrides.items():
         if fnmatchcase(f"{name}.weight", pattern):
-            return f"mixed: {pattern}", [grid] if grid else []
+            return f"overrides: {pattern}", [quantizer] if quantizer else []
     return "weights", weights
 
 
-def _tied(
-    model: PreTrainedModel, weights: list[Quantizer], mixed: dict[str, Quantizer | None]
+def _tied_embeddings(
+    model: PreTrainedModel, weights: list[Quantizer], overrides: dict[str, Quantizer | None]
 ) -> list[dict[str, nn.Module]]:
-    """The modules, by name, that use one weight and find the same values in it: a table of words and a head."""
-    found = []
+    """Return the modules, by name, of each tied weight that is quantized to the same values under all its names."""
+    groups = []
     for names in parameter_names(model).values():
         if len(names) == 1 or not all(name.endswith(".weight") for name in names):
             continue
         users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}
-        grids = [grids_of(name, weights, mixed)[1] for name in users]
-        tables = all(isinstance(module, (nn.Linear, nn.Embedding)) for module in users.values())
-        one_scale = any(grid.per == "tensor" and not grid.learn for grid in grids[0])
-        if tables and all(each == grids[0] for each in grids) and not one_scale:
-            found.append(users)
-    return found
+        by_name = [quantizers_of(name, weights, overrides)[1] for name in users]
+        are_matrices = all(isinstance(module, (nn.Linear, nn.Embedding)) for module in users.values())
+        one_scale = any(quantizer.granularity == "tensor" and not quantizer.learn for quantizer in by_name[0])
+        if are_matrices and all(quantizers == by_name[0] for quantizers in by_name) and not one_scale:
+            groups.append(users)
+    return groups

@@ -1,1 +1,1 @@
-"""Real files of few bits: ONNX, and packed codes."""
+"""Low-bit files: ONNX, and packed codes."""

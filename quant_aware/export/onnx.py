@@ -1,11 +1,11 @@
-"""Export to ONNX, and real int8 with the numerics of ``fake_quant``; ``onnx_model`` runs the file.
+"""Export to ONNX, float32 and int8 with the numerics of ``fake_quant``; ``onnx_model`` runs the file.
 
-What becomes int8 is what was rounded in training: products with a constant matrix (all linear layers, pooler and
-classifier included), token embeddings, positions and types (see ``onnx_int8``), and the weights of recurrent layers
-(see ``recurrent``). Products of two activations (attention), biases, norms and softmax stay float32.
+What was quantized in training becomes int8: products with a constant matrix (all linear layers, pooler and classifier
+included), token, position and type embeddings (see ``onnx_int8``), and the weights of recurrent layers (see
+``recurrent``). Products of two activations (attention), biases, norms and softmax stay float32.
 
-The grids are the same as in training, bit for bit. Logits still differ where float sums in another order move
-an activation across the edge between two codes, and the deeper the model, the more such a flip sets off: as
+Codes and scales are the same as in training, bit for bit. Logits still differ where float sums in another order move
+an activation across the border between two codes, and the deeper the model, the more follows from such a flip: as
 much as between float32 and float64 of the same torch model. So deployments are compared by their predictions.
 """
 
@@ -26,8 +26,8 @@ from transformers import PreTrainedModel
 
 from quant_aware.export.onnx_graph import digest, float_matrices, is_lookup, replace_nodes
 from quant_aware.export.onnx_int8 import Weights, quantize_matrices
-from quant_aware.export.recurrent import quantize_recurrent, standardize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.export.recurrent import quantize_recurrent, use_standard_operators
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students.recording.model_io import output_logits
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
@@ -35,27 +35,27 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Path) -> None:
-    """Writes a model with plain (folded) weights as float32 ONNX, for any batch and length.
+    """Write a model with plain (folded) weights as float32 ONNX, for any batch size and length.
 
-    The inputs are those of ``INPUTS`` that are in ``batch``, [batch, length]; the output is ``logits``.
-    The model is left in eval mode. The file must stay below 2 GB, the limit of its format. Attention is
-    written out plainly ("eager"), whatever the model uses: the fused one comes out slower, NaN guards in it.
+    The inputs are those of ``INPUTS`` that are in ``batch``, [batch, length]; the output is ``logits``. The model is
+    left in eval mode. The file must stay below 2 GB, the limit of its format. Attention is exported as "eager",
+    whatever the model uses: the exporter's SDPA has NaN guards and is slower.
 
     Raises:
-        ValueError: if the batch has no input_ids, or only one token per row (a size of 1 would be built in).
+        ValueError: if the batch has no input_ids, or only one token per row (a size of 1 would become a constant).
     """
     names = [name for name in INPUTS if name in batch]
     if "input_ids" not in names:
         raise ValueError(f"the sample batch has no input_ids; it has {', '.join(batch) or 'nothing'}")
     if batch["input_ids"].shape[1] < 2:
         raise ValueError("the sample batch needs at least 2 tokens per row")
-    # Two rows, since a batch of one would be taken for a constant.
+    # Two rows, since a batch size of one would become a constant.
     inputs = tuple(batch[name][:1].repeat(2, 1).to(model.device) for name in names)
-    shapes = tuple({0: "batch", 1: "written" if name.startswith("decoder") else "length"} for name in names)
+    shapes = tuple({0: "batch", 1: "decoder_length" if name.startswith("decoder") else "length"} for name in names)
     attention = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
-        with _quiet():
+        with _no_warnings():
             program = torch.onnx.export(
                 _Logits(model, names).eval(),
                 inputs,
@@ -67,29 +67,32 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
             )
     finally:
         model.set_attn_implementation(attention)
-    file = program.model_proto
-    _strip(file.graph)
-    _merge(file.graph)
-    standardize(file)
-    onnx.save(file, path)
+    proto = program.model_proto
+    _strip(proto.graph)
+    _merge_shared_weights(proto.graph)
+    use_standard_operators(proto)
+    onnx.save(proto, path)
 
 
 def quantize_onnx(
-    fp32_path: str | Path, int8_path: str | Path, weights: Weights | None = None, inputs: Activations | None = None
+    fp32_path: str | Path,
+    int8_path: str | Path,
+    weights: Weights | None = None,
+    inputs: ActivationQuantizer | None = None,
 ) -> None:
-    """Writes the int8 form of a float32 file: weights int8 per output channel, their inputs rounded as in training.
+    """Write the int8 form of a float32 file: weights int8 per output channel, their inputs quantized as in training.
 
-    Weights that are on their grid of 8 bits are kept exactly. An embedding table becomes int8 rows with a
-    float32 scale each: ONNX Runtime's own form, one uint8 range for the whole table, is a coarser grid.
+    Weights that are int8 values already are kept exactly. An embedding becomes int8 rows with a float32 scale each:
+    ONNX Runtime's own form, one uint8 range for the whole embedding, is less accurate.
 
     Args:
-        fp32_path: what ``export_onnx`` wrote.
-        int8_path: of the file to write.
-        weights: what was rounded in training, by its name in the model: the values, which are sought in the file, and
-            the axis of outputs. Nothing else becomes int8; if not given, all does.
-        inputs: how the inputs of products are rounded; if not given, all at once.
+        fp32_path: a file written by ``export_onnx``.
+        int8_path: the file to write.
+        weights: the weights that were quantized in training, by name: their values, by which they are found in the
+            file, and their output axis. No other weight becomes int8; if not given, all do.
+        inputs: the quantizer of the inputs of products; int8 per tensor if not given.
     """
-    model, inputs = onnx.load(fp32_path), inputs or Activations()
+    model, inputs = onnx.load(fp32_path), inputs or ActivationQuantizer()
     quantize_recurrent(model, inputs)
     quantize_matrices(model, weights, inputs)
     onnx.save(model, int8_path)
@@ -108,65 +111,67 @@ class _Logits(nn.Module):
 
 
 def _strip(graph: GraphProto) -> None:
-    """Takes out inputs that are not looked at, the stack traces, which name folders of this machine, and the shapes of
-    inner values.
+    """Remove unused inputs, stack traces (they name folders of this machine), and the shapes of inner values.
 
-    The shapes contradict the ones that ONNX Runtime infers when it quantises, which makes it fail.
+    The shapes contradict those that ONNX Runtime infers when it quantizes, which makes it fail.
     """
-    read = {name for node in graph.node for name in node.input}
-    for unread in [part for part in graph.input if part.name not in read]:
-        graph.input.remove(unread)
+    used = {name for node in graph.node for name in node.input}
+    for unused in [value for value in graph.input if value.name not in used]:
+        graph.input.remove(unused)
     del graph.value_info[:]
-    for part in (graph, *graph.node, *graph.input, *graph.output):
-        del part.metadata_props[:]
+    for item in (graph, *graph.node, *graph.input, *graph.output):
+        del item.metadata_props[:]
 
 
-def _merge(graph: GraphProto) -> None:
-    """Keeps a weight that several layers share once: the exporter turns it around for each of them, or in the graph,
-    where ONNX Runtime takes it for no constant and does not quantise it.
+def _merge_shared_weights(graph: GraphProto) -> None:
+    """Store a weight that several layers share only once.
+
+    The exporter writes a transposed copy for each of them, or a Transpose in the graph, which ONNX Runtime does not
+    take for a constant and therefore does not quantize.
     """
-    constants = {each.name: each for each in graph.initializer}
-    turned = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]
-    read = Counter(name for node in graph.node for name in node.input)
-    read.subtract(node.input[0] for node in turned)
-    for node in turned:
-        if not read[node.input[0]]:  # a table that is the head too is looked up as well
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    transposes = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.subtract(node.input[0] for node in transposes)
+    for node in transposes:
+        if not uses[node.input[0]]:  # an embedding that is tied to the head is looked up as well
             values = numpy_helper.to_array(constants[node.input[0]]).T
             graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), node.output[0]))
             graph.node.remove(node)
     first: dict[tuple, str] = {}
     names = {
-        each.name: first.setdefault((each.data_type, *each.dims, sha256(each.raw_data).digest()), each.name)
-        for each in graph.initializer
-        if each.raw_data
+        tensor.name: first.setdefault((tensor.data_type, *tensor.dims, sha256(tensor.raw_data).digest()), tensor.name)
+        for tensor in graph.initializer
+        if tensor.raw_data
     }
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
-    replace_nodes(graph, _turn_tables(graph))
+    replace_nodes(graph, _transpose_tied_embeddings(graph))
 
 
-def _turn_tables(graph: GraphProto) -> Iterator[NodeProto]:
-    """The nodes, with a table that is the head too turned around in the graph: of a small one the exporter wrote a
-    turned copy beside it.
+def _transpose_tied_embeddings(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes, with an embedding that is tied to the head transposed in the graph.
+
+    Beside a small embedding the exporter writes a transposed copy.
     """
     matrices = float_matrices(graph)
-    tables = {node.input[0] for node in graph.node if is_lookup(node)} & matrices.keys()
-    copies = {digest(matrices[name].T): name for name in tables}
-    turned: set[str] = set()
+    embeddings = {node.input[0] for node in graph.node if is_lookup(node)} & matrices.keys()
+    by_transpose = {digest(matrices[name].T): name for name in embeddings}
+    transposed: set[str] = set()
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in matrices:
-            table = copies.get(digest(matrices[node.input[1]]))
-            if table and node.input[1] != table:
-                node.input[1] = f"{table}_turned"
-                if table not in turned:
-                    yield helper.make_node("Transpose", [table], [f"{table}_turned"], perm=[1, 0])
-                turned.add(table)
+            embedding = by_transpose.get(digest(matrices[node.input[1]]))
+            if embedding and node.input[1] != embedding:
+                node.input[1] = f"{embedding}_transposed"
+                if embedding not in transposed:
+                    yield helper.make_node("Transpose", [embedding], [f"{embedding}_transposed"], perm=[1, 0])
+                transposed.add(embedding)
         yield node
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of the two exporters, which say nothing about the model; errors come through."""
+def _no_warnings() -> Iterator[None]:
+    """Silence the warnings of the two exporters, which say nothing about the model; errors come through."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

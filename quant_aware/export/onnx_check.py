@@ -1,4 +1,4 @@
-"""Whether an int8 file holds the weights that were rounded in training as int8, and no others."""
+"""A check that an int8 file holds the weights that were quantized in training as int8, and no others."""
 
 from pathlib import Path
 
@@ -10,45 +10,45 @@ from quant_aware.export.onnx_int8 import Weights
 from quant_aware.quantizers.fake_quant import quantize_weight
 
 
-def departures(path: str | Path, weights: Weights) -> list[str]:
-    """What of a file is not as it was trained, each in a sentence.
+def int8_mismatches(path: str | Path, weights: Weights) -> list[str]:
+    """Return a message for each tensor of a file that is not as it was trained.
 
-    Weights are known by their rows of numbers, one row for each output: the exporter renames, turns, stacks and
-    orders them, and has no need of those that the sample batch did not ask for.
+    Weights are identified by their rows of values, one row for each output: the exporter renames, transposes, stacks
+    and reorders them, and leaves out those that the sample batch did not use.
 
     Args:
-        path: of a file that ``quantize_onnx`` wrote.
-        weights: the folded weights that were rounded in training, by name, and the axis of their outputs.
+        path: a file written by ``quantize_onnx``.
+        weights: the folded weights that were quantized in training, by name, and their output axis.
     """
-    held = {each.name: each for each in onnx.load(path).graph.initializer}
-    constants = {name: numpy_helper.to_array(each) for name, each in held.items()}
-    floats = [values for name, values in constants.items() if held[name].data_type == TensorProto.FLOAT]
-    int8 = {name: values for name, values in constants.items() if held[name].data_type == TensorProto.INT8}
-    there = {row for values in floats for form in _forms(values) for row in _rows(form)}
-    trained: set[bytes] = set()
-    found = []
+    tensors = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    constants = {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+    floats = [values for name, values in constants.items() if tensors[name].data_type == TensorProto.FLOAT]
+    int8 = {name: values for name, values in constants.items() if tensors[name].data_type == TensorProto.INT8}
+    float_rows = {row for values in floats for layout in _layouts(values) for row in _rows(layout)}
+    trained_rows: set[bytes] = set()
+    messages = []
     for name, (values, axis) in weights.items():
         outputs = values.detach().cpu().float().movedim(axis, 0)
-        if not outputs.any():  # of nothing, and of zeros, there is no telling
+        if not outputs.any():  # empty and zero weights cannot be identified
             continue
         rows = [row for row in _rows(outputs.numpy()) if any(row)]
-        if outputs.shape[1] > 1 and all(row in there for row in rows):
-            found.append(f"{name} is float32 in the file, and was rounded to 8 bits in training")
-        trained.update(_rows(quantize_weight(outputs)[0].numpy()))
+        if outputs.shape[1] > 1 and all(row in float_rows for row in rows):
+            messages.append(f"{name} is float32 in the file, but was quantized to 8 bits in training")
+        trained_rows.update(_rows(quantize_weight(outputs)[0].numpy()))
     for name, codes in int8.items():
-        known = (all(row in trained for row in _rows(form)) for form in _forms(codes))
-        if codes.ndim > 1 and codes.any() and not any(known):
-            found.append(f"{name} has 8 bits in the file, and other numbers than in training")
-    return found
+        is_trained = (all(row in trained_rows for row in _rows(layout)) for layout in _layouts(codes))
+        if codes.ndim > 1 and codes.any() and not any(is_trained):
+            messages.append(f"{name} is int8 in the file, but its values are not those of training")
+    return messages
 
 
-def _forms(values: np.ndarray) -> list[np.ndarray]:
-    """An array as it is and, of two dimensions or more, with the last two turned around."""
+def _layouts(values: np.ndarray) -> list[np.ndarray]:
+    """Return an array and, if it has two dimensions or more, the array with the last two transposed."""
     return [values] if values.ndim < 2 else [values, np.swapaxes(values, -1, -2)]
 
 
 def _rows(values: np.ndarray) -> list[bytes]:
-    """The numbers along the last axis of an array, -0 being 0."""
+    """Return the values along the last axis of an array as bytes, with -0 as 0."""
     if not values.size or not values.ndim:
         return []
     rows = np.ascontiguousarray(values.reshape(-1, values.shape[-1])) + values.dtype.type(0)

@@ -1,7 +1,7 @@
-"""Constant matrices of an ONNX graph as int8: tables in which rows are looked up, and right factors of products.
+"""Constant matrices of an ONNX graph as int8: embeddings, and the right factors of products.
 
-A matrix that is both, token embeddings and the head, stays one tensor: its codes lie in rows, with a scale for each,
-and the product reads them turned around, which ONNX Runtime does once, when it opens the file.
+A matrix that is both, token embeddings tied to the head, stays one tensor: its codes are stored as rows, with a scale
+for each, and the product reads them transposed, which ONNX Runtime computes once, when it opens the file.
 """
 
 from collections.abc import Mapping
@@ -12,186 +12,186 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from torch import Tensor
 
 from quant_aware.export.onnx_graph import (
-    OWN,
+    ORT_DOMAIN,
     attribute,
     digest,
     float_matrices,
+    import_ort_domain,
     is_lookup,
     replace_nodes,
-    use_own_operators,
 )
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from quant_aware.quantizers.fake_quant import quantize_weight
 
 Weights = Mapping[str, tuple[Tensor, int]]
-"""By name the values of a weight and the axis of its outputs."""
+"""By name the values of a weight and its output axis."""
 
 
-def quantize_matrices(model: ModelProto, weights: Weights | None, inputs: Activations) -> None:
-    """Bring matrices to 8 bits, one scale for each output (of a table, each row), in place.
+def quantize_matrices(model: ModelProto, weights: Weights | None, inputs: ActivationQuantizer) -> None:
+    """Quantize matrices to 8 bits, one scale for each output (of an embedding, each row), in place.
 
     Args:
         model: float32.
-        weights: those that were rounded in training, which the file may name and turn otherwise; no other matrix is
-            touched. If not given, all are meant.
-        inputs: how the left factors are rounded.
+        weights: those that were quantized in training, under other names and transposed in the file; no other matrix
+            is changed. If not given, all are quantized.
+        inputs: the quantizer of the left factors.
     """
     graph = model.graph
     matrices, trained = float_matrices(graph), _digests(weights)
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    transposed = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     axes: dict[str, int] = {}
-    tables, products = {}, {}
-    for at, node in enumerate(graph.node):
+    lookups, products = {}, {}
+    for index, node in enumerate(graph.node):
         if is_lookup(node):
             name, axis = node.input[0], 0
         elif node.op_type == "MatMul" or _is_plain_gemm(node):
             name, axis = node.input[1], 0 if attribute(node, "transB", 0) else 1
-            if name in turned:
-                name, axis = turned[name], 1 - axis
+            if name in transposed:
+                name, axis = transposed[name], 1 - axis
         else:
             continue
-        meant = name in matrices and (trained is None or (axis, *digest(matrices[name])) in trained)
-        if meant and axes.setdefault(name, axis) == axis:
-            (tables if is_lookup(node) else products)[at] = name
-    file = _Int8(graph, inputs)
+        is_quantized = name in matrices and (trained is None or (axis, *digest(matrices[name])) in trained)
+        if is_quantized and axes.setdefault(name, axis) == axis:
+            (lookups if is_lookup(node) else products)[index] = name
+    writer = _Int8Writer(graph, inputs)
     for name, axis in axes.items():
-        file.add(name, matrices[name], axis, rows=name in tables.values())
+        writer.add(name, matrices[name], axis, as_rows=name in lookups.values())
     nodes = []
-    for at, node in enumerate(graph.node):
-        if at in tables:
-            nodes += file.lookup(tables[at], node)
-        elif at in products:
-            nodes += file.product(products[at], node)
+    for index, node in enumerate(graph.node):
+        if index in lookups:
+            nodes += writer.lookup(lookups[index], node)
+        elif index in products:
+            nodes += writer.product(products[index], node)
         else:
             nodes.append(node)
-    replace_nodes(graph, _read(graph, nodes))
-    if any(node.domain == OWN for node in nodes):
-        use_own_operators(model)
+    replace_nodes(graph, _without_unused_transposes(graph, nodes))
+    if any(node.domain == ORT_DOMAIN for node in nodes):
+        import_ort_domain(model)
 
 
-class _Int8:
-    """The codes and scales that have been added to a graph, and the nodes that use them.
+class _Int8Writer:
+    """Adds codes and scales to a graph, and makes the nodes that use them.
 
     Args:
         graph: to which constants are added.
-        inputs: how left factors are rounded.
+        inputs: the quantizer of left factors.
     """
 
-    def __init__(self, graph: GraphProto, inputs: Activations):
+    def __init__(self, graph: GraphProto, inputs: ActivationQuantizer):
         self.graph, self.inputs = graph, inputs
-        self.in_rows: set[str] = set()
-        self.rounded: dict[str, tuple[str, str, str]] = {}
-        """Of each left factor codes, scale and zero point."""
-        self.made: set[str] = set()
+        self.stored_as_rows: set[str] = set()
+        self.quantized_inputs: dict[str, tuple[str, str, str]] = {}
+        """The names of codes, scale and zero point of each left factor."""
+        self.transposed: set[str] = set()
 
-    def add(self, name: str, values: np.ndarray, axis: int, rows: bool) -> None:
-        """Bring a matrix to int8, in rows of outputs or, for products alone, in columns."""
-        codes, scale = (each.numpy() for each in quantize_weight(torch.from_numpy(values.copy()), axis))
-        if rows:
-            self.in_rows.add(name)
+    def add(self, name: str, values: np.ndarray, axis: int, as_rows: bool) -> None:
+        """Quantize a matrix, stored as rows of outputs or, for products alone, as columns."""
+        codes, scale = (tensor.numpy() for tensor in quantize_weight(torch.from_numpy(values.copy()), axis))
+        if as_rows:
+            self.stored_as_rows.add(name)
             self._constant(f"{name}_codes", codes)
         else:
             scale = scale.flatten()
             self._constant(f"{name}_quantized", codes if axis == 1 else codes.T)
         self._constant(f"{name}_scale", scale)
 
-    def lookup(self, table: str, node: NodeProto) -> list[NodeProto]:
-        """``float(codes[ids]) * scale[ids]``."""
+    def lookup(self, embedding: str, node: NodeProto) -> list[NodeProto]:
+        """Return the nodes of ``float(codes[ids]) * scale[ids]``."""
         ids, output = node.input[1], node.output[0]
         return [
-            helper.make_node("Gather", [f"{table}_codes", ids], [f"{output}.row_codes"], axis=0),
+            helper.make_node("Gather", [f"{embedding}_codes", ids], [f"{output}.row_codes"], axis=0),
             helper.make_node("Cast", [f"{output}.row_codes"], [f"{output}.row_float"], to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{table}_scale", ids], [f"{output}.row_scale"], axis=0),
+            helper.make_node("Gather", [f"{embedding}_scale", ids], [f"{output}.row_scale"], axis=0),
             helper.make_node("Mul", [f"{output}.row_float", f"{output}.row_scale"], [output]),
         ]
 
     def product(self, matrix: str, node: NodeProto) -> list[NodeProto]:
-        """The product of rounded inputs with the codes of a matrix, its bias added if it has one."""
+        """Return the nodes of the product of quantized inputs and a matrix, its bias added if it has one."""
         output, bias = node.output[0], [name for name in node.input[2:] if name]
         nodes, (codes, scale) = self._columns(matrix)
-        made = f"{output}.product" if bias else output
-        rounding, left = self._round(node.input[0])
-        multiply = self._of_tokens if self.inputs.per == "token" else self._of_tensor
-        nodes += [*rounding, *multiply(left, codes, scale, made)]
-        return [*nodes, helper.make_node("Add", [made, *bias], [output])] if bias else nodes
+        product = f"{output}.product" if bias else output
+        quantize_nodes, left = self._quantize_input(node.input[0])
+        multiply = self._multiply_per_token if self.inputs.granularity == "token" else self._multiply_per_tensor
+        nodes += [*quantize_nodes, *multiply(left, codes, scale, product)]
+        return [*nodes, helper.make_node("Add", [product, *bias], [output])] if bias else nodes
 
     def _columns(self, matrix: str) -> tuple[list[NodeProto], tuple[str, str]]:
-        """The codes [in, out] and scales [out] of a matrix, and what turns them if they lie in rows."""
+        """Return the codes [in, out] and scales [out] of a matrix, and the nodes that transpose rows."""
         codes, scale = f"{matrix}_codes", f"{matrix}_scale"
-        if matrix not in self.in_rows:
+        if matrix not in self.stored_as_rows:
             return [], (f"{matrix}_quantized", scale)
-        turned = f"{codes}.turned", f"{scale}.turned"
-        if matrix in self.made:
-            return [], turned
-        self.made.add(matrix)
+        columns = f"{codes}.transposed", f"{scale}.transposed"
+        if matrix in self.transposed:
+            return [], columns
+        self.transposed.add(matrix)
         return [
-            helper.make_node("Transpose", [codes], turned[:1], perm=[1, 0]),
-            helper.make_node("Squeeze", [scale, self._constant("int8.second_axis", np.array([1]))], turned[1:]),
-        ], turned
+            helper.make_node("Transpose", [codes], columns[:1], perm=[1, 0]),
+            helper.make_node("Squeeze", [scale, self._constant("int8.second_axis", np.array([1]))], columns[1:]),
+        ], columns
 
-    def _round(self, x: str) -> tuple[list[NodeProto], tuple[str, str, str]]:
-        """Codes, scale and zero point of a left factor, made once however many products read it."""
-        if x in self.rounded:
-            return [], self.rounded[x]
-        left = self.rounded[x] = f"{x}.codes", f"{x}.scale", f"{x}.zero"
-        if self.inputs.per == "tensor":
+    def _quantize_input(self, x: str) -> tuple[list[NodeProto], tuple[str, str, str]]:
+        """Return the nodes and names of codes, scale and zero point of a left factor, made once for all products."""
+        if x in self.quantized_inputs:
+            return [], self.quantized_inputs[x]
+        left = self.quantized_inputs[x] = f"{x}.codes", f"{x}.scale", f"{x}.zero"
+        if self.inputs.granularity == "tensor":
             return [helper.make_node("DynamicQuantizeLinear", [x], left)], left
-        self.rounded[x] = left = *left[:2], self._constant("int8.middle_code", np.array(128, np.uint8))
-        one, top = self._constant("int8.one", np.float32(1)), self._constant("int8.top_code", np.float32(127))
-        least = self._constant("int8.least_scale", np.finfo(np.float32).tiny)
-        last = self._constant("int8.last_axis", np.array([-1]))
-        parts = [f"{x}.{part}" for part in ("highest", "lowest", "below", "largest", "step", "scaled")]
-        highest, lowest, below, largest, step, scaled = parts
+        self.quantized_inputs[x] = left = *left[:2], self._constant("int8.zero_point", np.array(128, np.uint8))
+        one, max_code = self._constant("int8.one", np.float32(1)), self._constant("int8.max_code", np.float32(127))
+        min_scale = self._constant("int8.min_scale", np.finfo(np.float32).tiny)
+        last_axis = self._constant("int8.last_axis", np.array([-1]))
+        names = [f"{x}.{name}" for name in ("max", "min", "negative_min", "max_magnitude", "raw_scale", "scaled")]
+        maximum, minimum, negative_minimum, magnitude, raw_scale, scaled = names
         return [
-            helper.make_node("ReduceMax", [x, last], [highest], keepdims=1),
-            helper.make_node("ReduceMin", [x, last], [lowest], keepdims=1),
-            helper.make_node("Neg", [lowest], [below]),
-            helper.make_node("Max", [highest, below], [largest]),
-            helper.make_node("Div", [largest, top], [step]),
-            helper.make_node("Max", [step, least], [left[1]]),
+            helper.make_node("ReduceMax", [x, last_axis], [maximum], keepdims=1),
+            helper.make_node("ReduceMin", [x, last_axis], [minimum], keepdims=1),
+            helper.make_node("Neg", [minimum], [negative_minimum]),
+            helper.make_node("Max", [maximum, negative_minimum], [magnitude]),
+            helper.make_node("Div", [magnitude, max_code], [raw_scale]),
+            helper.make_node("Max", [raw_scale, min_scale], [left[1]]),
             helper.make_node("Div", [x, left[1]], [scaled]),
             helper.make_node("QuantizeLinear", [scaled, one, left[2]], [left[0]]),
         ], left
 
-    def _of_tensor(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
+    def _multiply_per_tensor(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
         # In the form that ONNX Runtime's fusions look for, which is that of its own quantize_dynamic.
-        (x, x_scale, x_zero), parts = left, [f"{output}.{part}" for part in ("integer", "float", "both_scales")]
+        (x, x_scale, x_zero), names = left, [f"{output}.{name}" for name in ("integer", "float", "both_scales")]
         return [
-            helper.make_node("MatMulInteger", [x, codes, x_zero], parts[:1]),
-            helper.make_node("Cast", parts[:1], parts[1:2], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [x_scale, scale], parts[2:]),
-            helper.make_node("Mul", parts[1:], [output]),
+            helper.make_node("MatMulInteger", [x, codes, x_zero], names[:1]),
+            helper.make_node("Cast", names[:1], names[1:2], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [x_scale, scale], names[2:]),
+            helper.make_node("Mul", names[1:], [output]),
         ]
 
-    def _of_tokens(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
-        # What that fusion makes, written out: it takes no scale for each row.
+    def _multiply_per_token(self, left: tuple[str, str, str], codes: str, scale: str, output: str) -> list[NodeProto]:
+        # The fused operator itself, since the fusion does not support a scale for each row.
         (x, x_scale, x_zero), one = left, self._constant("int8.one", np.float32(1))
+        inputs, product = [x, codes, one, scale, x_zero], f"{output}.float"
         return [
-            helper.make_node("MatMulIntegerToFloat", [x, codes, one, scale, x_zero], [f"{output}.float"], domain=OWN),
-            helper.make_node("Mul", [f"{output}.float", x_scale], [output]),
+            helper.make_node("MatMulIntegerToFloat", inputs, [product], domain=ORT_DOMAIN),
+            helper.make_node("Mul", [product, x_scale], [output]),
         ]
 
     def _constant(self, name: str, values: np.ndarray) -> str:
-        if not any(each.name == name for each in self.graph.initializer):
+        if not any(tensor.name == name for tensor in self.graph.initializer):
             self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
 
 def _digests(weights: Weights | None) -> set[tuple] | None:
-    """Of each weight the axis of outputs and the digest, as it may stand in a file, in rows or in columns."""
+    """Return the output axis and the digest of each weight as it may be stored in a file, as rows or as columns."""
     if weights is None:
         return None
-    rows = [values.detach().cpu().float().movedim(axis, 0).numpy() for values, axis in weights.values()]
-    return {(axis, *digest(each.T if axis else each)) for each in rows for axis in (0, 1)}
+    matrices = [values.detach().cpu().float().movedim(axis, 0).numpy() for values, axis in weights.values()]
+    return {(axis, *digest(rows.T if axis else rows)) for rows in matrices for axis in (0, 1)}
 
 
 def _is_plain_gemm(node: NodeProto) -> bool:
-    """Whether it is the product of two matrices and a bias."""
+    """Return whether a node is the product of two matrices and a bias."""
     factors = [attribute(node, name, 1) for name in ("alpha", "beta")]
     return node.op_type == "Gemm" and not attribute(node, "transA", 0) and factors == [1, 1]
 
 
-def _read(graph: GraphProto, nodes: list[NodeProto]) -> list[NodeProto]:
-    """The nodes without those that turned a matrix around for nobody any more."""
-    read = {name for node in nodes for name in node.input} | {each.name for each in graph.output}
-    return [node for node in nodes if node.op_type != "Transpose" or node.output[0] in read]
+def _without_unused_transposes(graph: GraphProto, nodes: list[NodeProto]) -> list[NodeProto]:
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+    return [node for node in nodes if node.op_type != "Transpose" or node.output[0] in used]

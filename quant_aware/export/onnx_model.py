@@ -1,4 +1,4 @@
-"""Runs an ONNX file, in float32 or int8, on this CPU."""
+"""A model in ONNX Runtime, float32 or int8, on this CPU."""
 
 from functools import cache
 from pathlib import Path
@@ -14,24 +14,24 @@ from torch import Tensor
 class OnnxModel:
     """A model in ONNX Runtime on the CPU, with as many threads as torch has.
 
-    On x86 CPUs without VNNI (AVX2, early AVX-512), ONNX Runtime's product of uint8 and int8 adds pairs in 16
-    bits and saturates, which can ruin the answers. There (only), ``session.x64quantprecision`` is set: an
-    exact kernel, but slower. Who runs the file on such a CPU with code of his own must set it too, and see to it that
-    no two products read one weight (``apart``).
+    On x86 CPUs without VNNI (AVX2, early AVX-512), ONNX Runtime's product of uint8 and int8 adds pairs in 16 bits and
+    saturates, which can ruin the answers. Only there, ``session.x64quantprecision`` is set: an exact kernel, but
+    slower. Programs of your own that run the file on such a CPU must set it too, and give each product its own weight
+    (``untie_int8_weights``).
     """
 
     def __init__(self, path: str | Path):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        file: str | bytes = str(path)
-        if saturates():
+        model: str | bytes = str(path)
+        if int8_saturates():
             options.add_session_config_entry("session.x64quantprecision", "1")
-            file = apart(onnx.load(path)).SerializeToString()
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            model = untie_int8_weights(onnx.load(path)).SerializeToString()
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.inputs = [node.name for node in self.session.get_inputs()]
 
     def __call__(self, batch: dict[str, Tensor]) -> Tensor:
-        """The logits [batch, ..., outputs], float32; other keys than the file's inputs are ignored.
+        """Return the logits [batch, ..., outputs], float32; keys that are no inputs of the file are ignored.
 
         Raises:
             ValueError: if the batch lacks an input.
@@ -44,8 +44,8 @@ class OnnxModel:
 
 
 @cache
-def saturates() -> bool:
-    """Whether ONNX Runtime's product of uint8 and int8 overflows on this CPU, tried on the largest codes."""
+def int8_saturates() -> bool:
+    """Return whether ONNX Runtime's product of uint8 and int8 overflows on this CPU, tested with the largest codes."""
     size = 64
     ones = np.ones((size, size))
     inputs = [helper.make_tensor_value_info("a", TensorProto.UINT8, [size, size])]
@@ -59,25 +59,25 @@ def saturates() -> bool:
     return bool((product != 255 * 127 * size).any())
 
 
-def apart(file: ModelProto) -> ModelProto:
-    """The model with an int8 matrix of its own for each product, and no other change.
+def untie_int8_weights(model: ModelProto) -> ModelProto:
+    """Give each product its own copy of its int8 matrix, in place, and return the model.
 
     ``session.x64quantprecision`` rewrites the matrices of products one after the other, and ONNX Runtime fails at one
     that it has rewritten already.
     """
-    graph = file.graph
-    matrices = {each.name: each for each in graph.initializer if each.data_type == TensorProto.INT8}
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
-    seen: set[str] = set()
+    graph = model.graph
+    matrices = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.INT8}
+    transposed = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    used: set[str] = set()
     for node in graph.node:
         if node.op_type not in ("MatMulInteger", "MatMulIntegerToFloat"):
             continue
         name = node.input[1]
-        if name in seen:
-            values = numpy_helper.to_array(matrices[turned.get(name, name)])
-            copy = np.ascontiguousarray(values.T if name in turned else values)
+        if name in used:
+            values = numpy_helper.to_array(matrices[transposed.get(name, name)])
+            copy = np.ascontiguousarray(values.T if name in transposed else values)
             node.input[1] = f"{name} of {node.output[0]}"
             graph.initializer.append(numpy_helper.from_array(copy, node.input[1]))
-        elif turned.get(name, name) in matrices:
-            seen.add(name)
-    return file
+        elif transposed.get(name, name) in matrices:
+            used.add(name)
+    return model

@@ -1,17 +1,18 @@
-"""What rounding passes backward, where that is not what autograd would find: its true gradient is zero."""
+"""Autograd functions of fake quantization, whose true gradient would be zero."""
 
 import torch
 from torch import Tensor
 
 
 class StraightThrough(torch.autograd.Function):
-    """Forward ``rounded``, backward to ``x`` as if it were ``x``, and to ``rounded``, of a table that learns; saves
-    nothing and copies nothing (Bengio et al. 2013, arXiv 1308.3432).
+    """Forward ``quantized``, backward to ``x`` as if it were ``x``, and to ``quantized``, for a learned codebook.
+
+    Saves and copies nothing (Bengio et al. 2013, arXiv 1308.3432).
     """
 
     @staticmethod
-    def forward(x: Tensor, rounded: Tensor) -> Tensor:
-        return rounded
+    def forward(x: Tensor, quantized: Tensor) -> Tensor:
+        return quantized
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -23,49 +24,49 @@ class StraightThrough(torch.autograd.Function):
 
 
 class LearnedStep(torch.autograd.Function):
-    """Forward ``y = clamp(round(x / s), -q, q) s`` for x [G, n] and s > 0 [G, 1], q a whole number.
+    """Forward ``y = clamp(round(x / s), -q, q) s`` for x [G, n], a scale s > 0 [G, 1], and an integer q.
 
     Backward ``dy/dx = 1`` where ``|x| <= q s``, else 0, and ``dy/ds = (y - x) / s`` there, else ``y / s`` (LSQ:
     Esser et al. 2019, arXiv 1902.08153).
     """
 
     @staticmethod
-    def forward(x: Tensor, step: Tensor, top: int) -> Tensor:
-        return torch.div(x, step).round_().clamp_(-top, top).mul_(step)
+    def forward(x: Tensor, scale: Tensor, max_code: int) -> Tensor:
+        return torch.div(x, scale).round_().clamp_(-max_code, max_code).mul_(scale)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        x, step, ctx.top = inputs
-        ctx.save_for_backward(x, step, output)
+        x, scale, ctx.max_code = inputs
+        ctx.save_for_backward(x, scale, output)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, step, y = ctx.saved_tensors
-        passed = grad * (x.abs() <= ctx.top * step)
-        return passed, (grad * y - passed * x).sum(dim=1, keepdim=True) / step, None
+        x, scale, y = ctx.saved_tensors
+        grad_x = grad * (x.abs() <= ctx.max_code * scale)
+        return grad_x, (grad * y - grad_x * x).sum(dim=1, keepdim=True) / scale, None
 
 
-class Scaled(torch.autograd.Function):
-    """Forward ``x``, backward a share of the gradient."""
+class ScaledGradient(torch.autograd.Function):
+    """Forward ``x``, backward the gradient times a factor."""
 
     @staticmethod
-    def forward(x: Tensor, share: float) -> Tensor:
+    def forward(x: Tensor, factor: float) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        ctx.share = inputs[1]
+        ctx.factor = inputs[1]
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.share, None
+        return grad * ctx.factor, None
 
 
-class Aside(torch.autograd.Function):
-    """Forward ``x``, backward zeros to parameters that have no part in it now: DDP waits for the gradients of all."""
+class WithZeroGradients(torch.autograd.Function):
+    """Forward ``x``, backward zeros to parameters that are not used at this step: DDP waits for all gradients."""
 
     @staticmethod
-    def forward(x: Tensor, *idle: Tensor) -> Tensor:
+    def forward(x: Tensor, *unused: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
@@ -74,4 +75,4 @@ class Aside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        return grad, *(torch.zeros_like(idle) for idle in ctx.saved_tensors)
+        return grad, *(torch.zeros_like(unused) for unused in ctx.saved_tensors)

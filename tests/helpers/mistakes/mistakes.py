@@ -82,7 +82,7 @@ IN_FILE = {
     "a moment without unit": (
         "stop: 50%",
         "stop: 0.5",
-        "5: losses.hidden.stop: '0.5' is not a moment of the run; write '10%',",
+        "5: losses.hidden.stop: '0.5' is not a time point; write '10%',",
     ),
     "a moment after the end": (
         "stop: 50%",
@@ -92,7 +92,7 @@ IN_FILE = {
     "a stair at no moment": (
         "{kind: Cubic, to: 0.5}",
         "{kind: Steps, at: {30: 0.5}}",
-        "7: prune.sparsity: '30' is not a moment of the run",
+        "7: prune.sparsity: '30' is not a time point",
     ),
     "heads that do not divide": (
         "layers: 1",
@@ -108,7 +108,7 @@ IN_FILE = {
     "masks that are renewed at no time": (
         "{kind: Magnitude,",
         "{kind: Magnitude, every: 0 steps,",
-        "7: prune.every: 0 steps is no time",
+        "7: prune.every: must be above 0, not 0 steps",
     ),
     "a place of hidden dimensions": (
         "{kind: Magnitude,",

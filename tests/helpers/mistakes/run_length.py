@@ -18,18 +18,18 @@ RUN_LENGTH = {
     "a grid that the runtime has not": (
         "{start: 50%}",
         "{weights: 4, target: onnxruntime}",
-        "8: quantize.target: onnxruntime computes with 8 bits, weights uniform and per row, activations per tensor or "
-        "symmetric per token; leave it away",
+        "8: quantize.target: onnxruntime needs 8 bits, weights Uniform per row, activations per tensor or "
+        "symmetric per token; leave it out",
     ),
     "weights that are rounded again at each step, moved once": (
         "{start: 50%}",
         "{weights: 4, gptq: 8}",
-        "8: quantize.gptq: needs a grid that learns a step or a table: {kind: Uniform, learn: true} or KMeans",
+        "8: quantize.gptq: needs a quantizer with a learned scale or codebook: {kind: Uniform, learn: true} or KMeans",
     ),
     "more than all of a weight": (
         "{start: 50%}",
-        "{share: {kind: Linear, initial: 2, to: 1}}",
-        "8: quantize.share: is 2.0 at step 0; it is 0 to 1",
+        "{quant_noise: {kind: Linear, initial: 2, to: 1}}",
+        "8: quantize.quant_noise: is 2.0 at step 0; it must be a probability, from 0 to 1",
     ),
     "pieces that would lose single numbers": (
         "{start: 50%}",
@@ -39,22 +39,22 @@ RUN_LENGTH = {
     "grids that do not follow each other": (
         "{start: 50%}",
         "{weights: {60%: 8, 50%: 4}}",
-        "8: quantize.weights: 50% is step 1, and the grid before it comes at step 1",
+        "8: quantize.weights: 50% is step 1, not after the stage before it at step 1",
     ),
     "a grid for a weight that is not there": (
         "{start: 50%}",
-        "{mixed: {'*embedings*': 8}}",
-        "8: quantize.mixed: no weight that is quantized is called '*embedings*'",
+        "{overrides: {'*embedings*': 8}}",
+        "8: quantize.overrides: no quantized weight matches '*embedings*'",
     ),
     "two starts": (
         "{start: 50%}",
         "{weights: {50%: 8}, start: 50%}",
-        "8: quantize.start: the first moment of weights is the start",
+        "8: quantize.start: leave it out; the first time point of weights is the start",
     ),
     "groups of inputs that do not fit": (
         "{start: 50%}",
-        "{weights: {kind: Ternary, per: 7}}",
-        "8: quantize.weights.per: 24 inputs do not divide into groups of 7",
+        "{weights: {kind: Ternary, granularity: 7}}",
+        "8: quantize.weights.granularity: 24 inputs do not divide into groups of 7",
     ),
     "a window that ends before it starts": (
         "stop: 50%",
@@ -64,7 +64,7 @@ RUN_LENGTH = {
     "a score before there are gradients": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Movement, sparsity: 0.5}",
-        "7: prune.sparsity: is 0.5 at once, before there are gradients to go by",
+        "7: prune.sparsity: is 0.5 at step 0, before there are gradients",
     ),
     "tiles that do not fit": (
         "{kind: Magnitude,",
@@ -79,27 +79,27 @@ RUN_LENGTH = {
     "rows of heads": (
         "{kind: Magnitude,",
         "{kind: Magnitude, shape: heads, scope: row,",
-        "7: prune.scope: row is for weights; heads lie in no row",
+        "7: prune.scope: row is for elements and tiles, not for heads",
     ),
     "more sparsity than there is": (
         "to: 0.5",
         "to: 1.5",
-        "7: prune.sparsity: is 1.3125 at step 1; it is a share, from 0 to 1",
+        "7: prune.sparsity: is 1.3125 at step 1; it must be from 0 to 1",
     ),
     "a share that no group can lose": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Magnitude, scope: 8, sparsity: {kind: Cubic, to: 0.8}}",
-        "7: prune.sparsity: ends at 0.8; of groups of 8 that is 0.75: write 0.75",
+        "7: prune.sparsity: ends at 0.8, which groups of 8 cannot have; write 0.75",
     ),
     "a penalty that makes weights grow": (
         "{kind: Magnitude,",
         "{kind: Magnitude, penalty: {kind: Linear, initial: 0, to: -0.1},",
-        "7: prune.penalty: is -0.05 at step 1; it is a factor, from 0 up",
+        "7: prune.penalty: is -0.05 at step 1; it must be at least 0",
     ),
     "masks of the start before there are gradients": (
         "{kind: Magnitude, sparsity: {kind: Cubic, to: 0.5}}",
         "{kind: Taylor, sparsity: {kind: Steps, initial: 0.3, at: {50%: 0.5}}}",
-        "7: prune.sparsity: is 0.3 at once, before there are gradients to go by",
+        "7: prune.sparsity: is 0.3 at step 0, before there are gradients",
     ),
     "a run that never begins": ("max_epochs: 1", "max_epochs: 0", "10: trainer.max_epochs: the run has no steps"),
     "a run that never ends": ("max_epochs: 1", "max_epochs: -1", "10: trainer.max_epochs: the run has no steps"),
@@ -126,8 +126,8 @@ RUN_LENGTH = {
     ),
     "bits that are allotted to shards": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",
-        "quantize: {allot: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
-        "8: quantize.allot: needs full weights, and the models of this run are sharded",
+        "quantize: {bit_allocation: 4}\ntrainer: {max_epochs: 1, accelerator: cpu, strategy: fsdp2}",
+        "8: quantize.bit_allocation: needs full weights, and the models of this run are sharded",
     ),
     "errors that shards would make good": (
         "quantize: {start: 50%}\noptimizer: {lr: 3e-5}\ntrainer: {max_epochs: 1, accelerator: cpu}",

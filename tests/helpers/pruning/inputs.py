@@ -19,7 +19,7 @@ def read(name: str, pruner, inputs: dict) -> torch.nn.Module:
 def hear(model: torch.nn.Module, pruner) -> torch.nn.Module:
     """A model without dropout, whose layers say that they are in training: otherwise they are not listened to."""
     pruner.attach(model)
-    for part in pruner.parts:
+    for part in pruner.targets:
         part.reader.training = True
     return model
 
@@ -28,7 +28,7 @@ def attach(model: torch.nn.Module, pruner, inputs: dict) -> None:
     """One batch is read before masks are due."""
     pruner.before_forward(4, TIMELINE, inputs)
     model(**inputs)
-    pruner.before_step(4, TIMELINE)
+    pruner.before_optimizer_step(4, TIMELINE)
 
 
 def padded(name: str) -> dict:

@@ -4,7 +4,7 @@ import torch
 
 from prune_schedules.schedule import Steps, Timeline
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 from quant_aware.quantize import Quantize
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.shapes import BRANCHES
@@ -39,7 +39,7 @@ class Learner:
         for pruner in self.pruners.values():
             pruner.update(number, TIMELINE)
         if self.cuts:
-            self.idle += cut_settled(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
+            self.idle += cut_final(self.model, self.pruners, BRANCHES, number, TIMELINE, [self.optimizer])
         return float(loss.detach())
 
 

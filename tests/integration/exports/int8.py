@@ -6,15 +6,15 @@ from onnx import TensorProto
 from distill.evaluation.measure import torch_predict
 from distill.export.export import rounded_weights, write_onnx
 from prune_schedules.schedule import Timeline
-from quant_aware.export.onnx_check import departures
+from quant_aware.export.onnx_check import int8_mismatches
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.helpers.families import batch
 
 VOCABULARY = 3000
-TOKENS = Activations(per="token", symmetric=True)
+TOKENS = ActivationQuantizer(granularity="token", symmetric=True)
 
 
 def samples(model, name, vocab=VOCABULARY):
@@ -29,20 +29,20 @@ class Files:
     """The predictions of a model in training on 8 bits, and its file."""
 
     def __init__(self, model, given, path, activations=None):
-        self.model, self.quantize = model, Quantize(activations=activations or Activations())
+        self.model, self.quantize = model, Quantize(activations=activations or ActivationQuantizer())
         self.skipped = self.quantize.attach(model)
         self.quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
         plain = torch_predict(model)(given[0])
         self.given, self.trained = given, [torch_predict(model)(rows) for rows in given]
-        self.quantize.settle()
+        self.quantize.quantize_full_embeddings()
         fold(model)
-        self.quantize.detach_inputs()
+        self.quantize.remove_input_hooks()
         self.path, self.exported = path, write_onnx(model, given[0], path, self.quantize)
         self.spread = float(plain.std())
 
     @property
-    def departures(self):
-        return departures(self.path, rounded_weights(self.model, self.quantize))
+    def mismatches(self):
+        return int8_mismatches(self.path, rounded_weights(self.model, self.quantize))
 
     @property
     def constants(self):
@@ -56,7 +56,7 @@ class Files:
             for rows, expected in zip(self.given, self.trained, strict=True)
         ]
         assert sorted(differences)[len(differences) // 2] < 1e-5 * self.spread, differences
-        assert self.departures == []
+        assert self.mismatches == []
 
 
 def large_floats(constants):

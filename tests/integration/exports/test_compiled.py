@@ -8,7 +8,8 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Quantizer, Uniform
+from quant_aware.quantizers.quantizer import Quantizer
+from quant_aware.quantizers.uniform import Uniform
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -28,8 +29,8 @@ def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Quantizer) -
     quantize.attach(model)
     pruner.update(0, TIMELINE)
     quantize.update(0, TIMELINE)
-    quantize.calibrate(model, was_on=False)
-    assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
+    quantize.calibrate(model, was_enabled=False)
+    assert pruner.current_sparsity() == pytest.approx(0.5, abs=0.01)
     found = []
     for each in (model, torch.compile(model, fullgraph=True, backend="eager")):
         model.zero_grad()

@@ -11,11 +11,11 @@ from distill.evaluation.measure import torch_predict
 from distill.export.export import rounded_weights, write_packed
 from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx import export_onnx, quantize_onnx
-from quant_aware.export.onnx_check import departures
-from quant_aware.export.onnx_model import OnnxModel, apart, saturates
+from quant_aware.export.onnx_check import int8_mismatches
+from quant_aware.export.onnx_model import OnnxModel, int8_saturates, untie_int8_weights
 from quant_aware.export.packed import load_packed
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students.weights import fold
 from tests.helpers.families import _auto, tiny_config
 from tests.integration.exports.int8 import TOKENS, VOCABULARY, Files, large_floats, samples
@@ -103,9 +103,9 @@ def test_the_packed_file_of_such_a_model_is_what_was_trained(name, tmp_path):
     quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
     given = samples(model, name)[0]
     trained = torch_predict(model)(given)
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     model.save_pretrained(tmp_path / "student")
     exported = write_packed(model, quantize, tmp_path, _auto(name, "language"))
     torch.testing.assert_close(exported.predict(given), trained, rtol=0, atol=1e-5)
@@ -122,18 +122,18 @@ def test_a_weight_that_stayed_float32_is_told(tmp_path, exported):
     export_onnx(model, files.given[0], tmp_path / "whole.onnx")
     fewer = {name: weight for name, weight in weights.items() if "lm_head" not in name and "wte" not in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", fewer)
-    assert departures(tmp_path / "y.onnx", fewer) == []
-    assert departures(tmp_path / "y.onnx", weights) == [
-        f"{name}.weight is float32 in the file, and was rounded to 8 bits in training"
+    assert int8_mismatches(tmp_path / "y.onnx", fewer) == []
+    assert int8_mismatches(tmp_path / "y.onnx", weights) == [
+        f"{name}.weight is float32 in the file, but was quantized to 8 bits in training"
         for name in ("transformer.wte", "lm_head")
     ]
     fewer = {name: weight for name, weight in weights.items() if "h.0.mlp.c_fc" not in name}
-    (message,) = departures(files.path, fewer)
-    assert message.endswith("has 8 bits in the file, and other numbers than in training")
+    (message,) = int8_mismatches(files.path, fewer)
+    assert message.endswith("is int8 in the file, but its values are not those of training")
     # By the other axis: no matrix is on that grid, and none is made int8.
     turned = {name: (values, 1 - axis) for name, (values, axis) in weights.items() if "mlp" in name}
     quantize_onnx(tmp_path / "whole.onnx", tmp_path / "y.onnx", turned)
-    assert len(departures(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
+    assert len(int8_mismatches(tmp_path / "y.onnx", {name: weights[name] for name in turned})) == len(turned) == 2
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", pytest.param("t5", marks=pytest.mark.slow)])
@@ -152,7 +152,7 @@ def test_with_a_range_for_each_token_a_text_has_one_answer_in_any_batch(name, tm
     assert differences[exported(name)] > 1e-3
 
 
-@pytest.mark.parametrize("kind", [Activations(), TOKENS], ids=["tensor", "token"])
+@pytest.mark.parametrize("kind", [ActivationQuantizer(), TOKENS], ids=["tensor", "token"])
 def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypatch):
     """Largest codes pass 16 bits where ONNX Runtime saturates, and its exact kernel wants a matrix for each product."""
 
@@ -179,9 +179,11 @@ def test_two_heads_of_one_table_are_exact_on_every_cpu(kind, tmp_path, monkeypat
     assert [list(tensor.dims) for tensor in file.graph.initializer if tensor.data_type == TensorProto.INT8] == [
         [96, 64]
     ]
-    for exact in {True, saturates()}:
-        monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda exact=exact: exact)
+    for exact in {True, int8_saturates()}:
+        monkeypatch.setattr("quant_aware.export.onnx_model.int8_saturates", lambda exact=exact: exact)
         logits = OnnxModel(tmp_path / "y.onnx")({"ids": ids, "x": x})
         torch.testing.assert_close(logits, expected, rtol=1e-6, atol=0)
-    products = [node.input[1] for node in apart(file).graph.node if node.op_type.startswith("MatMulInteger")]
+    products = [
+        node.input[1] for node in untie_int8_weights(file).graph.node if node.op_type.startswith("MatMulInteger")
+    ]
     assert len(products) == len(set(products)) == 2

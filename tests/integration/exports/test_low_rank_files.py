@@ -56,12 +56,12 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     quantize = Quantize()
     assert not {key for key in quantize.attach(model) if "input_factor" in key or "output_factor" in key}
     quantize.update(0, Timeline(total_steps=1, epoch_steps=1))
-    quantize.on = True
+    quantize.enabled = True
     training = logits_of(model, inputs)
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
     torch.testing.assert_close(logits_of(model, inputs), training, rtol=0, atol=1e-5)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     whole = logits_of(model, inputs)
     export_onnx(model, inputs, tmp_path / "x.onnx")
     quantize_onnx(tmp_path / "x.onnx", tmp_path / "int8.onnx")

@@ -32,9 +32,14 @@ ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop"
     [
         (4, None, {"neurons": NEURONS}, "4-bit"),
         ({"kind": "Ternary"}, 8, {"elements": ELEMENTS}, "2-bit"),
-        ({"kind": "Binary", "per": "tensor"}, None, {"elements": ELEMENTS}, "1-bit"),
-        ({"kind": "Uniform", "bits": 3, "per": 8}, 8, {"elements": ELEMENTS}, "3-bit"),
-        ({"kind": "Uniform", "bits": 4, "learn": True}, {"bits": 8, "per": "token"}, {"neurons": NEURONS}, "4-bit"),
+        ({"kind": "Binary", "granularity": "tensor"}, None, {"elements": ELEMENTS}, "1-bit"),
+        ({"kind": "Uniform", "bits": 3, "granularity": 8}, 8, {"elements": ELEMENTS}, "3-bit"),
+        (
+            {"kind": "Uniform", "bits": 4, "learn": True},
+            {"bits": 8, "granularity": "token"},
+            {"neurons": NEURONS},
+            "4-bit",
+        ),
         ({"kind": "Ternary", "learn": True}, None, {"elements": ELEMENTS}, "2-bit"),
         ({"kind": "KMeans", "bits": 2}, None, {"elements": ELEMENTS, "neurons": NEURONS}, "2-bit"),
     ],
@@ -79,7 +84,7 @@ def test_a_table_that_is_the_head_too_is_written_once(tmp_path: Path, name: str)
 
 
 def test_a_table_of_words_is_written_in_pieces(tiny_run: Path) -> None:
-    given = {"weights": 8, "mixed": {"*word_embeddings*": PIECES}, "activations": None, "start": "50%"}
+    given = {"weights": 8, "overrides": {"*word_embeddings*": PIECES}, "activations": None, "start": "50%"}
     report = run(tiny_run, name="pieces", prune={"neurons": NEURONS}, quantize=given)
     (export,) = report.exports
     assert export.largest_difference < 1e-4 and export.agreement == 1.0
@@ -89,7 +94,7 @@ def test_a_table_of_words_is_written_in_pieces(tiny_run: Path) -> None:
 
 def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
     mixed = {"*word_embeddings*": 8, "*.layer.0.*": {"kind": "Ternary"}, "classifier.*": None}
-    report = run(tiny_run, name="mixed", prune=None, quantize={"weights": {"10%": 8, "50%": 4}, "mixed": mixed})
+    report = run(tiny_run, name="mixed", prune=None, quantize={"weights": {"10%": 8, "50%": 4}, "overrides": mixed})
     (export,) = report.exports
     assert (export.format, export.precision) == ("packed", "2 and 4 and 8-bit")
     student = load(report.folder, AutoModelForSequenceClassification)
@@ -101,7 +106,7 @@ def test_weights_have_grids_by_their_names(tiny_run: Path) -> None:
     assert export.largest_difference < 1e-4
 
 
-PIECES = {"kind": "Product", "bits": 3, "per": 4}
+PIECES = {"kind": "Product", "bits": 3, "subvector_size": 4}
 ROUNDED = {"20%": 8, "40%": {"kind": "Ternary"}, "60%": {"kind": "PowerOfTwo", "bits": 3}}
 LEARNED = {
     "20%": {"kind": "Uniform", "learn": True},
@@ -113,8 +118,8 @@ LEARNED = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("stairs", [ROUNDED, LEARNED], ids=["rounded", "learned"])
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, stairs: dict) -> None:
-    given = {"weights": stairs, "share": {"kind": "Linear", "initial": 0.2, "to": 1.0}}
-    given |= {"gptq": 2, "mixed": {"*word_embeddings*": PIECES}} if stairs is LEARNED else {}
+    given = {"weights": stairs, "quant_noise": {"kind": "Linear", "initial": 0.2, "to": 1.0}}
+    given |= {"gptq": 2, "overrides": {"*word_embeddings*": PIECES}} if stairs is LEARNED else {}
     folder = resumes_bit_for_bit(monkeypatch, 8, 16, tiny_run, quantize=given, prune=None)
     first = {row["bits"]: int(row["step"]) for row in reversed(rows(folder)) if row["bits"]}
     assert first == {"32": 0, "8": 3, "2": 6, "3": 10}
@@ -125,7 +130,7 @@ def test_what_a_grid_learns_is_stepped_only_while_it_is_on(tiny_run: Path, monke
     given = {"losses": {"logits": {"kind": "Logits"}}, "prune": None, "quantize": {"weights": LEARNED}}
     interrupted(monkeypatch, 16, tiny_run, **given)
     saved = checkpoint(tiny_run.parent / "runs" / "tiny")
-    fits = sum(".fits." in name for name in saved["state_dict"])
+    fits = sum(".learned_qparams." in name for name in saved["state_dict"])
     (states,) = (each["state"].values() for each in saved["optimizer_states"])
     found = Counter(int(state["step"]) for state in states)
     assert found == {16: len(states) - fits, 3: fits / 3, 4: fits / 3, 6: fits / 3}, "of 3 grids"
@@ -133,7 +138,7 @@ def test_what_a_grid_learns_is_stepped_only_while_it_is_on(tiny_run: Path, monke
 
 ALLOTTED = {
     "weights": {"kind": "Uniform", "bits": 6, "learn": True},
-    "allot": {"average": 3.5, "batches": 2},
+    "bit_allocation": {"average_bits": 3.5, "batches": 2},
     "start": "40%",
 }
 

@@ -62,7 +62,7 @@ def trained(model, quantize: Quantize) -> None:
     """Puts the numerics on, as at the end of a run."""
     quantize.skipped = quantize.attach(model)
     quantize.update(1, Timeline(total_steps=1, epoch_steps=1))
-    quantize.settle()
+    quantize.quantize_full_embeddings()
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -73,7 +73,7 @@ def test_the_file_is_what_was_trained_for_any_batch_and_length(name, tmp_path):
     expected = [torch_predict(model)(given) for given in samples(model)]
     fold(model)
     assert all(torch.equal(torch_predict(model)(g), e) for g, e in zip(samples(model), expected, strict=True))
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     export_onnx(model, batch("bert"), tmp_path / "x.onnx")
     onnx.checker.check_model(tmp_path / "x.onnx", full_check=True)
     plainly = OnnxModel(tmp_path / "x.onnx")
@@ -93,4 +93,4 @@ def test_the_file_is_what_was_trained_for_any_batch_and_length(name, tmp_path):
     floats = [t for t in file.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     assert max(numpy_helper.to_array(t).size for t in floats) <= 128, "scales and biases, no matrix"
     held = [key for key in quantize.skipped if "layers" in key]
-    assert bool(held) != rounded and not set(held) & set(quantize.rounded(model))
+    assert bool(held) != rounded and not set(held) & set(quantize.quantized_inputs(model))

@@ -22,7 +22,7 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.uniform import Uniform
 from students.families.families import depth, family
 from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
@@ -88,7 +88,7 @@ def compare(name: str, signals: str) -> list[str]:
             shard(model, init_device_mesh("cpu", (2,)))
         if signals in ("logits", "shared"):
             pruner.update(0, TIME)
-            quantize.calibrate(model, was_on=False)
+            quantize.calibrate(model, was_enabled=False)
         trace = recorder.trace(given, asked)
         seen = [each.scores() for each in trace.attention.values()] + list(trace.hidden.values())
         loss = sum(each.square().mean() for each in seen or [trace.logits])

@@ -27,7 +27,7 @@ losses:
 prune:
   small: {{kind: Magnitude, where: [attention], penalty: 1e-4, sparsity: {{kind: Cubic, to: 0.4, stop: 60%}}}}
   gated: {{kind: L0, shape: heads, sparsity: {{kind: Cubic, to: 0.3, start: 10%, stop: 60%}}}}
-  units: {{kind: Taylor, shape: neurons, drop: 0.2, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
+  units: {{kind: Taylor, shape: neurons, dropout: 0.2, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
   moved: {{kind: Movement, where: [head], sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
   read: {{kind: SparseGPT, where: [ffn], batches: 2, sparsity: {{kind: Steps, at: {{30%: 0.2}}}}}}
   squared: {{kind: Fisher, where: [ffn], sparsity: {{kind: Cubic, to: 0.2, start: 10%, stop: 60%}}}}

@@ -34,7 +34,7 @@ prune:
   units: {kind: Taylor, shape: neurons, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 3 steps}}
   gates: {kind: L0, shape: heads, sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
   moved:
-    {kind: Movement, drop: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
+    {kind: Movement, dropout: 0.2, where: [attention], sparsity: {kind: Cubic, to: 0.5, start: 1 steps, stop: 4 steps}}
   read: {kind: Wanda, where: [ffn], batches: 2, sparsity: {kind: Steps, at: {4 steps: 0.3}}}
   stream: {kind: Taylor, shape: hidden, sparsity: {kind: Cubic, to: 0.25, start: 1 steps, stop: 3 steps}}
 """
@@ -67,7 +67,7 @@ LEARNT = "losses: {{labels: {{kind: Labels}}, logits: {{kind: Logits}}}}\n"
 SENTENCES = {
     "cut": "student: {folder}/still\nquantize: {{weights: 8, activations: 8, target: onnxruntime, start: 60%}}",
     # bits by a loss that is more than rounding; what one process cuts and two mask would have other draws
-    "allotted": LEARNT + "prune: null\nquantize: {{weights: 4, activations: null, allot: 3, start: 60%}}",
+    "allotted": LEARNT + "prune: null\nquantize: {{weights: 4, activations: null, bit_allocation: 3, start: 60%}}",
     "means": LEARNT + "quantize: {{weights: {{kind: KMeans, bits: 3}}, activations: null, start: 40%}}",
     "replaced": "student: {{kind: Transformer, layers: 1}}\nlosses: {{logits: {{kind: Logits}}}}\nreplace: 0.5",
     "shared": "student: {{kind: Transformer, share_layers: {{shared_modules: attention}}}}\nquantize: null",

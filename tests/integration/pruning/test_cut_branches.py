@@ -24,7 +24,7 @@ def test_feed_forwards_that_are_all_gone_are_no_stock_model(tmp_path):
     """A stock GPT-2 without neurons can be made and cannot run."""
     model = tiny("gpt2")
     report = cut(empty(model, {"decoder.0.ffn", "decoder.1.ffn"}))
-    assert not report.stock and [block["intermediate"] for block in model.config.block_sizes["decoder"]] == [0, 0]
+    assert not report.is_stock and [block["intermediate"] for block in model.config.block_sizes["decoder"]] == [0, 0]
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch("gpt2")).logits, model(**batch("gpt2")).logits)
@@ -107,14 +107,14 @@ def test_a_cut_model_can_be_pruned_and_quantized_again(name):
     cut(empty(model, {names[1], names[4]}))
     inputs = batch(name)
     for shape in ("elements", "neurons", "heads", "layers"):
-        assert 0 < mask(model, 0.25, shape, "global").sparsity_now() <= 0.3
+        assert 0 < mask(model, 0.25, shape, "global").current_sparsity() <= 0.3
     quantize = Quantize()
     quantize.attach(model)
     quantize.update(0, TIMELINE)
     model(**inputs).loss.backward()
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     before = model(**inputs).logits
     report = cut(model)
     assert report.units[names[1]] == report.units[names[4]] == (0, 0)

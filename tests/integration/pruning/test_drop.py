@@ -7,7 +7,7 @@ import torch
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoint
-from prune_schedules.scores.gates import Movement
+from prune_schedules.scores.gradient import Movement
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms
@@ -19,7 +19,7 @@ NONE, HALF = Constant(0.0), Constant(0.5)
 
 
 def test_evaluation_leaves_nothing_out():
-    model, pruner = tiny("bert").eval(), Magnitude(sparsity=NONE, shape="layers", drop=HALF)
+    model, pruner = tiny("bert").eval(), Magnitude(sparsity=NONE, shape="layers", dropout=HALF)
     expected = model(**batch("bert")).logits
     pruner.attach(model)
     pruner.before_forward(3, TIMELINE, {})
@@ -27,21 +27,23 @@ def test_evaluation_leaves_nothing_out():
 
 
 def test_as_much_is_dropped_as_the_schedule_says():
-    pruner = Magnitude(sparsity=NONE, shape="layers", drop=Linear(initial=0.5, to=0.0, stop=TimePoint("50%")))
+    pruner = Magnitude(sparsity=NONE, shape="layers", dropout=Linear(initial=0.5, to=0.0, stop=TimePoint("50%")))
     pruner.attach(tiny("bert"), seed=5)
     again, other = copy.deepcopy(pruner), copy.deepcopy(pruner)
     other.seed = 6
     timeline, gone = Timeline(total_steps=400, epoch_steps=400), []
     for step in range(400):
         pruner.before_forward(step, timeline, {})
-        factors = [mask.factor for part in pruner.parts for mask in part.gates.values()]
+        factors = [mask.gate for part in pruner.targets for mask in part.outgoing_masks.values()]
         gone.append(torch.tensor([factor is not None and not factor.any() for factor in factors]))
-        assert all(torch.equal(*draws) for draws in zip(pruner.draw(step), again.draw(step), strict=True))
-        pruner.before_step(step, timeline)
+        assert all(
+            torch.equal(*draws) for draws in zip(pruner.random_numbers(step), again.random_numbers(step), strict=True)
+        )
+        pruner.before_optimizer_step(step, timeline)
     first, second, third, last = (float(each.float().mean()) for each in torch.stack(gone).split(100))
     assert first == pytest.approx(0.375, abs=0.08) and second == pytest.approx(0.125, abs=0.06)
     assert third == last == 0
-    assert [draw.tolist() for draw in pruner.draw(0)] != [draw.tolist() for draw in other.draw(0)]
+    assert [draw.tolist() for draw in pruner.random_numbers(0)] != [draw.tolist() for draw in other.random_numbers(0)]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -50,15 +52,15 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
     sparsity = Cubic(to=0.5, start=TimePoint("2 steps"), stop=TimePoint("8 steps"))
 
     def make() -> Prune:
-        heads = Movement(sparsity=sparsity, every=TimePoint("3 steps"), shape="heads", drop=Constant(0.3))
+        heads = Movement(sparsity=sparsity, every=TimePoint("3 steps"), shape="heads", dropout=Constant(0.3))
         return Prune({"heads": heads}, {"heads": 0})
 
     whole = resumable(tmp_path, make, (3, 9))
     masks = list(find_weight_transforms(whole, Mask).values())
-    assert masks and not all(mask.mask.all() for mask in masks) and all(mask.factor is None for mask in masks)
+    assert masks and not all(mask.mask.all() for mask in masks) and all(mask.gate is None for mask in masks)
 
 
 def test_a_probability_is_below_one():
-    Magnitude(sparsity=NONE, drop=Linear(initial=0.0, to=0.9)).check(TIMELINE)
-    with pytest.raises(ValueError, match="^drop: is 1.0 at step 0; it is a probability, from 0 to below 1"):
-        Magnitude(sparsity=NONE, drop=Constant(1.0)).check(TIMELINE)
+    Magnitude(sparsity=NONE, dropout=Linear(initial=0.0, to=0.9)).check(TIMELINE)
+    with pytest.raises(ValueError, match="^dropout: is 1.0 at step 0; it must be a probability"):
+        Magnitude(sparsity=NONE, dropout=Constant(1.0)).check(TIMELINE)

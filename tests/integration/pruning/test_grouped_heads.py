@@ -45,11 +45,11 @@ def test_half_of_the_query_heads_go_where_all_share_a_key(name, tmp_path):
     model, inputs = one_key(name), batch(name, length=12, head="language")
     assert [units.count for units in heads(model)] == [4, 4]
     pruner = mask(model, 0.5, "heads")
-    assert pruner.sparsity_now() == 0.5
+    assert pruner.current_sparsity() == 0.5
     masked = logits(model, inputs)
     fold(model)
     report = cut(model)
-    assert report.units["decoder.0.self"] == report.units["decoder.1.self"] == (4, 2) and report.stock
+    assert report.units["decoder.0.self"] == report.units["decoder.1.self"] == (4, 2) and report.is_stock
     torch.testing.assert_close(logits(model, inputs), masked, rtol=0, atol=1e-5)
     assert (model.config.num_attention_heads, model.config.num_key_value_heads) == (2, 1)
     model.save_pretrained(tmp_path)
@@ -71,7 +71,7 @@ def test_blocks_with_other_numbers_of_query_heads_and_with_none(gone, tmp_path):
             getattr(module, name).mul_(stay.view(shape))
     before = logits(model, inputs)
     report = cut(model)
-    assert report.units["decoder.1.self"] == (4, 4 - gone) and not report.stock
+    assert report.units["decoder.1.self"] == (4, 4 - gone) and not report.is_stock
     torch.testing.assert_close(logits(model, inputs), before, rtol=0, atol=1e-5)
     attention = blocks(model)[1].self_attn
     assert attention.q_proj.out_features == 8 * (4 - gone)
@@ -100,7 +100,7 @@ def test_groups_go_whole_and_one_that_is_left_is_still_a_group(tmp_path):
     masked = logits(model, inputs)
     fold(model)
     report = cut(model)
-    assert report.units["decoder.0.self"] == (2, 1) and report.stock
+    assert report.units["decoder.0.self"] == (2, 1) and report.is_stock
     assert (model.config.num_attention_heads, model.config.num_key_value_heads) == (2, 1)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
@@ -172,4 +172,4 @@ def test_pruning_them_by_what_they_do_leaves_t5_with_fewer():
     pruner = Magnitude(sparsity=Constant(0.25), shape="heads")
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    assert pruner.sparsity_now() == 0.25
+    assert pruner.current_sparsity() == 0.25

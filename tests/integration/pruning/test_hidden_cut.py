@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
@@ -29,7 +29,7 @@ def test_heads_that_fill_the_width_that_is_left_make_a_stock_model(tmp_path):
     model, inputs = pruned("bert", 0.25, heads=0.25, neurons=0.5), batch("bert")
     masked = model(**inputs).logits
     fold(model)
-    assert cut(model).stock and (model.config.num_attention_heads, model.config.intermediate_size) == (3, 32)
+    assert cut(model).is_stock and (model.config.num_attention_heads, model.config.intermediate_size) == (3, 32)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.config.model_type == "bert"
@@ -89,7 +89,7 @@ def test_eight_bits_find_the_same_scales_before_and_after(name):
     quantize.attach(model)
     quantize.update(0, TIMELINE)
     masked = model(**inputs).logits
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
     cut(model)
     torch.testing.assert_close(model(**inputs).logits, masked, rtol=0, atol=1e-5)
@@ -108,7 +108,7 @@ def test_it_is_exported(tmp_path):
 
 def test_one_dimension_stays():
     model = pruned("bert", 1.0)
-    assert int(kept(model).sum()) == 1
+    assert int(kept_dimensions(model).sum()) == 1
     fold(model)
     assert cut(model).units["hidden"] == (32, 1) and torch.isfinite(model(**batch("bert")).logits).all()
 

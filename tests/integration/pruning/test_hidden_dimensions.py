@@ -5,14 +5,14 @@ import torch
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import Fisher, Movement, Taylor
+from prune_schedules.scores.gradient import Fisher, Movement, Taylor
 from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude, Random
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.scores.sparsegpt import SparseGPT
 from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from students.weights import fold, raw_parameter
 from tests.helpers.families import batch, tiny
 
@@ -35,10 +35,10 @@ def test_any_score_and_a_penalty(kind):
     for step in range(4):
         pruner.before_forward(step, TIMELINE, inputs)
         model(**inputs).loss.backward()
-        pruner.before_step(step, TIMELINE)
-        assert pruner.penalize(step, TIMELINE) > 0
+        pruner.before_optimizer_step(step, TIMELINE)
+        assert pruner.add_penalty_gradients(step, TIMELINE) > 0
         pruner.update(step + 1, TIMELINE)
-        masked.append(pruner.sparsity_now())
+        masked.append(pruner.current_sparsity())
         # A quarter is left of what leads from hidden to hidden.
         assert Prune({"a": pruner}).sparsity == pytest.approx(0.5 + 0.25 * 32**2 / size if masked[-1] else 0, abs=1e-6)
     assert masked == [0, 0.5, 0, 0] and torch.equal(model(**inputs).logits, before)
@@ -51,7 +51,7 @@ def test_the_penalty_has_the_gradient_of_the_group_lasso():
     pruner.attach(model)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    value = pruner.penalize(0, TIMELINE)
+    value = pruner.add_penalty_gradients(0, TIMELINE)
     axes = {(32,): 0, (100, 32): 1, (66, 32): 1, (32, 96): 0, (32, 64): 0, (64, 32): 1, (32, 32): 1}
     twins = [(p, p.detach().double().requires_grad_()) for p in model.parameters()]
     groups = [p.movedim(axes[tuple(p.shape)], 0).reshape(32, -1) for _, p in twins if tuple(p.shape) in axes]
@@ -69,8 +69,8 @@ def test_two_pruners_leave_what_both_keep():
     for pruner in pruners:
         pruner.attach(model)
         pruner.update(0, TIMELINE)
-    masks = [pruner.parts[0].made.kept() for pruner in pruners]
-    assert torch.equal(kept(model), masks[0] & masks[1]) and 8 < int((~kept(model)).sum()) <= 16
+    masks = [pruner.targets[0].writers.kept_units() for pruner in pruners]
+    assert torch.equal(kept_dimensions(model), masks[0] & masks[1]) and 8 < int((~kept_dimensions(model)).sum()) <= 16
     before = model(**batch("bert")).logits
     fold(model)
     cut(model)
@@ -82,7 +82,7 @@ def test_two_pruners_leave_what_both_keep():
     [
         (Magnitude, {"where": ["ffn"]}, "where: hidden dimensions run through the whole model; leave it out"),
         (Magnitude, {"scope": "layer"}, "scope: hidden dimensions are ranked over the whole model; it is global, not"),
-        (Magnitude, {"scope": "row"}, "scope: row is for weights; hidden dimensions lie in no row"),
+        (Magnitude, {"scope": "row"}, "scope: row is for elements and tiles, not for hidden dimensions"),
         (Wanda, {}, "shape: hidden dimensions are read by all layers"),
         (SparseGPT, {}, "shape: "),
     ],

@@ -7,11 +7,11 @@ import torch
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Cubic, TimePoint
-from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.gradient import Taylor
 from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from students.structure.units import heads, neurons
 from students.weights import fold
 from tests.helpers.families import batch
@@ -42,9 +42,11 @@ def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
     _, whole, prune = uninterrupted
     assert [units.count for units in neurons(whole.student)] == [32, 32]
     assert [units.count for units in heads(whole.student)] == [2, 2]
-    assert whole.student.config.hidden_size == 32 and prune.pruners["hidden"].sparsity_now() == 0.25
+    assert whole.student.config.hidden_size == 32 and prune.pruners["hidden"].current_sparsity() == 0.25
     sizes = {
-        step: whole.saved(step)["state_dict"]["student.bert.encoder.layer.0.attention.output.LayerNorm.kept.mask"].sum()
+        step: whole.saved(step)["state_dict"][
+            "student.bert.encoder.layer.0.attention.output.LayerNorm.masked_norm.mask"
+        ].sum()
         for step in (2, 7, 12)
     }
     assert sizes == {2: 32, 7: 24, 12: 24}
@@ -68,5 +70,5 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
 def test_a_wrapped_student_has_the_same_masks(tmp_path):
     alone = fit(tmp_path / "one", three_shapes(Magnitude), 7)
     wrapped = fit(tmp_path, three_shapes(Magnitude), 7, strategy="ddp")
-    assert torch.equal(kept(alone.student), kept(wrapped.student))
+    assert torch.equal(kept_dimensions(alone.student), kept_dimensions(wrapped.student))
     assert wrapped.seen == pytest.approx(alone.seen, abs=1e-5)

@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Constant, Steps, Timeline
-from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.gradient import Taylor
 from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.wanda import Wanda
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 from quant_aware.quantize import Quantize
 from students.structure.factored import rank_components, rank_of
 from students.weights import full_parameter, raw_parameter
@@ -34,10 +34,10 @@ def test_the_smallest_components_go():
     pruner = Magnitude(sparsity=Constant(0.5), shape="ranks")
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    assert len(pruner.parts) == 12 and pruner.skipped == {}
-    for part in pruner.parts:
-        kept = part.kept()
-        assert kept.sum() == part.total - round(0.5 * part.total) and kept[: kept.sum()].all()
+    assert len(pruner.targets) == 12 and pruner.skipped == {}
+    for part in pruner.targets:
+        kept = part.kept_units()
+        assert kept.sum() == part.initial_count - round(0.5 * part.initial_count) and kept[: kept.sum()].all()
 
 
 def test_a_component_is_a_row_and_a_column():
@@ -46,7 +46,7 @@ def test_a_component_is_a_row_and_a_column():
     (units,) = [units for units in rank_components(model) if units.name == "transformer.h.0.mlp.c_fc"]
     scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
     scores.attach(model)
-    found = dict(zip([part.units.name for part in scores.parts], scores.scores(), strict=True))[units.name]
+    found = dict(zip([part.units.name for part in scores.targets], scores.scores(), strict=True))[units.name]
     both = torch.cat(
         [layer.input_factor.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1
     )
@@ -78,7 +78,7 @@ def test_they_leave_the_tensors_while_the_student_trains(name, quantize):
             for pruner in pruners.values():
                 pruner.update(number, TIMELINE)
             if model is one:
-                cut_settled(model, pruners, {"ranks", "neurons"}, number, TIMELINE, [optimizer])
+                cut_final(model, pruners, {"ranks", "neurons"}, number, TIMELINE, [optimizer])
             found.append(float(loss.detach()))
         losses.append(found)
         sizes.append(model.num_parameters())
@@ -98,11 +98,11 @@ def test_gradients_and_inputs_score_them(pruner):
         model(**batch("bert")).loss.backward()
         gradients = {
             part.reader: (full_parameter(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
-            for part in scored.parts
+            for part in scored.targets
         }
-        scored.before_step(step, TIMELINE)
+        scored.before_optimizer_step(step, TIMELINE)
         scored.update(step + 1, TIMELINE)
     if pruner is Taylor:
-        assert scored.seen is None
-    assert scored.sparsity_now() == pytest.approx(0.5, abs=0.05)
+        assert scored.score_sums is None
+    assert scored.current_sparsity() == pytest.approx(0.5, abs=0.05)
     assert all(rank_of(module) for module in gradients)

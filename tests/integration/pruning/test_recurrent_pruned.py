@@ -20,7 +20,7 @@ def test_elements_of_every_layer_are_pruned():
     dense = model(**given).logits
     pruner.attach(model)
     assert len(pruner.weights) == 8
-    pruner.renew(0.5)
+    pruner.update_masks(0.5)
     sparse = model(**given).logits
     assert not torch.allclose(sparse, dense)
     fold(model)
@@ -30,16 +30,16 @@ def test_elements_of_every_layer_are_pruned():
             for part in (way.input, way.recurrent):
                 assert (part.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     report = cut(model)
-    assert report.units == {} and not report.stock and report.parameters[0] == report.parameters[1]
+    assert report.units == {} and not report.is_stock and report.parameters[0] == report.parameters[1]
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads", "layers", "hidden"])
 def test_units_of_transformers_are_refused(shape):
     for pruner in (Magnitude(sparsity=Constant(0.5), shape=shape), L0(sparsity=Constant(0.5), shape=shape)):
-        with pytest.raises(ValueError, match=f"shape: {shape} are parts of transformers"):
+        with pytest.raises(ValueError, match=f"shape: a recurrent network has no {shape}"):
             pruner.find(small())
 
 
 def test_pruning_by_what_is_read_is_refused():
-    with pytest.raises(ValueError, match="kind: a recurrent layer reads its own states"):
+    with pytest.raises(ValueError, match="kind: Wanda cannot collect the inputs of recurrent layers"):
         Wanda(sparsity=Constant(0.5)).find(small())

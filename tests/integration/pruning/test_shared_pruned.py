@@ -31,7 +31,7 @@ def test_what_is_cut_is_cut_in_all_blocks(name, fields, tmp_path):
                 getattr(module, key).movedim(axis, 0)[~stay] = 0.0
     before = logits(student, name)
     report = cut(student)
-    assert not report.stock and report.parameters[1] < report.parameters[0]
+    assert not report.is_stock and report.parameters[1] < report.parameters[0]
     torch.testing.assert_close(logits(student, name), before, rtol=1e-4, atol=1e-5)
     student.save_pretrained(tmp_path)
     loaded, said = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)

@@ -14,7 +14,7 @@ from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
 from losses.loss import Loss
 from prune_schedules.scores.pruner import Pruner
-from quant_aware.quantizers.grids import Quantizer
+from quant_aware.quantizers.quantizer import Quantizer
 from students.families.table import FAMILIES
 from students.forms.form import Form
 from students.kinds.student import Student

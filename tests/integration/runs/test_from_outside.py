@@ -48,7 +48,7 @@ def given(examples: Path, materials: Path) -> dict:
         "task.batch_size": 8,
         "teacher": str(materials / "teacher"),
         "student.sizes": SIZES,
-        "quantize.weights.per": 8,
+        "quantize.weights.granularity": 8,
         "trainer": {"max_steps": STEPS, "accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
         "output": str(examples / "runs"),
     }

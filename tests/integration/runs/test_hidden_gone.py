@@ -42,7 +42,7 @@ def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, st
     """Before masks stand, and when neurons have been cut beside them."""
     folder = resumes_bit_for_bit(monkeypatch, stop, 16, tiny_run, **PRUNE)
     for state in (weights(folder), checkpoint(folder, "best")["state_dict"]):
-        assert int(state[f"{LAYER}.output.LayerNorm.kept.mask"].sum()) == 18
+        assert int(state[f"{LAYER}.output.LayerNorm.masked_norm.mask"].sum()) == 18
         assert len(state[f"{LAYER}.intermediate.dense.parametrizations.weight.original"]) == 24
 
 

@@ -92,7 +92,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("ignore")
 def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
-    given = {"weights": 4, "mixed": {"*.output_factor.*": 8}, "start": "50%"}
+    given = {"weights": 4, "overrides": {"*.output_factor.*": 8}, "start": "50%"}
     report = run(tiny_run, prune=RANKS, quantize=given, **STUDENT)
     (export,) = report.exports
     assert export.format == "packed" and export.largest_difference < 1e-4 and export.agreement == 1.0
@@ -130,7 +130,7 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
         ({"student.low_rank.where": ["tables"]}, "'tables' is not one of attention, ffn, head"),
         (
             {"student": {"kind": "Transformer"}},
-            "prune.shape: no layer here is in two factors, as student.low_rank makes",
+            "prune.shape: ranks needs low-rank layers, as student.low_rank makes",
         ),
     ],
 )
@@ -141,7 +141,7 @@ def test_wrong_values_are_told_in_a_line(tiny_run: Path, given: dict, message: s
 
 def test_groups_of_inputs_are_not_torn(tiny_run: Path) -> None:
     with pytest.raises(ConfigError, match="cutting ranks would break up groups"):
-        run(tiny_run, prune=RANKS, quantize={"weights": {"kind": "Uniform", "bits": 4, "per": 4}}, **STUDENT)
+        run(tiny_run, prune=RANKS, quantize={"weights": {"kind": "Uniform", "bits": 4, "granularity": 4}}, **STUDENT)
 
 
 def test_it_is_a_student_that_exists(tiny_run: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_schedules.ranking import lowest, magnitude
+from prune_schedules.ranking import keep_highest, magnitude
 
 # Few distinct values, so that there are many ties.
 TENSORS = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=12), min_size=1, max_size=4)
@@ -26,7 +26,7 @@ def test_the_magnitude_of_a_unit_is_the_root_mean_square_of_all_that_belongs_to_
 @given(TENSORS, st.floats(0, 1))
 def test_by_layer_exactly_the_lowest_share_of_each_goes(values, share):
     scores = [torch.tensor(row, dtype=torch.float32) for row in values]
-    for score, keep in zip(scores, lowest(scores, share, "layer"), strict=True):
+    for score, keep in zip(scores, keep_highest(scores, share, "layer"), strict=True):
         assert int((~keep).sum()) == round(share * len(score))
         assert not keep.any() or keep.all() or score[~keep].max() <= score[keep].min()
 
@@ -35,7 +35,7 @@ def test_by_layer_exactly_the_lowest_share_of_each_goes(values, share):
 @given(TENSORS, st.floats(0, 1), st.integers(0, 1))
 def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
     scores = [torch.tensor(row, dtype=torch.float32) for row in values]
-    kept = lowest(scores, share, "global", at_least)
+    kept = keep_highest(scores, share, "global", at_least)
     everything = [(value, tensor, place) for tensor, row in enumerate(values) for place, value in enumerate(row)]
     for tensor, row in enumerate(values):
         if at_least:
@@ -49,11 +49,11 @@ def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
 
 def test_by_distribution_each_tensor_is_measured_by_itself():
     scores = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 20.0, 31.0])]
-    plain = [(~keep).nonzero().flatten().tolist() for keep in lowest(scores, 0.5, "global")]
+    plain = [(~keep).nonzero().flatten().tolist() for keep in keep_highest(scores, 0.5, "global")]
     assert plain == [[0, 1, 2], []]
     spread = [score / np.sqrt(np.mean(np.square(score.double().numpy()))) for score in scores]
     order = sorted((float(value), tensor, i) for tensor, row in enumerate(spread) for i, value in enumerate(row))
-    kept = lowest(scores, 0.5, "distribution")
+    kept = keep_highest(scores, 0.5, "distribution")
     gone = {(tensor, i) for tensor, keep in enumerate(kept) for i in (~keep).nonzero().flatten().tolist()}
     assert gone == {(tensor, i) for _, tensor, i in order[:3]} == {(1, 0), (0, 0), (1, 1)}
 
@@ -63,7 +63,7 @@ def test_by_distribution_each_tensor_is_measured_by_itself():
 @pytest.mark.parametrize("scope, width", [("row", 8), (4, 4), (2, 2)])
 def test_in_rows_and_groups_exactly_the_lowest_share_of_each_goes(scope, width, values, share):
     scores = torch.tensor(values, dtype=torch.float32)
-    (keep,) = lowest([scores], share, scope)
+    (keep,) = keep_highest([scores], share, scope)
     assert keep.shape == scores.shape
     for group, kept in zip(scores.reshape(-1, width), keep.reshape(-1, width), strict=True):
         assert int((~kept).sum()) == round(share * width)
@@ -72,22 +72,22 @@ def test_in_rows_and_groups_exactly_the_lowest_share_of_each_goes(scope, width, 
 
 def test_rows_that_do_not_divide_into_groups_are_refused():
     with pytest.raises(ValueError, match="scope: rows of 6"):
-        lowest([torch.ones(3, 6)], 0.5, 4)
+        keep_highest([torch.ones(3, 6)], 0.5, 4)
 
 
 @settings(deadline=None)
 @given(TENSORS, st.floats(0, 1), st.sampled_from(["layer", "global"]))
 def test_at_least_one_of_each_stays(values, share, scope):
     scores = [torch.tensor(row, dtype=torch.float32) for row in values]
-    assert all(keep.any() for keep in lowest(scores, share, scope, at_least=1))
+    assert all(keep.any() for keep in keep_highest(scores, share, scope, min_kept=1))
 
 
 def test_the_shape_is_that_of_the_scores_and_the_first_of_equals_goes_first():
-    (keep,) = lowest([torch.ones(2, 3)], 0.5, "layer")
+    (keep,) = keep_highest([torch.ones(2, 3)], 0.5, "layer")
     assert torch.equal(keep, torch.tensor([[False, False, False], [True, True, True]]))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, 80])
 def test_a_share_outside_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match="share: "):
-        lowest([torch.ones(3)], share, "layer")
+    with pytest.raises(ValueError, match="sparsity: "):
+        keep_highest([torch.ones(3)], share, "layer")

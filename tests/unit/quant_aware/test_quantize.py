@@ -10,16 +10,16 @@ from onnx import numpy_helper
 
 from distill.export.export import layer_facts, write_onnx
 from prune_schedules.schedule import Timeline
-from quant_aware.calibration.allot import Allot
+from quant_aware.calibration.bit_allocation import BitAllocation
 from quant_aware.callback import QuantizeAware
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from quant_aware.quantizers.fake_quant import FakeQuant
-from quant_aware.quantizers.grids import Uniform
 from quant_aware.quantizers.product import Product
-from quant_aware.quantizers.signs import Binary, Ternary
+from quant_aware.quantizers.ternary import Binary, Ternary
+from quant_aware.quantizers.uniform import Uniform
 from students.weights import find_weight_transforms, fold, raw_parameter, weight_matrices
 from tests.helpers.families import batch, tiny
 
@@ -29,7 +29,7 @@ TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
     skipped = quantize.attach(model)
     quantize.update(step, TIMELINE)
-    quantize.calibrate(model, was_on=False)
+    quantize.calibrate(model, was_enabled=False)
     return skipped
 
 
@@ -40,9 +40,9 @@ def test_int8_of_such_a_model_is_what_onnxruntime_computes(tmp_path):
     attached(model, quantize)
     with torch.no_grad():
         trained = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     export_onnx(model, inputs, tmp_path / "fp32.onnx")
     quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
     found = OnnxModel(tmp_path / "int8.onnx")(inputs)
@@ -58,16 +58,18 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     model, inputs = tiny(name, layers=1), batch(name)
     quantize = Quantize()
     attached(model, quantize)
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
-    quantize.detach_inputs()
+    quantize.remove_input_hooks()
     write_onnx(model, inputs, tmp_path / "int8.onnx", quantize)
     held = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
     }
     found = [codes * held[f"{key[:-6]}_scale"] for key, codes in held.items() if key.endswith("_codes")]
     names = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
-    tables = {model.get_parameter(key) for key in quantize.on_grid(model) if key.removesuffix(".weight") in names}
+    tables = {
+        model.get_parameter(key) for key in quantize.quantized_weights(model) if key.removesuffix(".weight") in names
+    }
     assert len(found) == len(tables) > 0
     assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
     said = {
@@ -99,38 +101,40 @@ def test_weights_are_moved_so_that_outputs_stay(name):
 
 
 def test_one_table_cannot_lie_on_two_grids():
-    with pytest.raises(ValueError, match="^mixed: no .* 'lm_head.*'; lm_head is tied to transformer.wte.weight"):
-        attached(tiny("gpt2", head="lm"), Quantize(weights=Uniform(bits=4), mixed={"lm_head.*": Uniform()}))
+    with pytest.raises(ValueError, match="^overrides: no .* 'lm_head.*'; lm_head is tied to transformer.wte.weight"):
+        attached(tiny("gpt2", head="lm"), Quantize(weights=Uniform(bits=4), overrides={"lm_head.*": Uniform()}))
     both = {"lm_head.*": Ternary(), "*.wte.*": Ternary()}
-    assert attached(tiny("gpt2", head="lm"), Quantize(mixed=both)) == {}
-    whole = Quantize(weights=Uniform(per="tensor"))
+    assert attached(tiny("gpt2", head="lm"), Quantize(overrides=both)) == {}
+    whole = Quantize(weights=Uniform(granularity="tensor"))
     assert sorted(attached(tiny("gpt2", head="lm"), whole)) == ["lm_head", "transformer.wte"]
 
 
 def test_grids_go_by_names_and_the_first_pattern_counts():
     model = tiny("bert")
-    mixed = {"*.layer.0.output*": Binary(), "*.layer.0.*": Ternary(), "classifier.*": None}
-    quantize = Quantize(weights={"20%": Uniform(), "50%": Uniform(bits=4)}, mixed=mixed)
+    overrides = {"*.layer.0.output*": Binary(), "*.layer.0.*": Ternary(), "classifier.*": None}
+    quantize = Quantize(weights={"20%": Uniform(), "50%": Uniform(bits=4)}, overrides=overrides)
     skipped = attached(model, quantize, step=3)
-    assert skipped == {"classifier": "left out by mixed"}
-    grids = {key.rsplit(".", 2)[0]: step.grid for key, step in find_weight_transforms(model, FakeQuant).items()}
-    assert grids["bert.encoder.layer.0.output.dense"] == Binary()
-    assert grids["bert.encoder.layer.0.intermediate.dense"] == Ternary()
-    assert grids["bert.pooler.dense"] == Uniform()
+    assert skipped == {"classifier": "left out by overrides"}
+    quantizers = {
+        key.rsplit(".", 2)[0]: step.quantizer for key, step in find_weight_transforms(model, FakeQuant).items()
+    }
+    assert quantizers["bert.encoder.layer.0.output.dense"] == Binary()
+    assert quantizers["bert.encoder.layer.0.intermediate.dense"] == Ternary()
+    assert quantizers["bert.pooler.dense"] == Uniform()
     quantize.update(5, TIMELINE)
-    assert quantize.on_grid(model)["bert.pooler.dense.weight"] == (Uniform(bits=4), 0)
-    assert quantize.on_grid(model)["bert.encoder.layer.0.intermediate.dense.weight"] == (Ternary(), 0)
+    assert quantize.quantized_weights(model)["bert.pooler.dense.weight"] == (Uniform(bits=4), 0)
+    assert quantize.quantized_weights(model)["bert.encoder.layer.0.intermediate.dense.weight"] == (Ternary(), 0)
     quantize.update(1, TIMELINE)
-    assert not quantize.on and not any(step.enabled for step in find_weight_transforms(model, FakeQuant).values())
+    assert not quantize.enabled and not any(step.enabled for step in find_weight_transforms(model, FakeQuant).values())
 
 
 def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
-    model, quantize = tiny("bert"), Quantize(weights=Product(bits=6, per=4), activations=None)
+    model, quantize = tiny("bert"), Quantize(weights=Product(bits=6, subvector_size=4), activations=None)
     attached(model, quantize)
     module, callback = SimpleNamespace(student=model, timeline=TIMELINE), QuantizeAware(quantize)
     callback.on_fit_end(SimpleNamespace(global_step=9), module)
     assert callback.curves == {"bits": 1.5}
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
     assert {layer["bits"] for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})} == {
         1.5
@@ -144,22 +148,26 @@ def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
         ({"weights": {"10%": Ternary(), "50%": Uniform()}}, "onnxruntime", "int8"),
         ({"target": "packed"}, "packed", "8-bit"),
         ({"activations": None}, "packed", "8-bit"),
-        ({"activations": Activations(per="token", symmetric=True)}, "onnxruntime", "int8"),
-        ({"activations": Activations(per="token")}, "packed", "8-bit"),
-        ({"activations": Activations(symmetric=True)}, "packed", "8-bit"),
-        ({"activations": Activations(bits=4, per="token", symmetric=True)}, "packed", "8-bit"),
-        ({"weights": Uniform(per="tensor")}, "packed", "8-bit"),
-        ({"mixed": {"*": Binary()}}, "packed", "1 and 8-bit"),
-        ({"mixed": {"classifier.*": None}}, "packed", "8-bit"),
-        ({"mixed": {"*embeddings*": Product(bits=8, per=4)}}, "packed", "2 and 8-bit"),
-        ({"weights": Product(bits=6, per=4)}, "packed", "1.5-bit"),
-        ({"allot": Allot(average=4)}, "packed", "2 to 8-bit"),
-        ({"allot": Allot(average=4), "mixed": {"*embeddings*": Product(bits=6)}}, "packed", "1.5 to 8-bit"),
+        ({"activations": ActivationQuantizer(granularity="token", symmetric=True)}, "onnxruntime", "int8"),
+        ({"activations": ActivationQuantizer(granularity="token")}, "packed", "8-bit"),
+        ({"activations": ActivationQuantizer(symmetric=True)}, "packed", "8-bit"),
+        ({"activations": ActivationQuantizer(bits=4, granularity="token", symmetric=True)}, "packed", "8-bit"),
+        ({"weights": Uniform(granularity="tensor")}, "packed", "8-bit"),
+        ({"overrides": {"*": Binary()}}, "packed", "1 and 8-bit"),
+        ({"overrides": {"classifier.*": None}}, "packed", "8-bit"),
+        ({"overrides": {"*embeddings*": Product(bits=8, subvector_size=4)}}, "packed", "2 and 8-bit"),
+        ({"weights": Product(bits=6, subvector_size=4)}, "packed", "1.5-bit"),
+        ({"bit_allocation": BitAllocation(average_bits=4)}, "packed", "2 to 8-bit"),
+        (
+            {"bit_allocation": BitAllocation(average_bits=4), "overrides": {"*embeddings*": Product(bits=6)}},
+            "packed",
+            "1.5 to 8-bit",
+        ),
     ],
 )
 def test_the_target_is_the_one_that_can(given, target, precision):
     quantize = Quantize(**given)
     assert (quantize.target, quantize.precision) == (target, precision)
     if target == "packed" and given.get("target") is None:
-        with pytest.raises(ValueError, match="^target: onnxruntime computes with 8 bits"):
+        with pytest.raises(ValueError, match="^target: onnxruntime needs 8 bits"):
             Quantize(**given, target="onnxruntime")

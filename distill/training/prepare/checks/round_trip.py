@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from distill.evaluation.measure import torch_predict
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores.keep import Keep
+from prune_schedules.scores.fixed_mask import FixedMask
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
@@ -125,16 +125,16 @@ def prune_fully(
     """
     model, sparsities = deepcopy(student), {}
     for name, pruner in pruners.items():
-        if isinstance(pruner, Keep):
-            Keep(where=pruner.where).attach(model)
+        if isinstance(pruner, FixedMask):
+            FixedMask(where=pruner.where).attach(model)
             continue
         target = pruner.sparsity.value(timeline.total_steps, timeline)
         masks = Magnitude(sparsity=Constant(target), shape=pruner.shape, where=pruner.where, scope=pruner.scope)
         masks.attach(model)
         masks.update(0, timeline)
-        counts = [part.masked()[1] for part in masks.parts]
+        counts = [target.count_masked()[1] for target in masks.targets]
         units = sum(counts) if masks.scope == "global" else max(counts)
-        sparsities[name] = ReachableSparsity(target, masks.sparsity_now(), units)
+        sparsities[name] = ReachableSparsity(target, masks.current_sparsity(), units)
     return model, sparsities
 
 

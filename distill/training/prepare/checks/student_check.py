@@ -38,7 +38,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
     sparsity, pruners = model_sparsity(student), experiment.pruners()
     if sparsity >= SPARSITY_THRESHOLD and not pruners:
         warnings.append(
-            f"{sparsity:.1%} of the student's weights are zero, and training fills them; prune: keep keeps them"
+            f"{sparsity:.1%} of the student's weights are zero, and training fills them; prune: fixed_mask keeps them"
         )
     if not (pruners or parts.vocabulary):
         return warnings

@@ -6,8 +6,8 @@ import torch
 from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Uniform
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.ternary import Ternary
+from quant_aware.quantizers.uniform import Uniform
 from students.weights import fold, parameter_names
 from tests.helpers.families import batch, tiny
 
@@ -17,7 +17,7 @@ TIMELINE = Timeline(total_steps=10, epoch_steps=10)
 def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
     skipped = quantize.attach(model)
     quantize.update(step, TIMELINE)
-    quantize.calibrate(model, was_on=False)
+    quantize.calibrate(model, was_enabled=False)
     return skipped
 
 
@@ -34,8 +34,8 @@ def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
     assert attached(model, quantize) == {}
     trained = model(**inputs).logits
     assert not torch.allclose(trained, plain)
-    quantize.settle()
-    assert tied <= quantize.on_grid(model).keys()
+    quantize.quantize_full_embeddings()
+    assert tied <= quantize.quantized_weights(model).keys()
     assert torch.equal(model(**inputs).logits, trained)
     fold(model)
     assert torch.equal(model(**inputs).logits, trained) and len(list(model.parameters())) == parameters

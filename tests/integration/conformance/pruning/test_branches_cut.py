@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from prune_schedules.structure.cut import alive, cut
+from prune_schedules.structure.cut import cut, nonzero_units
 from students.families.families import family
 from students.structure.resized import block_sizes
 from students.structure.units import branches, heads, neurons
@@ -35,7 +35,7 @@ def test_whatever_is_zero_leaves_and_no_output_changes(name, data):
     assert report.parameters == (size, model.num_parameters())
     stay = {name for name in zero if home_of(name) == "attention" and family(model.config).relative_position_bias}
     assert {name for name in zero if left[name]} <= stay | {"decoder.0.self"}
-    assert all(bool(alive(units).all()) for units in neurons(model))
+    assert all(bool(nonzero_units(units).all()) for units in neurons(model))
 
 
 def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):

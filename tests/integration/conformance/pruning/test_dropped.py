@@ -15,7 +15,7 @@ NONE, HALF = Constant(0.0), Constant(0.5)
 
 @pytest.mark.parametrize("shape", ["layers", "heads", "neurons", "hidden", "elements"])
 def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
-    model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, drop=HALF)
+    model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, dropout=HALF)
     pruner.attach(model)
     pruner.update(0, TIMELINE)
     for mask in find_weight_transforms(model, Mask).values():
@@ -24,11 +24,11 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     dropped = model(**batch(name))
     dropped.loss.backward()
     pruner.before_step(3, TIMELINE)
-    gone = [draw < 0.5 for draw in pruner.draw(3)]
+    gone = [draw < 0.5 for draw in pruner.random_numbers(3)]
     assert any(units.any() for units in gone) and not all(units.all() for units in gone)
-    mine = {place: raw_parameter(*place).grad.clone() for part in pruner.parts for place in part.gates}
+    mine = {place: raw_parameter(*place).grad.clone() for part in pruner.targets for place in part.outgoing_masks}
     bare = model(**batch(name)).logits
-    for part, drop in zip(pruner.parts, gone, strict=True):
+    for part, drop in zip(pruner.targets, gone, strict=True):
         part.keep(~drop)
     model.zero_grad()
     expected = model(**batch(name))

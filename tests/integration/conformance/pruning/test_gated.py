@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune_schedules.schedule import Cubic, Timeline, TimePoint
-from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.gradient import Taylor
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
@@ -20,7 +20,7 @@ def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
     pruner.attach(model)
     pruner.before_forward(step, TIMELINE, {})
     model(**batch(name)).loss.backward()
-    pruner.before_step(step, TIMELINE)
+    pruner.before_optimizer_step(step, TIMELINE)
     return model
 
 
@@ -28,7 +28,7 @@ def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):
     """Michel, Levy and Neubig: dL/dxi for a factor xi on what each head hands to the output projection."""
     taylor = Taylor(sparsity=LATER, shape="heads")
     model = one_step(name, taylor, 4)
-    part = taylor.parts[0]
+    part = taylor.targets[0]
     reads, gates = part.reader, torch.ones(part.units.count, requires_grad=True)
     width = part.units.slices[-1].size
 
@@ -47,7 +47,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     """The gradient of a gate that is 0 where a unit is masked, and what is computed stays."""
     taylor = Taylor(sparsity=LATER, shape=shape)
     model = one_step(name, taylor, 4)
-    part, inputs = taylor.parts[0], batch(name)
+    part, inputs = taylor.targets[0], batch(name)
     keep = torch.arange(part.units.count) % 2 == 0
     gates, width = keep.float().requires_grad_(), part.units.slices[-1].size
     hook = part.reader.register_forward_pre_hook(lambda module, x: (x[0] * gates.repeat_interleave(width),))
@@ -56,16 +56,16 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     hook.remove()
     part.keep(keep)
     model.zero_grad()
-    taylor.seen = None
+    taylor.score_sums = None
     for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
     masked = model(**inputs)
     masked.loss.backward()
-    taylor.before_step(4, TIMELINE)
+    taylor.before_optimizer_step(4, TIMELINE)
     torch.testing.assert_close(masked.logits, bare.logits)
     assert expected[~keep].abs().max() > 0
     torch.testing.assert_close(taylor.scores()[0], expected.abs(), rtol=1e-3, atol=1e-7)
-    for module, key in part.places:
+    for module, key in part.parameters:
         gone = getattr(module, key) == 0
         assert (raw_parameter(module, key).grad[gone] == 0).all()

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from prune_schedules.structure.cut import cut
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from students.structure.units import heads, neurons
 from students.weights import fold
 from tests.helpers.families import Head, _auto, batch, tiny
@@ -28,10 +28,10 @@ def test_cut_it_gives_the_outputs_of_the_masked_one_and_so_it_does_loaded(name, 
     torch.testing.assert_close(model(**inputs).logits, masked, rtol=0, atol=1e-5)
     assert report.units["hidden"] == (32, width) and model.config.hidden_size == width
     assert report.parameters == (before, model.num_parameters()) and model.num_parameters() < before
-    assert kept(model) is None
+    assert kept_dimensions(model) is None
     # Where heads have a size of their own; Llama wants a multiple of the heads, T5 scales by what was.
     stock = (name == "llama" and width % 4 == 0) or (name == "t5" and head == "classification")
-    assert report.stock == stock
+    assert report.is_stock == stock
     model.save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).hidden_size == width
     loaded = _auto(name, head).from_pretrained(tmp_path)

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from prune_schedules.schedule import Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import Taylor
+from prune_schedules.scores.gradient import Taylor
 from prune_schedules.scores.l0 import L0
 from prune_schedules.targets.mask import Mask
-from prune_schedules.targets.norms import kept
+from prune_schedules.targets.norms import kept_dimensions
 from prune_schedules.targets.units import UnitTarget
 from students.structure.hidden import hidden_units
 from students.weights import find_weight_transforms, raw_parameter
@@ -30,7 +30,7 @@ def test_the_smallest_go(name, head):
             axis = list(parameter.shape).index(32)
             parameter.mul_(torch.where(small, 0.1, 1.0).view([32 if i == axis else 1 for i in range(parameter.ndim)]))
     without(model, {"hidden": 0.25})
-    assert torch.equal(kept(model), ~small)
+    assert torch.equal(kept_dimensions(model), ~small)
 
 
 def gate_gradients(
@@ -56,17 +56,17 @@ def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_i
     model, inputs = tiny(name, head=head), batch(name, head=head)
     taylor.attach(model)
     for masked in (False, True):
-        taylor.seen = None
+        taylor.score_sums = None
         model.zero_grad()
         taylor.before_forward(4, TIMELINE, {})
         model(**inputs).loss.backward()
         taylor.before_step(4, TIMELINE)
-        expected = gate_gradients(model, taylor.parts[0].read, inputs, tied=head == "language")
+        expected = gate_gradients(model, taylor.targets[0].readers, inputs, tied=head == "language")
         scores = taylor.scores()[0]
         torch.testing.assert_close(scores, expected.abs(), rtol=1e-3, atol=1e-6)
-        gone = ~kept(model)
+        gone = ~kept_dimensions(model)
         assert int(gone.sum()) == 8 * masked and (scores[~gone] > 0).all() and not scores[gone].any()
-        taylor.parts[0].keep(torch.arange(32) % 4 != 1)
+        taylor.targets[0].keep(torch.arange(32) % 4 != 1)
 
 
 @pytest.mark.parametrize("name, head", [(name, "classification") for name in FAMILIES] + [("gpt2", "language")])
@@ -76,12 +76,12 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     pruner, heeded = L0(sparsity=Steps(at={"25%": 0.5, "75%": 0.6}), shape="hidden"), []
     pruner.attach(model)
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
-    part = pruner.parts[0]
+    part = pruner.targets[0]
     part.keep(torch.arange(32) % 3 > 0)
     for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(8, TIMELINE, {})
-    (gates,) = (gates.detach() for gates in pruner._drawn)
+    (gates,) = (gates.detach() for gates in pruner._gates)
     assert (gates == 0).any() and ((gates > 0) & (gates < 1)).any()
     gated = model(**inputs)
     gated.loss.backward()
@@ -90,7 +90,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     trained = {name: p.grad.clone() for name, p in model.named_parameters()}
     part.set_gates(None)
     part.keep(gates > 0)
-    expected = gate_gradients(model, part.read, inputs, head == "language", gates)
+    expected = gate_gradients(model, part.readers, inputs, head == "language", gates)
     torch.testing.assert_close(heeded[0][gates > 0], expected[gates > 0], rtol=1e-3, atol=1e-6)
     assert not heeded[0][gates == 0].any()
     # What the optimizer sees are the gradients of weights that are multiplied.

@@ -22,10 +22,10 @@ def test_the_gradient_is_added_where_nothing_is_masked(name, shape):
     pruner.attach(model)
     pruner.update(0, TIMELINE)
     model(**batch(name)).loss.backward()
-    places = [place for part in pruner.parts for place in part.places]
+    places = [place for part in pruner.targets for place in part.parameters]
     before = {place: raw_parameter(*place).grad.clone() for place in places}
-    value = pruner.penalize(0, TIMELINE)
-    expected = group_lasso([part.numbers(getattr) for part in pruner.parts]).detach()
+    value = pruner.add_penalty_gradients(0, TIMELINE)
+    expected = group_lasso([part.entries(getattr) for part in pruner.targets]).detach()
     assert value == pytest.approx(0.3 * float(expected))
     for module, key in places:
         added = raw_parameter(module, key).grad - before[module, key]
@@ -50,14 +50,14 @@ def test_the_share_is_met_exactly(name, scope):
         assert sum(zeros) == round(0.37 * sum(sizes))
     else:
         assert zeros == [round(0.37 * size) for size in sizes]
-    assert pruner.sparsity_now() == sum(zeros) / sum(sizes) == Prune({"a": pruner}).sparsity
+    assert pruner.current_sparsity() == sum(zeros) / sum(sizes) == Prune({"a": pruner}).sparsity
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads", "layers", "hidden"])
 def test_a_masked_unit_is_absent(name, shape):
     """Whatever is put into the weights of a masked unit, the outputs stay."""
     model = tiny(name)
-    assert mask(model, 0.5, shape).sparsity_now() == 0.5
+    assert mask(model, 0.5, shape).current_sparsity() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
     masks = find_weight_transforms(model, Mask)
     on = sum(mask_step.enabled for mask_step in masks.values())

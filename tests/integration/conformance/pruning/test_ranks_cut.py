@@ -52,7 +52,7 @@ def test_cut_it_gives_the_outputs_of_the_masked_one_and_so_it_does_loaded(name, 
     left = {units.name: units.count for units in rank_components(model)}
     assert {key: report.units[key] for key in had} == {key: (count, left[key]) for key, count in had.items()}
     assert all(left[key] <= count - round(0.5 * count) for key, count in had.items())
-    assert not report.stock and model.config.ranks == get_ranks(model)
+    assert not report.is_stock and model.config.ranks == get_ranks(model)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.num_parameters() == model.num_parameters()

@@ -15,7 +15,7 @@ def test_cutting_changes_no_output(name):
     report = cut(model)
     torch.testing.assert_close(model(**inputs).logits, before, rtol=0, atol=1e-5)
     assert report.parameters == (size, model.num_parameters()) and model.num_parameters() < 0.85 * size
-    assert not report.stock
+    assert not report.is_stock
     left = {units.name: units.count for units in neurons(model) + heads(model)}
     assert left == {name: count for name, (_, count) in report.units.items()}
     cut_neurons = [pair for name, pair in report.units.items() if name.endswith(".ffn")]
@@ -25,7 +25,7 @@ def test_cutting_changes_no_output(name):
 def test_equal_neurons_and_all_heads_stay_a_stock_model(name, tmp_path):
     model, inputs = pruned(name, {"neurons": 0.25}), batch(name)
     stock, before = type(model), model(**inputs).logits
-    assert cut(model).stock and type(model) is stock
+    assert cut(model).is_stock and type(model) is stock
     torch.testing.assert_close(model(**inputs).logits, before, rtol=0, atol=1e-5)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)

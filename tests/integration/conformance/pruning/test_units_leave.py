@@ -28,9 +28,9 @@ def test_branches_that_are_gone_leave_too(name, more):
         assert after == pytest.approx(before, abs=1e-5), number
     sizes = [sum(p.numel() for p in learner.model.parameters()) for learner in (masked, cut)]
     gone = [units.name for units in neurons(cut.model) + heads(cut.model) if units.count == 0]
-    there = [part for part in masked.pruners["layers"].parts if not part.kept().any()]
+    there = [part for part in masked.pruners["layers"].targets if not part.kept_units().any()]
     stay = {part.units.name for part in there if name == "t5" and part.units.name.endswith(".self")}
     assert gone and set(gone) == {part.units.name for part in there} - stay - {"decoder.0.self"}
     assert sizes[1] < sizes[0] and all(not bias.any() for bias in cut.idle)
     assert all(p is q for p, q in zip(cut.model.parameters(), cut.optimizer.param_groups[0]["params"], strict=True))
-    assert masked.pruners["layers"].sparsity_now() == cut.pruners["layers"].sparsity_now() >= 0.5
+    assert masked.pruners["layers"].current_sparsity() == cut.pruners["layers"].current_sparsity() >= 0.5

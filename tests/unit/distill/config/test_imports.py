@@ -36,7 +36,7 @@ class Farness(LogitsLoss):
         return (student - teacher).abs().pow(self.power).sum(-1)
 '''
 UNFINISHED = LOSS.replace("def distance", "def distant")
-RAMP = 'from distill import Ramp\n\nclass Linear(Ramp):\n    """Straight."""\n    def shape(self, x): return x\n'
+RAMP = 'from distill import Ramp\n\nclass Linear(Ramp):\n    """Straight."""\n    def progress(self, x): return x\n'
 
 
 @dataclass(kw_only=True)

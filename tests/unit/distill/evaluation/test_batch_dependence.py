@@ -75,20 +75,20 @@ def test_what_is_doubtful_is_a_warning():
     assert exported(None, []).warnings == exported(BatchDependence(64, 0.2, 0.0), []).warnings == []
     (told,) = exported(BatchDependence(64, 1.56, 0.03125), []).warnings
     assert "differ by up to 1.6" in told and "3.1% of the predictions change (64 rows tried)" in told
-    assert "activations: {per: token, symmetric: true}" in told
+    assert "activations: {granularity: token, symmetric: true}" in told
     assert len(exported(BatchDependence(64, 0.1, 0.02), []).warnings) == 1
     assert exported(None, ["lm_head.weight is float32"]).warnings == ["student.onnx: lm_head.weight is float32"]
     many = exported(None, [f"w{i} is float32" for i in range(9)]).warnings
     assert len(many) == 4 and many[-1] == "student.onnx: 6 more weights are not as they were trained"
 
 
-@pytest.mark.parametrize("per", ["tensor", "token"])
-def test_the_report_of_a_run_says_it(tiny_run: Path, per: str) -> None:
-    activations = {"bits": 8, "per": per, "symmetric": per == "token"}
-    report = run(tiny_run, name=per, quantize={"weights": 8, "activations": activations, "start": "50%"})
+@pytest.mark.parametrize("granularity", ["tensor", "token"])
+def test_the_report_of_a_run_says_it(tiny_run: Path, granularity: str) -> None:
+    activations = {"bits": 8, "granularity": granularity, "symmetric": granularity == "token"}
+    report = run(tiny_run, name=granularity, quantize={"weights": 8, "activations": activations, "start": "50%"})
     (export,) = json.loads((report.folder / "report.json").read_text())["exports"]
     assert (export["format"], export["departures"]) == ("onnx", [])
     found = export["batch_dependence"]
     assert found["rows"] > 8
-    assert (found["largest_difference"] < 1e-5) == (per == "token")
-    assert found["changed"] == 0 or per == "tensor"
+    assert (found["largest_difference"] < 1e-5) == (granularity == "token")
+    assert found["changed"] == 0 or granularity == "tensor"

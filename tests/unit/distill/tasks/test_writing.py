@@ -14,7 +14,7 @@ from distill.tasks.writing import CachedGenerator, greedy_generate
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
-from quant_aware.quantizers.activations import Activations
+from quant_aware.quantizers.activations import ActivationQuantizer
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
@@ -45,11 +45,11 @@ def rows(count: int = 6) -> dict[str, Tensor]:
     }
 
 
-def rounded(model: PreTrainedModel, activations: Activations | None) -> PreTrainedModel:
+def rounded(model: PreTrainedModel, activations: ActivationQuantizer | None) -> PreTrainedModel:
     quantize = Quantize(activations=activations)
     quantize.attach(model)
     quantize.update(9, Timeline(total_steps=10, epoch_steps=10))
-    quantize.calibrate(model, was_on=False)
+    quantize.calibrate(model, was_enabled=False)
     return model
 
 
@@ -81,7 +81,7 @@ FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
     "masked": masked,
     "narrower": narrower,
     "weights of 8 bits": lambda model: rounded(model, None),
-    "all of 8 bits": lambda model: rounded(model, Activations(per="token")),
+    "all of 8 bits": lambda model: rounded(model, ActivationQuantizer(granularity="token")),
 }
 
 
@@ -124,7 +124,7 @@ def test_rounded_by_the_range_of_all_that_is_read_a_text_is_read_anew():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        rounded(model, Activations()).eval()
+        rounded(model, ActivationQuantizer()).eval()
         assert torch.equal(torch_predict(model).generate(batch, END, 12, (), TOKENS), loop(model, batch, 12, []))
 
 

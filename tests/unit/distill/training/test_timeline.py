@@ -226,7 +226,7 @@ def test_the_steps_in_which_a_pruner_reads_are_those_of_a_walk(tmp_path, every, 
     prune = f"{{kind: Wanda, batches: 4, every: {every}, sparsity: {sparsity}}}"
     (pruner,) = read(tmp_path, prune=prune).value.pruners().values()
     active = {step for steps in pruner.active_steps(RUN) for step in steps}
-    assert active == {step for step in range(200) if pruner.active_at(step, RUN)}
+    assert active == {step for step in range(200) if pruner.is_active_at(step, RUN)}
 
 
 def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_path):

@@ -62,7 +62,7 @@ def test_the_steps_of_a_value_are_those_of_a_walk(found, number):
 def test_a_long_run_is_not_walked(kind):
     given = {"at": {"30%": 1.0}} if kind is Steps else {"to": 1.0}
     schedule, timeline = kind(**given), Timeline(10**9, 10**8)
-    assert len(schedule.extremes(timeline)) <= 8 and schedule.sampled_every(timeline) == 1
+    assert len(schedule.extremes(timeline)) <= 8 and schedule.sampling_interval(timeline) == 1
     assert schedule.bounds(timeline)[1] == pytest.approx(1.0)
 
 
@@ -71,5 +71,5 @@ def test_a_schedule_that_does_not_say_where_it_turns_is_sampled():
         def value(self, step: int, timeline: Timeline) -> float:
             return math.sin(step)
 
-    assert _Wave().sampled_every(RUN) == 1 and _Wave().extremes(RUN) == list(range(100))
-    assert _Wave().sampled_every(Timeline(10**6, 1)) == 100 and len(_Wave().extremes(Timeline(10**6, 1))) == 20_000
+    assert _Wave().sampling_interval(RUN) == 1 and _Wave().extremes(RUN) == list(range(100))
+    assert _Wave().sampling_interval(Timeline(10**6, 1)) == 100 and len(_Wave().extremes(Timeline(10**6, 1))) == 20_000

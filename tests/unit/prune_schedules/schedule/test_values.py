@@ -31,7 +31,7 @@ def test_schedules_are_values():
 
 def test_constant():
     assert {Constant(0.3).value(step, RUN) for step in range(101)} == {0.3}
-    assert Constant(0.3).moments() == {} and Constant(0.3).span(RUN) == (0, 0)
+    assert Constant(0.3).time_points() == {} and Constant(0.3).span(RUN) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", RAMPS)
@@ -66,7 +66,7 @@ def test_the_shape_of_a_ramp(kind, quarter, half):
     ramp = kind(initial=2.0, to=10.0, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     assert ramp.value(30, RUN) == pytest.approx(2 + 8 * quarter)
     assert ramp.value(40, RUN) == pytest.approx(2 + 8 * half)
-    assert ramp.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
+    assert ramp.time_points() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
     assert ramp.span(RUN) == (20, 60)
 
 
@@ -106,10 +106,10 @@ def test_the_order_of_stairs_in_the_file_does_not_count():
 
 
 def test_steps_name_their_stairs():
-    assert Steps(at={"30%": 0.5, "60%": 0.8}).moments() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
+    assert Steps(at={"30%": 0.5, "60%": 0.8}).time_points() == {"at.30%": TimePoint("30%"), "at.60%": TimePoint("60%")}
     with pytest.raises(ValueError, match=r"^at: "):
         Steps(at={})
-    with pytest.raises(ValueError, match="'soon' is not a moment"):
+    with pytest.raises(ValueError, match="'soon' is not a time point"):
         Steps(at={"soon": 1.0})
 
 
@@ -117,7 +117,7 @@ def test_cyclic_goes_up_and_down():
     cycle = Cyclic(initial=1.0, to=3.0, cycles=2, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
     found = [cycle.value(step, RUN) for step in (0, 20, 25, 30, 35, 40, 45, 50, 60, 100)]
     assert found == [1, 1, 2, 3, 2, 1, 2, 3, 1, 1]
-    assert cycle.moments() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
+    assert cycle.time_points() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
 
 
 @fixed

@@ -6,7 +6,7 @@ import torch
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, TimePoint
-from prune_schedules.scores.sparsegpt import SparseGPT, remove
+from prune_schedules.scores.sparsegpt import SparseGPT, sparsegpt
 from prune_schedules.scores.wanda import Wanda
 from students.families.families import blocks
 from students.forms.low_rank import LowRank
@@ -33,11 +33,11 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
     expected = weight.abs() * rows.square().sum(0).sqrt()
     torch.testing.assert_close(pruner.scores()[0].double(), expected, rtol=1e-4, atol=1e-7)
     pruner.update(5, TIMELINE)
-    kept = pruner.parts[0].mask.mask
+    kept = pruner.targets[0].mask.mask
     kept = kept.T if name == "gpt2" else kept
     assert (kept.sum(dim=1) == weight.shape[1] // 2).all()
     assert (torch.where(kept, -torch.inf, expected).amax(1) <= torch.where(kept, expected, torch.inf).amin(1)).all()
-    assert pruner.seen == {}
+    assert pruner.statistics == {}
 
 
 @pytest.mark.parametrize("shape", ["neurons", "heads", "layers"])
@@ -50,12 +50,12 @@ def test_wanda_of_units_is_over_the_weights_that_send_them(name, factored, shape
         model = Transformer(low_rank=LowRank(param_ratio=0.9)).build(model, None, None)
     model = hear(model.eval(), pruner)
     attach(model, pruner, inputs)
-    for part, found in zip(pruner.parts, pruner.scores(), strict=True):
-        weighted = raw_parameter(part.reader).movedim(out_axis(part.reader), 0) * pruner.seen[part.reader].sqrt()
-        units = weighted.T.reshape(part.total, -1)
+    for part, found in zip(pruner.targets, pruner.scores(), strict=True):
+        weighted = raw_parameter(part.reader).movedim(out_axis(part.reader), 0) * pruner.statistics[part.reader].sqrt()
+        units = weighted.T.reshape(part.initial_count, -1)
         torch.testing.assert_close(found, units.square().mean(dim=1).sqrt())
     pruner.update(5, TIMELINE)
-    assert 0 < pruner.sparsity_now() <= 0.5
+    assert 0 < pruner.current_sparsity() <= 0.5
 
 
 def _ffn(model) -> list:
@@ -70,7 +70,7 @@ def test_a_validation_is_not_listened_to():
     before = [scores.clone() for scores in pruner.scores()]
     pruner.before_forward(4, TIMELINE, inputs)
     model.eval()(**batch("bert", size=1))
-    pruner.before_step(4, TIMELINE)
+    pruner.before_optimizer_step(4, TIMELINE)
     assert all(map(torch.equal, pruner.scores(), before))
 
 
@@ -91,12 +91,12 @@ def test_norms_that_were_loaded_follow_the_model():
     pruner, again, model = Wanda(sparsity=ONCE), Wanda(sparsity=ONCE), tiny("bert")
     read("bert", pruner, padded("bert"))
     again.attach(model)
-    again.load_state(pruner.state())
+    again.load_state_dict(pruner.state_dict())
     model.to("meta")
     assert {scores.device.type for scores in again.scores()} == {"meta"}
-    again._fresh = {reader: norms.to("meta") for reader, norms in again.seen.items()}
-    again.before_step(5, TIMELINE)
-    assert {norms.device.type for norms in again.seen.values()} == {"meta"}
+    again._pending = {reader: norms.to("meta") for reader, norms in again.statistics.items()}
+    again.before_optimizer_step(5, TIMELINE)
+    assert {norms.device.type for norms in again.statistics.values()} == {"meta"}
 
 
 def reference(weight: np.ndarray, gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_sparsegpt_is_obs_on_the_columns_not_yet_done():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12))
     weight, gram = rng.normal(size=(5, 12)), inputs.T @ inputs
-    changed, kept = remove(torch.tensor(weight), torch.tensor(gram), 0.5, "row", width=4)
+    changed, kept = sparsegpt(torch.tensor(weight), torch.tensor(gram), 0.5, "row", block_size=4)
     assert (kept.reshape(5, 3, 4).sum(-1) == 2).all()
     np.testing.assert_allclose(changed.numpy(), reference(weight, gram, kept.numpy()) * kept.numpy(), atol=1e-9)
     plain = weight * kept.numpy()
@@ -129,7 +129,7 @@ def test_sparsegpt_chooses_of_each_group_when_those_before_it_are_done(columns, 
     rng = np.random.default_rng(0)
     gram = np.cov(rng.normal(size=(columns, columns)) @ rng.normal(size=(columns, 400)))
     weight = rng.normal(size=(5, columns))
-    changed, kept = remove(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
+    changed, kept = sparsegpt(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
     expected, gone = np.ones_like(weight, dtype=bool), group // 2
     damped = gram + 0.01 * np.mean(np.diag(gram)) * np.eye(columns)
     for start in range(0, columns, group):
@@ -146,7 +146,7 @@ def test_sparsegpt_loses_less_than_wanda_and_magnitude():
     inputs = torch.randn(200, 64, dtype=torch.float64) @ torch.randn(64, 64, dtype=torch.float64)
     inputs = inputs * torch.linspace(0.1, 3.0, 64)
     weight = torch.randn(32, 64, dtype=torch.float64)
-    changed, _ = remove(weight, inputs.T @ inputs, 0.5, "row")
+    changed, _ = sparsegpt(weight, inputs.T @ inputs, 0.5, "row")
     lost = {"sparsegpt": (weight - changed) @ inputs.T}
     for name, score in {"wanda": weight.abs() * inputs.norm(dim=0), "magnitude": weight.abs()}.items():
         threshold = score.kthvalue(32, dim=1, keepdim=True).values
@@ -162,7 +162,7 @@ def test_sparsegpt_on_a_model(name, scope):
     model = read(name, pruner, batch(name))
     before = {module: raw_parameter(module).detach().clone() for module in pruner.weights.values()}
     pruner.update(5, TIMELINE)
-    assert pruner.sparsity_now() == pytest.approx(0.5, abs=0.01)
+    assert pruner.current_sparsity() == pytest.approx(0.5, abs=0.01)
     for module, old in before.items():
         assert (module.weight == 0).float().mean() >= 0.49
         kept = module.weight != 0
@@ -178,7 +178,7 @@ def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path
         return Prune({"read": read, "solved": solved})
 
     whole = resumable(tmp_path, make, (4, 5, 6))
-    seen = {start: whole.saved(start)["callbacks"]["Prune"]["seen"] for start in (3, 4, 5, 6, 7)}
+    seen = {start: whole.saved(start)["callbacks"]["Prune"]["pruners"] for start in (3, 4, 5, 6, 7)}
     gathering = {start: sorted(name for name, state in found.items() if state) for start, found in seen.items()}
     assert gathering == {3: [], 4: ["read"], 5: ["read", "solved"], 6: ["solved"], 7: []}
 
@@ -187,7 +187,7 @@ def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path
     "kind, fields, message",
     [
         (Wanda, {"batches": 0}, "batches: "),
-        (Wanda, {"where": ["embeddings"]}, "where: what is read"),
+        (Wanda, {"where": ["embeddings"]}, "where: inputs are collected"),
         (SparseGPT, {"shape": "heads"}, "shape: SparseGPT"),
         (SparseGPT, {"shape": [4, 4]}, "shape: SparseGPT"),
         (SparseGPT, {"scope": "global"}, "scope: SparseGPT"),
@@ -199,5 +199,5 @@ def test_mistakes_name_their_field(kind, fields, message):
 
 
 def test_nothing_goes_before_a_batch_was_seen():
-    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before a batch was seen"):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before a batch was collected"):
         Wanda(sparsity=Constant(0.5)).check(TIMELINE)

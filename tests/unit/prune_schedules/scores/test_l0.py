@@ -5,7 +5,7 @@ import torch
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Linear, Steps, Timeline, TimePoint
-from prune_schedules.scores.l0 import L0, closing, hard_concrete, open_probability
+from prune_schedules.scores.l0 import L0, hard_concrete, open_probability, shift_to_sparsity
 from prune_schedules.scores.magnitude import Random
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
@@ -34,7 +34,7 @@ def test_the_distribution_of_a_gate(logit):
 @pytest.mark.parametrize("count", [1, 7, 20_000])
 def test_the_share_is_held(share, count):
     logits = 4 * torch.randn(count, generator=torch.Generator().manual_seed(0))
-    moved = closing(logits, share)
+    moved = shift_to_sparsity(logits, share)
     assert float(1 - open_probability(moved).mean()) == pytest.approx(share, abs=1e-3)
     torch.testing.assert_close((moved - logits).expand(count), (moved - logits)[:1].expand(count), atol=1e-4, rtol=0)
 
@@ -43,9 +43,9 @@ def test_the_gradient_is_that_of_the_solution():
     logits = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = torch.arange(6, dtype=torch.float64)
     leaf = logits.clone().requires_grad_()
-    (closing(leaf, 0.4) * weights).sum().backward()
+    (shift_to_sparsity(leaf, 0.4) * weights).sum().backward()
     for i in range(6):
-        ends = [(closing(logits + sign * 1e-4 * torch.eye(6)[i], 0.4) * weights).sum() for sign in (1, -1)]
+        ends = [(shift_to_sparsity(logits + sign * 1e-4 * torch.eye(6)[i], 0.4) * weights).sum() for sign in (1, -1)]
         assert float(leaf.grad[i]) == pytest.approx(float((ends[0] - ends[1]) / 2e-4), abs=1e-4)
 
 
@@ -70,10 +70,10 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
     for pruner in pruners:
         pruner.before_forward(8, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    drawn = [gate.detach().clone() for pruner in pruners for gate in pruner._drawn]
-    parts = [part for pruner in pruners for part in pruner.parts]
+    drawn = [gate.detach().clone() for pruner in pruners for gate in pruner._gates]
+    parts = [part for pruner in pruners for part in pruner.targets]
     for pruner in pruners:
-        pruner.before_step(8, TIMELINE)
+        pruner.before_optimizer_step(8, TIMELINE)
     found = [gradient for pruner in pruners for gradient in heeded[pruner.shape]]
 
     def loss(gates):
@@ -103,7 +103,7 @@ def test_what_the_loss_needs_stays_open(shape, scope):
             [0.5 - each for each in needed], step, TIMELINE
         )  # the loss falls where a gate above 0.5 opens
     kept = []
-    for part in pruner.parts:
+    for part in pruner.targets:
         part.keep = kept.append
     pruner.update(18, TIMELINE)
     masked = torch.cat([each[~keep] for each, keep in zip(needed, kept, strict=True)])
@@ -117,8 +117,8 @@ def test_training_sees_gates_and_evaluation_masks():
     pruner.attach(model)
     pruner.update(2, TIMELINE)
     pruner.before_forward(2, TIMELINE, {})
-    part = pruner.parts[0]
-    ((module, name),) = part.gates
+    part = pruner.targets[0]
+    ((module, name),) = part.outgoing_masks
     scale = getattr(module.train(), name) / raw_parameter(module, name)
     assert ((scale > 0.001) & (scale < 0.999)).any()
     assert torch.equal(getattr(module.eval(), name), raw_parameter(module, name) * part.masks[module, name].mask)
@@ -135,7 +135,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
     whole = resumable(tmp_path, make, (3, 6, 11))
     masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
-    assert all(mask.factor is None and not mask.idle and not mask.straight for mask in masks)
+    assert all(mask.gate is None and not mask.suspended and not mask.straight_through for mask in masks)
 
 
 @pytest.mark.parametrize("shape", ["elements", "heads", "hidden"])
@@ -146,25 +146,25 @@ def test_a_model_may_move_when_its_gates_are_made(shape, monkeypatch):
     model.to("meta")
     pruner.before_forward(8, TIMELINE, {})
     assert {
-        mask.factor.device.type for mask in find_weight_transforms(model, Mask).values() if mask.factor is not None
+        mask.gate.device.type for mask in find_weight_transforms(model, Mask).values() if mask.gate is not None
     } == {"meta"}
     real = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape) if self.is_meta else real(self))
-    pruner.update_scores([torch.empty(gates.shape, device="meta") for gates in pruner._drawn], 8, TIMELINE)
+    pruner.update_scores([torch.empty(gates.shape, device="meta") for gates in pruner._gates], 8, TIMELINE)
     assert all(logits.device.type == "cpu" and logits.any() for logits in pruner.logits)
-    saved, again = pruner.state(), L0(sparsity=LATER, shape=shape)
+    saved, again = pruner.state_dict(), L0(sparsity=LATER, shape=shape)
     again.attach(tiny("bert").to("meta"))
-    again.load_state(saved)
+    again.load_state_dict(saved)
     assert all(map(torch.equal, again.logits, pruner.logits))
 
 
 @pytest.mark.parametrize("shape", ["elements", "heads"])
 def test_what_is_left_out_lies_where_the_model_is(shape):
-    model, pruner = tiny("bert"), Random(sparsity=Constant(0.5), shape=shape, drop=Constant(0.5))
+    model, pruner = tiny("bert"), Random(sparsity=Constant(0.5), shape=shape, dropout=Constant(0.5))
     pruner.attach(model.to("meta"))
     pruner.before_forward(0, TIMELINE, {})
     assert {
-        mask.factor.device.type for mask in find_weight_transforms(model, Mask).values() if mask.factor is not None
+        mask.gate.device.type for mask in find_weight_transforms(model, Mask).values() if mask.gate is not None
     } == {"meta"}
     assert {scores.device.type for scores in pruner.scores()} == {"cpu"}
 
@@ -173,10 +173,10 @@ def test_a_step_that_overflowed_moves_no_gate():
     model, pruner = tiny("bert"), L0(sparsity=LATER, shape="heads")
     pruner.attach(model)
     at_step(model, pruner, 8)
-    raw_parameter(pruner.parts[0].reader).grad[0, 0] = torch.nan
-    pruner.before_step(8, TIMELINE)
+    raw_parameter(pruner.targets[0].reader).grad[0, 0] = torch.nan
+    pruner.before_optimizer_step(8, TIMELINE)
     assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
-    assert all(mask.factor is None and not mask.idle for mask in find_weight_transforms(model, Mask).values())
+    assert all(mask.gate is None and not mask.suspended for mask in find_weight_transforms(model, Mask).values())
 
 
 def test_two_seeds_draw_other_gates():
@@ -185,21 +185,21 @@ def test_two_seeds_draw_other_gates():
         pruner = L0(sparsity=LATER, shape="heads")
         pruner.attach(tiny("bert"), seed)
         pruner.before_forward(8, TIMELINE, {})
-        drawn.append(pruner._drawn[0])
+        drawn.append(pruner._gates[0])
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"scope": "row"}, "^scope: L0 holds the share of a layer or, global, of all, not that of a row"),
-        ({"drop": Constant(0.1)}, "^drop: the gates of L0 are drawn at each step already"),
+        ({"scope": "row"}, "^scope: L0 sets the sparsity of each layer or of all"),
+        ({"dropout": Constant(0.1)}, "^dropout: the gates of L0 are random already"),
         ({"lr": 0.0}, "^lr: must be above 0, not 0.0"),
     ],
 )
 def test_mistakes_are_told(given, said):
     with pytest.raises(ValueError, match=said):
         L0(sparsity=LATER, **given)
-    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before there are gradients"):
         L0(sparsity=Constant(0.5)).check(TIMELINE)
     L0(sparsity=Linear(initial=0.0, to=0.5)).check(TIMELINE)

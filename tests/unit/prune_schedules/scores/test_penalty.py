@@ -31,4 +31,4 @@ def test_outside_its_window_nothing_is_computed():
     pruner = Magnitude(sparsity=Constant(0.0), penalty=fade)
     pruner.attach(model)
     model(**batch("bert")).loss.backward()
-    assert [pruner.penalize(step, TIMELINE) > 0 for step in (0, 5, 10, 15)] == [True, True, False, False]
+    assert [pruner.add_penalty_gradients(step, TIMELINE) > 0 for step in (0, 5, 10, 15)] == [True, True, False, False]

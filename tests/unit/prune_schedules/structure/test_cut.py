@@ -5,7 +5,7 @@ import torch
 
 from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.cut import alive, cut
+from prune_schedules.structure.cut import cut, nonzero_units
 from students.structure.units import neurons
 from students.weights import fold, out_axis, select_modules
 from tests.helpers.families import batch, tiny
@@ -19,7 +19,7 @@ def test_heads_that_share_a_position_bias_stay_and_are_listed():
     assert set(report.skipped) == {"encoder.0.self", "encoder.1.self", "decoder.0.self", "decoder.1.self"}
     assert report.skipped["encoder.0.self"].startswith("2 heads are zero but stay")
     # Those of cross-attention have none: half of four matrices of 32 by 32 in two blocks.
-    assert report.parameters[0] - report.parameters[1] == 2 * 4 * 32 * 16 and not report.stock
+    assert report.parameters[0] - report.parameters[1] == 2 * 4 * 32 * 16 and not report.is_stock
 
 
 def test_key_value_groups_go_with_their_query_heads():
@@ -33,7 +33,7 @@ def test_key_value_groups_go_with_their_query_heads():
 def test_nothing_to_cut_changes_nothing():
     model = tiny("bert")
     report = cut(model)
-    assert report.stock and report.parameters[0] == report.parameters[1]
+    assert report.is_stock and report.parameters[0] == report.parameters[1]
     assert all(before == after for before, after in report.units.values())
 
 
@@ -44,7 +44,7 @@ def test_a_neuron_with_a_bias_is_alive():
         for part in units.slices:
             getattr(part.module, part.name).zero_()
         model.bert.encoder.layer[0].intermediate.dense.bias[5] = 1.0
-    assert alive(units).nonzero().flatten().tolist() == [5]
+    assert nonzero_units(units).nonzero().flatten().tolist() == [5]
 
 
 def test_a_model_with_steps_is_refused():

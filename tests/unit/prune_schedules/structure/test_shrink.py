@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Steps
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.structure.shrink import cut_settled
+from prune_schedules.structure.shrink import cut_final
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantizers.fake_quant import FakeQuant
 from students.structure.units import heads, neurons
@@ -45,7 +45,7 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
             each.step(number)
     old, new = masked.optimizer, cut.optimizer
     assert len(new.state) == len(old.state) == len(list(masked.model.parameters())) - 1
-    kept = {part.units.name: part.kept() for pruner in masked.pruners.values() for part in pruner.parts}
+    kept = {part.units.name: part.kept_units() for pruner in masked.pruners.values() for part in pruner.targets}
     whole, left = (neurons(each.model) + heads(each.model) for each in (masked, cut))
     for before, after in zip(whole, left, strict=True):
         entries = before.entries(kept[before.name])
@@ -86,10 +86,10 @@ def test_units_wait_for_every_pruner_on_their_tensors():
     for number in range(1, 8):
         for pruner in pruners.values():
             pruner.update(number, TIMELINE)
-        before, shares = prune.sparsity, [pruner.sparsity_now() for pruner in pruners.values()]
-        cut_settled(model, pruners, SHAPES, number, TIMELINE, [])
+        before, shares = prune.sparsity, [pruner.current_sparsity() for pruner in pruners.values()]
+        cut_final(model, pruners, SHAPES, number, TIMELINE, [])
         assert prune.sparsity == before
-        assert [pruner.sparsity_now() for pruner in pruners.values()][:2] == shares[:2]
+        assert [pruner.current_sparsity() for pruner in pruners.values()][:2] == shares[:2]
         seen.append((neurons(model)[0].count, heads(model)[0].count))
     assert seen == [(64, 4)] * 3 + [(64, 2)] * 2 + [(32, 2)] * 2
     assert all(len(get_weight_transforms(layer)) == 1 for layer in pruners["elements"].weights.values())
@@ -106,7 +106,7 @@ def test_two_pruners_of_the_same_neurons_are_cut_together():
     for number in range(1, 6):
         for pruner in pruners.values():
             pruner.update(number, TIMELINE)
-        cut_settled(model, pruners, SHAPES, number, TIMELINE, [])
+        cut_final(model, pruners, SHAPES, number, TIMELINE, [])
         seen.append(neurons(model)[0].count)
     assert seen == [64, 64, 64, 32, 32] and not find_weight_transforms(model, Mask)
 
@@ -116,7 +116,7 @@ def test_heads_stay_where_they_have_to(name, shapes, left):
     learner = Learner(name, {"neurons": 0.5, "heads": 0.5}, cuts=False)
     for pruner in learner.pruners.values():
         pruner.update(3, TIMELINE)
-    cut_settled(learner.model, learner.pruners, shapes, 3, TIMELINE, [])
+    cut_final(learner.model, learner.pruners, shapes, 3, TIMELINE, [])
     free = {units.name for units in heads(learner.model) if name == "t5" and units.name.endswith(".cross")}
     assert all(units.count == (2 if units.name in free else 4) for units in heads(learner.model))
     assert sum(units.count for units in neurons(learner.model)) < 64 * len(neurons(learner.model))

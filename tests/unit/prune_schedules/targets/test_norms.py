@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from prune_schedules.targets.norms import attach, kept, release
+from prune_schedules.targets.norms import attach, detach, kept_dimensions
 
 WIDTH, KEEP = 12, torch.arange(12) % 3 != 1
 KINDS = {
@@ -107,8 +107,8 @@ def test_what_it_counts_is_saved_loaded_and_copied_with_it():
     other.load_state_dict(norm.state_dict())
     twin = copy.deepcopy(norm)
     for each in (other, twin):
-        assert torch.equal(kept(each), KEEP) and torch.equal(each(states()), norm(states()))
-    release(twin)
-    assert kept(twin) is None and torch.equal(twin(states()), made("LayerNorm")(states()))
+        assert torch.equal(kept_dimensions(each), KEEP) and torch.equal(each(states()), norm(states()))
+    detach(twin)
+    assert kept_dimensions(twin) is None and torch.equal(twin(states()), made("LayerNorm")(states()))
     assert list(twin.state_dict()) == ["weight", "bias"] and not twin._forward_hooks and not twin._forward_pre_hooks
-    assert torch.equal(kept(norm), KEEP) and torch.equal(other(states()), norm(states()))
+    assert torch.equal(kept_dimensions(norm), KEEP) and torch.equal(other(states()), norm(states()))

@@ -23,7 +23,7 @@ def test_a_masked_branch_adds_nothing():
             output.register_forward_hook(lambda module, args, out, key=f"encoder.{i}.{name}": added.update({key: out}))
     model(**batch("bert"))
     zero = {name for name, output in added.items() if not output.any()}
-    assert len(zero) == 2 and pruner.sparsity_now() == 0.5
+    assert len(zero) == 2 and pruner.current_sparsity() == 0.5
     sizes = {name: sum(w.numel() for w in ws) for name, ws in _matrices(model).items()}
     assert Prune({"a": pruner}).sparsity == pytest.approx(sum(sizes[name] for name in zero) / sum(sizes.values()))
 
@@ -52,7 +52,7 @@ def test_branches_of_unequal_size_are_ranked_by_the_mean_square_of_their_numbers
 @pytest.mark.parametrize(("where", "most"), [(None, 3), (["attention"], 1), (["ffn"], 1)])
 def test_one_of_the_branches_always_stays(where, most):
     pruner = mask(tiny("bert"), 1.0, "layers", where=where)
-    assert sum(gone for gone, _ in (part.masked() for part in pruner.parts)) == most
+    assert sum(gone for gone, _ in (part.count_masked() for part in pruner.targets)) == most
     assert pruner.scope == "global" and pruner.where == (where or ["attention", "ffn"])
 
 
@@ -71,7 +71,7 @@ def test_the_weakest_head_goes():
 
 
 def test_at_least_one_unit_of_each_block_stays():
-    assert mask(tiny("bert"), 1.0, "heads", "global").sparsity_now() == 6 / 8
+    assert mask(tiny("bert"), 1.0, "heads", "global").current_sparsity() == 6 / 8
 
 
 def test_skipped_and_tied_units_are_listed():
@@ -100,7 +100,7 @@ def test_skipped_and_tied_units_are_listed():
         ({"shape": "layers", "scope": "distribution"}, "scope: layers are ranked over the whole model"),
         ({"scope": "block"}, "scope: "),
         ({"scope": 1}, "scope: "),
-        ({"scope": "row", "shape": "heads"}, "scope: row is for weights"),
+        ({"scope": "row", "shape": "heads"}, "scope: row is for elements and tiles"),
     ],
 )
 def test_mistakes_name_their_field(fields, message):

@@ -22,7 +22,7 @@ MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
     "tiles": lambda model: ElementTarget(model.bert.encoder.layer[0].output.dense, (4, 8)),
     "neurons": lambda model: UnitTarget(neurons(model)[0]),
     "heads": lambda model: UnitTarget(heads(model)[1]),
-    "branches": lambda model: UnitTarget(branches(model)[0], at_least=0),
+    "branches": lambda model: UnitTarget(branches(model)[0], min_kept=0),
     "hidden dimensions": lambda model: HiddenTarget(*hidden_units(model)),
 }
 
@@ -66,31 +66,31 @@ def test_every_kind_of_target_is_held_to_the_contract():
 
 def test_numbers_scores_and_masks_go_by_the_shape(made):
     _, target = made
-    for tensor in [*target.numbers(full_parameter), *target.sent(full_parameter)]:
+    for tensor in [*target.entries(full_parameter), *target.outgoing_entries(full_parameter)]:
         assert tensor.shape[:-1] == target.shape
-    assert target.masked() == (0, target.total)
-    assert set(target.gates) <= set(target.places) and len(
-        {id(raw_parameter(*place)) for place in target.places}
-    ) == len(target.places)
-    assert target.at_least in (0, 1) and isinstance(target.reader, torch.nn.Module)
+    assert target.count_masked() == (0, target.initial_count)
+    assert set(target.outgoing_masks) <= set(target.parameters) and len(
+        {id(raw_parameter(*place)) for place in target.parameters}
+    ) == len(target.parameters)
+    assert target.min_kept in (0, 1) and isinstance(target.reader, torch.nn.Module)
 
 
 def test_what_is_not_kept_is_absent_and_comes_back(made):
     model, target = made
-    before, beneath = logits(model), [tensor.clone() for tensor in target.numbers(full_parameter)]
+    before, beneath = logits(model), [tensor.clone() for tensor in target.entries(full_parameter)]
     target.keep(some(target))
-    gone, total = target.masked()
+    gone, total = target.count_masked()
     assert 0 < gone <= total and not torch.equal(logits(model), before)
-    for tensor, first in zip(target.numbers(full_parameter), beneath, strict=True):
+    for tensor, first in zip(target.entries(full_parameter), beneath, strict=True):
         assert torch.equal(tensor, first), "the numbers stay beneath the mask"
     masked = logits(model)
     with torch.no_grad():  # whatever lies beneath a mask is not seen
-        for (module, name), mask in target.gates.items():
+        for (module, name), mask in target.outgoing_masks.items():
             parameter = raw_parameter(module, name)
             parameter.copy_(torch.where(mask.mask.expand(parameter.shape), parameter, 7.0))
     assert torch.equal(logits(model), masked)
     target.keep_all()
-    assert target.masked() == (0, target.total)
+    assert target.count_masked() == (0, target.initial_count)
 
 
 def test_gates_hold_in_training_until_they_are_taken_off(made):

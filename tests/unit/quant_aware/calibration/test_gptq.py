@@ -6,16 +6,17 @@ from torch import Tensor
 
 from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
-from quant_aware.quantizers.grids import Quantizer, Uniform
+from quant_aware.quantizers.quantizer import Quantizer
+from quant_aware.quantizers.uniform import Uniform
 from students.recording.input_grams import collect_input_grams
 from tests.helpers.families import batch, tiny
 
-GRIDS = [
+QUANTIZERS = [
     Uniform(bits=4, learn=True),
-    Uniform(bits=3, learn=True, per=16),
-    Uniform(bits=3, learn=True, per="tensor"),
+    Uniform(bits=3, learn=True, granularity=16),
+    Uniform(bits=3, learn=True, granularity="tensor"),
     KMeans(bits=3),
-    KMeans(bits=2, per="row"),
+    KMeans(bits=2, granularity="row"),
 ]
 
 
@@ -26,9 +27,11 @@ def given(inputs: int = 48, outputs: int = 20) -> tuple[Tensor, Tensor]:
     return torch.randn(outputs, inputs, generator=draw), torch.randn(500, inputs, generator=draw) @ mixing
 
 
-def fitted(grid: Quantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
-    groups = grid.divide(weight)
-    return grid.qparams(groups), grid.join(grid.fake_quantize_learned(groups, grid.qparams(groups)), weight)
+def fitted(quantizer: Quantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
+    groups = quantizer.to_groups(weight)
+    return quantizer.qparams(groups), quantizer.from_groups(
+        quantizer.fake_quantize_learned(groups, quantizer.qparams(groups)), weight
+    )
 
 
 def step_by_step(weight: Tensor, x: Tensor, step: Tensor, top: int) -> Tensor:
@@ -48,30 +51,30 @@ def step_by_step(weight: Tensor, x: Tensor, step: Tensor, top: int) -> Tensor:
 
 def test_it_is_what_an_updated_inverse_gives():
     weight, x = given()
-    grid = Uniform(bits=4, learn=True)
-    qparams, _ = fitted(grid, weight)
+    quantizer = Uniform(bits=4, learn=True)
+    qparams, _ = fitted(quantizer, weight)
     expected = step_by_step(weight, x, qparams.double().flatten(), 7)
-    torch.testing.assert_close(gptq(weight, x.T @ x, grid, qparams).double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gptq(weight, x.T @ x, quantizer, qparams).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_outputs_change_less_than_by_the_nearest_value(grid):
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=str)
+def test_outputs_change_less_than_by_the_nearest_value(quantizer):
     weight, x = given()
-    qparams, nearest = fitted(grid, weight)
-    found = gptq(weight, x.T @ x, grid, qparams)
+    qparams, nearest = fitted(quantizer, weight)
+    found = gptq(weight, x.T @ x, quantizer, qparams)
     before, after = (float(((each - weight) @ x.T).square().mean()) for each in (nearest, found))
     assert after < 0.8 * before
-    groups = grid.divide(found)
-    torch.testing.assert_close(grid.fake_quantize_learned(groups, qparams), groups)
+    groups = quantizer.to_groups(found)
+    torch.testing.assert_close(quantizer.fake_quantize_learned(groups, qparams), groups)
     # Inputs that have nothing to do with each other make nothing good.
-    torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), grid, qparams), nearest)
+    torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), quantizer, qparams), nearest)
 
 
 def test_zeros_stay():
     weight, x = given()
     weight *= weight.abs() > 0.5
-    grid = Uniform(bits=4, learn=True)
-    assert (gptq(weight, x.T @ x, grid, grid.qparams(weight))[weight == 0] == 0).all()
+    quantizer = Uniform(bits=4, learn=True)
+    assert (gptq(weight, x.T @ x, quantizer, quantizer.qparams(weight))[weight == 0] == 0).all()
 
 
 def test_padding_is_not_heard():

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from quant_aware.quantizers.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.activations import FakeQuantInput, InputCache, fake_quantize_activation
 from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
 
 LAYERS = (nn.Linear, Conv1D, nn.Embedding)
@@ -67,9 +67,9 @@ class Files:
         self.plain = build().eval()
         for parameter in self.plain.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
-        self.fake, memo = copy.deepcopy(self.plain), InputMemo()
+        self.fake, cache = copy.deepcopy(self.plain), InputCache()
         for module in [m for m in self.fake.modules() if isinstance(m, LAYERS)]:
-            step, hook = FakeQuant(axis=weight_axis(module)), FakeQuantInput(memo)
+            step, hook = FakeQuant(axis=weight_axis(module)), FakeQuantInput(cache)
             step.enabled = hook.enabled = True
             parametrize.register_parametrization(module, "weight", step)
             if not isinstance(module, nn.Embedding):
@@ -209,7 +209,7 @@ def test_a_product_of_codes_is_exact(tmp_path):
 
 
 def test_largest_codes_do_not_overflow_on_any_processor(tmp_path):
-    """Two products of 255 and 127 pass 16 bits, where ONNX Runtime saturates on x86 without VNNI."""
+    """Two products of 255 and 127 pass 16 bits, where ONNX Runtime int8_saturates on x86 without VNNI."""
     one_product(tmp_path / "fp32.onnx", torch.full((64, 16), 127.0))
     quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
     got = OnnxModel(tmp_path / "int8.onnx")({"x": torch.full((4, 64), 255.0)})
@@ -218,7 +218,7 @@ def test_largest_codes_do_not_overflow_on_any_processor(tmp_path):
 
 def test_the_exact_kernel_gives_the_same_logits(files, monkeypatch):
     inputs = batch(12, 3, 8, 1)
-    monkeypatch.setattr("quant_aware.export.onnx_model.saturates", lambda: True)
+    monkeypatch.setattr("quant_aware.export.onnx_model.int8_saturates", lambda: True)
     torch.testing.assert_close(OnnxModel(files.int8_path)(inputs), files.int8(inputs), atol=1e-5, rtol=1e-5)
 
 

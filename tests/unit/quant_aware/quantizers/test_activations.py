@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from quant_aware.quantizers.activations import FakeQuantInput, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.activations import FakeQuantInput, InputCache, fake_quantize_activation
 from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, weight_axis
 
 
@@ -30,12 +30,12 @@ IDS = torch.arange(10).view(2, 5)
 
 
 def quantised(model: nn.Module) -> nn.Module:
-    memo = InputMemo()
+    cache = InputCache()
     for module in list(model.modules()):
         if isinstance(module, (nn.Linear, nn.Embedding)):
             parametrize.register_parametrization(module, "weight", FakeQuant(axis=weight_axis(module)))
         if isinstance(module, nn.Linear):
-            module.register_forward_pre_hook(FakeQuantInput(memo))
+            module.register_forward_pre_hook(FakeQuantInput(cache))
     return model
 
 
@@ -80,7 +80,7 @@ def test_shared_computation_has_the_right_gradients():
     model, separate = switch(quantised(Block()), True), switch(quantised(Block()), True)
     for module in (separate.q, separate.k, separate.v):
         module._forward_pre_hooks.clear()
-        own = FakeQuantInput(InputMemo())
+        own = FakeQuantInput(InputCache())
         own.enabled = True
         module.register_forward_pre_hook(own)
     for m in (model, separate):
@@ -91,37 +91,37 @@ def test_shared_computation_has_the_right_gradients():
 
 
 def test_memo_forgets_changed_content_and_another_gradient_mode():
-    memo, x = InputMemo(), torch.ones(4, 4).requires_grad_()
+    cache, x = InputCache(), torch.ones(4, 4).requires_grad_()
     with torch.no_grad():
-        assert not memo(x).requires_grad
-        kept = memo(x)
-        assert memo(x) is kept
-    assert memo(x).requires_grad
+        assert not cache(x).requires_grad
+        kept = cache(x)
+        assert cache(x) is kept
+    assert cache(x).requires_grad
     with torch.no_grad():
         x.mul_(2)
-    assert torch.equal(memo(x), fake_quantize_activation(x))
+    assert torch.equal(cache(x), fake_quantize_activation(x))
 
 
 def test_memo_keeps_nothing_alive():
-    memo, x = InputMemo(), torch.ones(4, 4)
-    result = weakref.ref(memo(x))
+    cache, x = InputCache(), torch.ones(4, 4)
+    result = weakref.ref(cache(x))
     assert result() is not None
     del x
     assert result() is None
     model = switch(quantised(Block()), True)
     loss = model(IDS).sum()
     loss.backward()
-    assert hook(model.q).memo._result is None  # although the graph still stands
+    assert hook(model.q).cache._result is None  # although the graph still stands
 
 
 def test_copies_work_and_share_a_memo_of_their_own():
     model = switch(quantised(Block()), True)
-    x = torch.ones(2, 16).requires_grad_() * 1  # no leaf: deepcopy of the memo's content would raise
+    x = torch.ones(2, 16).requires_grad_() * 1  # no leaf: deepcopy of the cache's content would raise
     model.q(x)
     clone, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(hook(model.q)))
     assert torch.equal(clone(IDS), model(IDS))
-    assert hook(clone.q).memo is hook(clone.k).memo is not hook(model.q).memo
-    assert pickled.enabled and pickled.memo.kind.bits == 8
+    assert hook(clone.q).cache is hook(clone.k).cache is not hook(model.q).cache
+    assert pickled.enabled and pickled.cache.quantizer.bits == 8
 
 
 def test_inference_mode_and_autocast():

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from quant_aware.quantizers.activations import Activations, InputMemo, fake_quantize_activation
+from quant_aware.quantizers.activations import ActivationQuantizer, InputCache, fake_quantize_activation
 from quant_aware.quantizers.fake_quant import FakeQuant, fake_quantize_weight, quantize_weight, weight_axis
-from quant_aware.quantizers.grids import Uniform
+from quant_aware.quantizers.uniform import Uniform
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +157,12 @@ def test_gradient_passes_straight_through(function, dtype):
 @pytest.mark.parametrize("bits", [1, 9])
 def test_bits_out_of_range_are_refused(bits):
     with pytest.raises(ValueError, match="^bits: must be 2 to 8"):
-        Activations(bits=bits)
+        ActivationQuantizer(bits=bits)
 
 
 def test_a_token_has_a_range_of_its_own():
     """Each row as if it were alone, in any company; of one token it is the range of the tensor."""
-    x, kind = random(3, 5, 16) * torch.arange(1, 6)[:, None], Activations(bits=4, per="token")
+    x, kind = random(3, 5, 16) * torch.arange(1, 6)[:, None], ActivationQuantizer(bits=4, granularity="token")
     rounded = fake_quantize_activation(x, kind)
     for i, j in [(0, 0), (1, 3), (2, 4)]:
         alone = x[i, j].double().numpy()
@@ -171,7 +171,7 @@ def test_a_token_has_a_range_of_its_own():
         zero = np.clip(np.round(-low / scale), 0, 15)
         expected = (np.clip(np.round(alone / scale) + zero, 0, 15) - zero) * scale
         np.testing.assert_allclose(rounded[i, j].numpy(), expected, atol=1e-5)
-        assert torch.equal(rounded[i, j], fake_quantize_activation(x[i, j], Activations(bits=4)))
+        assert torch.equal(rounded[i, j], fake_quantize_activation(x[i, j], ActivationQuantizer(bits=4)))
     padded = torch.cat([x, 100 * random(3, 2, 16, seed=1)], dim=1)
     assert torch.equal(fake_quantize_activation(padded, kind)[:, :5], rounded)
     with_gradient = x.clone().requires_grad_()
@@ -183,23 +183,23 @@ def test_a_token_has_a_range_of_its_own():
 def test_a_symmetric_range_reaches_as_far_to_both_sides(bits):
     x, top = random(3, 5, 16) * torch.arange(1, 6)[:, None], 2 ** (bits - 1) - 1
     x[1, 2] = 0
-    rounded = fake_quantize_activation(x, Activations(bits=bits, per="token", symmetric=True))
+    rounded = fake_quantize_activation(x, ActivationQuantizer(bits=bits, granularity="token", symmetric=True))
     scale = np.abs(x.numpy()).max(-1, keepdims=True) / np.float32(top)
     expected = np.round(x.numpy() / np.where(scale == 0, 1, scale)) * scale
     np.testing.assert_array_equal(rounded.numpy(), expected)
     torch.testing.assert_close(rounded.abs().amax(-1), x.abs().amax(-1))
     assert len(rounded[0, 0].unique()) <= 2 * top + 1
-    whole = fake_quantize_activation(x, Activations(bits=bits, symmetric=True))
-    one = fake_quantize_activation(x.flatten(), Activations(bits=bits, per="token", symmetric=True))
+    whole = fake_quantize_activation(x, ActivationQuantizer(bits=bits, symmetric=True))
+    one = fake_quantize_activation(x.flatten(), ActivationQuantizer(bits=bits, granularity="token", symmetric=True))
     assert torch.equal(whole, one.view_as(x))
     with_gradient = x.clone().requires_grad_()
-    fake_quantize_activation(with_gradient, Activations(symmetric=True)).sum().backward()
+    fake_quantize_activation(with_gradient, ActivationQuantizer(symmetric=True)).sum().backward()
     assert torch.equal(with_gradient.grad, torch.ones_like(x))
 
 
 def test_a_share_is_rounded_in_training_and_all_is_in_evaluation():
     step, weight = FakeQuant([Uniform(bits=2)]), random(200, 200)
-    step.enabled, step.share = True, 0.3
+    step.enabled, step.quant_noise = True, 0.3
     torch.manual_seed(0)
     rounded, drawn = step.eval()(weight), step.train()(weight)
     there = rounded != weight
@@ -207,7 +207,7 @@ def test_a_share_is_rounded_in_training_and_all_is_in_evaluation():
     assert (drawn[there] == rounded[there]).float().mean() == pytest.approx(0.3, abs=0.01)
     assert torch.equal(drawn[drawn != rounded], weight[drawn != rounded])
     assert not torch.equal(step(weight), drawn), "drawn anew each time"
-    step.share = 1.0
+    step.quant_noise = 1.0
     assert torch.equal(step(weight), rounded)
 
 
@@ -219,7 +219,7 @@ def test_weight_axis_by_kind():
 
 
 def test_activations_without_features_stay_so():
-    memo = InputMemo()
+    cache = InputCache()
     for _ in range(2):
         nothing = torch.zeros(2, 3, 0, requires_grad=True)
-        assert memo(nothing).shape == fake_quantize_activation(nothing).shape == (2, 3, 0)
+        assert cache(nothing).shape == fake_quantize_activation(nothing).shape == (2, 3, 0)

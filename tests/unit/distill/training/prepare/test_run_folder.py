@@ -41,7 +41,7 @@ def begun(config: Config[Experiment], folder: Path, old: str, new: str) -> None:
 
 
 def test_a_key_that_came_with_a_later_version_has_its_default(config: Config[Experiment], tmp_path: Path) -> None:
-    begun(config, tmp_path / "run", "  allot: null\n", "")
+    begun(config, tmp_path / "run", "  bit_allocation: null\n", "")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,11 @@ def test_a_key_that_came_with_a_later_version_has_its_default(config: Config[Exp
         ("start: 75%", "start: 50%", "quantize.start: is not what the run in"),
         ("lr: 0.001", "lr: 0.002", "optimizer.lr: is not what the run in"),
         ("seed: 0", "seed: 1", "seed: is not what the run in"),
-        ("  allot: null\n", "  alot: null\n", "quantize.alot: Quantize has no 'alot'"),
+        (
+            "  bit_allocation: null\n",
+            "  bit_alocation: null\n",
+            "quantize.bit_alocation: Quantize has no 'bit_alocation'",
+        ),
     ],
 )
 def test_another_value_is_refused_at_its_key(

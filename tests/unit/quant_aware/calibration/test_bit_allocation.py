@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant_aware.calibration.allot import Allot, choose, costs, traces
+from quant_aware.calibration.bit_allocation import BitAllocation, allocate, hessian_traces, quantization_costs
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.fake_quant import FakeQuant
-from quant_aware.quantizers.grids import Uniform
-from quant_aware.quantizers.signs import Ternary
+from quant_aware.quantizers.ternary import Ternary
+from quant_aware.quantizers.uniform import Uniform
 
 LIMITS = (2.0, 2.5, 3.0, 4.5, 7.9, 8.0, 20.0)
 
@@ -28,7 +28,7 @@ def test_of_a_bowl_each_draw_is_the_trace():
     def loss(batch: dict[str, Tensor]) -> Tensor:
         return sum((c * w.square()).sum() for c, w in zip(curves, weights, strict=True)) / 2 * batch["scale"]
 
-    found = traces(loss, weights, [{"scale": torch.tensor(scale)} for scale in (1.0, 3.0)])
+    found = hessian_traces(loss, weights, [{"scale": torch.tensor(scale)} for scale in (1.0, 3.0)])
     assert found == pytest.approx([2 * float(c.double().sum()) for c in curves], rel=1e-3)
     assert all(torch.equal(one, other) for one, other in zip(weights, before, strict=True))
     assert [weight.requires_grad for weight in weights] == [True, False]
@@ -43,7 +43,7 @@ def test_over_many_draws_it_is_the_trace_of_each_weights_own_hessian():
 
     whole = torch.autograd.functional.hessian(loss, (first.double(), second.double()))
     parts = [[part.reshape(one.numel(), -1) for part in row] for one, row in zip((first, second), whole, strict=True)]
-    found = traces(lambda batch: loss(first, second), [first, second], [{}] * 1500)
+    found = hessian_traces(lambda batch: loss(first, second), [first, second], [{}] * 1500)
     for of in (0, 1):
         own, other = (
             parts[of][of],
@@ -59,7 +59,7 @@ def test_over_many_draws_it_is_the_trace_of_each_weights_own_hessian():
 def test_what_bits_cost(learn):
     """Of a grid that learns by the values with which training on it begins: large ones are clipped."""
     weight, step = drawn(3, 8), FakeQuant([Uniform(bits=5, learn=learn)])
-    found = costs(weight, step, 12.0)
+    found = quantization_costs(weight, step, 12.0)
     assert list(found) == [2, 3, 4, 5]
     for bits, cost in found.items():
         top = 2 ** (bits - 1) - 1
@@ -67,14 +67,16 @@ def test_what_bits_cost(learn):
         scale = 2 * sizes.mean(1, keepdim=True) / top**0.5 if learn else sizes.amax(1, keepdim=True) / top
         lost = ((weight / scale).round().clamp(-top, top) * scale - weight).square().sum()
         assert cost == pytest.approx(12.0 / 24 * float(lost), rel=1e-4)
-    assert all(cost > 0 for cost in costs(weight, step, -3.0).values()), "a trace below 0 is no reason for fewer bits"
+    assert all(cost > 0 for cost in quantization_costs(weight, step, -3.0).values()), (
+        "a trace below 0 is no reason for fewer bits"
+    )
 
 
 @pytest.mark.parametrize("average", LIMITS[1:])
 def test_the_choice_is_the_best_of_all(average):
     """Where weights are of one size, and each bit saves less than the one before."""
     offered = [{bits: scale * 4.0**-bits for bits in range(2, 9)} for scale in (1.0, 30.0, 0.01, 900.0)]
-    found = choose(offered, [10] * 4, average)
+    found = allocate(offered, [10] * 4, average)
     assert sum(found) <= 4 * average
     possible = (bits for bits in product(range(2, 9), repeat=4) if sum(bits) <= 4 * average)
     best = min(sum(cost[b] for cost, b in zip(offered, bits, strict=True)) for bits in possible)
@@ -85,7 +87,7 @@ def test_the_choice_is_the_best_of_all(average):
 def test_the_limit_holds_for_weights_of_any_size(average):
     sizes = [3000, 70, 512, 9]
     offered = [{bits: float(drawn(1, seed=i).exp()) * 3.0**-bits for bits in range(2, 9)} for i in range(4)]
-    found = choose(offered, sizes, average)
+    found = allocate(offered, sizes, average)
     used = sum(size * bits for size, bits in zip(sizes, found, strict=True))
     assert used <= average * sum(sizes)
     if average == 20.0:
@@ -97,10 +99,22 @@ def test_the_limit_holds_for_weights_of_any_size(average):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"weights": Ternary(), "allot": Allot(average=3)}, "allot: needs one grid, Uniform, of more bits"),
-        ({"weights": Uniform(bits=4), "allot": Allot(average=4)}, "allot: needs one grid, Uniform, of more bits"),
-        ({"weights": {"0%": Uniform(), "5%": Uniform(bits=4)}, "allot": Allot(average=3)}, "allot: needs one grid"),
-        ({"allot": Allot(average=3), "target": "onnxruntime"}, "target: onnxruntime computes with 8 bits"),
+        (
+            {"weights": Ternary(), "bit_allocation": BitAllocation(average_bits=3)},
+            "bit_allocation: needs weights to be one Uniform quantizer of more bits",
+        ),
+        (
+            {"weights": Uniform(bits=4), "bit_allocation": BitAllocation(average_bits=4)},
+            "bit_allocation: needs weights to be one Uniform quantizer of more bits",
+        ),
+        (
+            {"weights": {"0%": Uniform(), "5%": Uniform(bits=4)}, "bit_allocation": BitAllocation(average_bits=3)},
+            "bit_allocation: needs weights to be one Uniform quantizer",
+        ),
+        (
+            {"bit_allocation": BitAllocation(average_bits=3), "target": "onnxruntime"},
+            "target: onnxruntime needs 8 bits",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(given, message):
@@ -111,10 +125,10 @@ def test_what_cannot_be_is_told(given, message):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"average": 1.5}, "average: no grid has less than 2 bits"),
-        ({"average": 3, "batches": 0}, "batches: at least 1"),
+        ({"average_bits": 1.5}, "average_bits: must be at least 2"),
+        ({"average_bits": 3, "batches": 0}, "batches: must be at least 1"),
     ],
 )
 def test_numbers_that_cannot_be_are_told(given, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        Allot(**given)
+        BitAllocation(**given)

@@ -6,7 +6,7 @@ from torch import nn
 
 from prune_schedules.callback import Prune
 from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
-from prune_schedules.scores.gates import Fisher, Movement, Taylor, gate_gradient
+from prune_schedules.scores.gradient import Fisher, Movement, Taylor, gate_gradient
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
@@ -24,7 +24,7 @@ def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
     pruner.attach(model)
     pruner.before_forward(step, TIMELINE, {})
     model(**batch(name)).loss.backward()
-    pruner.before_step(step, TIMELINE)
+    pruner.before_optimizer_step(step, TIMELINE)
     return model
 
 
@@ -48,19 +48,19 @@ def test_the_sums_over_steps(name, kind, of):
     first = raw_parameter(layer).detach() * raw_parameter(layer).grad
     pruner.before_forward(4, TIMELINE, {})
     model(**batch(name)).loss.backward()  # on top of the first: the gradient is now another
-    pruner.before_step(4, TIMELINE)
+    pruner.before_optimizer_step(4, TIMELINE)
     second = raw_parameter(layer).detach() * raw_parameter(layer).grad
     expected = of(first) + of(second)
     found = pruner.scores()[0]
     torch.testing.assert_close(found, expected.T if name == "gpt2" else expected)
     pruner.update(7, TIMELINE)
-    assert pruner.state() == {}, "the next masks look at the model as it is then"
+    assert pruner.state_dict() == {}, "the next masks look at the model as it is then"
 
 
 def test_movement_is_a_score_that_adam_learns():
     """torch's own, without momentum; 300 steps are enough for squares to fade."""
     pruner, draw = Movement(sparsity=LATER), torch.Generator().manual_seed(0)
-    pruner.seen = pruner.squares = None
+    pruner.score_sums = pruner.square_sums = None
     score = nn.Parameter(torch.zeros(4, 6))
     adam = torch.optim.Adam([score], lr=1.0, betas=(0.0, 0.999), eps=0.0)
     for step in range(300):
@@ -74,7 +74,7 @@ def test_movement_is_a_score_that_adam_learns():
 
 def test_weights_without_a_gradient_do_not_move():
     pruner = Movement(sparsity=LATER)
-    pruner.seen = pruner.squares = None
+    pruner.score_sums = pruner.square_sums = None
     for step in range(2):
         pruner.update_scores([torch.tensor([0.0, 1e-12, 1e-30])], step, TIMELINE)
     still, moved, lost = pruner.scores()[0].tolist()
@@ -100,8 +100,8 @@ def test_what_is_masked_is_looked_at_and_not_trained():
     model.zero_grad()
     pruner.before_forward(2, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    pruner.before_step(2, TIMELINE)
-    for part, old, new in zip(pruner.parts, before, pruner.scores(), strict=True):
+    pruner.before_optimizer_step(2, TIMELINE)
+    for part, old, new in zip(pruner.targets, before, pruner.scores(), strict=True):
         module, mask = part.module, part.mask
         assert not mask.mask.all()
         assert (raw_parameter(module).grad[~mask.mask] == 0).all()
@@ -114,14 +114,14 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     pruner.update(5, TIMELINE)
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
-        assert all(mask.straight == straight for mask in find_weight_transforms(model, Mask).values())
-        pruner.before_step(step, TIMELINE)
-        assert not any(mask.straight or mask.idle for mask in find_weight_transforms(model, Mask).values())
+        assert all(mask.straight_through == straight for mask in find_weight_transforms(model, Mask).values())
+        pruner.before_optimizer_step(step, TIMELINE)
+        assert not any(mask.straight_through or mask.suspended for mask in find_weight_transforms(model, Mask).values())
 
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
 def test_nothing_goes_before_gradients_were_seen(kind):
-    with pytest.raises(ValueError, match="^sparsity: is 0.5 at once, before there are gradients"):
+    with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before there are gradients"):
         kind(sparsity=Constant(0.5)).check(TIMELINE)
     kind(sparsity=Cubic(to=0.5)).check(TIMELINE)
 
@@ -134,13 +134,13 @@ def test_a_step_that_overflowed_is_not_looked_at(kind):
     before = [score.clone() for score in pruner.scores()]
     pruner.before_forward(4, TIMELINE, {})
     model(**batch("bert")).loss.backward()
-    raw_parameter(pruner.parts[-1].reader).grad[0, 0] = torch.inf
-    pruner.before_step(4, TIMELINE)
+    raw_parameter(pruner.targets[-1].reader).grad[0, 0] = torch.inf
+    pruner.before_optimizer_step(4, TIMELINE)
     assert all(map(torch.equal, pruner.scores(), before))
-    pruner.seen, sizes = None, pruner.parts[0].sent(raw_parameter)[0].square().mean(dim=1).sqrt()
+    pruner.score_sums, sizes = None, pruner.targets[0].outgoing_entries(raw_parameter)[0].square().mean(dim=1).sqrt()
     torch.testing.assert_close(pruner.scores()[0], sizes)
     pruner.update(7, TIMELINE)
-    assert 0 < pruner.sparsity_now() < 0.5
+    assert 0 < pruner.current_sparsity() < 0.5
 
 
 def test_sums_that_were_loaded_follow_the_model():
@@ -148,7 +148,7 @@ def test_sums_that_were_loaded_follow_the_model():
     pruner, again = Movement(sparsity=LATER, shape="heads"), Movement(sparsity=LATER, shape="heads")
     one_step("bert", pruner, 3)
     again.attach(tiny("bert"))
-    again.load_state(pruner.state())
+    again.load_state_dict(pruner.state_dict())
     again.update_scores([score.to("meta") for score in pruner.scores()], 4, TIMELINE)
     assert {score.device.type for score in again.scores()} == {"meta"}
 
@@ -163,13 +163,13 @@ def test_movement_finds_the_weights_that_grow():
         layer, pruner = nn.Linear(8, 1, bias=False), kind(sparsity=Steps(at={"50%": 0.5}))
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[0.1] * 4 + [2.0] * 4]))
-        pruner.parts, pruner.seen, pruner.squares = [ElementTarget(layer)], None, None
+        pruner.targets, pruner.score_sums, pruner.square_sums = [ElementTarget(layer)], None, None
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.02)
         for step in range(10):
             optimizer.zero_grad()
             pruner.before_forward(step, TIMELINE, {})
             (layer(inputs) - targets).square().mean().backward()
-            pruner.before_step(step, TIMELINE)
+            pruner.before_optimizer_step(step, TIMELINE)
             optimizer.step()
         pruner.update(10, TIMELINE)
         kept[kind] = (layer.weight != 0).flatten().tolist()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune_schedules.schedule import Constant, Timeline
-from prune_schedules.scores.keep import Keep, filled
+from prune_schedules.scores.fixed_mask import FixedMask, lost_zeros_warning
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
@@ -30,10 +30,10 @@ def zero_places(model):
 def trained(model, name="bert", head="classification"):
     """After five steps of AdamW, with weight decay, folded."""
     before = zero_places(model)
-    keep = Keep()
+    keep = FixedMask()
     keep.attach(model)
     assert learns(model, batch(name, head=head))
-    now = keep.sparsity_now()
+    now = keep.current_sparsity()
     fold(model)
     return before, keep, now
 
@@ -53,15 +53,15 @@ def test_without_it_training_fills_them_and_both_shares_are_told():
     model = sparse()
     begun = count_nonzeros(model)
     assert learns(model, batch("bert"))
-    (line,) = filled(begun, count_nonzeros(model))
+    (line,) = lost_zeros_warning(begun, count_nonzeros(model))
     share = 1 - begun[0] / begun[1]
     assert share == pytest.approx(0.4, abs=0.05)
     assert line.startswith(
-        f"the student began with {share:.1%} of its weights zero and ends with {model_sparsity(model):.1%}"
+        f"the sparsity of the student was {share:.1%} before training and is {model_sparsity(model):.1%}"
     )
     assert model_sparsity(model) < 0.01
-    assert filled(begun, begun) == [] and filled((99, 100), (100, 100)) == []
-    assert filled((50, 100), (40, 50)) == []  # ten more are zero, and the other half was cut out
+    assert lost_zeros_warning(begun, begun) == [] and lost_zeros_warning((99, 100), (100, 100)) == []
+    assert lost_zeros_warning((50, 100), (40, 50)) == []  # ten more are zero, and the other half was cut out
 
 
 def test_two_of_four_stays_two_of_four():
@@ -89,16 +89,16 @@ def test_a_tied_table_keeps_its_zeros_and_stays_tied(name):
 def test_an_untied_table_learns_its_padding_row_no_more_than_before():
     model = sparse()
     assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []
-    keep = Keep()
+    keep = FixedMask()
     keep.attach(model)
     assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []  # its padding row is not looked at
-    assert len(keep.parts) == 12
+    assert len(keep.targets) == 12
 
 
 def test_other_pruners_remove_more_and_units_are_cut():
     model = sparse(share=0.3)
     before = zero_places(model)
-    keep, more = Keep(), Magnitude(sparsity=Constant(0.6))
+    keep, more = FixedMask(), Magnitude(sparsity=Constant(0.6))
     keep.attach(model)
     more.attach(model)
     neurons = Magnitude(sparsity=Constant(0.5), shape="neurons")
@@ -119,12 +119,12 @@ def test_other_pruners_remove_more_and_units_are_cut():
 def test_eight_bits_leave_zeros_at_zero():
     model = sparse()
     before = zero_places(model)
-    Keep().attach(model)
+    FixedMask().attach(model)
     quantize = Quantize()
     quantize.attach(model)
     quantize.update(0, TIMELINE)
     assert learns(model, batch("bert"))
-    quantize.settle()
+    quantize.quantize_full_embeddings()
     fold(model)
     for name, weight in model.named_parameters():
         if name in before and "embeddings" not in name:
@@ -132,10 +132,10 @@ def test_eight_bits_leave_zeros_at_zero():
 
 
 def test_what_is_not_sparse_and_what_means_nothing_here_is_refused():
-    with pytest.raises(ValueError, match=r"keep: the student is not sparse: 0.00% of its weights"):
-        Keep().find(tiny("bert"))
-    for given in ({"sparsity": Constant(0.5)}, {"shape": "heads"}, {"scope": "global"}, {"drop": Constant(0.1)}):
-        with pytest.raises(ValueError, match=f"{next(iter(given))}: Keep removes nothing more; leave it out"):
-            Keep(**given)
-    only = Keep(where=["ffn"])
+    with pytest.raises(ValueError, match=r"fixed_mask: the student is not sparse: 0.00% of its weights"):
+        FixedMask().find(tiny("bert"))
+    for given in ({"sparsity": Constant(0.5)}, {"shape": "heads"}, {"scope": "global"}, {"dropout": Constant(0.1)}):
+        with pytest.raises(ValueError, match=f"{next(iter(given))}: FixedMask removes nothing; leave it out"):
+            FixedMask(**given)
+    only = FixedMask(where=["ffn"])
     assert {type(module) for module in only.find(sparse())} == {nn.Linear} and len(only.weights) == 4
