@@ -51,8 +51,11 @@ ATTENTIONS = {
 def make_kinds(positions: int) -> dict[str, Transformer]:
     """Return by name the full attention and the others."""
     return {
-        FULL: Transformer(positions=positions),
-        **{name: Transformer(positions=positions, attention=attention) for name, attention in ATTENTIONS.items()},
+        FULL: Transformer(max_position_embeddings=positions),
+        **{
+            name: Transformer(max_position_embeddings=positions, attention=attention)
+            for name, attention in ATTENTIONS.items()
+        },
     }
 
 

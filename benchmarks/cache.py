@@ -40,7 +40,7 @@ def time_steps(losses: list[Loss], steps: int, folder: Path) -> tuple[list[float
         loss.setup(student.config, teacher.config)
     needs, values = [Signals(), Signals()], {loss: loss.at(0, Timeline(1, 1)) for loss in losses}
     for loss in losses:
-        needs = [needs[0] | loss.student_needs, needs[1] | loss.teacher_needs]
+        needs = [needs[0] | loss.student_signals, needs[1] | loss.teacher_signals]
     ids = torch.randint(5, 8000, (BATCHES * ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
     frozen = FrozenTeacher(teacher)
     cached = CachedTeacher(frozen, ids.tolist(), folder)

@@ -30,7 +30,7 @@ from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
-from losses.loss import count_all
+from losses.loss import loss_counts
 from losses.outputs.logits import Logits
 from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Constant, Timeline
@@ -127,7 +127,7 @@ def time_steps(data: Dataset, collate: DataCollatorWithPadding, steps: int, fold
 
     def counted(make_rows: list[dict]) -> Batch:
         batch = collate(make_rows)
-        return {**batch, "counts": count_all(losses.values(), batch)}
+        return {**batch, "counts": loss_counts(losses.values(), batch)}
 
     loader = TrainLoader(data, LengthGroupedBatchSampler([32] * len(data), 32), counted, 1)
     table = MetricsCSV(

@@ -19,7 +19,7 @@ _MODULES = {
     "distill.tasks.kinds.tokens": ["TokenClassification"],
     "distill.tasks.task": ["DataTask", "Task"],
     "losses.loss": ["Loss", "LossValues", "PerExample", "PerPrediction"],
-    "losses.outputs.logits": ["OnLogits"],
+    "losses.outputs.logits": ["LogitsLoss"],
     "prune_schedules.schedule": ["TimePoint", "Ramp", "Schedule", "Timeline"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
     "quant_aware.quantizers.quantizer": ["Quantizer"],

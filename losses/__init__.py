@@ -1,6 +1,6 @@
-"""What is compared: labels, logits, hidden states, attention, relations between tokens.
+"""Losses on labels, logits, hidden states, attention and relations between tokens.
 
-Importing the package imports its modules, so that a config may name each class of them.
+Importing the package imports its modules, so that a config can name their classes.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a loss is: it says what it looks at, and returns a sum and a count."""
+"""The base class of losses: a loss declares the signals it needs, and returns a sum and a count."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from students.recording.sparse_lm_head import IGNORED
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-UNKNOWN = -1
-"""The class of a row that is to be judged and has no label; a number that is not known is NaN."""
+UNLABELED = -1
+"""The class of a prediction without a label, on which only teachers are compared; in a regression it is NaN."""
 
 
 @dataclass(frozen=True)
 class LossValues:
-    """What the scheduled fields of a loss are at one step; it does not change.
+    """The values of a loss's scheduled fields at one step; immutable.
 
     Args:
-        epoch: the pass over the data that the step belongs to, from 0.
-        fields: by the name of the field; ``weight`` is 0 outside the window.
+        epoch: of the step, from 0.
+        fields: values by name; ``weight`` is 0 outside the window from ``start`` to ``stop``.
     """
 
     epoch: int
@@ -44,30 +44,30 @@ class LossValues:
 
     @property
     def weight(self) -> float:
-        """The factor of the term."""
+        """The factor of the term in the training loss."""
         return self.fields["weight"]
 
-    def silenced(self) -> LossValues:
-        """Return the same with a weight of 0."""
+    def with_zero_weight(self) -> LossValues:
+        """Return a copy with a weight of 0."""
         return LossValues(self.epoch, {**self.fields, "weight": 0.0})
 
 
 @dataclass(kw_only=True, eq=False)
 class Loss(nn.Module, ABC):
-    """A term of the training loss; its key in YAML is the name of its curve.
+    """A term of the training loss; its YAML key is the name of its curve.
 
     Args:
         weight: the factor of the term, a number or a schedule.
-        start: the moment from which the term counts.
-        stop: the moment from which it no longer counts.
+        start: the time point from which the term counts.
+        stop: the time point from which it no longer counts.
     """
 
     compares_examples: ClassVar[bool] = False
-    """Whether it compares the examples of a batch with one another, so that of a single one it is 0."""
-    looks_at_layers: ClassVar[bool] = False
-    """Whether it looks inside the models; such a loss has a field ``teacher``, the name of one of several."""
-    counts_all_classes: ClassVar[bool] = False
-    """Whether it takes all classes as possible, those too that stand for padding."""
+    """Whether it compares the examples of a batch with one another, so that it is 0 for a single one."""
+    uses_layers: ClassVar[bool] = False
+    """Whether it compares layers; such a loss has a field ``teacher``, the name of one of several teachers."""
+    uses_all_classes: ClassVar[bool] = False
+    """Whether it compares all classes, including those that only pad the output."""
 
     weight: Schedule = Constant(1.0)
     start: TimePoint = START
@@ -75,13 +75,13 @@ class Loss(nn.Module, ABC):
 
     def __post_init__(self):
         super().__init__()
-        self.student_needs, self.teacher_needs = Signals(), Signals()
+        self.student_signals, self.teacher_signals = Signals(), Signals()
 
     def at(self, step: int, timeline: Timeline) -> LossValues:
         """Return the value of each scheduled field at a step; the weight is 0 outside the window.
 
         Raises:
-            ValueError: if a value is one that the loss cannot use, or a moment lies outside the run.
+            ValueError: if a value is not valid for the loss, or a time point lies outside the run.
         """
         values = {
             f.name: getattr(self, f.name).value(step, timeline)
@@ -93,49 +93,48 @@ class Loss(nn.Module, ABC):
         return LossValues(step // timeline.epoch_steps, values)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Set ``student_needs`` and ``teacher_needs`` and make projections, from the two models' configs.
+        """Set ``student_signals`` and ``teacher_signals``, and create projections, from the configs of both models.
 
         Raises:
-            ValueError: if the models cannot give what the loss looks at.
+            ValueError: if a model lacks a signal.
         """
 
-    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
-        """Return what it looks at in the student and in the teacher at a step; as a rule what ``setup`` has set."""
-        return self.student_needs, self.teacher_needs
+    def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:
+        """Return the signals of student and teacher at a step; by default those that ``setup`` has set."""
+        return self.student_signals, self.teacher_signals
 
     @property
-    def looks_at_attention(self) -> bool:
-        """Whether it looks at the student's attention, once it is set up."""
-        return bool(self.student_needs.attention)
+    def uses_attention(self) -> bool:
+        """Whether it needs the student's attention; valid after ``setup``."""
+        return bool(self.student_signals.attention)
 
     def active_steps(self, timeline: Timeline) -> list[range]:
-        """Return the steps at which it has a weight, in stretches."""
+        """Return the ranges of steps at which the weight is not 0."""
         first, last = self.start.step(timeline), self.stop.step(timeline)
-        weighted = self.weight.differs_from(0.0, timeline)
-        inside = [range(max(steps.start, first), min(steps.stop, last)) for steps in weighted]
+        nonzero = self.weight.differs_from(0.0, timeline)
+        inside = [range(max(steps.start, first), min(steps.stop, last)) for steps in nonzero]
         return [steps for steps in inside if steps]
 
     @abstractmethod
     def count(self, batch: Batch) -> Tensor:
-        """Return how many positions the loss is a mean over: of the rows alone, for they are counted as they are
-        collated.
-        """
+        """Return the number of positions that the loss averages over; it depends on the batch alone, not on models."""
 
     @abstractmethod
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
-        """Return the sum over valid positions (float32 scalar) and their count, for Σ sum / Σ count over batches and
-        ranks.
+        """Return the sum over valid positions (float32 scalar) and their count.
+
+        The loss is Σ sum / Σ count over the batches of the accumulation window and all ranks.
 
         Args:
-            student: what the student's forward pass left.
-            teacher: the same of the teacher, if there is one.
-            batch: of the rows.
-            values: of the step, as ``at`` gives them.
+            student: the trace of the student.
+            teacher: the trace of the teacher, if there is one.
+            batch: of the traces.
+            values: of ``at`` for this step.
         """
 
 
-def count_all(losses: Iterable[Loss], batch: Batch) -> Tensor:
-    """Return the counts of losses on a batch, float32 [L] in their order."""
+def loss_counts(losses: Iterable[Loss], batch: Batch) -> Tensor:
+    """Return the counts of losses for a batch, float32 [L] in their order."""
     counts = [loss.count(batch).float() for loss in losses]
     return torch.stack(counts) if counts else torch.zeros(0)
 
@@ -144,20 +143,20 @@ class PerExample(Loss):
     """A loss with one value per example."""
 
     def count(self, batch: Batch) -> Tensor:
-        """The number of examples."""
+        """Return the number of examples."""
         return batch["input_ids"].new_tensor(len(batch["input_ids"]))
 
 
 class PerPrediction(Loss):
-    """A loss with one value per prediction of the head: an example, or each position that has a label."""
+    """A loss with one value per prediction of the head: one for an example, or for each position with a label."""
 
     def count(self, batch: Batch) -> Tensor:
-        """The number of predictions."""
-        return predicted(batch).sum()
+        """Return the number of predictions."""
+        return prediction_mask(batch).sum()
 
 
 def check_factors(**factors: float) -> None:
-    """Raises ValueError unless the factors of a loss's parts are numbers of at least 0, and one of them above it."""
+    """Raise ValueError unless the factors of a loss's parts are at least 0, and one of them above."""
     for name, factor in factors.items():
         if not 0 <= factor < math.inf:
             raise ValueError(f"{name}: must be a number of at least 0, not {factor}")
@@ -165,32 +164,32 @@ def check_factors(**factors: float) -> None:
         raise ValueError(f"{next(iter(factors))}: with {' and '.join(factors)} at 0 nothing is compared")
 
 
-def of_numbers(batch: Batch) -> bool:
-    """Whether the labels are real numbers, as in a regression."""
+def is_regression(batch: Batch) -> bool:
+    """Return whether the labels are real numbers."""
     return "labels" in batch and batch["labels"].is_floating_point()
 
 
-def predicted(batch: Batch) -> Tensor:
-    """True where the head's answer counts, in the shape of the labels: not where an integer label is -100."""
-    if "labels" not in batch or of_numbers(batch):
+def prediction_mask(batch: Batch) -> Tensor:
+    """Return where a prediction counts, boolean in the shape of the labels: not where an integer label is -100."""
+    if "labels" not in batch or is_regression(batch):
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
     return batch["labels"] != IGNORED
 
 
-def known(batch: Batch) -> Tensor:
-    """True where a prediction is asked and its label is known, in the shape of the labels."""
+def label_mask(batch: Batch) -> Tensor:
+    """Return where a prediction counts and has a label, boolean in the shape of the labels."""
     labels = batch["labels"]
-    return ~labels.isnan() if of_numbers(batch) else (labels != IGNORED) & (labels != UNKNOWN)
+    return ~labels.isnan() if is_regression(batch) else (labels != IGNORED) & (labels != UNLABELED)
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right`` in float32: under autocast float() alone would not do, it makes factors half precision again."""
+def matmul_float32(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``left @ right`` in float32, also under autocast, which would cast the factors to half precision."""
     with torch.autocast(left.device.type, enabled=False):
         return left.float() @ right.float()
 
 
 def valid_tokens(batch: Batch, stack: str | None = None) -> Tensor:
-    """True where a token is not padding, [B, S]; where a decoder has a text of its own, for its stack of that text."""
-    own = batch.get("decoder_attention_mask") if stack in ("decoder", "cross") else None
-    mask = batch.get("attention_mask") if own is None else own
+    """Return where a token is not padding, boolean [B, S]; for the decoder of an encoder-decoder, of its own input."""
+    decoder_mask = batch.get("decoder_attention_mask") if stack in ("decoder", "cross") else None
+    mask = batch.get("attention_mask") if decoder_mask is None else decoder_mask
     return batch["input_ids"].new_ones(batch["input_ids"].shape).bool() if mask is None else mask.bool()

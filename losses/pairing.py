@@ -1,4 +1,4 @@
-"""Which layer of the student is compared with which of the teacher: fixed, drawn anew, or found from what they hold."""
+"""Pair the layers of student and teacher: by a fixed rule, drawn for each epoch, or by their contents."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from torch import Tensor
 
 from losses.loss import Loss, LossValues, valid_tokens
 from students.families.families import depth, find_stack
-from students.families.layers import Rule, pairs
+from students.families.layers import LayerRule, layer_pairs
 from students.recording.batch import Batch
-from students.recording.signals import Signals, check
+from students.recording.signals import Signals, check_signals
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Matching = Literal[Rule, "random", "nearest", "transport"]
+Matching = Literal[LayerRule, "random", "nearest", "transport"]
 Layers = Matching | dict[int, int]
-"""What ``layers`` of a loss may be."""
+"""The type of the field ``layers`` of a loss."""
 StateLayers = Literal[Matching, "mixture"] | dict[int, int]
-"""The same for a loss on single states."""
+"""The same for a loss on single hidden states."""
 
 
 class Pairing:
-    """The pairs (student layer, teacher layer) of a loss, and what each counts.
+    """The pairs (student layer, teacher layer) of a loss, and their weights.
 
-    Besides the rules of ``students.families.layers.pairs``: ``random`` pairs the student's inner blocks with as many of
-    the teacher's, drawn for each epoch, in their order (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164); ``nearest``
-    pairs each of the teacher's evenly spaced blocks with whichever of the student's costs least in this batch (CoFi,
-    Xia et al. 2022, arXiv 2204.00408); ``transport`` spreads every block over all blocks of the other side at the least
-    cost, all blocks counting the same (BERT-EMD, Li et al. 2020, arXiv 2010.06133); with ``mixture`` each of the
-    student's blocks looks at all of the teacher's, weighted by how alike they are (ALP-KD, Passban et al. 2020, arXiv
-    2012.14022).
+    Besides the rules of ``students.families.layers.layer_pairs``:
+
+    - ``random`` pairs the student's inner blocks, in order, with as many of the teacher's, drawn for each epoch
+      (RAIL-KD, Haidar et al. 2021, arXiv 2109.10164).
+    - ``nearest`` pairs each of the teacher's evenly spaced blocks with the student's block of the least cost in this
+      batch (CoFi, Xia et al. 2022, arXiv 2204.00408).
+    - ``transport`` matches all blocks of both sides, equally weighted, by the transport plan of the least cost
+      (BERT-EMD, Li et al. 2020, arXiv 2010.06133).
+    - ``mixture`` compares each of the student's blocks with an attention-weighted sum of all of the teacher's (ALP-KD,
+      Passban et al. 2020, arXiv 2012.14022).
 
     Args:
         layers: the rule, or the pairs.
         student: number of the student's blocks.
-        teacher: number of the teacher's.
+        teacher: number of the teacher's blocks.
         blocks_only: leave out layer 0, the input of the first block.
 
     Raises:
@@ -57,84 +60,88 @@ class Pairing:
                     f"layers: 'random' needs a student of at least 2 blocks and a teacher at least as deep "
                     f"(student {student} blocks, teacher {teacher} blocks)"
                 )
-            self.pairs = self._drawn(0)
+            self.pairs = self._draw_pairs(0)
         elif layers == "nearest":
-            targets = dict.fromkeys(t for _, t in pairs("uniform", student, teacher, blocks_only=True))
+            targets = dict.fromkeys(t for _, t in layer_pairs("uniform", student, teacher, blocks_only=True))
             self.pairs = list(product(range(1, student + 1), targets))
         elif layers in ("transport", "mixture"):
             self.pairs = list(product(range(1, student + 1), range(1, teacher + 1)))
         else:
-            self.pairs = pairs(layers, student, teacher, blocks_only)
+            self.pairs = layer_pairs(layers, student, teacher, blocks_only)
 
     def at(self, epoch: int) -> Pairing:
-        """Return the pairing of an epoch: where the rule is ``random`` drawn anew, a function of its number alone."""
+        """Return the pairing of an epoch; with ``random`` it depends on the number of the epoch alone."""
         if self.layers != "random":
             return self
-        drawn = copy(self)
-        drawn.pairs = self._drawn(epoch)
-        return drawn
+        pairing = copy(self)
+        pairing.pairs = self._draw_pairs(epoch)
+        return pairing
 
-    def _drawn(self, epoch: int) -> list[tuple[int, int]]:
+    def _draw_pairs(self, epoch: int) -> list[tuple[int, int]]:
         return list(enumerate(sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1)), 1))
 
     @property
     def student_layers(self) -> list[int]:
-        """The student's layers that are compared."""
+        """The student's layers in the pairs, each once."""
         return list(dict.fromkeys(s for s, _ in self.pairs))
 
     @property
     def teacher_layers(self) -> list[int]:
-        """The teacher's layers that are compared."""
+        """The teacher's layers in the pairs, each once."""
         return list(dict.fromkeys(t for _, t in self.pairs))
 
     @property
-    def in_a_row(self) -> bool:
-        """Whether the pairs are two or more, one after the other."""
+    def is_sequence(self) -> bool:
+        """Whether there are at least two pairs, in the order of the layers."""
         return len(self.pairs) > 1 and self.layers not in ("nearest", "transport", "mixture")
 
     def total(self, cost: Callable[[int, int], Tensor]) -> Tensor:
-        """The sum of the pairs' costs, scalars each; with ``nearest`` and ``transport`` of those that were found."""
+        """Return the sum of the pairs' costs, weighted by the plan with ``nearest`` and ``transport``.
+
+        Args:
+            cost: the scalar cost of a pair (student layer, teacher layer).
+        """
         costs = torch.stack([cost(s, t) for s, t in self.pairs])
         if self.layers not in ("nearest", "transport"):
             return costs.sum()
-        table = costs.view(self.student, -1)
-        found = {"nearest": nearest, "transport": transport}[self.layers](table.detach())
-        return (found * table).sum()
+        matrix = costs.view(self.student, -1)
+        plan = {"nearest": nearest, "transport": transport}[self.layers](matrix.detach())
+        return (plan * matrix).sum()
 
 
 def nearest(costs: Tensor) -> Tensor:
-    """Of costs [S, T], 1 for the least of each column and 0 for the others."""
+    """Return a plan for costs [S, T]: 1 for the least cost of each column, 0 for the others."""
     return torch.zeros_like(costs).scatter(0, costs.argmin(0, keepdim=True), 1.0)
 
 
 def transport(costs: Tensor) -> Tensor:
-    """The plan of the least cost, [S, T] of costs [S, T]: each row adds up to 1, each column to S / T."""
-    from scipy.optimize import linprog  # here, for few runs need it and all would wait for it
+    """Return the optimal transport plan for costs [S, T]: each row sums to 1, each column to S / T."""
+    from scipy.optimize import linprog  # not above: few runs need it
 
     rows, columns = costs.shape
     sums = torch.cat([torch.eye(rows).repeat_interleave(columns, 1), torch.eye(columns).repeat(1, rows)]).numpy()
-    wanted = [1.0] * rows + [rows / columns] * columns
-    found = linprog(costs.detach().double().cpu().numpy().ravel(), A_eq=sums, b_eq=wanted, method="highs")
-    if not found.success:
-        raise FloatingPointError(f"no plan between layers was found: {found.message}")
-    return torch.as_tensor(found.x, dtype=costs.dtype, device=costs.device).view(rows, columns)
+    marginals = [1.0] * rows + [rows / columns] * columns
+    result = linprog(costs.detach().double().cpu().numpy().ravel(), A_eq=sums, b_eq=marginals, method="highs")
+    if not result.success:
+        raise FloatingPointError(f"no transport plan between layers was found: {result.message}")
+    return torch.as_tensor(result.x, dtype=costs.dtype, device=costs.device).view(rows, columns)
 
 
 @dataclass(kw_only=True, eq=False)
-class OnLayers(Loss):
-    """What the losses on layers share: which are compared; each pair is a term of the sum, as in the papers.
+class LayerLoss(Loss):
+    """The base class of losses on layers; the loss is the sum over the pairs of layers, as in the papers.
 
     Args:
-        layers: which layer teaches which: a rule, or {student layer: teacher layer}.
-        stack: ``encoder`` or ``decoder`` of an encoder-decoder, for attention also ``cross``; the model's first if not
-            given.
-        teacher: the name of the one that is looked at, where there are several.
+        layers: the pairs of layers: a rule, or {student layer: teacher layer}.
+        stack: ``encoder`` or ``decoder`` of an encoder-decoder, for attention also ``cross``; by default the model's
+            first.
+        teacher: the name of the teacher, if there are several.
     """
 
     signal: ClassVar[Literal["hidden", "attention"]]
-    """What is looked at in each layer."""
+    """The signal of each layer that is compared."""
 
-    looks_at_layers: ClassVar[bool] = True
+    uses_layers: ClassVar[bool] = True
 
     layers: Layers = "uniform"
     stack: str | None = None
@@ -145,7 +152,7 @@ class OnLayers(Loss):
         self.pairing: Pairing | None = None
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask for the layers that are compared.
+        """Request the layers that are compared.
 
         Raises:
             ValueError: if there is no teacher, or a layer lies outside its model.
@@ -153,19 +160,19 @@ class OnLayers(Loss):
         if teacher is None:
             raise ValueError("the loss compares with a teacher, and the run has none")
         cross = self.stack == "cross" and self.signal == "attention"
-        where = [find_stack(config, "decoder" if cross else self.stack)[0] for config in (student, teacher)]
-        depths = [depth(config, stack) for config, stack in zip((student, teacher), where, strict=True)]
-        self.stacks = ("cross", "cross") if cross else tuple(where)
+        stacks = [find_stack(config, "decoder" if cross else self.stack)[0] for config in (student, teacher)]
+        depths = [depth(config, stack) for config, stack in zip((student, teacher), stacks, strict=True)]
+        self.stacks = ("cross", "cross") if cross else tuple(stacks)
         self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
-        self.student_needs, self.teacher_needs = self._signals(self.pairing)
-        check(student, self.student_needs)
-        check(teacher, self.teacher_needs)
+        self.student_signals, self.teacher_signals = self._signals(self.pairing)
+        check_signals(student, self.student_signals)
+        check_signals(teacher, self.teacher_signals)
         if self.teacher:
             self.stacks = self.stacks[0], f"{self.teacher}/{self.stacks[1]}"
-            self.student_needs, self.teacher_needs = self._signals(self.pairing)
+            self.student_signals, self.teacher_signals = self._signals(self.pairing)
 
     @property
-    def names_teacher(self) -> bool:
+    def has_named_teacher(self) -> bool:
         """Whether it names one of several teachers."""
         return self.teacher is not None
 
@@ -173,14 +180,13 @@ class OnLayers(Loss):
         """Return where a token of the stack is not padding, bool [B, S]."""
         return valid_tokens(batch, self.stack)
 
-    def needs(self, values: LossValues) -> tuple[Signals, Signals]:
-        """Return the layers that are compared at a step; those that are drawn, of its epoch."""
+    def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:
+        """Return the layers that are compared at a step; with ``random``, those of its epoch."""
         return self._signals(self.pairing.at(values.epoch))
 
     def _signals(self, pairing: Pairing) -> tuple[Signals, Signals]:
-        mine, theirs = self.stacks
-        student, teacher = pairing.student_layers, pairing.teacher_layers
+        student_stack, teacher_stack = self.stacks
         return (
-            Signals(**{self.signal: frozenset((mine, s) for s in student)}),
-            Signals(**{self.signal: frozenset((theirs, t) for t in teacher)}),
+            Signals(**{self.signal: frozenset((student_stack, layer) for layer in pairing.student_layers)}),
+            Signals(**{self.signal: frozenset((teacher_stack, layer) for layer in pairing.teacher_layers)}),
         )

@@ -14,7 +14,7 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.shrink import cut_before_loading, cut_final
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.shapes import Shape
-from students.weights import raw_parameter, steps_on
+from students.weights import get_weight_transforms, raw_parameter
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -130,7 +130,7 @@ class Prune(Callback):
     def _kept_entries(module: nn.Module) -> Tensor:
         weight = raw_parameter(module)
         kept = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
-        for step in steps_on(module):
+        for step in get_weight_transforms(module):
             if isinstance(step, Mask):
                 kept = kept & step.mask
         return kept

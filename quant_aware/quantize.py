@@ -20,8 +20,15 @@ from quant_aware.quantizers.fake_quant import FakeQuant, FakeQuantRows, weight_a
 from quant_aware.quantizers.quantizer import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
 from students.models.recurrent_layer import RecurrentKernel
-from students.recording.reading import collect_input_grams
-from students.weights import add_step, raw_parameter, select, steps, steps_on, values
+from students.recording.input_grams import collect_input_grams
+from students.weights import (
+    add_weight_transform,
+    find_weight_transforms,
+    full_parameter,
+    get_weight_transforms,
+    raw_parameter,
+    select_modules,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +56,7 @@ class Quantize(QuantizeSettings):
         self._staged: list[FakeQuant] = []
         qparams_by_weight: dict[int, nn.ParameterDict] = {}
         per_token = self.target == "onnxruntime" and self.activations.granularity == "token"
-        recurrent = {*select(model, ["recurrence"])[0].values()} if per_token else set()
+        recurrent = {*select_modules(model, ["recurrence"])[0].values()} if per_token else set()
         for name, module in selected.items():
             key, quantizers = quantizers_of(name, self.quantizers, self.overrides)
             fake_quant = self._fake_quants[module] = FakeQuant(quantizers, weight_axis(module))
@@ -58,7 +65,7 @@ class Quantize(QuantizeSettings):
             fake_quant.learned_qparams = qparams_by_weight.setdefault(
                 id(raw_parameter(module)), fake_quant.learned_qparams
             )
-            add_step(module, fake_quant)
+            add_weight_transform(module, fake_quant)
             if key == "weights":
                 self._staged.append(fake_quant)
             if isinstance(module, nn.Embedding):
@@ -74,7 +81,9 @@ class Quantize(QuantizeSettings):
                 hook = FakeQuantInput(cache)
                 self._input_hooks[module] = hook, module.register_forward_pre_hook(hook)
         by_row = {id(fake_quant) for _, _, fake_quant in self._row_hooks}
-        self._full_fake_quants = [step for step in steps(model, FakeQuant).values() if id(step) not in by_row]
+        self._full_fake_quants = [
+            step for step in find_weight_transforms(model, FakeQuant).values() if id(step) not in by_row
+        ]
         return skipped
 
     def update(self, step: int, timeline: Timeline) -> None:
@@ -172,8 +181,8 @@ class Quantize(QuantizeSettings):
 
     def _unquantized(self, module: nn.Module) -> Tensor:
         """Return the full weight with the parametrizations before quantization applied."""
-        before = steps_on(module)[: steps_on(module).index(self._fake_quants[module])]
-        return reduce(lambda weight, step: step(weight), before, values(module))
+        before = get_weight_transforms(module)[: get_weight_transforms(module).index(self._fake_quants[module])]
+        return reduce(lambda weight, step: step(weight), before, full_parameter(module))
 
     def quantized_weights(self, model: PreTrainedModel) -> dict[str, tuple[Quantizer, int]]:
         """Return the quantizer and the output axis of each quantized weight, by its name in ``model``."""

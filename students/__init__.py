@@ -1,9 +1,9 @@
-"""Students: how a smaller model is built from a teacher, and where each model family keeps its parts."""
+"""Students: smaller models built from a teacher, and what they need to know of model families."""
 
 import sys
 from importlib import import_module
 
-# A script that imports this to load a student finds transformers ready for it. That takes seconds, so the command,
-# which may find a misspelt key first, goes without: there, what loads a model (students.loading) makes it ready.
+# `import students` registers our models with transformers, so that a script can load them. That takes seconds, so the
+# command skips it, to report a misspelt key first; there, students.loading registers them before it loads a model.
 if "distill.cli" not in sys.modules:
     import_module("students.loading.own_models")

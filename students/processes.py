@@ -1,6 +1,6 @@
-"""What the processes of a run tell one another: the only place that calls a collective on something of ours.
+"""Collectives between the processes of a run: the only place that calls them on tensors of ours.
 
-torch's collectives write into the tensor that they are given, which others may hold; these never do.
+torch's collectives write into the tensor they are given, which others may hold; these return a new one.
 """
 
 from __future__ import annotations
@@ -9,48 +9,48 @@ import torch
 from torch import Tensor, distributed
 
 
-def count() -> int:
-    """How many processes there are; 1 before they have found one another, too."""
+def world_size() -> int:
+    """Return the number of processes; 1 before they are connected, too."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def added(tensor: Tensor) -> Tensor:
-    """Its sum over all processes, a tensor of its own; without gradient. All processes call it in the same order."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Return the sum over all processes, a new tensor without gradient. All processes call it in the same order."""
     total = tensor.detach().clone()
-    if count() > 1:
+    if world_size() > 1:
         distributed.all_reduce(total)
     return total
 
 
-def largest(number: int, device: torch.device) -> int:
-    """The largest number that a process has.
+def all_reduce_max(number: int, device: torch.device) -> int:
+    """Return the largest number of all processes.
 
     Args:
         number: of this process.
-        device: on which the processes talk: that of the model.
+        device: of the collective, which is that of the model.
     """
-    if count() == 1:
+    if world_size() == 1:
         return number
-    found = torch.tensor(number, device=device)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
 
 
-def first_text(text: str | None) -> str | None:
-    """The text of the first process that has one; None if none has. All processes call it."""
-    texts: list[str | None] = [text] * count()
-    if count() > 1:
+def gather_first_text(text: str | None) -> str | None:
+    """Return the text of the first process that has one; None if none has. All processes call it."""
+    texts: list[str | None] = [text] * world_size()
+    if world_size() > 1:
         distributed.all_gather_object(texts, text)
     return next(filter(None, texts), None)
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Return whether each process has a part of the tensor."""
+    """Return whether each process holds a shard of the tensor."""
     from torch.distributed.tensor import DTensor  # not above: it takes more than a second, with sympy
 
     return isinstance(tensor, DTensor)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor; of one in shards all of it, gathered on every process: all must ask at once."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return the tensor; a sharded one is gathered on every process, and all must call at once."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor

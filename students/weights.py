@@ -1,4 +1,4 @@
-"""Which weights of a model are meant, and the steps (mask, fake quantization) put on them."""
+"""Select the weights of a model, and put weight transforms (mask, fake quantization) on them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from torch.nn.utils import parametrize
 
 from students.families.families import blocks, family
 from students.families.linear import is_conv1d, is_linear
-from students.families.parts import Stack
-from students.processes import is_sharded, whole
+from students.families.parts import LayerStack
+from students.processes import full_tensor, is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
-Kind = TypeVar("Kind", bound=nn.Module)
-SPARSE = 0.05
-"""From this share of zeros on a model counts as sparse; rounding to eight bits leaves one or two hundredths."""
+TransformT = TypeVar("TransformT", bound=nn.Module)
+SPARSITY_THRESHOLD = 0.05
+"""A model counts as sparse from this ratio of zeros on; rounding to 8 bits alone makes 1 to 2 percent."""
 
 
-def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The modules whose ``weight`` is meant by ``where``, by name, and those left out, with the reason.
+def select_modules(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Return by name the modules whose ``weight`` belongs to a part of the model, and the skipped ones with the reason.
 
-    ``attention`` and ``ffn`` are the linear layers of the blocks (GPT-2's ``Conv1D`` is one), ``recurrence`` those
-    that hold the weights of recurrent ones, ``embeddings`` the tables of words, positions and types, ``head`` all
-    linear layers outside the blocks. A weight used by two modules is left out: a step would have to give the same
-    values in both; and one without entries, of neurons or heads that have all been cut, is not mentioned.
+    ``attention`` and ``ffn`` are the linear layers of the blocks (``Conv1D`` included), ``recurrence`` those of
+    recurrent blocks, ``embeddings`` the token, position and type embeddings, ``head`` all linear layers outside the
+    blocks. A weight that two modules use is skipped, since a transform would have to give the same values in both. A
+    weight without entries, whose neurons or heads are all pruned, is in neither.
 
     Raises:
-        ValueError: if the family of the model is not known.
+        ValueError: if the model family is not supported.
     """
     names = {id(module): name for name, module in model.named_modules()}
     groups, unknown = _groups(model)
-    users, chosen, skipped = uses(model), {}, {}
+    names_by_parameter, chosen, skipped = parameter_names(model), {}, {}
     for module in dict.fromkeys(module for group in where for module in groups[group]):
         if raw_parameter(module).numel() == 0:
             continue
         name = names[id(module)]
-        others = [other for other in users[id(raw_parameter(module))] if other != f"{name}.weight"]
+        others = [other for other in names_by_parameter[id(raw_parameter(module))] if other != f"{name}.weight"]
         if others:
             skipped[name] = f"tied to {', '.join(others)}"
         else:
@@ -51,7 +51,7 @@ def select(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Mod
 
 
 def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn.Module]]:
-    """The modules of each ``Where``, and the linear layers inside blocks that are in none."""
+    """Return the modules of each ``Where``, and the linear layers inside blocks that are in none."""
     inside = {}
     groups: dict[str, list[nn.Module]] = {"attention": [], "ffn": [], "recurrence": []}
     for name, stack in family(model.config).stacks.items():
@@ -60,20 +60,20 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
             if stack.ffn:
                 inner, outer = ffn_layers(stack, block)
                 groups["ffn"] += [*inner, outer]
-            there = dict(block.named_modules())
-            groups["recurrence"] += [there[path] for path in stack.recurrence if path in there]
+            modules = dict(block.named_modules())
+            groups["recurrence"] += [modules[path] for path in stack.recurrence if path in modules]
             inside |= dict.fromkeys(block.modules())
     outside = [module for module in model.modules() if module not in inside]
     groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
-    groups = {where: [part for module in found for part in factors(module)] for where, found in groups.items()}
-    tables = {*groups["embeddings"]}
-    groups["head"] = [module for module in outside if is_linear(module) and module not in tables]
-    named = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
-    return groups, [module for module in inside if is_linear(module) and module not in named]
+    groups = {where: [part for module in group for part in factor_modules(module)] for where, group in groups.items()}
+    embeddings = {*groups["embeddings"]}
+    groups["head"] = [module for module in outside if is_linear(module) and module not in embeddings]
+    known = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
+    return groups, [module for module in inside if is_linear(module) and module not in known]
 
 
-def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
-    """The linear layers of all attentions of a block, each once (a fused one holds three projections)."""
+def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
+    """Return the linear layers of all attentions of a block, each once (a fused one holds three projections)."""
     paths = [
         path
         for parts in stack.attention.values()
@@ -82,46 +82,46 @@ def attention_layers(stack: Stack, block: nn.Module) -> list[nn.Module]:
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 
 
-def ffn_layers(stack: Stack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
-    """The inner layers of the feed-forward that this block has, and the outer one."""
+def ffn_layers(stack: LayerStack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
+    """Return the inner layers of the feed-forward that this block has, and the outer one."""
     modules = dict(block.named_modules())
     return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
 
 
-def factors(module: nn.Module) -> list[nn.Module]:
-    """A linear layer or an embedding and, where it is in two factors (``structure.factored``), the other one."""
+def factor_modules(module: nn.Module) -> list[nn.Module]:
+    """Return a linear layer or an embedding and, if it is low-rank (``structure.factored``), its other factor."""
     return [part for part in module.modules() if is_linear(part) or isinstance(part, nn.Embedding)]
 
 
-def reader(layer: nn.Module) -> nn.Module:
-    """What reads the inputs of a linear layer: itself or, where it is in two factors, the first."""
-    return getattr(layer, "reads", layer)
+def input_layer(layer: nn.Module) -> nn.Module:
+    """Return the layer that takes the input of a linear layer: itself or, if it is low-rank, its ``input_factor``."""
+    return getattr(layer, "input_factor", layer)
 
 
 def out_axis(module: nn.Module) -> int:
-    """The axis of ``weight`` along which the outputs lie: 0, but 1 in GPT-2's ``Conv1D``."""
+    """Return the axis of ``weight`` along which the outputs lie: 0, but 1 in GPT-2's ``Conv1D``."""
     return 1 if is_conv1d(module) else 0
 
 
-def inner_axis(module: nn.Module) -> int:
-    """The other one: along it lie the inputs of a linear layer, and the dimensions of an embedding."""
+def in_axis(module: nn.Module) -> int:
+    """Return the other axis, of the inputs of a linear layer or the dimensions of an embedding."""
     return 1 - out_axis(module)
 
 
 def raw_parameter(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
-    """The parameter itself, under whatever steps act on it; None where a layer has no bias."""
+    """Return the parameter under the weight transforms; None if a layer has no bias."""
     if parametrize.is_parametrized(module, name):
         return module.parametrizations[name].original
     return getattr(module, name)
 
 
-def values(module: nn.Module, name: str = "weight") -> Tensor:
-    """The numbers of the parameter that ``raw_parameter`` gives, whole wherever they lie."""
-    return whole(raw_parameter(module, name))
+def full_parameter(module: nn.Module, name: str = "weight") -> Tensor:
+    """Return the full tensor of ``raw_parameter``, gathered from all processes if it is sharded."""
+    return full_tensor(raw_parameter(module, name))
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A tensor that all processes have whole, in shards if the other one is, which has its shape."""
+    """Return a tensor that all processes hold in full, sharded as ``other``, of the same shape, is."""
     if not is_sharded(other):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -129,91 +129,91 @@ def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
 
 
-def uses(model: nn.Module) -> dict[int, list[str]]:
-    """By the id of each parameter the names under which different modules use it; a tied one has several."""
-    found: dict[int, list[str]] = {}
+def parameter_names(model: nn.Module) -> dict[int, list[str]]:
+    """Return the names of each parameter by its id; a tied one has several."""
+    names: dict[int, list[str]] = {}
     for path, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
-            found.setdefault(id(parameter), []).append(_plain(f"{path}.{key}"))
-    return found
+            names.setdefault(id(parameter), []).append(_unparametrized(f"{path}.{key}"))
+    return names
 
 
-def _plain(name: str) -> str:
-    """The name of a weight or step as if there were no parametrization."""
+def _unparametrized(name: str) -> str:
+    """Return the name of a weight or transform without the parts that parametrization adds."""
     return name.replace("parametrizations.", "").removesuffix(".original").removeprefix(".")
 
 
-def add_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
-    """Let ``step`` act on a weight (or bias) from now on, after the steps that are there already.
+def add_weight_transform(module: nn.Module, transform: nn.Module, name: str = "weight") -> None:
+    """Apply a transform to a weight (or bias) from now on, after the transforms that are there already.
 
-    A step is a module that takes a weight and returns one of the same shape. Its class says its place by
-    ``order`` (a mask 0, fake quantization 1); several of one order may follow each other. Steps stand in the
-    state dict: add them before a checkpoint is read and before the model is wrapped or sharded.
+    A transform is a module that takes a weight and returns one of the same shape; its class attribute ``order`` is its
+    place (a mask 0, fake quantization 1). Transforms are part of the state dict: add them before a checkpoint is loaded
+    and before the model is wrapped or sharded.
 
     Raises:
-        ValueError: if a step that belongs behind this one is there already.
+        ValueError: if a transform of a higher order is there already.
     """
-    for other in steps_on(module, name):
-        if other.order > step.order:
-            raise ValueError(f"{type(step).__name__} must come before {type(other).__name__}: add it first")
-    parametrize.register_parametrization(module, name, step)
+    for other in get_weight_transforms(module, name):
+        if other.order > transform.order:
+            raise ValueError(f"{type(transform).__name__} must come before {type(other).__name__}: add it first")
+    parametrize.register_parametrization(module, name, transform)
 
 
-def remove_step(module: nn.Module, step: nn.Module, name: str = "weight") -> None:
-    """Take one step off a weight (or bias); the parameter and the other steps stay as they are, in their order."""
+def remove_weight_transform(module: nn.Module, transform: nn.Module, name: str = "weight") -> None:
+    """Remove one transform of a weight (or bias); the parameter and the other transforms stay, in their order."""
     chain = module.parametrizations[name]
     if len(chain) == 1:
         parametrize.remove_parametrizations(module, name, leave_parametrized=False)
     else:
-        del chain[list(chain).index(step)]
+        del chain[list(chain).index(transform)]
 
 
-def steps_on(module: nn.Module, name: str = "weight") -> list[nn.Module]:
-    """The steps on a weight (or bias), in the order in which they act."""
+def get_weight_transforms(module: nn.Module, name: str = "weight") -> list[nn.Module]:
+    """Return the transforms of a weight (or bias), in the order in which they apply."""
     return list(module.parametrizations[name]) if parametrize.is_parametrized(module, name) else []
 
 
-def stepped(module: nn.Module, name: str, value: Tensor) -> Tensor:
-    """What the steps on a weight (or bias) make of a value in its place."""
-    for step in steps_on(module, name):
-        value = step(value)
+def apply_weight_transforms(module: nn.Module, name: str, value: Tensor) -> Tensor:
+    """Apply the transforms of a weight (or bias) to another value."""
+    for transform in get_weight_transforms(module, name):
+        value = transform(value)
     return value
 
 
-def steps(model: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
-    """All steps of a class, by weight name and place in the chain, as in ``classifier.weight.0``."""
-    return {_plain(name): step for name, step in model.named_modules() if isinstance(step, kind)}
+def find_weight_transforms(model: nn.Module, kind: type[TransformT]) -> dict[str, TransformT]:
+    """Return all transforms of a class, by weight name and index, as in ``classifier.weight.0``."""
+    return {_unparametrized(name): module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
 def fold(model: nn.Module) -> None:
-    """Write what the steps make of the weights into plain weights, and take the steps away; ties stay.
+    """Replace each weight by the result of its transforms, and remove these; ties stay.
 
     Raises:
-        ValueError: if steps give the uses of a tied weight different values, so that one tensor cannot hold
-        them.
+        ValueError: if the transforms of a tied weight's uses give different values, which one tensor cannot hold.
     """
-    found = {
-        _plain(f"{path}.{name}"): (module, name)
+    parametrized = {
+        _unparametrized(f"{path}.{name}"): (module, name)
         for path, module in model.named_modules()
         if parametrize.is_parametrized(module)
         for name in module.parametrizations
     }
-    users = uses(model)
+    names_by_parameter = parameter_names(model)
     with torch.no_grad():
-        results = {key: getattr(module, name).detach().clone() for key, (module, name) in found.items()}
-        for key, (module, name) in found.items():
+        results = {key: getattr(module, name).detach().clone() for key, (module, name) in parametrized.items()}
+        for key, (module, name) in parametrized.items():
             parameter = raw_parameter(module, name)
-            for other in users[id(parameter)]:
+            for other in names_by_parameter[id(parameter)]:
                 if not torch.equal(results.get(other, parameter), results[key]):
-                    raise ValueError(f"{key} and {other} are one weight, but steps give two values")
-        for key, (module, name) in found.items():
+                    raise ValueError(f"{key} and {other} are one weight, but transforms give two values")
+        for key, (module, name) in parametrized.items():
             parametrize.remove_parametrizations(module, name, leave_parametrized=False)
             getattr(module, name).copy_(results[key])
 
 
 def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
-    """Put a tensor of another size in the place of a parameter, under the steps on it, and the sizes of its module
-    right; a linear layer that reads nothing any more gives its bias.
+    """Replace a parameter, under its transforms, by a tensor of another size, and adapt the sizes of its module.
+
+    A linear layer without inputs becomes constant (``students.constant``).
     """
     parametrized = parametrize.is_parametrized(module, name)
     holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)
@@ -232,18 +232,18 @@ def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
         make_constant(module)
 
 
-def nonzeros(model: PreTrainedModel) -> tuple[int, int]:
-    """How many entries of a model's matrices are not zero, and how many there are; tied ones once."""
+def count_nonzeros(model: PreTrainedModel) -> tuple[int, int]:
+    """Return the number of nonzero entries of a model's weight matrices, and of all entries; tied ones once."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     return sum(int(torch.count_nonzero(p)) for p in matrices), sum(p.numel() for p in matrices)
 
 
-def zeros(model: PreTrainedModel) -> float:
-    """The share of the entries of a model's matrices that are zero."""
-    there, total = nonzeros(model)
-    return 1 - there / max(total, 1)
+def model_sparsity(model: PreTrainedModel) -> float:
+    """Return the ratio of zeros in a model's weight matrices."""
+    nonzeros, total = count_nonzeros(model)
+    return 1 - nonzeros / max(total, 1)
 
 
-def matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of two dimensions by the name of their module."""
+def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
+    """Return the two-dimensional weights by the name of their module."""
     return {name.removesuffix(".weight"): p.detach() for name, p in model.named_parameters() if p.ndim == 2}

@@ -38,6 +38,8 @@ FORMER_KEYS = {
     "drop": ("dropout",),
     "keep": ("fixed_mask",),
     "Keep": ("FixedMask",),
+    "noise": ("noise_std",),
+    "noisy": ("noise_probability",),
     "longest": ("max_tokens",),
     "mixed": ("overrides",),
     "per": ("granularity", "subvector_size"),

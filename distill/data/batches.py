@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from losses.loss import Loss, count_all
+from losses.loss import Loss, loss_counts
 from students.recording.batch import Batch
 from students.recording.sparse_lm_head import IGNORED
 
@@ -51,7 +51,7 @@ class Collator:
             shifted = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
             batch["decoder_input_ids"] = torch.cat([torch.full((len(shifted), 1), self.decoder_start), shifted], 1)
         batch = self.finalize(batch)
-        return batch | {"counts": count_all(self.losses, batch)} if self.losses else batch
+        return batch | {"counts": loss_counts(self.losses, batch)} if self.losses else batch
 
 
 class LengthGroupedBatchSampler:

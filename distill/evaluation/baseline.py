@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import torch_predict
 from distill.tasks.task import Task
-from losses.loss import known, predicted
+from losses.loss import label_mask, prediction_mask
 
 MAX_ROWS, MAX_TOKENS = 512, 32_768
 """The largest sample of validation rows: enough to tell a teacher from chance, and seconds of work."""
@@ -95,7 +95,7 @@ def score_against_baseline(
         predict = torch_predict(model)
         for batch in batches:
             batch = {key: value.to(device) for key, value in batch.items()}
-            mask = predicted(batch)
+            mask = prediction_mask(batch)
             labels.append(batch["labels"][mask].cpu())
             logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
             if logits.isnan().any() or logits.isposinf().any():
@@ -126,7 +126,7 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
         outputs = len(task.tokenizer)
     if outputs < 2 or not batches or batches[0]["labels"].is_floating_point():
         return {task.main_metric: 0.0}
-    counts = sum(torch.bincount(batch["labels"][known(batch)], minlength=outputs) for batch in batches)
+    counts = sum(torch.bincount(batch["labels"][label_mask(batch)], minlength=outputs) for batch in batches)
     logits, metrics = counts.clamp(min=1e-9).log(), task.metrics()
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # only this process evaluates, as in evaluate_model

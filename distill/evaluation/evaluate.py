@@ -28,7 +28,7 @@ from distill.evaluation.measure import (
 from distill.tasks.task import Predict, Task
 from distill.teachers.ensemble import EnsembleModel, Teachers
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from students.loading.stored import Stored
+from students.loading.stored import StoredPrecision
 from students.tokenizer.vocabulary import Vocabulary
 
 
@@ -116,7 +116,7 @@ def evaluate(
             results[name].metrics,
             parameters,
             nonzero,
-            round(parameters * (files[name].bytes_each if name in files else model.dtype.itemsize)),
+            round(parameters * (files[name].bytes_per_weight if name in files else model.dtype.itemsize)),
             count_flops(model, inputs["batch_1"][name]),
             {key: times[key][name] for key in inputs},
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
@@ -139,16 +139,18 @@ def evaluate(
     return Evaluation(models, [export], results)
 
 
-def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, Stored]:
+def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
     """Return how the teachers' weights are stored, by name in the report; of several, the average per parameter."""
     if not teachers:
         return {}
     counts = [teacher.model.num_parameters() for teacher in teachers.values()]
     all_stored = [teacher.stored for teacher in teachers.values()]
-    bytes_each = sum(n * stored.bytes_each for n, stored in zip(counts, all_stored, strict=True)) / sum(counts)
+    bytes_per_weight = sum(n * stored.bytes_per_weight for n, stored in zip(counts, all_stored, strict=True)) / sum(
+        counts
+    )
     precisions = ", ".join(dict.fromkeys(stored.precision for stored in all_stored))
     members = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
-    return members | {"teacher": Stored(precisions, bytes_each)}
+    return members | {"teacher": StoredPrecision(precisions, bytes_per_weight)}
 
 
 def _teachers(

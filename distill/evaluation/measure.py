@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from distill.tasks.task import Predict, Task
 from distill.tasks.writing import CachedGenerator
-from students.recording.model_io import inputs, outputs
+from students.recording.model_io import model_inputs, output_logits
 
 
 @dataclass
@@ -38,7 +38,7 @@ def torch_predict(model: PreTrainedModel) -> Predict:
 
     def predict(batch: dict[str, Tensor]) -> Tensor:
         with torch.inference_mode():
-            return outputs(model(**inputs(model, batch))).float()
+            return output_logits(model(**model_inputs(model, batch))).float()
 
     model.eval()
     return CachedGenerator(model, predict) if isinstance(model, PreTrainedModel) and model.can_generate() else predict
@@ -84,7 +84,7 @@ def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, options of Intel's GPUs
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            copy(**inputs(copy, example))
+            copy(**model_inputs(copy, example))
     finally:
         torch.backends.mkldnn.set_flags(enabled)
     return counter.get_total_flops()

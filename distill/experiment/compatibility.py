@@ -38,10 +38,10 @@ FLAGS = {
     "can_be_matched": "a teacher that the student can match",
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
-    "counts_all_classes": "a loss over all classes",
-    "looks_at_attention": "a loss on attention",
-    "looks_at_layers": "a loss on layers",
-    "names_teacher": "a loss that names one of several teachers",
+    "uses_all_classes": "a loss over all classes",
+    "uses_attention": "a loss on attention",
+    "uses_layers": "a loss on layers",
+    "has_named_teacher": "a loss that names one of several teachers",
     "all_need_teacher": "losses that all need the teacher",
     # pruning
     "prunes": "a pruner",
@@ -116,7 +116,7 @@ RULES = [
         "several teachers' positions in a text cannot be combined; name one teacher for this task",
     ),
     Rule(
-        "counts_all_classes",
+        "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are positions in a text",
     ),
@@ -138,17 +138,17 @@ RULES = [
         unless=lambda teachers, task: sorted(teachers.members) == sorted(task.tasks),
     ),
     Rule(
-        "names_teacher",
+        "has_named_teacher",
         "is_single_teacher",
         "teacher: {it.settings.teacher!r} names one of several teachers, and the run has a single one",
     ),
     Rule(
-        "names_teacher",
+        "has_named_teacher",
         "has_teacher_per_task",
         "teacher: each task has its own, and {it.settings.teacher!r} is that of one",
     ),
     Rule(
-        "looks_at_layers",
+        "uses_layers",
         "is_ensemble_for_all_tasks",
         "teacher: the run has several teachers; name one of {other.name}",
         unless=lambda loss, teachers: loss.teacher in teachers.members,
@@ -193,7 +193,7 @@ RULES = [
         "all use the teacher, which may be no better than the student; add one that does not: {{kind: Labels}}",
     ),
     Rule(
-        "looks_at_attention",
+        "uses_attention",
         "runs_teacher_blocks",
         f"needs attention, which a block has only where it runs, {_REPLACED}",
         at_same_step=True,

@@ -69,7 +69,7 @@ def _settings(experiment: Experiment) -> list[Component]:
     parts = [
         Component("task", task, ", ".join(tasks), flags_of(is_single=not tasks)),
         *(Component(f"task.tasks.{name}", part, name) for name, part in tasks.items()),
-        Component("losses", flags=flags_of(all_need_teacher=all(loss.teacher_needs for loss in losses))),
+        Component("losses", flags=flags_of(all_need_teacher=all(loss.teacher_signals for loss in losses))),
         Component("save_dtype", flags=flags_of(saves_half=experiment.save_dtype != "float32")),
         Component("vocabulary", flags=flags_of(drops_tokens=experiment.vocabulary is not None)),
     ]

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.config.errors import did_you_mean
 from prune_schedules.schedule import Linear, Schedule, Timeline, TimePoint
-from students.weights import uses
+from students.weights import parameter_names
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Optimizer:
         Raises:
             ValueError: if a pattern matches none.
         """
-        names = [name for tied_names in uses(student).values() for name in tied_names]
+        names = [name for tied_names in parameter_names(student).values() for name in tied_names]
         for pattern in self.freeze:
             if not any(fnmatchcase(name, pattern) for name in names):
                 prefixes = {f"{name.rsplit('.', up)[0]}.*": None for up in range(1, 9) for name in names}

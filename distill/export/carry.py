@@ -16,7 +16,7 @@ from transformers.utils import cached_file
 
 from distill.experiment.experiment import Experiment
 from students.kinds.student import resolve
-from students.loading.adapters import base_of, load_tokenizer
+from students.loading.adapters import base_model_name, load_tokenizer
 
 CARD = "README.md"
 LICENSE_FILES = ("LICEN[CS]E*", "NOTICE*", "USE_POLICY*")
@@ -60,7 +60,7 @@ def copy_model_card(source: str, folder: Path) -> list[str]:
         Notes for the report: differing licences, and files that were not copied.
     """
     source = resolve(source)
-    sources = [source, *([base] if (base := base_of(source)) else [])]
+    sources = [source, *([base] if (base := base_model_name(source)) else [])]
     for path in (Path(name) for name in sources if Path(name).is_dir()):
         for file in sorted(path.iterdir()):
             if file.is_file() and any(fnmatch(file.name.upper(), kind) for kind in LICENSE_FILES):

@@ -23,7 +23,7 @@ from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.export.packed import FILE, QuantizedInputs, QuantizedWeight, load, save_packed
 from quant_aware.quantize import Quantize
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
-from students.weights import fold, matrices
+from students.weights import fold, weight_matrices
 
 
 def export(
@@ -106,7 +106,7 @@ def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_size
             "parameters": weight.numel(),
             "parameters_before": matrix_sizes[name],
         }
-        for name, weight in matrices(student).items()
+        for name, weight in weight_matrices(student).items()
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.loss import predicted
+from losses.loss import prediction_mask
 from students.tokenizer.vocabulary import Vocabulary
 
 
@@ -34,11 +34,12 @@ def describe_cut(
         for before, after in zip(batches, student_batches, strict=True)
         for old, old_mask, new, new_mask in zip(*(b[name] for b in (before, after) for name in names), strict=True)
     )
-    labels, labels_left = (sum(int(predicted(b).sum()) for b in side) for side in (batches, student_batches))
+    labels, labels_left = (sum(int(prediction_mask(b).sum()) for b in side) for side in (batches, student_batches))
     rows = sum(len(batch["input_ids"]) for batch in batches)
     text = (
-        f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.before:,} tokens are left, {vocabulary.seen:,} seen in "
-        f"training and the rest to spell others; {sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
+        f"vocabulary: {len(vocabulary.keep):,} of {vocabulary.num_before:,} tokens are left, "
+        f"{vocabulary.num_seen:,} seen in training and the rest to spell others; "
+        f"{sizes[0]:,} parameters became {sizes[1]:,}; {changed} of {rows} "
         f"validation rows have other tokens; before the cut, the student's {uncut}"
     )
     if labels != labels_left:

@@ -15,7 +15,7 @@ from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.measure import EvalResult, ModelStats
 from distill.experiment.experiment import Experiment
 from distill.tasks.task import Task
-from losses.loss import known
+from losses.loss import label_mask
 from prune_schedules.schedule import Constant, Schedule, Timeline
 
 SPARSITY_TOLERANCE = 0.02
@@ -42,7 +42,7 @@ def constant_predictions(task: Task, result: EvalResult, batches: list[dict[str,
     predictions = result.predictions
     if len(task.parts) > 1 or len(predictions) < 2 or "labels" not in batches[0]:
         return []
-    labels = torch.cat([batch["labels"][known(batch)].flatten() for batch in batches])
+    labels = torch.cat([batch["labels"][label_mask(batch)].flatten() for batch in batches])
     if len(labels) < 2 or (labels == labels[0]).all():
         return []
     spread = float(predictions.float().max() - predictions.float().min())

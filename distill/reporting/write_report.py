@@ -18,7 +18,7 @@ from distill.training.prepare.prepare import PreparedRun
 from distill.training.timeline import early_quantization_warnings
 from distill.training.train import TrainResult
 from prune_schedules.scores.fixed_mask import lost_zeros_warning
-from students.weights import nonzeros
+from students.weights import count_nonzeros
 
 
 def write_report(
@@ -68,7 +68,7 @@ def write_report(
             *trained.warnings,
             *early_quantization_warnings(experiment, plan.timeline),
             *warnings,
-            *lost_zeros_warning(prepared.nonzeros, nonzeros(deployed.model)),
+            *lost_zeros_warning(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
         notes=trained.notes + deployed.report_notes,
         preflight=plan.preflight.to_json(),

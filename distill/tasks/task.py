@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.config.schema import check_identifiers
 from distill.tasks.augment.augmentation import Augmentation, Row
 from distill.tasks.classes import Classes
-from losses.loss import predicted
+from losses.loss import prediction_mask
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -142,15 +142,15 @@ class Task(ABC):
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the predictions [N] of selected logits at all labelled positions: the most probable output."""
-        return logits[predicted(batch)].argmax(-1)
+        return logits[prediction_mask(batch)].argmax(-1)
 
     def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
         """Return the probability of each prediction, [N]; None if predictions are numbers."""
-        return logits[predicted(batch)].softmax(-1).amax(-1)
+        return logits[prediction_mask(batch)].softmax(-1).amax(-1)
 
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         """Update the metrics with the selected logits of a batch."""
-        metrics.update(self.predictions(logits, batch), batch["labels"][predicted(batch)])
+        metrics.update(self.predictions(logits, batch), batch["labels"][prediction_mask(batch)])
 
     def update_generation_metrics(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         """Update the metrics that need generated texts, if the task has any."""

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from distill.tasks.task import Predict
 from quant_aware.quantizers.activations import FakeQuantInput
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class CachedGenerator:
                 return self.predict(batch)[..., :vocabulary_size]
 
             return greedy_generate(select, batch, end, max_tokens, others)
-        arguments = inputs(self.model, batch)
+        arguments = model_inputs(self.model, batch)
         arguments = {name: value for name, value in arguments.items() if name != "decoder_attention_mask"}
         start = arguments["decoder_input_ids"] = arguments["decoder_input_ids"][:, :1]
         settings = GenerationConfig(

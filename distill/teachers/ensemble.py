@@ -12,7 +12,7 @@ from distill.config.schema import check_identifiers
 from distill.tasks.task import Task
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher, Teacher
-from students.recording.model_io import inputs, outputs
+from students.recording.model_io import model_inputs, output_logits
 from students.recording.signals import Signals, Site, Trace
 
 if TYPE_CHECKING:
@@ -200,8 +200,10 @@ class EnsembleModel(nn.Module):
         if self.combine == "task":
             name, _ = self.task.task_of(batch)
             model = self.models[self.names.index(name)]
-            return SequenceClassifierOutput(logits=self.task.expand_logits(model(**inputs(model, given)).logits, batch))
-        logits = [outputs(model(**inputs(model, given))) for model in self.models]
+            return SequenceClassifierOutput(
+                logits=self.task.expand_logits(model(**model_inputs(model, given)).logits, batch)
+            )
+        logits = [output_logits(model(**model_inputs(model, given))) for model in self.models]
         return SequenceClassifierOutput(
             logits=combine_task_logits(logits, self.weights, self.combine, self.task, batch)
         )

@@ -68,4 +68,4 @@ class LearningPeer:
 
 def uses_logits_only(loss: Loss) -> bool:
     """Return whether a loss uses logits only, so that student and peer can swap roles in it."""
-    return loss.student_needs | loss.teacher_needs == Signals(logits=True)
+    return loss.student_signals | loss.teacher_signals == Signals(logits=True)

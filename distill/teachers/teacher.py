@@ -11,8 +11,8 @@ from torch import Tensor
 
 from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_model
-from students.loading.finite_weights import check_weights
-from students.loading.stored import Stored, stored
+from students.loading.finite_weights import check_finite_weights
+from students.loading.stored import StoredPrecision, stored_precision
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Teacher:
         """Return its config, without loading weights."""
         return load_config(resolve(self.model))
 
-    def stored(self) -> Stored:
+    def stored(self) -> StoredPrecision:
         """Return the precision of its files, by which its size is reported."""
-        return stored(resolve(self.model))
+        return stored_precision(resolve(self.model))
 
     def load(self, head: type) -> PreTrainedModel:
         """Return the model with the head of an Auto class of transformers; in float32 if torch cannot run its dtype.
@@ -75,7 +75,7 @@ class Teacher:
         model, missing = load_model(head, resolve(self.model), self.config(), dtype=dtype)
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}; fine-tune it first (finetune.yaml)")
-        check_weights(model)
+        check_finite_weights(model)
         return model
 
 
@@ -89,11 +89,11 @@ class FrozenTeacher:
         stored: the precision of its files; float32 by default.
     """
 
-    def __init__(self, model: PreTrainedModel, stored: Stored | None = None):
+    def __init__(self, model: PreTrainedModel, stored: StoredPrecision | None = None):
         from students.recording.trace import Recorder  # not above: a config is read without transformers
 
         self.model = model.eval().requires_grad_(False)
-        self.stored = stored or Stored("float32", 4)
+        self.stored = stored or StoredPrecision("float32", 4)
         self.recorder = Recorder(model)
 
     def to(self, device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """FSDP2: each process keeps a shard of every weight, and gathers a block's full weights only while the block runs.
 
-Other packages see sharded weights only through ``students.weights.values`` and ``shard_like``.
+Other packages see sharded weights only through ``students.weights.full_parameter`` and ``shard_like``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from transformers import PreTrainedModel
 from distill.teachers.ensemble import Ensemble
 from distill.teachers.teacher import FrozenTeacher
 from students.families.families import blocks, family
-from students.processes import largest, whole
+from students.processes import all_reduce_max, full_tensor
 from students.recording.signals import Trace
-from students.structure.sharing import sharing
+from students.structure.sharing import group_shared_blocks
 from students.weights import shard_like
 
 
@@ -71,7 +71,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         return state | {"state": {number: self._gathered(tensors) for number, tensors in state["state"].items()}}
 
     def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        pairs = ((name, whole(tensor).cpu()) for name, tensor in tensors.items())
+        pairs = ((name, full_tensor(tensor).cpu()) for name, tensor in tensors.items())
         # One tensor at a time: other ranks need not keep what they help to gather.
         return dict(pairs) if self.is_global_zero else {name: None for name, _ in pairs}
 
@@ -137,7 +137,7 @@ class ForwardSync:
     def _join_until(self, number: int) -> None:
         """Join the passes of models with higher numbers until all processes agree on this one; 0 is no model."""
         device = next(self.models[0].parameters()).device
-        while (chosen := largest(number, device)) != number:
+        while (chosen := all_reduce_max(number, device)) != number:
             self.repeating = True
             self.models[chosen - 1](**self.last_inputs[chosen - 1])
             self.repeating = False
@@ -154,7 +154,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     if len({weight.dtype for weight in model.parameters()}) > 1:
         model.float()  # FSDP needs a single dtype, and transformers keeps some layers of a float16 T5 in float32
     for stack in family(model.config).stacks:
-        for group in sharing(blocks(model, stack)):
+        for group in group_shared_blocks(blocks(model, stack)):
             fully_shard(group, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
@@ -195,7 +195,7 @@ def unshard(model: nn.Module, keep: bool) -> None:
         for name, old in module._parameters.items():
             if isinstance(old, DTensor):
                 if old not in full:
-                    values = whole(old.detach()).to("cpu" if keep else "meta")
+                    values = full_tensor(old.detach()).to("cpu" if keep else "meta")
                     full[old] = nn.Parameter(values, requires_grad=old.requires_grad)
                 module._parameters[name] = full[old]
     for module in sharded:

@@ -32,7 +32,7 @@ from distill.training.optimizer import build_optimizer, frozen_parameters
 from distill.training.step_values import StepValues, step_values
 from losses.loss import Loss
 from prune_schedules.schedule import Timeline
-from students.processes import added
+from students.processes import all_reduce_sum
 from students.recording.batch import Batch
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
@@ -111,7 +111,7 @@ class Distillation(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.values.lr
         if index % self.trainer.accumulate_grad_batches == 0:
-            self.window = added(batch["window"])
+            self.window = all_reduce_sum(batch["window"])
 
     def _step_values(self) -> StepValues:
         return step_values(self.global_step, self.timeline, self.optimizer, self.losses, self.without_teacher)
@@ -125,7 +125,7 @@ class Distillation(LightningModule):
         )
         self.loss_sums = {}
         self.student.eval()
-        loss = self._loss(batch, added(batch["counts"]), self._step_values())
+        loss = self._loss(batch, all_reduce_sum(batch["counts"]), self._step_values())
         self.student.train(mode)
         self.loss_sums = loss_sums
         return loss * self.trainer.world_size
@@ -138,14 +138,14 @@ class Distillation(LightningModule):
     def _loss(self, batch: Batch, window: Tensor, values: StepValues) -> Tensor:
         """Return the share of this batch in the loss normalized by the counts of ``window``; 0 for an idle batch."""
         active = {name: loss for name, loss in self.losses.items() if values.losses[name].weight != 0}
-        needs = [loss.needs(values.losses[name]) for name, loss in active.items()]
-        student_needs = reduce(or_, (student for student, _ in needs), Signals(logits=True))
-        teacher_needs = reduce(or_, (teacher for _, teacher in needs), Signals())
-        student = self.recorder.trace(batch, student_needs)
+        needs = [loss.signals_at(values.losses[name]) for name, loss in active.items()]
+        student_signals = reduce(or_, (student for student, _ in needs), Signals(logits=True))
+        teacher_signals = reduce(or_, (teacher for _, teacher in needs), Signals())
+        student = self.recorder.trace(batch, student_signals)
         if self.fsdp2:
             register_trace_hooks(self.student, student)
-        needs_teacher = teacher_needs or self.peer is not None
-        teacher = self.teacher.trace(batch, teacher_needs) if needs_teacher else None
+        needs_teacher = teacher_signals or self.peer is not None
+        teacher = self.teacher.trace(batch, teacher_signals) if needs_teacher else None
         for trace in (student, teacher):
             if trace is not None and trace.logits is not None:
                 trace.logits = self.task.select_logits(trace.logits, batch)

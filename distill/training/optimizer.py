@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.experiment.optimizer import Optimizer
 from prune_schedules.schedule import Timeline
-from students.weights import uses
+from students.weights import parameter_names
 
 
 def frozen_parameters(settings: Optimizer, student: nn.Module, step: int, timeline: Timeline) -> list[nn.Parameter]:
@@ -17,7 +17,7 @@ def frozen_parameters(settings: Optimizer, student: nn.Module, step: int, timeli
     patterns = [pattern for pattern, until in settings.freeze.items() if step < until.step(timeline)]
     if not patterns:
         return []
-    names = uses(student)
+    names = parameter_names(student)
     return [
         parameter
         for parameter in student.parameters()

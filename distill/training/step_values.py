@@ -38,5 +38,7 @@ def step_values(
     """
     values = {name: loss.at(step, timeline) for name, loss in losses.items()}
     if without_teacher:
-        values = {name: value.silenced() if losses[name].teacher_needs else value for name, value in values.items()}
+        values = {
+            name: value.with_zero_weight() if losses[name].teacher_signals else value for name, value in values.items()
+        }
     return StepValues(optimizer.rate(step, timeline), MappingProxyType(values))

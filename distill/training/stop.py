@@ -111,7 +111,7 @@ class StopHandler:
 
     def agreed_code(self, trainer: Trainer) -> int:
         """Return the exit code if any process has received a signal, else 0; all processes call it together."""
-        return processes.largest(self.code, trainer.strategy.root_device)
+        return processes.all_reduce_max(self.code, trainer.strategy.root_device)
 
     def end_children(self, at_once: bool = False) -> None:
         """Wait some seconds for the children to end, and kill those that do not."""
@@ -173,6 +173,6 @@ def is_rank_zero() -> bool:
 
 def is_lost_process(error: BaseException) -> bool:
     """Return whether an error comes from a collective operation with a process that has ended."""
-    return processes.count() > 1 and any(
+    return processes.world_size() > 1 and any(
         f"onnection {what}" in str(error) for what in ("closed by peer", "reset by peer", "refused")
     )

@@ -124,7 +124,7 @@ def _has_unused_parameters(experiment: Experiment) -> bool:
     always = [loss for loss in losses if (loss.start, loss.stop) == (START, STOP) and isinstance(loss.weight, Constant)]
     if experiment.replace:
         return True
-    return len(always) < len(losses) or not any(loss.student_needs.logits for loss in losses)
+    return len(always) < len(losses) or not any(loss.student_signals.logits for loss in losses)
 
 
 def make_timeline(config: Config[Experiment], trainer: Trainer, batches: int) -> Timeline:
@@ -188,7 +188,7 @@ def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape
     """
     if any(component.has("averages_weights") for component in components(experiment)):
         return {}
-    stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.looks_at_attention]
+    stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
     last_stop = max(stops, default=0)
     return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0}
 

@@ -1,4 +1,4 @@
-"""A form of a student: here an attention in the place of the teacher's, under its projections."""
+"""A form of a student: here another attention, with the projections of the teacher's."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,17 @@ from distill import Attention, softmax_attention
 
 
 class Cosine(nn.Module):
-    def forward(self, query, key, value, present, arguments):
+    def forward(self, query, key, value, attention_mask, arguments):
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
-        return softmax_attention(query, key, value, present[:, None, None], arguments._replace(scale=10.0))
+        mask = attention_mask[:, None, None]
+        return softmax_attention(query, key, value, mask, arguments._replace(scale=10.0))
 
 
 @dataclass(kw_only=True)
 class CosineAttention(Attention):
     """A softmax over ten times the cosines of queries and keys (Henry et al. 2020, arXiv 2010.04245)."""
 
-    encoder_only = "it hides no later tokens"
+    encoder_only = "it does not mask later tokens"
 
     def module(self, config, head_size) -> nn.Module:
         return Cosine()

@@ -1,14 +1,14 @@
-"""A loss declares the outputs that it needs, and returns a sum and a count."""
+"""A loss declares the signals that it needs, and returns a sum and a count."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from distill import LossValues, OnLogits
+from distill import LogitsLoss, LossValues
 
 
 @dataclass(kw_only=True, eq=False)
-class Hellinger(OnLogits):
+class Hellinger(LogitsLoss):
     """The squared Hellinger distance of the predictions, ``1/2 |sqrt(p_S) - sqrt(p_T)|^2``.
 
     Args:

@@ -10,7 +10,7 @@ from distill import Student
 
 @dataclass(kw_only=True)
 class Resized(Student):
-    """A model of the teacher's family and vocabulary with other sizes; its weights start at random.
+    """A model of the teacher's family and vocabulary with other sizes; its weights are initialized at random.
 
     Args:
         sizes: values that replace those of the teacher's config, by their names in transformers.
@@ -18,7 +18,7 @@ class Resized(Student):
 
     sizes: dict[str, int]
 
-    def build_base(self, teacher, labels, problem, head) -> PreTrainedModel:
+    def build_base(self, teacher, id2label, problem_type, head) -> PreTrainedModel:
         config = copy.deepcopy(teacher.config)
         config.update(self.sizes)
         return head.from_config(config).float()

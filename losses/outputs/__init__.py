@@ -1,1 +1,1 @@
-"""The student's outputs against labels and the teacher's outputs."""
+"""Losses on the student's outputs, against labels or the teacher's outputs."""

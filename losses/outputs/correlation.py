@@ -1,4 +1,4 @@
-"""Correlation in place of equality: DIST."""
+"""Correlation of outputs: DIST."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.loss import LossValues, check_factors
-from losses.outputs.logits import Softened
+from losses.outputs.logits import TemperatureLoss
 
 
 def pearson_distance(left: Tensor, right: Tensor, dim: int = -1) -> Tensor:
-    """``1 - rho``, Pearson's correlation along ``dim``, [...]; 1 where either does not vary."""
+    """Return ``1 - rho`` of Pearson's correlation along ``dim``, [...]; 1 if either is constant."""
     left, right = (z - z.mean(dim, keepdim=True) for z in (left.float(), right.float()))
     return 1 - F.cosine_similarity(left, right, dim=dim)
 
 
 def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """``beta (1 - rho(p_T, p_S))`` over the classes of an example, plus ``gamma`` times the same over the examples of a
-    class, mean over the classes; times T squared, [N] of logits [N, C]. A single example correlates with none.
+    """Return the DIST loss [N] of logits [N, C], times T squared.
+
+    It is ``beta (1 - rho(p_T, p_S))`` over the classes of an example, plus ``gamma`` times the same over the examples
+    of a class, averaged over classes. The second term is 0 for a single example.
     """
     q, p = ((logits.float() / temperature).softmax(-1) for logits in (student, teacher))
     within = pearson_distance(q, p, dim=0).mean() if len(q) > 1 else 0.0
@@ -28,19 +30,19 @@ def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float
 
 
 @dataclass(kw_only=True, eq=False)
-class DIST(Softened):
-    """Pearson correlation of the outputs, within each example and within each class (Huang et al. 2022, arXiv
-    2205.10536): the student has to rank as the teacher does, not to be as sure.
+class DIST(TemperatureLoss):
+    """Pearson correlation of the outputs, within each example and within each class (DIST, Huang et al. 2022, arXiv
+    2205.10536): the student matches the teacher's ranking, not its confidence.
 
-    A class is compared over the examples of one batch of one process; with ``gamma`` above 0 the loss thus depends on
-    how rows are batched.
+    A class is compared over the examples of one batch of one process, so with ``gamma`` above 0 the loss depends on how
+    rows are batched.
 
     Args:
         beta: weight of the correlation within an example.
         gamma: weight of the correlation within a class.
     """
 
-    counts_all_classes: ClassVar[bool] = True
+    uses_all_classes: ClassVar[bool] = True
 
     beta: float = 1.0
     gamma: float = 1.0

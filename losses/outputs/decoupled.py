@@ -1,4 +1,4 @@
-"""The label's class and the others apart: decoupled knowledge distillation."""
+"""Decoupled knowledge distillation: separate terms for the target class and the others."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from torch import Tensor
 
 from losses.loss import LossValues, check_factors
 from losses.outputs.divergences import kl
-from losses.outputs.logits import Softened
+from losses.outputs.logits import TemperatureLoss
 
 
 def dkd(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, alpha: float = 1.0, beta: float = 8.0
 ) -> Tensor:
-    """``alpha KL(b_T, b_S) + beta KL(o_T, o_S)``, times T squared, [N] of logits [N, C] and classes [N].
+    """Return ``alpha KL(b_T, b_S) + beta KL(o_T, o_S)``, times T squared, [N], from logits [N, C] and classes [N].
 
-    b = (p_y, 1 - p_y) is how sure a model is of the label, o the distribution over the other classes.
+    b = (p_y, 1 - p_y) is the probability of the target class, o the distribution over the other classes.
     """
     target = F.one_hot(labels, student.shape[-1]).bool()
-    sure, others = [], []
+    binary, others = [], []
     for logits in (teacher, student):
         scaled = logits.float() / temperature
         rest = scaled.masked_fill(target, -torch.inf).logsumexp(-1)
-        sure.append(F.log_softmax(torch.stack([scaled[target], rest], -1), dim=-1))
+        binary.append(F.log_softmax(torch.stack([scaled[target], rest], -1), dim=-1))
         others.append(F.log_softmax(scaled[~target].view(len(scaled), -1), dim=-1))
-    return temperature**2 * (alpha * kl(*sure) + beta * kl(*others))
+    return temperature**2 * (alpha * kl(*binary) + beta * kl(*others))
 
 
 @dataclass(kw_only=True, eq=False)
-class DKD(Softened):
-    """KL split in what the teacher says of the label and what it says of the other classes, each with a weight of its
-    own (Zhao et al. 2022, arXiv 2203.08679).
+class DKD(TemperatureLoss):
+    """KL split into a target-class and a non-target-class term with separate weights (DKD, Zhao et al. 2022, arXiv
+    2203.08679).
 
-    With ``alpha: 1`` and ``beta`` equal to the teacher's probability of not being the label it would be plain KL. With
-    two classes there is nothing among the others to tell.
+    With ``alpha: 1`` and ``beta`` equal to one minus the teacher's probability of the label it would be plain KL. With
+    two classes the second term is 0.
 
     Args:
-        alpha: weight of how sure the teacher is of the label.
-        beta: weight of the other classes.
+        alpha: weight of the target-class term.
+        beta: weight of the non-target-class term.
     """
 
     needs_labels: ClassVar[bool] = True

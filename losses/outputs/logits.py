@@ -1,4 +1,4 @@
-"""The student's outputs against the teacher's, as distributions over the same classes or as numbers."""
+"""Losses on the outputs of student and teacher, as distributions over the same classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from losses.loss import LossValues, PerPrediction, known, of_numbers, predicted
+from losses.loss import LossValues, PerPrediction, is_regression, label_mask, prediction_mask
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
 from prune_schedules.schedule import Constant, Schedule, Timeline
 from students.recording.batch import Batch
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-class OnLogits(PerPrediction):
-    """What the losses on outputs share: each prediction of the student is compared with the teacher's."""
+class LogitsLoss(PerPrediction):
+    """The base class of losses that compare each prediction of the student with the teacher's."""
 
     needs_labels: ClassVar[bool] = False
-    """Whether it looks at the label too, so that rows without one do not count."""
+    """Whether it needs the label, so that predictions without one do not count."""
 
     def count(self, batch: Batch) -> Tensor:
-        """The number of predictions."""
+        """Return the number of predictions."""
         return self.compared(batch).sum()
 
     def compared(self, batch: Batch) -> Tensor:
-        """True where the two are compared, in the shape of the labels."""
-        return known(batch) if self.needs_labels else predicted(batch)
+        """Return where predictions are compared, boolean in the shape of the labels."""
+        return label_mask(batch) if self.needs_labels else prediction_mask(batch)
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask both models for their logits.
+        """Request the logits of both models.
 
         Raises:
             ValueError: if there is no teacher, or it has another number of outputs.
@@ -42,36 +42,36 @@ class OnLogits(PerPrediction):
             raise ValueError("the loss compares with a teacher, and the run has none")
         if student.num_labels != teacher.num_labels:
             raise ValueError(f"the student has {student.num_labels} outputs, the teacher {teacher.num_labels}")
-        self.student_needs = self.teacher_needs = Signals(logits=True)
+        self.student_signals = self.teacher_signals = Signals(logits=True)
 
     @abstractmethod
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
-        """Return what each of N predictions adds to the loss, [N], of logits [N, C] and labels [N]."""
+        """Return the loss of each prediction, [N], from logits [N, C] and labels [N]."""
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
-        """Sum over the predictions, number of predictions."""
-        chosen, labels = self.compared(batch), batch.get("labels")
-        labels = None if labels is None else labels[chosen]
-        return self.distance(student.logits[chosen], teacher.logits[chosen], labels, values).sum(), chosen.sum()
+        """Return the sum over the predictions, and their number."""
+        mask, labels = self.compared(batch), batch.get("labels")
+        labels = None if labels is None else labels[mask]
+        return self.distance(student.logits[mask], teacher.logits[mask], labels, values).sum(), mask.sum()
 
 
 @dataclass(kw_only=True, eq=False)
-class Softened(OnLogits):
-    """What losses on softened outputs share. A single output (regression) has no distribution: use ``LogitsMSE`` there.
+class TemperatureLoss(LogitsLoss):
+    """The base class of losses on softened outputs. For a single output (regression) use ``LogitsMSE``.
 
     Args:
-        temperature: T, by which the logits are divided, a number or a schedule. The loss is multiplied by T squared
-            (total variation by T), so that its gradient keeps its size (Hinton, Vinyals, Dean 2015).
+        temperature: T, a number or a schedule, by which the logits are divided. The loss is multiplied by T squared
+            (total variation by T), so that the scale of its gradient does not change (Hinton, Vinyals, Dean 2015).
     """
 
     temperature: Schedule = Constant(1.0)
 
     def count(self, batch: Batch) -> Tensor:
-        """The number of predictions; none where, of several tasks, it is a batch of numbers."""
-        return super().count(batch) * (not of_numbers(batch))
+        """Return the number of predictions; 0 for the batch of a regression, if there are several tasks."""
+        return super().count(batch) * (not is_regression(batch))
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask both models for their logits.
+        """Request the logits of both models.
 
         Raises:
             ValueError: if there is no teacher, or the outputs are not a distribution over the same classes.
@@ -81,8 +81,8 @@ class Softened(OnLogits):
             raise ValueError("a single output has no distribution; use LogitsMSE for regression")
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
-        """Sum over the predictions, number of predictions; nothing of a batch of numbers."""
-        if of_numbers(batch):  # of which a one-hot, or a correlation, is none or a constant
+        """Return the sum over the predictions, and their number; zeros for the batch of a regression."""
+        if is_regression(batch):  # real labels have no one-hot form, and a single output no distribution
             return student.logits.float().sum() * 0.0, self.count(batch)
         return super().forward(student, teacher, batch, values)
 
@@ -90,7 +90,7 @@ class Softened(OnLogits):
         """Return the values of a step.
 
         Raises:
-            ValueError: if the temperature is not above 0, as where a ramp starts from the default of 0.
+            ValueError: if the temperature is not above 0, as in a ramp that starts from the default of 0.
         """
         values = super().at(step, timeline)
         if values["temperature"] <= 0:
@@ -99,17 +99,17 @@ class Softened(OnLogits):
 
 
 @dataclass(kw_only=True, eq=False)
-class Divergence(Softened):
-    """What the divergences share.
+class Divergence(TemperatureLoss):
+    """The base class of divergences between distributions.
 
     Args:
-        top_k: compare only the teacher's likeliest K classes.
-        tail: with ``top_k``, the mass of all other classes counts as one class more; else both models are
-            renormalised over the K.
+        top_k: compare only the teacher's K most probable classes.
+        tail: with ``top_k``, whether the total probability of all other classes is one more class; if not, both
+            distributions are renormalised over the K classes.
     """
 
     power: ClassVar[int] = 2
-    """The power of T with which the gradient of the divergence shrinks."""
+    """The power of 1 / T with which the gradient of the divergence shrinks."""
 
     top_k: int | None = None
     tail: bool = True
@@ -121,7 +121,7 @@ class Divergence(Softened):
 
     @abstractmethod
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
-        """How far the student's q is from the teacher's p, [N], of log-probabilities [N, C]."""
+        """Return the divergence between the teacher's p and the student's q, [N], from log-probabilities [N, C]."""
 
     def distance(self, student: Tensor, teacher: Tensor, labels: Tensor | None, values: LossValues) -> Tensor:
         log_q, log_p = soften(student, teacher, values["temperature"], self.top_k, self.tail)
@@ -130,9 +130,7 @@ class Divergence(Softened):
 
 @dataclass(kw_only=True, eq=False)
 class Logits(Divergence):
-    """KL(p_T, p_S), forward: the student covers all that the teacher holds possible (Hinton, Vinyals, Dean 2015,
-    arXiv 1503.02531).
-    """
+    """Forward KL(p_T, p_S), mode-covering (Hinton, Vinyals, Dean 2015, arXiv 1503.02531)."""
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         return kl(log_p, log_q)
@@ -140,7 +138,7 @@ class Logits(Divergence):
 
 @dataclass(kw_only=True, eq=False)
 class ReverseKL(Divergence):
-    """KL(p_S, p_T): the student keeps to what the teacher holds likely (Gu et al. 2023, arXiv 2306.08543)."""
+    """Reverse KL(p_S, p_T), mode-seeking (Gu et al. 2023, arXiv 2306.08543)."""
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         return kl(log_q, log_p)
@@ -152,7 +150,7 @@ class JensenShannon(Divergence):
     2306.13649).
 
     Args:
-        beta: from forward (near 0) to reverse (near 1).
+        beta: interpolates from forward (near 0) to reverse KL (near 1).
     """
 
     beta: float = 0.5
@@ -178,11 +176,11 @@ class _Skew(Divergence):
 
 @dataclass(kw_only=True, eq=False)
 class SkewKL(_Skew):
-    """``KL(p_T, alpha p_T + (1 - alpha) p_S)``: bounded where the student gives no chance (DistiLLM, Ko et al. 2024,
+    """``KL(p_T, alpha p_T + (1 - alpha) p_S)``, bounded where the student's probability is 0 (DistiLLM, Ko et al. 2024,
     arXiv 2402.03898).
 
     Args:
-        alpha: the teacher's share of the mixture.
+        alpha: the teacher's weight in the mixture.
     """
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -191,10 +189,10 @@ class SkewKL(_Skew):
 
 @dataclass(kw_only=True, eq=False)
 class SkewReverseKL(_Skew):
-    """``KL(p_S, (1 - alpha) p_T + alpha p_S)``: reverse, and bounded (DistiLLM, Ko et al. 2024, arXiv 2402.03898).
+    """``KL(p_S, (1 - alpha) p_T + alpha p_S)``, reverse and bounded (DistiLLM, Ko et al. 2024, arXiv 2402.03898).
 
     Args:
-        alpha: the student's share of the mixture.
+        alpha: the student's weight in the mixture.
     """
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -203,9 +201,7 @@ class SkewReverseKL(_Skew):
 
 @dataclass(kw_only=True, eq=False)
 class TotalVariation(Divergence):
-    """``1/2 sum |p_T - p_S|``: bounded, and indifferent to how unlikely the unlikely is (f-distill, Wen et al. 2023,
-    arXiv 2307.15190).
-    """
+    """``1/2 sum |p_T - p_S|``, bounded and symmetric (f-distill, Wen et al. 2023, arXiv 2307.15190)."""
 
     power = 1
 

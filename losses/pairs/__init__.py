@@ -1,1 +1,1 @@
-"""Relations between pairs of tokens: attention, and inside queries, keys and values."""
+"""Losses on pairs of tokens: attention, and relations inside queries, keys and values."""

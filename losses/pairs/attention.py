@@ -1,4 +1,4 @@
-"""The student's attention against the teacher's."""
+"""Losses on attention scores and distributions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses.loss import LossValues
-from losses.pairing import Layers, OnLayers
+from losses.pairing import LayerLoss, Layers
 from students.recording.batch import Batch
 from students.recording.signals import Attention, Trace
 
@@ -19,51 +19,50 @@ if TYPE_CHECKING:
 
 
 def score_mse(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-    """Squared error of scores [B, A, S, S] over the visible keys, mean over heads, mean over the keys of each query:
-    [B, S].
+    """Return the squared error of scores [B, A, S, S] over visible keys, averaged over heads and keys, [B, S].
 
-    Masked before the square, so that what no query sees counts nothing.
+    It is masked before the square, so that masked scores, which may be infinite, do not count.
     """
     error = torch.where(visible, student.float() - teacher.float(), 0.0).square().mean(1)
     return error.sum(-1) / visible[:, 0].sum(-1).clamp(min=1)
 
 
 def attention_kl(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-    """``KL(teacher, student)`` of attention, from scores [B, A, S, S], over visible keys, mean over heads: [B, S]."""
+    """Return ``KL(teacher, student)`` of attention from scores [B, A, S, S] over visible keys, head average [B, S]."""
     log_q, log_p = (torch.log_softmax(z.float().masked_fill(~visible, -1e30), -1) for z in (student, teacher))
     return torch.where(visible, log_p.exp() * (log_p - log_q), 0.0).sum(-1).mean(1)
 
 
-def compared(attention: Attention, valid: Tensor) -> Tensor:
-    """Which scores are compared, [B, 1, S, S]: of queries that are tokens, with the keys they may look at."""
+def visible_pairs(attention: Attention, valid: Tensor) -> Tensor:
+    """Return the pairs that are compared, boolean [B, 1, S, S]: of queries that are tokens, with visible keys."""
     return attention.visible() & valid[:, None, :, None]
 
 
-class OnAttention(OnLayers):
-    """A loss with one value per query that is not padding."""
+class AttentionLoss(LayerLoss):
+    """The base class of losses with one value per query that is not padding."""
 
     signal = "attention"
 
     def count(self, batch: Batch) -> Tensor:
-        """The number of queries that are not padding."""
+        """Return the number of queries that are not padding."""
         return self.valid(batch).sum()
 
     @abstractmethod
     def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
-        """What a pair of layers adds, a scalar: the sum over the queries that are tokens, ``valid`` [B, S]."""
+        """Return the loss of a pair of layers, a scalar: the sum over the queries that are tokens, ``valid`` [B, S]."""
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
-        """Sum over the queries and the layer pairs, number of queries."""
-        valid, (mine, theirs) = self.valid(batch), self.stacks
+        """Return the sum over the queries and the layer pairs, and the number of queries."""
+        valid, (student_stack, teacher_stack) = self.valid(batch), self.stacks
         return self.pairing.at(values.epoch).total(
-            lambda s, t: self.distance(student.attention[mine, s], teacher.attention[theirs, t], valid)
+            lambda s, t: self.distance(student.attention[student_stack, s], teacher.attention[teacher_stack, t], valid)
         ), valid.sum()
 
 
 @dataclass(kw_only=True, eq=False)
-class _OnScores(OnAttention):
+class _OnScores(AttentionLoss):
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask for the attention of the mapped blocks.
+        """Request the attention of the paired blocks.
 
         Raises:
             ValueError: if the two models have different numbers of heads.
@@ -77,18 +76,18 @@ class _OnScores(OnAttention):
 
     @staticmethod
     @abstractmethod
-    def of_scores(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
-        """How far apart the scores [B, A, S, S] of each query are, [B, S]."""
+    def score_distance(student: Tensor, teacher: Tensor, visible: Tensor) -> Tensor:
+        """Return the distance of the scores [B, A, S, S] for each query, [B, S]."""
 
     def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
-        return self.of_scores(student.scores(), teacher.scores(), compared(student, valid)).sum()
+        return self.score_distance(student.scores(), teacher.scores(), visible_pairs(student, valid)).sum()
 
 
 @dataclass(kw_only=True, eq=False)
 class AttentionScores(_OnScores):
     """Squared error of the attention scores before the softmax (TinyBERT, Jiao et al. 2019, arXiv 1909.10351)."""
 
-    of_scores = staticmethod(score_mse)
+    score_distance = staticmethod(score_mse)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -98,4 +97,4 @@ class AttentionKL(_OnScores):
     """
 
     layers: Layers = "top"
-    of_scores = staticmethod(attention_kl)
+    score_distance = staticmethod(attention_kl)

@@ -1,4 +1,4 @@
-"""Relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
+"""Losses on relations between tokens inside queries, keys and values (MiniLM and MiniLMv2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from losses.loss import product
+from losses.loss import matmul_float32
 from losses.pairing import Layers
-from losses.pairs.attention import OnAttention, attention_kl, compared
+from losses.pairs.attention import AttentionLoss, attention_kl, visible_pairs
 from students.recording.signals import Attention
 from students.structure.inherit import head_shape
 
@@ -21,21 +21,21 @@ Relation = Literal["qk", "qq", "kk", "vv"]
 
 
 def relation_scores(left: Tensor, right: Tensor, heads: int) -> Tensor:
-    """``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, for [B, A, S, D] with its heads joined and split again in R."""
+    """Return ``X Y^T / sqrt(d_r)`` [B, R, S, S] in float32, from [B, A, S, D] with its A heads regrouped into R."""
     x, y = (z.transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for z in (left, right))
-    return product(x, y.mT) / x.shape[-1] ** 0.5
+    return matmul_float32(x, y.mT) / x.shape[-1] ** 0.5
 
 
 @dataclass(kw_only=True, eq=False)
-class Relations(OnAttention):
+class Relations(AttentionLoss):
     """KL of the relations between tokens, teacher to student, averaged over tokens and relation heads.
 
     ``[qq, kk, vv]`` is MiniLMv2 (Wang et al. 2020, arXiv 2012.15828); ``[qk, vv]`` with as many relation heads as heads
     is MiniLM (arXiv 2002.10957). Student and teacher may differ in width and in heads.
 
     Args:
-        relations: which of the vectors are related; each is one term of the sum.
-        heads: number of relation heads; the student's number of heads if not given.
+        relations: the pairs of vectors that are related; each is one term of the sum.
+        heads: number of relation heads; by default the student's number of heads.
     """
 
     layers: Layers = "top"
@@ -50,7 +50,7 @@ class Relations(OnAttention):
             raise ValueError(f"heads: must be at least 1, not {self.heads}")
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask for the attention of the mapped blocks.
+        """Request the attention of the paired blocks.
 
         Raises:
             ValueError: if the relation heads do not divide a model's width.
@@ -68,10 +68,10 @@ class Relations(OnAttention):
         terms = []
         for relation in self.relations:
             scores = [relation_scores(*_vectors(a, relation), self.relation_heads) for a in (student, teacher)]
-            terms.append(attention_kl(*scores, compared(student, valid)).sum())
+            terms.append(attention_kl(*scores, visible_pairs(student, valid)).sum())
         return torch.stack(terms).sum()
 
 
 def _vectors(attention: Attention, relation: Relation) -> tuple[Tensor, Tensor]:
-    named = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
-    return named[relation[0]], named[relation[1]]
+    vectors = {"q": attention.query, "k": attention.repeated_key(), "v": attention.repeated_value()}
+    return vectors[relation[0]], vectors[relation[1]]

@@ -1,1 +1,1 @@
-"""The student's hidden states against the teacher's."""
+"""Losses on hidden states."""

@@ -1,4 +1,4 @@
-"""How states change from layer to layer: the flow of a solution procedure."""
+"""A loss on the flow of a solution procedure (FSP): how states change from layer to layer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from losses.loss import LossValues, PerExample, product
-from losses.states.hidden import Projected
+from losses.loss import LossValues, PerExample, matmul_float32
+from losses.states.hidden import ProjectedLoss
 from students.recording.batch import Batch
 from students.recording.signals import Trace
 
@@ -19,36 +19,34 @@ if TYPE_CHECKING:
 
 
 def flow(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
-    """``G = (1/n) sum_pos x y^T`` [B, H, H] of two layers [B, S, H], over the n positions that are ``valid`` [B, S]."""
+    """Return ``G = (1/n) sum_pos x y^T`` [B, H, H] of two layers [B, S, H], over the n ``valid`` positions [B, S]."""
     x, y = (torch.where(valid[..., None], states, 0.0) for states in (first, second))
-    return product(x.mT, y) / valid.sum(1).clamp(min=1)[:, None, None]
+    return matmul_float32(x.mT, y) / valid.sum(1).clamp(min=1)[:, None, None]
 
 
 @dataclass(kw_only=True, eq=False)
-class Flow(PerExample, Projected):
-    """Squared error of the products of each compared layer with the next, mean over the products (FSP, Yim et al. 2017,
-    CVPR).
-    """
+class Flow(PerExample, ProjectedLoss):
+    """Mean squared error of the FSP matrices, products of each compared layer with the next (Yim et al. 2017, CVPR)."""
 
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
-        """Ask for the layers that are compared.
+        """Request the layers that are compared.
 
         Raises:
             ValueError: if there are fewer than two, or they have no order.
         """
         super().setup(student, teacher)
-        if not self.pairing.in_a_row:
-            raise ValueError(f"layers: a flow runs from layer to layer, and {self.layers!r} gives no two in a row")
+        if not self.pairing.is_sequence:
+            raise ValueError(f"layers: a flow needs two or more pairs in order, which {self.layers!r} does not give")
 
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
-        """Sum over the examples and the pairs of neighbouring layers, number of examples."""
-        valid, (mine, theirs), flows = self.valid(batch), self.stacks, []
+        """Return the sum over the examples and the pairs of neighbouring layers, and the number of examples."""
+        valid, (student_stack, teacher_stack), pairs = self.valid(batch), self.stacks, []
         for s, t in self.pairing.at(values.epoch).pairs:
-            # masked before the projection too: 0 times what an overflow left at padding would be NaN
-            state = torch.where(valid[..., None], student.hidden[mine, s].float(), 0.0)
-            flows.append((self.projections[str(s)](state), teacher.hidden[theirs, t]))
+            # masked before the projection, too: 0 times an overflow at padding would be NaN
+            state = torch.where(valid[..., None], student.hidden[student_stack, s].float(), 0.0)
+            pairs.append((self.projections[str(s)](state), teacher.hidden[teacher_stack, t]))
         terms = [
             (flow(first[0], second[0], valid) - flow(first[1], second[1], valid)).square().mean((1, 2)).sum()
-            for first, second in pairwise(flows)
+            for first, second in pairwise(pairs)
         ]
         return torch.stack(terms).sum(), self.count(batch)

@@ -14,7 +14,7 @@ from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from students.families.linear import is_linear
-from students.weights import SPARSE, Where, out_axis, raw_parameter, select, uses
+from students.weights import SPARSITY_THRESHOLD, Where, out_axis, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +31,7 @@ def lost_zeros_warning(before: tuple[int, int], after: tuple[int, int]) -> list[
         after: the same after training.
     """
     initial, final = (1 - nonzero / max(before[1], 1) for nonzero, _ in (before, after))
-    if initial < SPARSE or final > initial - SPARSE / 2:
+    if initial < SPARSITY_THRESHOLD or final > initial - SPARSITY_THRESHOLD / 2:
         return []
     return [
         f"the sparsity of the student was {initial:.1%} before training and is {final:.1%} after it; "
@@ -73,8 +73,8 @@ class FixedMask(Pruner):
         Raises:
             ValueError: if the model is not sparse.
         """
-        selected, skipped = select(model, self.where)
-        modules, users = dict(model.named_modules()), uses(model)
+        selected, skipped = select_modules(model, self.where)
+        modules, users = dict(model.named_modules()), parameter_names(model)
 
         def parameter_id(name: str) -> int:
             return id(raw_parameter(modules[name]))

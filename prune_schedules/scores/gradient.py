@@ -18,8 +18,8 @@ from prune_schedules.ranking import magnitude
 from prune_schedules.schedule import Timeline, TimePoint
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.processes import whole
-from students.weights import raw_parameter, shard_like, steps_on, values
+from students.processes import full_tensor
+from students.weights import full_parameter, get_weight_transforms, raw_parameter, shard_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,7 +76,7 @@ class GradientScored(ScoredPruner):
             for target in self.targets:
                 target.accumulate_gradients(False)
             gradients = [
-                gate_gradient(target.outgoing_entries(values), target.outgoing_entries(_gradient))
+                gate_gradient(target.outgoing_entries(full_parameter), target.outgoing_entries(_gradient))
                 for target in self.targets
             ]
             if torch.stack([gradient.isfinite().all() for gradient in gradients]).all():
@@ -107,7 +107,7 @@ class _SummedScores(GradientScored):
     def scores(self) -> list[Tensor]:
         """Return the sums; where no gradient was finite, the magnitudes of the weights."""
         if self.score_sums is None:
-            return [magnitude(target.outgoing_entries(values)) for target in self.targets]
+            return [magnitude(target.outgoing_entries(full_parameter)) for target in self.targets]
         return self.score_sums
 
     def state_dict(self) -> dict[str, list[Tensor]]:
@@ -211,7 +211,7 @@ def _add(sums: list[Tensor] | None, terms: list[Tensor], decay: float = 1.0) -> 
 def _gradient(module: nn.Module, name: str) -> Tensor:
     """Return the gradient of a parameter, masked by other pruners' masks that still let gradients through."""
     parameter = raw_parameter(module, name)
-    gradient = whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-    masks = [step for step in steps_on(module, name) if isinstance(step, Mask) and step.straight_through]
+    gradient = full_tensor(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    masks = [step for step in get_weight_transforms(module, name) if isinstance(step, Mask) and step.straight_through]
     factors = (mask.factor() for mask in masks)
     return reduce(apply_mask, (factor for factor in factors if factor is not None), gradient)

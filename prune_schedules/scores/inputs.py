@@ -17,8 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.pruner import Pruner
 from students.families.families import is_recurrent
-from students.processes import added
-from students.recording.reading import positions
+from students.processes import all_reduce_sum
+from students.recording.input_grams import stack_by_module
 from students.structure.units import Units
 from students.weights import raw_parameter
 
@@ -68,7 +68,7 @@ class ActivationScored(Pruner):
         """Add masks to the model, all disabled, with no statistics."""
         super().attach(model, seed)
         self._readers = [target.reader for target in self.targets]
-        self._positions = [positions(model)[reader] for reader in self._readers]
+        self._positions = [stack_by_module(model)[reader] for reader in self._readers]
         self._hooks: list[RemovableHandle] = []
         self._pending: dict[nn.Module, Tensor] = {}
         """The statistics of the current optimizer step on this rank."""
@@ -112,7 +112,7 @@ class ActivationScored(Pruner):
         super().before_optimizer_step(step, timeline)
         self._remove_hooks()
         for reader, statistics in self._pending.items():
-            statistics = added(statistics)
+            statistics = all_reduce_sum(statistics)
             earlier = self.statistics_of(reader) if reader in self.statistics else None
             self.statistics[reader] = statistics if earlier is None else earlier + statistics
         self._pending = {}

@@ -20,7 +20,7 @@ from prune_schedules.targets.shapes import Shape, find_prunable, resolve, tile_s
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import Units
-from students.weights import Where, raw_parameter, shard_like, stepped, values
+from students.weights import Where, apply_weight_transforms, full_parameter, raw_parameter, shard_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,7 @@ class Pruner(ABC):
 
     prunes: ClassVar[bool] = True
     needs_full_weights: ClassVar[bool] = False
-    """Whether it reads weights other than by ``students.weights.values``, so that they must not be sharded."""
+    """Whether it reads weights other than by ``students.weights.full_parameter``, so that they must not be sharded."""
     reads_inputs: ClassVar[bool] = False
     """Whether it collects the inputs of layers, at its ``active_steps``."""
 
@@ -196,11 +196,11 @@ class Pruner(ABC):
         """Add the gradients of the penalty, and return its value; masked and cut items do not count."""
         factor = self.penalty.value(step, timeline)
         targets = self.targets if factor else []
-        leaves = {p: values(*p).detach().requires_grad_() for target in targets for p in target.parameters}
+        leaves = {p: full_parameter(*p).detach().requires_grad_() for target in targets for p in target.parameters}
         if all(raw_parameter(*parameter).grad is None for parameter in leaves):
             return 0.0
         with torch.enable_grad():
-            masked = {parameter: stepped(*parameter, leaf) for parameter, leaf in leaves.items()}
+            masked = {parameter: apply_weight_transforms(*parameter, leaf) for parameter, leaf in leaves.items()}
             groups = [target.entries(lambda *parameter: masked[parameter]) for target in targets]
             penalty = factor * group_lasso(groups)
             gradients = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
@@ -239,7 +239,7 @@ class ScoredPruner(Pruner):
         Shapes: [outputs, inputs] of weights and tiles, [units] of neurons, heads and layers; full tensors, also of a
         sharded model.
         """
-        return [magnitude(target.entries(values)) for target in self.targets]
+        return [magnitude(target.entries(full_parameter)) for target in self.targets]
 
     def update_masks(self, sparsity: float) -> None:
         """Mask the items with the lowest scores, within ``scope``."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from prune_schedules.ranking import keep_highest
 from prune_schedules.scores.inputs import ActivationScored
-from students.recording.reading import inverse_factor
-from students.weights import out_axis, raw_parameter, shard_like, values
+from students.recording.input_grams import inverse_cholesky
+from students.weights import full_parameter, out_axis, raw_parameter, shard_like
 
 
 def sparsegpt(
@@ -30,7 +30,7 @@ def sparsegpt(
         The new weight, zero where it is removed, and the kept entries (bool, [out, in]).
     """
     weight, dtype = weight.to(torch.float64, copy=True), weight.dtype
-    factor, block_size = inverse_factor(gram), scope if isinstance(scope, int) else block_size
+    factor, block_size = inverse_cholesky(gram), scope if isinstance(scope, int) else block_size
     kept = torch.ones_like(weight, dtype=torch.bool)
     for start in range(0, weight.shape[1], block_size):
         stop = min(start + block_size, weight.shape[1])
@@ -63,7 +63,7 @@ class SparseGPT(ActivationScored):
         """Mask weights, and update the others."""
         for target in self.targets:
             reader, axis = target.module, out_axis(target.module)
-            weight = (values(reader) * target.mask.mask).movedim(axis, 0)
+            weight = (full_parameter(reader) * target.mask.mask).movedim(axis, 0)
             updated, kept = sparsegpt(weight, self.statistics_of(reader), sparsity, self.scope)
             raw_parameter(reader).copy_(shard_like(updated.movedim(0, axis), raw_parameter(reader)))
             target.keep(kept)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from prune_schedules.ranking import magnitude
 from prune_schedules.scores.inputs import ActivationScored
 from prune_schedules.scores.pruner import ScoredPruner
-from students.weights import out_axis, values
+from students.weights import full_parameter, out_axis
 
 
 class Wanda(ActivationScored, ScoredPruner):
@@ -25,6 +25,6 @@ class Wanda(ActivationScored, ScoredPruner):
 
     def _weighted(self, reader: nn.Module, name: str) -> Tensor:
         if name == "bias":
-            return values(reader, name)[:0]
+            return full_parameter(reader, name)[:0]
         norms = self.statistics_of(reader).sqrt()
-        return values(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)
+        return full_parameter(reader) * (norms.unsqueeze(1) if out_axis(reader) else norms)

@@ -11,8 +11,8 @@ from torch.nn.utils import parametrize
 
 from prune_schedules.targets.norms import detach, kept_dimensions
 from students.families.families import family, is_compact, is_recurrent
-from students.structure.factored import components
-from students.structure.hidden import narrow
+from students.structure.factored import rank_components
+from students.structure.hidden import shrink_hidden
 from students.structure.units import Units, heads, neurons, shrink
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def cut(model: PreTrainedModel) -> CutReport:
             skipped[units.name] = f"{zeros} heads are zero but stay: the layers share a position bias"
         elif zeros:
             shrink(units, kept)
-    for component in components(model):
+    for component in rank_components(model):
         kept = nonzero_ranks(component)
         report[component.name] = (component.count, int(kept.sum()))
         if not kept.all():
@@ -91,7 +91,7 @@ def cut(model: PreTrainedModel) -> CutReport:
     if dimensions is not None:
         report["hidden"] = (len(dimensions), int(dimensions.sum()))
         detach(model)
-        built = None if dimensions.all() else narrow(model, dimensions)
+        built = None if dimensions.all() else shrink_hidden(model, dimensions)
     if report:
         from students.models.record import record_sizes  # not above: a config is read without transformers
 

@@ -13,8 +13,8 @@ from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import CACHE_COUNTER, is_fixed
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
-from students.structure.units import Shrunk, Units, heads, neurons, shrink
-from students.weights import raw_parameter, steps_on
+from students.structure.units import ShrunkParameter, Units, heads, neurons, shrink
+from students.weights import get_weight_transforms, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,7 +46,7 @@ def cut_units(targets: list[UnitTarget], kept: Tensor, optimizers: list[Optimize
             restore_order(optimizer, module)
 
 
-def replace_parameter(optimizer: Optimizer, change: Shrunk) -> None:
+def replace_parameter(optimizer: Optimizer, change: ShrunkParameter) -> None:
     """Replace a parameter in an optimizer, and keep the state of the entries that are left."""
     for group in optimizer.param_groups:
         group["params"][:] = [change.new if p is change.old else p for p in group["params"]]
@@ -85,7 +85,7 @@ def cut_branch(model: PreTrainedModel, targets: list[UnitTarget], optimizers: li
         The bias that is left of the branch, if it has one: it is 0, as under its mask, and must not be trained.
     """
     units = _units_of(model, targets[0])
-    biases = [(part.module, part.name) for part in targets[0].units.sending if part.name == "bias"]
+    biases = [(part.module, part.name) for part in targets[0].units.output_slices if part.name == "bias"]
     cut_units(targets, torch.zeros(units.count, dtype=torch.bool, device="cpu"), optimizers, units)
     frozen = [raw_parameter(*bias) for bias in biases]
     for bias in frozen:
@@ -163,7 +163,12 @@ def _can_cut_branch(model: PreTrainedModel, branch: UnitTarget) -> bool:
 
 def _has_qparams(target: UnitTarget) -> bool:
     """Return whether a parametrization has parameters for these units, as learned qparams of each row."""
-    steps = [step for parameter in target.parameters for step in steps_on(*parameter) if not isinstance(step, Mask)]
+    steps = [
+        step
+        for parameter in target.parameters
+        for step in get_weight_transforms(*parameter)
+        if not isinstance(step, Mask)
+    ]
     return any(True for step in steps for _ in step.parameters())
 
 

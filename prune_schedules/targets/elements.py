@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import ParameterRef, PruneTarget, TensorGetter
-from students.weights import add_step, out_axis, raw_parameter
+from students.weights import add_weight_transform, out_axis, raw_parameter
 
 
 class ElementTarget(PruneTarget):
@@ -21,7 +21,7 @@ class ElementTarget(PruneTarget):
         weight = raw_parameter(module)
         self.module, self.tile, self.initial_count = module, tile, weight.numel()
         self.mask = Mask(weight.shape, weight.device)
-        add_step(module, self.mask)
+        add_weight_transform(module, self.mask)
 
     @property
     def shape(self) -> tuple[int, ...]:

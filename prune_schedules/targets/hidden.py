@@ -11,7 +11,7 @@ from prune_schedules.targets.target import ParameterRef, PruneTarget, TensorGett
 from prune_schedules.targets.units import UnitTarget
 from students.families.linear import is_linear
 from students.structure.units import Units
-from students.weights import raw_parameter, steps_on
+from students.weights import get_weight_transforms, raw_parameter
 
 
 class HiddenTarget(PruneTarget):
@@ -73,7 +73,7 @@ class HiddenTarget(PruneTarget):
         self.writers.keep(kept)
         self.readers.keep(kept)
         for norm in self.norms:
-            masks = [step.mask for step in steps_on(norm) if isinstance(step, Mask)]
+            masks = [step.mask for step in get_weight_transforms(norm) if isinstance(step, Mask)]
             norm.masked_norm.keep(torch.stack(masks).all(dim=0))
 
     def count_masked(self) -> tuple[int, int]:

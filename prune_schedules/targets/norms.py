@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps_on
+from students.weights import get_weight_transforms, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +40,7 @@ class MaskedNorm(nn.Module):
 
     def active_mask(self, norm: nn.Module) -> Tensor | None:
         """Return the dimensions that count in the current forward pass (bool [hidden]); None if all do."""
-        masks = [step for step in steps_on(norm) if isinstance(step, Mask)]
+        masks = [step for step in get_weight_transforms(norm) if isinstance(step, Mask)]
         if not masks:
             return self.mask if self.enabled else None
         active = [factor > 0 for factor in (mask.factor() for mask in masks) if factor is not None]

@@ -9,10 +9,10 @@ from torch import nn
 
 from prune_schedules.ranking import Scope
 from students.families.families import is_recurrent
-from students.structure.factored import components
-from students.structure.hidden import hidden
-from students.structure.units import Units, branches, heads, home, neurons
-from students.weights import Where, out_axis, raw_parameter, select, uses
+from students.structure.factored import rank_components
+from students.structure.hidden import hidden_units
+from students.structure.units import Units, branch_type, branches, heads, neurons
+from students.weights import Where, out_axis, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,23 +71,23 @@ def find_prunable(
     if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
         raise ValueError(f"shape: a recurrent network has no {shape}; prune elements or tiles of it")
     if shape == "hidden":
-        found, names = list(hidden(model)), {module: name for name, module in model.named_modules()}
+        found, names = list(hidden_units(model)), {module: name for name, module in model.named_modules()}
         modules = [part.module for units in found for part in units.slices if part.name == "weight"]
         # A weight is listed twice if it is tied, or goes from hidden to hidden.
         by_parameter = {id(raw_parameter(module)): module for module in modules}
         return found, {names[module]: module for module in by_parameter.values()}, {}
     if isinstance(shape, str) and shape in _UNITS:
         found, weights, skipped = _without_tied(
-            model, [units for units in _UNITS[shape][1](model) if home(units) in where]
+            model, [units for units in _UNITS[shape][1](model) if branch_type(units) in where]
         )
     elif shape == "ranks":
-        selected, skipped = select(model, where)
-        factored = [units for units in components(model) if units.owner in selected.values()]
+        selected, skipped = select_modules(model, where)
+        factored = [units for units in rank_components(model) if units.owner in selected.values()]
         found, weights, _ = _without_tied(model, factored)
         if not found:
             raise ValueError("shape: ranks needs low-rank layers, as student.low_rank makes them; there is none")
     else:
-        weights, skipped = select(model, where)
+        weights, skipped = select_modules(model, where)
         found = list(weights.values())
         for name, module in weights.items():
             size = raw_parameter(module).movedim(out_axis(module), 0).shape
@@ -116,7 +116,7 @@ def _without_tied(
     model: PreTrainedModel, candidates: list[Units]
 ) -> tuple[list[Units], dict[str, nn.Module], dict[str, str]]:
     """Return the units without tied parameters, their modules by name, and the reason for each of the others."""
-    users, selected, weights, skipped = uses(model), [], {}, {}
+    users, selected, weights, skipped = parameter_names(model), [], {}, {}
     for units in (units for units in candidates if units.count):
         names = {part: users[id(raw_parameter(part.module, part.name))] for part in units.slices}
         tied = sorted({name for part in units.slices if len(names[part]) > 1 for name in names[part]})

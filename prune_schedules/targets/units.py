@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import ParameterRef, PruneTarget, TensorGetter
 from students.structure.units import Units
-from students.weights import add_step, raw_parameter, remove_step, steps_on
+from students.weights import add_weight_transform, get_weight_transforms, raw_parameter, remove_weight_transform
 
 
 class UnitTarget(PruneTarget):
@@ -29,11 +29,11 @@ class UnitTarget(PruneTarget):
         self.remaining: int | None = None
         """The number of units that are left after the others have been cut out."""
         self.masks: dict[ParameterRef, Mask] = {}
-        for (module, name), (axis, kept) in units.entries(torch.ones(units.count, dtype=torch.bool)).items():
+        for (module, name), (axis, kept) in units.kept_entries(torch.ones(units.count, dtype=torch.bool)).items():
             weight = raw_parameter(module, name)
             shape = tuple(len(kept) if i == axis else 1 for i in range(weight.ndim))
             self.masks[module, name] = Mask(shape, weight.device)
-            add_step(module, self.masks[module, name], name)
+            add_weight_transform(module, self.masks[module, name], name)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class UnitTarget(PruneTarget):
     @property
     def outgoing_masks(self) -> dict[ParameterRef, Mask]:
         """Return the masks on the parameters that read the units."""
-        parameters = [(part.module, part.name) for part in self.units.sending]
+        parameters = [(part.module, part.name) for part in self.units.output_slices]
         return {parameter: self.masks[parameter] for parameter in parameters}
 
     @property
@@ -62,11 +62,11 @@ class UnitTarget(PruneTarget):
 
     def outgoing_entries(self, get: TensorGetter) -> list[Tensor]:
         """Return the same of the parameters alone that read the units."""
-        return [part.rows(get(part.module, part.name), self.units.count) for part in self.units.sending]
+        return [part.rows(get(part.module, part.name), self.units.count) for part in self.units.output_slices]
 
     def keep(self, kept: Tensor) -> None:
         """Mask all units but the ``kept`` ones (bool [count])."""
-        for parameter, (_, entries) in self.units.entries(kept).items():
+        for parameter, (_, entries) in self.units.kept_entries(kept).items():
             self.masks[parameter].keep(entries)
 
     def kept_units(self) -> Tensor:
@@ -77,8 +77,8 @@ class UnitTarget(PruneTarget):
     def detach(self, remaining: int) -> None:
         """Remove the masks, because all but ``remaining`` units are about to be cut out, and describe these alone."""
         for (module, name), mask in self.masks.items():
-            if mask in steps_on(module, name):
-                remove_step(module, mask, name)
+            if mask in get_weight_transforms(module, name):
+                remove_weight_transform(module, mask, name)
         count = max(self.units.count, 1)
         slices = tuple(replace(part, start=part.start * remaining // count) for part in self.units.slices)
         self.units, self.remaining = replace(self.units, count=remaining, slices=slices), remaining
@@ -102,6 +102,6 @@ class UnitTarget(PruneTarget):
 
     def set_gates(self, gates: Tensor | None) -> None:
         """Multiply the output of each unit by its gate [count] in training; None ends it."""
-        for part in self.units.sending:
+        for part in self.units.output_slices:
             mask = self.masks[part.module, part.name]
             mask.gate = None if gates is None else gates.repeat_interleave(part.size).view(mask.mask.shape)

@@ -72,7 +72,10 @@ def hessian_traces(
         for weight, original, required in zip(weights, originals, requires_grad, strict=True):
             weight.copy_(original).requires_grad_(required)
     # In float32, which every device has, also with one process, so that several processes round alike.
-    traces = processes.added((totals / count).to(weights[0].device, torch.float32)).double() / processes.count()
+    traces = (
+        processes.all_reduce_sum((totals / count).to(weights[0].device, torch.float32)).double()
+        / processes.world_size()
+    )
     return traces.tolist()
 
 

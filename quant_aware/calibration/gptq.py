@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from quant_aware.quantizers.quantizer import Quantizer
-from students.recording.reading import inverse_factor
+from students.recording.input_grams import inverse_cholesky
 
 
 def gptq(weight: Tensor, gram: Tensor, quantizer: Quantizer, qparams: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def gptq(weight: Tensor, gram: Tensor, quantizer: Quantizer, qparams: Tensor) ->
         quantizer: an elementwise one with learned qparams.
         qparams: of its groups, [G, k].
     """
-    updated, factor = weight.to(torch.float64, copy=True), inverse_factor(gram)
+    updated, factor = weight.to(torch.float64, copy=True), inverse_cholesky(gram)
     is_nonzero, outputs = weight != 0, len(weight)
     qparams = (
         qparams.double().reshape(-1, qparams.shape[1]) if len(qparams) > 1 else qparams.double().expand(outputs, -1)

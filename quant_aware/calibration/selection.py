@@ -9,7 +9,7 @@ from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
 from quant_aware.quantizers.quantizer import Quantizer
-from students.weights import Where, raw_parameter, select, uses
+from students.weights import Where, parameter_names, raw_parameter, select_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ def select_quantized(
     Raises:
         ValueError: if a weight does not divide into the groups of its quantizer, or a pattern matches none.
     """
-    selected, skipped = select(model, list(get_args(Where)))
+    selected, skipped = select_modules(model, list(get_args(Where)))
     for tied in _tied_embeddings(model, weights, overrides):
         selected |= tied
         for name in tied:
@@ -65,7 +65,7 @@ def _tied_embeddings(
 ) -> list[dict[str, nn.Module]]:
     """Return the modules, by name, of each tied weight that is quantized to the same values under all its names."""
     groups = []
-    for names in uses(model).values():
+    for names in parameter_names(model).values():
         if len(names) == 1 or not all(name.endswith(".weight") for name in names):
             continue
         users = {name.removesuffix(".weight"): model.get_submodule(name.rsplit(".", 1)[0]) for name in names}

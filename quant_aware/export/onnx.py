@@ -28,7 +28,7 @@ from quant_aware.export.onnx_graph import digest, float_matrices, is_lookup, rep
 from quant_aware.export.onnx_int8 import Weights, quantize_matrices
 from quant_aware.export.recurrent import quantize_recurrent, use_standard_operators
 from quant_aware.quantizers.activations import ActivationQuantizer
-from students.recording.model_io import outputs
+from students.recording.model_io import output_logits
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
@@ -107,7 +107,7 @@ class _Logits(nn.Module):
         self.names = names
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return outputs(self.model(**dict(zip(self.names, tensors, strict=True))))
+        return output_logits(self.model(**dict(zip(self.names, tensors, strict=True))))
 
 
 def _strip(graph: GraphProto) -> None:

@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from quant_aware.export.onnx_graph import ORT_DOMAIN, import_ort_domain, replace_nodes
 from quant_aware.quantizers.activations import ActivationQuantizer
 from quant_aware.quantizers.fake_quant import quantize_weight
-from students.models.recurrent_layer import DOMAIN
+from students.models.recurrent_layer import ONNX_DOMAIN
 
 _GATE_ORDER = {"rnn": [0], "gru": [1, 0, 2], "lstm": [0, 3, 1, 2]}
 """By cell, the indices of torch's gates in the order of ONNX."""
@@ -23,7 +23,7 @@ def use_standard_operators(model: ModelProto) -> None:
     graph, nodes = model.graph, []
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.domain == DOMAIN:
+        if node.domain == ONNX_DOMAIN:
             weights = [numpy_helper.to_array(tensors[name]) for name in node.input[2:]]
             nodes += _standard_nodes(graph, node, weights)
         else:
@@ -31,7 +31,7 @@ def use_standard_operators(model: ModelProto) -> None:
     if len(nodes) == len(graph.node):
         return
     replace_nodes(graph, nodes)
-    opsets = [opset for opset in model.opset_import if opset.domain != DOMAIN]
+    opsets = [opset for opset in model.opset_import if opset.domain != ONNX_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
 

@@ -1,1 +1,1 @@
-"""Attention that costs less than the square of the length: what stands in the place of a model's own."""
+"""Sub-quadratic attention modules, which replace a model's own attention."""

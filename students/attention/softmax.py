@@ -1,4 +1,4 @@
-"""Softmax attention over keys that each chunk of queries has for itself."""
+"""Softmax attention, over all keys or over the keys of each chunk of queries."""
 
 from typing import NamedTuple
 
@@ -8,46 +8,58 @@ from torch import Tensor
 
 
 class AttentionArgs(NamedTuple):
-    """What every attention is told beside its queries, keys and values.
+    """The arguments of attention beside queries, keys and values.
 
     Args:
         scale: of the product of a query and a key.
-        causal: a query sees no key after its own place; fewer queries than keys are the last ones.
-        dropout: the share of the weights of keys that are dropped.
-        plain: the products are written out, for exporters and counters that do not know fused kernels.
+        causal: a query attends to no later key; if there are fewer queries than keys, they are the last ones.
+        dropout: probability with which an attention weight is dropped.
+        eager: compute the products explicitly, for exporters and FLOP counters that do not know fused kernels.
     """
 
     scale: float
     causal: bool = False
     dropout: float = 0.0
-    plain: bool = False
+    eager: bool = False
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
-    """``softmax(Q K^T * scale) V`` over the keys that are ``seen`` (boolean, broadcast to [..., Sq, Sk]): [..., Sq, D].
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, arguments: AttentionArgs) -> Tensor:
+    """Return ``softmax(Q K^T * scale) V`` over the keys in ``mask``, [..., Sq, D].
 
-    A query that sees no key gives finite numbers that mean nothing.
+    A query without a key gives finite numbers without meaning.
+
+    Args:
+        query: [..., Sq, D].
+        key: [..., Sk, D].
+        value: [..., Sk, D].
+        mask: boolean, True = visible, broadcast to [..., Sq, Sk].
+        arguments: scale, dropout and kernel; ``causal`` is not used here.
     """
-    if not arguments.plain:
-        return F.scaled_dot_product_attention(query, key, value, seen, arguments.dropout, scale=arguments.scale)
-    scores = (query @ key.mT * arguments.scale).masked_fill(~seen, torch.finfo(query.dtype).min)
+    if not arguments.eager:
+        return F.scaled_dot_product_attention(query, key, value, mask, arguments.dropout, scale=arguments.scale)
+    scores = (query @ key.mT * arguments.scale).masked_fill(~mask, torch.finfo(query.dtype).min)
     return F.dropout(scores.softmax(-1), arguments.dropout, arguments.dropout > 0) @ value
 
 
-def chunked(tensor: Tensor, size: int) -> Tensor:
-    """[B, A, S, D] as chunks [B, A, C, size, D], the last one filled up with zeros."""
+def split_chunks(tensor: Tensor, size: int) -> Tensor:
+    """Split [B, A, S, D] into chunks [B, A, C, size, D]; the last one is padded with zeros."""
     chunks = (tensor.shape[2] + size - 1) // size  # ONNX divides towards zero: nothing negative here
     return F.pad(tensor, (0, 0, 0, chunks * size - tensor.shape[2])).unflatten(2, (chunks, size))
 
 
-def attend_by_chunks(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, arguments: AttentionArgs) -> Tensor:
-    """Each chunk of queries [B, A, C, size, D] attends to keys of its own [B, A, C, K, D]: [B, A, C * size, D].
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, arguments: AttentionArgs) -> Tensor:
+    """Attend from each chunk of queries to the keys of that chunk, [B, A, C * size, D].
 
-    ``seen`` is boolean, [B or 1, A or 1, C, size or 1, K].
+    Args:
+        query: [B, A, C, size, D].
+        key: [B, A, C, K, D].
+        value: [B, A, C, K, D].
+        mask: boolean, True = visible, [B or 1, A or 1, C, size or 1, K].
+        arguments: as in ``softmax_attention``.
     """
     batch, _, chunks = query.shape[:3]
-    seen = seen.expand(batch, *seen.shape[1:])
+    mask = mask.expand(batch, *mask.shape[1:])
     # chunks become rows of the batch, the only layout that fused kernels know
-    rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value, seen)]
-    found = softmax_attention(*rows, arguments)
-    return found.unflatten(0, (batch, chunks)).transpose(1, 2).flatten(2, 3)
+    rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value, mask)]
+    output = softmax_attention(*rows, arguments)
+    return output.unflatten(0, (batch, chunks)).transpose(1, 2).flatten(2, 3)

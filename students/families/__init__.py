@@ -1,1 +1,1 @@
-"""Where each model family keeps its parts."""
+"""Facts of the supported model families."""

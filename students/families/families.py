@@ -1,4 +1,4 @@
-"""What the code asks of a model family: its blocks, their number, the sizes that its config holds."""
+"""Look up the facts of a model's family: its blocks, their number, the sizes in its config."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from students.families.parts import Family, Stack
+from students.families.parts import Family, LayerStack
 from students.families.table import COMPACT, FAMILIES, RECURRENT
 
 if TYPE_CHECKING:
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 def is_compact(config: PretrainedConfig) -> bool:
-    """Whether this is the config of a model of a form that no stock one has."""
+    """Return whether this is the config of a compact model (``students.models.compact``)."""
     return config.model_type.startswith(COMPACT)
 
 
 def is_cut(config: PretrainedConfig) -> bool:
-    """Return whether this is the config of a model that has lost units which its stock config cannot say."""
-    return is_compact(config) and bool(config.sizes or config.built)
+    """Return whether this is the config of a pruned model whose sizes do not fit a stock config."""
+    return is_compact(config) and bool(config.block_sizes or config.original_widths)
 
 
 def is_recurrent(config: PretrainedConfig) -> bool:
-    """Whether this is the config of a recurrent network: without attention, feed-forwards and a residual stream."""
+    """Return whether this is the config of a recurrent network, which has no attention, FFN or residual stream."""
     return config.model_type == RECURRENT
 
 
 def family(config: PretrainedConfig) -> Family:
-    """The facts of a model's family; those of the stock family for one of our compact models.
+    """Return the facts of a model's family; for a compact model, of the stock family.
 
     Raises:
         ValueError: if the family is not known, naming those that are.
     """
     name = config.model_type.removeprefix(COMPACT)
     if name not in FAMILIES:
-        raise ValueError(f"model family {name!r} is not known; known are {', '.join(FAMILIES)}")
+        raise ValueError(f"model family {name!r} is not supported; supported are {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 
 def depth(config: PretrainedConfig, stack: str | None = None) -> int:
-    """The number of blocks of a stack (of the first one if none is named).
+    """Return the number of blocks of a stack (by default the first one).
 
     Raises:
         ValueError: if the family has no such stack.
@@ -49,8 +49,8 @@ def depth(config: PretrainedConfig, stack: str | None = None) -> int:
     return getattr(config, find_stack(config, stack)[1].depth)
 
 
-def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str, Stack]:
-    """The name and the facts of a stack (of the first one if none is named).
+def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str, LayerStack]:
+    """Return the name and the facts of a stack (by default the first one).
 
     Raises:
         ValueError: if the family has no such stack.
@@ -63,32 +63,33 @@ def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str,
 
 
 def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
-    """The blocks in the order in which they run; a block that runs several times (ALBERT) stands there as often."""
+    """Return the blocks in the order in which they run; a block that runs several times (ALBERT) is repeated."""
     modules = model.base_model.get_submodule(find_stack(model.config, stack)[1].blocks)
     count = depth(model.config, stack)
     return [modules[i * len(modules) // count] for i in range(count)]
 
 
 def repeats_blocks(config: PretrainedConfig, stack: str | None = None) -> bool:
-    """Return whether a block of a stack (of the first one if none is named) runs more than once (ALBERT)."""
+    """Return whether a block of a stack (by default the first one) runs more than once (ALBERT)."""
     key = find_stack(config, stack)[1].groups
     return bool(key) and getattr(config, key) < depth(config, stack)
 
 
 def intermediate_size(config: PretrainedConfig) -> int:
-    """The number of feed-forward units of a block."""
+    """Return the number of feed-forward neurons of a block."""
     size = getattr(config, family(config).intermediate)
     return 4 * config.hidden_size if size is None else size
 
 
-def width(config: PretrainedConfig, layer: int) -> int:
-    """The width of the states of a layer; 0 is the input of the first block."""
+def hidden_width(config: PretrainedConfig, layer: int) -> int:
+    """Return the width of a layer's hidden states; layer 0 is the input of the first block."""
     return config.hidden_size if layer else getattr(config, family(config).width)
 
 
 def fix_head_size(config: PretrainedConfig) -> None:
-    """Write the size of a head into a config that leaves it to the hidden size, where its family reads one: then it
-    stays as it is, whatever the hidden size and the number of heads become.
+    """Write the head size into a config that derives it from the hidden size, if its family has a key for it.
+
+    The head size then stays fixed when the hidden size or the number of heads changes.
     """
     key = family(config).head_size
     if key and getattr(config, key, None) is None:
@@ -96,16 +97,16 @@ def fix_head_size(config: PretrainedConfig) -> None:
 
 
 def is_causal(config: PretrainedConfig, stack: str | None = None) -> bool:
-    """Whether a stack of the model, or some stack if none is named, sees only what lies before."""
+    """Return whether attention is causal in a stack, or in any stack if none is named."""
     return "decoder" in ([stack] if stack else family(config).stacks) or getattr(config, "is_decoder", False)
 
 
-def has_places(config: PretrainedConfig) -> bool:
-    """Whether the model has a table of positions, beyond which it cannot read."""
-    return bool(family(config).positions)
+def has_position_embeddings(config: PretrainedConfig) -> bool:
+    """Return whether the model has learned position embeddings, which limit the length of its input."""
+    return bool(family(config).position_embeddings)
 
 
-def positions(config: PretrainedConfig) -> tuple[int, int]:
-    """How many tokens the config has places for, and how many entries of a table of positions stand before them."""
-    skipped = config.pad_token_id + 1 if family(config).position_offset else 0
-    return config.max_position_embeddings - skipped, skipped
+def position_counts(config: PretrainedConfig) -> tuple[int, int]:
+    """Return the number of positions in a config, and the number of rows before the first one (RoBERTa's offset)."""
+    offset = config.pad_token_id + 1 if family(config).position_offset else 0
+    return config.max_position_embeddings - offset, offset

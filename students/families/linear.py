@@ -1,4 +1,4 @@
-"""Which modules are linear layers: torch's, and GPT-2's with its weight the other way round."""
+"""Tell linear layers: torch's, and GPT-2's ``Conv1D``, whose weight is transposed."""
 
 from __future__ import annotations
 

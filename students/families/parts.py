@@ -1,11 +1,11 @@
-"""Facts of a model family: where it keeps its blocks, its attention and its feed-forward parts."""
+"""The facts of a model family: where it keeps its blocks, its attention and its feed-forward layers."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer as seen from its block; of a fused one, the ``part``-th of ``parts`` slices of its outputs."""
+    """A linear layer by its path in the block; of a fused one, slice ``part`` of ``parts`` slices of its outputs."""
 
     path: str
     part: int = 0
@@ -21,64 +21,63 @@ class AttentionParts:
     key: Projection
     value: Projection
     output: str
-    size: str
+    head_dim: str
     """Attribute of the module that holds the size of one head."""
-    heads: tuple[str, ...]
+    num_heads: tuple[str, ...]
     """Attributes of the module that hold its number of heads."""
-    width: tuple[str, ...] = ()
-    """Attributes of the module that hold heads times head size."""
-    split: str = ""
-    """Attribute of the module that holds the size, or sizes, into which it splits what a fused projection gives."""
-    sharing: str = ""
-    """Attribute of the module that holds how many query heads share a key, where they do."""
+    inner_dim: tuple[str, ...] = ()
+    """Attributes of the module that hold the number of heads times the head size."""
+    split_size: str = ""
+    """Attribute of the module that holds the size, or sizes, into which it splits the output of a fused projection."""
+    num_key_value_groups: str = ""
+    """Attribute of the module that holds how many query heads share a key and value head; empty if it has none."""
     zero_bias: tuple[str, int] | None = None
-    """The argument by which blocks hand on a bias that is zero here and made for all, and its place in what the module
-    returns."""
+    """A position bias that blocks pass on and that is zero in this attention: the argument that takes it, and its index
+    in what the module returns."""
 
 
 @dataclass(frozen=True)
 class FeedForwardParts:
-    """The feed-forward of a block: ``inner`` (two if gated) makes the intermediate units, ``outer`` reads them."""
+    """The feed-forward of a block: ``inner`` layers (two if gated) and the ``outer`` layer that takes their output."""
 
     inner: tuple[str, ...]
     outer: str
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A stack_module of equal blocks: its path in the base model, and what one block holds."""
+class LayerStack:
+    """A stack of equal blocks: its path in the base model, and the parts of one block."""
 
     blocks: str
     attention: dict[str, AttentionParts]
-    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; of a recurrent block none."""
+    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; empty for a recurrent block."""
     ffn: FeedForwardParts | None
-    """None of a recurrent block."""
+    """None for a recurrent block."""
     depth: str = "num_hidden_layers"
     """The key of the config that holds the number of blocks."""
     groups: str = ""
-    """The key of the config that holds the number of different blocks, if they can be fewer than are run."""
+    """The key of the config that holds the number of distinct blocks, if a block can run more than once."""
     recurrence: tuple[str, ...] = ()
-    """The linear layers that a recurrent block may have, which hold its weights."""
+    """The linear layers that hold the weights of a recurrent block; a block may lack some of them."""
 
 
 @dataclass(frozen=True)
 class Family:
     """The facts of one ``config.model_type``."""
 
-    stacks: dict[str, Stack]
-    """``encoder`` or ``decoder``, or both; the first is meant where no stack is named."""
+    stacks: dict[str, LayerStack]
+    """``encoder`` or ``decoder``, or both; the first is the default."""
     intermediate: str = "intermediate_size"
-    """The key of the config that holds the number of feed-forward units."""
+    """The key of the config that holds the number of feed-forward neurons."""
     relative_position_bias: bool = False
-    """Whether a position bias, shared by the layers, is added to the scores of self-attention: its heads cannot be cut
-    then."""
-    scaled: str = ""
-    """The key of the config that says whether what a language model reads off is scaled by its hidden size."""
+    """Whether self-attention adds a position bias that the layers share, so that its heads cannot be pruned."""
+    scale_decoder_outputs: str = ""
+    """The key of the config that says whether the input of the LM head is scaled by the hidden size."""
     width: str = "hidden_size"
-    """The key of the config that holds the width of what the first block reads."""
-    positions: str = "embeddings.position_embeddings"
-    """The table of positions in the base model; empty where there is none."""
+    """The key of the config that holds the width of the input of the first block."""
+    position_embeddings: str = "embeddings.position_embeddings"
+    """The position embeddings in the base model; empty if there are none."""
     position_offset: bool = False
-    """Whether the first position is the one after the padding token's number; the ones up to it are no places."""
+    """Whether positions count from ``pad_token_id + 1`` (RoBERTa), so that the rows before it hold no position."""
     head_size: str = ""
-    """The key of the config that may hold the size of a head; empty where it is always the hidden size by the heads."""
+    """The key of the config that may hold the head size; empty if it is always the hidden size by the heads."""

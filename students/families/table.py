@@ -1,16 +1,16 @@
-"""The table of model families, the only place of the project that names them: a new one is an entry of ``FAMILIES``."""
+"""The table of model families, the only place that names them: to add a family, add an entry to ``FAMILIES``."""
 
 from dataclasses import replace
 
-from students.families.parts import AttentionParts, Family, FeedForwardParts, Projection, Stack
+from students.families.parts import AttentionParts, Family, FeedForwardParts, LayerStack, Projection
 
 RECURRENT = "recurrent"
 """The ``model_type`` of our recurrent networks."""
 COMPACT = "compact-"
-"""What stands before the family in the ``model_type`` of a model of a form of its own."""
+"""The prefix of the ``model_type`` of a compact model, before the family."""
 
 
-def _bert(prefix: str = "attention") -> Stack:
+def _bert(prefix: str = "attention") -> LayerStack:
     attention = AttentionParts(
         "attention.self",
         Projection("attention.self.query"),
@@ -21,29 +21,30 @@ def _bert(prefix: str = "attention") -> Stack:
         ("num_attention_heads",),
         ("all_head_size",),
     )
-    return Stack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
+    return LayerStack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
 
 
-def _plain(
-    module: str, names: tuple[str, str, str, str], size: str, heads: tuple[str, ...], width: tuple[str, ...]
+def _unfused(
+    module: str, names: tuple[str, str, str, str], head_dim: str, num_heads: tuple[str, ...], inner_dim: tuple[str, ...]
 ) -> AttentionParts:
+    """Return an attention with four linear layers, named query, key, value, output."""
     q, k, v, o = (f"{module}.{name}" for name in names)
-    return AttentionParts(module, Projection(q), Projection(k), Projection(v), o, size, heads, width)
+    return AttentionParts(module, Projection(q), Projection(k), Projection(v), o, head_dim, num_heads, inner_dim)
 
 
-_DISTILBERT = Stack(
+_DISTILBERT = LayerStack(
     "transformer.layer",
     {
-        "self": _plain(
+        "self": _unfused(
             "attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",)
         )
     },
     FeedForwardParts(("ffn.lin1",), "ffn.lin2"),
 )
-_ALBERT = Stack(
+_ALBERT = LayerStack(
     "encoder.albert_layer_groups",
     {
-        "self": _plain(
+        "self": _unfused(
             "albert_layers.0.attention",
             ("query", "key", "value", "dense"),
             "attention_head_size",
@@ -54,7 +55,7 @@ _ALBERT = Stack(
     FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
     groups="num_hidden_groups",
 )
-_GPT2 = Stack(
+_GPT2 = LayerStack(
     "h",
     {
         "self": AttentionParts(
@@ -71,30 +72,30 @@ _GPT2 = Stack(
     },
     FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),
 )
-_LLAMA = Stack(
+_LLAMA = LayerStack(
     "layers",
     {
         "self": replace(
-            _plain("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ()),
-            sharing="num_key_value_groups",
+            _unfused("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj"), "head_dim", (), ()),
+            num_key_value_groups="num_key_value_groups",
         )
     },
     FeedForwardParts(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
 )
-_T5_SELF = _plain("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
+_T5_SELF = _unfused("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
 _T5_CROSS = replace(
-    _plain("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",)),
+    _unfused("layer.1.EncDecAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",)),
     zero_bias=("position_bias", 1),
 )
 _T5_INNER = ("DenseReluDense.wi", "DenseReluDense.wi_0", "DenseReluDense.wi_1")
 _T5 = {
-    "encoder": Stack(
+    "encoder": LayerStack(
         "encoder.block",
         {"self": _T5_SELF},
         FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"),
         "num_layers",
     ),
-    "decoder": Stack(
+    "decoder": LayerStack(
         "decoder.block",
         {"self": _T5_SELF, "cross": _T5_CROSS},
         FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
@@ -102,8 +103,12 @@ _T5 = {
     ),
 }
 
-_HELD = tuple(f"{way}.{name}" for way in ("ahead", "back") for name in ("input", "recurrent", "projection"))
-_RECURRENT = Stack("layers", {}, None, recurrence=_HELD)
+_RECURRENT_LAYERS = tuple(
+    f"{direction}.{name}"
+    for direction in ("forward_direction", "backward_direction")
+    for name in ("input", "recurrent", "projection")
+)
+_RECURRENT = LayerStack("layers", {}, None, recurrence=_RECURRENT_LAYERS)
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
@@ -111,11 +116,17 @@ FAMILIES: dict[str, Family] = {
     "electra": Family({"encoder": _bert()}),
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
-    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", positions="wpe"),
+    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", position_embeddings="wpe"),
     **dict.fromkeys(
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
-        Family({"decoder": _LLAMA}, positions="", head_size="head_dim"),
+        Family({"decoder": _LLAMA}, position_embeddings="", head_size="head_dim"),
     ),
-    "t5": Family(_T5, intermediate="d_ff", relative_position_bias=True, scaled="scale_decoder_outputs", positions=""),
-    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", positions=""),
+    "t5": Family(
+        _T5,
+        intermediate="d_ff",
+        relative_position_bias=True,
+        scale_decoder_outputs="scale_decoder_outputs",
+        position_embeddings="",
+    ),
+    RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", position_embeddings=""),
 }

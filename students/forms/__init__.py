@@ -1,6 +1,6 @@
-"""Forms of a student, which compose: attention, low-rank layers, shared layers, token embeddings.
+"""Forms of a student, which can be combined: attention, low-rank layers, shared layers, token embeddings.
 
-Importing the package imports its modules, so that a config may name each class of them.
+Importing the package imports its modules, so that a config can name their classes.
 """
 
 from importlib import import_module

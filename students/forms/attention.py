@@ -1,4 +1,4 @@
-"""Attention that costs less than the square of the length; projections of queries, keys and values stay."""
+"""Sub-quadratic attention; the projections of queries, keys and values stay."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from students.attention.blocks import Blocks, Fixed
-from students.attention.linear import Efficient, Elu, Favor
-from students.attention.linformer import Projected
-from students.attention.local import Local
-from students.families.families import blocks, family, positions
+from students.attention.blocks import BlockCore, FixedCore
+from students.attention.linear import EfficientCore, EluCore, FavorCore
+from students.attention.linformer import LinformerCore
+from students.attention.local import LocalCore
+from students.families.families import blocks, family, position_counts
 from students.forms.form import Form, check_sizes
 from students.saved_classes import find_class
 
@@ -23,81 +23,82 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Attention(Form):
-    """The attention of every block, under the projections that it has."""
+    """Sub-quadratic attention in every block, with the block's own projections."""
 
-    key = "attends"
-    not_after = ("attends", "shared")  # blocks that share all layers share what an attention learns
+    key = "attention"
+    not_after = ("attention", "share_layers")  # blocks that share all layers share the parameters of their attention
     replaces_attention = True
 
     @abstractmethod
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        """Return what computes the attention of one layer, called as ``students.attention`` does.
+        """Return the ``core_attention`` of one layer, called as the modules in ``students.attention``.
 
         Args:
             config: of the student.
-            head_size: dimensions of a head.
+            head_size: of the layer.
         """
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        student.config.attends = {"kind": type(self).__name__} | asdict(self)
-        attend(student, student.config.attends)
+        student.config.attention = {"kind": type(self).__name__} | asdict(self)
+        replace_attention(student, student.config.attention)
 
 
-def attend(model: PreTrainedModel, saved: dict[str, Any]) -> None:
+def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
     """Replace the attention of every block, in place, before weights are loaded.
 
     Args:
         model: the model.
-        saved: ``kind``, the name of a subclass of ``Attention``, and its fields.
+        saved: the entry of the config: ``kind``, the name of a subclass of ``Attention``, and its fields.
 
     Raises:
         ValueError: if the class or its fields are not known.
     """
     kind = find_class(Attention, str(saved.get("kind")))
     if kind is None:
-        raise ValueError(f"attends: {saved.get('kind')!r} is not known; import the module that defines it first")
+        raise ValueError(f"attention: {saved.get('kind')!r} is not known; import the module that defines it first")
     try:
         form = kind(**{name: value for name, value in saved.items() if name != "kind"})
     except TypeError as error:
-        raise ValueError(f"attends: {saved} does not fit {kind.__name__}: {error}") from error
+        raise ValueError(f"attention: {saved} does not fit {kind.__name__}: {error}") from error
     for name, stack in family(model.config).stacks.items():
         for block in dict.fromkeys(blocks(model, name)):
             for parts in stack.attention.values():
                 owner = block.get_submodule(parts.module)
-                owner.attend = form.module(model.config, getattr(owner, parts.size))
+                owner.core_attention = form.module(model.config, getattr(owner, parts.head_dim))
 
 
 @dataclass(kw_only=True)
 class LocalAttention(Attention):
-    """A token sees its neighbours, and the first tokens see and are seen by all: Longformer (Beltagy 2020, arXiv
-    2004.05150), whose global tokens have projections of their own; here they have the teacher's.
+    """Sliding-window attention with global tokens at the start: Longformer (Beltagy 2020, arXiv 2004.05150).
+
+    Unlike Longformer's, global tokens share the projections of the others, which are the teacher's.
 
     Args:
-        window: neighbours that a token sees, half of them on each side; of a decoder the half before it.
-        global_tokens: how many of the first tokens see and are seen by all; of a decoder, are seen.
+        window: number of neighbours that a token attends to, half of them on each side; a decoder uses the left half.
+        global_tokens: number of first tokens that attend to all tokens and that all attend to; in a decoder the latter.
     """
 
     window: int = 256
     global_tokens: int = 1
 
     def __post_init__(self) -> None:
-        check_sizes(self, "window", least=2)
-        check_sizes(self, "global_tokens", least=0)
+        check_sizes(self, "window", minimum=2)
+        check_sizes(self, "global_tokens", minimum=0)
         if self.window % 2:
-            raise ValueError(f"window: half of it lies on each side, so it is even, not {self.window}")
+            raise ValueError(f"window: must be even, with half of it on each side, not {self.window}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Local(self.window, self.global_tokens)
+        return LocalCore(self.window, self.global_tokens)
 
 
 @dataclass(kw_only=True)
 class FixedAttention(Attention):
-    """A token sees its block and the last tokens of all blocks: the fixed pattern of the Sparse Transformer (Child
+    """Attention to the own block and the last tokens of all blocks: the fixed pattern of the Sparse Transformer (Child
     2019, arXiv 1904.10509).
 
     Args:
-        block: tokens of a block.
-        summaries: how many of its last tokens all see.
+        block: number of tokens of a block.
+        summaries: number of last tokens of a block that all tokens attend to.
     """
 
     block: int = 128
@@ -109,18 +110,18 @@ class FixedAttention(Attention):
             raise ValueError(f"summaries: a block has {self.block} tokens, not {self.summaries}")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Fixed(self.block, self.summaries)
+        return FixedCore(self.block, self.summaries)
 
 
 @dataclass(kw_only=True)
 class BlockAttention(Attention):
-    """Heads let a block of the text see one block, most heads itself: BlockBERT (Qiu 2020, arXiv 1911.02972).
+    """Attention of each block of the text to one block, per head: BlockBERT (Qiu 2020, arXiv 1911.02972).
 
     Args:
-        blocks: into how many a text of full length, ``positions``, is divided; a shorter one has fewer.
+        blocks: number of blocks of a text of ``max_position_embeddings`` tokens; a shorter one has fewer.
     """
 
-    encoder_only = "its blocks see later ones"
+    encoder_only = "its blocks attend to later ones"
 
     blocks: int = 2
 
@@ -128,30 +129,30 @@ class BlockAttention(Attention):
         check_sizes(self, "blocks")
 
     def check(self, student: PretrainedConfig) -> None:
-        most = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
-        if self.blocks > most:
-            raise ValueError(f"blocks: {student.num_attention_heads} heads can look {most} ways, not {self.blocks}")
+        max_blocks = (student.num_attention_heads - 1) // max(1, student.num_attention_heads // 6) + 1
+        if self.blocks > max_blocks:
+            raise ValueError(
+                f"blocks: at most {max_blocks} are possible with {student.num_attention_heads} heads, not {self.blocks}"
+            )
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Blocks(self.blocks, positions(config)[0], config.num_attention_heads)
+        return BlockCore(self.blocks, position_counts(config)[0], config.num_attention_heads)
 
 
 @dataclass(kw_only=True)
 class LinearAttention(Attention):
-    """Attention is a product of features, elu(x) + 1, of queries and keys, so that keys are summed up once for all
-    queries (Katharopoulos 2020, arXiv 2006.16236).
-    """
+    """Linear attention with features elu(x) + 1 of queries and keys (Katharopoulos 2020, arXiv 2006.16236)."""
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Elu()
+        return EluCore()
 
 
 @dataclass(kw_only=True)
 class Performer(Attention):
-    """Softmax attention is estimated by random features, drawn once: FAVOR+ (Choromanski 2021, arXiv 2009.14794).
+    """Softmax attention estimated by random features, drawn once: FAVOR+ (Choromanski 2021, arXiv 2009.14794).
 
     Args:
-        features: how many; more are closer to the teacher's attention, and slower.
+        features: number of random features; more are closer to the teacher's attention, and slower.
     """
 
     features: int = 256
@@ -160,30 +161,32 @@ class Performer(Attention):
         check_sizes(self, "features")
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Favor(self.features, head_size)
+        return FavorCore(self.features, head_size)
 
 
 @dataclass(kw_only=True)
 class EfficientAttention(Attention):
-    """Keys are a softmax over the text, queries one over their dimensions (Shen 2018, arXiv 1812.01243)."""
+    """Linear attention: softmax of keys over the text, of queries over dimensions (Shen 2018, arXiv 1812.01243)."""
 
     encoder_only = "its keys are normalised over the whole text"
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Efficient()
+        return EfficientCore()
 
 
 @dataclass(kw_only=True)
 class Linformer(Attention):
-    """Keys and values are projected, along the text, to a fixed number of them (Wang 2020, arXiv 2006.04768). The
-    projections, one pair in each layer, begin as means over equal pieces; blocks that share all layers share them.
+    """Keys and values projected, along the text, to a fixed number (Wang 2020, arXiv 2006.04768).
+
+    The projections, one pair in each layer, are initialized as means over equal pieces of the text. Blocks that share
+    all layers share them.
 
     Args:
-        length: how many projected keys there are of a text of full length, ``positions``; a shorter one has fewer.
-        shared: whether keys and values have one projection.
+        length: number of projected keys for a text of ``max_position_embeddings`` tokens; a shorter one has fewer.
+        shared: whether keys and values share the projection.
     """
 
-    encoder_only = "a projected key mixes what lies before a token with what comes after it"
+    encoder_only = "a projected key mixes earlier and later tokens"
 
     length: int = 128
     shared: bool = False
@@ -192,8 +195,10 @@ class Linformer(Attention):
         check_sizes(self, "length")
 
     def check(self, student: PretrainedConfig) -> None:
-        if self.length > positions(student)[0]:
-            raise ValueError(f"length: the student reads {positions(student)[0]} tokens, fewer than {self.length}")
+        if self.length > position_counts(student)[0]:
+            raise ValueError(
+                f"length: the student reads {position_counts(student)[0]} tokens, fewer than {self.length}"
+            )
 
     def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
-        return Projected(self.length, positions(config)[0], self.shared)
+        return LinformerCore(self.length, position_counts(config)[0], self.shared)

@@ -1,4 +1,4 @@
-"""Which forms a student can have: rules over the flags of forms and the facts of its configuration."""
+"""Check which forms a student can have: rules over the flags of forms and the facts of its config."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
-    """Check forms against the student that they are to change.
+    """Check forms against the student that they will change.
 
     Args:
-        forms: by the key of YAML that holds each.
-        student: the configuration before any of them is applied.
+        forms: by YAML key.
+        student: the config before any form is applied.
 
     Raises:
-        ValueError: if one is not possible, with its key, and the field at fault where there is one, first.
+        ValueError: if a form is not possible; the message starts with its key, and its field if one is at fault.
     """
     for key, form in forms.items():
         if reason := refusal(form, student):
@@ -31,18 +31,18 @@ def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
 
 
 def refusal(form: Form, student: PretrainedConfig) -> str:
-    """Return why a student of this configuration cannot have a form; an empty text if it can."""
+    """Return why a student of this config cannot have a form; an empty text if it can."""
     kind, model = type(form).__name__, student.model_type
     if is_recurrent(student):
         return "forms change Transformers, and this is a recurrent network"
     if is_cut(student):
-        return f"the model has been cut, and {kind} comes before that; give it to the run that cuts"
+        return f"the model is pruned already; set {kind} in the run that prunes it"
     if present := [key for key in form.not_after if getattr(student, key, None)]:
-        return f"the model's config says {' and '.join(present)} already, and {kind} comes before that"
+        return f"the model has {' and '.join(present)} already, and {kind} must be applied before"
     if form.replaces_attention and family(student).relative_position_bias:
-        return f"kind: a {model} adds a bias to all pairs of tokens, which {kind} has not"
+        return f"kind: a {model} has a relative position bias, which {kind} does not support"
     if form.encoder_only and is_causal(student):
-        return f"kind: {kind} is for encoders, and a {model} is none: {form.encoder_only}"
+        return f"kind: {kind} is for encoders only, not for a {model}: {form.encoder_only}"
     if form.shares_layers and repeats_blocks(student):
         return f"a {model} shares its blocks already"
     return ""

@@ -1,4 +1,4 @@
-"""Token embeddings in a smaller form, started from the whole matrix."""
+"""Compressed token embeddings, initialized from the full matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from students.forms.form import Form
 from students.forms.low_rank import RankRule
 from students.saved_classes import find_class
-from students.structure.table import form_of, set_table, train_of
+from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Embeddings(Form):
-    """The form of the token embeddings."""
+    """Compressed token embeddings."""
 
     not_after = ("embeddings", "ranks")
 
 
 @dataclass(kw_only=True)
 class EmbeddingModule(Embeddings):
-    """Token embeddings that another module computes: ``apply`` writes ``{"kind": name of the class, ...}``."""
+    """Token embeddings in another module; ``apply`` writes ``{"kind": name of the class, ...}`` into the config."""
 
     key = "embeddings"
 
     @classmethod
     @abstractmethod
     def rebuild(cls, model: PreTrainedModel, saved: dict[str, Any]) -> None:
-        """Bring a model to this form, in place, before weights are loaded.
+        """Replace the token embeddings of a model, in place, before weights are loaded.
 
         Args:
-            model: any model, or one whose inner model has the form already.
-            saved: what ``apply`` wrote into the config.
+            model: its inner model may have the new embeddings already.
+            saved: the entry that ``apply`` wrote into the config.
         """
 
 
 def set_embeddings(model: PreTrainedModel, saved: dict[str, Any]) -> None:
-    """Bring a model to the embeddings that its config describes, in place, before weights are loaded.
+    """Replace the token embeddings of a model as its config describes, in place, before weights are loaded.
 
     Raises:
         ValueError: if their class is not known.
@@ -57,8 +57,9 @@ def set_embeddings(model: PreTrainedModel, saved: dict[str, Any]) -> None:
 
 @dataclass(kw_only=True)
 class TensorTrain(EmbeddingModule):
-    """Token embeddings as a product of three small tables (TT-embedding: Khrulkov et al. 2019, arXiv 1901.10787), many
-    times smaller. They start as the matrix that the student would have had, cut to the rank.
+    """Token embeddings as a tensor train of three small embeddings (Khrulkov et al. 2019, arXiv 1901.10787).
+
+    They are initialized from the student's matrix, truncated to the rank.
 
     Args:
         rank: of the two products.
@@ -71,28 +72,28 @@ class TensorTrain(EmbeddingModule):
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        table = student.get_input_embeddings().weight.detach()
-        sizes = form_of(*table.shape, self.rank)
-        cores = train_of(table, sizes)
-        if sum(core.numel() for core in cores) >= table.numel():
+        matrix = student.get_input_embeddings().weight.detach()
+        shape = tensor_train_shape(*matrix.shape, self.rank)
+        cores = tensor_train_svd(matrix, shape)
+        if sum(core.numel() for core in cores) >= matrix.numel():
             raise ValueError(f"rank: {self.rank} makes the token embeddings no smaller")
-        student.config.embeddings = {"kind": type(self).__name__} | sizes
-        set_table(student, sizes)
+        student.config.embeddings = {"kind": type(self).__name__} | shape
+        set_tensor_train(student, shape)
         with torch.no_grad():
-            for core, numbers in zip(student.get_input_embeddings().cores, cores, strict=True):
-                core.weight.copy_(numbers)
+            for core, weight in zip(student.get_input_embeddings().cores, cores, strict=True):
+                core.weight.copy_(weight)
 
     @classmethod
     def rebuild(cls, model: PreTrainedModel, saved: dict[str, Any]) -> None:
-        set_table(model, {name: sizes for name, sizes in saved.items() if name != "kind"})
+        set_tensor_train(model, {name: sizes for name, sizes in saved.items() if name != "kind"})
 
 
 @dataclass(kw_only=True)
 class Factorised(RankRule, Embeddings):
-    """Embeddings E = A B, [tokens, rank] and [rank, hidden], those of positions as well (ALBERT, Lan et al. 2019, arXiv
-    1909.11942). They start as the truncated singular value decomposition of the matrix that the student would have had.
+    """Low-rank embeddings E = A B, [tokens, rank] and [rank, hidden] (ALBERT, Lan et al. 2019, arXiv 1909.11942).
 
-    Token embeddings that are the head as well keep one matrix A, and have a thin layer each.
+    Position embeddings are factorised, too. The factors are initialized by the truncated singular value decomposition
+    of the student's matrix. Token embeddings that are tied to the LM head share A with it, and have a factor B each.
     """
 
     key = "ranks"

@@ -1,4 +1,4 @@
-"""Recurrent students: networks of RNN, GRU or LSTM cells that read the words of a teacher of any family."""
+"""Recurrent students: RNN, GRU or LSTM networks with the vocabulary of a teacher of any family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
 from students.kinds.student import Student, check_dropout, set_task
-from students.structure.table import rows_of
+from students.structure.tensor_train import embedding_matrix
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 class _Recurrent(Student):
     """A recurrent network with the vocabulary and the task of the teacher.
 
-    A text is classified by what each direction knows at its end and a layer of rectifiers (BiLSTM of Tang et al. 2019,
-    arXiv 1903.12136). With ``weights: teacher`` its embeddings start as the teacher's table of words; narrower ones as
-    the table's truncated singular value decomposition, which keeps the products of words best. Cells start at random.
+    A text is classified from the final state of each direction through a ReLU layer (BiLSTM of Tang et al. 2019, arXiv
+    1903.12136). With ``weights: teacher`` its embeddings are initialized from the teacher's; narrower ones from their
+    truncated singular value decomposition, which best keeps the inner products of tokens. Cells are initialized at
+    random.
 
     Args:
         hidden: number of cells in each direction of a layer.
         layers: number of layers.
-        bidirectional: whether a layer reads the text from both ends; not given, wherever the task allows it.
-        embedding: width of the embeddings; not given, that of the teacher's.
-        dropout: the share of embeddings and states that is left out in training.
-        weights: where the embeddings start.
+        bidirectional: whether layers have a backward direction; by default wherever the task allows it.
+        embedding: width of the embeddings; by default that of the teacher's.
+        dropout: probability with which embeddings and states are dropped in training.
+        weights: whether embeddings are initialized from the teacher or at random.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -61,11 +62,16 @@ class _Recurrent(Student):
         width = getattr(teacher, "embedding_size", None) or teacher.hidden_size
         if self.weights == "teacher" and self.embedding and self.embedding > width:
             raise ValueError(
-                f"embedding: the teacher's words are {width} wide, not {self.embedding}; wider needs weights: random"
+                f"embedding: the teacher's embeddings are {width} wide, not {self.embedding}; "
+                "wider ones need weights: random"
             )
 
     def build_base(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: type | None,
     ) -> PreTrainedModel:
         from transformers import (  # not above: they take seconds
             AutoModelForCausalLM,
@@ -78,45 +84,47 @@ class _Recurrent(Student):
         self.check(None if teacher is None else teacher.config)
         if RecurrentConfig not in head._model_mapping:
             raise ValueError(f"kind: of a {self.cell.upper()} there is no {head.__name__.removeprefix('AutoModelFor')}")
-        table = rows_of(teacher)
-        ahead_only = head is AutoModelForCausalLM
+        embeddings = embedding_matrix(teacher)
+        is_causal = head is AutoModelForCausalLM
         config = RecurrentConfig(
-            vocab_size=len(table),
+            vocab_size=len(embeddings),
             cell=self.cell,
-            embedding_size=self.embedding or table.shape[1],
+            embedding_size=self.embedding or embeddings.shape[1],
             units=self.hidden,
             num_hidden_layers=self.layers,
-            bidirectional=not ahead_only if self.bidirectional is None else self.bidirectional,
+            bidirectional=not is_causal if self.bidirectional is None else self.bidirectional,
             projection_size=getattr(self, "projection", None),
             dropout=self.dropout,
             id2label=teacher.config.id2label,
             label2id=teacher.config.label2id,
             **{name: getattr(teacher.config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
         )
-        set_task(config, labels, problem)
+        set_task(config, id2label, problem_type)
         student = head.from_config(config, dtype=torch.float32)
         if self.weights == "teacher":
             with torch.no_grad():
-                student.get_input_embeddings().weight.copy_(narrowed(table, config.embedding_size))
+                student.get_input_embeddings().weight.copy_(reduce_embedding_width(embeddings, config.embedding_size))
         return student
 
 
-def narrowed(table: Tensor, width: int) -> Tensor:
-    """The rows [V, E] of a table by their coordinates along its ``width`` strongest directions, [V, width]: of all of
-    that width those whose inner products are nearest to the table's; the table itself if it is no wider.
+def reduce_embedding_width(embeddings: Tensor, width: int) -> Tensor:
+    """Project embeddings [V, E] to their ``width`` strongest directions, [V, width].
+
+    Of all embeddings of that width these have the inner products nearest to the original ones. Embeddings that are no
+    wider are returned unchanged.
     """
-    if table.shape[1] <= width:
-        return table
-    values = table.double()
-    directions = torch.linalg.eigh(values.T @ values).eigenvectors.flip(1)[:, :width]
-    # Which way a direction points is the solver's whim.
+    if embeddings.shape[1] <= width:
+        return embeddings
+    embeddings_64 = embeddings.double()
+    directions = torch.linalg.eigh(embeddings_64.T @ embeddings_64).eigenvectors.flip(1)[:, :width]
+    # The sign of an eigenvector depends on the solver.
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    return (values @ (directions * largest.sign())).to(table.dtype)
+    return (embeddings_64 @ (directions * largest.sign())).to(embeddings.dtype)
 
 
 @dataclass(kw_only=True)
 class RNN(_Recurrent):
-    """A network of plain cells, the hyperbolic tangent of what they read and what they were (Elman 1990)."""
+    """A network of plain tanh cells (Elman 1990)."""
 
     cell = "rnn"
 

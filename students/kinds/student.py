@@ -1,4 +1,4 @@
-"""What a student is, a way to build the model that is trained; and one that exists already."""
+"""The base class of students, which build the model that is trained; and pretrained students."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from students.forms.embeddings import Embeddings
 from students.forms.form import Form, check_sizes
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
-from students.loading.adapters import FILE as ADAPTER
+from students.loading.adapters import ADAPTER_CONFIG as ADAPTER
 from students.loading.adapters import load_config, load_model
-from students.structure.outputs import check_problem
-from students.structure.position_embeddings import lengthen
+from students.structure.outputs import check_problem_type
+from students.structure.position_embeddings import resize_position_embeddings
 from students.structure.sharing import name_shared_layers
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Student(ABC):
-    """How the student is built: a base, the subclass, and the forms that change it, any of them together.
+    """A way to build the student: the subclass builds a base model, and any set of forms changes it.
 
     Args:
-        attention: the attention of every block.
+        attention: sub-quadratic attention in every block.
         share_layers: blocks that run the same layers.
-        low_rank: linear layers in two thin factors.
-        embeddings: the form of the token embeddings.
+        low_rank: linear layers as two low-rank factors.
+        embeddings: compressed token embeddings.
     """
 
     # Forms are applied in this order, which is that of ``students.models.compact.FORMS``.
@@ -53,46 +53,50 @@ class Student(ABC):
 
     @property
     def is_trained(self) -> bool:
-        """Whether the weights of the base come from a trained model; they start at random if not."""
+        """Whether the weights of the base come from a trained model, and not from random initialization."""
         return False
 
     def check(self, teacher: PretrainedConfig | None) -> None:
-        """Raise ValueError if no student can be built for such a teacher; needs no weights."""
+        """Raise ValueError if the student cannot be built for a teacher of this config; no weights are needed."""
 
     @abstractmethod
     def build_base(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: type | None,
     ) -> PreTrainedModel:
-        """Return the student without its forms, in float32, with a configuration of its own; leave the teacher alone.
+        """Build the student without its forms: in float32 whatever the teacher's dtype, with a config of its own.
 
         Args:
-            teacher: of the run, if there is one.
-            labels: the names of the task's labels; ``None`` keeps what the model has, but a regression has one label.
-            problem: transformers' ``problem_type``; ``None`` keeps what the model has.
-            head: the Auto class of transformers that loads such a model; not given, a classifier of texts.
+            teacher: of the run, if there is one; it must not change.
+            id2label: the names of the task's labels; None keeps those of the model, but a regression has one label.
+            problem_type: transformers' ``problem_type``; None keeps that of the model.
+            head: the Auto class of transformers; by default for sequence classification.
 
         Raises:
-            ValueError: if the student cannot be built, naming the field at fault.
+            ValueError: if the student cannot be built; the message starts with the field.
         """
 
     def build(
         self,
         teacher: PreTrainedModel | None,
-        labels: dict[int, str] | None,
-        problem: str | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
         head: type | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
-        """Return the student, base and forms, in train mode.
+        """Build the student, base and forms, in train mode.
 
         Args:
-            teacher: as of ``build_base``, as are ``labels``, ``problem`` and ``head``.
-            batches: those of training, for forms that look at them; without them only numbers differ, and no shape.
+            teacher: as in ``build_base``, like ``id2label``, ``problem_type`` and ``head``.
+            batches: of training, for forms that depend on them; without them only values differ, and no shape.
 
         Raises:
-            ValueError: if the student cannot be built, naming the field at fault.
+            ValueError: if the student cannot be built; the message starts with the field.
         """
-        student = self.build_base(teacher, labels, problem, head)
+        student = self.build_base(teacher, id2label, problem_type, head)
         if self.forms:
             from students.models.compact import become_compact  # not above: a config is read without transformers
 
@@ -109,27 +113,27 @@ class Student(ABC):
 
 @dataclass(kw_only=True)
 class Pretrained(Student):
-    """A model that exists.
+    """A pretrained model.
 
     Args:
-        model: a hub name, a folder, an adapter's too, or the folder of an earlier run.
-        head: keep its outputs, which must be those of the task, or make ``new`` ones, for a model of another task.
-        positions: the most tokens it can read; a table of positions is repeated to be as long.
-        dropout: the share of whatever it drops in training; not given, as the model has it.
+        model: a hub name, a folder (an adapter's too), or the folder of an earlier run.
+        head: ``keep`` its head, which must fit the task, or initialize a ``new`` one, for a model of another task.
+        max_position_embeddings: maximum number of tokens; learned position embeddings are repeated to this length.
+        dropout: every dropout probability of the model; by default as in its config.
 
     Raises:
-        ValueError: if ``positions`` is not positive, or ``dropout`` no share.
+        ValueError: if ``max_position_embeddings`` is not positive, or ``dropout`` not in [0, 1).
     """
 
     shorthand: ClassVar[str] = "model"
 
     model: str
     head: Literal["keep", "new"] = "keep"
-    positions: int | None = None
+    max_position_embeddings: int | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        check_sizes(self, "positions")
+        check_sizes(self, "max_position_embeddings")
         check_dropout(self.dropout)
 
     def check(self, teacher: PretrainedConfig | None) -> None:
@@ -140,36 +144,40 @@ class Pretrained(Student):
         return True
 
     def build_base(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: type | None,
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)
         saved_names, saved_count = config.id2label, config.num_labels
         if self.head == "keep":
-            check_problem(config, problem)
+            check_problem_type(config, problem_type)
         if self.forms:
             check_forms(self.forms, config)
-        set_task(config, labels, problem)
+        set_task(config, id2label, problem_type)
         set_dropout(config, self.dropout)
         model, missing = load_model(head, source, config, resize=config.num_labels != saved_count)
         if self.head == "new":
-            missing += new_outputs(model)
-        warn_fresh(self.model, missing)
-        # Outputs that were loaded keep their names: they may stand in another order than the task's.
-        if config.num_labels == saved_count and not any(is_output(model, name) for name in missing):
-            set_task(model.config, saved_names, problem)
-        if self.positions:
-            longer = lengthen(model, self.positions)
-            take_generation(longer, model)
-            model = longer
+            missing += reinit_head(model)
+        warn_newly_initialized(self.model, missing)
+        # A head that was loaded keeps its names: its order may differ from the task's.
+        if config.num_labels == saved_count and not any(is_head_weight(model, name) for name in missing):
+            set_task(model.config, saved_names, problem_type)
+        if self.max_position_embeddings:
+            resized = resize_position_embeddings(model, self.max_position_embeddings)
+            copy_generation_config(resized, model)
+            model = resized
         return model
 
 
 def resolve(model: str) -> str:
-    """Where a model is loaded from: a run folder's ``student/``, else the folder or hub name as it stands.
+    """Return the name to load a model from: ``student/`` in a run folder, else the folder or hub name itself.
 
     Raises:
-        ValueError: if it is a path, and no folder that holds a model.
+        ValueError: if it is a path, but not of a folder with a model.
     """
     path = Path(model).expanduser()
     for folder in (path / "student", path):
@@ -177,66 +185,64 @@ def resolve(model: str) -> str:
             return str(folder)
     if path.exists():
         raise ValueError(f"model: {model!r} holds no model: it has no config.json and no student/config.json")
-    # "runs/x" could be a hub name too; a folder "runs" tells what is meant.
+    # "runs/x" could be a hub name too, unless there is a folder "runs".
     if model.startswith(("/", ".", "~")) or model.count("/") > 1 or ("/" in model and path.parent.is_dir()):
         raise ValueError(f"model: there is no folder {model!r}")
     return model
 
 
-def set_task(config: PretrainedConfig, labels: dict[int, str] | None, problem: str | None) -> None:
-    """Write the labels' names and the ``problem_type`` into a configuration; ``None`` keeps what it has."""
-    if problem is not None:
-        config.problem_type = problem
-    if labels is None and problem == "regression":
-        labels = {0: "LABEL_0"}
-    if labels is not None:
-        config.id2label = dict(labels)
-        config.label2id = {name: index for index, name in labels.items()}
+def set_task(config: PretrainedConfig, id2label: dict[int, str] | None, problem_type: str | None) -> None:
+    """Write the names of labels and the ``problem_type`` into a config; ``None`` keeps its own."""
+    if problem_type is not None:
+        config.problem_type = problem_type
+    if id2label is None and problem_type == "regression":
+        id2label = {0: "LABEL_0"}
+    if id2label is not None:
+        config.id2label = dict(id2label)
+        config.label2id = {name: index for index, name in id2label.items()}
 
 
-def take_generation(student: PreTrainedModel, source: PreTrainedModel) -> None:
-    """Give a student the settings of ``generate`` of the model it is made from: end tokens, penalties, sampling."""
+def copy_generation_config(student: PreTrainedModel, source: PreTrainedModel) -> None:
+    """Copy the generation config of the model that a student is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
 
 
 def check_dropout(dropout: float | None) -> None:
-    """Raise ValueError if it is given and no share."""
+    """Raise ValueError if a dropout probability is set and not in [0, 1)."""
     if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"dropout: is {dropout}; it is a share, from 0 to below 1")
+        raise ValueError(f"dropout: must be a probability, from 0 to below 1, not {dropout}")
 
 
 def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Write one share over all that a configuration drops, which transformers calls dropout or pdrop in every family;
-    ``None`` keeps what it has.
-    """
+    """Set every dropout probability of a config (keys ``*dropout*`` and ``*pdrop``); ``None`` keeps its own."""
     for name, value in config.to_dict().items() if dropout is not None else ():
         if ("dropout" in name or name.endswith("pdrop")) and type(value) in (int, float):
             setattr(config, name, dropout)
 
 
-def is_output(model: PreTrainedModel, name: str) -> bool:
-    """Whether a weight of this name stands behind the base model."""
+def is_head_weight(model: PreTrainedModel, name: str) -> bool:
+    """Return whether a weight of this name belongs to the head, outside the base model."""
     return not name.startswith(f"{model.base_model_prefix}.")
 
 
-def new_outputs(model: PreTrainedModel) -> list[str]:
-    """Start at random, in place, what stands behind the base model; return the names of its weights.
+def reinit_head(model: PreTrainedModel) -> list[str]:
+    """Initialize the head at random, in place, and return the names of its weights.
 
     Raises:
-        ValueError: if its outputs are tokens, whose weights may be those of its embeddings.
+        ValueError: if it is an LM head, which may be tied to the embeddings.
     """
     if model.get_output_embeddings() is not None:
-        raise ValueError("head: its outputs are the tokens of its vocabulary; leave head out")
-    names = [name for name, _ in model.named_parameters() if is_output(model, name)]
+        raise ValueError("head: the model has an LM head, which cannot be new; leave head out")
+    names = [name for name, _ in model.named_parameters() if is_head_weight(model, name)]
     for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
         for parameter in model.get_submodule(module).parameters(recurse=False):
-            parameter._is_hf_initialized = False  # else transformers leaves alone what it has loaded
+            parameter._is_hf_initialized = False  # else transformers does not initialize loaded weights
         model._init_weights(model.get_submodule(module))
     return names
 
 
-def warn_fresh(source: str, names: list[str]) -> None:
-    """Warn that these weights of a student could not be had from its source and start at random."""
+def warn_newly_initialized(source: str, names: list[str]) -> None:
+    """Warn that weights of a student were not in its source and are newly initialized."""
     if names:
-        warnings.warn(f"not taken from {source}, start at random: {', '.join(sorted(set(names)))}", stacklevel=3)
+        warnings.warn(f"not taken from {source}, newly initialized: {', '.join(sorted(set(names)))}", stacklevel=3)

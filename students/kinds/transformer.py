@@ -1,4 +1,4 @@
-"""A student of the teacher's own family: fewer blocks, narrower ones, started from the teacher's weights."""
+"""A student of the teacher's own family: fewer or narrower blocks, initialized from the teacher."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
-from students.families.layer_lists import take_layers
-from students.families.layers import evenly
+from students.families.layer_lists import select_layers
+from students.families.layers import evenly_spaced_layer
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
 from students.kinds.student import (
     Student,
     check_dropout,
+    copy_generation_config,
     set_dropout,
     set_task,
-    take_generation,
-    warn_fresh,
+    warn_newly_initialized,
 )
-from students.structure.hidden import set_width
-from students.structure.inherit import head_shape, inherit
-from students.structure.position_embeddings import check_places, set_places
+from students.structure.hidden import set_hidden_size
+from students.structure.inherit import head_shape, init_from_teacher
+from students.structure.position_embeddings import check_max_positions, set_max_positions
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Transformer(Student):
-    """A model of the teacher's family and task head, smaller; a size that is not set is the teacher's.
+    """A smaller model of the teacher's family with its head; sizes default to the teacher's.
 
-    With ``weights: teacher`` it starts from the blocks ``teacher_layers``, and keeps the hidden dimensions (one set
-    throughout), the neurons and the heads of the largest L2 norm. Heads that get narrower keep their leading part;
-    Llama and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be
-    deeper or wider than the teacher.
+    With ``weights: teacher`` it is initialized from the blocks ``teacher_layers``, and keeps the hidden dimensions (one
+    set in the whole model), neurons and heads of the largest L2 norm. Heads that get narrower keep their leading part;
+    Llama and T5 keep their head size; heads that share a key stay together. With ``weights: random`` it may be deeper
+    or wider than the teacher.
 
     Args:
         layers: number of blocks.
         hidden: hidden size.
         heads: number of attention heads.
-        intermediate: neurons of a feed-forward.
-        weights: where they start.
-        teacher_layers: the teacher's blocks to start from: evenly spaced, the bottom or the top ones, or their numbers
-            from 1, one for each of the student's, the same in both stacks of T5.
-        positions: the most tokens it can read; a table of positions is repeated to be as long.
-        dropout: the share of whatever it drops in training; not given, that of the teacher's configuration.
+        intermediate: number of neurons of a feed-forward.
+        weights: whether they are initialized from the teacher or at random.
+        teacher_layers: the teacher's blocks to initialize from: evenly spaced, the bottom or top ones, or their numbers
+            from 1, one for each block of the student, the same in both stacks of T5.
+        max_position_embeddings: maximum number of tokens; learned position embeddings are repeated to this length.
+        dropout: every dropout probability of the model; by default as in the teacher's config.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -59,12 +59,12 @@ class Transformer(Student):
     intermediate: int | None = None
     weights: Literal["teacher", "random"] = "teacher"
     teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
-    positions: int | None = None
+    max_position_embeddings: int | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
-        check_sizes(self, "layers", "hidden", "heads", "intermediate", "positions")
+        check_sizes(self, "layers", "hidden", "heads", "intermediate", "max_position_embeddings")
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
         if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
@@ -81,15 +81,15 @@ class Transformer(Student):
             raise ValueError("a Transformer student is cut from a teacher: name one, or name a model")
         if is_compact(teacher):
             raise ValueError(
-                "a teacher of a form of its own gives no Transformer student; name the model it was made from"
+                "a Transformer student cannot be cut from a compact teacher; name the model it was made from"
             )
         if is_recurrent(teacher):
-            raise ValueError("a recurrent teacher has no blocks of which a Transformer could be made; try LSTM or GRU")
-        if self.positions:
-            check_places(teacher)
+            raise ValueError("a Transformer student cannot be cut from a recurrent teacher; try LSTM or GRU")
+        if self.max_position_embeddings:
+            check_max_positions(teacher)
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
-        # flan-t5-small has 6 heads and 512 dimensions: no more is asked of a student than of its teacher.
+        # Only if the teacher meets it: flan-t5-small has 6 heads and 512 dimensions.
         if hidden % heads and teacher.hidden_size % teacher.num_attention_heads == 0:
             raise ValueError(f"heads: {heads} heads do not divide a hidden size of {hidden}")
         groups, shared, _ = head_shape(teacher)
@@ -105,58 +105,63 @@ class Transformer(Student):
         return self.weights == "teacher"
 
     def build_base(
-        self, teacher: PreTrainedModel | None, labels: dict[int, str] | None, problem: str | None, head: type | None
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: type | None,
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)
-        set_task(config, labels, problem)
+        set_task(config, id2label, problem_type)
         set_dropout(config, self.dropout)
         student = type(teacher)(config)
-        take_generation(student, teacher)
+        copy_generation_config(student, teacher)
         if self.weights == "teacher":
             if self.teacher_layers != "even" and repeats_blocks(teacher.config):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
-            warn_fresh("the teacher", inherit(teacher, student, self._taken(teacher.config)))
+            missing = init_from_teacher(teacher, student, self._source_blocks(teacher.config))
+            warn_newly_initialized("the teacher", missing)
         return student
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
-        """The student's configuration, with the teacher's labels."""
+        """Return the student's config, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
-        take_layers(config, self._taken(teacher))
+        select_layers(config, self._source_blocks(teacher))
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
-        set_width(config, self.hidden or teacher.hidden_size)
+        set_hidden_size(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
         groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
-        if self.positions:
-            set_places(config, self.positions)
+        if self.max_position_embeddings:
+            set_max_positions(config, self.max_position_embeddings)
         config.dtype = torch.float32
         return config
 
-    def _taken(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
-        """The blocks that are taken of each stack, from 1."""
-        return {name: self._chosen(depth(teacher, name)) for name in family(teacher).stacks}
+    def _source_blocks(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
+        """Return by stack the numbers, from 1, of the teacher's blocks to initialize from."""
+        return {name: self._block_numbers(depth(teacher, name)) for name in family(teacher).stacks}
 
-    def _chosen(self, there: int) -> list[int]:
+    def _block_numbers(self, teacher_depth: int) -> list[int]:
         if isinstance(self.teacher_layers, list):
             return self.teacher_layers
-        count = self.layers or there
+        count = self.layers or teacher_depth
         if self.teacher_layers == "even":
-            return [evenly(i, count, there) for i in range(1, count + 1)]
-        first = 0 if self.teacher_layers == "bottom" else there - count
+            return [evenly_spaced_layer(i, count, teacher_depth) for i in range(1, count + 1)]
+        first = 0 if self.teacher_layers == "bottom" else teacher_depth - count
         return [first + i for i in range(1, count + 1)]
 
     def _check_blocks(self, teacher: PretrainedConfig) -> None:
         for name in family(teacher).stacks:
             count = depth(teacher, name)
-            named = isinstance(self.teacher_layers, list)
-            if named and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
+            is_list = isinstance(self.teacher_layers, list)
+            if is_list and not 1 <= min(self.teacher_layers) <= max(self.teacher_layers) <= count:
                 raise ValueError(
                     f"teacher_layers: the teacher has blocks 1 to {count}, "
                     f"not {', '.join(map(str, self.teacher_layers))}"
                 )
-            if not named and self.layers is not None and self.layers > count:
+            if not is_list and self.layers is not None and self.layers > count:
                 raise ValueError(
                     f"layers: the teacher has {count} blocks, not {self.layers}; deeper needs "
                     "weights: random, or teacher_layers that name a block twice"

@@ -1,6 +1,6 @@
-"""Adapters of PEFT: a few weights beside a base model, merged into it where they are loaded.
+"""Load models by name; a PEFT adapter is merged into its base model.
 
-So an adapter's folder is a name of a model like any other, for teachers and for students that exist.
+So the folder of an adapter is a model name like any other, for teachers and pretrained students.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from students.weights import SPARSE, zeros
+from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-FILE = "adapter_config.json"
-SAFE = {"trust_remote_code": False}
-"""Of everything that is loaded by name: code that lies beside a model is not run, nor is anybody asked about it."""
+ADAPTER_CONFIG = "adapter_config.json"
+NO_REMOTE_CODE = {"trust_remote_code": False}
+"""For everything that is loaded by name: code in a model's repository is not run, and the user is not prompted."""
 _PREFIX = "base_model.model."
 
 
 @contextmanager
-def stock(source: str) -> Iterator[None]:
-    """Says in a line that a model needs code of its own, which transformers says in many."""
+def explain_remote_code(source: str) -> Iterator[None]:
+    """Shorten the error of transformers about a model that needs code from its repository to one line."""
     try:
         yield
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        why = "needs code that lies beside it, which is never run here; take a model of a stock architecture"
-        raise ValueError(f"model: {source!r} {why}") from error
+        reason = "needs code that lies beside it, which is never run here; take a model of a stock architecture"
+        raise ValueError(f"model: {source!r} {reason}") from error
 
 
-def base_of(source: str) -> str | None:
-    """The model on which the adapter in a folder was trained; None if it holds none, or is a hub name.
+def base_model_name(source: str) -> str | None:
+    """Return the base model of the adapter in a folder; None if there is no adapter, or for a hub name.
 
     Raises:
         ValueError: if the adapter's file does not name it.
     """
-    file = Path(source) / FILE
+    file = Path(source) / ADAPTER_CONFIG
     if not file.is_file():
         return None
-    told = json.loads(file.read_text())
-    if not isinstance(told, dict) or not isinstance(base := told.get("base_model_name_or_path"), str):
+    settings = json.loads(file.read_text())
+    if not isinstance(settings, dict) or not isinstance(base := settings.get("base_model_name_or_path"), str):
         raise ValueError(f"model: {file} does not name the model that the adapter belongs to (base_model_name_or_path)")
     return os.path.expanduser(base)
 
 
 def _transformers() -> ModuleType:
-    """Return transformers, once it knows our models; not above, for a config is read without it."""
+    """Return transformers with our models registered; not imported above: a config is read without it."""
     import transformers
 
     import_module("students.loading.own_models")
@@ -64,26 +64,28 @@ def _transformers() -> ModuleType:
 
 
 def load_config(source: str) -> PretrainedConfig:
-    """The config of a model, or of an adapter's base with as many labels as the head that was saved with it."""
-    base = base_of(source)
-    with stock(base or source):
-        config = _transformers().AutoConfig.from_pretrained(base or source, **SAFE)
+    """Return the config of a model, or of an adapter's base with as many labels as the head saved with the adapter."""
+    base = base_model_name(source)
+    with explain_remote_code(base or source):
+        config = _transformers().AutoConfig.from_pretrained(base or source, **NO_REMOTE_CODE)
     if base is None:
         return config
-    heads = _saved(source).values()
-    kind = json.loads((Path(source) / FILE).read_text()).get("task_type")
+    heads = _saved_weights(source).values()
+    kind = json.loads((Path(source) / ADAPTER_CONFIG).read_text()).get("task_type")
     count = min((len(weight) for weight in heads), default=config.num_labels)
     if kind in ("SEQ_CLS", "TOKEN_CLS") and count != config.num_labels:
-        config.num_labels = count  # of a head the last layer has the fewest outputs
+        config.num_labels = count  # the last layer of a head has the fewest outputs
     return config
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model; of an adapter that has none of its own that of its base."""
-    base = base_of(source)
-    own = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    with stock(source):
-        return _transformers().AutoTokenizer.from_pretrained(source if base is None or own else base, **SAFE)
+    """Return the tokenizer of a model; for an adapter without one, that of its base."""
+    base = base_model_name(source)
+    has_tokenizer = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    with explain_remote_code(source):
+        return _transformers().AutoTokenizer.from_pretrained(
+            source if base is None or has_tokenizer else base, **NO_REMOTE_CODE
+        )
 
 
 def load_model(
@@ -93,45 +95,48 @@ def load_model(
     resize: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, list[str]]:
-    """A model, an adapter merged into its base, and the names of weights that no file had.
+    """Load a model; an adapter is merged into its base.
 
     Args:
-        head: the Auto class of transformers; that of a classifier of texts if not given.
+        head: the Auto class of transformers; by default for sequence classification.
         source: a folder or a hub name.
-        config: as it is to be.
-        resize: whether weights may have other sizes than in the file, and start at random then.
+        config: of the model to return.
+        resize: whether weights may differ in size from those in the file; they are newly initialized then.
         dtype: of its weights.
+
+    Returns:
+        The model, and the names of the weights that were in no file.
     """
-    base = base_of(source)
+    base = base_model_name(source)
     head = head or _transformers().AutoModelForSequenceClassification
     model, loading = head.from_pretrained(
         base or source,
         config=config,
         dtype=dtype,
         output_loading_info=True,
-        **SAFE,
+        **NO_REMOTE_CODE,
         ignore_mismatched_sizes=resize or base is not None,
     )
     missing = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
     if base is None:
         return model, missing
-    from peft import PeftModel  # half a second, and few need it
+    from peft import PeftModel  # not above: it takes half a second
 
-    saved, begun = _saved(source), zeros(model)
+    saved, base_sparsity = _saved_weights(source), model_sparsity(model)
     merged = PeftModel.from_pretrained(model, source).merge_and_unload()
-    if begun >= SPARSE and begun - zeros(merged) >= SPARSE / 2:
+    if base_sparsity >= SPARSITY_THRESHOLD and base_sparsity - model_sparsity(merged) >= SPARSITY_THRESHOLD / 2:
         warnings.warn(
-            f"{begun:.1%} of the weights of {base} are zero, and {zeros(merged):.1%} once the adapter in {source} is "
-            "merged: adapters fill zeros",
+            f"{base_sparsity:.1%} of the weights of {base} are zero, and {model_sparsity(merged):.1%} once the adapter "
+            f"in {source} is merged: adapters fill zeros",
             stacklevel=2,
         )
-    # PEFT has frozen the base, and a student is trained whole.
+    # PEFT freezes the base, but all of a student is trained.
     return merged.requires_grad_(True), [name for name in missing if name not in saved]
 
 
-def _saved(source: str) -> dict[str, torch.Tensor]:
-    """The weights of the base, heads as a rule, that were trained and saved whole."""
+def _saved_weights(source: str) -> dict[str, torch.Tensor]:
+    """Return the weights of the base, usually of its head, that were saved in full with the adapter."""
     from peft.utils import load_peft_weights
 
-    found = load_peft_weights(source, device="cpu")
-    return {name.removeprefix(_PREFIX): weight for name, weight in found.items() if "lora_" not in name}
+    weights = load_peft_weights(source, device="cpu")
+    return {name.removeprefix(_PREFIX): weight for name, weight in weights.items() if "lora_" not in name}

@@ -1,4 +1,4 @@
-"""Weights that are NaN or infinite, told before anything is computed with them."""
+"""Check weights for NaN and infinity before anything is computed with them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 
-def check_weights(model: nn.Module) -> None:
+def check_finite_weights(model: nn.Module) -> None:
     """Raise ValueError naming the first weight of a model that is not finite."""
     for name, parameter in model.named_parameters():
         if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
-            bad = int((~parameter.detach().isfinite()).sum())
-            count = f"{bad} of {parameter.numel()} numbers of its weight {plain_name(name)}"
-            raise ValueError(f"model: {count} are NaN or infinite")
+            count = int((~parameter.detach().isfinite()).sum())
+            entries = f"{count} of {parameter.numel()} numbers of its weight {plain_name(name)}"
+            raise ValueError(f"model: {entries} are NaN or infinite")
 
 
 def plain_name(name: str) -> str:
-    """The name of a parameter as the model's file has it."""
+    """Return the name of a parameter as in the model's file."""
     return name.replace("parametrizations.", "").removesuffix(".original")

@@ -1,4 +1,4 @@
-"""Importing this makes transformers know the models that are ours; it takes seconds."""
+"""Importing this module registers our models with transformers; it takes seconds."""
 
 import students.models.compact
 import students.models.recurrent_models  # noqa: F401 — imported for what it registers

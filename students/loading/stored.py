@@ -1,4 +1,4 @@
-"""What the files of a model hold: the precision of its numbers, read from their headers alone."""
+"""The precision in which a model is stored, read from the headers of its files."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from students.loading.adapters import base_of, load_config
+from students.loading.adapters import base_model_name, load_config
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPrecision:
     """The precision in which a model is stored."""
 
     precision: str
-    """Of most of its numbers, by torch's name: ``bfloat16``."""
-    bytes_each: float
-    """Of a number, on average."""
+    """The dtype of most of its weights, by torch's name: ``bfloat16``."""
+    bytes_per_weight: float
+    """The average over all weights."""
 
 
-def stored(source: str) -> Stored:
-    """How a folder or a hub name, whose files are here, holds a model; of an adapter, its base.
+def stored_precision(source: str) -> StoredPrecision:
+    """Return the precision of a model in a folder or, by hub name, in the local cache; for an adapter, of its base.
 
-    A model without safetensors is taken to be what its config says.
+    Without safetensors files it is the dtype of the config.
     """
-    source = base_of(source) or source
-    size, count, kinds = 0, 0, Counter()
+    source = base_model_name(source) or source
+    size, count, dtypes = 0, 0, Counter()
     for file in _files(source):
         for tensor in _header(file).values():
             begin, end = tensor["data_offsets"]
             entries = math.prod(tensor["shape"])
             size, count = size + end - begin, count + entries
-            kinds[tensor["dtype"]] += entries
+            dtypes[tensor["dtype"]] += entries
     if count:
-        most = kinds.most_common(1)[0][0]
-        return Stored(_NAMES.get(most, most.lower()), size / count)
-    said = load_config(source).dtype
-    return Stored(str(said).removeprefix("torch."), said.itemsize) if said else Stored("float32", 4)
+        dtype = dtypes.most_common(1)[0][0]
+        return StoredPrecision(_NAMES.get(dtype, dtype.lower()), size / count)
+    dtype = load_config(source).dtype
+    return (
+        StoredPrecision(str(dtype).removeprefix("torch."), dtype.itemsize) if dtype else StoredPrecision("float32", 4)
+    )
 
 
 def _files(source: str) -> list[Path]:
@@ -50,13 +52,13 @@ def _files(source: str) -> list[Path]:
 
     folder = Path(source)
     if not folder.is_dir():
-        found = [try_to_load_from_cache(source, name) for name in _FILES]
-        folder = next((Path(path).parent for path in found if isinstance(path, str)), None)
+        paths = [try_to_load_from_cache(source, name) for name in _FILES]
+        folder = next((Path(path).parent for path in paths if isinstance(path, str)), None)
     return [] if folder is None else sorted(folder.glob("model*.safetensors"))
 
 
 def _header(file: Path) -> dict[str, dict]:
-    """Of a safetensors file: by the name of a tensor, its dtype, shape and where its bytes lie."""
+    """Return from a safetensors file the dtype, shape and byte offsets of each tensor, by name."""
     with file.open("rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
         header = json.loads(opened.read(length))

@@ -1,1 +1,1 @@
-"""Models that transformers does not have: recurrent networks, and Transformers of a form of their own."""
+"""Models that transformers does not have: recurrent networks, and compact Transformers."""

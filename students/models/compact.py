@@ -1,7 +1,7 @@
-"""Models of a form that no stock config can say: built as the stock ones, altered as their config says, then loaded.
+"""Compact models: stock models with forms that no stock config can describe.
 
-``import students`` (or this file) makes transformers know them: a ``compact-bert`` is a BERT that is built as its
-config says, and then altered by each key of ``FORMS`` that its config holds; they are saved and loaded like any other.
+``import students`` (or this file) registers them with the Auto classes of transformers. A ``compact-bert`` is built as
+a BERT, and then changed by each key of ``FORMS`` in its config; it is saved and loaded like any other model.
 """
 
 from collections.abc import Callable
@@ -33,74 +33,74 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from students.attention.interface import implementation
+from students.attention.interface import attn_implementation
 from students.families.families import is_compact
 from students.families.table import COMPACT, FAMILIES, RECURRENT
-from students.forms.attention import attend
+from students.forms.attention import replace_attention
 from students.forms.embeddings import set_embeddings
-from students.structure.factored import factorize
-from students.structure.hidden import narrow, restore
-from students.structure.resized import resize
-from students.structure.sharing import name_shared_layers, share
+from students.structure.factored import apply_ranks
+from students.structure.hidden import restore_widths, shrink_hidden
+from students.structure.resized import resize_blocks
+from students.structure.sharing import name_shared_layers, share_layers
 
 FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
-    "attends": attend,  # first: blocks that share all layers share what an attention learns
-    "shared": share,  # before ranks: the mean of weights is factored, once; the mean of factors is no mean
-    "ranks": factorize,
+    "attention": replace_attention,  # first: blocks that share all layers share the parameters of their attention
+    "share_layers": share_layers,  # before ranks: the mean of weights is factored, not the factors averaged
+    "ranks": apply_ranks,
     "embeddings": set_embeddings,
-    "sizes": resize,
+    "block_sizes": resize_blocks,
 }
-"""By the key of the config that holds it, each form: what brings a model to it, in this order, before weights are
-loaded. ``built``, the widths that a model was built with before it was cut to those of its config, comes last."""
+"""By the key of the config, the function that applies each form to a model, in this order, before weights are loaded.
+``original_widths``, the widths of a model before its hidden dimensions were pruned, are applied last."""
 
 
 def become_compact(model: PreTrainedModel) -> None:
-    """Make a stock model one of ours, in place; its config then has the keys of ``FORMS``, empty."""
+    """Make a stock model compact, in place; its config then has the keys of ``FORMS``, empty."""
     if not is_compact(model.config):
-        # The config objects are shared with the modules inside, which read them: they change in place.
+        # The modules inside share the config object, so it changes in place.
         model.__class__ = compact_model(type(model))
         model.config.__class__ = model.config_class
-        model.config.__dict__.pop("model_type", None)  # one that was read from a file has it, and it hides the class's
-        for key in ("built", *FORMS):
+        model.config.__dict__.pop("model_type", None)  # of a config from a file; it would hide the class's
+        for key in ("original_widths", *FORMS):
             setattr(model.config, key, None)
 
 
 @cache
 def compact_config(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
-    """The config of the compact models of a family: the stock one, ``built`` and the keys of ``FORMS``."""
-    keys = ("built", *FORMS)
-    made = type(
+    """Return the config class of a compact model: the stock one with ``original_widths`` and the keys of ``FORMS``."""
+    keys = ("original_widths", *FORMS)
+    compact = type(
         f"Compact{base.__name__}",
         (base,),
         {
             "__module__": __name__,
             "__annotations__": dict.fromkeys(keys, dict | None),
             **dict.fromkeys(keys),
-            "_attn_implementation": property(implementation, PretrainedConfig._attn_implementation.fset),
-            "validate_architecture": lambda self: None,  # heads need not divide a hidden size that was cut
+            "_attn_implementation": property(attn_implementation, PretrainedConfig._attn_implementation.fset),
+            "validate_architecture": lambda self: None,  # heads need not divide a pruned hidden size
             "model_type": COMPACT + base.model_type,
-            "__doc__": f"A {base.__name__} of a form of its own, cut from the widths ``built``.",
+            "__doc__": f"A {base.__name__} with forms, pruned from ``original_widths``.",
         },
     )
-    return _publish(strict(made))
+    return _publish(strict(compact))
 
 
 @cache
 def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """The compact form of a model class: built as the stock one, then altered as its config says."""
+    """Return the compact class of a model class: built as the stock one, then changed by the forms of its config."""
 
     def build(self, config: PretrainedConfig):
-        built, size = config.built, config.hidden_size
-        if built:
-            restore(config)
+        original, size = config.original_widths, config.hidden_size
+        if original:
+            restore_widths(config)
         base.__init__(self, config)
-        for key, alter in FORMS.items():
+        for key, apply_form in FORMS.items():
             if (form := getattr(config, key)) is not None:
-                alter(self, form)
+                apply_form(self, form)
         name_shared_layers(self)
-        if built:
-            narrow(self, torch.arange(built["hidden_size"], device="cpu") < size)
-            config.built = built
+        if original:
+            shrink_hidden(self, torch.arange(original["hidden_size"], device="cpu") < size)
+            config.original_widths = original
 
     return _publish(
         type(
@@ -110,20 +110,20 @@ def compact_model(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
                 "__module__": __name__,
                 "__init__": build,
                 "config_class": compact_config(base.config_class),
-                "__doc__": f"A {base.__name__} of the form that its config names.",
+                "__doc__": f"A {base.__name__} with the forms of its config.",
             },
         )
     )
 
 
-def _publish(made: type) -> type:
-    """Give a class made here a place in this module, where pickle looks for it."""
-    globals()[made.__name__] = made
-    return made
+def _publish(new_class: type) -> type:
+    """Make a generated class an attribute of this module, where pickle looks for it."""
+    globals()[new_class.__name__] = new_class
+    return new_class
 
 
 _HEADS = {
-    AutoModel: MODEL_MAPPING,  # Llama's classifier makes its inner model through it
+    AutoModel: MODEL_MAPPING,  # Llama's classifier creates its inner model through it
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForQuestionAnswering: MODEL_FOR_QUESTION_ANSWERING_MAPPING,

@@ -1,6 +1,6 @@
-"""Recurrent networks (RNN, GRU, LSTM) as models of transformers: saved, loaded and traced like any other.
+"""Recurrent networks (RNN, GRU, LSTM) as transformers models: saved, loaded and traced like any other.
 
-``import students`` (or this file) makes transformers know them, under the names of ``AutoModel`` and its like.
+``import students`` (or this file) registers them with the Auto classes of transformers.
 """
 
 from abc import ABC, abstractmethod
@@ -33,14 +33,15 @@ from transformers.utils import ModelOutput
 from students.families.table import RECURRENT
 from students.models.recurrent_layer import Direction, Layer, RecurrentKernel
 
-SPREAD = 0.1
-"""Of embeddings that start at random, their standard deviation."""
+EMBEDDING_STD = 0.1
+"""The standard deviation of randomly initialized embeddings."""
 
 
 @strict
 class RecurrentConfig(PretrainedConfig):
-    """The sizes of a recurrent network: words of ``embedding_size`` are read by ``num_hidden_layers`` layers of
-    ``units`` cells in each direction, whose states an LSTM may project to ``projection_size``.
+    """The config of a recurrent network: ``num_hidden_layers`` layers of ``units`` cells in each direction.
+
+    Embeddings have ``embedding_size`` dimensions. An LSTM may project its states to ``projection_size``.
     """
 
     model_type = RECURRENT
@@ -60,12 +61,12 @@ class RecurrentConfig(PretrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the states of a layer, both directions together."""
+        """The width of the states of a layer, both directions together."""
         return (1 + self.bidirectional) * (self.projection_size or self.units)
 
 
 class Recurrent(PreTrainedModel):
-    """What the models with and without a head share; what they are trained by is not theirs to know."""
+    """The base class of the models with and without a head; they compute no loss."""
 
     config_class = RecurrentConfig
     base_model_prefix = "encoder"
@@ -73,14 +74,14 @@ class Recurrent(PreTrainedModel):
     _no_split_modules = ("Layer",)
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Direction):  # as torch begins
+        if isinstance(module, Direction):  # as torch initializes them
             for parameter in module.parameters():
                 initialization.uniform_(parameter, -(self.config.units**-0.5), self.config.units**-0.5)
         elif isinstance(module, nn.Linear) and not isinstance(module, RecurrentKernel):
             initialization.xavier_uniform_(module.weight)
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            initialization.normal_(module.weight, std=SPREAD)
+            initialization.normal_(module.weight, std=EMBEDDING_STD)
 
 
 class RecurrentModel(Recurrent):
@@ -99,23 +100,23 @@ class RecurrentModel(Recurrent):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> BaseModelOutput:
-        """The states of the last layer, [B, S, H], zeros at padding.
+        """Return the states of the last layer, [B, S, H], with zeros at padding.
 
         Args:
-            input_ids: the tokens, [B, S].
-            attention_mask: 1 at tokens and 0 at padding, which stands on the right, [B, S]; without one all are tokens.
-            token_type_ids: not looked at; the tokenizers of some teachers give them.
+            input_ids: [B, S].
+            attention_mask: 1 at tokens and 0 at padding, which must be on the right, [B, S]; by default all are tokens.
+            token_type_ids: ignored; the tokenizers of some teachers return them.
 
         Raises:
-            ValueError: if padding stands before a token.
+            ValueError: if padding precedes a token.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         states = self.dropout(torch.where(mask[..., None].bool(), self.embeddings(input_ids), 0.0))
-        exported = torch.onnx.is_in_onnx_export()
-        counted = mask if exported else mask.cpu()  # rows are packed by lengths on the CPU
-        if not exported and (counted[:, 1:] > counted[:, :-1]).any():
-            raise ValueError("attention_mask: padding must stand on the right of the tokens")
-        lengths = counted.sum(1).clamp(min=1)
+        is_export = torch.onnx.is_in_onnx_export()
+        length_mask = mask if is_export else mask.cpu()  # rows are packed by lengths on the CPU
+        if not is_export and (length_mask[:, 1:] > length_mask[:, :-1]).any():
+            raise ValueError("attention_mask: padding must be on the right of the tokens")
+        lengths = length_mask.sum(1).clamp(min=1)
         for layer in self.layers[:-1]:
             states = self.dropout(layer(states, lengths))
         return BaseModelOutput(last_hidden_state=self.layers[-1](states, lengths))
@@ -130,19 +131,17 @@ class _WithHead(Recurrent, ABC):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> ModelOutput:
-        """What the head says; the arguments are those of ``RecurrentModel``."""
+        """Return the output of the head; the arguments are those of ``RecurrentModel``."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.said(self.encoder(input_ids, mask).last_hidden_state, mask)
+        return self.head_output(self.encoder(input_ids, mask).last_hidden_state, mask)
 
     @abstractmethod
-    def said(self, states: Tensor, mask: Tensor) -> ModelOutput:
-        """The same, of the states of the last layer, [B, S, H], and the mask, [B, S]."""
+    def head_output(self, states: Tensor, mask: Tensor) -> ModelOutput:
+        """Return the output for the states of the last layer, [B, S, H], and the mask, [B, S]."""
 
 
 class RecurrentForSequenceClassification(_WithHead):
-    """Classes of a text, [B, C]: what each direction knows at its end goes through a layer of rectifiers, as in Tang
-    2019 (arXiv 1903.12136).
-    """
+    """Classes of a text, [B, C], from the final states through a ReLU layer (Tang 2019, arXiv 1903.12136)."""
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
@@ -150,49 +149,49 @@ class RecurrentForSequenceClassification(_WithHead):
         self.classifier = nn.Linear(config.units, config.num_labels)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> SequenceClassifierOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> SequenceClassifierOutput:
         final = self.dropout(final_states(states, mask, self.config.bidirectional))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(self.dense(final).relu())))
 
 
 def final_states(states: Tensor, mask: Tensor, bidirectional: bool) -> Tensor:
-    """What each direction knows at its end, [B, H], of states [B, S, H]: ahead at the last token, back at the first."""
+    """Return the final states [B, H] of states [B, S, H]: forward at the last token, backward at the first."""
     last = mask.sum(1).clamp(min=1) - 1
-    ahead = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
+    forward_states = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
     if not bidirectional:
-        return ahead
+        return forward_states
     half = states.shape[-1] // 2
-    return torch.cat([ahead[:, :half], states[:, 0, half:]], -1)
+    return torch.cat([forward_states[:, :half], states[:, 0, half:]], -1)
 
 
 class RecurrentForTokenClassification(_WithHead):
-    """A class of each token, [B, S, C]."""
+    """Classes of each token, [B, S, C]."""
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> TokenClassifierOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> TokenClassifierOutput:
         return TokenClassifierOutput(logits=self.classifier(self.dropout(states)))
 
 
 class RecurrentForQuestionAnswering(_WithHead):
-    """Where an answer begins and where it ends, [B, S] each."""
+    """Start and end of an answer, [B, S] each."""
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.classifier = nn.Linear(config.hidden_size, 2)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> QuestionAnsweringModelOutput:
-        begin, end = self.classifier(self.dropout(states)).unbind(-1)
-        return QuestionAnsweringModelOutput(start_logits=begin, end_logits=end)
+    def head_output(self, states: Tensor, mask: Tensor) -> QuestionAnsweringModelOutput:
+        start, end = self.classifier(self.dropout(states)).unbind(-1)
+        return QuestionAnsweringModelOutput(start_logits=start, end_logits=end)
 
 
 class RecurrentForMaskedLM(_WithHead):
-    """Hidden words, [B, S, V]: a state is brought to the width of the embeddings, which are the head too (Press and
-    Wolf 2016, arXiv 1608.05859).
+    """Masked tokens, [B, S, V]: states are projected to the width of the embeddings, which are tied to the LM head
+    (Press and Wolf 2016, arXiv 1608.05859).
     """
 
     _tied_weights_keys = {"lm_head.weight": "encoder.embeddings.weight"}
@@ -203,20 +202,20 @@ class RecurrentForMaskedLM(_WithHead):
         self.lm_head = nn.Linear(config.embedding_size, config.vocab_size)
         self.post_init()
 
-    def said(self, states: Tensor, mask: Tensor) -> MaskedLMOutput:
+    def head_output(self, states: Tensor, mask: Tensor) -> MaskedLMOutput:
         return MaskedLMOutput(logits=self.lm_head(self.dense(self.dropout(states))))
 
 
 class RecurrentForCausalLM(RecurrentForMaskedLM):
-    """The next word, [B, S, V], of a model that reads ahead only; to write, it has to be called for each word.
+    """The next token, [B, S, V], of a unidirectional model; it has no cache, so generation runs it for each token.
 
     Raises:
-        ValueError: if the model reads both ways.
+        ValueError: if the model is bidirectional.
     """
 
     def __init__(self, config: RecurrentConfig):
         if config.bidirectional:
-            raise ValueError("bidirectional: a model that reads back has seen the words that it is to predict")
+            raise ValueError("bidirectional: a causal language model reads forward only; set it to false")
         super().__init__(config)
 
 

@@ -1,1 +1,1 @@
-"""What a forward pass leaves behind for the losses."""
+"""Record the signals of a forward pass for the losses."""

@@ -1,11 +1,11 @@
-"""A batch: what the collator makes of rows, and every model, loss and metric reads.
+"""The batch, from the collator to models, losses and metrics.
 
 ::
 
-    rows → Collator: padded tensors, and what each loss counts in them → TrainLoader: the counts of the whole window
-         → the device → traces → losses
+    rows → Collator: padded tensors, and the count of each loss → TrainLoader: the counts of the accumulation window
+         → device → traces → losses
 
-Nothing is asked back: what a later stage needs to know of a batch stands in it.
+A batch holds all that later stages need to know of it.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from torch import Tensor
 
 
 class Batch(TypedDict, total=False):
-    """The tensors of B rows of S tokens; a task may add others, whose names it alone knows.
+    """The tensors of B rows of S tokens; a task may add its own.
 
-    What is not there does not exist: without ``attention_mask`` no token is padding.
+    All keys but ``input_ids`` are optional: without ``attention_mask`` no token is padding.
     """
 
     input_ids: Tensor
-    """The tokens, [B, S]; always there."""
+    """The tokens, [B, S]; always present."""
     attention_mask: Tensor
     """1 at tokens and 0 at padding, [B, S]."""
     token_type_ids: Tensor
     """Which of two texts a token belongs to, [B, S]."""
     decoder_input_ids: Tensor
-    """What a decoder with a text of its own reads, [B, T]: its labels, moved by one."""
+    """The input of the decoder of an encoder-decoder, [B, T]: the labels, shifted by one."""
     decoder_attention_mask: Tensor
-    """1 at tokens of that text and 0 at padding, [B, T]."""
+    """1 at tokens of the decoder's input and 0 at padding, [B, T]."""
     labels: Tensor
-    """One for each prediction: [B], [B, S] or [B, T]; classes are integers, and -100 asks for nothing."""
+    """One for each prediction: [B], [B, S] or [B, T]; classes are integers, and -100 is ignored."""
     row: Tensor
-    """Which of the training rows they are, [B], where a teacher has a cache."""
+    """The indices of the training rows, [B], if a teacher has a cache."""
     task: Tensor
-    """Which of several tasks they belong to, [B]; all to the same."""
+    """The index of the task, [B], if there are several; the same in all rows."""
     counts: Tensor
-    """What each loss counts in these rows, float32 [L] in the order of the losses; only of training rows."""
+    """The count of each loss in these rows, float32 [L] in the order of the losses; only for training."""
     idle: Tensor
-    """There if this process has no row of its own in the batch, and what it makes of it does not count."""
+    """Present if this process has no row of its own in the batch, so that its results do not count."""
     window: Tensor
-    """The sum of ``counts`` over the accumulation window that the batch is part of, [L], of this process; without
-    those in which it is idle."""
+    """The sum of ``counts`` over the batch's accumulation window, [L], of this process; idle batches do not count."""

@@ -1,4 +1,4 @@
-"""What can be asked of a forward pass, and what it leaves behind."""
+"""Signals to record in a forward pass, and the trace that holds them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ state *before* any final norm. Attention layers are 1 to N.
 
 @dataclass(frozen=True)
 class Signals:
-    """What is asked of a forward pass: ``a | b`` asks for both; asking for nothing is false."""
+    """The signals to record in a forward pass; ``a | b`` is the union, and no signals are false."""
 
     logits: bool = False
     hidden: frozenset[Site] = frozenset()
@@ -39,10 +39,10 @@ class Signals:
 
 @dataclass
 class Attention:
-    """What one attention was given: query [B, A, Sq, D]; key, value [B, A or fewer, Sk, D] (grouped heads).
+    """The inputs of one attention: query [B, A, Sq, D]; key, value [B, A or fewer, Sk, D] (grouped-query attention).
 
-    ``mask`` is boolean, True = visible, [B or 1, 1, Sq or 1, Sk]; ``causal`` hides the future, too.
-    ``bias`` is T5's position bias, [1, A, Sq, Sk]; rotary positions are in query and key already.
+    ``mask`` is boolean, True = visible, [B or 1, 1, Sq or 1, Sk]; ``causal`` masks later keys, too.
+    ``bias`` is T5's position bias, [1, A, Sq, Sk]; rotary embeddings are in query and key already.
     """
 
     query: Tensor
@@ -54,42 +54,42 @@ class Attention:
     causal: bool
 
     def repeated_key(self) -> Tensor:
-        """The key with as many heads as the query, [B, A, Sk, D]."""
-        return _repeated(self.key, self.query)
+        """Return the key with as many heads as the query, [B, A, Sk, D]."""
+        return _repeat_heads(self.key, self.query)
 
     def repeated_value(self) -> Tensor:
-        """The value with as many heads as the query, [B, A, Sk, D]."""
-        return _repeated(self.value, self.query)
+        """Return the value with as many heads as the query, [B, A, Sk, D]."""
+        return _repeat_heads(self.value, self.query)
 
     def detached(self) -> Attention:
-        """The same numbers, through which no gradient goes."""
+        """Return a detached copy."""
         query, key, value = (x.detach() for x in (self.query, self.key, self.value))
         bias = None if self.bias is None else self.bias.detach()
         return replace(self, query=query, key=key, value=value, bias=bias)
 
     def visible(self) -> Tensor:
-        """Which keys a query may look at, boolean, [B or 1, 1, Sq, Sk]."""
+        """Return the keys that are visible to each query, boolean [B or 1, 1, Sq, Sk]."""
         shape = (1, 1, self.query.shape[2], self.key.shape[2])
-        everything = torch.ones(shape, dtype=torch.bool, device=self.query.device)
-        visible = everything.tril() if self.causal else everything
+        visible = torch.ones(shape, dtype=torch.bool, device=self.query.device)
+        visible = visible.tril() if self.causal else visible
         return visible if self.mask is None else visible & self.mask
 
     def scores(self) -> Tensor:
-        """Q K^T * scale + bias in float32, nothing masked, [B, A, Sq, Sk]."""
-        # float() alone would not do: autocast turns the factors of a product back into half precision
+        """Return Q K^T * scale + bias in float32, unmasked, [B, A, Sq, Sk]."""
+        # float() alone is not enough: autocast casts the factors of a product back to half precision
         with torch.autocast(self.query.device.type, enabled=False):
             scores = self.query.float() @ self.repeated_key().float().mT * self.scale
         return scores if self.bias is None else scores + self.bias.float()
 
     def probabilities(self) -> Tensor:
-        """Softmax of the scores over visible keys, float32, [B, A, Sq, Sk]; zeros where no key is visible."""
+        """Return the softmax of the scores over visible keys, float32 [B, A, Sq, Sk]; zeros without a visible key."""
         hidden = ~self.visible()
-        # a finite floor: a row without a visible key would be NaN on the way, and stop anomaly detection
-        floor = torch.finfo(torch.float32).min
-        return self.scores().masked_fill(hidden, floor).softmax(-1).masked_fill(hidden, 0.0)
+        # a finite minimum: a row without a visible key would be NaN here, and stop anomaly detection
+        minimum = torch.finfo(torch.float32).min
+        return self.scores().masked_fill(hidden, minimum).softmax(-1).masked_fill(hidden, 0.0)
 
 
-def _repeated(heads: Tensor, query: Tensor) -> Tensor:
+def _repeat_heads(heads: Tensor, query: Tensor) -> Tensor:
     from transformers.integrations.sdpa_attention import repeat_kv  # not above: a config is read without transformers
 
     return repeat_kv(heads, query.shape[1] // heads.shape[1])
@@ -97,10 +97,10 @@ def _repeated(heads: Tensor, query: Tensor) -> Tensor:
 
 @dataclass
 class Trace:
-    """What a forward pass left: the sites that were asked for and no others."""
+    """The signals of a forward pass that were requested, and no others."""
 
     logits: Tensor | None
-    """``None`` if not asked for."""
+    """``None`` if not requested."""
     hidden: dict[Site, Tensor]
     """[B, S, H] each."""
     attention: dict[Site, Attention]
@@ -108,7 +108,7 @@ class Trace:
     """By stack, True at tokens and False at padding, boolean, [B, S]."""
 
     def detached(self) -> Trace:
-        """The same numbers, through which no gradient goes."""
+        """Return a detached copy."""
         return Trace(
             None if self.logits is None else self.logits.detach(),
             {site: state.detach() for site, state in self.hidden.items()},
@@ -117,10 +117,8 @@ class Trace:
         )
 
 
-def check(config: PretrainedConfig, signals: Signals) -> None:
-    """Raises ValueError if a model of this configuration lacks a site that is asked for, naming its depth, or has
-    lost all heads of an attention.
-    """
+def check_signals(config: PretrainedConfig, signals: Signals) -> None:
+    """Raise ValueError if a model of this config lacks a requested site, or all heads of an attention are pruned."""
     stacks = family(config).stacks
     hidden = {name: depth(config, name) for name in stacks}
     attention = {name: hidden[name] for name, stack in stacks.items() if stack.attention}
@@ -143,22 +141,22 @@ def check(config: PretrainedConfig, signals: Signals) -> None:
 
 
 def _headless(config: PretrainedConfig) -> set[Site]:
-    """The attentions, of a model whose blocks have sizes of their own, of which no head is left."""
-    found = set()
-    for stack, blocks in (getattr(config, "sizes", None) or {}).items():
+    """Return the attention sites of a pruned model without a head left."""
+    sites = set()
+    for stack, blocks in (getattr(config, "block_sizes", None) or {}).items():
         count = depth(config, stack)
-        for site, key in ((stack, "heads"), ("cross", "cross_heads")):
-            # as in ``families.blocks``: a block that runs several times stands there once
+        for kind, key in ((stack, "heads"), ("cross", "cross_heads")):
+            # as in ``families.blocks``: a block that runs several times is listed once
             heads = [blocks[i * len(blocks) // count].get(key) for i in range(count)]
-            found |= {(site, layer) for layer, left in enumerate(heads, start=1) if left == 0}
-    return found
+            sites |= {(kind, layer) for layer, num_heads in enumerate(heads, start=1) if num_heads == 0}
+    return sites
 
 
 def last_site(config: PretrainedConfig, signals: Signals) -> Site | None:
-    """The hidden site after which nothing asked for is to come; ``None`` if logits are, or nothing is."""
+    """Return the last hidden site that the signals need; ``None`` if they need logits or nothing."""
     if signals.logits or not signals:
         return None
     order = list(family(config).stacks)
-    asked = signals.hidden | signals.attention
-    sites = [("decoder" if stack == "cross" else stack, layer) for stack, layer in asked]
+    requested = signals.hidden | signals.attention
+    sites = [("decoder" if stack == "cross" else stack, layer) for stack, layer in requested]
     return max(sites, key=lambda site: (order.index(site[0]), site[1]))

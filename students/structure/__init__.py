@@ -1,1 +1,1 @@
-"""The parts of a model as numbers: units, sizes, factors, shared layers; cutting and taking over."""
+"""The structure of a model: units, sizes, low-rank factors, shared layers; pruning and initialization."""

@@ -1,4 +1,4 @@
-"""What a smaller model takes from a bigger one of its family: whole blocks, or the largest parts of each."""
+"""Initialize a smaller model from a bigger one of its family: from whole blocks, or the largest units of each."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ import torch
 from torch import Tensor
 
 from students.families.families import family, intermediate_size, repeats_blocks
-from students.structure.position_embeddings import place_entries
+from students.structure.position_embeddings import position_entries
 from students.structure.units import heads, neurons
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
-    """Give the student the weights of the teacher's blocks ``layers`` (from 1, by stack), cut to its sizes.
+def init_from_teacher(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
+    """Copy the weights of the teacher's blocks into the student, cut to its sizes.
 
-    MaskedNorm are the neurons, heads and hidden dimensions (one set throughout) of the largest L2 norm. Returns the
-    names of the weights that stay as they were: those of a head with another number of labels.
+    The student keeps the neurons, heads and hidden dimensions (one set in the whole model) of the largest L2 norm.
+
+    Args:
+        teacher: the bigger model.
+        student: of the same family, changed in place.
+        layers: by stack, for each of the student's blocks the number of the teacher's block, from 1.
+
+    Returns:
+        The names of the weights that stay as they were: those of a head with another number of labels.
 
     Raises:
-        ValueError: if the teacher has weights outside its blocks that have no place in the student.
+        ValueError: if the teacher has weights outside its blocks that the student has not.
     """
-    source, own = teacher.state_dict(), student.state_dict()
+    source, state = teacher.state_dict(), student.state_dict()
     names = _teacher_names(teacher, student, layers)
     stacks = tuple(f"{_stack_name(teacher, stack)}." for stack in family(teacher.config).stacks)
-    lost = [name for name in source if name not in own and not name.startswith(stacks)]
+    lost = [name for name in source if name not in state and not name.startswith(stacks)]
     if lost:
         raise ValueError(
             f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
@@ -36,75 +43,77 @@ def inherit(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str
         )
     if lost := _lost_names(teacher, student, layers):
         warnings.warn(f"no block of the student has a place for the teacher's {', '.join(lost)}", stacklevel=2)
-    entries, hidden = unit_entries(teacher, student.config) | place_entries(teacher, student.config), []
-    fresh = own.keys() - names.keys()
+    entries, hidden = unit_entries(teacher, student.config) | position_entries(teacher, student.config), []
+    new = state.keys() - names.keys()
     sizes = (teacher.config.hidden_size, student.config.hidden_size)
     for name in names:
-        for axis, change in enumerate(zip(source[names[name]].shape, own[name].shape, strict=True)):
-            # What holds no unit and yet changes is the hidden size or, in the head, the number of labels.
+        for axis, change in enumerate(zip(source[names[name]].shape, state[name].shape, strict=True)):
+            # An axis without units that changes is the hidden size or, in the head, the number of labels.
             if (names[name], axis) not in entries and change[0] != change[1]:
                 if change == sizes:
                     hidden.append((names[name], axis))
                 else:
-                    fresh.add(name)
+                    new.add(name)
     if hidden:
         parts = [source[name].movedim(axis, 0).reshape(sizes[0], -1) for name, axis in hidden]
-        entries |= dict.fromkeys(hidden, largest(parts, sizes[1]))
-    for name in own.keys() - fresh:
+        entries |= dict.fromkeys(hidden, largest_units(parts, sizes[1]))
+    for name in state.keys() - new:
         weight = source[names[name]]
         for axis in range(weight.dim()):
             if (names[name], axis) in entries:
                 weight = weight.index_select(axis, entries[names[name], axis].to(weight.device))
-        own[name] = weight
-    student.load_state_dict(own)
-    return sorted(fresh)
+        state[name] = weight
+    student.load_state_dict(state)
+    return sorted(new)
 
 
 def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
-    """The entries of the teacher's weights that a student keeps along axes that hold heads or neurons.
+    """Return the entries of the teacher's weights that a student keeps along the axes of heads and neurons.
 
-    Returns {(weight name, axis): indices}. Each block keeps its own largest units; a head that gets narrower
-    keeps its leading part.
+    Each block keeps its own largest units; a head that gets narrower keeps its leading part.
+
+    Returns:
+        {(weight name, axis): indices}.
     """
     names = {id(module): name for name, module in teacher.named_modules()}
-    (before, _, width), (groups, _, kept_width) = head_shape(teacher.config), head_shape(student)
-    count = student.num_attention_heads if before == 1 else groups  # where all share a key, each query head is a unit
+    (teacher_groups, _, teacher_size), (groups, _, size) = head_shape(teacher.config), head_shape(student)
+    num_units = student.num_attention_heads if teacher_groups == 1 else groups  # multi-query: a unit is a query head
     choices = [(units, intermediate_size(student), 1, 1) for units in neurons(teacher)]
-    choices += [(units, count, width, kept_width) for units in heads(teacher)]
+    choices += [(units, num_units, teacher_size, size) for units in heads(teacher)]
     entries: dict[tuple[str, int], Tensor] = {}
     for units, count, before, after in choices:
-        held = [part.rows(getattr(part.module, part.name), units.count) for part in units.slices]
-        kept = largest(held, count)
+        weights = [part.rows(getattr(part.module, part.name), units.count) for part in units.slices]
+        chosen = largest_units(weights, count)
         for part in units.slices:
-            place = (f"{names[id(part.module)]}.{part.name}", part.axis)
+            key = (f"{names[id(part.module)]}.{part.name}", part.axis)
             within = torch.arange(part.size).view(-1, before)[:, :after].flatten()
-            found = (part.start + part.size * kept[:, None] + within).flatten()
+            index = (part.start + part.size * chosen[:, None] + within).flatten()
             # A fused layer (GPT-2) has several slices along one axis, in their order.
-            entries[place] = torch.cat([entries[place], found]) if place in entries else found
+            entries[key] = torch.cat([entries[key], index]) if key in entries else index
     return entries
 
 
-def largest(parts: list[Tensor], count: int) -> Tensor:
-    """The ``count`` units of the largest L2 norm, in order; a part is [units, numbers that belong to it]."""
+def largest_units(parts: list[Tensor], count: int) -> Tensor:
+    """Return the indices of the ``count`` units of the largest L2 norm, in order; a part is [units, entries]."""
     score = sum(part.detach().cpu().float().square().sum(1) for part in parts)
     return score.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
-    """How attention is divided: (key-value heads, query heads that share one of them, head size)."""
-    count, built = config.num_attention_heads, getattr(config, "built", None) or {}
-    hidden = built.get("hidden_size", config.hidden_size)  # of a narrower model the heads keep their size
+    """Return the shape of attention: (key-value heads, query heads that share one of them, head size)."""
+    count, original = config.num_attention_heads, getattr(config, "original_widths", None) or {}
+    hidden = original.get("hidden_size", config.hidden_size)  # heads keep their size when hidden dimensions are cut
     groups = getattr(config, "num_key_value_heads", None) or count
-    # Llama and T5 have a head size of their own; elsewhere the heads divide the hidden size.
+    # Llama and T5 have a key for the head size; in other families the heads divide the hidden size.
     return groups, count // groups, getattr(config, "head_dim", None) or hidden // count
 
 
 def _teacher_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> dict[str, str]:
     """Return, for each weight of the student that the teacher has, its name in the teacher.
 
-    A block may have weights that others have not: the first of T5 alone holds the position bias of its stack, and the
-    first of ModernBERT has no norm before its attention. The student's first block takes from the teacher's first what
-    the block that it is made from has not; what a later one finds nowhere is left out.
+    A block may have weights that others lack: only the first of T5 holds the position bias of its stack, and the first
+    of ModernBERT has no norm before its attention. For the student's first block, weights that its source block lacks
+    come from the teacher's first block; for a later block they are left out.
     """
     student_names, teacher_names = student.state_dict().keys(), teacher.state_dict().keys()
     names = {name: name for name in student_names}
@@ -123,24 +132,22 @@ def _teacher_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: d
 
 
 def _lost_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> list[str]:
-    """Return the names of the teacher's weights, in blocks that are taken, for which no block of the student has a
-    place.
-    """
-    lost, own = [], student.state_dict().keys()
+    """Return the names of the weights, in the teacher's blocks that are taken, that no block of the student has."""
+    lost, student_names = [], student.state_dict().keys()
     for stack, numbers in layers.items():
         prefix = f"{_stack_name(teacher, stack)}."
         for name in teacher.state_dict() if not repeats_blocks(teacher.config, stack) else ():
             if name.startswith(prefix):
                 index, rest = name.removeprefix(prefix).split(".", 1)
                 students = [i for i, number in enumerate(numbers) if number - 1 == int(index)]
-                # What the teacher's first block has alone is the student's first block's, whatever that is made from.
+                # Weights that only the teacher's first block has go to the student's first block, whatever its source.
                 students += [0] * (index == "0")
-                if students and not any(f"{prefix}{i}.{rest}" in own for i in students):
+                if students and not any(f"{prefix}{i}.{rest}" in student_names for i in students):
                     lost.append(name)
     return lost
 
 
 def _stack_name(model: PreTrainedModel, stack: str) -> str:
-    """The name, in the whole model, of the module that holds the blocks of a stack."""
+    """Return the name, in the whole model, of the module that holds the blocks of a stack."""
     stack_module = model.base_model.get_submodule(family(model.config).stacks[stack].blocks)
     return next(name for name, module in model.named_modules() if module is stack_module)

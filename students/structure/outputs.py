@@ -1,4 +1,4 @@
-"""The outputs of a trained head in another order: what a row says goes with its name."""
+"""The outputs of a trained head in another order, with their names."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from students.recording.model_io import outputs
+from students.recording.model_io import output_logits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
 def head_names(model: PreTrainedModel) -> list[str]:
-    """The names of a model's outputs in their order."""
+    """Return the names of a model's outputs in their order."""
     return [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
-def check_problem(config: PretrainedConfig, problem: str | None) -> None:
-    """Raise ValueError if trained outputs are labels of which several may hold, and the task wants one."""
-    several = "multi_label_classification"
-    if config.problem_type == several and problem != several:
-        raise ValueError(f"its outputs are labels of which several may hold ({several}), and the task wants one")
+def check_problem_type(config: PretrainedConfig, problem_type: str | None) -> None:
+    """Raise ValueError if a trained head is multi-label, and the task is single-label."""
+    multi_label = "multi_label_classification"
+    if config.problem_type == multi_label and problem_type != multi_label:
+        raise ValueError(f"its outputs are labels of which several may hold ({multi_label}), and the task wants one")
 
 
 @torch.no_grad()
 def reorder_outputs(model: PreTrainedModel, order: list[int]) -> None:
-    """Put output ``order[i]`` at place i, in place, with its name; logits of a few tokens prove it.
+    """Move output ``order[i]`` to place i, in place, with its name; the logits of a few tokens are compared.
 
     Raises:
         ValueError: if no layer was found whose rows are the outputs.
     """
     if order == list(range(len(order))):
         return
-    before = _probe(model)
+    logits = _probe(model)
     index = torch.tensor(order)
     layer = _output_layer(model)
     for parameter in layer.parameters() if layer is not None else ():
         if parameter.shape[0] == len(order):
             parameter.copy_(parameter[index.to(parameter.device)])
     rtol = max(1e-4, 2 * torch.finfo(model.dtype).eps)
-    if not torch.allclose(_probe(model), before[..., index], rtol=rtol, atol=rtol / 10):
+    if not torch.allclose(_probe(model), logits[..., index], rtol=rtol, atol=rtol / 10):
         raise ValueError("its outputs stand in another order than the run's, and cannot be put in it")
     names = head_names(model)
     model.config.id2label = {i: names[output] for i, output in enumerate(order)}
@@ -49,7 +49,7 @@ def reorder_outputs(model: PreTrainedModel, order: list[int]) -> None:
 
 
 def _output_layer(model: PreTrainedModel) -> nn.Module | None:
-    """The last layer outside the base model that has a row for each output."""
+    """Return the last layer outside the base model that has a row for each output."""
     base = set() if model.base_model is model else set(model.base_model.modules())
     layers = [
         module
@@ -62,13 +62,13 @@ def _output_layer(model: PreTrainedModel) -> nn.Module | None:
 
 
 def _probe(model: PreTrainedModel) -> torch.Tensor:
-    """The logits of three tokens, in eval mode."""
+    """Return the logits of three tokens, in eval mode."""
     ids = torch.tensor([[1, 2, 3]], device=model.device)
-    end = getattr(model.config, "eos_token_id", None)
-    if isinstance(end, int):  # where a head looks for the end of the text
-        ids[:, -1] = end
+    eos = getattr(model.config, "eos_token_id", None)
+    if isinstance(eos, int):  # some heads pool at the end of the text
+        ids[:, -1] = eos
     mode = model.training
     model.eval()
-    logits = outputs(model(input_ids=ids, attention_mask=torch.ones_like(ids))).float().cpu()
+    logits = output_logits(model(input_ids=ids, attention_mask=torch.ones_like(ids))).float().cpu()
     model.train(mode)
     return logits

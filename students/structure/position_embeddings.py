@@ -1,4 +1,4 @@
-"""The places that a model has for tokens: tables of positions, and how they are made longer."""
+"""The positions that a model can take: position embeddings, and how they are lengthened."""
 
 from __future__ import annotations
 
@@ -8,51 +8,56 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import family, is_compact, is_recurrent, positions
+from students.families.families import family, is_compact, is_recurrent, position_counts
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def check_places(config: PretrainedConfig) -> None:
-    """Raise ValueError if a model cannot be given another number of places."""
+def check_max_positions(config: PretrainedConfig) -> None:
+    """Raise ValueError if a model cannot be given another number of positions."""
+    key = "max_position_embeddings"
     if is_recurrent(config):
-        raise ValueError("positions: a recurrent network reads texts of any length")
+        raise ValueError(f"{key}: a recurrent network reads texts of any length")
     if family(config).relative_position_bias:
-        raise ValueError(f"positions: a {config.model_type} has no places, it reads texts of any length")
+        raise ValueError(f"{key}: a {config.model_type} has relative positions and reads texts of any length")
     if is_compact(config):
-        raise ValueError("positions: a model of a form of its own keeps its places; name the model it was made from")
+        raise ValueError(f"{key}: a compact model keeps its positions; name the model that it was made from")
 
 
-def set_places(config: PretrainedConfig, count: int) -> None:
-    """Write into a config how many tokens the model can read."""
-    config.max_position_embeddings = count + positions(config)[1]
+def set_max_positions(config: PretrainedConfig, count: int) -> None:
+    """Write into a config the number of tokens that the model can read."""
+    config.max_position_embeddings = count + position_counts(config)[1]
 
 
-def lengthen(model: PreTrainedModel, count: int) -> PreTrainedModel:
-    """The same model with places for ``count`` tokens.
+def resize_position_embeddings(model: PreTrainedModel, count: int) -> PreTrainedModel:
+    """Return a copy of the model with ``count`` positions.
 
     Raises:
-        ValueError: if it cannot have another number of them.
+        ValueError: if the number of its positions is fixed.
     """
-    check_places(model.config)
+    check_max_positions(model.config)
     config, state = copy.deepcopy(model.config), model.state_dict()
-    set_places(config, count)
-    for (name, axis), kept in place_entries(model, config).items():
-        state[name] = state[name].index_select(axis, kept)
-    longer = type(model)(config)
-    longer.load_state_dict(state)
-    return longer
+    set_max_positions(config, count)
+    for (name, axis), index in position_entries(model, config).items():
+        state[name] = state[name].index_select(axis, index)
+    resized = type(model)(config)
+    resized.load_state_dict(state)
+    return resized
 
 
-def place_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
-    """The entries of the teacher's table of positions that a student with more or fewer of them has: the same again
-    and again, as Longformer's began (Beltagy 2020, arXiv 2004.05150). {} where there is no table.
+def position_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tuple[str, int], Tensor]:
+    """Return the rows of the teacher's position embeddings for a student with more or fewer positions.
+
+    More positions repeat the teacher's, as in Longformer (Beltagy 2020, arXiv 2004.05150).
+
+    Returns:
+        {(weight name, axis): indices}; empty for a family without position embeddings.
     """
-    if not (path := family(student).positions):
+    if not (path := family(student).position_embeddings):
         return {}
-    (before, skipped), (after, _) = positions(teacher.config), positions(student)
-    table = teacher.base_model.get_submodule(path)
-    name = next(name for name, module in teacher.named_modules() if module is table)
-    kept = torch.cat([torch.arange(skipped), skipped + torch.arange(after) % before])
-    return {(f"{name}.weight", 0): kept}
+    (teacher_count, offset), (student_count, _) = position_counts(teacher.config), position_counts(student)
+    embeddings = teacher.base_model.get_submodule(path)
+    name = next(name for name, module in teacher.named_modules() if module is embeddings)
+    index = torch.cat([torch.arange(offset), offset + torch.arange(student_count) % teacher_count])
+    return {(f"{name}.weight", 0): index}

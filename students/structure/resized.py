@@ -1,4 +1,4 @@
-"""Models whose blocks have sizes of their own: which they are, and how a model is brought to them."""
+"""Models whose blocks differ in size: read the sizes, and resize the blocks of a model."""
 
 from __future__ import annotations
 
@@ -6,45 +6,46 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from students.structure.units import heads, neurons, shrink, stacks
+from students.structure.units import heads, neurons, shrink, unique_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Sizes = dict[str, list[dict[str, int]]]
-"""By stack, for each block: feed-forward units (``intermediate``), key and value heads (``heads``; query heads where
-all share a key), and those of attention to the encoder (``cross_heads``); 0 of them where the whole branch is gone."""
+"""By stack, for each block: neurons (``intermediate``), key and value heads (``heads``; query heads if all share a
+key), and heads of cross-attention (``cross_heads``); 0 if the whole branch is pruned."""
 
 _KEYS = {"ffn": "intermediate", "self": "heads", "cross": "cross_heads"}
 
 
-def sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
-    """The sizes that the blocks really have; ``has_one_key`` as in ``heads``."""
-    found: Sizes = {name: [{} for _ in blocks] for name, blocks in stacks(model).items()}
+def block_sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
+    """Return the sizes of the blocks as they are; for ``has_one_key`` see ``units.heads``."""
+    sizes: Sizes = {name: [{} for _ in blocks] for name, blocks in unique_blocks(model).items()}
     for units in neurons(model) + heads(model, has_one_key):
-        for each in (units, *units.others):
-            stack, block, kind = each.name.split(".")
-            found[stack][int(block)][_KEYS[kind]] = units.count
-    return found
+        for block_units in (units, *units.duplicates):
+            stack, block, kind = block_units.name.split(".")
+            sizes[stack][int(block)][_KEYS[kind]] = units.count
+    return sizes
 
 
-def resize(model: PreTrainedModel, wanted: Sizes) -> None:
-    """Cut the blocks to ``wanted``, keeping the first units of each; before weights are loaded.
+def resize_blocks(model: PreTrainedModel, sizes: Sizes) -> None:
+    """Resize the blocks, in place, keeping the first units of each; before weights are loaded.
 
     Raises:
-        ValueError: if ``wanted`` is not for this model: other stacks or blocks, or more units than there are.
+        ValueError: if ``block_sizes`` does not fit this model: other stacks or blocks, or more units than there are.
     """
-    blocks = {name: len(found) for name, found in stacks(model).items()}
-    if {name: len(found) for name, found in wanted.items()} != blocks:
-        raise ValueError(f"sizes: do not name the blocks of this {model.config.model_type}")
+    counts = {name: len(blocks) for name, blocks in unique_blocks(model).items()}
+    if {name: len(blocks) for name, blocks in sizes.items()} != counts:
+        raise ValueError(f"block_sizes: does not list the blocks of this {model.config.model_type}")
     for units in neurons(model) + heads(model):
         stack, block, kind = units.name.split(".")
         key = _KEYS[kind]
-        count = wanted[stack][int(block)][key]
-        for other in (each.name.split(".") for each in units.others):
-            if wanted[other[0]][int(other[1])][key] != count:
-                raise ValueError(f"sizes: {'.'.join(other)} runs the layers of {units.name} and has as many units")
+        count = sizes[stack][int(block)][key]
+        for other_stack, other_block, _ in (duplicate.name.split(".") for duplicate in units.duplicates):
+            if sizes[other_stack][int(other_block)][key] != count:
+                name = f"{other_stack}.{other_block}.{kind}"
+                raise ValueError(f"block_sizes: {name} runs the layers of {units.name} and has as many units")
         if not 0 <= count <= units.count:
-            raise ValueError(f"sizes: {units.name} has {units.count} units, not {count}")
+            raise ValueError(f"block_sizes: {units.name} has {units.count} units, not {count}")
         if count < units.count:
             shrink(units, torch.arange(units.count, device="cpu") < count)

@@ -1,4 +1,4 @@
-"""Blocks that share layers: which of them run the same ones, and how a model is brought to that."""
+"""Blocks that share layers: find which share, and let the blocks of a model share."""
 
 from __future__ import annotations
 
@@ -7,48 +7,47 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from torch import nn
 
 from students.families.families import blocks, family
-from students.families.parts import Stack
+from students.families.parts import LayerStack
 from students.weights import attention_layers, ffn_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SharedModules = Literal["all", "attention", "ffn"]
-"""What is shared: whole blocks, norms included, or the linear layers of their attentions or feed-forwards."""
+"""The modules that are shared: whole blocks with their norms, or the linear layers of attention or feed-forward."""
 
 
-class Sharing(TypedDict):
-    """What the config of a model says whose blocks share layers."""
+class SharedLayersConfig(TypedDict):
+    """The entry ``share_layers`` of a model's config."""
 
-    share: SharedModules
+    shared_modules: SharedModules
     blocks: dict[str, list[int]]
-    """By stack, for each block, from 0, the first of those that share with it: its layers are run."""
+    """By stack, for each block the index, from 0, of the first block that shares with it and whose layers both run."""
 
 
-def share(model: PreTrainedModel, wanted: Sharing) -> None:
+def share_layers(model: PreTrainedModel, config: SharedLayersConfig) -> None:
     """Let blocks run the layers of others, in place.
 
-    The modules that hold parameters are the same objects then, under as many names, so that each is trained, pruned,
-    rounded and saved once. The blocks stay what they are: a decoder's know which of its cache is theirs, and the first
-    of T5 alone has the position bias.
+    Shared modules are the same objects under several names, so that each is trained, pruned, quantized and saved once.
+    The blocks themselves stay: a decoder block knows its layer of the cache, and the first of T5 has the position bias.
 
     Raises:
-        ValueError: if ``wanted`` is not for this model.
+        ValueError: if ``config`` does not fit this model.
     """
     for name, stack in family(model.config).stacks.items():
-        own, sources = blocks(model, name), wanted["blocks"].get(name, [])
-        if len(own) != len(sources) or any(not 0 <= j <= i or sources[j] != j for i, j in enumerate(sources)):
-            raise ValueError(f"shared: does not name the blocks of this {model.config.model_type}")
+        stack_blocks, sources = blocks(model, name), config["blocks"].get(name, [])
+        if len(stack_blocks) != len(sources) or any(not 0 <= j <= i or sources[j] != j for i, j in enumerate(sources)):
+            raise ValueError(f"share_layers: does not list the blocks of this {model.config.model_type}")
         for i, source in enumerate(sources):
-            for path in parts(stack, own[i], wanted["share"]) if i != source else ():
-                own[i].set_submodule(path, own[source].get_submodule(path), strict=True)
+            for path in shared_module_paths(stack, stack_blocks[i], config["shared_modules"]) if i != source else ():
+                stack_blocks[i].set_submodule(path, stack_blocks[source].get_submodule(path), strict=True)
     name_shared_layers(model)
 
 
 def name_shared_layers(model: PreTrainedModel) -> None:
-    """Tell transformers which names of a stack's parameters are others' too, so that a file holds each once.
+    """Register the shared parameters of each stack as tied, so that transformers saves each once.
 
-    To be called again after forms that add parameters to shared layers.
+    Call it again after a form that adds parameters to shared layers.
     """
     for stack in family(model.config).stacks.values():
         layers = model.base_model.get_submodule(stack.blocks)
@@ -58,35 +57,35 @@ def name_shared_layers(model: PreTrainedModel) -> None:
             source = first_name.setdefault(id(parameter), name)
             if source != name:
                 copies[name] = source
-        # transformers looks for it at all modules, and would also tie the weights of those named at a model, which are
-        # one already: it shortens the biases of GPT-2 by that.
+        # On the layers, not on the model: transformers reads the keys of all modules, but ties again the weights of
+        # those named at a model, which are one already; that would shorten the biases of GPT-2.
         if copies:
             layers._tied_weights_keys = copies
 
 
-def parts(stack: Stack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
-    """The paths, in a block, of the modules that are shared."""
-    meant = set(block.modules())
+def shared_module_paths(stack: LayerStack, block: nn.Module, shared_modules: SharedModules) -> list[str]:
+    """Return the paths, in a block, of the modules with parameters that are shared."""
+    selected = set(block.modules())
     if shared_modules == "attention":
-        meant = set(attention_layers(stack, block))
+        selected = set(attention_layers(stack, block))
     elif shared_modules == "ffn":
         inner, outer = ffn_layers(stack, block)
-        meant = {*inner, outer}
+        selected = {*inner, outer}
     return [
         path
         for path, module in block.named_modules()
-        if module in meant and any(True for _ in module.parameters(False))
+        if module in selected and any(True for _ in module.parameters(False))
     ]
 
 
-def sharing(own: list[nn.Module]) -> list[list[nn.Module]]:
-    """The blocks of a stack, each once, those that share layers in one list."""
-    found: list[list[nn.Module]] = []
-    for block in dict.fromkeys(own):
+def group_shared_blocks(stack_blocks: list[nn.Module]) -> list[list[nn.Module]]:
+    """Return the blocks of a stack, each once, grouped by shared layers."""
+    groups: list[list[nn.Module]] = []
+    for block in dict.fromkeys(stack_blocks):
         parameters = set(block.parameters())
-        group = next((group for group in found if parameters & set(group[0].parameters())), None)
+        group = next((group for group in groups if parameters & set(group[0].parameters())), None)
         if group:
             group.append(block)
         else:
-            found.append([block])
-    return found
+            groups.append([block])
+    return groups

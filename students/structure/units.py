@@ -1,4 +1,4 @@
-"""The units a block is made of, neurons, heads and whole branches: where each has its numbers, how it is cut out."""
+"""The units of a block (neurons, heads, whole branches): find the slices of weights of each, and cut units out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from students.families.families import blocks, family
 from students.families.parts import Projection
-from students.weights import Where, ffn_layers, inner_axis, out_axis, raw_parameter, reader, set_parameter, steps_on
+from students.weights import (
+    Where,
+    ffn_layers,
+    get_weight_transforms,
+    in_axis,
+    input_layer,
+    out_axis,
+    raw_parameter,
+    set_parameter,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slice:
-    """Along ``axis`` of one tensor, from ``start`` on, each unit has ``size`` consecutive entries."""
+    """The part of one tensor that belongs to units: from ``start`` on, ``size`` entries along ``axis`` a unit."""
 
     module: nn.Module
     name: str
@@ -28,158 +37,168 @@ class Slice:
     start: int = 0
 
     def rows(self, tensor: Tensor, count: int) -> Tensor:
-        """What belongs to each of the ``count`` units, in a tensor like the parameter: [count, numbers]."""
+        """Return the entries of each of ``count`` units in a tensor of the parameter's shape: [count, entries]."""
         entries = tensor.movedim(self.axis, 0)[self.start : self.start + count * self.size]
         return entries.reshape(count, entries.numel() // max(count, 1))
 
 
 @dataclass(frozen=True)
 class Units:
-    """The ``count`` neurons of a feed-forward, or heads of an attention, and all slices that belong to them.
+    """The ``count`` neurons of a feed-forward, or heads of an attention, with all slices that belong to them.
 
-    Those are its rows and biases in the layers that make it and, last, its columns in the layer that reads it.
-    Where query heads share a key and value head, the group of them is one unit; where all share one, each query head.
+    The slices of a unit are its rows and biases in the layers that compute it and, last, its columns in the layer that
+    takes it as input. With grouped-query attention a group of query heads is one unit; with multi-query attention each
+    query head is one.
     """
 
     name: str
     count: int
     slices: tuple[Slice, ...]
     attributes: dict[str, int | tuple[int, ...]]
-    """Attributes of ``owner`` that follow the count, with what they hold per unit: a number, or several."""
+    """Attributes of ``owner`` that are proportional to the count, with their value per unit: one number, or several."""
     owner: nn.Module
-    sent_by: int = 1
-    """How many of the slices, the last ones, send on what a unit makes."""
-    others: tuple[Units, ...] = ()
-    """The same units as further blocks have them, which run the same layers."""
-    common: tuple[Slice, ...] = ()
-    """What belongs to all of them together, as the one key and value of query heads; it goes with the last."""
+    num_output_slices: int = 1
+    """The number of ``output_slices``, which are the last ones."""
+    duplicates: tuple[Units, ...] = ()
+    """The same units in further blocks, which run the same layers."""
+    shared_slices: tuple[Slice, ...] = ()
+    """Slices that belong to all units together, as the one key and value of all query heads; cut with the last unit."""
     zero_bias: tuple[str, int] | None = None
-    """As in ``AttentionParts``: of a module that has lost heads it is its own."""
+    """As in ``AttentionParts``; a module that has lost heads makes its own."""
 
     @property
-    def sending(self) -> tuple[Slice, ...]:
-        """The slices without which nothing of a unit reaches what comes after it."""
-        return self.slices[-self.sent_by :]
+    def output_slices(self) -> tuple[Slice, ...]:
+        """The slices that pass a unit's output on: without them a unit has no effect."""
+        return self.slices[-self.num_output_slices :]
 
-    def entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
-        """Which entries stay if the units in ``keep`` (bool [count]) do.
+    def kept_entries(self, keep: Tensor) -> dict[tuple[nn.Module, str], tuple[int, Tensor]]:
+        """Return the entries of the parameters that stay with the units in ``keep``.
 
-        By module and parameter name: the axis of the tensor, and a bool for each entry along it.
+        Args:
+            keep: bool [count].
+
+        Returns:
+            {(module, parameter name): (axis, bool for each entry along it)}.
         """
-        found: dict[tuple[nn.Module, str], tuple[int, Tensor]] = {}
+        entries: dict[tuple[nn.Module, str], tuple[int, Tensor]] = {}
         for part in self.slices:
             length = raw_parameter(part.module, part.name).shape[part.axis]
             # On the CPU by name: a model under construction on the meta device has no values.
-            everything = torch.ones(length, dtype=torch.bool, device="cpu")
-            _, stay = found.setdefault((part.module, part.name), (part.axis, everything))
-            stay[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
-        for part in self.common:
+            all_entries = torch.ones(length, dtype=torch.bool, device="cpu")
+            _, is_kept = entries.setdefault((part.module, part.name), (part.axis, all_entries))
+            is_kept[part.start : part.start + self.count * part.size] = keep.cpu().repeat_interleave(part.size)
+        for part in self.shared_slices:
             length = raw_parameter(part.module, part.name).shape[part.axis]
-            found[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
-        return found
+            entries[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
+        return entries
 
 
-def stacks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
-    """The blocks of each stack, each block once however often it runs (ALBERT has one)."""
+def unique_blocks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
+    """Return the blocks of each stack, each block once however often it runs (ALBERT has one)."""
     return {name: list(dict.fromkeys(blocks(model, name))) for name in family(model.config).stacks}
 
 
 def neurons(model: PreTrainedModel) -> list[Units]:
-    """The feed-forward units of every block, named as in ``encoder.0.ffn``."""
-    found = []
+    """Return the neurons of every feed-forward, named as in ``encoder.0.ffn``."""
+    all_units = []
     for name, stack in family(model.config).stacks.items():
-        for i, block in enumerate(stacks(model)[name] if stack.ffn else []):
+        for i, block in enumerate(unique_blocks(model)[name] if stack.ffn else []):
             inner, outer = ffn_layers(stack, block)
             slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
             slices += [Slice(layer, "bias", 0, 1) for layer in inner if raw_parameter(layer, "bias") is not None]
-            outer = reader(outer)
-            slices.append(Slice(outer, "weight", inner_axis(outer), 1))
+            outer = input_layer(outer)
+            slices.append(Slice(outer, "weight", in_axis(outer), 1))
             count = raw_parameter(inner[0]).shape[out_axis(inner[0])]
-            found.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
-    return _once(found)
+            all_units.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
+    return _merge_duplicates(all_units)
 
 
 def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units]:
-    """The heads of every attention, named as in ``encoder.0.self``; ``has_one_key`` is whether all query heads share
-    a key, as the config says if it is not given.
+    """Return the heads of every attention, named as in ``encoder.0.self``.
+
+    Args:
+        model: of a supported family.
+        has_one_key: whether all query heads share a key (multi-query attention); by default as in the config.
     """
-    found = []
+    all_units = []
     if has_one_key is None:
         has_one_key = getattr(model.config, "num_key_value_heads", None) == 1
     for name, stack in family(model.config).stacks.items():
-        for i, block in enumerate(stacks(model)[name]):
+        for i, block in enumerate(unique_blocks(model)[name]):
             for kind, parts in stack.attention.items():
-                owner, output = block.get_submodule(parts.module), reader(block.get_submodule(parts.output))
-                size = getattr(owner, parts.size)
-                count = _width(block, parts.value) // size
-                queries, common, projections = _width(block, parts.query) // size, [], (parts.query,)
-                if has_one_key and parts.sharing and count:  # one group of all: its queries go one by one
+                owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
+                size = getattr(owner, parts.head_dim)
+                count = _output_width(block, parts.value) // size
+                queries, shared_slices, projections = _output_width(block, parts.query) // size, [], (parts.query,)
+                if has_one_key and parts.num_key_value_groups and count:  # multi-query: each query head is a unit
                     count = queries
-                    common = [part for other in (parts.key, parts.value) for part in _projected(block, other, 1)]
+                    shared_slices = [
+                        part for other in (parts.key, parts.value) for part in _projection_slices(block, other, 1)
+                    ]
                 else:
                     projections += (parts.key, parts.value)
-                slices = [part for projection in projections for part in _projected(block, projection, count)]
-                axis = inner_axis(output)
+                slices = [part for projection in projections for part in _projection_slices(block, projection, count)]
+                axis = in_axis(output)
                 slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
-                attributes = {key: 1 for key in parts.heads} | {key: size for key in parts.width}
-                if parts.split:
-                    attributes[parts.split] = (size,) * parts.query.parts
-                if common:
-                    attributes[parts.sharing] = 1
-                more = {"common": tuple(common), "zero_bias": parts.zero_bias}
-                found.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **more))
-    return _once(found)
+                attributes = {key: 1 for key in parts.num_heads} | {key: size for key in parts.inner_dim}
+                if parts.split_size:
+                    attributes[parts.split_size] = (size,) * parts.query.parts
+                if shared_slices:
+                    attributes[parts.num_key_value_groups] = 1
+                optional = {"shared_slices": tuple(shared_slices), "zero_bias": parts.zero_bias}
+                all_units.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **optional))
+    return _merge_duplicates(all_units)
 
 
-def _once(found: list[Units]) -> list[Units]:
-    """Units of layers that several blocks run are there once, named after the first block."""
-    same: dict[tuple[Slice, ...], list[Units]] = {}
-    for units in found:
-        same.setdefault(units.slices, []).append(units)
-    return [replace(first, others=tuple(others)) for first, *others in same.values()]
+def _merge_duplicates(all_units: list[Units]) -> list[Units]:
+    """Return the units of layers that several blocks run once, named after the first block."""
+    groups: dict[tuple[Slice, ...], list[Units]] = {}
+    for units in all_units:
+        groups.setdefault(units.slices, []).append(units)
+    return [replace(first, duplicates=tuple(duplicates)) for first, *duplicates in groups.values()]
 
 
-def home(units: Units) -> Where:
-    """Whether units are of an attention or of a feed-forward."""
+def branch_type(units: Units) -> Where:
+    """Return whether units belong to an attention or a feed-forward."""
     return "ffn" if units.name.endswith(".ffn") else "attention"
 
 
 def branches(model: PreTrainedModel) -> list[Units]:
-    """Every attention and every feed-forward as a whole, one unit each, named as its heads or neurons are.
+    """Return every attention and every feed-forward as one unit each, named as its heads or neurons are.
 
-    The bias of the layer that reads them belongs to it, too: without it nothing is added to the residual stream.
-    Norms stay, and so do branches of which nothing is left. Not for ``shrink``: a branch leaves the tensors with
-    the last of its neurons or heads.
+    The bias of the output layer belongs to it, so that a pruned branch adds nothing to the residual stream. Norms do
+    not belong to it. Branches without units left are omitted. Not for ``shrink``: a branch is removed from the tensors
+    by cutting all its neurons or heads.
     """
-    # Turned around: a first factor comes after the layer whose it is, which then has the word.
-    found, wholes = [], {reader(module): module for module in reversed([*model.modules()])}
+    # In reverse order, so that a low-rank layer, which precedes its input factor, wins over that.
+    all_units, layer_by_input = [], {input_layer(module): module for module in reversed([*model.modules()])}
     for units in neurons(model) + heads(model):
-        last = wholes[units.slices[-1].module]
+        last = layer_by_input[units.slices[-1].module]
         slices = [replace(part, size=part.size * units.count) for part in units.slices]
-        slices[:0] = units.common
+        slices[:0] = units.shared_slices
         if raw_parameter(last, "bias") is not None:
             slices.insert(-1, Slice(last, "bias", 0, len(raw_parameter(last, "bias"))))
         if units.count:
-            sent_by = len(slices) - len(units.slices) - len(units.common) + 1
-            found.append(Units(units.name, 1, tuple(slices), {}, units.owner, sent_by))
-    return found
+            num_output_slices = len(slices) - len(units.slices) - len(units.shared_slices) + 1
+            all_units.append(Units(units.name, 1, tuple(slices), {}, units.owner, num_output_slices))
+    return all_units
 
 
-def _width(block: nn.Module, projection: Projection) -> int:
+def _output_width(block: nn.Module, projection: Projection) -> int:
     layer = block.get_submodule(projection.path)
     return raw_parameter(layer).shape[out_axis(layer)] // projection.parts
 
 
-def _projected(block: nn.Module, projection: Projection, count: int) -> list[Slice]:
-    layer, width = block.get_submodule(projection.path), _width(block, projection)
+def _projection_slices(block: nn.Module, projection: Projection, count: int) -> list[Slice]:
+    layer, width = block.get_submodule(projection.path), _output_width(block, projection)
     size, start = width // max(count, 1), projection.part * width
-    found = [Slice(layer, "weight", out_axis(layer), size, start)]
-    return found + ([Slice(layer, "bias", 0, size, start)] if raw_parameter(layer, "bias") is not None else [])
+    slices = [Slice(layer, "weight", out_axis(layer), size, start)]
+    return slices + ([Slice(layer, "bias", 0, size, start)] if raw_parameter(layer, "bias") is not None else [])
 
 
 @dataclass(frozen=True)
-class Shrunk:
-    """A parameter that has taken the place of another: of ``old``, the entries ``index`` along ``axis``."""
+class ShrunkParameter:
+    """A parameter ``new`` that replaces ``old`` with its entries ``index`` along ``axis``."""
 
     old: nn.Parameter
     new: nn.Parameter
@@ -187,42 +206,45 @@ class Shrunk:
     index: Tensor
 
 
-def shrink(units: Units, keep: Tensor) -> list[Shrunk]:
-    """Cut out, in place, the units that ``keep`` (bool [count]) leaves out, of the parameters and of the steps on
-    them; an optimizer has to be made afterwards, or told of the new parameters.
+def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
+    """Cut out, in place, the units that are not in ``keep`` (bool [count]), also of the weight transforms.
+
+    Returns:
+        The replaced parameters; an optimizer made before must be given the new ones.
     """
     changed = []
-    for (module, name), (axis, stay) in units.entries(keep).items():
+    for (module, name), (axis, is_kept) in units.kept_entries(keep).items():
         old = raw_parameter(module, name)
-        index = stay.nonzero().flatten().to(old.device)
+        index = is_kept.nonzero().flatten().to(old.device)
         set_parameter(module, name, old.detach().index_select(axis, index))
-        for step in steps_on(module, name):
-            for key, buffer in step.named_buffers():
+        for transform in get_weight_transforms(module, name):
+            for key, buffer in transform.named_buffers():
                 if buffer.ndim == old.ndim and buffer.shape[axis] == old.shape[axis]:
-                    setattr(step, key, buffer.index_select(axis, index))
-        changed.append(Shrunk(old, raw_parameter(module, name), axis, index))
+                    setattr(transform, key, buffer.index_select(axis, index))
+        changed.append(ShrunkParameter(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
-    for owner in (units.owner, *(other.owner for other in units.others)):
-        if hasattr(replaced := getattr(owner, "attend", None), "keep_heads"):
-            replaced.keep_heads(keep)
-        for key, each in units.attributes.items():
-            setattr(owner, key, tuple(count * size for size in each) if isinstance(each, tuple) else count * each)
+    for owner in (units.owner, *(other.owner for other in units.duplicates)):
+        if hasattr(core_attention := getattr(owner, "core_attention", None), "keep_heads"):
+            core_attention.keep_heads(keep)
+        for key, per_unit in units.attributes.items():
+            is_tuple = isinstance(per_unit, tuple)
+            setattr(owner, key, tuple(count * size for size in per_unit) if is_tuple else count * per_unit)
         if units.zero_bias and count < units.count:
-            make_bias_own(owner, *units.zero_bias)
+            use_zero_bias(owner, *units.zero_bias)
     return changed
 
 
-def make_bias_own(owner: nn.Module, argument: str, place: int) -> None:
-    """Let an attention with fewer heads than others take no bias of theirs, nor hand its own on: each makes zeros."""
-    if not getattr(owner, "makes_bias", False):
-        owner.makes_bias = True
-        owner.register_forward_pre_hook(partial(_take_none, argument), with_kwargs=True)
-        owner.register_forward_hook(partial(_give_none, place))
+def use_zero_bias(owner: nn.Module, argument: str, index: int) -> None:
+    """Let a pruned attention make its own zero bias; ``argument`` and ``index`` are those of ``zero_bias``."""
+    if not getattr(owner, "has_zero_bias", False):
+        owner.has_zero_bias = True
+        owner.register_forward_pre_hook(partial(_clear_argument, argument), with_kwargs=True)
+        owner.register_forward_hook(partial(_clear_output, index))
 
 
-def _take_none(argument: str, owner: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+def _clear_argument(argument: str, owner: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return args, kwargs | {argument: None}
 
 
-def _give_none(place: int, owner: nn.Module, args: tuple, output: tuple) -> tuple:
-    return (*output[:place], None, *output[place + 1 :])
+def _clear_output(index: int, owner: nn.Module, args: tuple, output: tuple) -> tuple:
+    return (*output[:index], None, *output[index + 1 :])

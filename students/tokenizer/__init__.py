@@ -1,1 +1,1 @@
-"""A tokenizer and its model cut down to fewer tokens."""
+"""Cut a tokenizer and its model down to fewer tokens."""

@@ -1,4 +1,4 @@
-"""A model cut down to a smaller vocabulary: its embeddings, an output for each token, and the ids its config names."""
+"""Cut a model down to a smaller vocabulary: its embeddings, its LM head, and the token ids in its config."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 
 
 @dataclass(frozen=True)
@@ -14,65 +14,74 @@ class Vocabulary:
     """The tokens that stay (Abdaoui 2020, arXiv 2010.05609)."""
 
     tokenizer: PreTrainedTokenizerBase
-    """Of these alone."""
+    """With these tokens alone."""
     keep: Tensor
-    """Of each of them the id that it had [V]."""
-    seen: int
-    """How many of them are there for their own sake, and not to spell others."""
-    before: int
-    """How many there were."""
+    """Their old ids [V]."""
+    num_seen: int
+    """The number of tokens that occur in the data; the others encode the remaining texts."""
+    num_before: int
+    """The number of tokens before."""
 
 
-def smaller(tokenizer: PreTrainedTokenizerBase, seen: set[int], model: PreTrainedModel) -> Vocabulary:
-    """The tokens seen, those that spell all others, and those that the model's config names.
+def select_vocabulary(tokenizer: PreTrainedTokenizerBase, seen: set[int], model: PreTrainedModel) -> Vocabulary:
+    """Return the vocabulary of the tokens seen, those that encode all other texts, and those in the model's config.
+
+    Args:
+        tokenizer: of the model.
+        seen: the ids that occur in the data.
+        model: the model.
 
     Raises:
-        ValueError: if the tokenizer or the model cannot be cut.
+        ValueError: if the tokenizer or the model cannot be reduced.
     """
-    named = {i for config in _configs(model) for ids in _ids(config).values() for i in ids}
-    keep = torch.tensor(needed(tokenizer, seen | named.intersection(range(len(tokenizer)))))
-    table = model.get_input_embeddings()
-    if not isinstance(table, nn.Embedding):
-        raise ValueError("the token embeddings have no row for each of them, as they are no matrix")
-    if keep[-1] >= table.num_embeddings:
-        raise ValueError(f"the tokenizer has a token {keep[-1]}, and the model only {table.num_embeddings} rows")
-    vocabulary = Vocabulary(remade(tokenizer, keep.tolist()), keep, len(seen), len(tokenizer))
-    others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not table]
-    moved = tokenizer.pad_token_id != vocabulary.tokenizer.pad_token_id
-    if moved and any(m.padding_idx is not None for m in others):
+    config_ids = {i for config in _configs(model) for ids in _ids(config).values() for i in ids}
+    keep = torch.tensor(required_ids(tokenizer, seen | config_ids.intersection(range(len(tokenizer)))))
+    embeddings = model.get_input_embeddings()
+    if not isinstance(embeddings, nn.Embedding):
+        raise ValueError("the token embeddings are no matrix, so they have no row of each token to remove")
+    if keep[-1] >= embeddings.num_embeddings:
+        raise ValueError(f"the tokenizer has a token {keep[-1]}, and the model only {embeddings.num_embeddings} rows")
+    vocabulary = Vocabulary(rebuild_tokenizer(tokenizer, keep.tolist()), keep, len(seen), len(tokenizer))
+    others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not embeddings]
+    padding_moves = tokenizer.pad_token_id != vocabulary.tokenizer.pad_token_id
+    if padding_moves and any(m.padding_idx is not None for m in others):
         raise ValueError("the model counts positions from the id of the padding token, which would change")
     return vocabulary
 
 
 def cut_vocabulary(model: PreTrainedModel, keep: Tensor) -> None:
-    """Leave, in place, only the tokens in ``keep`` (old ids in their new order [V]); ties stay.
+    """Remove, in place, all tokens that are not in ``keep``; ties stay.
 
-    Weights must be plain (``fold``). Ids in the configs follow; one that names no kept token becomes None.
+    The ids in the configs are adapted; the id of a removed token becomes None.
+
+    Args:
+        model: its weights must have no transforms (``weights.fold``).
+        keep: old ids in their new order [V].
     """
-    table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    padding = table.padding_idx
-    tables = [table.weight] + ([head.weight, head.bias] if head else [])
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    padding = embeddings.padding_idx
+    parameters = [embeddings.weight] + ([head.weight, head.bias] if head else [])
     with torch.no_grad():
         # A tied one once: reordering it twice would lose rows.
-        for values in {id(values): values for values in tables if values is not None}.values():
-            values[: len(keep)] = values[keep.to(values.device)]
+        for parameter in {id(parameter): parameter for parameter in parameters if parameter is not None}.values():
+            parameter[: len(keep)] = parameter[keep.to(parameter.device)]
     model.resize_token_embeddings(len(keep))
     new = {old: i for i, old in enumerate(keep.tolist())}
     model.get_input_embeddings().padding_idx = new.get(padding)
     for config in _configs(model):
         for name, ids in _ids(config).items():
-            several = isinstance(getattr(config, name), list)
-            setattr(config, name, [new[i] for i in ids if i in new] if several else new.get(ids[0]))
+            is_list = isinstance(getattr(config, name), list)
+            setattr(config, name, [new[i] for i in ids if i in new] if is_list else new.get(ids[0]))
 
 
 def _configs(model: PreTrainedModel) -> list[object]:
-    """The configs of the model and its parts, and of its generation, each once."""
-    found = [module.config for module in model.modules() if hasattr(module, "config")]
-    found += [model.generation_config] if getattr(model, "generation_config", None) else []
-    return list({id(config): config for config in found}.values())
+    """Return the configs of the model, its parts and its generation, each once."""
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    configs += [model.generation_config] if getattr(model, "generation_config", None) else []
+    return list({id(config): config for config in configs}.values())
 
 
 def _ids(config: object) -> dict[str, list[int]]:
-    """The ids of tokens by the names that a config has for them."""
-    found = {name: value for name, value in vars(config).items() if name.endswith("_token_id") and value is not None}
-    return {name: value if isinstance(value, list) else [value] for name, value in found.items()}
+    """Return the token ids of a config, by key."""
+    ids = {name: value for name, value in vars(config).items() if name.endswith("_token_id") and value is not None}
+    return {name: value if isinstance(value, list) else [value] for name, value in ids.items()}

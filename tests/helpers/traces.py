@@ -15,7 +15,7 @@ from losses.outputs.divergences import kl, soften
 from losses.outputs.labels import Labels
 from losses.outputs.logits import JensenShannon, Logits, ReverseKL, SkewKL, SkewReverseKL, TotalVariation
 from losses.outputs.mse import LogitsMSE
-from losses.pairing import OnLayers
+from losses.pairing import LayerLoss
 from losses.pairs.attention import AttentionKL, AttentionScores
 from losses.pairs.relations import Relations
 from losses.states.contextual import Contextual
@@ -51,7 +51,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "HiddenMSE": HiddenMSE,
     "HiddenCosine": lambda: HiddenCosine(layers="uniform"),
     "PatientHidden": PatientHidden,
-    "PatientHidden, mean": lambda: PatientHidden(positions="mean"),
+    "PatientHidden, mean": lambda: PatientHidden(pooling="mean"),
     "FeatureMap": FeatureMap,
     "FeatureStatistics": FeatureStatistics,
     "HiddenMSE, mixture": lambda: HiddenMSE(layers="mixture"),
@@ -115,7 +115,7 @@ def traced(model: torch.nn.Module, needs: Signals, data: dict[str, Tensor]) -> T
 
 def look(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module, data: dict) -> tuple[Trace, Trace]:
     """Both traces of what the loss, set up already, needs."""
-    return traced(student, loss.student_needs, data), traced(teacher, loss.teacher_needs, data)
+    return traced(student, loss.student_signals, data), traced(teacher, loss.teacher_signals, data)
 
 
 def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -123,7 +123,7 @@ def pair(name: str, width: int = 24) -> tuple[torch.nn.Module, torch.nn.Module]:
     return tiny(name, layers=2, hidden=width), tiny(name, layers=4, hidden=32)
 
 
-def sites(loss: OnLayers) -> list[tuple[Site, Site]]:
+def sites(loss: LayerLoss) -> list[tuple[Site, Site]]:
     """The pairs of sites that a loss compares."""
     return [((loss.stacks[0], s), (loss.stacks[1], t)) for s, t in loss.pairing.pairs]
 

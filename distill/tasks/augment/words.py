@@ -10,8 +10,8 @@ import torch
 
 from distill.tasks.augment.augmentation import Augmentation, Row
 from students.kinds.student import resolve
-from students.loading.adapters import SAFE, load_tokenizer, stock
-from students.structure.table import rows_of
+from students.loading.adapters import NO_REMOTE_CODE, explain_remote_code, load_tokenizer
+from students.structure.tensor_train import embedding_matrix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,12 +46,12 @@ class WordReplacement(Augmentation):
 
         super().setup(tokenizer)
         source = resolve(self.model)
-        with loading(source), stock(source):
+        with loading(source), explain_remote_code(source):
             if load_tokenizer(source).get_vocab() != tokenizer.get_vocab():
                 raise ValueError(
                     f"augment: model: {self.model} has another vocabulary than the teacher and the student"
                 )
-            embeddings = rows_of(AutoModel.from_pretrained(source, dtype=torch.float32, **SAFE))
+            embeddings = embedding_matrix(AutoModel.from_pretrained(source, dtype=torch.float32, **NO_REMOTE_CODE))
         self.pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         prefixes = [prefix for prefix in "Ġ▁" if any(piece.startswith(prefix) for piece in self.pieces)]
         self.word_prefix = prefixes[0] if prefixes else ""

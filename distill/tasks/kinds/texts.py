@@ -22,7 +22,7 @@ from distill.tasks.columns import (
     values_of,
 )
 from distill.tasks.task import DataTask
-from losses.loss import UNKNOWN
+from losses.loss import UNLABELED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,7 +43,7 @@ class TextTask(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    missing_label: ClassVar[int | float] = UNKNOWN
+    missing_label: ClassVar[int | float] = UNLABELED
     """The label of an unlabelled text."""
 
     text: str | list[str] | None = None

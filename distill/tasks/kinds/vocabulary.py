@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor
 
 from distill.tasks.task import DataTask
-from losses.loss import predicted
+from losses.loss import prediction_mask
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -51,7 +51,7 @@ class VocabularyTask(DataTask):
         return logits[..., : len(self.tokenizer)]
 
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        mask = predicted(batch)
+        mask = prediction_mask(batch)
         if mask.any():  # a short text may have no masked token, and torchmetrics' accuracy refuses empty input
             for name in ("perplexity", "accuracy"):
                 metrics[name].update(logits[mask].float(), batch["labels"][mask])

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from students.processes import added
+from students.processes import all_reduce_sum
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class CurveLogger(Callback):
         step, self.step = self.step, trainer.global_step
         loss_sums, module.loss_sums = module.loss_sums, {}
         if step % trainer.log_every_n_steps == 0 or trainer.global_step == module.timeline.total_steps:
-            values = added(torch.stack(list(loss_sums.values()))).tolist() if loss_sums else []
+            values = all_reduce_sum(torch.stack(list(loss_sums.values()))).tolist() if loss_sums else []
             row = {f"train/{name}": value for name, value in zip(loss_sums, values, strict=True)}
             for source in [module, *trainer.callbacks]:
                 row |= source.curves if isinstance(source, HasCurves) else {}

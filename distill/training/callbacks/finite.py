@@ -105,17 +105,17 @@ class FiniteCheck(Callback):
         teacher must run on all ranks.
         """
         losses = [f"the loss {name!r} is {float(value)}" for name, value in self.losses.items() if not value.isfinite()]
-        if loss := processes.first_text(next(iter(losses), None)):
+        if loss := processes.gather_first_text(next(iter(losses), None)):
             teacher = None if teacher_is_finite(trainer, module, batch) else ", and so are the teacher's outputs"
-            return loss + (processes.first_text(teacher) or "")
+            return loss + (processes.gather_first_text(teacher) or "")
         if self.skips:
             return f"float16 has skipped {self.skips} steps in a row, and no scale keeps the gradient finite"
         names = [plain_name(name) for name, norm in gradients.items() if not math.isfinite(norm)]
         # The backward pass reaches the last module first.
-        if gradient := processes.first_text(names[-1] if names else None):
+        if gradient := processes.gather_first_text(names[-1] if names else None):
             return f"the gradient of {gradient} is not finite"
         weights = [name for name, p in module.named_parameters() if not tensor_norms([p.detach()]).isfinite().all()]
-        if weight := processes.first_text(plain_name(weights[0]) if weights else None):
+        if weight := processes.gather_first_text(plain_name(weights[0]) if weights else None):
             return f"the weight {weight} is not finite after the step"
         return "the norm of the gradient is not finite"
 

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from prune_schedules.schedule import Schedule
 from students.families.families import blocks, family, is_recurrent
 from students.families.layer_lists import layer_lists
-from students.families.layers import evenly
+from students.families.layers import evenly_spaced_layer
 from students.families.table import COMPACT
 
 
@@ -40,7 +40,7 @@ def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tup
         if student_value != teacher_value:
             raise ValueError(f"needs a student with the teacher's {key}, {teacher_value}, not {student_value}")
     # The student's model makes the mask for its own attention; the teacher's blocks would misread it.
-    kind, teacher_kind = (getattr(config, "attends", None) or {"kind": "full attention"} for config in configs)
+    kind, teacher_kind = (getattr(config, "attention", None) or {"kind": "full attention"} for config in configs)
     if kind != teacher_kind:
         raise ValueError(f"needs a student with the teacher's attention, {teacher_kind['kind']}, not {kind['kind']}")
     groups = []
@@ -51,7 +51,7 @@ def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tup
             raise ValueError(f"a block of a {kinds[0]} runs several times, so it cannot be replaced once")
         if count > len(teacher_blocks):
             raise ValueError(f"the student has {count} blocks, and the teacher only {len(teacher_blocks)}")
-        edges = [evenly(i, count, len(teacher_blocks)) for i in range(count + 1)]
+        edges = [evenly_spaced_layer(i, count, len(teacher_blocks)) for i in range(count + 1)]
         _check_lists(*configs, stack, edges)
         ranges = pairwise(edges)
         groups += [(block, teacher_blocks[a:b]) for block, (a, b) in zip(student_blocks, ranges, strict=True)]

@@ -25,9 +25,9 @@ from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_up_losses
 from students.kinds.student import resolve, set_task
 from students.loading.adapters import load_config, load_tokenizer
-from students.loading.finite_weights import check_weights
+from students.loading.finite_weights import check_finite_weights
 from students.loading.hub import loading
-from students.tokenizer.vocabulary import smaller
+from students.tokenizer.vocabulary import select_vocabulary
 
 
 def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
@@ -67,7 +67,9 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     vocabulary = None
     if experiment.vocabulary:
         with config.error_context("vocabulary"):
-            vocabulary = smaller(tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student)
+            vocabulary = select_vocabulary(
+                tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student
+            )
     set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in all_teachers.items()})
     messages = [str(w.message) for w in caught if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, online_teacher, vocabulary, outputs, messages, notes)
@@ -89,7 +91,7 @@ def _rows(
 ) -> tuple[DatasetDict, list[str]]:
     """Return the rows as tokens, none longer than the maximum of the model with the tokenizer, and notes."""
     experiment, task = config.value, config.value.task
-    if places := getattr(experiment.student, "positions", None):
+    if places := getattr(experiment.student, "max_position_embeddings", None):
         tokenizer.model_max_length = places
     with config.error_context("task"):
         for step in task.augmentations():
@@ -163,7 +165,7 @@ def _student(
     with config.error_context("student"):
         teacher = teachers[0] if teachers else None
         student = experiment.student.build(teacher, labels, task.problem, task.head, batches)
-        check_weights(student)
+        check_finite_weights(student)
         outputs["student"] = align_outputs(student, task)
         set_task(student.config, labels, task.problem)
     with config.error_context("teacher.peer"):

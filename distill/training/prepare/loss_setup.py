@@ -24,7 +24,7 @@ def set_up_losses(config: Config[Experiment], student: PretrainedConfig, teacher
 
 def _compared_teachers(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:
     """Return the teachers that a loss is set up for: one for a loss on layers, all for a loss on outputs."""
-    if loss.looks_at_layers and len(configs) > 1:
+    if loss.uses_layers and len(configs) > 1:
         return [configs[loss.teacher]]
     return list(configs.values()) or [None]
 
@@ -37,7 +37,7 @@ def _task_teachers(
     Raises:
         ValueError: if a loss on layers would compare teachers of different sizes.
     """
-    if not loss.looks_at_layers:
+    if not loss.uses_layers:
         return [student]  # a loss on outputs, of which teacher and student have equally many
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     sizes = {tuple(getattr(config, key, None) for key in keys) for config in configs.values()}

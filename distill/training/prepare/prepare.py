@@ -28,7 +28,7 @@ from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan
 from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
-from students.weights import matrices, nonzeros
+from students.weights import count_nonzeros, weight_matrices
 
 
 @dataclass
@@ -115,8 +115,8 @@ def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
         validation_rows=rows,
         collate=collate,
         origin=fingerprints,
-        matrix_sizes={name: weight.numel() for name, weight in matrices(parts.student).items()},
-        nonzeros=nonzeros(parts.student),
+        matrix_sizes={name: weight.numel() for name, weight in weight_matrices(parts.student).items()},
+        nonzeros=count_nonzeros(parts.student),
         config_text=config_text,
         notes=notes,
     )

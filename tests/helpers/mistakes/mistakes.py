@@ -26,7 +26,11 @@ IN_FILE = {
     "a text for a number": ("layers: 1", "layers: four", "3: student.layers: 'four' is not a whole number"),
     "a share for a whole number": ("layers: 1", "layers: 1.5", "3: student.layers: 1.5 is not a whole number"),
     "true for a whole number": ("layers: 1", "layers: true", "3: student.layers: True is not a whole number"),
-    "dropout that is no share": ("layers: 1", "layers: 1, dropout: 2", "3: student.dropout: is 2"),
+    "dropout that is no probability": (
+        "layers: 1",
+        "layers: 1, dropout: 2",
+        "3: student.dropout: must be a probability",
+    ),
     "yes for a number": ("lr: 3e-5", "lr: yes", "9: optimizer.lr: True is not a number"),
     "a number in quotes": ("lr: 3e-5", "lr: '3e-5'", "9: optimizer.lr: '3e-5' is not a number"),
     "nothing for a number": ("lr: 3e-5", "lr:", "9: optimizer.lr: None is not a number"),

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import nn
 
 from prune_schedules.ranking import Scope
-from students.weights import add_step, fold, out_axis, select
+from students.weights import add_weight_transform, fold, out_axis, select_modules
 from tests.helpers.families import tiny
 from tests.helpers.pruning.models import without
 
@@ -28,7 +28,7 @@ def pruned(name: str, shares: dict[str, float], scope: Scope | None = None, grid
     """A tiny model that has lost these shares of its elements, neurons or heads, folded."""
     model = without(tiny(name), shares, scope)
     if grid:
-        for module in select(model, ["attention", "ffn"])[0].values():
-            add_step(module, Grid(out_axis(module)))
+        for module in select_modules(model, ["attention", "ffn"])[0].values():
+            add_weight_transform(module, Grid(out_axis(module)))
     fold(model)
     return model

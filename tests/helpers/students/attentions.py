@@ -46,7 +46,7 @@ def student(kind, name="bert", head="classification", teacher=None, **fields):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         given = {"attention": kind(**KINDS[kind])} if kind else {}
-        built = Transformer(**given | {"positions": 120} | fields)
+        built = Transformer(**given | {"max_position_embeddings": 120} | fields)
         return built.build(teacher or tiny(name, head=head), None, None).eval()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from students.families.families import depth, family
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Trace
 
 
@@ -21,7 +21,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 def builtin(model: PreTrainedModel, data: dict[str, Tensor]) -> tuple[dict, dict]:
     """Hidden states and attentions by site, as transformers itself gives them."""
     with torch.no_grad():
-        out = twin(model)(**inputs(model, data), output_hidden_states=True, output_attentions=True)
+        out = twin(model)(**model_inputs(model, data), output_hidden_states=True, output_attentions=True)
     found = ({}, {})
     for stack in family(model.config).stacks:
         prefix = f"{stack}_" if model.config.is_encoder_decoder else ""

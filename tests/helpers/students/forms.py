@@ -51,7 +51,7 @@ def student_of(*names: str, **base) -> Transformer:
 def build(student: Transformer, teacher, batches=()):
     torch.manual_seed(0)  # a Performer draws its directions
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of layers that stay whole
+        warnings.simplefilter("ignore", UserWarning)  # of layers that stay at full rank
         return student.build(teacher, None, None, batches=batches).eval()
 
 

@@ -29,7 +29,7 @@ def softmax(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, scale: floa
 
 
 def ask(attention: torch.nn.Module, tensors: list[Tensor], padding: Tensor, causal: bool, plain: bool) -> Tensor:
-    return attention(*tensors, padding, AttentionArgs(0.5, causal, plain=plain))
+    return attention(*tensors, padding, AttentionArgs(0.5, causal, eager=plain))
 
 
 def same(outputs: Tensor, expected: Tensor, padding: Tensor) -> None:

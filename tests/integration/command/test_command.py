@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from distill.cli import main
 from distill.config.schema import schema_of
 from distill.experiment.experiment import Experiment
-from students.loading.hub import reach
+from students.loading.hub import check_hub
 from tests.helpers.mistakes.data_and_models import DATA_AND_MODELS
 from tests.helpers.mistakes.mistakes import GOOD, IN_FILE, IN_WORDS
 from tests.helpers.mistakes.run_length import RUN_LENGTH
@@ -62,7 +62,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     yield
-    reach.cache_clear()
+    check_hub.cache_clear()
     shutil.rmtree(folder / "out", ignore_errors=True)
 
 

@@ -13,8 +13,8 @@ from distill import run
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.tasks.task import Task
-from losses.loss import predicted
-from students.recording.model_io import inputs, outputs
+from losses.loss import prediction_mask
+from students.recording.model_io import model_inputs, output_logits
 from tests.helpers.worlds import WORLDS, ready_task, save_data, save_teacher
 
 CONFIG = """\
@@ -82,8 +82,8 @@ def test_what_is_predicted_does_not_depend_on_padding(world):
 
     def predicted_of(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            logits = task.select_logits(outputs(model(**inputs(model, batch))), batch)
-        return task.predictions(logits, batch), logits[predicted(batch)].log_softmax(-1).amax(-1)
+            logits = task.select_logits(output_logits(model(**model_inputs(model, batch))), batch)
+        return task.predictions(logits, batch), logits[prediction_mask(batch)].log_softmax(-1).amax(-1)
 
     rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))]
     together, alone = predicted_of(collate(rows)), [predicted_of(collate([row])) for row in rows]
@@ -99,8 +99,12 @@ def test_judged_in_batches_as_in_one(world):
         for start in range(0, len(rows), size):
             batch = collate([rows[i] for i in range(start, min(start + size, len(rows)))])
             with torch.no_grad():
-                task.update_metrics(metrics, task.select_logits(outputs(model(**inputs(model, batch))), batch), batch)
-                task.update_generation_metrics(metrics, lambda given: outputs(model(**inputs(model, given))), batch)
+                task.update_metrics(
+                    metrics, task.select_logits(output_logits(model(**model_inputs(model, batch))), batch), batch
+                )
+                task.update_generation_metrics(
+                    metrics, lambda given: output_logits(model(**model_inputs(model, given))), batch
+                )
         return {key: float(value) for key, value in metrics.compute().items()}
 
     assert judged(5) == pytest.approx(judged(len(rows)), rel=1e-4)

@@ -9,7 +9,7 @@ from prune_schedules.schedule import Timeline
 from quant_aware.export.onnx_check import int8_mismatches
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.activations import ActivationQuantizer
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.helpers.families import batch
 
@@ -22,7 +22,7 @@ def samples(model, name, vocab=VOCABULARY):
     batches = [batch(name, size=4, length=9 + seed, vocab=vocab, head="language", seed=seed) for seed in range(5)]
     for rows in batches:
         rows.pop("decoder_attention_mask", None)  # the file asks for none
-    return [inputs(model, rows) for rows in batches]
+    return [model_inputs(model, rows) for rows in batches]
 
 
 class Files:

@@ -12,7 +12,7 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.families.linear import is_linear
-from students.structure.factored import factorize
+from students.structure.factored import apply_ranks
 from students.tokenizer.vocabulary import cut_vocabulary
 from students.weights import fold
 from tests.helpers.families import batch, tiny
@@ -29,15 +29,15 @@ def test_copies_and_pickles_go_through_both_factors():
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        ({"encoder": [{}], "outside": {}}, "do not name the blocks"),
-        ({"decoder": [{}, {}], "outside": {}}, "do not name the blocks"),
+        ({"encoder": [{}], "outside": {}}, "do not list the blocks"),
+        ({"decoder": [{}, {}], "outside": {}}, "do not list the blocks"),
         ({"encoder": [{"attention.self.quary": 3}, {}], "outside": {}}, "there is no attention.self.quary of rank 3"),
         ({"encoder": [{"output.dense": -1}, {}], "outside": {}}, "there is no output.dense of rank -1"),
     ],
 )
 def test_ranks_that_do_not_fit_are_refused(wanted, message):
     with pytest.raises(ValueError, match=f"^ranks: {message}"):
-        factorize(tiny("bert"), wanted)
+        apply_ranks(tiny("bert"), wanted)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     """What lies between two factors is rounded as well, and of an embedding the rows before they are made wide."""
     model, inputs = build(name, layers=1, where=ALL), batch(name, size=2)
     quantize = Quantize()
-    assert not {key for key in quantize.attach(model) if "reads" in key or "makes" in key}
+    assert not {key for key in quantize.attach(model) if "input_factor" in key or "output_factor" in key}
     quantize.update(0, Timeline(total_steps=1, epoch_steps=1))
     quantize.enabled = True
     training = logits_of(model, inputs)

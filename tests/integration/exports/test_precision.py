@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
-from students.loading.stored import Stored, stored
+from students.loading.stored import StoredPrecision, stored_precision
 from tests.helpers.families import tiny
 from tests.unit.students.loading.test_adapters import adapt
 
@@ -62,20 +62,22 @@ def test_a_student_is_saved_and_judged_in_half_precision(dtype, tiny_run, materi
 
 
 def test_files_say_what_they_hold(materials, tmp_path):
-    assert stored(str(materials / "teacher")) == Stored("float32", 4)
+    assert stored_precision(str(materials / "teacher")) == StoredPrecision("float32", 4)
     parts = in_precision(materials, tmp_path / "parts", torch.float16, max_shard_size="20KB")
-    assert len(list(parts.glob("model-*.safetensors"))) > 2 and stored(str(parts)) == Stored("float16", 2)
+    assert len(list(parts.glob("model-*.safetensors"))) > 2 and stored_precision(str(parts)) == StoredPrecision(
+        "float16", 2
+    )
     model = AutoModelForSequenceClassification.from_pretrained(materials / "teacher", dtype=torch.bfloat16)
     model.classifier.float()
     model.save_pretrained(tmp_path / "mixed")
-    mixed = stored(str(tmp_path / "mixed"))
-    assert mixed.precision == "bfloat16" and 2 < mixed.bytes_each < 2.1
-    assert round(model.num_parameters() * mixed.bytes_each) == size(tmp_path / "mixed")
+    mixed = stored_precision(str(tmp_path / "mixed"))
+    assert mixed.precision == "bfloat16" and 2 < mixed.bytes_per_weight < 2.1
+    assert round(model.num_parameters() * mixed.bytes_per_weight) == size(tmp_path / "mixed")
     for file in (tmp_path / "mixed").glob("*.safetensors"):
         file.unlink()
-    assert stored(str(tmp_path / "mixed")).precision in ("bfloat16", "float32")  # what its config says
+    assert stored_precision(str(tmp_path / "mixed")).precision in ("bfloat16", "float32")  # what its config says
     adapt(tiny("bert"), tmp_path, "SEQ_CLS", ["query"])
-    assert stored(str(tmp_path / "adapter")) == Stored("float32", 4)
+    assert stored_precision(str(tmp_path / "adapter")) == StoredPrecision("float32", 4)
 
 
 def test_what_is_made_of_float32_weights_is_refused(tiny_run):

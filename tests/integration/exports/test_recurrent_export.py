@@ -12,7 +12,7 @@ from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
 from students.kinds.recurrent import GRU, LSTM, RNN
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.helpers.families import batch, tiny
 
@@ -45,7 +45,7 @@ def wide(student, *head):
 def samples(model) -> list[dict[str, torch.Tensor]]:
     """Batches of other sizes than the one that is exported."""
     found = [batch("bert"), batch("bert", size=1, length=5, seed=1), batch("bert", size=7, length=19, seed=2)]
-    return [inputs(model, each) for each in found]
+    return [model_inputs(model, each) for each in found]
 
 
 @pytest.mark.parametrize("name", HEADS)

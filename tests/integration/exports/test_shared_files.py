@@ -12,7 +12,7 @@ import torch
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel, int8_saturates
 from students.families.families import blocks
-from students.structure.sharing import share
+from students.structure.sharing import share_layers
 from tests.helpers.families import batch, tiny
 from tests.helpers.students.shared import build, logits
 
@@ -67,5 +67,5 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
     "named", [{}, {"encoder": [0, 0]}, {"encoder": [0, 0, 1, 1]}, {"encoder": [0, 0, 0, 9]}], ids=str
 )
 def test_a_config_that_names_other_blocks_is_refused(named):
-    with pytest.raises(ValueError, match="^shared: does not name the blocks of this bert"):
-        share(tiny("bert", layers=4), {"share": "all", "blocks": named})
+    with pytest.raises(ValueError, match="^share_layers: does not list the blocks of this bert"):
+        share_layers(tiny("bert", layers=4), {"share": "all", "blocks": named})

@@ -18,7 +18,7 @@ from distill.tasks.augment.words import WordReplacement
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
 from quant_aware.export.onnx_model import OnnxModel
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 from tests.helpers.repositories import BAD, GOOD, NOUNS, save_tiny_bert
 from tests.helpers.runs import interrupted, weights
 from tests.helpers.tables import write
@@ -165,7 +165,7 @@ def test_a_wrong_word_is_told(world):
 @pytest.fixture
 def fewer(tokenizer):
     """The tokenizer without most words."""
-    return remade(tokenizer, needed(tokenizer, tokenizer("a warm film")["input_ids"]))
+    return rebuild_tokenizer(tokenizer, required_ids(tokenizer, tokenizer("a warm film")["input_ids"]))
 
 
 class TestRespelled:

@@ -26,10 +26,10 @@ from quant_aware.quantizers.uniform import Uniform
 from students.families.families import depth, family
 from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
-from students.processes import whole
+from students.processes import full_tensor
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.weights import steps
+from students.weights import find_weight_transforms
 from tests.helpers.families import batch, tiny
 from tests.helpers.runs import interrupted
 
@@ -51,7 +51,7 @@ def train(file: Path) -> None:
 def agree(prune: Prune, trainer: Trainer, module: LightningModule) -> None:
     """Fails if the masks of this process are not those of the other."""
     masks = hashlib.sha256()
-    for name, mask in steps(module.student, Mask).items():
+    for name, mask in find_weight_transforms(module.student, Mask).items():
         masks.update(name.encode() + mask.mask.numpy().tobytes())
     found = [None] * trainer.world_size
     torch.distributed.all_gather_object(found, masks.hexdigest())
@@ -112,7 +112,7 @@ def compare(name: str, signals: str) -> list[str]:
 
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     """Whether gradients are equal up to rounding; one of zeros is none."""
-    one, other = (torch.zeros(()) if each is None else whole(each) for each in (one, other))
+    one, other = (torch.zeros(()) if each is None else full_tensor(each) for each in (one, other))
     return torch.allclose(one, other, atol=1e-6, rtol=1e-4)
 
 

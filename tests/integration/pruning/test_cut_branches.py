@@ -10,8 +10,8 @@ from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students.recording.signals import Signals, check
-from students.structure.units import branches, heads, home, neurons
+from students.recording.signals import Signals, check_signals
+from students.structure.units import branch_type, branches, heads, neurons
 from students.weights import fold
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.branches import empty, gone, home_of, traced
@@ -24,7 +24,7 @@ def test_feed_forwards_that_are_all_gone_are_no_stock_model(tmp_path):
     """A stock GPT-2 without neurons can be made and cannot run."""
     model = tiny("gpt2")
     report = cut(empty(model, {"decoder.0.ffn", "decoder.1.ffn"}))
-    assert not report.is_stock and [block["intermediate"] for block in model.config.sizes["decoder"]] == [0, 0]
+    assert not report.is_stock and [block["intermediate"] for block in model.config.block_sizes["decoder"]] == [0, 0]
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch("gpt2")).logits, model(**batch("gpt2")).logits)
@@ -53,18 +53,18 @@ def test_an_empty_block_of_a_pre_norm_model_is_the_identity(name):
 def test_attention_without_heads_cannot_be_asked_for():
     model = tiny("bert")
     cut(empty(model, {"encoder.1.self"}))
-    check(model.config, Signals(attention=frozenset({("encoder", 1)})))
+    check_signals(model.config, Signals(attention=frozenset({("encoder", 1)})))
     with pytest.raises(ValueError, match="attention: no head is left in layer 2 of the encoder"):
-        check(model.config, Signals(attention=frozenset({("encoder", 2)})))
+        check_signals(model.config, Signals(attention=frozenset({("encoder", 2)})))
     shared = gone("albert")
     with pytest.raises(ValueError, match="no head is left in layer 2"):
-        check(shared.config, Signals(attention=frozenset({("encoder", 2)})))
+        check_signals(shared.config, Signals(attention=frozenset({("encoder", 2)})))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_what_it_writes_with_a_cache_is_what_it_writes_without(name, tmp_path):
     model, prompt = tiny(name, head="language"), {"input_ids": torch.tensor([[7, 8, 9, 10]])}
-    attentions = {units.name for units in branches(model) if home(units) == "attention"}
+    attentions = {units.name for units in branches(model) if branch_type(units) == "attention"}
     report = cut(empty(model, attentions))
     assert report.units["decoder.0.self"][1] == 1 and report.units["decoder.1.self"][1] == 0
     assert "counts the tokens" in report.skipped["decoder.0.self"]

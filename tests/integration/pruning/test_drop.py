@@ -10,7 +10,7 @@ from prune_schedules.schedule import Constant, Cubic, Linear, Timeline, TimePoin
 from prune_schedules.scores.gradient import Movement
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
-from students.weights import steps
+from students.weights import find_weight_transforms
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.runs import resumable
 
@@ -56,7 +56,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
         return Prune({"heads": heads}, {"heads": 0})
 
     whole = resumable(tmp_path, make, (3, 9))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks) and all(mask.gate is None for mask in masks)
 
 

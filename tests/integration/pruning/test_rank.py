@@ -14,8 +14,8 @@ from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.shrink import cut_final
 from quant_aware.quantize import Quantize
-from students.structure.factored import components, rank_of
-from students.weights import raw_parameter, values
+from students.structure.factored import rank_components, rank_of
+from students.weights import full_parameter, raw_parameter
 from tests.helpers.families import batch, low_rank, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -43,11 +43,13 @@ def test_the_smallest_components_go():
 def test_a_component_is_a_row_and_a_column():
     model = student("gpt2", where=["ffn"])
     layer = model.transformer.h[0].mlp.c_fc
-    (units,) = [units for units in components(model) if units.name == "transformer.h.0.mlp.c_fc"]
+    (units,) = [units for units in rank_components(model) if units.name == "transformer.h.0.mlp.c_fc"]
     scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
     scores.attach(model)
     found = dict(zip([part.units.name for part in scores.targets], scores.scores(), strict=True))[units.name]
-    both = torch.cat([layer.reads.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1)
+    both = torch.cat(
+        [layer.input_factor.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1
+    )
     torch.testing.assert_close(found, both.square().mean(1).sqrt())
 
 
@@ -95,7 +97,7 @@ def test_gradients_and_inputs_score_them(pruner):
         model.zero_grad()
         model(**batch("bert")).loss.backward()
         gradients = {
-            part.reader: (values(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
+            part.reader: (full_parameter(part.reader) * raw_parameter(part.reader).grad).sum(0).detach()
             for part in scored.targets
         }
         scored.before_optimizer_step(step, TIMELINE)

@@ -8,7 +8,7 @@ from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.wanda import Wanda
 from prune_schedules.structure.cut import cut
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.weights import fold
 from tests.helpers.families import batch
 from tests.helpers.students.recurrent import small
@@ -16,7 +16,7 @@ from tests.helpers.students.recurrent import small
 
 def test_elements_of_every_layer_are_pruned():
     model, pruner = small(), Magnitude(sparsity=Constant(0.5))
-    given = inputs(model, batch("bert"))
+    given = model_inputs(model, batch("bert"))
     dense = model(**given).logits
     pruner.attach(model)
     assert len(pruner.weights) == 8

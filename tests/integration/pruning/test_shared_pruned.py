@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModel
 
 from prune_schedules.structure.cut import cut
 from students.structure.units import branches, heads, neurons, shrink
-from students.weights import select
+from students.weights import select_modules
 from tests.helpers.families import _auto, batch, tiny
 from tests.helpers.students.shared import WAYS, build, logits
 
@@ -16,7 +16,7 @@ def test_units_and_weights_are_there_once():
     assert [units.name for units in heads(student)] == ["encoder.0.self", "encoder.2.self"]
     assert [units.name for units in neurons(student)] == [f"encoder.{i}.ffn" for i in range(4)]
     assert len(branches(student)) == 6
-    chosen, skipped = select(student, ["attention", "ffn"])
+    chosen, skipped = select_modules(student, ["attention", "ffn"])
     assert len(chosen) == 2 * 4 + 4 * 2 and not skipped
 
 
@@ -46,6 +46,6 @@ def test_sizes_that_differ_where_layers_are_shared_are_refused(tmp_path):
     cut(student)
     student.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
-    config.sizes["encoder"][2]["intermediate"] = 41
-    with pytest.raises(ValueError, match=r"^sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
+    config.block_sizes["encoder"][2]["intermediate"] = 41
+    with pytest.raises(ValueError, match=r"^block_sizes: encoder.2.ffn runs the layers of encoder.0.ffn"):
         AutoModel.from_config(config)

@@ -9,7 +9,7 @@ from prune_schedules.schedule import Cubic, TimePoint
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
 from students.structure.units import heads, neurons
-from students.weights import steps
+from students.weights import find_weight_transforms
 from tests.helpers.pruning.runs import fit, fit_on, resume
 from tests.helpers.pruning.shapes import BRANCHES, SHAPES
 
@@ -64,7 +64,9 @@ def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_wi
     masked = fit(tmp_path, kept)
     # Dropout of attention draws for each head: from the first step without them, it is another draw.
     assert whole.seen[:10] == pytest.approx(masked.seen[:10], abs=1e-5)
-    assert prune.sparsity == kept.sparsity and len(steps(whole, Mask)) < len(steps(masked, Mask))
+    assert prune.sparsity == kept.sparsity and len(find_weight_transforms(whole, Mask)) < len(
+        find_weight_transforms(masked, Mask)
+    )
     counts = {}
     for step in (7, 8, 9, 10):
         state = whole.saved(step)["state_dict"]

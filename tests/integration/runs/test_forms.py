@@ -14,8 +14,7 @@ from distill.config.loader import ConfigError, load
 from distill.config.writer import to_yaml
 from quant_aware.export import packed
 from students.kinds.student import Student
-from students.structure.factored import rank_of, ranks
-from students.structure.sharing import sharing
+from students.structure.factored import rank_of
 from tests.helpers.runs import resumes_bit_for_bit
 
 STUDENT = {
@@ -43,7 +42,7 @@ def test_all_forms_are_pruned_and_int8_and_saved(tiny_run: Path) -> None:
     assert report.exports[0].precision.endswith("int8") and report.exports[0].agreement > 0.9
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     config = json.loads((report.folder / "student" / "config.json").read_text())
-    assert config["attends"]["window"] == 8 and config["shared"]["blocks"] == {"encoder": [0, 0]}
+    assert config["attention"]["window"] == 8 and config["shared"]["blocks"] == {"encoder": [0, 0]}
     assert config["ranks"] == ranks(student) and rank_of(student.get_input_embeddings())
     blocks = list(student.bert.encoder.layer)
     assert [len(group) for group in sharing(blocks)] == [2] and blocks[1].intermediate.dense.out_features == 48
@@ -71,7 +70,7 @@ def test_few_bits_are_packed_once(tiny_run: Path) -> None:
     ("student", "message"),
     [
         (
-            {"kind": "LowRank", "share": 0.5},
+            {"kind": "LowRank", "param_ratio": 0.5},
             r"student.kind: no Student 'LowRank'; write low_rank: \{...\} beside 'kind'",
         ),
         ({"kind": "Shared"}, r"no Student 'Shared'; write share_layers: \{...\} beside 'kind'"),

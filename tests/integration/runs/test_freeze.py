@@ -12,7 +12,7 @@ from distill.experiment.optimizer import Optimizer
 from distill.training.optimizer import frozen_parameters
 from losses.outputs.labels import Labels
 from prune_schedules.schedule import Timeline, TimePoint
-from students.weights import add_step, uses
+from students.weights import add_weight_transform, parameter_names
 from tests.helpers.families import tiny
 from tests.helpers.runs import resumes_bit_for_bit
 from tests.unit.distill.training.test_module import fit, module
@@ -21,7 +21,7 @@ BLOCK = "bert.encoder.layer.0."
 
 
 def frozen(optimizer: Optimizer, student: nn.Module, step: int = 0) -> set[str]:
-    names = uses(student)
+    names = parameter_names(student)
     return {name for p in frozen_parameters(optimizer, student, step, Timeline(10, 5)) for name in names[id(p)]}
 
 
@@ -44,7 +44,7 @@ def test_a_name_is_that_of_the_file_under_masks_and_for_each_use_of_a_tied_weigh
             return 2 * weight
 
     student = tiny("bert", layers=1)
-    add_step(student.classifier, Twice())
+    add_weight_transform(student.classifier, Twice())
     assert frozen(Optimizer(freeze={"classifier.weight": TimePoint("50%")}), student) == {"classifier.weight"}
     tied = nn.ModuleDict({"one": nn.Linear(2, 2, bias=False), "other": nn.Linear(2, 2, bias=False)})
     tied["other"].weight = tied["one"].weight

@@ -70,8 +70,8 @@ def test_each_class_from_outside_has_worked(report: Report) -> None:
     assert (export.format, export.precision, export.agreement) == ("packed", "4-bit", 1.0)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert (student.config.hidden_size, student.config.num_hidden_layers) == (16, 1)
-    assert student.config.attends == {"kind": "CosineAttention"}
-    assert type(student.bert.encoder.layer[0].attention.self.attend).__name__ == "Cosine"
+    assert student.config.attention == {"kind": "CosineAttention"}
+    assert type(student.bert.encoder.layer[0].attention.self.core_attention).__name__ == "Cosine"
     groups = student.bert.encoder.layer[0].intermediate.dense.weight.reshape(-1, 8)
     levels = (6 * groups / groups.abs().amax(1, keepdim=True).clamp(min=1e-12)).abs()
     values = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])

@@ -58,4 +58,4 @@ def test_the_next_run_starts_from_what_was_cut(tiny_run: Path) -> None:
     second = run(tiny_run, name="second", student=str(first.folder), quantize=None, prune=None)
     student = AutoModelForSequenceClassification.from_pretrained(second.folder / "student")
     assert student.config.hidden_size == 18 and torch.isfinite(student.classifier.weight).all()
-    assert student.config.built == {"hidden_size": 24} and head_shape(student.config) == (4, 1, 6)
+    assert student.config.original_widths == {"hidden_size": 24} and head_shape(student.config) == (4, 1, 6)

@@ -27,7 +27,7 @@ def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
     run(tiny_run, **{"prune": {"layers": LAYERS}, "trainer.max_epochs": 1, "losses.relations": None})
     folder = tiny_run.parent / "runs" / "tiny"
     student = AutoModelForSequenceClassification.from_pretrained(folder / "student")
-    sizes = [(key, size) for block in student.config.sizes["encoder"] for key, size in block.items()]
+    sizes = [(key, size) for block in student.config.block_sizes["encoder"] for key, size in block.items()]
     lost = [key for key, size in sizes if size == 0]
     assert len(lost) == 2 and student.config.model_type == "compact-bert"
     assert float([row["sparsity"] for row in rows(folder) if row["sparsity"]][-1]) > 0.3

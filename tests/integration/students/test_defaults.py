@@ -20,7 +20,7 @@ def kinds(base: type = Student) -> list[type]:
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 def test_every_kind_needs_nothing_but_a_teacher(kind):
     teacher = tiny("bert", hidden=384, heads=12, intermediate=768, vocab=2000)
-    teacher = Transformer(positions=512).build(teacher, None, None).eval()
+    teacher = Transformer(max_position_embeddings=512).build(teacher, None, None).eval()
     student = kind().build(teacher, None, None).eval()
     with torch.no_grad():
         found = student(

@@ -3,20 +3,22 @@
 import pytest
 import torch
 
-from students.attention.blocks import Fixed
-from students.attention.linear import Elu, Favor
-from students.attention.local import Local
+from students.attention.blocks import FixedCore
+from students.attention.linear import EluCore, FavorCore
+from students.attention.local import LocalCore
 from tests.helpers.students.queries import WIDTH, ask, lengths, qkv, same
 
 
 @pytest.mark.parametrize(
-    "attention", [Local(8, 1), Fixed(8, 2), Elu(), Favor(16, WIDTH)], ids=lambda module: type(module).__name__
+    "attention",
+    [LocalCore(8, 1), FixedCore(8, 2), EluCore(), FavorCore(16, WIDTH)],
+    ids=lambda module: type(module).__name__,
 )
 @pytest.mark.parametrize("asked", [1, 7])
 def test_fewer_queries_than_keys_are_the_last_ones(attention, asked):
     """As in generation, when what came before is in the cache."""
-    padding = lengths(100, left=not isinstance(attention, Fixed))
-    if isinstance(attention, Fixed):
+    padding = lengths(100, left=not isinstance(attention, FixedCore))
+    if isinstance(attention, FixedCore):
         padding = torch.ones_like(padding)
     attention = attention.double()
     whole = ask(attention, qkv(100), padding, True, False)

@@ -14,19 +14,19 @@ from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.quantize import Quantize
-from students.attention.local import Local
+from students.attention.local import LocalCore
 from students.families.families import blocks
 from students.families.linear import is_linear
 from students.families.table import FAMILIES
-from students.forms.attention import Attention, Linformer, attend
+from students.forms.attention import Attention, Linformer, replace_attention
 from students.forms.embeddings import Factorised
-from students.forms.low_rank import LowRank, select_whole
+from students.forms.low_rank import LowRank, select_unfactored
 from students.forms.share_layers import ShareLayers
 from students.kinds.student import Pretrained
 from students.kinds.transformer import Transformer
-from students.structure.factored import decompose, rank_of, ranks
-from students.structure.sharing import share, sharing
-from students.structure.table import form_of, set_table, train_of
+from students.structure.factored import decompose, get_ranks, rank_of
+from students.structure.sharing import group_shared_blocks, share_layers
+from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
 from students.structure.units import neurons
 from students.weights import fold
 from tests.helpers.families import _auto, batch, low_rank, tiny
@@ -92,7 +92,7 @@ def test_forms_are_trained_rounded_cut_saved_and_loaded_together(case, tmp_path)
     assert loaded.num_parameters() == model.num_parameters() and torch.equal(
         logits(copy.deepcopy(model), inputs), expected
     )
-    assert {key for key in ("attends", "shared", "ranks", "embeddings") if getattr(loaded.config, key)} == {
+    assert {key for key in ("attention", "share_layers", "ranks", "embeddings") if getattr(loaded.config, key)} == {
         FORMS[name].key for name in names
     }
 
@@ -102,16 +102,16 @@ def test_where_every_form_is_exact_the_student_is_the_teacher(family):
     """A window as long as the text, a group for each block, full rank; in the order in which forms are applied."""
     teacher = tiny(family, layers=3)
     model = copy.deepcopy(teacher)
-    attend(model, {"kind": "LocalAttention", "window": 64, "global_tokens": 1})
-    model.config.attends = {"kind": "LocalAttention"}
+    replace_attention(model, {"kind": "LocalAttention", "window": 64, "global_tokens": 1})
+    model.config.attention = {"kind": "LocalAttention"}
     model.config._attn_implementation = "replaced"
-    share(model, {"shared_modules": "all", "blocks": {next(iter(FAMILIES[family].stacks)): [0, 1, 2]}})
-    for modules in select_whole(model, ["attention", "ffn"]).values():
+    share_layers(model, {"shared_modules": "all", "blocks": {next(iter(FAMILIES[family].stacks)): [0, 1, 2]}})
+    for modules in select_unfactored(model, ["attention", "ffn"]).values():
         decompose(modules, min(modules[0].weight.shape))
     table = model.get_input_embeddings().weight.detach()
-    sizes = form_of(*table.shape, 10**6)
-    cores = train_of(table, sizes)
-    set_table(model, sizes)
+    sizes = tensor_train_shape(*table.shape, 10**6)
+    cores = tensor_train_svd(table, sizes)
+    set_tensor_train(model, sizes)
     for core, numbers in zip(model.get_input_embeddings().cores, cores, strict=True):
         core.weight.data.copy_(numbers)
     assert all(rank_of(block_linear(block)) for block in blocks(model))
@@ -128,12 +128,14 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
     teacher = tiny(family, layers=3)
     mean = build(student_of("share_layers"), teacher)
     model = build(student_of("share_layers", "low_rank"), teacher)
-    assert [len(group) for group in sharing(blocks(model))] == [3]
+    assert [len(group) for group in group_shared_blocks(blocks(model))] == [3]
     same = dict(mean.named_modules())
     for path, module in model.named_modules():
         if rank_of(module) and not isinstance(module, nn.Embedding) and ".0." in path:
             turned = module.weight.shape[0] == 6
-            product = module.reads.weight.T @ module.weight if turned else module.weight @ module.reads.weight
+            product = (
+                module.input_factor.weight.T @ module.weight if turned else module.weight @ module.input_factor.weight
+            )
             whole = same[path].weight
             left, values, right = torch.linalg.svd(whole.double(), full_matrices=False)
             nearest = left[:, :6] * values[:6] @ right[:6]
@@ -142,9 +144,12 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
 
 def test_blocks_that_share_all_layers_share_what_an_attention_learns():
     model = build(student_of("Linformer", "share_layers"), tiny("bert", layers=3))
-    assert len({id(block.attention.self.attend.keys) for block in blocks(model)}) == 1
+    assert len({id(block.attention.self.core_attention.keys) for block in blocks(model)}) == 1
     apart = Transformer(attention=Linformer(length=8), share_layers=ShareLayers(shared_modules="ffn"))
-    assert len({id(block.attention.self.attend.keys) for block in blocks(build(apart, tiny("bert", layers=3)))}) == 3
+    assert (
+        len({id(block.attention.self.core_attention.keys) for block in blocks(build(apart, tiny("bert", layers=3)))})
+        == 3
+    )
 
 
 def test_all_at_random_starts_as_one_block_does():
@@ -194,13 +199,15 @@ def test_a_model_that_exists_takes_forms_too(tmp_path):
     torch.testing.assert_close(logits(second, batch("bert")), logits(expected, batch("bert")), rtol=0, atol=1e-5)
     second.save_pretrained(tmp_path / "both")
     loaded = build(Pretrained(model=str(tmp_path / "both")), None)
-    assert torch.equal(logits(loaded, batch("bert")), logits(second, batch("bert"))) and ranks(loaded) == ranks(second)
+    assert torch.equal(logits(loaded, batch("bert")), logits(second, batch("bert"))) and get_ranks(loaded) == get_ranks(
+        second
+    )
 
 
 def test_a_head_that_low_rank_has_is_told_once():
     """T5's embeddings are its head: they are one matrix, whichever of the two forms names it."""
     both = low_rank(["attention", "head", "embeddings"], rule={"rank": 8})
-    with pytest.warns(UserWarning, match="embeddings: low_rank has the head, which is the same"):
+    with pytest.warns(UserWarning, match="embeddings: factored with the head by low_rank already"):
         model = both.build(tiny("t5", head="language"), None, None)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
@@ -211,16 +218,16 @@ class Looking(Attention):
     encoder_only = ""
 
     def module(self, config, head_size):
-        return Local(2, 0)
+        return LocalCore(2, 0)
 
 
 def test_an_attention_from_outside_is_saved_and_loaded(tmp_path):
     model = build(Transformer(attention=Looking(), low_rank=LowRank(rank=6)), tiny("bert"))
     model.save_pretrained(tmp_path)
     loaded = build(Pretrained(model=str(tmp_path)), None)
-    assert loaded.config.attends == {"kind": "Looking"}
+    assert loaded.config.attention == {"kind": "Looking"}
     torch.testing.assert_close(logits(loaded, batch("bert")), logits(model, batch("bert")), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="^attends: 'Gone' is not known; import the module that defines it first"):
-        attend(model, {"kind": "Gone"})
-    with pytest.raises(ValueError, match="^attends: .* does not fit LocalAttention"):
-        attend(model, {"kind": "LocalAttention", "windows": 4})
+    with pytest.raises(ValueError, match="^attention: 'Gone' is not known; import the module that defines it first"):
+        replace_attention(model, {"kind": "Gone"})
+    with pytest.raises(ValueError, match="^attention: .* does not fit LocalAttention"):
+        replace_attention(model, {"kind": "LocalAttention", "windows": 4})

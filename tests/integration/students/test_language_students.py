@@ -6,7 +6,7 @@ import pytest
 
 from distill import run
 from students.families.families import blocks
-from students.structure.sharing import sharing
+from students.structure.sharing import group_shared_blocks
 from students.structure.units import neurons
 from tests.helpers.worlds import ready_task, save_data, save_teacher
 
@@ -49,6 +49,6 @@ def test_it_is_distilled_pruned_and_int8(tmp_path: Path, name: str, student: dic
     model = ready_task(name, tmp_path).head.from_pretrained(report.folder / "student")
     assert {units.count for units in neurons(model)} == {96 if name == "causal_lm" else 48}
     if "share_layers" in student:
-        assert [len(group) for group in sharing(blocks(model))] == [2]
+        assert [len(group) for group in group_shared_blocks(blocks(model))] == [2]
     else:
-        assert model.config.attends["kind"] == student["attention"]["kind"]
+        assert model.config.attention["kind"] == student["attention"]["kind"]

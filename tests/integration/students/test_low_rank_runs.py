@@ -12,7 +12,7 @@ from distill.experiment.runs import read_runs
 from distill.training.prepare import assemble
 from distill.training.prepare.documents import dry_run
 from quant_aware.export.packed import load
-from students.structure.factored import rank_of, ranks
+from students.structure.factored import get_ranks, rank_of
 from tests.helpers.runs import interrupted, resumes_bit_for_bit, weights
 from tests.helpers.worlds import ready_task, save_data, save_teacher
 
@@ -45,7 +45,7 @@ output: {folder}/runs
 def left(state: dict[str, torch.Tensor], prefix: str = "student.") -> int:
     """The rank of a layer in a checkpoint."""
     plain = {name.replace("parametrizations.", "").replace(".original", ""): value for name, value in state.items()}
-    return len(plain[f"{prefix}{LAYER}.reads.weight"])
+    return len(plain[f"{prefix}{LAYER}.input_factor.weight"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -56,7 +56,7 @@ def test_a_run_leaves_the_factors_that_were_trained(tiny_run: Path) -> None:
     assert export.format == "onnx" and export.precision.endswith("int8") and export.agreement > 0.9
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-4
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert student.config.ranks == ranks(student)
+    assert student.config.ranks == get_ranks(student)
     # 64 by 32, of which 0.8 may stay: 17, less 0.4 of them.
     assert rank_of(student.get_submodule(LAYER)) == 10 == left(weights(report.folder))
     assert len(student.get_submodule(LAYER).bias) == 48
@@ -92,7 +92,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("ignore")
 def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
-    given = {"weights": 4, "overrides": {"*.makes.*": 8}, "start": "50%"}
+    given = {"weights": 4, "overrides": {"*.output_factor.*": 8}, "start": "50%"}
     report = run(tiny_run, prune=RANKS, quantize=given, **STUDENT)
     (export,) = report.exports
     assert export.format == "packed" and export.largest_difference < 1e-4 and export.agreement == 1.0
@@ -100,7 +100,7 @@ def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
     whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
-    assert len(packed.get_submodule(LAYER).reads.weight[0].unique()) <= 15
+    assert len(packed.get_submodule(LAYER).input_factor.weight[0].unique()) <= 15
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -124,9 +124,9 @@ def test_tables_that_are_heads_too(tmp_path: Path, name: str) -> None:
         ({"student.low_rank.rank": 400}, "student.low_rank.rank: 400 makes no layer in attention, ffn smaller"),
         (
             {"student.low_rank.rank": 4, "student.low_rank.energy": 0.5},
-            "energy: rank says it already; name one of them",
+            "energy: rank is set already; set one of them",
         ),
-        ({"student.low_rank.param_ratio": 2}, "param_ratio: lies between 0 and 1, and is not 2"),
+        ({"student.low_rank.param_ratio": 2}, "param_ratio: must lie between 0 and 1, not 2"),
         ({"student.low_rank.where": ["tables"]}, "'tables' is not one of attention, ffn, head"),
         (
             {"student": {"kind": "Transformer"}},

@@ -76,7 +76,7 @@ def test_operations_are_counted(kind, gates):
     [
         ({"kind": "LSTM", "hidden": 0}, "student.hidden: at least 1 is needed, not 0"),
         ({"kind": "GRU", "projection": 4}, "student.projection: "),
-        ({"kind": "RNN", "embedding": 64}, "student.embedding: the teacher's words are 32 wide, not 64"),
+        ({"kind": "RNN", "embedding": 64}, "student.embedding: the teacher's embeddings are 32 wide, not 64"),
     ],
 )
 def test_a_mistake_is_told_where_it_is(recurrent_run, student, message):

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from distill import run
 from distill.config.loader import ConfigError
 from quant_aware.export import packed
-from students.structure.sharing import sharing
+from students.structure.sharing import group_shared_blocks
 from tests.helpers.runs import resumes_bit_for_bit
 
 SHARED = {"student": {"kind": "Transformer", "hidden": 24, "heads": 4, "intermediate": 32, "share_layers": {}}}
@@ -35,7 +35,7 @@ def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
     report = run(tiny_run, **given)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.num_hidden_layers == 4
-    assert [len(group) for group in sharing(list(student.bert.encoder.layer))] == ([2, 2] if more else [4])
+    assert [len(group) for group in group_shared_blocks(list(student.bert.encoder.layer))] == ([2, 2] if more else [4])
     assert all(block.intermediate.dense.out_features == 24 for block in student.bert.encoder.layer)
     assert all(0 < block.attention.self.num_attention_heads <= 3 for block in student.bert.encoder.layer)
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
@@ -53,7 +53,7 @@ def test_hidden_dimensions_and_branches_are_pruned_too(tiny_run: Path, shape: st
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.hidden_size == (16 if shape == "hidden" else 32)
-    assert len(sharing(list(student.bert.encoder.layer))) == 1
+    assert len(group_shared_blocks(list(student.bert.encoder.layer))) == 1
 
 
 def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_it_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_packed_file_holds_each_weight_once(tiny_run: Path) -> None:
     report = run(tiny_run, quantize={"weights": 4, "start": "50%"}, **SHARED)
     model = packed.load(report.folder, AutoModelForSequenceClassification)
-    assert [len(group) for group in sharing(list(model.bert.encoder.layer))] == [4]
+    assert [len(group) for group in group_shared_blocks(list(model.bert.encoder.layer))] == [4]
     names = [name for name in load_file(report.folder / packed.FILE) if ".layer." in name]
     assert {name.split(".layer.")[1].split(".")[0] for name in names} == {"0"}
     assert report.exports[0].agreement == 1.0
@@ -74,14 +74,14 @@ def test_its_blocks_take_the_place_of_the_teachers(tiny_run: Path) -> None:
     given = {"student": sharing_student() | {"layers": 2}, "replace": 0.5, "losses.relations": None, "quantize": None}
     report = run(tiny_run, **given)
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert len(sharing(list(student.bert.encoder.layer))) == 1 and report.parity["folded"] < 1e-5
+    assert len(group_shared_blocks(list(student.bert.encoder.layer))) == 1 and report.parity["folded"] < 1e-5
 
 
 def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
     first = run(tiny_run, name="first", **SHARED | {"quantize": None, "prune": None})
     second = run(tiny_run, name="second", student=str(first.folder), quantize=None)
     student = AutoModelForSequenceClassification.from_pretrained(second.folder / "student")
-    assert len(sharing(list(student.bert.encoder.layer))) == 1
+    assert len(group_shared_blocks(list(student.bert.encoder.layer))) == 1
     assert torch.isfinite(student.classifier.weight).all()
 
 
@@ -90,7 +90,7 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
     [
         (
             {"student": sharing_student(groups=9)},
-            r"^--student: student.share_layers.groups: 9 sets of layers for the 4 blocks share",
+            r"^--student: student.share_layers.groups: 9 groups of the 4 blocks share",
         ),
         (
             {"student": sharing_student(groups=0)},

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distill import run
 from distill.config.loader import ConfigError
-from students.attention.linformer import Projected
+from students.attention.linformer import LinformerCore
 from tests.helpers.runs import resumes_bit_for_bit, weights
 
 HEADS = {
@@ -46,9 +46,9 @@ def test_it_is_distilled_pruned_and_int8(tiny_run: Path, form: dict) -> None:
     """With losses on hidden states, relations and logits; what is exported is what was trained."""
     report = run(tiny_run, student=form, **PRUNE)
     model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    assert model.config.attends["kind"] == form["attention"]["kind"]
-    assert [block["heads"] for block in model.config.sizes["encoder"]] == [3]
-    assert model.config.sizes["encoder"][0]["intermediate"] < 64
+    assert model.config.attention["kind"] == form["attention"]["kind"]
+    assert [block["heads"] for block in model.config.block_sizes["encoder"]] == [3]
+    assert model.config.block_sizes["encoder"][0]["intermediate"] < 64
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5 and report.parity["exported"] < 0.1
     assert report.exports[0].agreement > 0.9
     said = (report.folder / "metrics.csv").read_text()
@@ -61,11 +61,11 @@ def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, fo
 
 
 def test_projections_are_learned(tiny_run: Path) -> None:
-    report = run(tiny_run, student=LINFORMER | {"positions": 32}, quantize=None, prune=None)
+    report = run(tiny_run, student=LINFORMER | {"max_position_embeddings": 32}, quantize=None, prune=None)
     state = weights(report.folder)
     for name in ("keys", "values"):
-        learned = state[f"student.bert.encoder.layer.0.attention.self.attend.{name}"]
-        assert learned.shape == (8, 32) and not torch.allclose(learned, Projected(8, 32, False).keys, atol=1e-4)
+        learned = state[f"student.bert.encoder.layer.0.attention.self.core_attention.{name}"]
+        assert learned.shape == (8, 32) and not torch.allclose(learned, LinformerCore(8, 32, False).keys, atol=1e-4)
 
 
 def test_the_next_run_starts_from_it_and_it_can_teach(tiny_run: Path) -> None:
@@ -73,18 +73,18 @@ def test_the_next_run_starts_from_it_and_it_can_teach(tiny_run: Path) -> None:
     second = run(
         tiny_run, name="second", student=str(first.folder), teacher=str(first.folder), prune=None, quantize=None
     )
-    assert json.loads((second.folder / "student" / "config.json").read_text())["attends"]["window"] == 4
+    assert json.loads((second.folder / "student" / "config.json").read_text())["attention"]["window"] == 4
 
 
 def test_longer_texts_than_the_teachers(tiny_run: Path) -> None:
     """The first run gives the teacher more places; the second one's teacher reads what its student reads."""
     given = {"name": "longer", "losses": {"labels": {"kind": "Labels"}}, "prune": None, "quantize": None}
-    longer = run(tiny_run, student={"kind": "Transformer", "positions": 200}, **given)
+    longer = run(tiny_run, student={"kind": "Transformer", "max_position_embeddings": 200}, **given)
     config = json.loads((longer.folder / "student" / "config.json").read_text())
     assert (config["model_type"], config["max_position_embeddings"]) == ("bert", 200)
     assert json.loads((longer.folder / "student" / "tokenizer_config.json").read_text())["model_max_length"] == 200
     given |= {"name": "student", "teacher": str(longer.folder)}
-    report = run(tiny_run, student=student(kind="LocalAttention") | {"positions": 150}, **given)
+    report = run(tiny_run, student=student(kind="LocalAttention") | {"max_position_embeddings": 150}, **given)
     assert json.loads((report.folder / "student" / "config.json").read_text())["max_position_embeddings"] == 150
 
 
@@ -96,7 +96,11 @@ def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, material
     for file in (materials / "teacher").glob("tokenizer*"):
         shutil.copy(file, tmp_path / "short")
     with pytest.raises(ConfigError, match=r"teacher.model: row \d+ of .* tokens, and '.*short' has 4 positions"):
-        run(tiny_run, teacher=str(tmp_path / "short"), student=student(kind="LocalAttention") | {"positions": 200})
+        run(
+            tiny_run,
+            teacher=str(tmp_path / "short"),
+            student=student(kind="LocalAttention") | {"max_position_embeddings": 200},
+        )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_a_teacher_that_cannot_read_the_rows_is_refused(tiny_run: Path, material
     [
         (
             student(kind="LocalAttention", window=3),
-            "student.attention.window: half of it lies on each side, so it is even, not 3",
+            "student.attention.window: must be even, with half of it on each side, not 3",
         ),
         (
             student(kind="Linformer", length=999),

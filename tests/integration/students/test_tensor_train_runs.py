@@ -48,9 +48,9 @@ def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"student": student(4000)}, "student.embeddings.rank: 4000 makes the token embeddings no smaller"),
         (
             {"student": STUDENT, "prune": {"kind": "Taylor", "shape": "hidden", "sparsity": 0.25}},
-            "prune.shape: a hidden dimension is no column of token embeddings that are no matrix",
+            "prune.shape: hidden dimensions cannot be pruned, since the token embeddings are no matrix",
         ),
-        ({"student": STUDENT, "vocabulary": "seen"}, "vocabulary: the token embeddings have no row for each of them"),
+        ({"student": STUDENT, "vocabulary": "seen"}, "vocabulary: the token embeddings are no matrix"),
     ],
 )
 def test_a_mistake_is_told_where_it_is(tiny_run: Path, changes: dict, message: str) -> None:

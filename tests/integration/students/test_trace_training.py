@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals, Trace
 from students.recording.trace import Recorder
 from tests.helpers.families import FAMILIES, batch, everything, tiny
@@ -110,7 +110,7 @@ def test_lora_adapters_are_recorded_and_trained() -> None:
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.3)
     wrapped.eval()
-    given = inputs(model, data)
+    given = model_inputs(model, data)
     recorder, signals = Recorder(wrapped.get_base_model()), everything(model.config)
     trace = recorder.trace(data, signals)
     torch.testing.assert_close(trace.logits, wrapped(**given).logits, atol=1e-6, rtol=0)

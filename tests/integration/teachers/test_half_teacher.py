@@ -9,7 +9,7 @@ from distill import run
 from distill.experiment.runs import read_runs
 from distill.teachers.teacher import FrozenTeacher, Teacher
 from distill.training.prepare.plan import plan
-from students.loading.stored import Stored
+from students.loading.stored import StoredPrecision
 from students.recording.signals import Signals
 from tests.helpers.families import batch, tiny
 from tests.integration.exports.test_precision import in_precision
@@ -68,7 +68,7 @@ def test_its_numbers_are_those_of_float32_up_to_its_precision(name, dtype):
     model, given = tiny(name), batch(name)
     signals = Signals(logits=True)
     exact = FrozenTeacher(tiny(name)).trace(given, signals).logits
-    half = FrozenTeacher(model.to(getattr(torch, dtype)), Stored(dtype, 2))
+    half = FrozenTeacher(model.to(getattr(torch, dtype)), StoredPrecision(dtype, 2))
     with torch.autocast("cpu", torch.bfloat16):
         outputs = half.trace(given, signals).logits
     assert outputs.dtype == getattr(torch, dtype)

@@ -16,7 +16,7 @@ from tests.helpers.traces import LOSSES, OF_ONE_BATCH, first, forward_kl, leaves
 
 TIMELINE = Timeline(total_steps=100, epoch_steps=20)
 every_loss = pytest.mark.parametrize("kind", LOSSES)
-# the first token of a decoder has seen no other
+# the first token of a decoder attends to no other
 of_both_families = pytest.mark.parametrize(
     "kind, family",
     [(kind, family) for family in ("bert", "gpt2") for kind in LOSSES if (kind, family) != ("PatientHidden", "gpt2")],
@@ -31,8 +31,8 @@ def evaluated(kind, family, data, width=24):
 
 
 def concrete(kind):
-    found = set() if isabstract(kind) else {kind}
-    return found.union(*(concrete(other) for other in kind.__subclasses__() if other.__module__.startswith("losses.")))
+    actual = set() if isabstract(kind) else {kind}
+    return actual.union(*(concrete(other) for other in kind.__subclasses__() if other.__module__.startswith("losses.")))
 
 
 def test_no_loss_is_left_out():
@@ -149,21 +149,21 @@ def test_a_row_that_is_all_padding_breaks_nothing(kind, family):
 )
 def test_impossible_classes_change_nothing(distance, impossible):
     student, teacher = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
-    more = [torch.cat([z, torch.full((4, 5), impossible)], 1) for z in (student, teacher)]
-    more[0].requires_grad_()
-    value = distance(*more)
+    padded = [torch.cat([z, torch.full((4, 5), impossible)], 1) for z in (student, teacher)]
+    padded[0].requires_grad_()
+    value = distance(*padded)
     torch.testing.assert_close(value, distance(student, teacher))
     value.sum().backward()
-    assert more[0].grad.isfinite().all() and not more[0].grad[:, 3:].any()
+    assert padded[0].grad.isfinite().all() and not padded[0].grad[:, 3:].any()
 
 
 @every_loss
 def test_nothing_is_asked_for_before_setup_and_what_is_compared_after_it(kind):
     loss = LOSSES[kind]()
-    assert not loss.student_needs and not loss.teacher_needs
+    assert not loss.student_signals and not loss.teacher_signals
     set_up(loss, *pair("bert"))
-    assert loss.student_needs
-    assert bool(loss.teacher_needs) == (kind != "Labels")
+    assert loss.student_signals
+    assert bool(loss.teacher_signals) == (kind != "Labels")
 
 
 @every_loss
@@ -193,11 +193,11 @@ def test_scheduled_fields_follow_the_step():
     loss = Logits(
         weight=Linear(to=1.0), stop=TimePoint("60%"), temperature=Linear(initial=4.0, to=2.0, stop=TimePoint("50%"))
     )
-    found = []
+    actual = []
     for step in (0, 25, 50, 60):
         values = loss.at(step, TIMELINE)
-        found.append((values.weight, values["temperature"]))
-    assert found == [(0.0, 4.0), (0.25, 3.0), (0.5, 2.0), (0.0, 2.0)]
+        actual.append((values.weight, values["temperature"]))
+    assert actual == [(0.0, 4.0), (0.25, 3.0), (0.5, 2.0), (0.0, 2.0)]
 
 
 def test_the_temperature_of_the_step_is_used():
@@ -216,13 +216,13 @@ def test_what_a_step_gives_does_not_change_and_leaves_nothing_in_the_loss(kind):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(LOSSES[kind](), student, teacher)
     values, state = first(loss), {name: value for name, value in vars(loss).items() if not name.startswith("_")}
-    needs, before = loss.needs(values), loss(*look(loss, student, teacher, data), data, values)[0].detach()
+    needs, before = loss.signals_at(values), loss(*look(loss, student, teacher, data), data, values)[0].detach()
     later = loss.at(99, TIMELINE)
-    loss.needs(later)
+    loss.signals_at(later)
     assert {name: value for name, value in vars(loss).items() if not name.startswith("_")} == state
-    assert loss.needs(values) == needs
+    assert loss.signals_at(values) == needs
     torch.testing.assert_close(loss(*look(loss, student, teacher, data), data, values)[0].detach(), before)
     for change in (lambda: setattr(values, "epoch", 1), lambda: values.fields.update(weight=2.0)):
         with pytest.raises((AttributeError, TypeError)):
             change()
-    assert values.silenced().weight == 0 and values.weight == 1
+    assert values.with_zero_weight().weight == 0 and values.weight == 1

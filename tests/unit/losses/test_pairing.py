@@ -18,8 +18,8 @@ def costs(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_nearest_is_the_least_of_each_column():
-    found = nearest(torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 7.0]]))
-    assert found.tolist() == [[0, 1, 1], [1, 0, 0]]
+    actual = nearest(torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 7.0]]))
+    assert actual.tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -51,15 +51,15 @@ def test_drawn_pairs_are_sorted_inner_blocks_and_change_with_the_epoch():
 
 
 @pytest.mark.parametrize(
-    "layers, student, teacher, said",
+    "layers, student, teacher, message",
     [
         ("random", 1, 4, "'random' needs a student of at least 2 blocks"),
         ("random", 5, 4, "student 5 blocks, teacher 4 blocks"),
         ("nearest", 5, 4, "student 5 blocks, teacher 4 blocks"),
     ],
 )
-def test_depths_that_do_not_go(layers, student, teacher, said):
-    with pytest.raises(ValueError, match=rf"^layers: .*{said}"):
+def test_depths_that_do_not_go(layers, student, teacher, message):
+    with pytest.raises(ValueError, match=rf"^layers: .*{message}"):
         Pairing(layers, student, teacher)
 
 
@@ -70,13 +70,13 @@ def test_a_loss_asks_for_the_layers_it_compares(layers, kind):
     loss = set_up(kind(layers=layers), student, teacher)
     values = loss.at(7, Timeline(10, 5))
     seen, taught = (
-        traced(model, needs, data) for model, needs in zip((student, teacher), loss.needs(values), strict=True)
+        traced(model, needs, data) for model, needs in zip((student, teacher), loss.signals_at(values), strict=True)
     )
     value, count = loss(seen, taught, data, values)
     value.backward()
     assert value > 0 and count == data["attention_mask"].sum()
-    found = getattr(taught, loss.signal)
-    assert {layer for _, layer in found} == {
+    actual = getattr(taught, loss.signal)
+    assert {layer for _, layer in actual} == {
         "random": {loss.pairing.at(1).pairs[0][1]},
         "nearest": {2, 4},
         "transport": {1, 2, 3, 4},
@@ -88,18 +88,18 @@ def test_found_pairs_cost_nothing_between_equals_and_no_more_than_fixed_ones(lay
     model, (student, teacher), data = tiny("bert", layers=2), pair("bert", 32), batch("bert")
     same = set_up(HiddenMSE(layers=layers), model, model)
     assert float(same(*look(same, model, model, data), data, first(same))[0].detach()) < 1e-6
-    found, fixed = (set_up(HiddenMSE(layers=rule), student, teacher) for rule in (layers, {1: 2, 2: 4}))
+    actual, fixed = (set_up(HiddenMSE(layers=rule), student, teacher) for rule in (layers, {1: 2, 2: 4}))
     values = [
-        float(loss(*look(loss, student, teacher, data), data, first(loss))[0].detach()) for loss in (found, fixed)
+        float(loss(*look(loss, student, teacher, data), data, first(loss))[0].detach()) for loss in (actual, fixed)
     ]
     if layers == "nearest":
         assert values[0] <= values[1]
-    seen, taught = look(found, student, teacher, data)
+    seen, taught = look(actual, student, teacher, data)
     valid = data["attention_mask"].bool()
     table = torch.stack(
         [
             hidden_mse(seen.hidden["encoder", s][valid], taught.hidden["encoder", t][valid]).sum()
-            for s, t in found.pairing.pairs
+            for s, t in actual.pairing.pairs
         ]
     ).view(2, -1)
     weights = {"nearest": nearest, "transport": transport}[layers](table)
@@ -107,5 +107,5 @@ def test_found_pairs_cost_nothing_between_equals_and_no_more_than_fixed_ones(lay
 
 
 def test_rail_kd_looks_at_one_teacher_layer_less_where_fewer_are_drawn():
-    loss = set_up(PatientHidden(layers="random", positions="mean"), *pair("bert"))
-    assert len(loss.teacher_needs.hidden) == len(loss.student_needs.hidden) == 1
+    loss = set_up(PatientHidden(layers="random", pooling="mean"), *pair("bert"))
+    assert len(loss.teacher_signals.hidden) == len(loss.student_signals.hidden) == 1

@@ -20,7 +20,7 @@ from quant_aware.quantizers.fake_quant import FakeQuant
 from quant_aware.quantizers.product import Product
 from quant_aware.quantizers.ternary import Binary, Ternary
 from quant_aware.quantizers.uniform import Uniform
-from students.weights import fold, matrices, raw_parameter, steps
+from students.weights import find_weight_transforms, fold, raw_parameter, weight_matrices
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -74,7 +74,7 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
     said = {
         layer["name"]
-        for layer in layer_facts(model, quantize, {key: 1 for key in matrices(model)})
+        for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})
         if layer["bits"] > 8
     }
     assert said == {key for key in names if key.endswith("relative_attention_bias")}
@@ -115,7 +115,9 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
     quantize = Quantize(weights={"20%": Uniform(), "50%": Uniform(bits=4)}, overrides=overrides)
     skipped = attached(model, quantize, step=3)
     assert skipped == {"classifier": "left out by overrides"}
-    quantizers = {key.rsplit(".", 2)[0]: step.quantizer for key, step in steps(model, FakeQuant).items()}
+    quantizers = {
+        key.rsplit(".", 2)[0]: step.quantizer for key, step in find_weight_transforms(model, FakeQuant).items()
+    }
     assert quantizers["bert.encoder.layer.0.output.dense"] == Binary()
     assert quantizers["bert.encoder.layer.0.intermediate.dense"] == Ternary()
     assert quantizers["bert.pooler.dense"] == Uniform()
@@ -123,7 +125,7 @@ def test_grids_go_by_names_and_the_first_pattern_counts():
     assert quantize.quantized_weights(model)["bert.pooler.dense.weight"] == (Uniform(bits=4), 0)
     assert quantize.quantized_weights(model)["bert.encoder.layer.0.intermediate.dense.weight"] == (Ternary(), 0)
     quantize.update(1, TIMELINE)
-    assert not quantize.enabled and not any(step.enabled for step in steps(model, FakeQuant).values())
+    assert not quantize.enabled and not any(step.enabled for step in find_weight_transforms(model, FakeQuant).values())
 
 
 def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
@@ -134,7 +136,9 @@ def test_bits_are_those_of_a_number_and_not_of_the_code_of_a_piece():
     assert callback.curves == {"bits": 1.5}
     quantize.quantize_full_embeddings()
     fold(model)
-    assert {layer["bits"] for layer in layer_facts(model, quantize, {key: 1 for key in matrices(model)})} == {1.5}
+    assert {layer["bits"] for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})} == {
+        1.5
+    }
 
 
 @pytest.mark.parametrize(

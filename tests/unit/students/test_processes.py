@@ -31,12 +31,12 @@ def called(file: Path) -> set[str]:
     is called on ``distributed``.
     """
     calls = (node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
-    found = set()
+    actual = set()
     for call in (call for call in calls if isinstance(call, ast.Attribute)):
         of_torch = isinstance(call.value, ast.Name) and call.value.id == "distributed"
         if call.attr in COLLECTIVES or (of_torch and call.attr not in HARMLESS):
-            found.add(call.attr)
-    return found
+            actual.add(call.attr)
+    return actual
 
 
 def test_one_file_calls_collectives() -> None:
@@ -44,8 +44,8 @@ def test_one_file_calls_collectives() -> None:
     rooms = ("distill", "losses", "prune_schedules", "quant_aware", "students", "benchmarks")
     files = [file for room in rooms for file in sorted((ROOT / room).glob("**/*.py"))]
     assert len(files) > 80
-    found = {str(file.relative_to(ROOT)): calls for file in files if (calls := called(file))}
-    assert found == {"students/processes.py": {"all_reduce", "all_gather_object"}}
+    actual = {str(file.relative_to(ROOT)): calls for file in files if (calls := called(file))}
+    assert actual == {"students/processes.py": {"all_reduce", "all_gather_object"}}
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -56,11 +56,11 @@ def test_what_is_given_stays_as_it_was(monkeypatch: pytest.MonkeyPatch, others: 
         tensor.mul_(4 if op == distributed.ReduceOp.SUM else 3)
 
     if others:
-        monkeypatch.setattr(processes, "count", lambda: 2)
+        monkeypatch.setattr(processes, "world_size", lambda: 2)
         monkeypatch.setattr(distributed, "all_reduce", all_reduce)
     given = torch.tensor([1.0, 2.0], requires_grad=True)
-    found = processes.added(given)
-    assert found.tolist() == ([4.0, 8.0] if others else [1.0, 2.0]) and not found.requires_grad
-    found.zero_()
+    actual = processes.all_reduce_sum(given)
+    assert actual.tolist() == ([4.0, 8.0] if others else [1.0, 2.0]) and not actual.requires_grad
+    actual.zero_()
     assert given.tolist() == [1.0, 2.0]
-    assert processes.largest(5, torch.device("cpu")) == (15 if others else 5)
+    assert processes.all_reduce_max(5, torch.device("cpu")) == (15 if others else 5)

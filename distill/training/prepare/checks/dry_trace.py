@@ -27,7 +27,7 @@ def check_traces(config: Config[Experiment], parts: Parts) -> None:
     rows = first_batches(experiment.task, parts.rows["train"], parts.tokenizer, start, experiment.seed)
     batch = {name: values[:2] for name, values in next(iter(rows)).items()}
     losses = experiment.losses.values()
-    needs = reduce(or_, (loss.student_needs for loss in losses), Signals(logits=True))
+    needs = reduce(or_, (loss.student_signals for loss in losses), Signals(logits=True))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         mode = parts.student.training
         with config.error_context("student"):
@@ -39,4 +39,4 @@ def check_traces(config: Config[Experiment], parts: Parts) -> None:
                 parts.student.train(mode)
         with config.error_context("teacher"):
             if teacher := build_teacher(parts.teachers, experiment.teacher, experiment.task):
-                teacher.trace(batch, reduce(or_, (loss.teacher_needs for loss in losses), Signals(logits=True)))
+                teacher.trace(batch, reduce(or_, (loss.teacher_signals for loss in losses), Signals(logits=True)))

@@ -13,8 +13,8 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.data import prepare_data
 from distill.tasks.task import Task
-from students.families.limits import limits
-from students.structure.outputs import check_problem, head_names, reorder_outputs
+from students.families.limits import input_limits
+from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 
 _SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows"}
 
@@ -31,7 +31,7 @@ def check_limits(model: PreTrainedModel, name: str, rows: DatasetDict, tokenizer
     Raises:
         ValueError: naming the model, the embeddings and the row.
     """
-    maxima = limits(model)
+    maxima = input_limits(model)
     for split, part in rows.items():
         for column in ("input_ids", "labels") if "decoder_attention_mask" in part.column_names else ("input_ids",):
             row, length = _largest([len(row) for row in _lists(part, column)])
@@ -142,7 +142,7 @@ def align_outputs(model: PreTrainedModel, task: Task) -> dict[str, str]:
     """
     if not task.classes:
         return {}
-    check_problem(model.config, task.problem)
+    check_problem_type(model.config, task.problem)
     names = head_names(model)
     order = task.head_order(names)
     if len(order) < len(names):

@@ -23,7 +23,7 @@ from prune_schedules.scores.fixed_mask import FixedMask
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
-from students.loading.adapters import SAFE, load_tokenizer
+from students.loading.adapters import NO_REMOTE_CODE, load_tokenizer
 from students.tokenizer.vocabulary import Vocabulary, cut_vocabulary
 from students.weights import fold
 
@@ -56,7 +56,11 @@ def round_trip(
     with _quiet(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="round-trip-") as folder:
         _attempt("saved", lambda: (student.save_pretrained(folder), tokenizer.save_pretrained(folder)))
         load = (head or type(student)).from_pretrained
-        arguments = {"dtype": student.dtype, "output_loading_info": True, "ignore_mismatched_sizes": True} | SAFE
+        arguments = {
+            "dtype": student.dtype,
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,
+        } | NO_REMOTE_CODE
         loaded, info = _attempt("loaded again", lambda: load(folder, **arguments))
         loaded_tokenizer = _attempt("loaded again with its tokenizer", lambda: load_tokenizer(folder))
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
@@ -153,7 +157,7 @@ def cut_fully(
     if not vocabulary:
         return batch
     cut_vocabulary(model, vocabulary.keep)
-    new_ids = torch.zeros(vocabulary.before, dtype=torch.long)
+    new_ids = torch.zeros(vocabulary.num_before, dtype=torch.long)
     new_ids[vocabulary.keep] = torch.arange(len(vocabulary.keep))
     return batch | {"input_ids": new_ids[batch["input_ids"]]}
 

@@ -12,7 +12,7 @@ from distill.training.parts import Parts
 from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
-from students.weights import SPARSE, zeros
+from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
 MAX_SPARSITY_GAP = 0.05
 """The largest difference of target and reachable sparsity without a warning."""
@@ -35,8 +35,8 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         round_trip(student, parts.tokenizer, batch, head)
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
-    sparsity, pruners = zeros(student), experiment.pruners()
-    if sparsity >= SPARSE and not pruners:
+    sparsity, pruners = model_sparsity(student), experiment.pruners()
+    if sparsity >= SPARSITY_THRESHOLD and not pruners:
         warnings.append(
             f"{sparsity:.1%} of the student's weights are zero, and training fills them; prune: fixed_mask keeps them"
         )

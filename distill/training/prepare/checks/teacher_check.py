@@ -79,9 +79,9 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
     needs = []
     for loss in experiment.losses.values():
         if step is None:
-            needs.append(loss.teacher_needs)
+            needs.append(loss.teacher_signals)
         elif (values := loss.at(step, timeline)).weight != 0:
-            needs.append(loss.needs(values)[1])
+            needs.append(loss.signals_at(values)[1])
     signals = reduce(or_, needs, Signals())
     if isinstance(experiment.teacher, Teachers) and experiment.teacher.combine != "task":
         return Signals(signals.logits, member_sites(signals.hidden, name), member_sites(signals.attention, name))

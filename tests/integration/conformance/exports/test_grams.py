@@ -2,7 +2,7 @@
 
 import torch
 
-from students.recording.reading import collect_input_grams
+from students.recording.input_grams import collect_input_grams
 from tests.helpers.families import batch, tiny
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from students.families.families import blocks
-from students.structure.sharing import sharing
+from students.structure.sharing import group_shared_blocks
 from tests.helpers.families import _auto, tiny
 from tests.helpers.students.shared import SHARING, WAYS, build, logits
 
@@ -24,4 +24,6 @@ def test_the_file_holds_each_weight_once(name, fields, head, tmp_path):
     assert loaded.config.model_type == f"compact-{name}" and loaded.num_parameters() == student.num_parameters()
     torch.testing.assert_close(logits(loaded, name, head), logits(student, name, head), rtol=0, atol=1e-6)
     bare = AutoModel.from_pretrained(tmp_path)
-    assert [len(group) for group in sharing(blocks(bare))] == [len(group) for group in sharing(blocks(student))]
+    assert [len(group) for group in group_shared_blocks(blocks(bare))] == [
+        len(group) for group in group_shared_blocks(blocks(student))
+    ]

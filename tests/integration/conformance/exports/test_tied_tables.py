@@ -8,7 +8,7 @@ from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.ternary import Ternary
 from quant_aware.quantizers.uniform import Uniform
-from students.weights import fold, uses
+from students.weights import fold, parameter_names
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
@@ -26,7 +26,9 @@ def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[
 def test_a_table_that_is_the_head_too_is_quantized_and_stays_one(name, weights):
     model, inputs = tiny(name, head="lm").eval(), batch(name, head="lm")
     del inputs["labels"]
-    tied = {key for names in uses(model).values() if len(names) > 1 for key in names if key.endswith(".weight")}
+    tied = {
+        key for names in parameter_names(model).values() if len(names) > 1 for key in names if key.endswith(".weight")
+    }
     quantize, parameters = Quantize(weights=weights), len(list(model.parameters()))
     plain = model(**inputs).logits
     assert attached(model, quantize) == {}

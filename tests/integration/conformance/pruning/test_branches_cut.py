@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from prune_schedules.structure.cut import cut, nonzero_units
 from students.families.families import family
-from students.structure.resized import sizes
+from students.structure.resized import block_sizes
 from students.structure.units import branches, heads, neurons
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.branches import empty, gone, home_of, traced
@@ -43,9 +43,13 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded) is type(model)
-    assert sizes(loaded) == sizes(model)
-    assert name == "albert" or any(block["intermediate"] == 0 for stack in sizes(loaded).values() for block in stack)
-    assert getattr(AutoConfig.from_pretrained(tmp_path), "sizes", None) == getattr(model.config, "sizes", None)
+    assert block_sizes(loaded) == block_sizes(model)
+    assert name == "albert" or any(
+        block["intermediate"] == 0 for stack in block_sizes(loaded).values() for block in stack
+    )
+    assert getattr(AutoConfig.from_pretrained(tmp_path), "block_sizes", None) == getattr(
+        model.config, "block_sizes", None
+    )
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     assert [(key, p.shape) for key, p in loaded.named_parameters()] == [
         (key, p.shape) for key, p in model.named_parameters()

@@ -6,7 +6,7 @@ import torch
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -18,7 +18,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     model, pruner = tiny(name).eval(), Magnitude(sparsity=NONE, shape=shape, dropout=HALF)
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(3, TIMELINE, {})
     dropped = model(**batch(name))

@@ -8,7 +8,7 @@ from prune_schedules.schedule import Cubic, Timeline, TimePoint
 from prune_schedules.scores.gradient import Taylor
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -57,7 +57,7 @@ def test_a_masked_unit_is_scored_as_if_it_were_not(name, shape):
     part.keep(keep)
     model.zero_grad()
     taylor.score_sums = None
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # but without dropout
     taylor.before_forward(4, TIMELINE, {})
     masked = model(**inputs)

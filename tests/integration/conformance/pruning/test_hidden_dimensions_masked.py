@@ -10,8 +10,8 @@ from prune_schedules.scores.l0 import L0
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import kept_dimensions
 from prune_schedules.targets.units import UnitTarget
-from students.structure.hidden import hidden
-from students.weights import raw_parameter, steps
+from students.structure.hidden import hidden_units
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import FAMILIES, batch, tiny
 from tests.helpers.pruning.models import without
 
@@ -24,7 +24,7 @@ def test_the_smallest_go(name, head):
     with torch.no_grad():
         for parameter in {
             id(raw_parameter(part.module, part.name)): raw_parameter(part.module, part.name)
-            for units in hidden(model)
+            for units in hidden_units(model)
             for part in units.slices
         }.values():
             axis = list(parameter.shape).index(32)
@@ -78,7 +78,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
     part = pruner.targets[0]
     part.keep(torch.arange(32) % 3 > 0)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()  # dropout would differ
     pruner.before_forward(8, TIMELINE, {})
     (gates,) = (gates.detach() for gates in pruner._gates)

@@ -6,7 +6,7 @@ import torch
 from prune_schedules.schedule import Cubic, Timeline, TimePoint
 from prune_schedules.scores.l0 import L0
 from prune_schedules.targets.mask import Mask
-from students.weights import steps
+from students.weights import find_weight_transforms
 from tests.helpers.families import batch, tiny
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -26,7 +26,7 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
     model = tiny(name).eval()
     pruner = L0(sparsity=LATER, shape=shape)
     pruner.attach(model)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()
     heeded = []
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)

@@ -8,7 +8,7 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.penalty import group_lasso
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, select, steps
+from students.weights import find_weight_transforms, raw_parameter, select_modules
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.models import mask
 
@@ -43,7 +43,7 @@ def test_the_share_is_met_exactly(name, scope):
     model, pruner = tiny(name), Magnitude(sparsity=Constant(0.37), scope=scope)
     pruner.attach(model)
     pruner.update(0, TIMELINE)
-    weights = [module.weight for module in select(model, ["attention", "ffn"])[0].values()]
+    weights = [module.weight for module in select_modules(model, ["attention", "ffn"])[0].values()]
     zeros = [int((weight == 0).sum()) for weight in weights]
     sizes = [weight.numel() for weight in weights]
     if scope == "global":
@@ -59,7 +59,7 @@ def test_a_masked_unit_is_absent(name, shape):
     model = tiny(name)
     assert mask(model, 0.5, shape).current_sparsity() == 0.5
     inputs, before = batch(name), model(**batch(name)).logits
-    masks = steps(model, Mask)
+    masks = find_weight_transforms(model, Mask)
     on = sum(mask_step.enabled for mask_step in masks.values())
     assert 0 < on < len(masks) if shape == "layers" else on == len(masks) > 0
     with torch.no_grad():

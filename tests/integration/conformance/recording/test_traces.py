@@ -5,7 +5,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from students.families.families import blocks, family
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.helpers.families import batch, everything, tiny
@@ -36,7 +36,7 @@ def test_a_batch_without_masks_leaves_what_the_eager_model_gives(name: str) -> N
 def test_recording_changes_no_logits_and_leaves_sdpa_at_work(name: str, monkeypatch) -> None:
     model, data = tiny(name), batch(name)
     with torch.no_grad():
-        plain = model(**inputs(model, data)).logits
+        plain = model(**model_inputs(model, data)).logits
     calls, sdpa = [], nn.functional.scaled_dot_product_attention
 
     def spy(*args, **kwargs):
@@ -48,9 +48,9 @@ def test_recording_changes_no_logits_and_leaves_sdpa_at_work(name: str, monkeypa
     with torch.no_grad():
         traced = recorder.trace(data, signals).logits
         assert len(calls) == len(signals.attention)
-        untraced = model(**inputs(model, data)).logits
+        untraced = model(**model_inputs(model, data)).logits
         recorder.close()
-        closed = model(**inputs(model, data)).logits
+        closed = model(**model_inputs(model, data)).logits
     for logits in (traced, untraced, closed):
         torch.testing.assert_close(logits, plain, atol=1e-6, rtol=0)
     assert model.config._attn_implementation == "sdpa"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from students.recording.model_io import inputs, outputs
+from students.recording.model_io import model_inputs, output_logits
 from students.tokenizer.vocabulary import cut_vocabulary
 from tests.helpers.families import batch, tiny
 
@@ -12,7 +12,7 @@ KEEP = torch.tensor([0, 1, 2, 3, *range(5, 100, 3), 99])
 
 def predictions(model, given):
     with torch.no_grad():
-        return outputs(model(**inputs(model, given)))
+        return output_logits(model(**model_inputs(model, given)))
 
 
 def renumbered(given: dict, keep: torch.Tensor) -> tuple[dict, dict]:

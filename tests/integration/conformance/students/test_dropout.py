@@ -51,5 +51,5 @@ def test_and_one_that_exists(name, tmp_path):
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_what_is_no_share_is_refused(dropout):
     for kind in (Transformer, GRU):
-        with pytest.raises(ValueError, match=f"^dropout: is {dropout}; it is a share, from 0 to below 1"):
+        with pytest.raises(ValueError, match=f"^dropout: must be a probability, from 0 to below 1, not {dropout}"):
             kind(dropout=dropout)

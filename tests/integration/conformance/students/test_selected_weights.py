@@ -3,7 +3,7 @@
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from students.weights import select
+from students.weights import select_modules
 from tests.helpers.families import tiny
 
 LINEAR_LAYERS = {
@@ -22,13 +22,13 @@ def test_the_linear_layers_of_the_blocks_are_found_once_each(name):
     model = tiny(name)
     attention, ffn = LINEAR_LAYERS[name]
     for where, count in (("attention", attention), ("ffn", ffn)):
-        chosen, skipped = select(model, [where])
+        chosen, skipped = select_modules(model, [where])
         assert (len(chosen), skipped) == (count, {})
         assert all(model.get_submodule(path) is module for path, module in chosen.items())
 
 
 def test_everything_linear_is_attention_ffn_or_head(name):
     model = tiny(name)
-    chosen, _ = select(model, ["attention", "ffn", "head"])
+    chosen, _ = select_modules(model, ["attention", "ffn", "head"])
     linear = {path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     assert set(chosen) == linear

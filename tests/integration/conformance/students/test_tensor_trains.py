@@ -7,8 +7,8 @@ from transformers import AutoModel
 
 from students.forms.embeddings import TensorTrain
 from students.kinds.transformer import Transformer
-from students.structure.table import form_of, rows_of, set_table, train_of
-from students.weights import select
+from students.structure.tensor_train import embedding_matrix, set_tensor_train, tensor_train_shape, tensor_train_svd
+from students.weights import select_modules
 from tests.helpers.families import _auto, batch, tiny
 
 
@@ -20,13 +20,13 @@ def logits(model: torch.nn.Module, name: str) -> torch.Tensor:
 def test_at_full_rank_the_model_is_the_teacher(name):
     model = tiny(name)
     before, table = logits(model, name), model.get_input_embeddings().weight.detach()
-    form = form_of(*table.shape, 10**6)
-    numbers = train_of(table, form)
-    set_table(model, form)
+    form = tensor_train_shape(*table.shape, 10**6)
+    numbers = tensor_train_svd(table, form)
+    set_tensor_train(model, form)
     for core, values in zip(model.get_input_embeddings().cores, numbers, strict=True):
         core.weight.data.copy_(values)
     torch.testing.assert_close(logits(model, name), before, rtol=0, atol=1e-4)
-    torch.testing.assert_close(rows_of(model), table, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embedding_matrix(model), table, rtol=0, atol=1e-5)
 
 
 def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
@@ -45,5 +45,5 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     torch.testing.assert_close(logits(loaded, name), before, rtol=0, atol=1e-6)
     assert torch.equal(logits(copy.deepcopy(model), name), before)
     inner = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(rows_of(inner), rows_of(model))
-    assert len([path for path in select(model, ["embeddings"])[0] if ".cores." in path]) == 3
+    assert torch.equal(embedding_matrix(inner), embedding_matrix(model))
+    assert len([path for path in select_modules(model, ["embeddings"])[0] if ".cores." in path]) == 3

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from students.forms.low_rank import select_whole
-from students.recording.reading import grams_before_training
-from students.structure.factored import decompose, rank_of, ranks
-from students.weights import select
+from students.forms.low_rank import select_unfactored
+from students.recording.input_grams import collect_initial_grams
+from students.structure.factored import decompose, get_ranks, rank_of
+from students.weights import select_modules
 from tests.helpers.families import batch, tiny
 from tests.helpers.students.low_rank import ALL, build, logits, student_of
 
@@ -23,15 +23,15 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         student = student_of(batches=1, **fields).build(tiny(name, head=head), None, None, batches=iter([inputs, None]))
-    assert student.training and ranks(student) == ranks(plain)
-    chosen = {path: modules[0] for path, modules in select_whole(teacher, ALL).items()}
-    grams = grams_before_training(teacher, list(chosen.values()), [inputs])
-    inner = select(teacher, ["attention", "ffn"])[0]
+    assert student.training and get_ranks(student) == get_ranks(plain)
+    chosen = {path: modules[0] for path, modules in select_unfactored(teacher, ALL).items()}
+    grams = collect_initial_grams(teacher, list(chosen.values()), [inputs])
+    inner = select_modules(teacher, ["attention", "ffn"])[0]
     for path, layer in chosen.items():
         errors = []
         for model in (student, plain):
             module = model.get_submodule(path)
-            thin = module.makes if hasattr(module, "makes") else getattr(module, "reads", None)
+            thin = module.output_factor if hasattr(module, "output_factor") else getattr(module, "input_factor", None)
             if thin is None:
                 continue
             turned, table = isinstance(module, Conv1D), isinstance(module, nn.Embedding)
@@ -49,7 +49,7 @@ def test_what_layers_read_makes_their_outputs_nearer(name, head):
 def test_of_full_rank_it_is_the_teacher(name, head):
     model = tiny(name, head=head)
     before, size = logits(model, name, head), model.num_parameters()
-    for modules in select_whole(model, ALL).values():
+    for modules in select_unfactored(model, ALL).values():
         decompose(modules, min(modules[0].weight.shape))
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     # T5's position bias is in its blocks.
@@ -60,14 +60,14 @@ def test_of_full_rank_it_is_the_teacher(name, head):
 
 def test_each_layer_has_the_numbers_that_may_stay(name):
     teacher, student = tiny(name), build(name, param_ratio=0.5)
-    layers_of_teacher = select(teacher, ["attention", "ffn"])[0]
-    for path, module in select(student, ["attention", "ffn"])[0].items():
+    layers_of_teacher = select_modules(teacher, ["attention", "ffn"])[0]
+    for path, module in select_modules(student, ["attention", "ffn"])[0].items():
         if path not in layers_of_teacher:
             continue
         out, size = sorted(layers_of_teacher[path].weight.shape)
         rank = out * size // (2 * (out + size))
         assert rank_of(module) == rank
-        assert module.weight.numel() + module.reads.weight.numel() == rank * (out + size)
+        assert module.weight.numel() + module.input_factor.weight.numel() == rank * (out + size)
     # Pooler and head are as they were, and so are biases.
     assert {p.shape for n, p in student.named_parameters() if n.endswith("bias")} == {
         p.shape for n, p in teacher.named_parameters() if n.endswith("bias")

@@ -7,7 +7,7 @@ from transformers import (
 )
 
 from students.families.families import blocks, depth, family
-from students.structure.resized import sizes
+from students.structure.resized import block_sizes
 from tests.helpers.families import batch, tiny
 from tests.helpers.students.uneven import uneven
 
@@ -17,7 +17,12 @@ def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded) is type(model) and loaded.config.model_type == f"compact-{name}"
-    assert sizes(loaded) == sizes(model) == loaded.config.sizes == AutoConfig.from_pretrained(tmp_path).sizes
+    assert (
+        block_sizes(loaded)
+        == block_sizes(model)
+        == loaded.config.block_sizes
+        == AutoConfig.from_pretrained(tmp_path).block_sizes
+    )
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-6)
 
 

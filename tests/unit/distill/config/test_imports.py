@@ -19,11 +19,11 @@ from prune_schedules.schedule import Schedule
 LOSS = '''\
 from dataclasses import dataclass
 
-from distill import OnLogits
+from distill import LogitsLoss
 
 
 @dataclass(kw_only=True, eq=False)
-class Farness(OnLogits):
+class Farness(LogitsLoss):
     """How far the logits are apart.
 
     Args:
@@ -215,7 +215,7 @@ def test_what_is_no_list_of_names(file: Path, given: str) -> None:
 
 
 def test_a_base_of_ones_own_needs_no_end(file: Path) -> None:
-    base = LOSS.replace("class Farness(OnLogits)", "class Base(OnLogits)").replace("Args:", "Fields:")
+    base = LOSS.replace("class Farness(LogitsLoss)", "class Base(LogitsLoss)").replace("Args:", "Fields:")
     base = base.replace("    def distance", "    @abstractmethod\n    def distance")
     child = 'class Farness(Base):\n    """Far."""\n    def distance(self, *logits): return logits[0][..., 0]\n'
     file.with_name("mine.py").write_text(f"from abc import abstractmethod\n{base}\n\n{child}")

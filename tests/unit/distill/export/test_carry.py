@@ -99,7 +99,9 @@ def test_built_students_end_as_their_teacher_does(kind, tmp_path):
     assert student.generation_config is not teacher.generation_config
     student.save_pretrained(tmp_path)
     longer = None if kind.forms else 128
-    again = Pretrained(model=str(tmp_path), positions=longer).build(None, None, None, AutoModelForCausalLM)
+    again = Pretrained(model=str(tmp_path), max_position_embeddings=longer).build(
+        None, None, None, AutoModelForCausalLM
+    )
     assert again.generation_config.eos_token_id == [1, 3] and again.generation_config.repetition_penalty == 1.3
 
 

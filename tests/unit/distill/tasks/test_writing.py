@@ -18,7 +18,7 @@ from quant_aware.quantizers.activations import ActivationQuantizer
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder
 from students.weights import fold
 from tests.helpers.families import tiny
@@ -88,7 +88,7 @@ FORMS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
 def loop(model: PreTrainedModel, batch: dict[str, Tensor], longest: int, others: list[int]) -> Tensor:
     with torch.no_grad():
         return greedy_generate(
-            lambda given: model(**inputs(model, given)).logits[..., :TOKENS], batch, END, longest, others
+            lambda given: model(**model_inputs(model, given)).logits[..., :TOKENS], batch, END, longest, others
         )
 
 

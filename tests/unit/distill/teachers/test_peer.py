@@ -53,8 +53,8 @@ def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict)
         loss.setup(learner.config, other.config)
         values = loss.at(0, Timeline(2, 1))
         with torch.no_grad():
-            message = fixed.trace(batch, loss.teacher_needs | Signals(logits=True))
-        value, count = loss(one.trace(batch, loss.student_needs), message, batch, values)
+            message = fixed.trace(batch, loss.teacher_signals | Signals(logits=True))
+        value, count = loss(one.trace(batch, loss.student_signals), message, batch, values)
         total = total + values.weight * value / count
     total.backward()
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}

@@ -14,7 +14,7 @@ from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import CurveLogger
 from distill.training.module import Distillation
 from distill.training.optimizer import build_optimizer
-from losses.loss import count_all
+from losses.loss import loss_counts
 from losses.outputs.labels import Labels
 from losses.outputs.logits import Logits
 from losses.pairs.attention import AttentionKL
@@ -51,7 +51,7 @@ def counted(built: Distillation) -> Callable[[list[dict]], Batch]:
 
     def collate_and_count(found: list[dict]) -> Batch:
         batch = collate(found)
-        return batch | {"counts": count_all(built.losses.values(), batch)}
+        return batch | {"counts": loss_counts(built.losses.values(), batch)}
 
     return collate_and_count
 
@@ -135,8 +135,8 @@ class TestWindow:
             term = other.losses[name]
             values = term.at(0, other.timeline)
             total, count = term(
-                other.recorder.trace(batch, Signals(logits=True) | term.student_needs),
-                other.teacher.trace(batch, term.teacher_needs),
+                other.recorder.trace(batch, Signals(logits=True) | term.student_signals),
+                other.teacher.trace(batch, term.teacher_signals),
                 batch,
                 values,
             )

@@ -70,9 +70,9 @@ def test_skew_kl_at_its_ends():
 
 
 def test_total_variation_and_pinskers_bound():
-    found = exact(total_variation)
-    np.testing.assert_allclose(found, np.abs(P - Q).sum(-1) / 2, rtol=1e-12)
-    assert (found <= 1).all() and (found**2 <= exact(kl) / 2).all()
+    actual = exact(total_variation)
+    np.testing.assert_allclose(actual, np.abs(P - Q).sum(-1) / 2, rtol=1e-12)
+    assert (actual <= 1).all() and (actual**2 <= exact(kl) / 2).all()
 
 
 @fixed
@@ -88,11 +88,11 @@ def test_softened_outputs(student, teacher, t):
 def test_the_likeliest_of_the_teacher_and_the_rest(k, tail):
     log_q, log_p = soften(*POINTS.float(), 2.0, k, tail)
     best = np.argsort(-POINTS[1].numpy(), axis=-1)[:, :k]
-    for found, z in ((log_q, POINTS[0]), (log_p, POINTS[1])):
+    for actual, z in ((log_q, POINTS[0]), (log_p, POINTS[1])):
         expected = np.take_along_axis(softmax(z.numpy() / 2, -1), best, -1)
         rest = 1 - expected.sum(-1, keepdims=True)
         expected = np.concatenate([expected, rest], -1) if tail else expected / expected.sum(-1, keepdims=True)
-        np.testing.assert_allclose(found.exp(), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual.exp(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_tail_below_float32s_precision_is_kept():
@@ -102,8 +102,8 @@ def test_a_tail_below_float32s_precision_is_kept():
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_all_classes_are_the_whole_distribution(k):
-    for found, whole in zip(soften(*POINTS, 1.0, k), soften(*POINTS), strict=True):
-        torch.testing.assert_close(found, whole, rtol=0, atol=0)
+    for actual, whole in zip(soften(*POINTS, 1.0, k), soften(*POINTS), strict=True):
+        torch.testing.assert_close(actual, whole, rtol=0, atol=0)
 
 
 LABELS = torch.tensor([0, 4, 2, 2, 1, 3])
@@ -136,8 +136,8 @@ def test_correlation_is_numpys():
     np.testing.assert_allclose(pearson_distance(torch.tensor(P), torch.tensor(Q)), expected, rtol=1e-5, atol=1e-6)
     within = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(P.T, Q.T, strict=True)])
     # LOG_P is of the first point: it is the student's here
-    found = dist(POINTS[0], POINTS[1], 1.0, 2.0, 3.0)
-    np.testing.assert_allclose(found, 2 * np.array(expected) + 3 * within, rtol=1e-4)
+    actual = dist(POINTS[0], POINTS[1], 1.0, 2.0, 3.0)
+    np.testing.assert_allclose(actual, 2 * np.array(expected) + 3 * within, rtol=1e-4)
 
 
 def test_correlation_takes_no_note_of_scale_and_shift():
@@ -147,25 +147,25 @@ def test_correlation_takes_no_note_of_scale_and_shift():
 
 
 def test_a_batch_of_one_correlates_within_no_class():
-    one = POINTS[:, :1].float().requires_grad_()
-    value = dist(one[0], one[1].detach(), 2.0, beta=3.0)
+    logits = POINTS[:, :1].float().requires_grad_()
+    value = dist(logits[0], logits[1].detach(), 2.0, beta=3.0)
     value.sum().backward()
-    assert one.grad.isfinite().all()
-    torch.testing.assert_close(value, 4.0 * 3.0 * pearson_distance(*(one / 2).softmax(-1)))
-    assert float(dist(one[0], one[0]).detach()) == pytest.approx(0, abs=1e-6)
+    assert logits.grad.isfinite().all()
+    torch.testing.assert_close(value, 4.0 * 3.0 * pearson_distance(*(logits / 2).softmax(-1)))
+    assert float(dist(logits[0], logits[0]).detach()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    "kind, fields, said",
+    "kind, fields, message",
     [
         (JensenShannon, {"beta": 0.0}, "beta: must lie between 0 and 1, not 0.0; at the ends use Logits or ReverseKL"),
         (SkewKL, {"alpha": 1.0}, r"alpha: must lie in \[0, 1\), not 1.0"),
         (Logits, {"top_k": 0}, "top_k: 0 leaves no distribution"),
         (Logits, {"top_k": 1, "tail": False}, "top_k: 1 leaves no distribution"),
-        (LogitsMSE, {"noise": -1.0}, "^noise: must be a number of at least 0"),
-        (LogitsMSE, {"noise": math.nan}, "^noise: must be a number of at least 0, not nan"),
-        (LogitsMSE, {"noisy": 1.5}, "^noisy: is a share"),
-        (LogitsMSE, {"noise": 0.1, "noisy": 0.0}, "^noisy: at 0 the teacher is noisy for no prediction"),
+        (LogitsMSE, {"noise_std": -1.0}, "^noise_std: must be a number of at least 0"),
+        (LogitsMSE, {"noise_std": math.nan}, "^noise_std: must be a number of at least 0, not nan"),
+        (LogitsMSE, {"noise_probability": 1.5}, "^noise_probability: must lie in"),
+        (LogitsMSE, {"noise_std": 0.1, "noise_probability": 0.0}, "^noise_probability: at 0 no prediction is noisy"),
         (DKD, {"alpha": -1.0}, "^alpha: must be a number of at least 0, not -1.0"),
         (DKD, {"beta": math.nan}, "^beta: must be a number of at least 0, not nan"),
         (DKD, {"alpha": 0.0, "beta": 0.0}, "^alpha: with alpha and beta at 0 nothing is compared"),
@@ -174,8 +174,8 @@ def test_a_batch_of_one_correlates_within_no_class():
         (DIST, {"beta": 0.0, "gamma": 0.0}, "^beta: with beta and gamma at 0 nothing is compared"),
     ],
 )
-def test_a_wrong_field(kind, fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_field(kind, fields, message):
+    with pytest.raises(ValueError, match=message):
         kind(**fields)
 
 
@@ -197,25 +197,25 @@ def test_a_wrong_field(kind, fields, said):
 def test_the_class_says_which_of_the_two_is_the_teacher(loss, expected):
     loss.temperature = Constant(2.0)
     student, teacher = POINTS
-    found = loss.distance(student, teacher, None, loss.at(0, Timeline(10, 5)))
+    actual = loss.distance(student, teacher, None, loss.at(0, Timeline(10, 5)))
     p, q = (softmax(z.numpy() / 2, -1) for z in (teacher, student))
     rows = [2.0**loss.power * expected(a, b) for a, b in zip(p, q, strict=True)]
-    np.testing.assert_allclose(found, rows, rtol=1e-4)
+    np.testing.assert_allclose(actual, rows, rtol=1e-4)
 
 
 def test_a_noisy_teacher_moves_so_much_and_so_many():
-    loss, z = LogitsMSE(noise=0.5, noisy=0.25), torch.ones(4000, 3)
+    loss, z = LogitsMSE(noise_std=0.5, noise_probability=0.25), torch.ones(4000, 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = loss.distance(z, z, None, loss.at(0, Timeline(10, 5)))
-    assert (found > 0).float().mean() == pytest.approx(0.25, abs=0.03)
-    assert 2 / 3 * found[found > 0].mean() == pytest.approx(0.5**2, rel=0.1)
+        actual = loss.distance(z, z, None, loss.at(0, Timeline(10, 5)))
+    assert (actual > 0).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert 2 / 3 * actual[actual > 0].mean() == pytest.approx(0.5**2, rel=0.1)
 
 
 def test_a_decoupled_loss_on_one_output():
-    one = tiny("bert", labels=1).config
+    config = tiny("bert", labels=1).config
     with pytest.raises(ValueError, match="LogitsMSE"):
-        DKD().setup(one, one)
+        DKD().setup(config, config)
 
 
 @pytest.mark.parametrize("kind", [Logits, ReverseKL, JensenShannon, SkewKL, SkewReverseKL, TotalVariation])

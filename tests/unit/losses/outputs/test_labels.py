@@ -22,14 +22,14 @@ def reference(row: list[float], label: int, smoothing: float) -> float:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_classes(smoothing):
     expected = [reference(row, label, smoothing) for row, label in zip(LOGITS, CLASSES, strict=True)]
-    found = label_loss(torch.tensor(LOGITS), torch.tensor(CLASSES), smoothing)
-    torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    actual = label_loss(torch.tensor(LOGITS), torch.tensor(CLASSES), smoothing)
+    torch.testing.assert_close(actual.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
 def test_real_numbers():
     logits, labels = torch.tensor([[1.5], [-2.0]], dtype=torch.bfloat16), torch.tensor([1.0, 0.5]).double()
-    found = label_loss(logits, labels)
-    assert found.tolist() == [0.25, 6.25] and found.dtype == torch.float32
+    actual = label_loss(logits, labels)
+    assert actual.tolist() == [0.25, 6.25] and actual.dtype == torch.float32
 
 
 def test_the_gradient_is_the_error_of_the_probabilities():

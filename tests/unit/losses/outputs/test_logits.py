@@ -10,7 +10,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from distill.config.schema import subclasses
-from losses.outputs.logits import Logits, Softened
+from losses.outputs.logits import Logits, TemperatureLoss
 from losses.outputs.mse import LogitsMSE, logits_mse
 from prune_schedules.schedule import Constant, Linear, Steps, Timeline
 from students.recording.signals import Trace
@@ -18,7 +18,7 @@ from tests.helpers.families import tiny
 from tests.helpers.traces import forward_kl
 
 fixed = settings(derandomize=True, deadline=None, database=None)
-SOFTENED = list(subclasses(Softened).values())
+SOFTENED = list(subclasses(TemperatureLoss).values())
 logits = arrays.arrays(np.float64, (2, 4), elements=st.floats(-10, 10, width=32))
 
 
@@ -47,16 +47,16 @@ def gradient(function, point: np.ndarray, step: float = 1e-5) -> np.ndarray:
 @fixed
 @given(logits, logits, st.floats(0.5, 10))
 def test_forward_kl(student, teacher, t):
-    found = forward_kl(torch.tensor(student), torch.tensor(teacher), t)
-    np.testing.assert_allclose(found.numpy(), reference_kl(student, teacher, t), rtol=1e-4, atol=1e-5 * max(1, t**2))
-    assert (found >= -1e-6 * max(1, t**2)).all()
+    actual = forward_kl(torch.tensor(student), torch.tensor(teacher), t)
+    np.testing.assert_allclose(actual.numpy(), reference_kl(student, teacher, t), rtol=1e-4, atol=1e-5 * max(1, t**2))
+    assert (actual >= -1e-6 * max(1, t**2)).all()
 
 
 @fixed
 @given(logits, logits)
 def test_half_squared_distance(student, teacher):
-    found = logits_mse(torch.tensor(student), torch.tensor(teacher))
-    np.testing.assert_allclose(found.numpy(), reference_mse(student, teacher), rtol=1e-5, atol=1e-6)
+    actual = logits_mse(torch.tensor(student), torch.tensor(teacher))
+    np.testing.assert_allclose(actual.numpy(), reference_mse(student, teacher), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +102,22 @@ def test_the_numbers_of_outputs_have_to_agree(kind):
 
 
 def test_one_output_is_no_distribution():
-    one = tiny("bert", labels=1).config
+    config = tiny("bert", labels=1).config
     with pytest.raises(ValueError, match="LogitsMSE"):
-        Logits().setup(one, one)
-    LogitsMSE().setup(one, one)
+        Logits().setup(config, config)
+    LogitsMSE().setup(config, config)
 
 
 @pytest.mark.parametrize("kind", SOFTENED)
 def test_a_batch_of_numbers_counts_nothing(kind):
-    loss, one = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss, logits = kind(), torch.randn(4, 1, generator=torch.Generator().manual_seed(0)).requires_grad_()
     batch = {"input_ids": torch.zeros(4, 1, dtype=torch.long), "labels": torch.tensor([1.0, -2.5, 0.3, 4.0])}
-    value, count = loss(Trace(one, {}, {}, {}), Trace(-one.detach(), {}, {}, {}), batch, loss.at(0, Timeline(10, 10)))
+    value, count = loss(
+        Trace(logits, {}, {}, {}), Trace(-logits.detach(), {}, {}, {}), batch, loss.at(0, Timeline(10, 10))
+    )
     value.backward()
     assert value == 0 == count == loss.count(batch)
-    assert not one.grad.any(), "and yet what DDP counts on is there"
+    assert not logits.grad.any(), "and yet what DDP counts on is there"
 
 
 @pytest.mark.parametrize(

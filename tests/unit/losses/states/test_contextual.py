@@ -7,33 +7,33 @@ import pytest
 import torch
 
 from losses.states.contextual import Contextual, contextual
-from losses.states.hidden import HiddenMSE, mixed
+from losses.states.hidden import HiddenMSE, attention_mixture
 from tests.helpers.families import batch, tiny
 from tests.helpers.traces import DRAW, cosine, first, look, pair, set_up
 
 
 def reference(student: np.ndarray, teacher: np.ndarray) -> list[float]:
     """What each of n items adds, of [n, H_S] and [n, H_T]: mean over the others, and over near triples."""
-    n, found = len(student), []
+    n, actual = len(student), []
     for i in range(n):
         others = [(cosine(student[i], student[j]) - cosine(teacher[i], teacher[j])) ** 2 for j in range(n) if j != i]
         near = [j for j in range(max(0, i - 2), min(n, i + 3)) if j != i]
         around = [[x[j] - x[i] for j in near] for x in (student, teacher)]
         angles = [[cosine(e, f) for e, f in combinations(edges, 2)] for edges in around]
         triples = [(a - b) ** 2 for a, b in zip(*angles, strict=True)]
-        found.append(sum(others) / max(len(others), 1) + sum(triples) / max(len(triples), 1))
-    return found
+        actual.append(sum(others) / max(len(others), 1) + sum(triples) / max(len(triples), 1))
+    return actual
 
 
 @pytest.mark.parametrize("sizes", [[6, 3], [1, 2]])
 def test_pairs_and_triples_against_a_loop(sizes):
     student, teacher = torch.randn(2, 6, 5, generator=DRAW), torch.randn(2, 6, 9, generator=DRAW)
     present = torch.arange(6) < torch.tensor(sizes)[:, None]
-    found = contextual(student, teacher, present)
+    actual = contextual(student, teacher, present)
     for row, size in enumerate(sizes):
         expected = reference(student[row, :size].double().numpy(), teacher[row, :size].double().numpy())
-        np.testing.assert_allclose(found[row, :size], expected, rtol=1e-4, atol=1e-6)
-        assert not found[row, size:].any()
+        np.testing.assert_allclose(actual[row, :size], expected, rtol=1e-4, atol=1e-6)
+        assert not actual[row, size:].any()
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-9, 1e-5, 1e-4])
@@ -98,11 +98,11 @@ def test_what_is_related(over):
 
 def test_a_mixture_weighs_layers_by_likeness():
     state, targets = torch.randn(3, 4, generator=DRAW), torch.randn(5, 3, 4, generator=DRAW)
-    found = mixed(state, targets)
+    actual = attention_mixture(state, targets)
     for n in range(3):
         weights = np.exp([float(state[n] @ targets[t, n]) for t in range(5)])
         expected = sum(w * targets[t, n].numpy() for t, w in enumerate(weights / weights.sum()))
-        np.testing.assert_allclose(found[n], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual[n], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_every_block_is_in_the_mixture():
@@ -112,5 +112,5 @@ def test_every_block_is_in_the_mixture():
 
 @pytest.mark.parametrize("layers", ["top", "nearest", "transport", "random", {1: 2}])
 def test_one_layer_is_related_to_none(layers):
-    with pytest.raises(ValueError, match=r"^layers: layers are related to one another"):
+    with pytest.raises(ValueError, match=r"^layers: over: layers needs two or more pairs in order"):
         set_up(Contextual(over="layers", layers=layers), *pair("bert"))

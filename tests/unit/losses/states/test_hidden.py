@@ -13,12 +13,12 @@ from losses.states.hidden import (
     HiddenCosine,
     HiddenMSE,
     PatientHidden,
-    at_positions,
     feature_map,
     feature_statistics,
     hidden_cosine,
     hidden_mse,
-    patient,
+    patient_hidden,
+    pool,
 )
 from tests.helpers.families import batch, tiny
 from tests.helpers.traces import first, look, pair, set_up, sites
@@ -26,7 +26,7 @@ from tests.helpers.traces import first, look, pair, set_up, sites
 KINDS = {
     HiddenMSE: hidden_mse,
     HiddenCosine: hidden_cosine,
-    PatientHidden: patient,
+    PatientHidden: patient_hidden,
     FeatureMap: feature_map,
     FeatureStatistics: feature_statistics,
 }
@@ -59,7 +59,7 @@ def test_sum_over_tokens_and_layers(kind, family, width):
     student, teacher = pair(family, width)
     data = batch(family)
     only_first = kind is PatientHidden and family == "bert"
-    loss = set_up(kind(layers={0: 1, 2: 3}, positions="first" if only_first else "tokens"), student, teacher)
+    loss = set_up(kind(layers={0: 1, 2: 3}, pooling="first" if only_first else "tokens"), student, teacher)
     seen, taught = look(loss, student, teacher, data)
     stack = next(iter(seen.hidden))[0]
     expected = 0.0
@@ -140,8 +140,8 @@ def test_projections_where_widths_differ_or_are_wished(kind, width, project, lea
 def test_the_layers_of_the_papers(kind, layers):
     loss = set_up(kind(), *pair("bert"))
     assert loss.pairing.pairs == layers
-    assert loss.student_needs.hidden == {("encoder", s) for s, _ in layers}
-    assert loss.teacher_needs.hidden == {("encoder", t) for _, t in layers}
+    assert loss.student_signals.hidden == {("encoder", s) for s, _ in layers}
+    assert loss.teacher_signals.hidden == {("encoder", t) for _, t in layers}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,17 +161,17 @@ def test_the_stack_of_an_encoder_decoder_is_chosen():
 
 @pytest.mark.parametrize("kind", [PatientHidden, HiddenMSE, Contrastive])
 def test_a_first_token_that_has_seen_no_other_is_refused(kind):
-    said = "^positions: the first token of a decoder has seen no other; use mean"
-    with pytest.raises(ValueError, match=said):
-        set_up(kind(positions="first"), *pair("gpt2"))
-    with pytest.raises(ValueError, match=said):
-        set_up(kind(positions="first", stack="decoder", layers="top"), tiny("t5"), tiny("t5"))
-    set_up(kind(positions="mean"), *pair("gpt2"))
-    set_up(kind(positions="first", layers="top"), tiny("t5"), tiny("t5"))
+    message = "^pooling: the first token of a decoder attends to no other; use mean"
+    with pytest.raises(ValueError, match=message):
+        set_up(kind(pooling="first"), *pair("gpt2"))
+    with pytest.raises(ValueError, match=message):
+        set_up(kind(pooling="first", stack="decoder", layers="top"), tiny("t5"), tiny("t5"))
+    set_up(kind(pooling="mean"), *pair("gpt2"))
+    set_up(kind(pooling="first", layers="top"), tiny("t5"), tiny("t5"))
 
 
-@pytest.mark.parametrize("positions", ["tokens", "first", "mean"])
-def test_positions_against_a_loop(positions):
+@pytest.mark.parametrize("pooling", ["tokens", "first", "mean"])
+def test_positions_against_a_loop(pooling):
     states = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
     valid = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]).bool()
     rows = [states[i, : int(valid[i].sum())] for i in range(3)]
@@ -180,19 +180,19 @@ def test_positions_against_a_loop(positions):
         "first": torch.stack([row[0] for row in rows]),
         "mean": torch.stack([row.mean(0) for row in rows]),
     }
-    torch.testing.assert_close(at_positions(states, valid, positions), expected[positions])
+    torch.testing.assert_close(pool(states, valid, pooling), expected[pooling])
 
 
-@pytest.mark.parametrize("positions", ["tokens", "first", "mean"])
-def test_every_distance_at_every_position(positions):
+@pytest.mark.parametrize("pooling", ["tokens", "first", "mean"])
+def test_every_distance_at_every_position(pooling):
     student, teacher = pair("bert")
     data = batch("bert")
     for kind, distance in KINDS.items():
-        loss = set_up(kind(layers={2: 4}, positions=positions), student, teacher)
+        loss = set_up(kind(layers={2: 4}, pooling=pooling), student, teacher)
         seen, taught = look(loss, student, teacher, data)
         valid = data["attention_mask"].bool()
-        states = loss.projections["2"](at_positions(seen.hidden["encoder", 2], valid, positions))
-        expected = distance(states, at_positions(taught.hidden["encoder", 4], valid, positions))
+        states = loss.projections["2"](pool(seen.hidden["encoder", 2], valid, pooling))
+        expected = distance(states, pool(taught.hidden["encoder", 4], valid, pooling))
         value, count = loss(seen, taught, data, first(loss))
         torch.testing.assert_close(value, expected.sum())
         assert count == len(expected)

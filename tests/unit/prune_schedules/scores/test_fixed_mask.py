@@ -9,7 +9,7 @@ from prune_schedules.scores.fixed_mask import FixedMask, lost_zeros_warning
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut
 from quant_aware.quantize import Quantize
-from students.weights import fold, nonzeros, steps_on, zeros
+from students.weights import count_nonzeros, fold, get_weight_transforms, model_sparsity
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.models import learns, without
 
@@ -41,23 +41,25 @@ def trained(model, name="bert", head="classification"):
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5", "albert"])
 def test_zeros_stay_where_they_are(name):
     model = sparse(name)
-    begun = nonzeros(model)
+    begun = count_nonzeros(model)
     before, _, _ = trained(model, name)
     after = zero_places(model)
-    assert begun[0] < 0.75 * begun[1] and nonzeros(model) == begun
+    assert begun[0] < 0.75 * begun[1] and count_nonzeros(model) == begun
     for key, places in before.items():
         assert torch.equal(after[key], places), key
 
 
 def test_without_it_training_fills_them_and_both_shares_are_told():
     model = sparse()
-    begun = nonzeros(model)
+    begun = count_nonzeros(model)
     assert learns(model, batch("bert"))
-    (line,) = lost_zeros_warning(begun, nonzeros(model))
+    (line,) = lost_zeros_warning(begun, count_nonzeros(model))
     share = 1 - begun[0] / begun[1]
     assert share == pytest.approx(0.4, abs=0.05)
-    assert line.startswith(f"the sparsity of the student was {share:.1%} before training and is {zeros(model):.1%}")
-    assert zeros(model) < 0.01
+    assert line.startswith(
+        f"the sparsity of the student was {share:.1%} before training and is {model_sparsity(model):.1%}"
+    )
+    assert model_sparsity(model) < 0.01
     assert lost_zeros_warning(begun, begun) == [] and lost_zeros_warning((99, 100), (100, 100)) == []
     assert lost_zeros_warning((50, 100), (40, 50)) == []  # ten more are zero, and the other half was cut out
 
@@ -86,10 +88,10 @@ def test_a_tied_table_keeps_its_zeros_and_stays_tied(name):
 
 def test_an_untied_table_learns_its_padding_row_no_more_than_before():
     model = sparse()
-    assert steps_on(model.bert.embeddings.word_embeddings) == []
+    assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []
     keep = FixedMask()
     keep.attach(model)
-    assert steps_on(model.bert.embeddings.word_embeddings) == []  # its padding row is not looked at
+    assert get_weight_transforms(model.bert.embeddings.word_embeddings) == []  # its padding row is not looked at
     assert len(keep.targets) == 12
 
 

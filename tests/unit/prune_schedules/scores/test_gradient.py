@@ -11,7 +11,7 @@ from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.runs import resumable
 
@@ -114,9 +114,9 @@ def test_outside_its_window_gradients_are_those_of_a_plain_mask():
     pruner.update(5, TIMELINE)
     for step, straight in [(2, False), (3, True), (4, True), (5, False)]:
         pruner.before_forward(step, TIMELINE, {})
-        assert all(mask.straight_through == straight for mask in steps(model, Mask).values())
+        assert all(mask.straight_through == straight for mask in find_weight_transforms(model, Mask).values())
         pruner.before_optimizer_step(step, TIMELINE)
-        assert not any(mask.straight_through or mask.suspended for mask in steps(model, Mask).values())
+        assert not any(mask.straight_through or mask.suspended for mask in find_weight_transforms(model, Mask).values())
 
 
 @pytest.mark.parametrize("kind", [Movement, Taylor, Fisher])
@@ -190,5 +190,5 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         )
 
     whole = resumable(tmp_path, make, (2, 6, 7))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not any(mask.mask.all() for mask in masks)

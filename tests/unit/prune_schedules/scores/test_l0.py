@@ -8,7 +8,7 @@ from prune_schedules.schedule import Constant, Cubic, Linear, Steps, Timeline, T
 from prune_schedules.scores.l0 import L0, hard_concrete, open_probability, shift_to_sparsity
 from prune_schedules.scores.magnitude import Random
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.runs import resumable
 
@@ -65,7 +65,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
         pruner.attach(model)
         pruner.update_scores = lambda gradients, step, timeline, shape=pruner.shape: heeded.update({shape: gradients})
     model.train(False)
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()
     for pruner in pruners:
         pruner.before_forward(8, TIMELINE, {})
@@ -133,7 +133,7 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
         return Prune({"gates": L0(sparsity=sparsity, every=TimePoint("3 steps"), shape=shape)})
 
     whole = resumable(tmp_path, make, (3, 6, 11))
-    masks = list(steps(whole, Mask).values())
+    masks = list(find_weight_transforms(whole, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
     assert all(mask.gate is None and not mask.suspended and not mask.straight_through for mask in masks)
 
@@ -145,7 +145,9 @@ def test_a_model_may_move_when_its_gates_are_made(shape, monkeypatch):
     pruner.attach(model)
     model.to("meta")
     pruner.before_forward(8, TIMELINE, {})
-    assert {mask.gate.device.type for mask in steps(model, Mask).values() if mask.gate is not None} == {"meta"}
+    assert {
+        mask.gate.device.type for mask in find_weight_transforms(model, Mask).values() if mask.gate is not None
+    } == {"meta"}
     real = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: torch.ones(self.shape) if self.is_meta else real(self))
     pruner.update_scores([torch.empty(gates.shape, device="meta") for gates in pruner._gates], 8, TIMELINE)
@@ -161,7 +163,9 @@ def test_what_is_left_out_lies_where_the_model_is(shape):
     model, pruner = tiny("bert"), Random(sparsity=Constant(0.5), shape=shape, dropout=Constant(0.5))
     pruner.attach(model.to("meta"))
     pruner.before_forward(0, TIMELINE, {})
-    assert {mask.gate.device.type for mask in steps(model, Mask).values() if mask.gate is not None} == {"meta"}
+    assert {
+        mask.gate.device.type for mask in find_weight_transforms(model, Mask).values() if mask.gate is not None
+    } == {"meta"}
     assert {scores.device.type for scores in pruner.scores()} == {"cpu"}
 
 
@@ -172,7 +176,7 @@ def test_a_step_that_overflowed_moves_no_gate():
     raw_parameter(pruner.targets[0].reader).grad[0, 0] = torch.nan
     pruner.before_optimizer_step(8, TIMELINE)
     assert not any(logits.any() for logits in pruner.logits) and not pruner.optimizer.state
-    assert all(mask.gate is None and not mask.suspended for mask in steps(model, Mask).values())
+    assert all(mask.gate is None and not mask.suspended for mask in find_weight_transforms(model, Mask).values())
 
 
 def test_two_seeds_draw_other_gates():

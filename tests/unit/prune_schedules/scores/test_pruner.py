@@ -12,7 +12,7 @@ from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.scores.sparsegpt import SparseGPT
 from prune_schedules.scores.wanda import Wanda
 from prune_schedules.targets.mask import Mask
-from students.weights import raw_parameter, steps
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.runs import fit, resume
 
@@ -116,7 +116,7 @@ def test_every_score_may_begin_with_the_run_and_end_with_nothing_masked(kind):
         pruner.update(step + 1, TIMELINE)
         masked.append(round(pruner.current_sparsity(), 2))
     assert masked == [0, 0.5, 0, 0]
-    assert all(not mask.enabled for mask in steps(model, Mask).values())
+    assert all(not mask.enabled for mask in find_weight_transforms(model, Mask).values())
 
 
 def test_weights_come_back_when_they_have_grown():
@@ -175,8 +175,10 @@ def uninterrupted(tmp_path_factory):
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
     whole, _ = uninterrupted
     resumed = resume(whole, tmp_path, three_shapes(), start)
-    enabled = {name: mask.enabled for name, mask in steps(resumed, Mask).items()}
-    assert enabled == {name: mask.enabled for name, mask in steps(whole, Mask).items()} and any(enabled.values())
+    enabled = {name: mask.enabled for name, mask in find_weight_transforms(resumed, Mask).items()}
+    assert enabled == {name: mask.enabled for name, mask in find_weight_transforms(whole, Mask).items()} and any(
+        enabled.values()
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -7,7 +7,7 @@ from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut, nonzero_units
 from students.structure.units import neurons
-from students.weights import fold, out_axis, select
+from students.weights import fold, out_axis, select_modules
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.folded import Grid, pruned
 from tests.helpers.pruning.models import learns, without
@@ -58,7 +58,7 @@ def test_a_model_with_steps_is_refused():
 def test_weights_on_a_grid_are_still_on_it_after_cutting(name):
     model = pruned(name, {"neurons": 0.5, "heads": 0.5}, grid=True)
     cut(model)
-    for module in select(model, ["attention", "ffn"])[0].values():
+    for module in select_modules(model, ["attention", "ffn"])[0].values():
         again = Grid(out_axis(module))(module.weight)
         torch.testing.assert_close(again, module.weight, rtol=1e-5, atol=1e-7)
 
@@ -69,7 +69,7 @@ def test_the_cut_model_can_be_cut_again():
     fold(without(model, {"heads": 0.5}))
     before = model(**batch("bert")).logits
     assert cut(model).units["encoder.0.self"] == (2, 1)
-    assert [block["heads"] for block in model.config.sizes["encoder"]] == [1, 1]
+    assert [block["heads"] for block in model.config.block_sizes["encoder"]] == [1, 1]
     torch.testing.assert_close(model(**batch("bert")).logits, before, rtol=0, atol=1e-5)
 
 

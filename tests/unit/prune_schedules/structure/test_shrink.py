@@ -11,7 +11,14 @@ from prune_schedules.structure.shrink import cut_final
 from prune_schedules.targets.mask import Mask
 from quant_aware.quantizers.fake_quant import FakeQuant
 from students.structure.units import heads, neurons
-from students.weights import add_step, raw_parameter, remove_step, steps, steps_on, uses
+from students.weights import (
+    add_weight_transform,
+    find_weight_transforms,
+    get_weight_transforms,
+    parameter_names,
+    raw_parameter,
+    remove_weight_transform,
+)
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.learner import TIMELINE, Learner, pair
 from tests.helpers.pruning.shapes import SHAPES
@@ -24,7 +31,9 @@ def test_what_is_computed_stays_when_units_leave(quantize):
         masked.step(number), cut.step(number)
     one, other = (each.model(**batch("bert")).logits for each in (masked, cut))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
-    left, before = ([step.enabled for step in steps(each.model, FakeQuant).values()] for each in (cut, masked))
+    left, before = (
+        [step.enabled for step in find_weight_transforms(each.model, FakeQuant).values()] for each in (cut, masked)
+    )
     assert left == before and any(left) == quantize
 
 
@@ -55,10 +64,10 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
 
 def test_names_stay_by_which_parameters_are_frozen():
     _, cut = pair("bert", {"neurons": 0.5})
-    before = sorted(name for names in uses(cut.model).values() for name in names)
+    before = sorted(name for names in parameter_names(cut.model).values() for name in names)
     for number in range(1, 4):
         cut.step(number)
-    assert sorted(name for names in uses(cut.model).values() for name in names) == before
+    assert sorted(name for names in parameter_names(cut.model).values() for name in names) == before
     assert not any(parametrize.is_parametrized(module) for module in cut.model.modules())
 
 
@@ -83,7 +92,7 @@ def test_units_wait_for_every_pruner_on_their_tensors():
         assert [pruner.current_sparsity() for pruner in pruners.values()][:2] == shares[:2]
         seen.append((neurons(model)[0].count, heads(model)[0].count))
     assert seen == [(64, 4)] * 3 + [(64, 2)] * 2 + [(32, 2)] * 2
-    assert all(len(steps_on(layer)) == 1 for layer in pruners["elements"].weights.values())
+    assert all(len(get_weight_transforms(layer)) == 1 for layer in pruners["elements"].weights.values())
 
 
 def test_two_pruners_of_the_same_neurons_are_cut_together():
@@ -99,7 +108,7 @@ def test_two_pruners_of_the_same_neurons_are_cut_together():
             pruner.update(number, TIMELINE)
         cut_final(model, pruners, SHAPES, number, TIMELINE, [])
         seen.append(neurons(model)[0].count)
-    assert seen == [64, 64, 64, 32, 32] and not steps(model, Mask)
+    assert seen == [64, 64, 64, 32, 32] and not find_weight_transforms(model, Mask)
 
 
 @pytest.mark.parametrize("name, shapes, left", [("bert", {"neurons"}, 2), ("t5", SHAPES, 2)])
@@ -111,16 +120,16 @@ def test_heads_stay_where_they_have_to(name, shapes, left):
     free = {units.name for units in heads(learner.model) if name == "t5" and units.name.endswith(".cross")}
     assert all(units.count == (2 if units.name in free else 4) for units in heads(learner.model))
     assert sum(units.count for units in neurons(learner.model)) < 64 * len(neurons(learner.model))
-    assert len(steps(learner.model, Mask)) > 0
+    assert len(find_weight_transforms(learner.model, Mask)) > 0
 
 
 def test_a_step_is_taken_from_between_others():
     layer, first, last = torch.nn.Linear(3, 2), Mask((2, 3)), FakeQuant()
     for step in (first, Mask((2, 1)), last):
-        add_step(layer, step)
-    middle, parameter = steps_on(layer)[1], raw_parameter(layer)
-    remove_step(layer, middle)
-    assert steps_on(layer) == [first, last]
-    remove_step(layer, first)
-    remove_step(layer, last)
+        add_weight_transform(layer, step)
+    middle, parameter = get_weight_transforms(layer)[1], raw_parameter(layer)
+    remove_weight_transform(layer, middle)
+    assert get_weight_transforms(layer) == [first, last]
+    remove_weight_transform(layer, first)
+    remove_weight_transform(layer, last)
     assert layer.weight is parameter and not parametrize.is_parametrized(layer)

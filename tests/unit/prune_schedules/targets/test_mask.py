@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from prune_schedules.targets.mask import Mask, apply_mask
-from students.weights import add_step, raw_parameter
+from students.weights import add_weight_transform, raw_parameter
 
 
 def masked_layer() -> tuple[nn.Linear, Mask]:
     torch.manual_seed(0)
     layer = nn.Linear(3, 2)
     mask = Mask(layer.weight.shape)
-    add_step(layer, mask)
+    add_weight_transform(layer, mask)
     return layer, mask
 
 
@@ -42,7 +42,7 @@ def test_masked_entries_have_no_gradient():
 def test_a_row_mask_broadcasts():
     layer = nn.Linear(3, 2)
     mask = Mask((2, 1))
-    add_step(layer, mask)
+    add_weight_transform(layer, mask)
     mask.keep(torch.tensor([True, False]))
     assert (layer.weight[1] == 0).all() and torch.equal(layer.weight[0], raw_parameter(layer)[0])
 

@@ -12,9 +12,9 @@ from prune_schedules.targets.hidden import HiddenTarget
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
-from students.structure.hidden import hidden
+from students.structure.hidden import hidden_units
 from students.structure.units import branches, heads, neurons
-from students.weights import raw_parameter, steps, values
+from students.weights import find_weight_transforms, full_parameter, raw_parameter
 from tests.helpers.families import batch, tiny
 
 MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
@@ -23,7 +23,7 @@ MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
     "neurons": lambda model: UnitTarget(neurons(model)[0]),
     "heads": lambda model: UnitTarget(heads(model)[1]),
     "branches": lambda model: UnitTarget(branches(model)[0], min_kept=0),
-    "hidden dimensions": lambda model: HiddenTarget(*hidden(model)),
+    "hidden dimensions": lambda model: HiddenTarget(*hidden_units(model)),
 }
 
 
@@ -45,7 +45,7 @@ def some(target: PruneTarget) -> Tensor:
 
 def trains(model: PreTrainedModel) -> None:
     """Puts masks in train mode, and leaves dropout out."""
-    for mask in steps(model, Mask).values():
+    for mask in find_weight_transforms(model, Mask).values():
         mask.train()
 
 
@@ -66,7 +66,7 @@ def test_every_kind_of_target_is_held_to_the_contract():
 
 def test_numbers_scores_and_masks_go_by_the_shape(made):
     _, target = made
-    for tensor in [*target.entries(values), *target.outgoing_entries(values)]:
+    for tensor in [*target.entries(full_parameter), *target.outgoing_entries(full_parameter)]:
         assert tensor.shape[:-1] == target.shape
     assert target.count_masked() == (0, target.initial_count)
     assert set(target.outgoing_masks) <= set(target.parameters) and len(
@@ -77,11 +77,11 @@ def test_numbers_scores_and_masks_go_by_the_shape(made):
 
 def test_what_is_not_kept_is_absent_and_comes_back(made):
     model, target = made
-    before, beneath = logits(model), [tensor.clone() for tensor in target.entries(values)]
+    before, beneath = logits(model), [tensor.clone() for tensor in target.entries(full_parameter)]
     target.keep(some(target))
     gone, total = target.count_masked()
     assert 0 < gone <= total and not torch.equal(logits(model), before)
-    for tensor, first in zip(target.entries(values), beneath, strict=True):
+    for tensor, first in zip(target.entries(full_parameter), beneath, strict=True):
         assert torch.equal(tensor, first), "the numbers stay beneath the mask"
     masked = logits(model)
     with torch.no_grad():  # whatever lies beneath a mask is not seen

@@ -8,7 +8,7 @@ from quant_aware.calibration.gptq import gptq
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.quantizer import Quantizer
 from quant_aware.quantizers.uniform import Uniform
-from students.recording.reading import collect_input_grams
+from students.recording.input_grams import collect_input_grams
 from tests.helpers.families import batch, tiny
 
 QUANTIZERS = [

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from students.attention.linear import Efficient, Elu, Favor, orthogonal
+from students.attention.linear import EfficientCore, EluCore, FavorCore, orthogonal_directions
 from tests.helpers.students.queries import HEADS, WIDTH, ask, lengths, qkv, same, softmax
 
 
@@ -22,7 +22,7 @@ def test_causal_linear_attention_is_its_recurrence(left):
             total = total + phi[1][row, :, i]
             asked = phi[0][row, :, i]
             expected[row, :, i] = torch.einsum("hf,hfd->hd", asked, state) / (asked * total).sum(-1, keepdim=True)
-    same(ask(Elu(), tensors, padding, True, False), expected, padding)
+    same(ask(EluCore(), tensors, padding, True, False), expected, padding)
 
 
 def test_both_orders_of_the_product_of_linear_attention_agree():
@@ -31,7 +31,7 @@ def test_both_orders_of_the_product_of_linear_attention_agree():
     phi = [torch.where(x > 0, x + 1, x.exp()) for x in (query, key)]
     weights = (phi[0] @ phi[1].mT) * padding[:, None, None]
     expected = weights / weights.sum(-1, keepdim=True) @ value
-    same(ask(Elu(), tensors, padding, False, False), expected, padding)
+    same(ask(EluCore(), tensors, padding, False, False), expected, padding)
 
 
 def test_both_orders_of_the_product_of_efficient_attention_agree_and_its_weights_sum_to_1():
@@ -39,7 +39,7 @@ def test_both_orders_of_the_product_of_efficient_attention_agree_and_its_weights
     query, key, value = tensors = qkv(70)
     weights = query.softmax(-1) @ torch.where(padding[:, None, :, None], key, -math.inf).softmax(2).mT
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, HEADS, 70).double())
-    same(ask(Efficient(), tensors, padding, False, False), weights @ value, padding)
+    same(ask(EfficientCore(), tensors, padding, False, False), weights @ value, padding)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -51,7 +51,7 @@ def test_the_estimate_of_a_performer_gets_better_with_features(causal):
     expected = softmax(*tensors, seen, 0.5)
     errors = []
     for features in (32, 512, 8192):
-        found = ask(Favor(features, WIDTH).double(), tensors, padding, causal, False)
+        found = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
         errors.append(float(torch.where(padding[:, None, :, None], found - expected, 0.0).abs().mean()))
     # by a quarter at best, as sixteen times as many draws do
     assert errors[0] > 2.5 * errors[1] and errors[1] > 2.5 * errors[2] and errors[2] < 0.01
@@ -63,7 +63,7 @@ def test_positive_features_are_right_in_expectation():
     x, y = torch.randn(2, WIDTH).double() * 0.5
     means = []
     for _ in range(400):
-        w = orthogonal(WIDTH, WIDTH).double()
+        w = orthogonal_directions(WIDTH, WIDTH).double()
         means.append(((w @ x - x @ x / 2).exp() * (w @ y - y @ y / 2).exp()).mean())
     means = torch.stack(means)
     assert abs(means.mean() - (x @ y).exp()) < 4 * means.std() / 20
@@ -71,8 +71,8 @@ def test_positive_features_are_right_in_expectation():
 
 def test_directions_are_orthogonal_and_as_long_as_normal_ones():
     torch.manual_seed(0)
-    w = orthogonal(12, WIDTH)
-    assert orthogonal(4096, WIDTH).mean(0).norm() < 0.15, "no direction is likelier than its opposite"
+    w = orthogonal_directions(12, WIDTH)
+    assert orthogonal_directions(4096, WIDTH).mean(0).norm() < 0.15, "no direction is likelier than its opposite"
     products = w[:WIDTH] @ w[:WIDTH].T
     torch.testing.assert_close(products, products.diagonal().diag(), atol=1e-4, rtol=0)
-    assert orthogonal(4096, WIDTH).square().sum(1).mean() == pytest.approx(WIDTH, rel=0.1)
+    assert orthogonal_directions(4096, WIDTH).square().sum(1).mean() == pytest.approx(WIDTH, rel=0.1)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from students.attention.linformer import Projected
+from students.attention.linformer import LinformerCore
 from tests.helpers.students.queries import ask, lengths, qkv, same, softmax
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_linformer_is_softmax_over_projected_keys(shared):
     torch.manual_seed(0)
-    attention = Projected(6, 40, shared).double()
+    attention = LinformerCore(6, 40, shared).double()
     torch.nn.init.normal_(attention.keys)
     projections = [attention.keys, attention.keys if shared else torch.nn.init.normal_(attention.values)]
     query, key, value = tensors = qkv(40)
@@ -24,16 +24,16 @@ def test_a_linformer_is_softmax_over_projected_keys(shared):
 @pytest.mark.parametrize("length", [5, 30, 40])
 def test_a_linformer_of_as_many_keys_as_positions_begins_as_full_attention(length, plain):
     padding, tensors = lengths(length), qkv(length)
-    found = ask(Projected(40, 40, False).double(), tensors, padding, False, plain).detach()
+    found = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
     same(found, softmax(*tensors, padding[:, None, None], 0.5), padding)
 
 
 def test_a_linformer_begins_with_means_over_pieces():
     expected = torch.zeros(2, 5)
     expected[0, :3], expected[1, 3:] = 1 / 3, 1 / 2
-    assert torch.equal(Projected(2, 5, False).keys, expected)
+    assert torch.equal(LinformerCore(2, 5, False).keys, expected)
 
 
 def test_a_linformer_reads_no_more_than_its_positions():
     with pytest.raises(ValueError, match="of 40 positions cannot read 41 tokens"):
-        ask(Projected(8, 40, False).double(), qkv(41), lengths(41), False, False)
+        ask(LinformerCore(8, 40, False).double(), qkv(41), lengths(41), False, False)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from students.attention.local import Local
+from students.attention.local import LocalCore
 from tests.helpers.students.queries import ask, lengths, qkv, same, softmax
 
 
@@ -36,7 +36,7 @@ def test_a_window_is_a_mask_over_pairs(window, first, causal, left, plain):
     padding = lengths(130, left)
     tensors = qkv(130)
     expected = softmax(*tensors, local_pairs(padding, window // 2, first, causal), 0.5)
-    same(ask(Local(window, first), tensors, padding, causal, plain), expected, padding)
+    same(ask(LocalCore(window, first), tensors, padding, causal, plain), expected, padding)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -44,9 +44,9 @@ def test_a_window_is_a_mask_over_pairs(window, first, causal, left, plain):
 def test_a_window_of_twice_the_length_is_full_attention(length, causal, by_chunks):
     padding, tensors = lengths(length), qkv(length)
     seen = padding[:, None, None] & (torch.ones(length, length).tril().bool() if causal else torch.tensor(True))
-    same(ask(Local(120, 1), tensors, padding, causal, False), softmax(*tensors, seen, 0.5), padding)
+    same(ask(LocalCore(120, 1), tensors, padding, causal, False), softmax(*tensors, seen, 0.5), padding)
 
 
 def test_more_global_tokens_than_there_are_tokens(by_chunks):
     padding, tensors = lengths(40), qkv(40)
-    same(ask(Local(4, 60), tensors, padding, False, False), softmax(*tensors, padding[:, None, None], 0.5), padding)
+    same(ask(LocalCore(4, 60), tensors, padding, False, False), softmax(*tensors, padding[:, None, None], 0.5), padding)

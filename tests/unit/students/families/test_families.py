@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from students.families.families import blocks, depth, family, find_stack, intermediate_size
 from students.families.parts import Projection
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.helpers.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
@@ -35,8 +35,8 @@ def test_attention_is_where_the_facts_say(name: str, stack: str, kind: str) -> N
     parts = find_stack(model.config, stack)[1].attention[kind]
     for block in blocks(model, stack):
         module = block.get_submodule(parts.module)
-        assert all(getattr(module, attribute) == 4 for attribute in parts.heads)
-        assert all(getattr(module, attribute) == 32 for attribute in parts.width)
+        assert all(getattr(module, attribute) == 4 for attribute in parts.num_heads)
+        assert all(getattr(module, attribute) == 32 for attribute in parts.inner_dim)
         for projection in (parts.query, parts.key, parts.value):
             grouped = name in ("llama", *LLAMAS) and projection is not parts.query
             width = (16 if grouped else 32) * projection.parts
@@ -77,7 +77,7 @@ def test_blocks_stand_in_the_order_in_which_they_run(name: str, stack: str) -> N
     for block in dict.fromkeys(blocks(model, stack)):
         block.register_forward_pre_hook(lambda module, args: ran.append(module))
     with torch.no_grad():
-        model(**inputs(model, batch(name)))
+        model(**model_inputs(model, batch(name)))
     assert len(ran) == depth(model.config, stack) == 3
     assert all(a is b for a, b in zip(ran, blocks(model, stack), strict=True))
 
@@ -90,12 +90,12 @@ def test_albert_with_two_groups_runs_each_for_half_of_the_layers() -> None:
     for block in groups:
         block.register_forward_pre_hook(lambda module, args: ran.append(module))
     with torch.no_grad():
-        model(**inputs(model, batch("albert")))
+        model(**model_inputs(model, batch("albert")))
     order = [list(groups).index(block) for block in blocks(model)]
     assert order == [list(groups).index(block) for block in ran] == [0, 0, 1, 1]
-    whole = Signals(hidden=frozenset(("encoder", i) for i in range(5)))
-    recorded = Recorder(model).trace(batch("albert"), whole).hidden
-    expected = model(**inputs(model, batch("albert")), output_hidden_states=True).hidden_states
+    signals = Signals(hidden=frozenset(("encoder", i) for i in range(5)))
+    recorded = Recorder(model).trace(batch("albert"), signals).hidden
+    expected = model(**model_inputs(model, batch("albert")), output_hidden_states=True).hidden_states
     assert all(torch.equal(recorded["encoder", i], state) for i, state in enumerate(expected))
 
 
@@ -151,5 +151,5 @@ def test_an_unknown_family_and_an_unknown_stack_are_named() -> None:
     with pytest.raises(ValueError, match="stack: bert has no 'decoder'; it has encoder"):
         find_stack(config, "decoder")
     config.model_type = "xlnet"
-    with pytest.raises(ValueError, match="'xlnet' is not known; known are bert"):
+    with pytest.raises(ValueError, match="'xlnet' is not supported; supported are bert"):
         family(config)

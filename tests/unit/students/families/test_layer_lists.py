@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from distill.training.callbacks.replace import block_groups
 from students.families.families import blocks
-from students.families.layer_lists import layer_lists, take_layers
+from students.families.layer_lists import layer_lists, select_layers
 from students.forms.attention import LinearAttention
 from students.forms.share_layers import ShareLayers
 from students.kinds.transformer import Transformer
@@ -61,9 +61,9 @@ def test_a_window_is_seen_while_attention_is_recorded(name):
     """Logits of rows longer than the window are those of plain eager attention, and others without a window."""
     model, inputs = tiny(name, layers=4, head="language"), long_batch(name)
     expected = logits(model, inputs, "eager")
-    whole = copy.deepcopy(model)
-    whole.config.sliding_window = 64
-    assert (logits(whole, inputs, "eager") - expected).abs().max() > 1e-2
+    full_model = copy.deepcopy(model)
+    full_model.config.sliding_window = 64
+    assert (logits(full_model, inputs, "eager") - expected).abs().max() > 1e-2
     sites = frozenset({("decoder", 1), ("decoder", 2)}) if model._supports_sdpa else frozenset()
     rows = {key: value for key, value in inputs.items() if key != "labels"}
     trace = Recorder(model).trace(rows, Signals(logits=True, attention=sites))
@@ -95,7 +95,7 @@ def test_lists_are_known_by_their_length_and_not_by_their_names():
     config.windows_of_each, config.eos_token_id, config.of_three = [7, None], [1, 3], [1, 2, 3]
     config.architectures = ["A", "B"]
     assert layer_lists(config) == {"windows_of_each": [7, None]}
-    take_layers(config, {"encoder": [2, 2, 1]})
+    select_layers(config, {"encoder": [2, 2, 1]})
     assert config.windows_of_each == [None, None, 7] and config.num_hidden_layers == 3
     assert config.eos_token_id == [1, 3] and config.architectures == ["A", "B"] and config.of_three == [1, 2, 3]
 
@@ -125,5 +125,5 @@ def test_shared_blocks_keep_their_kinds():
 def test_a_list_of_two_stacks_of_one_depth_is_followed_once():
     config = tiny_config("t5", layers=2)
     config.windows_of_each = [7, 9]
-    take_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
+    select_layers(config, {"encoder": [2, 1], "decoder": [2, 1]})
     assert config.windows_of_each == [9, 7] and (config.num_layers, config.num_decoder_layers) == (2, 2)

@@ -6,9 +6,9 @@ from transformers.pytorch_utils import Conv1D
 
 from students.forms.low_rank import LowRank
 from students.kinds.transformer import Transformer
-from students.recording.reading import grams_before_training
+from students.recording.input_grams import collect_initial_grams
 from students.structure.factored import rank_of
-from students.weights import select
+from students.weights import select_modules
 from tests.helpers.families import batch, low_rank, tiny
 from tests.helpers.students.low_rank import build
 
@@ -16,7 +16,7 @@ from tests.helpers.students.low_rank import build
 def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_nothing():
     model = tiny("bert").train()
     before = model.config._attn_implementation, torch.get_rng_state()
-    grams_before_training(model, [model.bert.encoder.layer[0].intermediate.dense], [batch("bert")])
+    collect_initial_grams(model, [model.bert.encoder.layer[0].intermediate.dense], [batch("bert")])
     assert model.training and model.config._attn_implementation == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -25,32 +25,36 @@ def test_the_data_is_read_in_the_students_own_mode_and_attention_and_leaves_noth
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
 def test_it_starts_as_the_truncation_of_what_a_transformer_student_has(name):
     fields = {"layers": 1, "intermediate": 48}
-    whole, student = Transformer(**fields).build(tiny(name), None, None), build(name, rank=5, **fields)
-    layers = select(whole, ["attention", "ffn"])[0]
-    found = dict(student.named_modules())
+    full_model, student = Transformer(**fields).build(tiny(name), None, None), build(name, rank=5, **fields)
+    layers = select_modules(full_model, ["attention", "ffn"])[0]
+    actual = dict(student.named_modules())
     for path, layer in layers.items():
         turned = isinstance(layer, Conv1D)
-        weight, first = ((each.weight.T if turned else each.weight) for each in (layer, found[path]))
+        weight, first = ((module.weight.T if turned else module.weight) for module in (layer, actual[path]))
         left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
         nearest = left[:, :5] * values[:5] @ right[:5]
-        torch.testing.assert_close(first.double() @ found[path].reads.weight.double(), nearest, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            first.double() @ actual[path].input_factor.weight.double(), nearest, rtol=0, atol=1e-5
+        )
 
 
 def test_energy_is_what_is_left_of_the_squares():
-    student, whole = build("bert", energy=0.6), tiny("bert")
-    chosen = select(whole, ["attention", "ffn"])[0]
-    found = {path: rank_of(student.get_submodule(path)) for path in chosen}
-    assert len(set(found.values())) > 1
-    for path, rank in found.items():
+    student, full_model = build("bert", energy=0.6), tiny("bert")
+    chosen = select_modules(full_model, ["attention", "ffn"])[0]
+    actual = {path: rank_of(student.get_submodule(path)) for path in chosen}
+    assert len(set(actual.values())) > 1
+    for path, rank in actual.items():
         squares = torch.linalg.svdvals(chosen[path].weight.double()).square()
         assert squares[:rank].sum() >= 0.6 * squares.sum() > squares[: rank - 1].sum()
 
 
 def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     # 19 is the last rank whose factors of 32 by 64 are smaller, and 15 the last of 32 by 32.
-    with pytest.warns(UserWarning, match="stay whole, as two factors would be no smaller: .*query.*, .*key") as told:
+    with pytest.warns(
+        UserWarning, match="stay at full rank, as two factors would be no smaller: .*query.*, .*key"
+    ) as info:
         student = low_rank(rule={"rank": 16}).build(tiny("bert"), None, None)
-    assert "intermediate" not in str(told[0].message)
+    assert "intermediate" not in str(info[0].message)
     assert [path for path, module in student.bert.encoder.layer[0].named_modules() if rank_of(module)] == [
         "intermediate.dense",
         "output.dense",
@@ -63,9 +67,9 @@ def test_layers_that_would_be_no_smaller_stay_whole_and_are_told():
     "fields, message",
     [
         ({"rank": 0}, "rank: at least 1 is needed, not 0"),
-        ({"param_ratio": 1.0}, "param_ratio: lies between 0 and 1, and is not 1.0"),
-        ({"energy": -0.5}, "energy: lies between 0 and 1, and is not -0.5"),
-        ({"rank": 4, "energy": 0.9}, "energy: rank says it already; name one of them"),
+        ({"param_ratio": 1.0}, "param_ratio: must lie between 0 and 1, not 1.0"),
+        ({"energy": -0.5}, "energy: must lie between 0 and 1, not -0.5"),
+        ({"rank": 4, "energy": 0.9}, "energy: rank is set already; set one of them"),
         ({"batches": -1}, "batches: at least 0 is needed, not -1"),
         ({"where": []}, "where: .* is not a choice of attention, ffn, head"),
         ({"where": ["embeddings"]}, "where: .* is not a choice of attention, ffn, head"),
@@ -79,9 +83,9 @@ def test_wrong_values_are_told_in_a_line(fields, message):
 def test_a_table_that_is_the_head_too_stays_one():
     model = build("bert", "language", param_ratio=0.5, where=["embeddings"])
     table, head = model.get_input_embeddings(), model.get_output_embeddings()
-    assert table.weight is head.weight and table.makes is not head.reads
-    assert table.weight.shape == (100, rank_of(table)) and head.reads.weight.shape == (rank_of(table), 32)
+    assert table.weight is head.weight and table.output_factor is not head.input_factor
+    assert table.weight.shape == (100, rank_of(table)) and head.input_factor.weight.shape == (rank_of(table), 32)
     model = build("t5", "language", param_ratio=0.5, where=["head"])
     words = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens]
-    assert len({id(each.makes) for each in words}) == 1
+    assert len({id(each.output_factor) for each in words}) == 1
     assert len({id(each.weight) for each in (*words, model.lm_head)}) == 1

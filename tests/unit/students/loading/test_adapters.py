@@ -9,8 +9,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from distill import run
-from students.loading.adapters import base_of, load_config, load_model, load_tokenizer
-from students.weights import zeros
+from students.loading.adapters import base_model_name, load_config, load_model, load_tokenizer
+from students.weights import model_sparsity
 from tests.helpers.families import batch, tiny
 
 
@@ -39,11 +39,11 @@ def test_what_is_loaded_is_the_base_with_the_adapter_merged(tmp_path, name, head
         expected = adapt(tiny(name, head=head), tmp_path, task, layers)
     auto = AutoModelForSequenceClassification if head == "classification" else AutoModelForCausalLM
     source = str(tmp_path / "adapter")
-    assert base_of(source) == str(tmp_path / "base") and base_of(str(tmp_path / "base")) is None
+    assert base_model_name(source) == str(tmp_path / "base") and base_model_name(str(tmp_path / "base")) is None
     model, missing = load_model(auto, source, load_config(source))
     inputs = batch(name)
-    found = model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    actual = model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
     plain = tiny(name, head=head)
     assert missing == [] and type(model) is type(plain)
     assert [*model.state_dict()] == [*plain.state_dict()], "nothing of PEFT is left in it"
@@ -68,12 +68,12 @@ def test_an_adapter_that_fills_the_zeros_of_its_base_says_so(tmp_path):
         for layer in base.bert.encoder.layer:
             for module in (layer.attention.self.query, layer.attention.self.value, layer.output.dense):
                 module.weight[:, ::2] = 0
-    share = zeros(base)
+    share = model_sparsity(base)
     adapt(base, tmp_path, "SEQ_CLS", ["query", "value"])
     source = str(tmp_path / "adapter")
     with pytest.warns(UserWarning, match=f"{share:.1%} of the weights of .*base are zero, and .*adapters fill zeros"):
         model, _ = load_model(AutoModelForSequenceClassification, source, load_config(source))
-    assert share > 0.1 and zeros(model) == pytest.approx(share / 2, abs=0.02)
+    assert share > 0.1 and model_sparsity(model) == pytest.approx(share / 2, abs=0.02)
 
 
 def test_it_teaches_and_learns(tiny_run: Path, materials: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    reach = hub.reach  # a test may put another in its place
+    reach = hub.check_hub  # a test may put another in its place
     reach.cache_clear()
     yield monkeypatch
     reach.cache_clear()
@@ -78,7 +78,7 @@ def test_without_an_answer_everything_goes_offline(process: pytest.MonkeyPatch, 
     endpoint = silent if endpoint == "silent" else endpoint
     process.setattr(hub, "PATIENCE", 0.3)
     process.setattr(constants, "ENDPOINT", endpoint)
-    assert hub.reach() == f"the hub cannot be reached ({endpoint}; HF_ENDPOINT names another)"
+    assert hub.check_hub() == f"the hub cannot be reached ({endpoint}; HF_ENDPOINT names another)"
     assert offline() == (True, True, "1")
     for load in (AutoConfig.from_pretrained, datasets.load_dataset):
         with pytest.raises(ValueError, match="^the hub cannot be reached .* and 'nobody/nothing' is not"):
@@ -97,7 +97,7 @@ def test_a_name_look_up_that_hangs_is_not_waited_for(process: pytest.MonkeyPatch
     process.setattr(hub, "PATIENCE", 0.3)
     process.setattr(constants, "ENDPOINT", "https://hub.invalid")
     process.setattr(socket, "getaddrinfo", hang)
-    assert "cannot be reached" in hub.reach()
+    assert "cannot be reached" in hub.check_hub()
     assert not finished.is_set()
     stop.set()
     finished.wait(20)
@@ -107,15 +107,15 @@ def test_a_name_look_up_that_hangs_is_not_waited_for(process: pytest.MonkeyPatch
 def test_any_answer_but_that_of_a_gateway_will_do(process: pytest.MonkeyPatch, status: int, reached: bool) -> None:
     session = SimpleNamespace(head=lambda *arguments, **options: SimpleNamespace(status_code=status))
     process.setattr(hub, "get_session", lambda: session)
-    assert (hub.reach() is None) is reached
+    assert (hub.check_hub() is None) is reached
     assert offline() == ((False, False, None) if reached else (True, True, "1"))
 
 
 def test_a_hub_that_answers_is_asked_once(process: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with Hub(tmp_path) as stand_in:
         process.setattr(constants, "ENDPOINT", stand_in.endpoint)
-        assert hub.reach() is None
-        assert hub.reach() is None
+        assert hub.check_hub() is None
+        assert hub.check_hub() is None
         assert len(stand_in.requests) == 1
     assert offline() == (False, False, None)
 
@@ -128,7 +128,7 @@ def test_what_the_user_decided_stands_and_nothing_is_asked(
     process.setattr(constants, "HF_HUB_OFFLINE", value == "1")
     with Hub(tmp_path) as stand_in:
         process.setattr(constants, "ENDPOINT", stand_in.endpoint)
-        assert hub.reach() == ("HF_HUB_OFFLINE is set" if value == "1" else None)
+        assert hub.check_hub() == ("HF_HUB_OFFLINE is set" if value == "1" else None)
         assert not stand_in.requests
     assert offline() == (value == "1", False, value)
 
@@ -151,8 +151,8 @@ def test_a_folder_needs_no_hub(process: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_offline_a_fault_of_the_disk_is_not_blamed_on_the_hub(process: pytest.MonkeyPatch) -> None:
     process.setattr(constants, "HF_HUB_OFFLINE", True)
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert hub.explain("a/b", full) == "'a/b' cannot be loaded: [Errno 28] No space left on device"
-    assert hub.explain("a/b", OSError("not found")) == (
+    assert hub.explain_load_error("a/b", full) == "'a/b' cannot be loaded: [Errno 28] No space left on device"
+    assert hub.explain_load_error("a/b", OSError("not found")) == (
         "HF_HUB_OFFLINE is set and 'a/b' is not, or not whole, in the local cache; give a local folder"
     )
 

@@ -16,7 +16,7 @@ from transformers import (
 from students.families.families import is_compact
 from students.models.compact import become_compact
 from students.models.record import record_sizes
-from students.structure.resized import resize, sizes
+from students.structure.resized import block_sizes, resize_blocks
 from students.structure.units import neurons, shrink
 from tests.helpers.families import batch, tiny
 from tests.helpers.students.uneven import uneven
@@ -24,8 +24,8 @@ from tests.helpers.students.uneven import uneven
 
 def test_sizes_are_what_they_are_said_to_be():
     blocks = [{"intermediate": 61, "heads": 4}, {"intermediate": 58, "heads": 3}]
-    assert uneven("bert").config.sizes == {"encoder": blocks}
-    assert uneven("albert").config.sizes == {"encoder": [{"intermediate": 61, "heads": 3}]}
+    assert uneven("bert").config.block_sizes == {"encoder": blocks}
+    assert uneven("albert").config.block_sizes == {"encoder": [{"intermediate": 61, "heads": 3}]}
 
 
 def test_a_model_that_was_read_from_a_folder_becomes_one_of_ours_once(tmp_path):
@@ -50,7 +50,7 @@ def test_the_bare_model_and_the_tokenizer_load_from_the_folder_too(tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"]))
     BertTokenizer(str(words)).save_pretrained(tmp_path)
-    assert sizes(AutoModel.from_pretrained(tmp_path)) == sizes(model)
+    assert block_sizes(AutoModel.from_pretrained(tmp_path)) == block_sizes(model)
     assert AutoTokenizer.from_pretrained(tmp_path)("good")["input_ids"] == [2, 5, 3]
 
 
@@ -83,15 +83,15 @@ def test_equal_blocks_and_all_heads_stay_stock():
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        ({"encoder": [{"intermediate": 8, "heads": 2}]}, "do not name the blocks"),
-        ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "do not name the blocks"),
+        ({"encoder": [{"intermediate": 8, "heads": 2}]}, "does not list the blocks"),
+        ({"decoder": [{"intermediate": 8, "heads": 2}] * 2}, "does not list the blocks"),
         ({"encoder": [{"intermediate": 65, "heads": 2}] * 2}, "encoder.0.ffn has 64 units, not 65"),
         ({"encoder": [{"intermediate": 8, "heads": -1}] * 2}, "encoder.0.self has 4 units, not -1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wanted, message):
-    with pytest.raises(ValueError, match=f"^sizes: .*{message}"):
-        resize(tiny("bert"), wanted)
+    with pytest.raises(ValueError, match=f"^block_sizes: .*{message}"):
+        resize_blocks(tiny("bert"), wanted)
 
 
 def test_it_can_be_exported_with_any_batch_and_length():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from students.models.recurrent_layer import reverse
+from students.models.recurrent_layer import reverse_tokens
 from students.models.recurrent_models import RecurrentConfig, RecurrentModel
 from tests.helpers.students.recurrent import padded
 
@@ -50,7 +50,7 @@ def stock(model: RecurrentModel) -> nn.RNNBase:
     with torch.no_grad():
         for name, parameter in found.named_parameters():
             kind, rest = name.split("_l")
-            way = "back" if rest.endswith("_reverse") else "ahead"
+            way = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
             parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{way}.{names[kind]}"))
     return found
 
@@ -101,6 +101,6 @@ def test_steps_one_by_one_are_the_kernel():
 
 def test_the_way_back_begins_at_the_last_token():
     rows = torch.arange(8.0).view(2, 4, 1)
-    found = reverse(rows, torch.tensor([4, 2]))
+    found = reverse_tokens(rows, torch.tensor([4, 2]))
     assert found[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
-    assert torch.equal(reverse(found, torch.tensor([4, 2])), rows)
+    assert torch.equal(reverse_tokens(found, torch.tensor([4, 2])), rows)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from students.recording.signals import Attention, Signals, check
+from students.recording.signals import Attention, Signals, check_signals
 from students.recording.trace import Recorder
 from tests.helpers.families import batch, tiny, tiny_config
 
@@ -48,6 +48,6 @@ def test_signals_join_and_know_when_they_are_empty() -> None:
 )
 def test_a_site_that_does_not_exist_is_named_with_the_depth(signals: Signals, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check(tiny_config("bert"), signals)
+        check_signals(tiny_config("bert"), signals)
     with pytest.raises(ValueError, match=message):
         Recorder(tiny("bert")).trace(batch("bert"), signals)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from students.families.families import blocks, family
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from tests.helpers.families import batch, everything, tiny
@@ -17,7 +17,7 @@ from tests.helpers.students.eager import agree, twin
 def test_no_cache_keeps_keys_and_values_alive(name: str) -> None:
     model, outputs = tiny(name), []
     model.register_forward_hook(lambda module, args, output: outputs.append(output))
-    assert model(**inputs(model, batch(name))).past_key_values is not None
+    assert model(**model_inputs(model, batch(name))).past_key_values is not None
     Recorder(model).trace(batch(name), Signals(logits=True))
     assert outputs[1].past_key_values is None
 

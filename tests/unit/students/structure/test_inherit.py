@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, LlamaForSequenceCla
 from students.families.families import blocks, repeats_blocks
 from students.families.table import FAMILIES as FACTS
 from students.kinds.transformer import Transformer
-from students.structure.inherit import head_shape, largest, unit_entries
+from students.structure.inherit import head_shape, largest_units, unit_entries
 from tests.helpers.families import batch, tiny, tiny_config
 
 
@@ -26,15 +26,15 @@ def test_the_largest_units_over_all_their_parts_in_order():
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(9, 4, generator=generator), torch.randn(9, 1, generator=generator)]
     norms = torch.cat(parts, dim=1).double().norm(dim=1)
-    assert largest(parts, 4).tolist() == sorted(norms.topk(4).indices.tolist())
+    assert largest_units(parts, 4).tolist() == sorted(norms.topk(4).indices.tolist())
 
 
 def test_equal_units_are_kept_from_the_front():
-    assert largest([torch.ones(5, 2)], 3).tolist() == [0, 1, 2]
+    assert largest_units([torch.ones(5, 2)], 3).tolist() == [0, 1, 2]
 
 
 def test_half_precision_does_not_overflow():
-    assert largest([torch.tensor([[300.0], [400.0], [1.0]], dtype=torch.float16)], 1).tolist() == [1]
+    assert largest_units([torch.tensor([[300.0], [400.0], [1.0]], dtype=torch.float16)], 1).tolist() == [1]
 
 
 @pytest.mark.parametrize("name, expected", [("bert", (4, 1, 8)), ("llama", (2, 2, 8)), ("t5", (4, 1, 8))])
@@ -45,8 +45,8 @@ def test_head_shape(name, expected):
 def test_a_fused_layer_keeps_the_same_heads_in_all_its_parts():
     teacher = tiny("gpt2", layers=1)
     student = build(teacher, hidden=16, heads=2)
-    found = unit_entries(teacher, student.config)["transformer.h.0.attn.c_attn.weight", 1].view(3, 16)
-    assert torch.equal(found[1], found[0] + 32) and torch.equal(found[2], found[0] + 64)
+    actual = unit_entries(teacher, student.config)["transformer.h.0.attn.c_attn.weight", 1].view(3, 16)
+    assert torch.equal(actual[1], actual[0] + 32) and torch.equal(actual[2], actual[0] + 64)
 
 
 def test_only_a_shared_block_repeats():
@@ -154,7 +154,7 @@ def test_a_weight_that_only_some_blocks_have_is_not_taken_from_another_block():
         student = build(teacher, teacher_layers=[2, 1, 3])
     assert [str(warning.message) for warning in told] == [
         "no block of the student has a place for the teacher's model.layers.1.input_layernorm.weight",
-        "not taken from the teacher, start at random: model.layers.1.input_layernorm.weight",
+        "not taken from the teacher, newly initialized: model.layers.1.input_layernorm.weight",
     ]
     assert torch.equal(student.model.layers[1].input_layernorm.weight, torch.ones(32))  # as a norm starts
     last = [model.model.layers[2].input_layernorm.weight for model in (student, teacher)]

@@ -6,7 +6,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 import students  # noqa: F401 — our own models
 from students.models.recurrent_models import RecurrentConfig
-from students.recording.model_io import outputs
+from students.recording.model_io import output_logits
 from students.structure.outputs import reorder_outputs
 from tests.helpers.families import tiny
 
@@ -17,9 +17,9 @@ def test_a_recurrent_network_and_a_head_on_tokens():
     for head in (AutoModelForSequenceClassification, AutoModelForTokenClassification):
         model = head.from_config(config).eval()
         with torch.no_grad():
-            before = outputs(model(**given))
+            before = output_logits(model(**given))
             reorder_outputs(model, [2, 0, 1])
-            torch.testing.assert_close(outputs(model(**given)), before[..., [2, 0, 1]])
+            torch.testing.assert_close(output_logits(model(**given)), before[..., [2, 0, 1]])
 
 
 def test_outputs_that_no_layer_has_are_refused():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 def placed(teacher: PreTrainedModel, positions: int = 120) -> PreTrainedModel:
     """The teacher with so many places, in eval mode."""
-    return Transformer(positions=positions).build(teacher, None, None).eval()
+    return Transformer(max_position_embeddings=positions).build(teacher, None, None).eval()
 
 
 def logits(model, inputs):
@@ -27,23 +27,23 @@ def logits(model, inputs):
 def test_a_model_that_exists_is_given_places(name, tmp_path):
     teacher = tiny(name)
     teacher.save_pretrained(tmp_path)
-    model = Pretrained(model=str(tmp_path), positions=120).build(None, None, None).eval()
+    model = Pretrained(model=str(tmp_path), max_position_embeddings=120).build(None, None, None).eval()
     inputs = batch(name, length=100)
     torch.testing.assert_close(logits(model, inputs), logits(placed(teacher), inputs))
 
 
 def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
     Transformer(attention=Linformer(length=16)).build(tiny("bert"), None, None).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="^positions: a model of a form of its own keeps its places"):
-        Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
-    with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):
-        Pretrained(model=str(tmp_path), positions=0)
+    with pytest.raises(ValueError, match="^max_position_embeddings: a compact model keeps its positions"):
+        Pretrained(model=str(tmp_path), max_position_embeddings=200).build(None, None, None)
+    with pytest.raises(ValueError, match="^max_position_embeddings: at least 1 is needed, not 0"):
+        Pretrained(model=str(tmp_path), max_position_embeddings=0)
 
 
 def test_a_recurrent_network_has_none_to_be_given(tmp_path):
     LSTM(hidden=8).build(tiny("bert"), None, None).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="^positions: a recurrent network reads texts of any length$"):
-        Pretrained(model=str(tmp_path), positions=200).build(None, None, None)
+    with pytest.raises(ValueError, match="^max_position_embeddings: a recurrent network reads texts of any length$"):
+        Pretrained(model=str(tmp_path), max_position_embeddings=200).build(None, None, None)
 
 
 def test_places_are_left_out():
@@ -51,7 +51,7 @@ def test_places_are_left_out():
 
 
 def test_what_has_no_places_is_refused():
-    with pytest.raises(ValueError, match="^positions: at least 1 is needed, not 0"):
-        Transformer(positions=0)
-    with pytest.raises(ValueError, match="^positions: a t5 has no places"):
-        Transformer(positions=99).check(tiny("t5").config)
+    with pytest.raises(ValueError, match="^max_position_embeddings: at least 1 is needed, not 0"):
+        Transformer(max_position_embeddings=0)
+    with pytest.raises(ValueError, match="^max_position_embeddings: a t5 has relative positions"):
+        Transformer(max_position_embeddings=99).check(tiny("t5").config)

@@ -17,7 +17,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from students.tokenizer.pieces import needed, remade
+from students.tokenizer.pieces import rebuild_tokenizer, required_ids
 from tests.helpers.repositories import BAD, GOOD, NOUNS, OTHER, sentences
 
 SHARED = Path(__file__).parents[5] / "shared" / "models"
@@ -70,9 +70,9 @@ def byte_fallback() -> Tokenizer:
     special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
     plain = [text.replace("é", "e").replace("ï", "i") for text in texts(0)]
     made.train_from_iterator(plain, trainers.BpeTrainer(vocab_size=400, special_tokens=special))
-    told = json.loads(made.to_str())
-    told["added_tokens"] = told["added_tokens"][:3]  # bytes are pieces like others
-    made = Tokenizer.from_str(json.dumps(told))
+    state = json.loads(made.to_str())
+    state["added_tokens"] = state["added_tokens"][:3]  # bytes are pieces like others
+    made = Tokenizer.from_str(json.dumps(state))
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -107,7 +107,7 @@ def tokenizer(request) -> PreTrainedTokenizerBase:
 
 def of_texts(tokenizer: PreTrainedTokenizerBase, given: list[str]) -> PreTrainedTokenizerBase:
     seen = {i for ids in tokenizer(given)["input_ids"] for i in ids}
-    return remade(tokenizer, needed(tokenizer, seen))
+    return rebuild_tokenizer(tokenizer, required_ids(tokenizer, seen))
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
@@ -117,46 +117,46 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 @pytest.mark.parametrize("seed", range(3))
 def test_texts_seen_are_spelled_as_before(tokenizer, seed):
     given = texts(seed, count=4) + [row["sentence"] for row in sentences(3, seed)] + ["naïve café"] * (seed % 2)
-    found = of_texts(tokenizer, given)
-    assert len(found) < len(tokenizer)
+    reduced = of_texts(tokenizer, given)
+    assert len(reduced) < len(tokenizer)
     for text in given:
-        assert pieces(found, text) == pieces(tokenizer, text)
-    assert found(given[0], given[1])["input_ids"] == found.convert_tokens_to_ids(
+        assert pieces(reduced, text) == pieces(tokenizer, text)
+    assert reduced(given[0], given[1])["input_ids"] == reduced.convert_tokens_to_ids(
         tokenizer.convert_ids_to_tokens(tokenizer(given[0], given[1])["input_ids"])
     )
 
 
 def test_other_texts_lose_nothing(tokenizer):
-    found = of_texts(tokenizer, ["a great film"])
+    reduced = of_texts(tokenizer, ["a great film"])
     for text in STRANGE + texts(9, count=20):
         before, after = (
-            one.decode(one(text)["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            for one in (tokenizer, found)
+            tok.decode(tok(text)["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for tok in (tokenizer, reduced)
         )
         assert after == before
-        assert pieces(found, text).count(found.unk_token) <= pieces(tokenizer, text).count(tokenizer.unk_token)
+        assert pieces(reduced, text).count(reduced.unk_token) <= pieces(tokenizer, text).count(tokenizer.unk_token)
 
 
 def test_ids_are_counted_anew_in_their_order(tokenizer):
-    found = of_texts(tokenizer, texts(0, count=5))
+    reduced = of_texts(tokenizer, texts(0, count=5))
     order = [piece for piece, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])]
-    there = found.get_vocab()
-    kept = [piece for piece in order if piece in there]
-    assert found.convert_tokens_to_ids(kept) == list(range(len(found)))
-    assert found.all_special_tokens == tokenizer.all_special_tokens
+    vocab = reduced.get_vocab()
+    tokens = [piece for piece in order if piece in vocab]
+    assert reduced.convert_tokens_to_ids(tokens) == list(range(len(reduced)))
+    assert reduced.all_special_tokens == tokenizer.all_special_tokens
     for name in ("pad", "unk", "cls", "sep", "bos", "eos"):
-        assert getattr(found, f"{name}_token") == getattr(tokenizer, f"{name}_token")
+        assert getattr(reduced, f"{name}_token") == getattr(tokenizer, f"{name}_token")
 
 
 def test_keeping_all_changes_nothing(tokenizer):
-    found = remade(tokenizer, needed(tokenizer, range(len(tokenizer))))
-    assert json.loads(found.backend_tokenizer.to_str()) == json.loads(tokenizer.backend_tokenizer.to_str())
+    reduced = rebuild_tokenizer(tokenizer, required_ids(tokenizer, range(len(tokenizer))))
+    assert json.loads(reduced.backend_tokenizer.to_str()) == json.loads(tokenizer.backend_tokenizer.to_str())
 
 
 def test_padding_is_told_the_new_number():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece())
-    found = remade(tokenizer, needed(tokenizer, []))
-    assert json.loads(found.backend_tokenizer.to_str())["padding"]["pad_id"] == found.convert_tokens_to_ids("[PAD]")
+    reduced = rebuild_tokenizer(tokenizer, required_ids(tokenizer, []))
+    assert json.loads(reduced.backend_tokenizer.to_str())["padding"]["pad_id"] == reduced.convert_tokens_to_ids("[PAD]")
 
 
 def test_the_way_to_a_token_stays_and_no_other_merge():
@@ -164,14 +164,14 @@ def test_the_way_to_a_token_stays_and_no_other_merge():
     vocab = {piece: i for i, piece in enumerate(["a", "b", "c", "d", "ab", "cd", "abc", "abcd"])}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[("a", "b"), ("ab", "c"), ("c", "d"), ("ab", "cd")]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
-    assert needed(tokenizer, [6]) == [0, 1, 2, 3, 4, 6]
-    assert pieces(remade(tokenizer, [0, 1, 2, 3, 4, 6]), "abcd") == ["abc", "d"]
+    assert required_ids(tokenizer, [6]) == [0, 1, 2, 3, 4, 6]
+    assert pieces(rebuild_tokenizer(tokenizer, [0, 1, 2, 3, 4, 6]), "abcd") == ["abc", "d"]
 
 
 def test_the_unlikeliest_piece_stays_for_the_score_of_unknown_characters():
     scores = [("<unk>", 0.0), ("a", -1.0), ("b", -2.0), ("ab", -3.0), ("xx", -9.0)]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(scores, unk_id=0)))
-    assert needed(tokenizer, []) == [0, 1, 2, 4]
+    assert required_ids(tokenizer, []) == [0, 1, 2, 4]
 
 
 FAMILIES = {
@@ -186,18 +186,18 @@ FAMILIES = {
 @pytest.mark.parametrize("kind, make", FAMILIES.items(), ids=lambda value: value.__name__)
 def test_the_tokenizers_of_families_are_read_back_as_they_were_judged(kind, make, tmp_path):
     """Their classes make much of a tokenizer anew when its files are read."""
-    told = json.loads(make().to_str())["model"]
-    if told["type"] == "BPE":
-        tokenizer = kind(vocab=told["vocab"], merges=[tuple(pair) for pair in told["merges"]])
+    state = json.loads(make().to_str())["model"]
+    if state["type"] == "BPE":
+        tokenizer = kind(vocab=state["vocab"], merges=[tuple(pair) for pair in state["merges"]])
     else:
-        tokenizer = kind(vocab=[tuple(scored) for scored in told["vocab"]])
+        tokenizer = kind(vocab=[tuple(scored) for scored in state["vocab"]])
     given = texts(3, count=5)
-    found = of_texts(tokenizer, given)
-    found.save_pretrained(tmp_path)
+    reduced = of_texts(tokenizer, given)
+    reduced.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
-    assert type(again) is type(found) and len(again) < len(tokenizer)
+    assert type(again) is type(reduced) and len(again) < len(tokenizer)
     for text in given + STRANGE:
-        assert pieces(again, text) == pieces(found, text)
+        assert pieces(again, text) == pieces(reduced, text)
     for text in given:
         assert pieces(again, text) == pieces(tokenizer, text)
         assert again(text)["input_ids"][-1] == again.convert_tokens_to_ids(pieces(tokenizer, text)[-1])
@@ -207,9 +207,9 @@ class TestRefused:
     def test_whole_words(self):
         made = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
         with pytest.raises(ValueError, match="a WordLevel tokenizer has no smaller pieces"):
-            needed(PreTrainedTokenizerFast(tokenizer_object=made), [0])
+            required_ids(PreTrainedTokenizerFast(tokenizer_object=made), [0])
 
     def test_marked_pieces(self):
         made = Tokenizer(models.BPE({"a": 0, "b</w>": 1}, [], end_of_word_suffix="</w>"))
-        with pytest.raises(ValueError, match="marks the beginning or end of a word"):
-            needed(PreTrainedTokenizerFast(tokenizer_object=made), [0])
+        with pytest.raises(ValueError, match="marks the beginning or end of words"):
+            required_ids(PreTrainedTokenizerFast(tokenizer_object=made), [0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from students.tokenizer.vocabulary import _configs, cut_vocabulary, smaller
+from students.tokenizer.vocabulary import _configs, cut_vocabulary, select_vocabulary
 from tests.helpers.families import tiny
 from tests.helpers.repositories import save_tokenizer
 
@@ -33,19 +33,19 @@ class TestSmaller:
         size = save_tokenizer(tmp_path)
         tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), tiny("bert", vocab=size)
         model.config.decoder_start_token_id, model.config.eos_token_id = size - 1, size + 5
-        found = smaller(tokenizer, {size - 3}, model)
-        assert {size - 1, size - 3} <= set(found.keep.tolist()) and size - 2 not in found.keep
-        assert (found.before, len(found.tokenizer)) == (size, len(found.keep))
+        vocabulary = select_vocabulary(tokenizer, {size - 3}, model)
+        assert {size - 1, size - 3} <= set(vocabulary.keep.tolist()) and size - 2 not in vocabulary.keep
+        assert (vocabulary.num_before, len(vocabulary.tokenizer)) == (size, len(vocabulary.keep))
 
     def test_a_model_with_fewer_rows_is_refused(self, tmp_path):
         size = save_tokenizer(tmp_path)
         with pytest.raises(ValueError, match=f"a token {size - 1}, and the model only {size - 1} rows"):
-            smaller(AutoTokenizer.from_pretrained(tmp_path), {size - 1}, tiny("bert", vocab=size - 1))
+            select_vocabulary(AutoTokenizer.from_pretrained(tmp_path), {size - 1}, tiny("bert", vocab=size - 1))
 
     def test_positions_that_are_counted_from_the_padding_are_not_moved(self, tmp_path):
         size = save_tokenizer(tmp_path)
         tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), tiny("roberta", vocab=size)
-        smaller(tokenizer, {size - 1}, model)
+        select_vocabulary(tokenizer, {size - 1}, model)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(size - 1)
         with pytest.raises(ValueError, match="counts positions from the id of the padding token"):
-            smaller(tokenizer, {size - 1}, model)
+            select_vocabulary(tokenizer, {size - 1}, model)

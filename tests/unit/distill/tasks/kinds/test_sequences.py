@@ -14,7 +14,7 @@ from distill.tasks.writing import greedy_generate
 from losses.pairs.attention import AttentionKL
 from losses.states.hidden import HiddenMSE
 from prune_schedules.schedule import Timeline
-from students.recording.model_io import inputs
+from students.recording.model_io import model_inputs
 from students.recording.trace import Recorder
 from tests.helpers.families import tiny
 from tests.helpers.tables import refused, write
@@ -58,7 +58,7 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
     batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
-        mine = greedy_generate(lambda given: model(**inputs(model, given)).logits, batch, task.end, max_tokens=12)
+        mine = greedy_generate(lambda given: model(**model_inputs(model, given)).logits, batch, task.end, max_tokens=12)
         theirs = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]
@@ -135,7 +135,7 @@ def test_losses_look_at_the_tokens_of_their_stack(stack):
         with torch.no_grad():
             traces = [
                 Recorder(model).trace(batch, needs)
-                for model, needs in ((student, loss.student_needs), (teacher, loss.teacher_needs))
+                for model, needs in ((student, loss.student_signals), (teacher, loss.teacher_signals))
             ]
         return loss(*traces, batch, values)
 

@@ -51,7 +51,7 @@ def test_several_texts_in_one_row_are_refused():
 
 
 def test_a_mask_of_pairs_is_refused():
-    with pytest.raises(ValueError, match="looks at no pairs"):
+    with pytest.raises(ValueError, match="takes no mask of token pairs"):
         student(LocalAttention)(torch.full((1, 10), 9), torch.ones(1, 1, 10, 10))
 
 

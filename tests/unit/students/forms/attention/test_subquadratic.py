@@ -49,26 +49,26 @@ def test_with_defaults_a_window_is_the_teacher_on_short_texts(name):
 def test_blocks_may_be_fewer_and_started_anywhere():
     model = student(LocalAttention, layers=1, hidden=16, heads=2, weights="random")
     assert len(blocks(model)) == 1 and not is_causal(model.config)
-    assert model.config.attends == {"kind": "LocalAttention", "window": 8, "global_tokens": 1}
+    assert model.config.attention == {"kind": "LocalAttention", "window": 8, "global_tokens": 1}
 
 
 @pytest.mark.parametrize(
     "kind, fields, name, message",
     [
         (LocalAttention, {"window": 0}, "bert", "window: at least 2 is needed, not 0"),
-        (LocalAttention, {"window": 9}, "bert", "window: half of it lies on each side, so it is even, not 9"),
+        (LocalAttention, {"window": 9}, "bert", "window: must be even, with half of it on each side, not 9"),
         (LocalAttention, {"global_tokens": -1}, "bert", "global_tokens: at least 0 is needed, not -1"),
         (FixedAttention, {"summaries": 0}, "bert", "summaries: at least 1"),
         (FixedAttention, {"block": 4, "summaries": 5}, "bert", "summaries: a block has 4 tokens, not 5"),
         (BlockAttention, {"blocks": 0}, "bert", "blocks: at least 1"),
-        (BlockAttention, {"blocks": 5}, "bert", "blocks: 4 heads can look 4 ways, not 5"),
+        (BlockAttention, {"blocks": 5}, "bert", "blocks: at most 4 are possible with 4 heads, not 5"),
         (Performer, {"features": 0}, "bert", "features: at least 1"),
         (Linformer, {"length": 0}, "bert", "length: at least 1"),
         (Linformer, {"length": 67}, "bert", "length: the student reads 66 tokens, fewer than 67"),
-        (Linformer, {}, "gpt2", "kind: Linformer is for encoders, and a gpt2 is none: a projected key mixes"),
-        (BlockAttention, {}, "llama", "kind: BlockAttention is for encoders, and a llama is none: its blocks see"),
+        (Linformer, {}, "gpt2", "kind: Linformer is for encoders only, not for a gpt2: a projected key mixes"),
+        (BlockAttention, {}, "llama", "kind: BlockAttention is for encoders only, not for a llama: its blocks attend"),
         (EfficientAttention, {}, "gpt2", "kind: EfficientAttention is for encoders"),
-        (LocalAttention, {}, "t5", "kind: a t5 adds a bias to all pairs of tokens, which LocalAttention has not"),
+        (LocalAttention, {}, "t5", "kind: a t5 has a relative position bias, which LocalAttention does not support"),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, fields, name, message):

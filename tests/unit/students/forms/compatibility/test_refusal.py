@@ -29,11 +29,19 @@ DOCS = Path(__file__).parents[5] / "docs" / "methods.md"
         (
             ["low_rank"],
             {"share_layers": ShareLayers()},
-            "share_layers: the model's config says ranks already, and",
+            "share_layers: the model has ranks already, and",
         ),
-        (["share_layers"], {"share_layers": ShareLayers()}, "share_layers: the model's config says shared already"),
-        (["share_layers"], {"attention": Linformer(length=4)}, "attention: the model's config says shared already"),
-        (["TensorTrain"], {"embeddings": Factorised(rank=4)}, "embeddings: the model's config says embeddings already"),
+        (
+            ["share_layers"],
+            {"share_layers": ShareLayers()},
+            "share_layers: the model has share_layers already",
+        ),
+        (
+            ["share_layers"],
+            {"attention": Linformer(length=4)},
+            "attention: the model has share_layers already",
+        ),
+        (["TensorTrain"], {"embeddings": Factorised(rank=4)}, "embeddings: the model has embeddings already"),
     ],
 )
 def test_forms_of_a_model_that_exists_keep_the_order(names, given, message, tmp_path):
@@ -50,7 +58,9 @@ def test_a_model_that_was_cut_takes_none(tmp_path):
         blocks(model)[0].output.dense.weight[:, :3] = 0
     cut(model)
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="^low_rank: the model has been cut, and LowRank comes before that"):
+    with pytest.raises(
+        ValueError, match="^low_rank: the model is pruned already; set LowRank in the run that prunes it"
+    ):
         build(Pretrained(model=str(tmp_path), low_rank=LowRank()), None)
 
 
@@ -78,7 +88,7 @@ def refusal_rows() -> list[str]:
     for (name, form), (family, config) in itertools.product(FORMS.items(), configs.items()):
         if reason := refusal(form, config):
             plain = reason.replace(name, "it").replace(type(form).__name__, "it").removeprefix("kind: ")
-            plain = plain.replace(f"a {family} is none", "a decoder is none")
+            plain = plain.replace(f" only, not for a {family}", " only")
             reasons.setdefault(plain, {}).setdefault(name, []).append(family)
     rows = []
     for reason, forms in reasons.items():

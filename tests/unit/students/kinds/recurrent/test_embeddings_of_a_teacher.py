@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from students.kinds.recurrent import GRU, LSTM, RNN, narrowed
+from students.kinds.recurrent import GRU, LSTM, RNN, reduce_embedding_width
 from students.kinds.transformer import Transformer
 from tests.helpers.families import tiny
 from tests.helpers.students.recurrent import small
@@ -26,9 +26,11 @@ def test_embeddings_start_as_the_words_of_any_teacher(name):
 
 def test_narrowed_tables():
     table = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    assert narrowed(table, 4) is table and narrowed(table, 9) is table
-    mirrored = narrowed(table * torch.tensor([1.0, -1.0, 1.0, -1.0]), 2)
-    assert torch.equal(narrowed(table, 2), narrowed(table.clone(), 2)) and mirrored.shape == (20, 2)
+    assert reduce_embedding_width(table, 4) is table and reduce_embedding_width(table, 9) is table
+    mirrored = reduce_embedding_width(table * torch.tensor([1.0, -1.0, 1.0, -1.0]), 2)
+    assert torch.equal(
+        reduce_embedding_width(table, 2), reduce_embedding_width(table.clone(), 2)
+    ) and mirrored.shape == (20, 2)
 
 
 def test_with_random_weights_embeddings_may_be_wider():
@@ -42,16 +44,19 @@ def test_with_random_weights_embeddings_may_be_wider():
         (lambda: LSTM(hidden=0), "hidden: at least 1"),
         (lambda: GRU(layers=0), "layers: at least 1"),
         (lambda: GRU(embedding=0), "embedding: at least 1"),
-        (lambda: RNN(dropout=1.0), "dropout: is 1.0; it is a share"),
+        (lambda: RNN(dropout=1.0), "dropout: must be a probability"),
         (lambda: RNN(weights="hub"), "weights: 'teacher' or 'random'"),
         (lambda: LSTM(hidden=8, projection=8), "projection: from 1 to below the 8 cells, not 8"),
         (lambda: LSTM().check(None), "LSTM student has its teacher's vocabulary"),
-        (lambda: LSTM(embedding=33).check(tiny("bert").config), "embedding: the teacher's words are 32 wide, not 33"),
+        (
+            lambda: LSTM(embedding=33).check(tiny("bert").config),
+            "embedding: the teacher's embeddings are 32 wide, not 33",
+        ),
         (
             lambda: LSTM(bidirectional=True).build(tiny("gpt2", head="language"), None, None, AutoModelForCausalLM),
-            "bidirectional: a model that reads back",
+            "bidirectional: a causal language model reads forward only",
         ),
-        (lambda: Transformer().check(small().config), "a recurrent teacher has no blocks"),
+        (lambda: Transformer().check(small().config), "a Transformer student cannot be cut from a recurrent teacher"),
     ],
 )
 def test_what_cannot_be_built_is_said(make, message):

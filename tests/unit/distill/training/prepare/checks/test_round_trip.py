@@ -13,7 +13,7 @@ from prune_schedules.schedule import Cubic, Timeline
 from prune_schedules.scores.l0 import L0
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.wanda import Wanda
-from students.structure.hidden import narrow
+from students.structure.hidden import shrink_hidden
 from tests.helpers.families import batch, tiny, tiny_config
 from tests.helpers.repositories import save_tokenizer
 from tests.helpers.worlds import save_data, save_teacher
@@ -72,7 +72,7 @@ def test_a_model_that_is_another_once_it_is_loaded_is_told(tokenizer):
     with pytest.raises(ValueError, match=r"saved and loaded again, it is another model: logits differ by up to"):
         round_trip(student, tokenizer, batch("bert"))
     student = tiny("bert")
-    narrow(student, torch.arange(32) < 24)
+    shrink_hidden(student, torch.arange(32) < 24)
     with pytest.raises(ValueError, match="would start at random, bert.encoder.layer.0.attention"):
         round_trip(student, tokenizer, batch("bert"))
 

@@ -11,43 +11,43 @@ from quant_aware.export.onnx_model import OnnxModel
 from students.forms.embeddings import Factorised, TensorTrain
 from students.kinds.recurrent import LSTM
 from students.kinds.transformer import Transformer
-from students.structure.hidden import hidden
-from students.structure.table import TrainTable, form_of, rows_of, train_of
-from students.tokenizer.vocabulary import smaller
+from students.structure.hidden import hidden_units
+from students.structure.tensor_train import TensorTrainEmbedding, embedding_matrix, tensor_train_shape, tensor_train_svd
+from students.tokenizer.vocabulary import select_vocabulary
 from tests.helpers.families import batch, tiny
 from tests.helpers.repositories import save_tokenizer
 
 
-def filled(table: torch.Tensor, form: dict[str, list[int]]) -> TrainTable:
-    train = TrainTable(form)
-    for core, numbers in zip(train.cores, train_of(table, form), strict=True):
+def filled(table: torch.Tensor, shape: dict[str, list[int]]) -> TensorTrainEmbedding:
+    train = TensorTrainEmbedding(shape)
+    for core, numbers in zip(train.cores, tensor_train_svd(table, shape), strict=True):
         core.weight.data.copy_(numbers)
     return train
 
 
 def test_a_row_is_the_product_of_its_cores():
-    form = {"words": [2, 3, 4], "sizes": [2, 2, 3], "ranks": [3, 5]}
-    train = TrainTable(form)
+    shape = {"vocab_factors": [2, 3, 4], "width_factors": [2, 2, 3], "ranks": [3, 5]}
+    train = TensorTrainEmbedding(shape)
     one, two, three = (core.weight.detach().double() for core in train.cores)
     one, two, three = one.view(2, 2, 3), two.view(3, 3, 2, 5), three.view(4, 5, 3)
-    found = train(torch.arange(24)).detach()
+    actual = train(torch.arange(24)).detach()
     for word, (i, j, k) in enumerate(itertools.product(range(2), range(3), range(4))):
         for place, (a, b, c) in enumerate(itertools.product(range(2), range(2), range(3))):
             expected = sum(one[i, a, p] * two[j, p, b, q] * three[k, q, c] for p in range(3) for q in range(5))
-            assert found[word, place] == pytest.approx(float(expected), abs=1e-5)
+            assert actual[word, place] == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize(("words", "width"), [(100, 32), (97, 30), (30522, 384), (50257, 768), (24, 8)])
 def test_its_sizes_hold_the_table_and_hardly_more(words, width):
-    form = form_of(words, width, 16)
-    assert torch.tensor(form["sizes"]).prod() == width and min(form["sizes"]) > 1
-    assert words <= torch.tensor(form["words"]).prod() < 1.3 * words + 10
-    assert all(1 <= rank <= 16 for rank in form["ranks"])
+    shape = tensor_train_shape(words, width, 16)
+    assert torch.tensor(shape["width_factors"]).prod() == width and min(shape["width_factors"]) > 1
+    assert words <= torch.tensor(shape["vocab_factors"]).prod() < 1.3 * words + 10
+    assert all(1 <= rank <= 16 for rank in shape["ranks"])
 
 
 def test_of_full_rank_it_is_the_table():
     table = torch.randn(97, 30, generator=torch.Generator().manual_seed(0))
-    train = filled(table, form_of(97, 30, 10**6))
+    train = filled(table, tensor_train_shape(97, 30, 10**6))
     torch.testing.assert_close(train(torch.arange(97)), table, rtol=1e-4, atol=1e-5)
     sizes = [float(core.weight.square().mean().sqrt()) for core in train.cores]
     assert max(sizes) < 1.01 * min(sizes)
@@ -58,13 +58,13 @@ def test_of_full_rank_it_is_the_table():
 def test_what_is_lost_is_what_was_cut_off(rank):
     """At most the squares of the singular values left out of the two unfoldings, and no less than of either."""
     table = torch.randn(96, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    form = {"words": [4, 4, 6], "sizes": [2, 3, 4], "ranks": [min(rank, 8), rank]}
+    shape = {"vocab_factors": [4, 4, 6], "width_factors": [2, 3, 4], "ranks": [min(rank, 8), rank]}
     modes = table.view(4, 4, 6, 2, 3, 4).permute(0, 3, 1, 4, 2, 5)
     tails = [
         float(torch.linalg.svdvals(modes.reshape(rows, -1))[kept:].square().sum())
-        for rows, kept in zip((8, 96), form["ranks"], strict=True)
+        for rows, kept in zip((8, 96), shape["ranks"], strict=True)
     ]
-    lost = float((filled(table, form)(torch.arange(96)).double() - table).square().sum())
+    lost = float((filled(table, shape)(torch.arange(96)).double() - table).square().sum())
     assert max(tails) * (1 - 1e-5) <= lost <= sum(tails) * (1 + 1e-5) + 1e-6
 
 
@@ -78,11 +78,11 @@ def test_its_file_for_onnxruntime_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("form", [Factorised(), TensorTrain(rank=4)], ids=["ranks", "train"])
-def test_a_recurrent_student_starts_from_any_table(form):
+def test_a_recurrent_student_starts_from_any_embeddings(form):
     teacher = Transformer(embeddings=form).build(tiny("bert"), None, None)
     student = LSTM(hidden=4).build(teacher, None, None)
-    torch.testing.assert_close(student.get_input_embeddings().weight, rows_of(teacher))
-    assert rows_of(teacher).shape == (100, 32)
+    torch.testing.assert_close(student.get_input_embeddings().weight, embedding_matrix(teacher))
+    assert embedding_matrix(teacher).shape == (100, 32)
 
 
 def test_what_cannot_be_is_told():
@@ -90,19 +90,19 @@ def test_what_cannot_be_is_told():
         TensorTrain(rank=0)
     with pytest.raises(ValueError, match="^embeddings: rank: 4000 makes the token embeddings no smaller"):
         Transformer(embeddings=TensorTrain(rank=4000)).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="^embeddings: the table of words is the head as well"):
+    with pytest.raises(ValueError, match="^embeddings: the token embeddings are tied to the LM head"):
         Transformer(embeddings=TensorTrain(rank=4)).build(tiny("gpt2", head="language"), None, None)
-    with pytest.raises(ValueError, match="^a table 7 wide is no product of three"):
-        form_of(100, 7, 4)
+    with pytest.raises(ValueError, match="^an embedding width of 7 is no product of three"):
+        tensor_train_shape(100, 7, 4)
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
     with pytest.raises(
-        ValueError, match="^shape: a hidden dimension is no column of token embeddings that are no matrix"
+        ValueError, match="^shape: hidden dimensions cannot be pruned, since the token embeddings are no matrix"
     ):
-        hidden(model)
+        hidden_units(model)
 
 
 def test_its_vocabulary_is_not_cut(tmp_path):
     save_tokenizer(tmp_path)
     model = Transformer(embeddings=TensorTrain(rank=4)).build(tiny("bert"), None, None)
-    with pytest.raises(ValueError, match="have no row for each of them"):
-        smaller(AutoTokenizer.from_pretrained(tmp_path), {5, 6}, model)
+    with pytest.raises(ValueError, match="the token embeddings are no matrix"):
+        select_vocabulary(AutoTokenizer.from_pretrained(tmp_path), {5, 6}, model)
