@@ -14,7 +14,8 @@ from distill.config.loader import ConfigError, load
 from distill.config.writer import to_yaml
 from quant_aware.export import packed
 from students.kinds.student import Student
-from students.structure.factored import rank_of
+from students.structure.factored import get_ranks, rank_of
+from students.structure.sharing import group_shared_blocks
 from tests.helpers.runs import resumes_bit_for_bit
 
 STUDENT = {
@@ -42,10 +43,12 @@ def test_all_forms_are_pruned_and_int8_and_saved(tiny_run: Path) -> None:
     assert report.exports[0].precision.endswith("int8") and report.exports[0].agreement > 0.9
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     config = json.loads((report.folder / "student" / "config.json").read_text())
-    assert config["attention"]["window"] == 8 and config["shared"]["blocks"] == {"encoder": [0, 0]}
-    assert config["ranks"] == ranks(student) and rank_of(student.get_input_embeddings())
+    assert config["attention"]["window"] == 8 and config["share_layers"]["blocks"] == {"encoder": [0, 0]}
+    assert config["ranks"] == get_ranks(student) and rank_of(student.get_input_embeddings())
     blocks = list(student.bert.encoder.layer)
-    assert [len(group) for group in sharing(blocks)] == [2] and blocks[1].intermediate.dense.out_features == 48
+    assert [len(group) for group in group_shared_blocks(blocks)] == [2] and blocks[
+        1
+    ].intermediate.dense.out_features == 48
     assert report.models["student"].parameters == student.num_parameters()
 
 
