@@ -194,9 +194,9 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
     [
         ("losses", "  HiddenMSE             Squared error of hidden states"),
         ("losses", "  weight: a Schedule [1.0]. the factor of the term"),
-        ("losses.Labels", "  smoothing: a number [0.0]. share of the target"),
+        ("losses.Labels", "  smoothing: a number [0.0]. label smoothing, the probability"),
         ("losses.Labels.weight", "  Cubic                 Fast at first and flat at the end"),
-        ("student", "  Transformer           A model of the teacher's family"),
+        ("student", "  Transformer           A smaller model of the teacher's family"),
         ("teacher", "MovingAverage: The moving average of the student"),
         ("teacher.Teachers.members", "  cache: true or false [false]. store logits"),
         ("task.classification", "  metric: one of accuracy, f1, matthews [accuracy]."),

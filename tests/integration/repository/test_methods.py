@@ -162,7 +162,7 @@ def test_ids_are_of_the_catalogue():
     known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
     catalogued = [
         entry["Catalogue"]
-        for heading in (*HEADINGS, "Shipped recipes")
+        for heading in (*HEADINGS, "Recipes")
         for entry in entries(heading)
         if "Catalogue" in entry
     ]
@@ -193,5 +193,5 @@ def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
 
 
 def test_every_recipe_is_there():
-    recipes = entries("Shipped recipes")
+    recipes = entries("Recipes")
     assert recipes and all((ROOT / "configs" / recipe["code"]).is_file() for recipe in recipes)

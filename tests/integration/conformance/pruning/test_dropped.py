@@ -23,7 +23,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     pruner.before_forward(3, TIMELINE, {})
     dropped = model(**batch(name))
     dropped.loss.backward()
-    pruner.before_step(3, TIMELINE)
+    pruner.before_optimizer_step(3, TIMELINE)
     gone = [draw < 0.5 for draw in pruner.random_numbers(3)]
     assert any(units.any() for units in gone) and not all(units.all() for units in gone)
     mine = {place: raw_parameter(*place).grad.clone() for part in pruner.targets for place in part.outgoing_masks}

@@ -60,7 +60,7 @@ def test_a_dimension_is_scored_by_the_gradient_of_a_gate_before_all_that_reads_i
         model.zero_grad()
         taylor.before_forward(4, TIMELINE, {})
         model(**inputs).loss.backward()
-        taylor.before_step(4, TIMELINE)
+        taylor.before_optimizer_step(4, TIMELINE)
         expected = gate_gradients(model, taylor.targets[0].readers, inputs, tied=head == "language")
         scores = taylor.scores()[0]
         torch.testing.assert_close(scores, expected.abs(), rtol=1e-3, atol=1e-6)
@@ -86,7 +86,7 @@ def test_learned_gates_multiply_what_is_read_and_what_they_close_is_absent(name,
     gated = model(**inputs)
     gated.loss.backward()
     weights = {name: p.grad.clone() for name, p in model.named_parameters()}
-    pruner.before_step(8, TIMELINE)
+    pruner.before_optimizer_step(8, TIMELINE)
     trained = {name: p.grad.clone() for name, p in model.named_parameters()}
     part.set_gates(None)
     part.keep(gates > 0)

@@ -32,7 +32,7 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
     pruner.update_scores = lambda gradients, step, timeline: heeded.extend(gradients)
     gated = at_step(model, pruner, 8)
     gates = [gate.detach().requires_grad_() for gate in pruner._gates]
-    pruner.before_step(8, TIMELINE)
+    pruner.before_optimizer_step(8, TIMELINE)
     model.eval()
     hooks = []
     for part, gate in zip(pruner.targets, gates, strict=True):
