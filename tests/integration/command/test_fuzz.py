@@ -164,7 +164,7 @@ def test_a_family_that_is_not_known_is_refused_at_its_key(tmp_path: Path, part: 
     (config,) = read_runs("x.yaml", {})
     with pytest.raises(ConfigError) as caught:
         plan(config, tmp_path / "runs")
-    assert str(caught.value).startswith(f"{message}model family 'bloom' is not known; known are ")
+    assert str(caught.value).startswith(f"{message}model family 'bloom' is not supported; supported are ")
 
 
 def test_a_model_that_cannot_be_recorded_is_refused_at_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
