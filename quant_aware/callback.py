@@ -65,8 +65,8 @@ class QuantizeAware(Callback):
     def _first_batches(self, trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
         """Yield the first batches of the epoch, of this process, without advancing the training loader."""
         loader = trainer.train_dataloader
-        for group in loader.batch_sampler.order()[:count]:
-            yield loader.collate_fn([loader.dataset[i] for i in loader.batch_sampler.share(group)])
+        for group in loader.batch_sampler.epoch_batches()[:count]:
+            yield loader.collate_fn([loader.dataset[i] for i in loader.batch_sampler.rank_rows(group)])
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         """Return the allocated bits."""

@@ -66,7 +66,7 @@ def test_blocks_with_other_numbers_of_query_heads_and_with_none(gone, tmp_path):
     units = heads(model)[1]
     keep = torch.arange(4) >= gone
     with torch.no_grad():
-        for (module, name), (axis, stay) in units.entries(keep).items():
+        for (module, name), (axis, stay) in units.kept_entries(keep).items():
             shape = [-1 if i == axis else 1 for i in range(getattr(module, name).ndim)]
             getattr(module, name).mul_(stay.view(shape))
     before = logits(model, inputs)
@@ -143,7 +143,7 @@ def test_cross_attentions_of_all_numbers_of_heads_run_recorded_and_write(counts,
     crosses = [units for units in heads(model) if units.name.endswith(".cross")]
     with torch.no_grad():
         for units, count in zip(crosses, counts, strict=True):
-            for (module, name), (axis, stay) in units.entries(torch.arange(4) < count).items():
+            for (module, name), (axis, stay) in units.kept_entries(torch.arange(4) < count).items():
                 getattr(module, name).mul_(stay.view([-1 if i == axis else 1 for i in range(2)]))
     before = logits(model, inputs)
     cut(model)

@@ -27,7 +27,7 @@ def test_what_is_cut_is_cut_in_all_blocks(name, fields, tmp_path):
     given = batch(name)
     with torch.no_grad():
         for units, dead in ((heads(student)[0], 1), (neurons(student)[-1], 20)):
-            for (module, key), (axis, stay) in units.entries(torch.arange(units.count) >= dead).items():
+            for (module, key), (axis, stay) in units.kept_entries(torch.arange(units.count) >= dead).items():
                 getattr(module, key).movedim(axis, 0)[~stay] = 0.0
     before = logits(student, name)
     report = cut(student)

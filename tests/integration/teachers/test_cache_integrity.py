@@ -214,7 +214,7 @@ def test_a_limit_of_the_system_ends_the_command_with_a_line(materials, tiny_run)
     words = [sys.executable, "-c", LIMITED, "--config", str(tiny_run)]
     done = subprocess.run(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "teacher.cache: there is no room" in done.stderr.strip().splitlines()[-1]
+    assert "teacher.cache: there is no space" in done.stderr.strip().splitlines()[-1]
 
 
 def test_a_disk_that_fails_while_training_costs_the_cache_alone(materials, tiny_run, monkeypatch):
