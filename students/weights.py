@@ -213,7 +213,7 @@ def fold(model: nn.Module) -> None:
 def set_parameter(module: nn.Module, name: str, value: Tensor) -> None:
     """Replace a parameter, under its transforms, by a tensor of another size, and adapt the sizes of its module.
 
-    A linear layer without inputs becomes constant (``students.constant``).
+    A linear layer without inputs becomes constant (``students.families.constant``).
     """
     parametrized = parametrize.is_parametrized(module, name)
     holder, key = (module.parametrizations[name], "original") if parametrized else (module, name)

@@ -47,7 +47,7 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
     (export,) = report.exports
     assert export.agreement == 1.0 and export.largest_difference < 1e-4
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] == 0
-    assert "the student loads after `import students`" in (report.folder / "report.html").read_text()
+    assert "it loads after `import students`" in (report.folder / "report.html").read_text()
     model = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert model.config.model_type == "recurrent" and model.config.id2label == {0: "negative", 1: "positive"}
     weights = [w for name, w in model.named_parameters() if "layers" in name and w.ndim == 2]

@@ -76,7 +76,7 @@ def silent() -> Iterator[str]:
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "https://hub.invalid", "silent", "no address"])
 def test_without_an_answer_everything_goes_offline(process: pytest.MonkeyPatch, silent: str, endpoint: str) -> None:
     endpoint = silent if endpoint == "silent" else endpoint
-    process.setattr(hub, "PATIENCE", 0.3)
+    process.setattr(hub, "TIMEOUT", 0.3)
     process.setattr(constants, "ENDPOINT", endpoint)
     assert hub.check_hub() == f"the hub cannot be reached ({endpoint}; HF_ENDPOINT names another)"
     assert offline() == (True, True, "1")
@@ -94,7 +94,7 @@ def test_a_name_look_up_that_hangs_is_not_waited_for(process: pytest.MonkeyPatch
         finished.set()
         raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
 
-    process.setattr(hub, "PATIENCE", 0.3)
+    process.setattr(hub, "TIMEOUT", 0.3)
     process.setattr(constants, "ENDPOINT", "https://hub.invalid")
     process.setattr(socket, "getaddrinfo", hang)
     assert "cannot be reached" in hub.check_hub()
@@ -134,14 +134,14 @@ def test_what_the_user_decided_stands_and_nothing_is_asked(
 
 
 def test_a_path_that_is_not_there_is_told_without_the_hub(process: pytest.MonkeyPatch) -> None:
-    process.setattr(hub, "reach", lambda: pytest.fail("the hub was asked for a path"))
+    process.setattr(hub, "check_hub", lambda: pytest.fail("the hub was asked for a path"))
     with pytest.raises(ValueError, match="'runs/no/such' is neither a folder nor a name on the hub"):
         with hub.loading("runs/no/such"):
             pytest.fail("the block was entered")
 
 
 def test_a_folder_needs_no_hub(process: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    process.setattr(hub, "reach", lambda: pytest.fail("the hub was asked for a folder"))
+    process.setattr(hub, "check_hub", lambda: pytest.fail("the hub was asked for a folder"))
     with pytest.raises(ValueError, match=r"cannot be loaded: no config\.json in it$") as caught:
         with hub.loading(str(tmp_path)):
             raise OSError("no config.json\n  in it")
