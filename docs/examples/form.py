@@ -11,8 +11,7 @@ from distill import Attention, softmax_attention
 class Cosine(nn.Module):
     def forward(self, query, key, value, attention_mask, arguments):
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
-        mask = attention_mask[:, None, None]
-        return softmax_attention(query, key, value, mask, arguments._replace(scale=10.0))
+        return softmax_attention(query, key, value, attention_mask[:, None, None], arguments._replace(scale=10.0))
 
 
 @dataclass(kw_only=True)

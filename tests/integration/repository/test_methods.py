@@ -161,10 +161,7 @@ def test_ids_are_of_the_catalogue():
     catalogue = (ROOT / "../shared/reference/methods.md").read_text()
     known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
     catalogued = [
-        entry["Catalogue"]
-        for heading in (*HEADINGS, "Recipes")
-        for entry in entries(heading)
-        if "Catalogue" in entry
+        entry["Catalogue"] for heading in (*HEADINGS, "Recipes") for entry in entries(heading) if "Catalogue" in entry
     ]
     used = {name for text in catalogued for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", text)}
     assert len(used) > 50

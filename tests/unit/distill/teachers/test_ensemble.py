@@ -168,7 +168,10 @@ def test_a_run_with_two_teachers(materials, tiny_run, second):
     "given, message",
     [
         ({}, r"losses.hidden.teacher: the run has several teachers; name one of large, other"),
-        ({"losses.hidden.teacher": "othr"}, r"losses.hidden.teacher: the run has several teachers; name one of large, other"),
+        (
+            {"losses.hidden.teacher": "othr"},
+            r"losses.hidden.teacher: the run has several teachers; name one of large, other",
+        ),
         ({"teacher.members.other": "/nowhere", "losses": {"logits": {"kind": "Logits"}}}, r"teacher.members.other"),
         ({"teacher.weigths": {"large": 1.0}}, r"teacher.weigths: Teachers has no 'weigths'; did you mean 'weights'"),
     ],
