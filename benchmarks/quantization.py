@@ -48,7 +48,7 @@ def main() -> None:
         "plain": None,
         "int8": Quantize(),
         "4-bit weights alone": Quantize(weights=Uniform(bits=4), activations=None),
-        "4-bit weights, groups of 64": Quantize(weights=Uniform(bits=4, per=64), activations=None),
+        "4-bit weights, groups of 64": Quantize(weights=Uniform(bits=4, granularity=64), activations=None),
         "4-bit weights, learned scales": Quantize(weights=learned, overrides=embeddings, activations=None),
         "4-bit weights, codebook": Quantize(weights=KMeans(), activations=None),
         "ternary weights, 8-bit activations": Quantize(weights=Ternary()),

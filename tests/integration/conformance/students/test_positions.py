@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 def placed(teacher: PreTrainedModel, positions: int = 120) -> PreTrainedModel:
     """The teacher with so many places, in eval mode."""
-    return Transformer(positions=positions).build(teacher, None, None).eval()
+    return Transformer(max_position_embeddings=positions).build(teacher, None, None).eval()
 
 
 def logits(model, inputs):
@@ -26,7 +26,7 @@ def test_places_are_repeated(name):
     teacher = tiny(name)
     model = placed(teacher)
     assert type(model) is type(teacher)
-    if path := family(teacher.config).positions:
+    if path := family(teacher.config).position_embeddings:
         before, after = (owner.base_model.get_submodule(path).weight for owner in (teacher, model))
         first = 2 if name == "roberta" else 0
         assert torch.equal(after[:66], before) and torch.equal(after[66:], before[first : first + len(after) - 66])

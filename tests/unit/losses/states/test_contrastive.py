@@ -23,7 +23,7 @@ def test_contrast_against_a_loop():
 @pytest.mark.parametrize("positions", ["first", "mean"])
 def test_contrast_sums_over_examples_and_teaches(positions):
     student, teacher, data = *pair("bert"), batch("bert")
-    loss = set_up(Contrastive(temperature=0.3, positions=positions), student, teacher)
+    loss = set_up(Contrastive(temperature=0.3, pooling=positions), student, teacher)
     seen, taught = look(loss, student, teacher, data)
     sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
     mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()

@@ -36,5 +36,5 @@ def test_the_flow_of_two_models_against_a_loop():
 
 @pytest.mark.parametrize("layers", ["top", "nearest", {1: 2}])
 def test_a_flow_needs_two_layers_in_a_row(layers):
-    with pytest.raises(ValueError, match=r"^layers: a flow runs from layer to layer"):
+    with pytest.raises(ValueError, match=r"^layers: a flow needs two or more pairs in order"):
         set_up(Flow(layers=layers), *pair("bert"))

@@ -48,9 +48,9 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
     kept = {part.units.name: part.kept_units() for pruner in masked.pruners.values() for part in pruner.targets}
     whole, left = (neurons(each.model) + heads(each.model) for each in (masked, cut))
     for before, after in zip(whole, left, strict=True):
-        entries = before.entries(kept[before.name])
+        entries = before.kept_entries(kept[before.name])
         assert after.count == int(kept[before.name].sum())
-        places = after.entries(torch.ones(after.count))
+        places = after.kept_entries(torch.ones(after.count))
         for ((module, key), (axis, stay)), other in zip(entries.items(), places, strict=True):
             one, two = raw_parameter(module, key), raw_parameter(*other)
             assert torch.equal(one[stay] if axis == 0 else one[:, stay], two)
