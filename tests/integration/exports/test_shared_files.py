@@ -68,4 +68,4 @@ def test_an_onnx_file_holds_each_weight_once(name, tmp_path, monkeypatch):
 )
 def test_a_config_that_names_other_blocks_is_refused(named):
     with pytest.raises(ValueError, match="^share_layers: does not list the blocks of this bert"):
-        share_layers(tiny("bert", layers=4), {"share": "all", "blocks": named})
+        share_layers(tiny("bert", layers=4), {"shared_modules": "all", "blocks": named})

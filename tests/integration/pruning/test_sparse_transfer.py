@@ -81,7 +81,7 @@ def test_it_resumes_bit_for_bit(sparse: Path, tiny_run: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_keep_them(sparse: Path, tiny_run: Path, strategy: str) -> None:
-    words = [f"--student={sparse}", "--prune=keep", "--quantize=null", "--trainer.devices=2", "--name=two"]
+    words = [f"--student={sparse}", "--prune=fixed_mask", "--quantize=null", "--trainer.devices=2", "--name=two"]
     words += [f"--trainer.strategy={strategy}", "--losses.hidden=null", "--losses.relations=null"]
     process = command(tiny_run, *words)
     output, _ = process.communicate(timeout=300)

@@ -22,7 +22,8 @@ def finished(materials, tmp_path_factory):
     """The report of one whole run with its pictures, and its folder."""
     folder = tmp_path_factory.mktemp("finished")
     file = folder / "tiny.yaml"
-    file.write_text(CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs"))
+    text = CONFIG.format(data=materials / "data", teacher=materials / "teacher", output=folder / "runs")
+    file.write_text(text.replace("target: packed", "target: onnxruntime"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.reporting.publish.render", render)
         return run(file), folder / "runs" / "tiny", file
