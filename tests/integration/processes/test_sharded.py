@@ -49,7 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_teacher("token_classification", folder / "teacher", layers=4)
     (folder / "x.yaml").write_text(CONFIG.format(folder=folder))
     pair = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "distill" / "sharded_pair.py"), str(folder)],
+        [sys.executable, str(Path(__file__).with_name("sharded_pair.py")), str(folder)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
