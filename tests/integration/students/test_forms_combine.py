@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from distill.export.export import rounded_weights
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut
 from quant_aware.export.onnx import export_onnx, quantize_onnx
@@ -179,8 +180,9 @@ def test_the_onnx_files_of_all_forms_compute_what_training_did(family, tmp_path)
     longer = batch(family, size=2, length=19)
     longer.pop("decoder_attention_mask", None)
     torch.testing.assert_close(OnnxModel(tmp_path / "whole.onnx")(longer), logits(model, longer), rtol=0, atol=1e-4)
-    quantize_onnx(tmp_path / "whole.onnx", tmp_path / "int8.onnx")
-    torch.testing.assert_close(OnnxModel(tmp_path / "int8.onnx")(inputs), training, rtol=0, atol=2e-3)
+    # Only what training rounded: the position biases of T5 stay float32.
+    quantize_onnx(tmp_path / "whole.onnx", tmp_path / "int8.onnx", rounded_weights(model, quantize))
+    torch.testing.assert_close(OnnxModel(tmp_path / "int8.onnx")(inputs), training, rtol=0, atol=1e-5)
     matrices = [tensor for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer if len(tensor.dims) == 2]
     int8 = [tensor for tensor in matrices if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)]
     linear = {id(m.weight) for m in model.modules() if is_linear(m)}
