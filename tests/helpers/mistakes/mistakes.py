@@ -79,17 +79,17 @@ IN_FILE = {
     ),
     "a schedule without its end": (", to: 0.5", "", "7: prune.sparsity: Cubic needs 'to'"),
     "no student": ("student: {kind: Transformer, layers: 1}\n", "", "1: Experiment needs 'student'"),
-    "a moment without unit": (
+    "a time point without unit": (
         "stop: 50%",
         "stop: 0.5",
         "5: losses.hidden.stop: '0.5' is not a time point; write '10%',",
     ),
-    "a moment after the end": (
+    "a time point after the end": (
         "stop: 50%",
         "stop: 150%",
         "5: losses.hidden.stop: '150%' lies after the end of the run",
     ),
-    "a stair at no moment": (
+    "a step at no time point": (
         "{kind: Cubic, to: 0.5}",
         "{kind: Steps, at: {30: 0.5}}",
         "7: prune.sparsity: '30' is not a time point",

@@ -143,15 +143,15 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "moment",
+    "function",
     ["distill.cli.silence_libraries", "distill.experiment.runs.read_runs", "distill.training.prepare.plan.assemble"],
 )
-def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, moment: str) -> None:
+def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, function: str) -> None:
     def stop(*args: object, **given: object) -> None:
         raise KeyboardInterrupt
 
     Path("x.yaml").write_text(GOOD)
-    monkeypatch.setattr(moment, stop)
+    monkeypatch.setattr(function, stop)
     assert main(["--config", "x.yaml"]) == 130
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("stopped") and err.count("\n") == 1

@@ -36,7 +36,7 @@ def test_they_are_trained_on_and_not_validated_on(tmp_path: Path, tokenizer, kin
     assert read[4:] == [row["text"] for row in MORE]
 
 
-def taught(loss, labels: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def terms_of_rows(loss, labels: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum and count over the kept rows."""
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(5, 1 if labels.is_floating_point() else 3, generator=draw)[mask] for _ in range(2))
@@ -53,10 +53,10 @@ def test_what_needs_a_label_passes_them_by(loss, labels) -> None:
     made.setup(config, config)
     everything, known = torch.ones(5).bool(), torch.tensor([True, False, True, False, True])
     for whole, part in zip(
-        taught(made, UNKNOWN[labels], everything), taught(made, UNKNOWN[labels], known), strict=True
+        terms_of_rows(made, UNKNOWN[labels], everything), terms_of_rows(made, UNKNOWN[labels], known), strict=True
     ):
         torch.testing.assert_close(whole, part)
-    assert taught(made, UNKNOWN[labels], everything)[1] == 3
+    assert terms_of_rows(made, UNKNOWN[labels], everything)[1] == 3
 
 
 @pytest.mark.parametrize(("loss", "labels"), [(Logits, "classes"), (LogitsMSE, "numbers")])
@@ -64,7 +64,7 @@ def test_what_looks_at_the_teacher_alone_learns_from_them(loss, labels) -> None:
     config = tiny_config("bert")
     made = loss()
     made.setup(config, config)
-    total, count = taught(made, UNKNOWN[labels], torch.ones(5).bool())
+    total, count = terms_of_rows(made, UNKNOWN[labels], torch.ones(5).bool())
     assert count == 5 and total > 0
 
 

@@ -51,7 +51,7 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize(
     "name", ["gpt2", pytest.param("llama", marks=pytest.mark.slow), "t5", "bert", "albert", "electra"]
 )
-def test_a_head_that_is_the_table_of_words_is_one_int8_matrix(name, exported):
+def test_a_head_tied_to_the_token_embeddings_is_one_int8_matrix(name, exported):
     """With a bias (BERT), scaled inputs (T5), of another width than the hidden states (ALBERT, ELECTRA), and of an
     encoder and a decoder at once."""
     files = exported(name)

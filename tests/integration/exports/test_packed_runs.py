@@ -83,7 +83,7 @@ def test_a_table_that_is_the_head_too_is_written_once(tmp_path: Path, name: str)
     assert saved.keys() == {key for key, _ in student.named_parameters()}
 
 
-def test_a_table_of_words_is_written_in_pieces(tiny_run: Path) -> None:
+def test_a_token_embedding_is_written_in_pieces(tiny_run: Path) -> None:
     given = {"weights": 8, "overrides": {"*word_embeddings*": PIECES}, "activations": None, "start": "50%"}
     report = run(tiny_run, name="pieces", prune={"neurons": NEURONS}, quantize=given)
     (export,) = report.exports

@@ -31,6 +31,7 @@ MAY_USE = {
 }
 FILES = [ROOT / "train.py", *(file for room in MAY_USE for file in sorted((ROOT / room).glob("**/*.py")))]
 TESTS = sorted((ROOT / "tests").glob("**/*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("**/*.py"))
 COMES_WITH = {
     "docstring_parser": "docstring-parser",
     "httpx2": "huggingface_hub",
@@ -128,7 +129,9 @@ def test_a_circle_is_seen():
 
 
 @pytest.mark.parametrize(
-    "folder", sorted({file.parent for file in FILES + TESTS} - {ROOT}), ids=lambda f: str(f.relative_to(ROOT))
+    "folder",
+    sorted({file.parent for file in FILES + TESTS + BENCHMARKS} - {ROOT}),
+    ids=lambda f: str(f.relative_to(ROOT)),
 )
 def test_a_folder_has_at_most_twelve_entries(folder):
     entries = {path.name for path in folder.iterdir() if path.suffix == ".py" or any(path.glob("**/*.py"))}
@@ -136,7 +139,7 @@ def test_a_folder_has_at_most_twelve_entries(folder):
 
 
 def test_a_file_has_at_most_250_lines():
-    lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in FILES + TESTS}
+    lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in FILES + TESTS + BENCHMARKS}
     assert {file: count for file, count in lines.items() if count > 250} == {}
 
 

@@ -58,17 +58,15 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    "page",
-    [*(page for page in PAGES if page.name != "results.md"), *sorted((ROOT / "docs" / "decisions").glob("*.md"))],
-    ids=lambda page: page.name,
+    "page", [*PAGES, *sorted((ROOT / "docs" / "decisions").glob("*.md"))], ids=lambda page: page.name
 )
 def test_lines_of_a_page_are_short(page):
-    """Under 120 characters outside code and tables; cells of tables under 60."""
+    """Under 120 characters outside code and tables; cells of tables under 60, but for those of results."""
     prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S).splitlines()
     code = re.compile(r"\s*(- )?`[^`]*`[:;.]?")
     assert [line for line in prose if len(line) >= 120 and not line.startswith("|") and not code.fullmatch(line)] == []
     cells = [cell.strip() for line in prose if line.startswith("|") for cell in line.strip("|").split("|")]
-    assert [cell for cell in cells if len(cell) > 60] == []
+    assert page.name == "results.md" or [cell for cell in cells if len(cell) > 60] == []
 
 
 def test_quickstart_runs(tmp_path, monkeypatch, capsys):

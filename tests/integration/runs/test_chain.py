@@ -103,7 +103,7 @@ MISTAKES = {
         "kind: HiddenMSE, layers: {1: 5},",
         "13: losses.hidden.layers: the teacher has layers 0 to 4, not 5",
     ),
-    "a moment outside of the last run": (
+    "a time point outside of the last run": (
         "stop: 50%",
         "stop: 3 epochs",
         "13: losses.hidden.stop: '3 epochs' is step 24",

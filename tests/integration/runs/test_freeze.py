@@ -1,4 +1,4 @@
-"""Freezing: parameters that do not move until their moment, and move after it."""
+"""Freezing: parameters that are fixed until a time point, and trained after it."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ def frozen(optimizer: Optimizer, student: nn.Module, step: int = 0) -> set[str]:
     return {name for p in frozen_parameters(optimizer, student, step, Timeline(10, 5)) for name in names[id(p)]}
 
 
-def test_a_pattern_names_parameters_until_its_moment():
+def test_a_pattern_names_parameters_until_its_time_point():
     student = tiny("bert", layers=2)
     optimizer = Optimizer(freeze={"*embeddings*": TimePoint("30%"), f"{BLOCK}*": TimePoint("1 epoch")})
     every = {name for name, _ in student.named_parameters()}

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from transformers import T5Config, T5ForConditionalGeneration
 
-from benchmarks.translator import train_tokenizer
+from benchmarks.inputs.translator import train_tokenizer
 from distill import run
 from distill.evaluation.measure import measure_latencies
 

@@ -52,16 +52,16 @@ def test_distilled_pruned_and_rounded_in_one_run_it_teaches_the_next(recurrent_r
     assert model.config.model_type == "recurrent" and model.config.id2label == {0: "negative", 1: "positive"}
     weights = [w for name, w in model.named_parameters() if "layers" in name and w.ndim == 2]
     assert len(weights) == 8 and all((w == 0).float().mean() == pytest.approx(0.5, abs=0.02) for w in weights)
-    taught = run(
+    next_report = run(
         recurrent_run,
-        name="taught",
+        name="next",
         teacher={"model": str(report.folder), "cache": True},
         student={"kind": "GRU", "hidden": 6, "embedding": 8, "dropout": 0.0},
         losses={"hidden": {"kind": "HiddenMSE", "layers": {0: 0, 1: 2}, "project": True}, "logits": {"kind": "Logits"}},
         quantize=None,
     )
-    assert taught.models["teacher"].metrics == report.models["student in torch"].metrics
-    assert taught.models["student"].parameters < report.models["student in torch"].parameters
+    assert next_report.models["teacher"].metrics == report.models["student in torch"].metrics
+    assert next_report.models["student"].parameters < report.models["student in torch"].parameters
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(LSTM, 4), (GRU, 3), (RNN, 1)])

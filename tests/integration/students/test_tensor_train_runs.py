@@ -1,4 +1,4 @@
-"""Whole runs of students whose table of words is a tensor train: distilled, pruned, int8, resumed, as teachers."""
+"""Whole runs of students whose token embeddings are a tensor train: distilled, pruned, int8, resumed, as teachers."""
 
 import json
 from pathlib import Path
@@ -32,9 +32,10 @@ def test_distilled_pruned_and_int8_it_teaches_the_next(tiny_run: Path) -> None:
     assert all(0.45 < float((core.weight == 0).float().mean()) < 0.55 for core in cores)
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5 and report.parity["exported"] < 0.1
     assert report.exports[0].agreement > 0.9
-    taught = run(tiny_run, name="taught", teacher=str(report.folder), student={"kind": "LSTM", "hidden": 8}, prune=None,
-                 losses={"logits": {"kind": "Logits"}}, quantize=None)  # fmt: skip
-    assert taught.models["teacher"].metrics == report.models["student in torch"].metrics
+    student, losses = {"kind": "LSTM", "hidden": 8}, {"logits": {"kind": "Logits"}}
+    given = {"teacher": str(report.folder), "student": student, "losses": losses, "prune": None, "quantize": None}
+    next_report = run(tiny_run, name="next", **given)
+    assert next_report.models["teacher"].metrics == report.models["student in torch"].metrics
 
 
 def test_resumes_bit_for_bit(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,15 +111,17 @@ def test_padding_gets_no_gradient_and_tokens_do(kind, family):
     student, teacher = pair(family)
     data = batch(family)
     loss = set_up(LOSSES[kind](), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    loss(seen, taught, data, first(loss))[0].backward()
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    loss(student_trace, teacher_trace, data, first(loss))[0].backward()
     token = data["attention_mask"].bool()
-    for state in seen.hidden.values():
+    for state in student_trace.hidden.values():
         assert not state.grad[~token].any() and (state.grad[:, 0].any() or kind == "HiddenMSE, nearest")
-    for tensor in (t for a in seen.attention.values() for t in (a.query, a.key, a.value) if t.grad is not None):
+    for tensor in (
+        t for a in student_trace.attention.values() for t in (a.query, a.key, a.value) if t.grad is not None
+    ):
         by_token = tensor.grad.transpose(1, 2)
         assert not by_token[~token].any() and by_token[token].any()
-    assert any(leaf.grad is not None and leaf.grad.any() for leaf in leaves(seen))
+    assert any(leaf.grad is not None and leaf.grad.any() for leaf in leaves(student_trace))
 
 
 @of_both_families
@@ -129,11 +131,11 @@ def test_a_row_that_is_all_padding_breaks_nothing(kind, family):
     data["attention_mask"][2] = 0
     student, teacher = pair(family)
     loss = set_up(LOSSES[kind](), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    value, count = loss(seen, taught, data, first(loss))
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     value.backward()
     assert value.isfinite()
-    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves(seen))
+    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves(student_trace))
     if count != len(data["labels"]):
         torch.testing.assert_close(value, evaluated(kind, family, full)[0], rtol=1e-4, atol=1e-5)
 

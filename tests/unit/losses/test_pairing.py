@@ -41,12 +41,12 @@ def test_a_plan_gives_every_layer_its_share_and_beats_an_even_one(rows, columns)
 
 
 def test_drawn_pairs_are_sorted_inner_blocks_and_change_with_the_epoch():
-    pairing, seen = Pairing("random", 4, 12), set()
+    pairing, targets = Pairing("random", 4, 12), set()
     for epoch in range(50):
         mine, theirs = zip(*pairing.at(epoch).pairs, strict=True)
         assert mine == (1, 2, 3) and list(theirs) == sorted(set(theirs)) and set(theirs) <= set(range(1, 12))
-        seen.add(theirs)
-    assert len(seen) > 20
+        targets.add(theirs)
+    assert len(targets) > 20
     assert pairing.pairs == pairing.at(0).pairs == Pairing("random", 4, 12).pairs
 
 
@@ -69,13 +69,13 @@ def test_a_loss_asks_for_the_layers_it_compares(layers, kind):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(kind(layers=layers), student, teacher)
     values = loss.at(7, Timeline(10, 5))
-    seen, taught = (
+    student_trace, teacher_trace = (
         traced(model, needs, data) for model, needs in zip((student, teacher), loss.signals_at(values), strict=True)
     )
-    value, count = loss(seen, taught, data, values)
+    value, count = loss(student_trace, teacher_trace, data, values)
     value.backward()
     assert value > 0 and count == data["attention_mask"].sum()
-    actual = getattr(taught, loss.signal)
+    actual = getattr(teacher_trace, loss.signal)
     assert {layer for _, layer in actual} == {
         "random": {loss.pairing.at(1).pairs[0][1]},
         "nearest": {2, 4},
@@ -94,11 +94,11 @@ def test_found_pairs_cost_nothing_between_equals_and_no_more_than_fixed_ones(lay
     ]
     if layers == "nearest":
         assert values[0] <= values[1]
-    seen, taught = look(actual, student, teacher, data)
+    student_trace, teacher_trace = look(actual, student, teacher, data)
     valid = data["attention_mask"].bool()
     table = torch.stack(
         [
-            hidden_mse(seen.hidden["encoder", s][valid], taught.hidden["encoder", t][valid]).sum()
+            hidden_mse(student_trace.hidden["encoder", s][valid], teacher_trace.hidden["encoder", t][valid]).sum()
             for s, t in actual.pairing.pairs
         ]
     ).view(2, -1)

@@ -57,10 +57,12 @@ def test_sum_over_tokens_and_layers(kind, family, stack):
     student, teacher = pair(family)
     data = batch(family)
     loss = set_up(kind(layers={1: 2, 2: 4}, stack=stack), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
+    student_trace, teacher_trace = look(loss, student, teacher, data)
     causal = family in ("gpt2", "llama") or stack == "decoder"
-    expected = sum(reference(kind, seen.attention[s], taught.attention[t], data, causal) for s, t in sites(loss))
-    value, count = loss(seen, taught, data, first(loss))
+    expected = sum(
+        reference(kind, student_trace.attention[s], teacher_trace.attention[t], data, causal) for s, t in sites(loss)
+    )
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()
 
@@ -104,12 +106,12 @@ def test_no_nan_comes_from_a_row_of_padding_that_holds_nan(kind):
     data = batch("bert")
     data["attention_mask"][2] = 0
     loss = set_up(kind(layers="top"), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    expected = loss(seen, taught, data, first(loss))[0]
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    expected = loss(student_trace, teacher_trace, data, first(loss))[0]
     with torch.no_grad():
-        for leaf in leaves(seen):
+        for leaf in leaves(student_trace):
             leaf[2] = math.nan
-    value = loss(seen, taught, data, first(loss))[0]
+    value = loss(student_trace, teacher_trace, data, first(loss))[0]
     torch.testing.assert_close(value, expected)
 
 

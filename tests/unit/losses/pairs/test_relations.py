@@ -49,13 +49,13 @@ def test_sum_over_tokens_layers_and_relations(relations, family, heads):
     student, teacher = tiny(family, layers=2, hidden=24, heads=3), tiny(family, layers=4, hidden=32, heads=4)
     data = batch(family, length=6)
     loss = set_up(Relations(layers={1: 2, 2: 4}, relations=relations, heads=heads), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
+    student_trace, teacher_trace = look(loss, student, teacher, data)
     expected = sum(
-        reference(seen.attention[s], taught.attention[t], relation, heads, data, family == "gpt2")
+        reference(student_trace.attention[s], teacher_trace.attention[t], relation, heads, data, family == "gpt2")
         for s, t in sites(loss)
         for relation in relations
     )
-    value, count = loss(seen, taught, data, first(loss))
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == data["attention_mask"].sum()
 

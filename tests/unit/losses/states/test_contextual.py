@@ -74,9 +74,9 @@ def test_turning_scaling_and_widening_the_space_changes_nothing():
 def test_what_is_related(over):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(Contextual(over=over), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    mine = {layer: state.detach().double().numpy() for (_, layer), state in seen.hidden.items()}
-    theirs = {layer: state.detach().double().numpy() for (_, layer), state in taught.hidden.items()}
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    mine = {layer: state.detach().double().numpy() for (_, layer), state in student_trace.hidden.items()}
+    theirs = {layer: state.detach().double().numpy() for (_, layer), state in teacher_trace.hidden.items()}
     sizes, pairs = data["attention_mask"].sum(1).tolist(), loss.pairing.pairs
     if over == "tokens":
         expected = [sum(reference(mine[s][b, :n], theirs[t][b, :n])) for s, t in pairs for b, n in enumerate(sizes)]
@@ -91,7 +91,7 @@ def test_what_is_related(over):
             (np.stack([mine[s][at] for s, _ in pairs]), np.stack([theirs[t][at] for _, t in pairs])) for at in where
         ]
         expected = [np.mean(reference(*both)) for both in items]
-    value, count = loss(seen, taught, data, first(loss))
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(sum(expected), rel=1e-4)
     assert count == loss.count(data) == (3 if over == "examples" else sum(sizes))
 

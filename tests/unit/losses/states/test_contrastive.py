@@ -24,18 +24,21 @@ def test_contrast_against_a_loop():
 def test_contrast_sums_over_examples_and_teaches(positions):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(Contrastive(temperature=0.3, pooling=positions), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
+    student_trace, teacher_trace = look(loss, student, teacher, data)
     sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
-    mine, theirs = seen.hidden["encoder", 2].detach().double(), taught.hidden["encoder", 4].detach().double()
+    mine, theirs = (
+        student_trace.hidden["encoder", 2].detach().double(),
+        teacher_trace.hidden["encoder", 4].detach().double(),
+    )
     states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
     targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
     scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
     expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
-    value, count = loss(seen, taught, data, first(loss))
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     value.backward()
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == loss.count(data) == 3
     assert all(parameter.grad.any() for parameter in loss.parameters())
-    (state,) = seen.hidden.values()
+    (state,) = student_trace.hidden.values()
     assert not state.grad[data["attention_mask"] == 0].any()
 
 

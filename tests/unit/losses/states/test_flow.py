@@ -21,16 +21,16 @@ def test_flow_against_a_loop():
 def test_the_flow_of_two_models_against_a_loop():
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(Flow(layers={0: 0, 1: 2, 2: 4}), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    mine = {s: projected(loss, s, seen.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
-    theirs = {t: taught.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    mine = {s: projected(loss, s, student_trace.hidden["encoder", s]).numpy() for s in (0, 1, 2)}
+    theirs = {t: teacher_trace.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
     expected = 0.0
     for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
         for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
             ours = sum(np.outer(mine[s][row, i], mine[after][row, i]) for i in range(n)) / n
             other = sum(np.outer(theirs[t][row, i], theirs[taught_after][row, i]) for i in range(n)) / n
             expected += ((ours - other) ** 2).mean()
-    value, count = loss(seen, taught, data, first(loss))
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3
 
 

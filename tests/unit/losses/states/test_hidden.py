@@ -60,18 +60,18 @@ def test_sum_over_tokens_and_layers(kind, family, width):
     data = batch(family)
     only_first = kind is PatientHidden and family == "bert"
     loss = set_up(kind(layers={0: 1, 2: 3}, pooling="first" if only_first else "tokens"), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    stack = next(iter(seen.hidden))[0]
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    stack = next(iter(student_trace.hidden))[0]
     expected = 0.0
     for projection, (s, t) in zip(loss.projections.values(), ((0, 1), (2, 3)), strict=True):
-        states, targets = seen.hidden[stack, s].double(), taught.hidden[stack, t].double()
+        states, targets = student_trace.hidden[stack, s].double(), teacher_trace.hidden[stack, t].double()
         if width == 24:
             states = states @ projection.weight.double().T + projection.bias.double()
         for row in range(3):
             tokens = 1 if only_first else int(data["attention_mask"][row].sum())
             for token in range(tokens):
                 expected += reference(kind, states[row, token].tolist(), targets[row, token].tolist())
-    value, count = loss(seen, taught, data, first(loss))
+    value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
     assert count == (3 if only_first else data["attention_mask"].sum())
 
@@ -102,12 +102,12 @@ def test_what_stands_at_padding_is_not_even_squared(kind, wrong):
     student, teacher = pair("bert")
     data = batch("bert")
     loss = set_up(kind(layers="top"), student, teacher)
-    seen, taught = look(loss, student, teacher, data)
-    expected = loss(seen, taught, data, first(loss))[0]
-    (state,) = seen.hidden.values()
+    student_trace, teacher_trace = look(loss, student, teacher, data)
+    expected = loss(student_trace, teacher_trace, data, first(loss))[0]
+    (state,) = student_trace.hidden.values()
     with torch.no_grad():
         state[data["attention_mask"] == 0] = wrong
-    value = loss(seen, taught, data, first(loss))[0]
+    value = loss(student_trace, teacher_trace, data, first(loss))[0]
     value.backward()
     torch.testing.assert_close(value, expected)
     padded = state.grad[data["attention_mask"] == 0]
@@ -189,10 +189,10 @@ def test_every_distance_at_every_position(pooling):
     data = batch("bert")
     for kind, distance in KINDS.items():
         loss = set_up(kind(layers={2: 4}, pooling=pooling), student, teacher)
-        seen, taught = look(loss, student, teacher, data)
+        student_trace, teacher_trace = look(loss, student, teacher, data)
         valid = data["attention_mask"].bool()
-        states = loss.projections["2"](pool(seen.hidden["encoder", 2], valid, pooling))
-        expected = distance(states, pool(taught.hidden["encoder", 4], valid, pooling))
-        value, count = loss(seen, taught, data, first(loss))
+        states = loss.projections["2"](pool(student_trace.hidden["encoder", 2], valid, pooling))
+        expected = distance(states, pool(teacher_trace.hidden["encoder", 4], valid, pooling))
+        value, count = loss(student_trace, teacher_trace, data, first(loss))
         torch.testing.assert_close(value, expected.sum())
         assert count == len(expected)

@@ -57,9 +57,9 @@ def test_the_optimizer_keeps_its_state_of_what_is_left():
             assert one.requires_grad == two.requires_grad
             if one.requires_grad:
                 assert new.state[two]["step"] == 3
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    was = old.state[one][moment]
-                    assert torch.equal(was[stay] if axis == 0 else was[:, stay], new.state[two][moment])
+                for estimate in ("exp_avg", "exp_avg_sq"):
+                    was = old.state[one][estimate]
+                    assert torch.equal(was[stay] if axis == 0 else was[:, stay], new.state[two][estimate])
 
 
 def test_names_stay_by_which_parameters_are_frozen():

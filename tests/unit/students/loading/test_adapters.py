@@ -83,7 +83,7 @@ def test_it_teaches_and_learns(tiny_run: Path, materials: Path, tmp_path: Path) 
     adapt(base, tmp_path, "SEQ_CLS", ["query", "value"])
     load_tokenizer(str(source)).save_pretrained(tmp_path / "base")
     adapter, given = str(tmp_path / "adapter"), {"prune": None, "quantize": None, "trainer": {"max_steps": 2}}
-    taught = run(tiny_run, name="taught", teacher=adapter, **given)
+    next_report = run(tiny_run, name="next", teacher=adapter, **given)
     labels = {"labels": {"kind": "Labels"}}
     learns = run(tiny_run, name="learns", teacher=None, student=adapter, losses=labels, **given)
-    assert taught.models["teacher"].parameters == learns.models["student"].parameters == parameters
+    assert next_report.models["teacher"].parameters == learns.models["student"].parameters == parameters

@@ -10,8 +10,16 @@ import pytest
 from datasets import ClassLabel, load_dataset
 from transformers import AutoTokenizer
 
-from benchmarks import stdlib_text
-from benchmarks.stdlib_text import choose_held_out, documentation, new_sentences, pack, passages, train_tokenizer, write
+from benchmarks.inputs import stdlib_text
+from benchmarks.inputs.stdlib_text import (
+    choose_held_out,
+    documentation,
+    new_sentences,
+    pack,
+    passages,
+    train_tokenizer,
+    write,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +32,8 @@ def command(tmp_path_factory):
     """The folder that the command wrote, and what it printed, with another order of sets than here."""
     folder = tmp_path_factory.mktemp("written")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.stdlib_text", str(folder)],
-        cwd=Path(__file__).parents[3],
+        [sys.executable, "-m", "benchmarks.inputs.stdlib_text", str(folder)],
+        cwd=Path(__file__).parents[4],
         env={**os.environ, "PYTHONHASHSEED": "1"},
         capture_output=True,
         text=True,

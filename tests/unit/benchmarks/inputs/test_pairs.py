@@ -3,7 +3,7 @@
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.pairs import main, make_pairs, nearest_sentences
+from benchmarks.inputs.pairs import main, make_pairs, nearest_sentences
 
 SENTENCES = [f"the {animal} {verb}" for animal in ("dog", "cat", "hen", "cow") for verb in ("runs", "eats", "sleeps")]
 

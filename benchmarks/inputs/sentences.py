@@ -1,4 +1,4 @@
-"""Unlabelled sentences of IMDB for SST-2: ``python -m benchmarks.sentences REVIEWS.parquet OUT.parquet``."""
+"""Unlabelled sentences of IMDB for SST-2: ``python -m benchmarks.inputs.sentences REVIEWS.parquet OUT.parquet``."""
 
 import argparse
 import random

@@ -1,7 +1,7 @@
 """The quickstart's data set: documentation of Python's standard library, classified by area of the library.
 
 Every Python installation has this text, so a first run needs no download. Files are parsed, never imported.
-``python -m benchmarks.stdlib_text FOLDER`` writes the data and prints the number of rows of each class.
+``python -m benchmarks.inputs.stdlib_text FOLDER`` writes the data and prints the number of rows of each class.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def train_tokenizer(data: Path, out: Path, vocab_size: int = 8000) -> None:
 
 def main() -> None:
     """Write the data set and print a table of its classes."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stdlib_text", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inputs.stdlib_text", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the two parquet files go")
     folder = parser.parse_args().folder
     write(folder)

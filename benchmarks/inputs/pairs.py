@@ -1,4 +1,4 @@
-"""Unlabelled pairs of sentences for STS-B: ``python -m benchmarks.pairs OUT.parquet FILE.parquet:COLUMN …``."""
+"""Unlabelled pairs of sentences for STS-B: ``python -m benchmarks.inputs.pairs OUT.parquet FILE.parquet:COLUMN …``."""
 
 import argparse
 import random
