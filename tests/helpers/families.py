@@ -19,6 +19,7 @@ from students.forms.embeddings import Factorised
 from students.forms.low_rank import LowRank
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
+from students.recording.sparse_lm_head import IGNORED
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]
@@ -180,3 +181,11 @@ def _auto(model_type: str, head: Head) -> type:
     if model_type == "t5":
         return AutoModelForSeq2SeqLM
     return AutoModelForMaskedLM if model_type in ENCODERS else AutoModelForCausalLM
+
+
+def sparse_labels(name: str) -> dict[str, torch.Tensor]:
+    """A batch with two labels in five, as of a masked language model."""
+    inputs = batch(name)
+    tokens = inputs.get("decoder_input_ids", inputs["input_ids"])
+    draw = torch.Generator().manual_seed(0)
+    return inputs | {"labels": torch.where(torch.rand(tokens.shape, generator=draw) < 0.4, tokens, IGNORED)}

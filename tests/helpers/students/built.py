@@ -19,3 +19,8 @@ def build(teacher, **fields):
 def logits(model):
     with torch.no_grad():
         return copy.deepcopy(model).eval()(**batch(model.config.model_type)).logits
+
+
+def repositioned(teacher, positions: int = 120):
+    """The teacher with that many position embeddings, in eval mode."""
+    return Transformer(max_position_embeddings=positions).build(teacher, None, None).eval()

@@ -17,6 +17,11 @@ def build(name: str, head: Head = "classification", **fields) -> PreTrainedModel
         return student_of(**fields).build(tiny(name, head=head), None, None).eval()
 
 
+def student(name: str, **fields) -> PreTrainedModel:
+    """All layers in two factors of nearly full rank."""
+    return build(name, **{"param_ratio": 0.9, "where": ALL} | fields)
+
+
 def student_of(**fields) -> Transformer:
     """The fields of a rule, and those of the base."""
     rule = {key: fields.pop(key) for key in ("rank", "param_ratio", "energy") if key in fields}

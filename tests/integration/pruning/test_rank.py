@@ -1,11 +1,9 @@
 """Ranks of layers in two factors are units: masked, cut while the student trains or at the end, with any score."""
 
 import copy
-import warnings
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Constant, Steps, Timeline
 from prune_schedules.scores.gradient import Taylor
@@ -16,16 +14,10 @@ from prune_schedules.structure.shrink import cut_final
 from quant_aware.quantize import Quantize
 from students.structure.factored import rank_components, rank_of
 from students.weights import full_parameter, raw_parameter
-from tests.helpers.families import batch, low_rank, tiny
+from tests.helpers.families import batch
+from tests.helpers.students.low_rank import student
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
-ALL = ["attention", "ffn", "embeddings", "head"]
-
-
-def student(name: str, **fields) -> PreTrainedModel:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return low_rank(rule={"param_ratio": 0.9}, **{"where": ALL} | fields).build(tiny(name), None, None).eval()
 
 
 def test_the_smallest_components_go():

@@ -9,7 +9,6 @@ import torch
 from onnx import numpy_helper
 
 from distill.export.export import layer_facts, write_onnx
-from prune_schedules.schedule import Timeline
 from quant_aware.calibration.bit_allocation import BitAllocation
 from quant_aware.callback import QuantizeAware
 from quant_aware.export.onnx import export_onnx, quantize_onnx
@@ -22,15 +21,7 @@ from quant_aware.quantizers.ternary import Binary, Ternary
 from quant_aware.quantizers.uniform import Uniform
 from students.weights import find_weight_transforms, fold, raw_parameter, weight_matrices
 from tests.helpers.families import batch, tiny
-
-TIMELINE = Timeline(total_steps=10, epoch_steps=10)
-
-
-def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
-    skipped = quantize.attach(model)
-    quantize.update(step, TIMELINE)
-    quantize.calibrate(model, was_enabled=False)
-    return skipped
+from tests.helpers.students.quantized import TIMELINE, attached
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,22 +3,13 @@
 import pytest
 import torch
 
-from prune_schedules.schedule import Timeline
 from quant_aware.quantize import Quantize
 from quant_aware.quantizers.codebook import KMeans
 from quant_aware.quantizers.ternary import Ternary
 from quant_aware.quantizers.uniform import Uniform
 from students.weights import fold, parameter_names
 from tests.helpers.families import batch, tiny
-
-TIMELINE = Timeline(total_steps=10, epoch_steps=10)
-
-
-def attached(model: torch.nn.Module, quantize: Quantize, step: int = 9) -> dict[str, str]:
-    skipped = quantize.attach(model)
-    quantize.update(step, TIMELINE)
-    quantize.calibrate(model, was_enabled=False)
-    return skipped
+from tests.helpers.students.quantized import attached
 
 
 @torch.no_grad()

@@ -2,26 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
 
-from prune_schedules.schedule import Cubic, Timeline, TimePoint
 from prune_schedules.scores.gradient import Taylor
-from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
-from tests.helpers.families import batch, tiny
-
-TIMELINE = Timeline(total_steps=20, epoch_steps=10)
-LATER = Cubic(to=0.5, start=TimePoint("25%"), stop=TimePoint("75%"))
-
-
-def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
-    model = tiny(name).eval()
-    pruner.attach(model)
-    pruner.before_forward(step, TIMELINE, {})
-    model(**batch(name)).loss.backward()
-    pruner.before_optimizer_step(step, TIMELINE)
-    return model
+from tests.helpers.families import batch
+from tests.helpers.pruning.one_step import LATER, TIMELINE, one_step
 
 
 def test_a_head_is_scored_by_the_gradient_of_a_gate_on_what_it_sends(name):

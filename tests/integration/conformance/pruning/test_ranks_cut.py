@@ -1,7 +1,5 @@
 """Ranks of layers in two factors are cut out of every family, beside all other shapes."""
 
-import warnings
-
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
@@ -11,16 +9,10 @@ from prune_schedules.scores.pruner import Pruner
 from prune_schedules.structure.cut import cut
 from students.structure.factored import get_ranks, rank_components
 from students.weights import fold
-from tests.helpers.families import batch, low_rank, tiny
+from tests.helpers.families import batch
+from tests.helpers.students.low_rank import ALL, student
 
 TIMELINE = Timeline(total_steps=10, epoch_steps=10)
-ALL = ["attention", "ffn", "embeddings", "head"]
-
-
-def student(name: str, **fields) -> PreTrainedModel:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return low_rank(rule={"param_ratio": 0.9}, **{"where": ALL} | fields).build(tiny(name), None, None).eval()
 
 
 def masked(model: PreTrainedModel, **shares: float) -> dict[str, Pruner]:

@@ -7,21 +7,13 @@ import torch
 from students.recording.signals import Signals
 from students.recording.sparse_lm_head import IGNORED
 from students.recording.trace import Recorder
-from tests.helpers.families import batch, tiny
+from tests.helpers.families import sparse_labels, tiny
 
 LOGITS = Signals(logits=True)
 
 
-def asking(name: str) -> dict[str, torch.Tensor]:
-    given = batch(name)
-    where = given.get("decoder_input_ids", given["input_ids"])
-    draw = torch.Generator().manual_seed(0)
-    labels = torch.where(torch.rand(where.shape, generator=draw) < 0.4, where, IGNORED)
-    return given | {"labels": labels}
-
-
 def test_what_is_asked_is_computed_as_ever(name):
-    given = asking(name)
+    given = sparse_labels(name)
     labelled, plain = given["labels"] != IGNORED, {key: value for key, value in given.items() if key != "labels"}
     assert labelled.any() and not labelled.all()
     dense = tiny(name, head="lm").eval()

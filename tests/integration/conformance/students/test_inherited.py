@@ -1,25 +1,14 @@
 """Each weight of a narrower student comes from the right place, in every family."""
 
-import copy
-
 import pytest
 import torch
 
 from students.families.families import blocks
 from students.families.table import FAMILIES as FACTS
-from students.kinds.transformer import Transformer
-from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.families import FAMILIES, tiny
+from tests.helpers.students.built import build, logits
 
 DIVIDED = [name for name in FAMILIES if name not in ("llama", "t5")]  # the heads divide the hidden size
-
-
-def build(teacher, **fields):
-    return Transformer(**fields).build(teacher, None, None)
-
-
-def logits(model):
-    with torch.no_grad():
-        return copy.deepcopy(model).eval()(**batch(model.config.model_type)).logits
 
 
 def rows(module, part=0, parts=1):

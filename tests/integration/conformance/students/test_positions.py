@@ -2,18 +2,12 @@
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from students.families.families import family
-from students.kinds.transformer import Transformer
 from tests.helpers.families import FAMILIES, batch, tiny
+from tests.helpers.students.built import repositioned
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
-
-
-def placed(teacher: PreTrainedModel, positions: int = 120) -> PreTrainedModel:
-    """The teacher with so many places, in eval mode."""
-    return Transformer(max_position_embeddings=positions).build(teacher, None, None).eval()
 
 
 def logits(model, inputs):
@@ -24,7 +18,7 @@ def logits(model, inputs):
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "t5"])
 def test_places_are_repeated(name):
     teacher = tiny(name)
-    model = placed(teacher)
+    model = repositioned(teacher)
     assert type(model) is type(teacher)
     if path := family(teacher.config).position_embeddings:
         before, after = (owner.base_model.get_submodule(path).weight for owner in (teacher, model))

@@ -5,27 +5,15 @@ import torch
 from torch import nn
 
 from prune_schedules.callback import Prune
-from prune_schedules.schedule import Constant, Cubic, Steps, Timeline, TimePoint
+from prune_schedules.schedule import Constant, Cubic, Steps, TimePoint
 from prune_schedules.scores.gradient import Fisher, Movement, Taylor, gate_gradient
 from prune_schedules.scores.magnitude import Magnitude
-from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.mask import Mask
 from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
+from tests.helpers.pruning.one_step import LATER, TIMELINE, one_step
 from tests.helpers.pruning.runs import resumable
-
-TIMELINE = Timeline(total_steps=20, epoch_steps=10)
-LATER = Cubic(to=0.5, start=TimePoint("25%"), stop=TimePoint("75%"))
-
-
-def one_step(name: str, pruner: Pruner, step: int) -> nn.Module:
-    model = tiny(name).eval()
-    pruner.attach(model)
-    pruner.before_forward(step, TIMELINE, {})
-    model(**batch(name)).loss.backward()
-    pruner.before_optimizer_step(step, TIMELINE)
-    return model
 
 
 def test_the_gradient_of_a_gate():

@@ -5,27 +5,19 @@ import torch
 from students.recording.signals import Signals
 from students.recording.sparse_lm_head import IGNORED
 from students.recording.trace import Recorder
-from tests.helpers.families import batch, tiny
+from tests.helpers.families import batch, sparse_labels, tiny
 
 LOGITS = Signals(logits=True)
 
 
-def asking(name: str) -> dict[str, torch.Tensor]:
-    given = batch(name)
-    where = given.get("decoder_input_ids", given["input_ids"])
-    draw = torch.Generator().manual_seed(0)
-    labels = torch.where(torch.rand(where.shape, generator=draw) < 0.4, where, IGNORED)
-    return given | {"labels": labels}
-
-
 def test_a_row_of_which_nothing_is_asked():
-    given = asking("bert")
+    given = sparse_labels("bert")
     given["labels"][:] = IGNORED
     assert not Recorder(tiny("bert", head="lm").eval()).trace(given, LOGITS).logits.any()
 
 
 def test_other_heads_and_other_calls_are_let_alone():
-    given = asking("bert")
+    given = sparse_labels("bert")
     model = tiny("bert").eval()
     plain = Recorder(model).trace(batch("bert"), LOGITS).logits
     assert torch.equal(Recorder(model).trace(given, LOGITS).logits, plain)

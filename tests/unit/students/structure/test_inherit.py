@@ -1,7 +1,5 @@
 """Which units are the largest, and that each weight of a narrower student comes from the right place."""
 
-import copy
-
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
@@ -10,16 +8,8 @@ from students.families.families import blocks, repeats_blocks
 from students.families.table import FAMILIES as FACTS
 from students.kinds.transformer import Transformer
 from students.structure.inherit import head_shape, largest_units, unit_entries
-from tests.helpers.families import batch, tiny, tiny_config
-
-
-def build(teacher, **fields):
-    return Transformer(**fields).build(teacher, None, None)
-
-
-def logits(model):
-    with torch.no_grad():
-        return copy.deepcopy(model).eval()(**batch(model.config.model_type)).logits
+from tests.helpers.families import tiny, tiny_config
+from tests.helpers.students.built import build, logits
 
 
 def test_the_largest_units_over_all_their_parts_in_order():
@@ -151,7 +141,7 @@ def test_a_weight_that_only_some_blocks_have_is_not_taken_from_another_block():
     for block in teacher.model.layers[1:]:
         torch.nn.init.normal_(block.input_layernorm.weight)
     with pytest.warns(UserWarning) as told:
-        student = build(teacher, teacher_layers=[2, 1, 3])
+        student = Transformer(teacher_layers=[2, 1, 3]).build(teacher, None, None)
     assert [str(warning.message) for warning in told] == [
         "no block of the student has a place for the teacher's model.layers.1.input_layernorm.weight",
         "not taken from the teacher, newly initialized: model.layers.1.input_layernorm.weight",

@@ -2,20 +2,15 @@
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from students.forms.attention import Linformer
 from students.kinds.recurrent import LSTM
 from students.kinds.student import Pretrained
 from students.kinds.transformer import Transformer
 from tests.helpers.families import batch, tiny
+from tests.helpers.students.built import repositioned
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
-
-
-def placed(teacher: PreTrainedModel, positions: int = 120) -> PreTrainedModel:
-    """The teacher with so many places, in eval mode."""
-    return Transformer(max_position_embeddings=positions).build(teacher, None, None).eval()
 
 
 def logits(model, inputs):
@@ -29,7 +24,7 @@ def test_a_model_that_exists_is_given_places(name, tmp_path):
     teacher.save_pretrained(tmp_path)
     model = Pretrained(model=str(tmp_path), max_position_embeddings=120).build(None, None, None).eval()
     inputs = batch(name, length=100)
-    torch.testing.assert_close(logits(model, inputs), logits(placed(teacher), inputs))
+    torch.testing.assert_close(logits(model, inputs), logits(repositioned(teacher), inputs))
 
 
 def test_a_model_of_a_form_of_its_own_keeps_its_places(tmp_path):
@@ -47,7 +42,7 @@ def test_a_recurrent_network_has_none_to_be_given(tmp_path):
 
 
 def test_places_are_left_out():
-    assert placed(tiny("bert"), 20).bert.embeddings.position_embeddings.num_embeddings == 20
+    assert repositioned(tiny("bert"), 20).bert.embeddings.position_embeddings.num_embeddings == 20
 
 
 def test_what_has_no_places_is_refused():
