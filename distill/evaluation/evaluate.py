@@ -161,12 +161,7 @@ def _teachers(
         teacher.recorder.close()
         teacher.model.cpu()
     models = {name: teacher.model for name, teacher in teachers.items()}
-    if not isinstance(settings, Teachers):
-        return models
-    joint = {"teacher": EnsembleModel(models, settings.member_weights(), settings.combine, task)}
-    # A teacher of one task cannot be evaluated on all.
-    members = {} if settings.combine == "task" else models
-    return joint | {f"teacher {name}": model for name, model in members.items()}
+    return settings.evaluation_models(models, task) if settings else {}
 
 
 def is_deployable(export: ExportStats, folded: ModelStats) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 
 from distill.config.schema import yaml_name
 from distill.experiment.experiment import Experiment
-from distill.teachers.ensemble import Teachers
 from prune_schedules.schedule import Timeline
 
 
@@ -81,8 +80,10 @@ def _settings(experiment: Experiment) -> list[Component]:
 
 def _teachers(experiment: Experiment) -> list[Component]:
     teacher = experiment.teacher
-    if not isinstance(teacher, Teachers):
-        return [Component("teacher", teacher, flags=flags_of(is_single_teacher=True))] if teacher else []
+    if teacher is None:
+        return []
+    if not teacher.is_ensemble:
+        return [Component("teacher", teacher, flags=flags_of(is_single_teacher=True))]
     members = [Component(f"teacher.members.{name}", member, name) for name, member in teacher.members.items()]
     return [Component("teacher", teacher, ", ".join(teacher.members)), *members]
 

@@ -15,6 +15,7 @@ from distill.tasks.task import Task
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
+from distill.teachers.settings import LoopTeacher
 from distill.teachers.teacher import Teacher
 from losses.loss import Loss
 from prune_schedules.schedule import Schedule
@@ -150,17 +151,23 @@ class Experiment:
 
     def has_teacher_per_task(self) -> bool:
         """Return whether each task has its own teacher."""
-        return isinstance(self.teacher, Teachers) and self.teacher.has_teacher_per_task
+        return bool(self.teacher and self.teacher.has_teacher_per_task)
 
     def teachers(self) -> dict[str, Teacher]:
         """Return the trained teachers by name; a single one is called ``teacher``."""
-        if isinstance(self.teacher, Teachers):
-            return self.teacher.members
-        return {"teacher": self.teacher} if isinstance(self.teacher, Teacher) else {}
+        return self.teacher.trained_teachers() if self.teacher else {}
+
+    def build_teacher(self, teachers: dict[str, LoopTeacher]) -> LoopTeacher | None:
+        """Return the teacher of the training loop, made of the trained ones; None if there are none."""
+        return self.teacher.build_teacher(teachers, self.task) if self.teacher else None
+
+    def teacher_key(self, name: str) -> str:
+        """Return the key of a trained teacher in the config."""
+        return f"teacher.members.{name}" if self.teacher and self.teacher.is_ensemble else "teacher"
 
     def drop_when_matched(self) -> bool:
         """Return whether the teacher may be dropped once the student matches it."""
-        return isinstance(self.teacher, Teacher) and self.teacher.drop_when_matched
+        return bool(self.teacher and self.teacher.drop_when_matched)
 
     def pruners(self) -> dict[str, Pruner]:
         """Return the pruners by name; a single one is called ``prune``."""

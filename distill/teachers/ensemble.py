@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from distill.config.schema import check_identifiers
 from distill.tasks.task import Task
-from distill.teachers.cache import CachedTeacher
-from distill.teachers.teacher import FrozenTeacher, Teacher
+from distill.teachers.settings import LoopTeacher, TeacherSettings
+from distill.teachers.teacher import Teacher
 from students.recording.model_io import model_inputs, output_logits
 from students.recording.signals import Signals, Site, Trace
 
@@ -23,7 +23,7 @@ Combine = Literal["mean", "confident", "task"]
 
 
 @dataclass(kw_only=True)
-class Teachers:
+class Teachers(TeacherSettings):
     """An ensemble of models as the teacher. A loss on layers names one of them: ``teacher: large``.
 
     Args:
@@ -61,6 +61,18 @@ class Teachers:
     def is_ensemble_for_all_tasks(self) -> bool:
         """Whether all teachers read all rows."""
         return self.combine != "task"
+
+    def trained_teachers(self) -> dict[str, Teacher]:
+        return self.members
+
+    def build_teacher(self, teachers: dict[str, LoopTeacher], task: Task) -> Ensemble:
+        return Ensemble(teachers, self.member_weights(), self.combine, task)
+
+    def evaluation_models(self, models: dict[str, PreTrainedModel], task: Task) -> dict[str, nn.Module]:
+        ensemble = {"teacher": EnsembleModel(models, self.member_weights(), self.combine, task)}
+        # A teacher of one task cannot be evaluated on all.
+        members = {} if self.has_teacher_per_task else models
+        return ensemble | {f"teacher {name}": model for name, model in members.items()}
 
     def member_weights(self) -> list[float]:
         """Return the weights in the order of the members."""
@@ -107,9 +119,7 @@ class Ensemble:
         task: of the run.
     """
 
-    def __init__(
-        self, members: dict[str, FrozenTeacher | CachedTeacher], weights: list[float], combine: Combine, task: Task
-    ):
+    def __init__(self, members: dict[str, LoopTeacher], weights: list[float], combine: Combine, task: Task):
         self.members, self.weights, self.combine, self.task = members, weights, combine, task
 
     def to(self, device: torch.device) -> None:
@@ -144,15 +154,6 @@ class Ensemble:
         if trace.logits is not None:
             trace.logits = self.task.expand_logits(trace.logits, batch)
         return trace
-
-
-def build_teacher(
-    teachers: dict[str, FrozenTeacher | CachedTeacher], named: Teacher | Teachers | None, task: Task
-) -> FrozenTeacher | CachedTeacher | Ensemble | None:
-    """Return the teacher of the training loop: None, the single teacher, or an ensemble."""
-    if isinstance(named, Teachers):
-        return Ensemble(teachers, named.member_weights(), named.combine, task)
-    return teachers.get("teacher")
 
 
 def member_sites(sites: frozenset[Site], name: str) -> frozenset[Site]:

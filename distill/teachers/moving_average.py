@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from distill.teachers.settings import TeacherSettings
 from prune_schedules.schedule import Schedule, Timeline
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class MovingAverage:
+class MovingAverage(TeacherSettings):
     """The moving average of the student as its own teacher (Tarvainen and Valpola 2017, arXiv 1703.01780).
 
     Args:
@@ -29,19 +30,13 @@ class MovingAverage:
 
     decay: Schedule
 
-    def check(self, timeline: Timeline) -> None:
-        """Check that the decay is between 0 and 1 at all steps.
-
-        Raises:
-            ValueError: if it is not.
-        """
+    def check_schedules(self, timeline: Timeline) -> None:
         for step in self.decay.extremes(timeline):
             if not 0 <= self.decay.value(step, timeline) <= 1:
                 value = self.decay.value(step, timeline)
                 raise ValueError(f"decay: is {value} at step {step}; it must be between 0 and 1")
 
-    def create(self, student: PreTrainedModel) -> AveragedStudent:
-        """Return the average before the first step: a copy of the new student."""
+    def create_online(self, student: PreTrainedModel, head: type | None = None) -> AveragedStudent:
         from distill.teachers.averaged_student import AveragedStudent  # not above: it is a callback of Lightning
 
         return AveragedStudent(deepcopy(student), self.decay)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from distill.teachers.settings import TeacherSettings
 from losses.loss import Loss
 from students.kinds.student import Student
 from students.recording.signals import Signals, Trace
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Peer:
+class Peer(TeacherSettings):
     """A second student; both learn from each other (deep mutual learning, Zhang et al. 2018, arXiv 1706.00384).
 
     The peer is trained with the run's losses on logits, with the roles swapped and on the same schedule; so before the
@@ -35,12 +36,7 @@ class Peer:
 
     peer: Student
 
-    def create(self, student: PreTrainedModel, head: type | None = None) -> LearningPeer:
-        """Return the peer before the first step, with a head of the same kind.
-
-        Raises:
-            ValueError: if it cannot be built for this student.
-        """
+    def create_online(self, student: PreTrainedModel, head: type | None = None) -> LearningPeer:
         config = student.config
         return LearningPeer(self.peer.build(student, config.id2label, config.problem_type, head))
 

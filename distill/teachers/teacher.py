@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from distill.teachers.settings import TeacherSettings
 from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_model
 from students.loading.finite_weights import check_finite_weights
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Teacher:
+class Teacher(TeacherSettings):
     """The model to distill.
 
     Args:
@@ -55,6 +56,9 @@ class Teacher:
     def can_be_matched(self) -> bool:
         """Whether training goes on without it once the student matches it."""
         return self.drop_when_matched
+
+    def trained_teachers(self) -> dict[str, Teacher]:
+        return {"teacher": self}
 
     def config(self) -> PretrainedConfig:
         """Return its config, without loading weights."""

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.teachers.moving_average import MovingAverage
 from losses.loss import Loss
 from prune_schedules.schedule import Schedule, Timeline
 
@@ -39,10 +38,11 @@ def timeline_entries(config: Config[Experiment], timeline: Timeline) -> list[dic
         if steps:
             add(f"{what} ({type(schedule).__name__.lower()})", min(steps), max(steps))
 
-    if isinstance(experiment.teacher, MovingAverage):
-        add_schedule("teacher.decay", "decay of the average", experiment.teacher.decay)
+    if experiment.teacher:
+        for field, schedule in _schedules(experiment.teacher).items():
+            add_schedule(f"teacher.{field}", f"{field} of the teacher", schedule)
         with config.error_context("teacher"):
-            experiment.teacher.check(timeline)
+            experiment.teacher.check_schedules(timeline)
     for name, loss in experiment.losses.items():
         path, steps = f"losses.{name}", {}
         for end in ("start", "stop"):

@@ -15,8 +15,7 @@ from distill.data import prepare_data
 from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.teachers.averaged_student import AveragedStudent
-from distill.teachers.moving_average import MovingAverage
-from distill.teachers.peer import LearningPeer, Peer
+from distill.teachers.peer import LearningPeer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
@@ -78,7 +77,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
 def _teacher_configs(config: Config[Experiment]) -> dict[str, PretrainedConfig]:
     configs = {}
     for name, teacher in config.value.teachers().items():
-        with config.error_context(_key(name, config.value)), loading(resolve(teacher.model)):
+        with config.error_context(config.value.teacher_key(name)), loading(resolve(teacher.model)):
             configs[name] = teacher.config()
     return configs
 
@@ -127,7 +126,7 @@ def _teachers(
     """Return the teachers by name, checked against the rows, their outputs in the order of the classes."""
     experiment, task, teachers = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
-        with config.error_context(_key(name, experiment)):
+        with config.error_context(experiment.teacher_key(name)):
             part = task.parts[name] if experiment.has_teacher_per_task() else task
             if part.classes:
                 with at_model_key():
@@ -169,13 +168,10 @@ def _student(
         outputs["student"] = align_outputs(student, task)
         set_task(student.config, labels, task.problem)
     with config.error_context("teacher.peer"):
-        if isinstance(experiment.teacher, Peer):
-            peer = experiment.teacher.create(student, task.head)
-            align_outputs(peer.model, task)
-            return student, peer
-        if isinstance(experiment.teacher, MovingAverage):
-            return student, experiment.teacher.create(student)
-    return student, None
+        online_teacher = experiment.teacher.create_online(student, task.head) if experiment.teacher else None
+        if online_teacher:
+            align_outputs(online_teacher.model, task)
+    return student, online_teacher
 
 
 def _check_compression(config: Config[Experiment], student: PreTrainedModel) -> None:
@@ -191,17 +187,12 @@ def _check_compression(config: Config[Experiment], student: PreTrainedModel) -> 
             experiment.quantize.find(student)
 
 
-def _key(name: str, experiment: Experiment) -> str:
-    """Return the key of a teacher in the config."""
-    return "teacher" if len(experiment.teachers()) == 1 else f"teacher.members.{name}"
-
-
 def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
     """Return the tokenizer of a pretrained student, else of the first teacher, and the name of that model."""
     experiment = config.value
     student_model, teachers = getattr(experiment.student, "model", None), experiment.teachers()
     model_name = student_model or next(iter(teachers.values())).model
-    with config.error_context("student" if student_model else _key(next(iter(teachers), ""), experiment)):
+    with config.error_context("student" if student_model else experiment.teacher_key(next(iter(teachers), ""))):
         with loading(resolve(model_name)):
             tokenizer = load_tokenizer(resolve(model_name))
         if tokenizer.pad_token is None:
@@ -219,9 +210,9 @@ def _check_tokenizers(
 ) -> None:
     """Raise ConfigError if the tokenizer of another model makes other tokens of the rows."""
     experiment = config.value
-    models = {_key(name, experiment): teacher.model for name, teacher in experiment.teachers().items()}
-    if isinstance(experiment.teacher, Peer):
-        models["teacher.peer"] = getattr(experiment.teacher.peer, "model", model_name)
+    models = {experiment.teacher_key(name): teacher.model for name, teacher in experiment.teachers().items()}
+    if peer := getattr(experiment.teacher, "peer", None):
+        models["teacher.peer"] = getattr(peer, "model", model_name)
     for key, model in models.items():
         if model == model_name:
             continue

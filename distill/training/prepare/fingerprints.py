@@ -27,11 +27,7 @@ def origin(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     fingerprint of the rows of each split, as ids and labels.
     """
     parts = plan.parts
-    single = len(experiment.teachers()) == 1
-    models = {
-        "teacher" if single else f"teacher.members.{name}": fingerprint(teacher.model)
-        for name, teacher in parts.teachers.items()
-    }
+    models = {experiment.teacher_key(name): fingerprint(teacher.model) for name, teacher in parts.teachers.items()}
     if hasattr(experiment.student, "model"):
         models["student"] = fingerprint(parts.student)
     return {

@@ -97,7 +97,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         collate = Collator(
             parts.tokenizer, getattr(teacher.model.config, "decoder_start_token_id", None), task.finalize_batch
         )
-        key = "teacher" if len(parts.teachers) == 1 else f"teacher.members.{name}"
+        key = experiment.teacher_key(name)
         with config.error_context(key):
             device = trainer.strategy.root_device
             scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device)

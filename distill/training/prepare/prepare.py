@@ -19,7 +19,6 @@ from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
 from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
-from distill.teachers.ensemble import build_teacher
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.module import Distillation
 from distill.training.parts import Parts
@@ -90,7 +89,7 @@ def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
     train_rows, teachers = training_rows(experiment, parts, run_plan.order, str(trainer.precision))
     module = Distillation(
         parts.student,
-        parts.online_teacher or build_teacher(teachers, experiment.teacher, task),
+        parts.online_teacher or experiment.build_teacher(teachers),
         experiment.losses,
         task,
         experiment.optimizer,

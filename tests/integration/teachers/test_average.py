@@ -35,7 +35,7 @@ LOSSES = {
 
 def built() -> Distillation:
     student, losses = tiny("bert", layers=2), {"labels": Labels(), "logits": Logits(), "hidden": HiddenMSE()}
-    average = MovingAverage(decay=DECAY).create(student)
+    average = MovingAverage(decay=DECAY).create_online(student)
     for loss in losses.values():
         loss.setup(student.config, average.model.config)
     return Distillation(student, average, losses, three_classes(), Optimizer(lr=1e-2), Timeline(4, 2))

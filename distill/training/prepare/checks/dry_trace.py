@@ -9,7 +9,6 @@ import torch
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.teachers.ensemble import build_teacher
 from distill.training.parts import Parts
 from distill.training.prepare.first_batches import first_batches
 from students.recording.signals import Signals
@@ -38,5 +37,5 @@ def check_traces(config: Config[Experiment], parts: Parts) -> None:
                 recorder.close()
                 parts.student.train(mode)
         with config.error_context("teacher"):
-            if teacher := build_teacher(parts.teachers, experiment.teacher, experiment.task):
+            if teacher := experiment.build_teacher(parts.teachers):
                 teacher.trace(batch, reduce(or_, (loss.teacher_signals for loss in losses), Signals(logits=True)))

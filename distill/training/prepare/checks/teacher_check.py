@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MAX_OUTPUTS, CachedTeacher
-from distill.teachers.ensemble import Teachers, member_sites
+from distill.teachers.ensemble import member_sites
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.timeline import step_ranges
 from prune_schedules.schedule import Timeline
@@ -42,10 +42,10 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         outputs = " and ".join(reasons)
         if running_steps and running_steps == teacher_steps:
             message = f"cache: would never be read: the losses look at {outputs} at every step, which are not kept"
-            raise config.error(teacher_key(config.value, name), f"{message}; write cache: false")
+            raise config.error(config.value.teacher_key(name), f"{message}; write cache: false")
         if running_steps:
             steps = f"at {running_steps} of {teacher_steps} steps the losses look at {outputs}, which are not kept"
-            warnings.append(f"{teacher_key(config.value, name)}.cache: {steps}: there the teacher runs")
+            warnings.append(f"{config.value.teacher_key(name)}.cache: {steps}: there the teacher runs")
     return warnings
 
 
@@ -59,7 +59,7 @@ def check_outputs(
     """
     for name, teacher in teachers.items():
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
-        with config.error_context(teacher_key(config.value, name)):
+        with config.error_context(config.value.teacher_key(name)):
             signals = signals_of(config.value, name)
             trace = frozen.trace(batch, Signals(logits=True, hidden=signals.hidden))
             logits = trace.logits
@@ -83,11 +83,6 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
         elif (values := loss.at(step, timeline)).weight != 0:
             needs.append(loss.signals_at(values)[1])
     signals = reduce(or_, needs, Signals())
-    if isinstance(experiment.teacher, Teachers) and experiment.teacher.combine != "task":
+    if experiment.teacher and experiment.teacher.is_ensemble_for_all_tasks:
         return Signals(signals.logits, member_sites(signals.hidden, name), member_sites(signals.attention, name))
     return signals
-
-
-def teacher_key(experiment: Experiment, name: str) -> str:
-    """Return the key of a teacher in the config."""
-    return f"teacher.members.{name}" if isinstance(experiment.teacher, Teachers) else "teacher"

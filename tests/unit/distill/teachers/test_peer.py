@@ -105,7 +105,7 @@ def test_only_losses_on_logits_can_be_turned_round():
 
 def test_a_peer_has_the_shape_and_the_labels_of_the_student():
     student = tiny("bert", layers=2)
-    peer = Peer(peer=Transformer(weights="random")).create(student).model
+    peer = Peer(peer=Transformer(weights="random")).create_online(student).model
     assert {n: p.shape for n, p in peer.named_parameters()} == {n: p.shape for n, p in student.named_parameters()}
     assert peer.config.id2label == student.config.id2label
     assert not torch.equal(peer.classifier.weight, student.classifier.weight)

@@ -1,0 +1,65 @@
+"""The settings of a teacher: the models that it loads, and how the teacher of the training loop is made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from distill.tasks.task import Task
+    from prune_schedules.schedule import Timeline
+    from students.recording.signals import Signals, Trace
+
+
+class LoopTeacher(Protocol):
+    """A teacher of the training loop."""
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights to a device."""
+
+    def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
+        """Return the signals of a batch."""
+
+
+class TeacherSettings:
+    """Base of the values of ``teacher``; a subclass overrides what differs from a run without trained teachers."""
+
+    is_ensemble: ClassVar[bool] = False
+    """Whether it has several trained teachers."""
+    is_ensemble_for_all_tasks: ClassVar[bool] = False
+    """Whether all of several teachers read all rows."""
+    has_teacher_per_task: ClassVar[bool] = False
+    """Whether each of several tasks has its own teacher."""
+    drop_when_matched: ClassVar[bool] = False
+    """Whether training goes on without the teacher once the student matches it."""
+
+    def trained_teachers(self) -> dict[str, TeacherSettings]:
+        """Return the trained teachers by name; a single one is called ``teacher``."""
+        return {}
+
+    def check_schedules(self, timeline: Timeline) -> None:
+        """Check the values of the schedules at all steps.
+
+        Raises:
+            ValueError: if one is not possible, with the name of its field first.
+        """
+
+    def create_online(self, student: PreTrainedModel, head: type | None = None) -> LoopTeacher | None:
+        """Return the teacher that changes with the student, before the first step; None if it is a trained one.
+
+        Args:
+            student: as it was built.
+            head: the Auto class of transformers that loads such a model; not given, a classifier of texts.
+        """
+        return None
+
+    def build_teacher(self, teachers: dict[str, LoopTeacher], task: Task) -> LoopTeacher | None:
+        """Return the teacher of the training loop, made of the trained ones; None if there are none."""
+        return teachers.get("teacher")
+
+    def evaluation_models(self, models: dict[str, PreTrainedModel], task: Task) -> dict[str, nn.Module]:
+        """Return the models to evaluate, by their names in the report."""
+        return dict(models)
