@@ -50,9 +50,7 @@ _RESERVED_ARGUMENTS = {
 @cache
 def trainer_arguments() -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that a config may set: {name: hint}."""
-    from lightning import (
-        Trainer,
-    )  # not at the top: it takes seconds, and most mistakes in a config are found without it
+    from lightning import Trainer  # not above: it takes seconds, and most mistakes in a config are found without it
 
     return plain_parameters(Trainer.__init__, _RESERVED_ARGUMENTS)
 

@@ -59,11 +59,11 @@ def at_most(seconds: float) -> Iterator[None]:
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file and folder below, with its size and its time of change."""
-    found = {}
+    listing = {}
     for path in folder.rglob("*"):
         status = path.lstat()
-        found[str(path)] = (status.st_size if path.is_file() else 0, status.st_mtime_ns)
-    return found
+        listing[str(path)] = (status.st_size if path.is_file() else 0, status.st_mtime_ns)
+    return listing
 
 
 def fault(work: Callable[[], object], seconds: float) -> tuple[str, str]:

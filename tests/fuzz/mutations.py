@@ -65,10 +65,10 @@ class _Dumper(yaml.SafeDumper):
                 return {mark(k): mark(v) for k, v in item.items()}
             return [mark(i) for i in item] if isinstance(item, list) else item
 
-        found = yaml.dump(mark(value), Dumper=cls, sort_keys=False, allow_unicode=True, default_flow_style=None)
+        text = yaml.dump(mark(value), Dumper=cls, sort_keys=False, allow_unicode=True, default_flow_style=None)
         for number, raw in enumerate(raws):
-            found = found.replace(f"raw@{number}@", raw)
-        return found
+            text = text.replace(f"raw@{number}@", raw)
+        return text
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -145,13 +145,13 @@ def _object(draw: random.Random, base: type, depth: int) -> Any:
     known = subclasses(base)
     name = draw.choice(list(known))
     cls = known[name]
-    found = {selector(base): name} if len(known) > 1 else {}
+    values = {selector(base): name} if len(known) > 1 else {}
     for key, hint in schema_of(cls).items():
         default = cls.__dataclass_fields__[key]
         needed = default.default is default.default_factory  # both MISSING
         if needed or (depth < 3 and draw.random() < 0.25):
-            found[key] = value_of(draw, hint, depth + 1)
-    return found
+            values[key] = value_of(draw, hint, depth + 1)
+    return values
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

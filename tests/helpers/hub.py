@@ -88,11 +88,11 @@ def entries(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict]
     prefix = f"{folder}/" if folder else ""
     below = {path: content for path, content in files.items() if path.startswith(prefix)}
     parents = {"/".join(path.split("/")[:depth]) for path in below for depth in range(1, path.count("/") + 1)}
-    found = [{"type": "directory", "path": path, "size": 0, "oid": _oid(path.encode())} for path in parents]
-    found += [
+    entries = [{"type": "directory", "path": path, "size": 0, "oid": _oid(path.encode())} for path in parents]
+    entries += [
         {"type": "file", "path": path, "size": len(content), "oid": _oid(content)} for path, content in below.items()
     ]
-    inside = [entry for entry in found if entry["path"].startswith(prefix)]
+    inside = [entry for entry in entries if entry["path"].startswith(prefix)]
     return [entry for entry in inside if recursive or "/" not in entry["path"].removeprefix(prefix)]
 
 

@@ -79,23 +79,23 @@ def resumes_bit_for_bit(monkeypatch: pytest.MonkeyPatch, stop: int, total: int, 
     interrupted(monkeypatch, total, file, name="whole", **given)
     interrupted(monkeypatch, stop, file, name="parts", **given)
     interrupted(monkeypatch, total, file, name="parts", resume=True, **given)
-    whole, parts = (file.parent / "runs" / name for name in ("whole", "parts"))
-    as_one(whole, parts)
-    return whole
+    uninterrupted, parts = (file.parent / "runs" / name for name in ("whole", "parts"))
+    as_one(uninterrupted, parts)
+    return uninterrupted
 
 
-def as_one(whole: Path, parts: Path) -> None:
+def as_one(uninterrupted: Path, parts: Path) -> None:
     """Asserts that two runs have ended with the same state and the same curves, bit for bit."""
-    expected, found = checkpoint(whole), checkpoint(parts)
+    expected, actual = checkpoint(uninterrupted), checkpoint(parts)
     for part in ("state_dict", "callbacks", "optimizer_states"):
         # Lightning saves current_score and does not load it; nothing reads it
-        one, other = (
+        first, second = (
             {name: leaf for name, leaf in flat(saved[part]).items() if not name.endswith("/current_score")}
-            for saved in (expected, found)
+            for saved in (expected, actual)
         )
-        assert one.keys() == other.keys()
-        assert [name for name in one if not same(one[name], other[name])] == []
-    assert rows(parts) == rows(whole)
+        assert first.keys() == second.keys()
+        assert [name for name in first if not same(first[name], second[name])] == []
+    assert rows(parts) == rows(uninterrupted)
 
 
 def flat(value: object, path: str = "") -> dict[str, object]:
@@ -103,14 +103,14 @@ def flat(value: object, path: str = "") -> dict[str, object]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     if isinstance(value, str):
         return {path: value.replace("/whole/", "/parts/")}
-    found = {name: leaf for key, inner in items for name, leaf in flat(inner, f"{path}/{key}").items()}
-    return {name.replace("/whole/", "/parts/"): leaf for name, leaf in found.items()} if items else {path: value}
+    leaves = {name: leaf for key, inner in items for name, leaf in flat(inner, f"{path}/{key}").items()}
+    return {name.replace("/whole/", "/parts/"): leaf for name, leaf in leaves.items()} if items else {path: value}
 
 
-def same(one: object, other: object) -> bool:
+def same(first: object, second: object) -> bool:
     """Equal, bit for bit where they are tensors."""
-    both = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
-    return torch.equal(one, other) if both else one is other or one == other
+    both = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+    return torch.equal(first, second) if both else first is second or first == second
 
 
 def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

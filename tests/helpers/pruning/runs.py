@@ -57,23 +57,23 @@ def fit(folder: Path, prune: Prune, stop: int = 12, start: int = 0, strategy: st
     return module
 
 
-def fit_on(whole: Module, folder: Path, prune: Prune, start: int, strategy: str = "auto") -> Module:
-    """A module that was trained to the end in ``folder`` from the checkpoint on that ``whole`` left at ``start``."""
+def fit_on(uninterrupted: Module, folder: Path, prune: Prune, start: int, strategy: str = "auto") -> Module:
+    """Return a module trained in ``folder`` to the end, from the checkpoint of ``uninterrupted`` at step ``start``."""
     checkpoint = f"at-step={start}.ckpt"
     folder.mkdir(exist_ok=True)
-    (folder / checkpoint).write_bytes((whole.folder / checkpoint).read_bytes())
+    (folder / checkpoint).write_bytes((uninterrupted.folder / checkpoint).read_bytes())
     return fit(folder, prune, start=start, strategy=strategy)
 
 
-def resume(whole: Module, folder: Path, prune: Prune, start: int) -> Module:
-    """``fit_on`` in one process, which is ``whole`` to the bit: its losses, its state, and that of its optimizer."""
-    resumed = fit_on(whole, folder, prune, start)
-    assert resumed.seen == whole.seen[start:], f"{resumed.seen} for {whole.seen[start:]}"
-    mine, theirs = resumed.state_dict(), whole.state_dict()
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        assert torch.equal(value, theirs[name]), name
-    resumed_state, expected_state = (module.saved(12)["optimizer_states"][0] for module in (resumed, whole))
+def resume(uninterrupted: Module, folder: Path, prune: Prune, start: int) -> Module:
+    """``fit_on`` in one process; losses, state and optimizer state equal those of ``uninterrupted`` to the bit."""
+    resumed = fit_on(uninterrupted, folder, prune, start)
+    assert resumed.seen == uninterrupted.seen[start:], f"{resumed.seen} for {uninterrupted.seen[start:]}"
+    actual, expected = resumed.state_dict(), uninterrupted.state_dict()
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert torch.equal(value, expected[name]), name
+    resumed_state, expected_state = (module.saved(12)["optimizer_states"][0] for module in (resumed, uninterrupted))
     assert resumed_state["param_groups"] == expected_state["param_groups"]
     assert resumed_state["state"].keys() == expected_state["state"].keys()
     for number, state in resumed_state["state"].items():
@@ -83,8 +83,8 @@ def resume(whole: Module, folder: Path, prune: Prune, start: int) -> Module:
 
 
 def resumable(folder: Path, make: Callable[[], Prune], starts: Sequence[int]) -> Module:
-    """A whole run; whichever of these steps it is resumed at, the rest is the same."""
-    whole = fit(folder / "whole", make())
+    """A run without a stop; it is checked that it ends the same when it is resumed at each of these steps."""
+    uninterrupted = fit(folder / "whole", make())
     for start in starts:
-        resume(whole, folder / str(start), make(), start)
-    return whole
+        resume(uninterrupted, folder / str(start), make(), start)
+    return uninterrupted

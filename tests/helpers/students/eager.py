@@ -22,14 +22,14 @@ def builtin(model: PreTrainedModel, data: dict[str, Tensor]) -> tuple[dict, dict
     """Hidden states and attentions by site, as transformers itself gives them."""
     with torch.no_grad():
         out = twin(model)(**model_inputs(model, data), output_hidden_states=True, output_attentions=True)
-    found = ({}, {})
+    outputs = ({}, {})
     for stack in family(model.config).stacks:
         prefix = f"{stack}_" if model.config.is_encoder_decoder else ""
-        found[0].update({(stack, i): state for i, state in enumerate(out[f"{prefix}hidden_states"])})
-        found[1].update({(stack, i): state for i, state in enumerate(out[f"{prefix}attentions"], start=1)})
+        outputs[0].update({(stack, i): state for i, state in enumerate(out[f"{prefix}hidden_states"])})
+        outputs[1].update({(stack, i): state for i, state in enumerate(out[f"{prefix}attentions"], start=1)})
     if model.config.is_encoder_decoder:
-        found[1].update({("cross", i): state for i, state in enumerate(out.cross_attentions, start=1)})
-    return found
+        outputs[1].update({("cross", i): state for i, state in enumerate(out.cross_attentions, start=1)})
+    return outputs
 
 
 def final_norm(model: PreTrainedModel, stack: str) -> nn.Module:

@@ -111,7 +111,7 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     runs = list(yaml.safe_load_all((ROOT / "configs" / name).read_text()))
     stem = runs[-1].get("name", name.removesuffix(".yaml"))
     folder = tmp_path / stem
-    assert all((tmp_path / one["name"] / "report.html").exists() for one in runs[:-1])
+    assert all((tmp_path / ended["name"] / "report.html").exists() for ended in runs[:-1])
     report = json.loads((folder / "report.json").read_text())
     keeps_promises(report)
     assert (report["name"], report["task"]) == (stem, "classification")

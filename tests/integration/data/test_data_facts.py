@@ -118,13 +118,13 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
     rows[7]["label"] = "godo"
     write(tmp_path / "train.csv", rows)
     write(tmp_path / "validation.csv", rows[2:4])
-    more = write(tmp_path / "more.jsonl", [{"sentence1": "a", "sentence2": "b"}] * 5)
-    task = Classification(data=str(tmp_path), max_length=16, unlabelled=more)
+    unlabelled = write(tmp_path / "more.jsonl", [{"sentence1": "a", "sentence2": "b"}] * 5)
+    task = Classification(data=str(tmp_path), max_length=16, unlabelled=unlabelled)
     prepare_data(task, tokenizer)
     assert task.facts.table_lines() == [
         f"train: {tmp_path}/train.csv (csv, separated by ',', not read here: more.jsonl): 40 rows, 40 kept",
         f"validation: {tmp_path}/validation.csv (csv, separated by ','): 2 rows, 2 kept",
-        f"unlabelled: {more} (jsonl): 5 rows, 5 kept",
+        f"unlabelled: {unlabelled} (jsonl): 5 rows, 5 kept",
         "columns: sentence1 (text 1 of 2), sentence2 (text 2 of 2), label (label); ignored: id",
         "columns: sentence1 (text 1 of 2), sentence2 (text 2 of 2)",
         "class 'bad': 20 train, 1 validation",

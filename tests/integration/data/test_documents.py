@@ -51,9 +51,9 @@ def predicted(rows: list[dict]) -> list[int]:
 @pytest.mark.parametrize("length", [2, 3, 8, 500])
 def test_a_file_is_one_document_with_one_beginning_and_one_end(begins, tmp_path, length):
     _, rows = ready(tmp_path, begins, [{"text": line} for line in LINES], length)
-    whole = [BEGIN, *plain(begins, "\n".join(LINES)), END]
+    document = [BEGIN, *plain(begins, "\n".join(LINES)), END]
     assert rows[0]["input_ids"][0] == BEGIN
-    assert predicted(rows) == whole[1:], "each token but the first is asked for, once"
+    assert predicted(rows) == document[1:], "each token but the first is asked for, once"
     for row in rows:
         assert row["labels"] == [*row["input_ids"][1:], IGNORED] and len(row["input_ids"]) <= length
         assert row["attention_mask"] == [1] * len(row["input_ids"])

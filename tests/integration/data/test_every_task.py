@@ -87,8 +87,8 @@ def test_what_is_predicted_does_not_depend_on_padding(world):
 
     rows = [rows[i] for i in sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))]
     together, alone = predicted_of(collate(rows)), [predicted_of(collate([row])) for row in rows]
-    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
-        torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-4, atol=1e-5)
+    for batched, split in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(batched, torch.cat(split), rtol=1e-4, atol=1e-5)
 
 
 def test_judged_in_batches_as_in_one(world):

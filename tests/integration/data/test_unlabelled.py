@@ -52,10 +52,10 @@ def test_what_needs_a_label_passes_them_by(loss, labels) -> None:
     made = loss()
     made.setup(config, config)
     everything, known = torch.ones(5).bool(), torch.tensor([True, False, True, False, True])
-    for whole, part in zip(
+    for with_unlabelled, labelled_only in zip(
         terms_of_rows(made, UNKNOWN[labels], everything), terms_of_rows(made, UNKNOWN[labels], known), strict=True
     ):
-        torch.testing.assert_close(whole, part)
+        torch.testing.assert_close(with_unlabelled, labelled_only)
     assert terms_of_rows(made, UNKNOWN[labels], everything)[1] == 3
 
 

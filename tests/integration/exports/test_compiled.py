@@ -31,10 +31,10 @@ def test_a_student_that_is_masked_and_rounded_is_one_graph(weights: Quantizer) -
     quantize.update(0, TIMELINE)
     quantize.calibrate(model, was_enabled=False)
     assert pruner.current_sparsity() == pytest.approx(0.5, abs=0.01)
-    found = []
-    for each in (model, torch.compile(model, fullgraph=True, backend="eager")):
+    gradients = []
+    for network in (model, torch.compile(model, fullgraph=True, backend="eager")):
         model.zero_grad()
-        output = each(**inputs)
+        output = network(**inputs)
         output.loss.backward()
-        found.append((output.logits, [parameter.grad for parameter in model.parameters()]))
-    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+        gradients.append((output.logits, [parameter.grad for parameter in model.parameters()]))
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)

@@ -62,12 +62,12 @@ def test_the_8_bits_of_training_are_those_of_the_file(name, tmp_path):
     fold(model)
     torch.testing.assert_close(logits_of(model, inputs), training, rtol=0, atol=1e-5)
     quantize.remove_input_hooks()
-    whole = logits_of(model, inputs)
+    expected = logits_of(model, inputs)
     export_onnx(model, inputs, tmp_path / "x.onnx")
     quantize_onnx(tmp_path / "x.onnx", tmp_path / "int8.onnx")
     deployed = OnnxModel(tmp_path / "int8.onnx")(inputs)
     torch.testing.assert_close(deployed, training, rtol=0, atol=2e-3)
-    assert (deployed - whole).abs().max() > 5 * (deployed - training).abs().max()
+    assert (deployed - expected).abs().max() > 5 * (deployed - training).abs().max()
     products = [node for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "MatMulInteger"]
     assert len(products) == sum(is_linear(module) for module in model.modules())
 

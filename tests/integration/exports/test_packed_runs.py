@@ -56,13 +56,13 @@ def test_the_file_is_the_student_that_was_trained(tiny_run: Path, weights, activ
     assert student.metrics == report.models["student in torch"].metrics or activations
     assert student.bytes == (report.folder / export.path).stat().st_size
     assert student.bytes < report.models["student in bfloat16"].bytes
-    whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    plain = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     packed = load(report.folder, AutoModelForSequenceClassification)
-    for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
+    for (name, weight), expected in zip(packed.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
         assert torch.equal(weight == 0, expected == 0), name
     batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
-    same = torch.allclose(torch_predict(packed)(batch), torch_predict(whole)(batch), atol=1e-6)
+    same = torch.allclose(torch_predict(packed)(batch), torch_predict(plain)(batch), atol=1e-6)
     assert same == (activations is None), "inputs are rounded where they were in training, and only there"
 
 
@@ -131,9 +131,9 @@ def test_what_a_grid_learns_is_stepped_only_while_it_is_on(tiny_run: Path, monke
     interrupted(monkeypatch, 16, tiny_run, **given)
     saved = checkpoint(tiny_run.parent / "runs" / "tiny")
     fits = sum(".learned_qparams." in name for name in saved["state_dict"])
-    (states,) = (each["state"].values() for each in saved["optimizer_states"])
-    found = Counter(int(state["step"]) for state in states)
-    assert found == {16: len(states) - fits, 3: fits / 3, 4: fits / 3, 6: fits / 3}, "of 3 grids"
+    (states,) = (optimizer["state"].values() for optimizer in saved["optimizer_states"])
+    steps = Counter(int(state["step"]) for state in states)
+    assert steps == {16: len(states) - fits, 3: fits / 3, 4: fits / 3, 6: fits / 3}, "of 3 grids"
 
 
 ALLOTTED = {
@@ -176,11 +176,11 @@ def test_a_run_stopped_after_its_last_step_is_deployed_as_it_was_trained(
 ) -> None:
     """As after Ctrl-C while it was measured: Lightning has nothing left to train. What was pruned stays so, too."""
     given = {"quantize": quantize, "trainer.max_steps": 16}
-    whole = run(tiny_run, name="whole", **given)
+    uninterrupted = run(tiny_run, name="whole", **given)
     interrupted(monkeypatch, 16, tiny_run, name="parts", **given)
     parts = run(tiny_run, name="parts", resume=True, **given)
-    one, other = (load_file(report.folder / "student" / "model.safetensors") for report in (whole, parts))
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
-    assert parts.parity == whole.parity and parts.warnings == whole.warnings
-    assert parts.models["student"].metrics == whole.models["student"].metrics
+    first, second = (load_file(report.folder / "student" / "model.safetensors") for report in (uninterrupted, parts))
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert parts.parity == uninterrupted.parity and parts.warnings == uninterrupted.warnings
+    assert parts.models["student"].metrics == uninterrupted.models["student"].metrics

@@ -44,8 +44,8 @@ def wide(student, *head):
 
 def samples(model) -> list[dict[str, torch.Tensor]]:
     """Batches of other sizes than the one that is exported."""
-    found = [batch("bert"), batch("bert", size=1, length=5, seed=1), batch("bert", size=7, length=19, seed=2)]
-    return [model_inputs(model, each) for each in found]
+    batches = [batch("bert"), batch("bert", size=1, length=5, seed=1), batch("bert", size=7, length=19, seed=2)]
+    return [model_inputs(model, given_batch) for given_batch in batches]
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -54,8 +54,8 @@ def test_heads_for_tokens_are_exported(name, tmp_path):
     model = wide(student, head)
     export_onnx(model, batch("bert", length=6), tmp_path / "x.onnx")
     for given in samples(model):
-        found, expected = OnnxModel(tmp_path / "x.onnx")(given), torch_predict(model)(given)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        actual, expected = OnnxModel(tmp_path / "x.onnx")(given), torch_predict(model)(given)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def trained(model, quantize: Quantize) -> None:

@@ -45,8 +45,8 @@ def reviews(words: list[str], rows: int, seed: int) -> list[dict]:
     draw = random.Random(seed)
     made = []
     for _ in range(rows):
-        one, noun = draw.choice(words), draw.choice(NOUNS)
-        made.append({"sentence": f"a very {one} {noun}", "label": int(one in GOOD)})
+        word, noun = draw.choice(words), draw.choice(NOUNS)
+        made.append({"sentence": f"a very {word} {noun}", "label": int(word in GOOD)})
     return made
 
 
@@ -103,8 +103,8 @@ class TestRun:
         report, folder = finished
         tokenizer, export = AutoTokenizer.from_pretrained(folder / "student"), OnnxModel(folder / "student.onnx")
         rows = list(Dataset.from_parquet(str(world / "data" / "validation.parquet")))
-        said = [int(export(dict(tokenizer([row["sentence"]], return_tensors="pt")))[0].argmax()) for row in rows]
-        right = sum(row["label"] == one for row, one in zip(rows, said, strict=True))
+        answers = [int(export(dict(tokenizer([row["sentence"]], return_tensors="pt")))[0].argmax()) for row in rows]
+        right = sum(row["label"] == answer for row, answer in zip(rows, answers, strict=True))
         assert report.models["student"].metrics["accuracy"] == pytest.approx(right / len(rows))
 
     def test_training_is_as_without(self, world, monkeypatch):
@@ -175,11 +175,11 @@ class TestRespelled:
         save_data(name, tmp_path)
         task, direct = ready_task(name, tmp_path), ready_task(name, tmp_path)
         rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
-        found = retokenize(task, rows, fewer)
+        shorter = retokenize(task, rows, fewer)
         wanted = {row["row"]: row for row in prepare_data(direct, fewer)["validation"].remove_columns("length")}
-        assert found["row"] == rows["row"]
-        assert [wanted[row["row"]] for row in found] == list(found)
-        assert found["input_ids"] != rows["input_ids"] and task.tokenizer is tokenizer
+        assert shorter["row"] == rows["row"]
+        assert [wanted[row["row"]] for row in shorter] == list(shorter)
+        assert shorter["input_ids"] != rows["input_ids"] and task.tokenizer is tokenizer
 
     def test_of_several_tasks_each_is_spelled_by_its_own_columns(self, tokenizer, fewer, tmp_path):
         draw = random.Random(0)
@@ -191,8 +191,8 @@ class TestRespelled:
         }
         task = MultiTask(tasks=tasks)
         rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
-        found = retokenize(task, rows, fewer)
-        for old, new in zip(rows, found, strict=True):
+        shorter = retokenize(task, rows, fewer)
+        for old, new in zip(rows, shorter, strict=True):
             part = list(tasks.values())[old["task"]]
             texts = [part.validation[old["row"]][column] for column in part.texts]
             assert new["input_ids"] == fewer(*texts)["input_ids"]
@@ -211,12 +211,12 @@ class TestShown:
         for step in steps:
             step.setup(tokenizer)
         rows = Dataset.from_dict({"input_ids": [tokenizer("a warm film")["input_ids"]]})
-        found = reachable_tokens(rows, steps)
+        reachable = reachable_tokens(rows, steps)
         drawn = set()
         for seed in range(300):
             row, draw = rows[0], torch.Generator().manual_seed(seed)
             for step in steps:
                 row = step.apply(row, draw)
             drawn |= set(row["input_ids"])
-        assert drawn <= found and len(found) > 5 and tokenizer.mask_token_id in found
-        assert found <= drawn | set(rows[0]["input_ids"])
+        assert drawn <= reachable and len(reachable) > 5 and tokenizer.mask_token_id in reachable
+        assert reachable <= drawn | set(rows[0]["input_ids"])

@@ -53,9 +53,9 @@ def agree(prune: Prune, trainer: Trainer, module: LightningModule) -> None:
     masks = hashlib.sha256()
     for name, mask in find_weight_transforms(module.student, Mask).items():
         masks.update(name.encode() + mask.mask.numpy().tobytes())
-    found = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, masks.hexdigest())
-    assert len(set(found)) == 1 and len(found) == 2 and prune.sparsity > 0, found
+    gathered = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, masks.hexdigest())
+    assert len(set(gathered)) == 1 and len(gathered) == 2 and prune.sparsity > 0, gathered
 
 
 def compare(name: str, signals: str) -> list[str]:
@@ -110,10 +110,10 @@ def compare(name: str, signals: str) -> list[str]:
     return others
 
 
-def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+def same(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
     """Whether gradients are equal up to rounding; one of zeros is none."""
-    one, other = (torch.zeros(()) if each is None else full_tensor(each) for each in (one, other))
-    return torch.allclose(one, other, atol=1e-6, rtol=1e-4)
+    first, second = (torch.zeros(()) if each is None else full_tensor(each) for each in (first, second))
+    return torch.allclose(first, second, atol=1e-6, rtol=1e-4)
 
 
 if __name__ == "__main__":
@@ -122,6 +122,6 @@ if __name__ == "__main__":
     train(folder / "x.yaml")
     pairs = [("bert", signals) for signals in ("logits", "attention", "embeddings")]
     pairs += [("albert", "attention"), ("gpt2", "logits"), ("t5", "attention"), ("bert", "shared")]
-    found = {" ".join(pair): compare(*pair) for pair in pairs}
+    differences = {" ".join(pair): compare(*pair) for pair in pairs}
     if torch.distributed.get_rank() == 0:
-        (folder / "gradients.json").write_text(json.dumps(found))
+        (folder / "gradients.json").write_text(json.dumps(differences))

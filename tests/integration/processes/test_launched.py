@@ -34,12 +34,12 @@ def started(words: list[str], **variables: str) -> subprocess.Popen:
 
 
 def ended(*processes: subprocess.Popen) -> tuple[list[int], str]:
-    said = "".join(process.communicate(timeout=900)[0] for process in processes)
-    return [process.returncode for process in processes], said
+    output = "".join(process.communicate(timeout=900)[0] for process in processes)
+    return [process.returncode for process in processes], output
 
 
-def one_run(folder: Path, said: str) -> None:
-    assert said.count("report: ") == 1 and said.count(" steps, ") == 1, said
+def one_run(folder: Path, output: str) -> None:
+    assert output.count("report: ") == 1 and output.count(" steps, ") == 1, output
     steps = [int(row["step"]) for row in rows(folder) if row["train/logits"]]
     assert steps == list(range(8))
 
@@ -47,13 +47,13 @@ def one_run(folder: Path, said: str) -> None:
 @pytest.mark.slow
 def test_torchrun(tiny_run: Path) -> None:
     words = [*TORCHRUN, "--config", str(tiny_run), *GIVEN]
-    codes, said = ended(started([*words, "--trainer.devices=1"]))
-    assert codes == [1], said  # what torchrun makes of a 2
-    assert said.count("--trainer.devices: torchrun has 2 processes, and this makes 1;") >= 1, said
+    codes, output = ended(started([*words, "--trainer.devices=1"]))
+    assert codes == [1], output  # what torchrun makes of a 2
+    assert output.count("--trainer.devices: torchrun has 2 processes, and this makes 1;") >= 1, output
     assert not (tiny_run.parent / "runs").exists()
-    codes, said = ended(started(words))
-    assert codes == [0], said
-    one_run(tiny_run.parent / "runs" / "tiny", said)
+    codes, output = ended(started(words))
+    assert codes == [0], output
+    one_run(tiny_run.parent / "runs" / "tiny", output)
 
 
 @pytest.mark.slow
@@ -62,9 +62,9 @@ def test_tasks_of_slurm(tiny_run: Path) -> None:
         command = [str(ROOT / "train.py"), "--config", str(tiny_run), *GIVEN, *words]
         return ended(*(started(command, **SLURM, SLURM_PROCID=rank, SLURM_LOCALID=rank) for rank in "01"))
 
-    codes, said = tasks("--trainer.devices=1")
-    assert codes == [2, 2] and said.count("--trainer.devices: srun has 2 processes, and this makes 1;") == 2, said
+    codes, output = tasks("--trainer.devices=1")
+    assert codes == [2, 2] and output.count("--trainer.devices: srun has 2 processes, and this makes 1;") == 2, output
     assert not (tiny_run.parent / "runs").exists()
-    codes, said = tasks()
-    assert codes == [0, 0], said
-    one_run(tiny_run.parent / "runs" / "tiny", said)
+    codes, output = tasks()
+    assert codes == [0, 0], output
+    one_run(tiny_run.parent / "runs" / "tiny", output)

@@ -29,9 +29,9 @@ def file(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finish(file: Path, name: str, words: list[str]) -> str:
     process = command(file, f"--name={name}", "--resume=auto", *words)
-    said, _ = process.communicate(timeout=1200)
-    assert process.returncode == 0, said
-    return said
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output
+    return output
 
 
 @pytest.mark.slow
@@ -40,19 +40,19 @@ def test_another_number_of_processes(file: Path, begun: str) -> None:
     """Stopped when neurons were cut out, which one process does and two do not."""
     first, second = (ONE, TWO) if begun == "one" else (TWO, ONE)
     killed(file, 12, "after a step", f"--name={begun}", "--resume=auto", *first)
-    folder, whole = file.parent / "runs" / begun, file.parent / "runs" / "whole"
+    folder, uninterrupted = file.parent / "runs" / begun, file.parent / "runs" / "whole"
     size = checkpoint(folder)["global_step"], checkpoint(folder)["origin"]["processes"]
     assert size == (11, 1 if begun == "one" else 2)
     assert f"{begun}: goes on after step 11\n" in finish(file, begun, second)
-    expected, found = rows(whole), rows(folder)
-    assert [row["step"] for row in found] == [row["step"] for row in expected] and len(found) == 18
+    expected, actual = rows(uninterrupted), rows(folder)
+    assert [row["step"] for row in actual] == [row["step"] for row in expected] and len(actual) == 18
     compared = 0
-    for one, other in zip(expected, found, strict=True):
+    for one, other in zip(expected, actual, strict=True):
         for key, value in one.items():
             if value:
                 compared += 1
                 assert float(other[key]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), (one["step"], key)
     assert compared > 100
-    report, other = (json.loads((at / "report.json").read_text()) for at in (folder, whole))
+    report, other = (json.loads((at / "report.json").read_text()) for at in (folder, uninterrupted))
     assert report["models"]["student"]["parameters"] == other["models"]["student"]["parameters"]
     assert any("resumed on" in note and "equal up to rounding" in note for note in report["notes"])

@@ -47,8 +47,8 @@ def alone(file: Path) -> Path:
 
 def made(file: Path, name: str, *words: str) -> Path:
     process = command(file, f"--output={file.parent / name}", *words)
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
     return file.parent / name
 
 
@@ -56,14 +56,16 @@ def made(file: Path, name: str, *words: str) -> Path:
 def test_two_processes_answer_as_one(file: Path, alone: Path, strategy: str) -> None:
     together = made(file, strategy, "--trainer.devices=2", f"--trainer.strategy={strategy}")
     for n in SPREAD:
-        one, two = rows(alone / f"over-{n}"), rows(together / f"over-{n}")
+        first, second = rows(alone / f"over-{n}"), rows(together / f"over-{n}")
         steps = 2 * -(-10 // n)  # 64 rows are nine batches of 7 and one of 1, twice
-        assert len([row for row in one if row["train/logits"]]) == steps
-        assert [row["step"] for row in one] == [row["step"] for row in two]
-        for a, b in zip(one, two, strict=True):
+        assert len([row for row in first if row["train/logits"]]) == steps
+        assert [row["step"] for row in first] == [row["step"] for row in second]
+        for a, b in zip(first, second, strict=True):
             for key in (key for key in a if a[key]):
                 assert float(b[key]) == pytest.approx(float(a[key]), abs=1e-6), (n, a["step"], key)
-        mine, theirs = weights(alone / f"over-{n}"), weights(together / f"over-{n}")
-        assert mine.keys() == theirs.keys()
-        for name, value in mine.items():
-            torch.testing.assert_close(theirs[name], value, atol=1e-5, rtol=0, msg=f"over {n} batches: {name}")
+        alone_weights, together_weights = weights(alone / f"over-{n}"), weights(together / f"over-{n}")
+        assert alone_weights.keys() == together_weights.keys()
+        for name, value in alone_weights.items():
+            torch.testing.assert_close(
+                together_weights[name], value, atol=1e-5, rtol=0, msg=f"over {n} batches: {name}"
+            )

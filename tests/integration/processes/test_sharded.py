@@ -61,37 +61,39 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_shards_are_ddp(done: Path) -> None:
-    one, two = rows(done / "runs" / "ddp"), rows(done / "runs" / "whole")
-    assert len(one) == len(two) > 16
-    for a, b in zip(one, two, strict=True):
+    first, second = rows(done / "runs" / "ddp"), rows(done / "runs" / "whole")
+    assert len(first) == len(second) > 16
+    for a, b in zip(first, second, strict=True):
         for key in a:
             assert (a[key] == "") == (b[key] == "")
             if a[key]:
                 assert float(a[key]) == pytest.approx(float(b[key]), abs=1e-5, rel=1e-4), (a["step"], key)
-    one, two = (checkpoint(done / "runs" / name)["state_dict"] for name in ("ddp", "whole"))
-    assert one.keys() == two.keys()
-    assert [key for key in one if one[key].dtype == torch.bool and not torch.equal(one[key], two[key])] == []
+    first, second = (checkpoint(done / "runs" / name)["state_dict"] for name in ("ddp", "whole"))
+    assert first.keys() == second.keys()
+    assert [key for key in first if first[key].dtype == torch.bool and not torch.equal(first[key], second[key])] == []
 
 
 @pytest.mark.slow
 def test_resumes_bit_for_bit(done: Path) -> None:
-    whole, parts = done / "runs" / "whole", done / "runs" / "parts"
+    uninterrupted, parts = done / "runs" / "whole", done / "runs" / "parts"
     for part in ("state_dict", "callbacks", "optimizer_states"):
-        one, other = (
+        first, second = (
             {name: leaf for name, leaf in flat(checkpoint(run)[part]).items() if not name.endswith("/current_score")}
-            for run in (whole, parts)
+            for run in (uninterrupted, parts)
         )
-        assert one.keys() == other.keys()
-        assert [name for name in one if not same(one[name], other[name])] == []
-    assert rows(parts) == rows(whole)
+        assert first.keys() == second.keys()
+        assert [name for name in first if not same(first[name], second[name])] == []
+    assert rows(parts) == rows(uninterrupted)
 
 
 @pytest.mark.slow
 def test_the_deployed_student_is_that_of_ddp(done: Path) -> None:
     folders = [done / "runs" / name / "student" for name in ("ddp", "whole")]
-    one, two = (load_file(folder / "model.safetensors") for folder in folders)
-    assert one.keys() == two.keys()
-    assert {name: weight.shape for name, weight in one.items()} == {name: weight.shape for name, weight in two.items()}
+    first, second = (load_file(folder / "model.safetensors") for folder in folders)
+    assert first.keys() == second.keys()
+    assert {name: weight.shape for name, weight in first.items()} == {
+        name: weight.shape for name, weight in second.items()
+    }
     words = AutoTokenizer.from_pretrained(folders[1])("a great film", return_tensors="pt")
     logits = [AutoModelForTokenClassification.from_pretrained(folder)(**words).logits for folder in folders]
     torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-3)
@@ -104,6 +106,6 @@ def test_the_deployed_student_is_that_of_ddp(done: Path) -> None:
 
 @pytest.mark.slow
 def test_gradients_are_those_of_one_process(done: Path) -> None:
-    found = json.loads((done / "gradients.json").read_text())
-    assert len(found) == 7
-    assert {name: others for name, others in found.items() if others} == {}
+    differences = json.loads((done / "gradients.json").read_text())
+    assert len(differences) == 7
+    assert {name: others for name, others in differences.items() if others} == {}

@@ -134,31 +134,31 @@ def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "two": command(file, f"--output={folder / 'two'}", "--trainer.devices=2"),
     }
     for process in started.values():
-        said, _ = process.communicate(timeout=1200)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=1200)
+        assert process.returncode == 0, output
         for name in [*SENTENCES, *TASKS]:
-            assert sum(line.startswith(f"{name}: ") and " steps" in line for line in said.splitlines()) == 1, said
+            assert sum(line.startswith(f"{name}: ") and " steps" in line for line in output.splitlines()) == 1, output
     return {name: folder / name for name in started}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SENTENCES, *TASKS])
 def test_curves_are_the_same(done: dict[str, Path], name: str) -> None:
-    one, two = (rows(folder / name) for folder in done.values())
-    assert len(one) == len(two) > 4
+    first, second = (rows(folder / name) for folder in done.values())
+    assert len(first) == len(second) > 4
     compared, whole_inputs = set(), name in ("allotted", "means")
-    for a, b in zip(one, two, strict=True):
+    for a, b in zip(first, second, strict=True):
         for key in a:
             if key.endswith("pearson"):
                 continue  # torchmetrics joins its sums in float32: of numbers that hardly vary three digits are left
-            told = key.startswith(("train/", "val/", "sparsity")) and a[key]
-            if told and (whole_inputs or float(a.get("bits") or 32) == 32):
+            logged = key.startswith(("train/", "val/", "sparsity")) and a[key]
+            if logged and (whole_inputs or float(a.get("bits") or 32) == 32):
                 compared.add(key)
                 # a divergence of float32 logarithms is known to some 1e-7, however small it is
                 assert float(a[key]) == pytest.approx(float(b[key]), abs=5e-7, rel=1e-4), (a["step"], key)
-    assert "train/logits" in compared and any(float(row["train/logits"] or 0) > 1e-6 for row in one)
-    assert name not in ("cut", "shared", "ranks", "pruned") or any(float(row["sparsity"] or 0) > 0.3 for row in one)
-    assert name not in TASKS or any(float(row[key] or 0) for row in one for key in row if key.startswith("val/"))
+    assert "train/logits" in compared and any(float(row["train/logits"] or 0) > 1e-6 for row in first)
+    assert name not in ("cut", "shared", "ranks", "pruned") or any(float(row["sparsity"] or 0) > 0.3 for row in first)
+    assert name not in TASKS or any(float(row[key] or 0) for row in first for key in row if key.startswith("val/"))
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_as_much_is_dropped_as_the_schedule_says():
             torch.equal(*draws) for draws in zip(pruner.random_numbers(step), again.random_numbers(step), strict=True)
         )
         pruner.before_optimizer_step(step, timeline)
-    first, second, third, last = (float(each.float().mean()) for each in torch.stack(gone).split(100))
+    first, second, third, last = (float(drawn.float().mean()) for drawn in torch.stack(gone).split(100))
     assert first == pytest.approx(0.375, abs=0.08) and second == pytest.approx(0.125, abs=0.06)
     assert third == last == 0
     assert [draw.tolist() for draw in pruner.random_numbers(0)] != [draw.tolist() for draw in other.random_numbers(0)]
@@ -55,8 +55,8 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path):
         heads = Movement(sparsity=sparsity, every=TimePoint("3 steps"), shape="heads", dropout=Constant(0.3))
         return Prune({"heads": heads}, {"heads": 0})
 
-    whole = resumable(tmp_path, make, (3, 9))
-    masks = list(find_weight_transforms(whole, Mask).values())
+    uninterrupted = resumable(tmp_path, make, (3, 9))
+    masks = list(find_weight_transforms(uninterrupted, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks) and all(mask.gate is None for mask in masks)
 
 

@@ -151,7 +151,7 @@ def test_cross_attentions_of_all_numbers_of_heads_run_recorded_and_write(counts,
     model.save_pretrained(tmp_path)
     loaded = _auto("t5", "language").from_pretrained(tmp_path)
     rows = {key: inputs[key] for key in ("input_ids", "attention_mask")}
-    written = [each.generate(**rows, max_new_tokens=6, do_sample=False) for each in (model, loaded)]
+    written = [network.generate(**rows, max_new_tokens=6, do_sample=False) for network in (model, loaded)]
     without_cache = model.generate(**rows, max_new_tokens=6, do_sample=False, use_cache=False)
     assert torch.equal(written[0], written[1]) and torch.equal(written[0], without_cache)
     asked = everything(model.config)
@@ -163,8 +163,8 @@ def test_cross_attentions_of_all_numbers_of_heads_run_recorded_and_write(counts,
     signals = Signals(logits=True, attention=asked.attention - gone)
     trace = Recorder(model).trace(given, signals)
     torch.testing.assert_close(trace.logits, before, rtol=0, atol=1e-5)
-    found = [trace.attention["cross", i].query.shape[1] for i, count in enumerate(counts, 1) if count]
-    assert found == [count for count in counts if count]
+    widths = [trace.attention["cross", i].query.shape[1] for i, count in enumerate(counts, 1) if count]
+    assert widths == [count for count in counts if count]
 
 
 def test_pruning_them_by_what_they_do_leaves_t5_with_fewer():

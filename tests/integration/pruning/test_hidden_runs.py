@@ -39,18 +39,18 @@ def uninterrupted(tmp_path_factory, request):
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
-    _, whole, prune = uninterrupted
-    assert [units.count for units in neurons(whole.student)] == [32, 32]
-    assert [units.count for units in heads(whole.student)] == [2, 2]
-    assert whole.student.config.hidden_size == 32 and prune.pruners["hidden"].current_sparsity() == 0.25
+    _, expected, prune = uninterrupted
+    assert [units.count for units in neurons(expected.student)] == [32, 32]
+    assert [units.count for units in heads(expected.student)] == [2, 2]
+    assert expected.student.config.hidden_size == 32 and prune.pruners["hidden"].current_sparsity() == 0.25
     sizes = {
-        step: whole.saved(step)["state_dict"][
+        step: expected.saved(step)["state_dict"][
             "student.bert.encoder.layer.0.attention.output.LayerNorm.masked_norm.mask"
         ].sum()
         for step in (2, 7, 12)
     }
     assert sizes == {2: 32, 7: 24, 12: 24}
-    model = copy.deepcopy(whole.student).eval()
+    model = copy.deepcopy(expected.student).eval()
     masked = model(**batch("bert")).logits
     fold(model)
     torch.testing.assert_close(model(**batch("bert")).logits, masked, rtol=0, atol=1e-5)
@@ -61,8 +61,8 @@ def test_what_is_cut_on_the_way_and_what_at_the_end(uninterrupted):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [4, 8])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    kind, whole, _ = uninterrupted
-    resume(whole, tmp_path, three_shapes(kind), start)
+    kind, expected, _ = uninterrupted
+    resume(expected, tmp_path, three_shapes(kind), start)
 
 
 @pytest.mark.filterwarnings("ignore")

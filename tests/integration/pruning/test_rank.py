@@ -28,8 +28,11 @@ def test_the_smallest_components_go():
     pruner.update(0, TIMELINE)
     assert len(pruner.targets) == 12 and pruner.skipped == {}
     for part in pruner.targets:
-        kept = part.kept_units()
-        assert kept.sum() == part.initial_count - round(0.5 * part.initial_count) and kept[: kept.sum()].all()
+        kept_ranks = part.kept_units()
+        assert (
+            kept_ranks.sum() == part.initial_count - round(0.5 * part.initial_count)
+            and kept_ranks[: kept_ranks.sum()].all()
+        )
 
 
 def test_a_component_is_a_row_and_a_column():
@@ -38,19 +41,19 @@ def test_a_component_is_a_row_and_a_column():
     (units,) = [units for units in rank_components(model) if units.name == "transformer.h.0.mlp.c_fc"]
     scores = Magnitude(sparsity=0.5, shape="ranks", where=["ffn"])
     scores.attach(model)
-    found = dict(zip([part.units.name for part in scores.targets], scores.scores(), strict=True))[units.name]
+    actual = dict(zip([part.units.name for part in scores.targets], scores.scores(), strict=True))[units.name]
     both = torch.cat(
         [layer.input_factor.weight, layer.weight.T if layer.weight.shape[0] != units.count else layer.weight], 1
     )
-    torch.testing.assert_close(found, both.square().mean(1).sqrt())
+    torch.testing.assert_close(actual, both.square().mean(1).sqrt())
 
 
 @pytest.mark.parametrize("quantize", [False, True])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
 def test_they_leave_the_tensors_while_the_student_trains(name, quantize):
-    one = student(name)
-    losses, sizes, other = [], [], copy.deepcopy(one)
-    for model in (one, other):
+    same = student(name)
+    losses, sizes, other = [], [], copy.deepcopy(same)
+    for model in (same, other):
         pruners = {
             shape: Magnitude(sparsity=Steps(at={"2 steps": 0.5}), shape=shape, scope="global")
             for shape in ("ranks", "neurons")
@@ -61,7 +64,7 @@ def test_they_leave_the_tensors_while_the_student_trains(name, quantize):
             whole = Quantize()
             whole.attach(model)
             whole.update(0, TIMELINE)
-        optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
+        optimizer, sparsities = torch.optim.AdamW(model.parameters(), lr=1e-3), []
         for number in range(1, 5):
             optimizer.zero_grad()
             loss = model(**batch(name, seed=number)).loss
@@ -69,10 +72,10 @@ def test_they_leave_the_tensors_while_the_student_trains(name, quantize):
             optimizer.step()
             for pruner in pruners.values():
                 pruner.update(number, TIMELINE)
-            if model is one:
+            if model is same:
                 cut_final(model, pruners, {"ranks", "neurons"}, number, TIMELINE, [optimizer])
-            found.append(float(loss.detach()))
-        losses.append(found)
+            sparsities.append(float(loss.detach()))
+        losses.append(sparsities)
         sizes.append(model.num_parameters())
     assert losses[0] == pytest.approx(losses[1], abs=5e-3 if quantize else 1e-5)
     assert sizes[0] < 0.8 * sizes[1]

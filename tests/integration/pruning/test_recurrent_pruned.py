@@ -26,8 +26,8 @@ def test_elements_of_every_layer_are_pruned():
     fold(model)
     assert torch.equal(model(**given).logits, sparse)
     for layer in model.encoder.layers:
-        for way in layer.directions:
-            for part in (way.input, way.recurrent):
+        for direction in layer.directions:
+            for part in (direction.input, direction.recurrent):
                 assert (part.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     report = cut(model)
     assert report.units == {} and not report.is_stock and report.parameters[0] == report.parameters[1]

@@ -34,8 +34,8 @@ def test_what_is_cut_is_cut_in_all_blocks(name, fields, tmp_path):
     assert not report.is_stock and report.parameters[1] < report.parameters[0]
     torch.testing.assert_close(logits(student, name), before, rtol=1e-4, atol=1e-5)
     student.save_pretrained(tmp_path)
-    loaded, said = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(said.values()), said
+    loaded, loading_info = _auto(name, "classification").from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(loading_info.values()), loading_info
     assert torch.equal(loaded(**given).logits, student(**given).logits)
     assert loaded.num_parameters() == report.parameters[1]
 

@@ -43,8 +43,8 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [5, 7, 8, 9, 10, 11])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    (whole, prune), again = uninterrupted, three_shapes()
-    resume(whole, tmp_path, again, start)
+    (expected, prune), again = uninterrupted, three_shapes()
+    resume(expected, tmp_path, again, start)
     assert again.sparsity == prune.sparsity == again.curves["sparsity"] == prune.curves["sparsity"]
 
 
@@ -52,24 +52,24 @@ def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
 @pytest.mark.parametrize("start", [8, 9, 10, 11])
 def test_a_run_without_its_branches_resumes_bit_for_bit(tmp_path, start):
     prune, again = with_branches(), with_branches()
-    whole = fit(tmp_path / "whole", prune)
-    assert 0 in {units.count for units in neurons(whole.student) + heads(whole.student)}
-    resume(whole, tmp_path, again, start)
+    expected = fit(tmp_path / "whole", prune)
+    assert 0 in {units.count for units in neurons(expected.student) + heads(expected.student)}
+    resume(expected, tmp_path, again, start)
     assert again.sparsity == prune.sparsity == again.curves["sparsity"]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_callback_cuts_at_the_end_of_each_window_and_the_losses_are_those_with_masks(uninterrupted, tmp_path):
-    (whole, prune), kept = uninterrupted, three_shapes(cuts=False)
+    (expected, prune), kept = uninterrupted, three_shapes(cuts=False)
     masked = fit(tmp_path, kept)
     # Dropout of attention draws for each head: from the first step without them, it is another draw.
-    assert whole.seen[:10] == pytest.approx(masked.seen[:10], abs=1e-5)
-    assert prune.sparsity == kept.sparsity and len(find_weight_transforms(whole, Mask)) < len(
+    assert expected.seen[:10] == pytest.approx(masked.seen[:10], abs=1e-5)
+    assert prune.sparsity == kept.sparsity and len(find_weight_transforms(expected, Mask)) < len(
         find_weight_transforms(masked, Mask)
     )
     counts = {}
     for step in (7, 8, 9, 10):
-        state = whole.saved(step)["state_dict"]
+        state = expected.saved(step)["state_dict"]
         shapes = {name.replace("parametrizations.", "").replace(".original", ""): v.shape for name, v in state.items()}
         layers = [f"student.bert.encoder.layer.{i}" for i in (0, 1)]
         counts[step] = tuple(
@@ -93,16 +93,16 @@ def test_a_wrapped_student_keeps_its_masks(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_of_one")
 def test_a_cut_student_can_be_wrapped_later(uninterrupted, tmp_path):
-    (whole, prune), again = uninterrupted, three_shapes()
-    resumed = fit_on(whole, tmp_path, again, 9, strategy="ddp")
+    (expected, prune), again = uninterrupted, three_shapes()
+    resumed = fit_on(expected, tmp_path, again, 9, strategy="ddp")
     assert sum(units.count for units in neurons(resumed.student)) == 64 and len(resumed.seen) == 3
     assert {units.count for units in heads(resumed.student)} == {4} and again.sparsity == prune.sparsity
-    assert resumed.seen[0] == whole.seen[9]
+    assert resumed.seen[0] == expected.seen[9]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_student_can_be_copied_and_loaded_after_the_run(uninterrupted):
-    whole, _ = uninterrupted
-    twin = copy.deepcopy(whole.student)
-    assert not whole.student._load_state_dict_pre_hooks
-    twin.load_state_dict(whole.student.state_dict())
+    expected, _ = uninterrupted
+    twin = copy.deepcopy(expected.student)
+    assert not expected.student._load_state_dict_pre_hooks
+    twin.load_state_dict(expected.student.state_dict())

@@ -35,18 +35,20 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_ends_as_with_masks(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"prune": {"elements": ELEMENTS, "neurons": NEURONS}, "quantize": None}
-    one = run(tiny_run, name="cut", **given)
+    cut = run(tiny_run, name="cut", **given)
     masked(monkeypatch)
     other = run(tiny_run, name="masked", **given)
-    assert [counts(weights(each.folder))[0] for each in (one, other)] == [24, 32]
-    for left, right in zip(rows(one.folder), rows(other.folder), strict=True):
+    assert [counts(weights(report.folder))[0] for report in (cut, other)] == [24, 32]
+    for left, right in zip(rows(cut.folder), rows(other.folder), strict=True):
         for key in left:
             expected = pytest.approx(float(right[key]), abs=1e-5, rel=1e-5) if right[key] else None
             assert (float(left[key]) if left[key] else None) == expected, (left["step"], key)
-    mine, theirs = (each.models["student"] for each in (one, other))
+    cut_student, masked_student = (report.models["student"] for report in (cut, other))
     for figure in ("parameters", "nonzero_parameters", "bytes", "flops_per_example", "metrics"):
-        assert getattr(mine, figure) == getattr(theirs, figure), figure
-    left, right = (AutoModelForSequenceClassification.from_pretrained(each.folder / "student") for each in (one, other))
+        assert getattr(cut_student, figure) == getattr(masked_student, figure), figure
+    left, right = (
+        AutoModelForSequenceClassification.from_pretrained(report.folder / "student") for report in (cut, other)
+    )
     assert left.config.intermediate_size == right.config.intermediate_size == 24
     for (name, weight), expected in zip(left.named_parameters(), right.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, atol=1e-4, rtol=1e-3, msg=name)
@@ -127,9 +129,9 @@ def test_a_penalty_goes_on_after_the_cut(tiny_run: Path, monkeypatch: pytest.Mon
     interrupted(monkeypatch, 16, tiny_run, name="cut", **given)
     masked(monkeypatch)
     interrupted(monkeypatch, 16, tiny_run, name="masked", **given)
-    found = [
+    penalties = [
         [float(row["penalty"]) for row in rows(tiny_run.parent / "runs" / name) if row["penalty"]]
         for name in ("cut", "masked")
     ]
-    assert len(found[0]) == 16 and min(found[0]) > 0.1
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert len(penalties[0]) == 16 and min(penalties[0]) > 0.1
+    assert penalties[0] == pytest.approx(penalties[1], rel=1e-4)

@@ -94,9 +94,9 @@ def test_a_student_cut_from_a_sparse_teacher_keeps_them_too(sparse: Path, tiny_r
     student = {"kind": "Transformer", "layers": 2}
     report = run(tiny_run, teacher=str(sparse), student=student, losses=LOSSES, prune="fixed_mask", quantize=None)
     before, after = places(sparse), places(report.folder / "student")
-    for own, taken in ((0, 1), (1, 3)):
+    for student_layer, taken in ((0, 1), (1, 3)):
         name = "attention.self.query.weight"
-        assert torch.equal(after[f"{BLOCKS}.{own}.{name}"], before[f"{BLOCKS}.{taken}.{name}"])
+        assert torch.equal(after[f"{BLOCKS}.{student_layer}.{name}"], before[f"{BLOCKS}.{taken}.{name}"])
 
 
 def test_a_dense_student_has_nothing_to_keep(tiny_run: Path) -> None:

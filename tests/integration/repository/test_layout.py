@@ -53,18 +53,18 @@ def room(module: str) -> str:
 
 def modules(file: Path, tree: ast.AST) -> set[str]:
     """Every module that a file imports, inside functions too, by its full name."""
-    found = set()
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file.relative_to(ROOT)}:{node.lineno}: a relative import"
             base = node.module.replace(".", "/")
-            found |= {
+            names |= {
                 f"{node.module}.{alias.name}" if (ROOT / base / f"{alias.name}.py").exists() else node.module
                 for alias in node.names
             }
-    return found
+    return names
 
 
 @cache

@@ -71,11 +71,11 @@ class Fragment:
 def entries(heading: str) -> list[dict[str, str]]:
     """Return the entries of a section: ``code`` (its first line), ``text``, and the fields ``*Name:*``."""
     section = re.search(rf"^## {heading}.*?(?=^## |\Z)", TEXT, re.M | re.S)[0]
-    found = []
+    classes = []
     for code, body in re.findall(r"^- `([^`]+)`:\n((?:  .*\n)+)", section, re.M):
         text, *fields = re.split(r" ?\*(\w+):\* ", " ".join(body.split()))
-        found.append({"code": code, "text": text, **dict(zip(fields[::2], fields[1::2], strict=True))})
-    return found
+        classes.append({"code": code, "text": text, **dict(zip(fields[::2], fields[1::2], strict=True))})
+    return classes
 
 
 ENTRIES = [(heading, entry) for heading in HEADINGS for entry in entries(heading)]
@@ -85,8 +85,8 @@ def offered(base: type) -> set[str]:
     """The public classes below a class that can be made, those of our rooms (tests have some of their own)."""
     ours = base.__module__.partition(".")[0] in {room.__name__ for room in ROOMS}
     public = ours and not base.__name__.startswith("_") and not inspect.isabstract(base)
-    found = {yaml_name(base)} if public else set()
-    return found.union(*(offered(child) for child in base.__subclasses__()))
+    names = {yaml_name(base)} if public else set()
+    return names.union(*(offered(child) for child in base.__subclasses__()))
 
 
 def fragment(entry: dict[str, str]) -> dict:
@@ -138,9 +138,9 @@ def test_every_form_has_an_entry(tmp_path):
 def test_the_example_of_freezing_can_be_read(tmp_path):
     example = re.search(r"^  ```yaml\n(.*?)^  ```", TEXT, re.M | re.S)[1]
     (tmp_path / "example.yaml").write_text(textwrap.dedent(example))
-    found = load(tmp_path / "example.yaml", Fragment).value
-    assert [type(loss).__name__ for loss in found.losses.values()] == ["FeatureMap", "FeatureMap", "Logits"]
-    assert found.optimizer.freeze["*.layer.1.*"] == found.losses["first"].stop
+    loaded = load(tmp_path / "example.yaml", Fragment).value
+    assert [type(loss).__name__ for loss in loaded.losses.values()] == ["FeatureMap", "FeatureMap", "Logits"]
+    assert loaded.optimizer.freeze["*.layer.1.*"] == loaded.losses["first"].stop
 
 
 def test_every_shape_is_named():

@@ -47,9 +47,9 @@ def test_validation_within_a_step_changes_nothing_and_a_stop_waits_for_its_end(
     """8 batches in an epoch make 4 steps, and are validated after the third, in a step, and the sixth."""
     interrupted(monkeypatch, 8, tiny_run, name="whole", **GIVEN)
     interrupted(monkeypatch, 8, tiny_run, name="never", **GIVEN | {"trainer.limit_val_batches": 0})
-    whole, never = (tiny_run.parent / "runs" / name for name in ("whole", "never"))
-    one, other = weights(whole), weights(never)
-    assert [name for name in one if not same(one[name], other[name])] == []
+    uninterrupted, never = (tiny_run.parent / "runs" / name for name in ("whole", "never"))
+    first, second = weights(uninterrupted), weights(never)
+    assert [name for name in first if not same(first[name], second[name])] == []
     real = LastCheckpoint.on_validation_end
 
     def stop(self, trainer, module):
@@ -61,4 +61,4 @@ def test_validation_within_a_step_changes_nothing_and_a_stop_waits_for_its_end(
             patch.setattr(LastCheckpoint, "on_validation_end", stop)
             run(tiny_run, name="parts", resume=at > 2, **GIVEN)
     interrupted(monkeypatch, 8, tiny_run, name="parts", resume=True, **GIVEN)
-    as_one(whole, tiny_run.parent / "runs" / "parts")
+    as_one(uninterrupted, tiny_run.parent / "runs" / "parts")

@@ -79,22 +79,22 @@ def watched(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 class TestElsewhere:
-    @pytest.mark.parametrize("way", ["moved", "copied", "by a relative path"])
+    @pytest.mark.parametrize("change", ["moved", "copied", "by a relative path"])
     def test_the_best_state_is_deployed_though_the_folder_has_another_name(
-        self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, way: str
+        self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, change: str
     ) -> None:
-        expected, whole = watched
+        expected, uninterrupted = watched
         interrupted(monkeypatch, 14, tiny_run, **WATCHED)
         folder, place = tiny_run.parent / "runs", tiny_run.parent / "else" / "where"
         place.parent.mkdir()
-        (shutil.copytree if way == "copied" else shutil.move)(folder, place)
-        if way == "by a relative path":
+        (shutil.copytree if change == "copied" else shutil.move)(folder, place)
+        if change == "by a relative path":
             monkeypatch.chdir(place)
-        report = run(tiny_run, resume=True, output="." if way == "by a relative path" else str(place), **WATCHED)
+        report = run(tiny_run, resume=True, output="." if change == "by a relative path" else str(place), **WATCHED)
         assert report.models["student"].metrics == expected.models["student"].metrics and warnings_of(report) == []
         assert checkpoint(place / "tiny", "best")["global_step"] == 6
-        assert equal(trained(place / "tiny"), trained(whole))
-        as_one(whole, place / "tiny")
+        assert equal(trained(place / "tiny"), trained(uninterrupted))
+        as_one(uninterrupted, place / "tiny")
 
     def test_data_and_models_may_lie_elsewhere_if_they_are_the_same(
         self, own: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +126,7 @@ class TestBest:
     def test_a_best_state_that_is_lost_is_told_with_its_score(
         self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, harm: str
     ) -> None:
-        _, whole = watched
+        _, uninterrupted = watched
         path = self.stop(tiny_run, monkeypatch)
         previous_path(path).unlink(missing_ok=True)
         if harm == "damaged":
@@ -141,8 +141,8 @@ class TestBest:
         lost = "the state with the best val/accuracy, 0.9375 at step 6, is lost"
         assert re.search(rf"{why}.*: {lost}", warnings_of(report)[0])
         assert read_report(path.parents[1])["warnings"] == report.warnings
-        kept = checkpoint(path.parents[1], "best")
-        assert kept["global_step"] == 16 and equal(kept["state_dict"], weights(whole)), "the best of the rest"
+        best = checkpoint(path.parents[1], "best")
+        assert best["global_step"] == 16 and equal(best["state_dict"], weights(uninterrupted)), "the best of the rest"
 
     def test_a_newer_best_state_that_the_checkpoint_does_not_know_takes_nothing_away(
         self, watched: tuple[Report, Path], tiny_run: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,13 +150,13 @@ class TestBest:
         """As when the process is killed between a better validation and the next checkpoint, and what follows then
         is other than before: on a GPU, or with another number of processes.
         """
-        _, whole = watched
+        _, uninterrupted = watched
         path = self.stop(tiny_run, monkeypatch)
         path.rename(previous_path(path))
         torch.save(torch.load(previous_path(path), weights_only=True) | {"global_step": 15}, path)
         report = run(tiny_run, resume=True, **WATCHED)
         assert warnings_of(report) == [] and checkpoint(path.parents[1], "best")["global_step"] == 6
-        assert equal(trained(path.parents[1]), trained(whole))
+        assert equal(trained(path.parents[1]), trained(uninterrupted))
 
     def test_the_state_that_the_checkpoint_knows_stays_while_there_are_better_ones(
         self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ TASKS = {
 def document(folder: Path, task: dict, hidden: dict) -> Path:
     """The config file of a run, with its teacher in the folder; three steps or more in each of two epochs."""
     losses = {"hidden": hidden, "labels": {"kind": "Labels"}, "logits": {"kind": "Logits"}}
-    found = {
+    config = {
         "task": task | {"batch_size": 8},
         "teacher": str(folder / "teacher"),
         "student": {"kind": "Transformer", "layers": 2},
@@ -29,7 +29,7 @@ def document(folder: Path, task: dict, hidden: dict) -> Path:
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
         "output": str(folder / "runs"),
     }
-    (folder / "x.yaml").write_text(yaml.safe_dump(found))
+    (folder / "x.yaml").write_text(yaml.safe_dump(config))
     return folder / "x.yaml"
 
 

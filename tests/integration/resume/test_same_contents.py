@@ -33,16 +33,16 @@ class TestTheSame:
             split = "validation" if what == "a label" else "train"
             file = folder / "data" / f"{split}.parquet"
             table = parquet.read_table(file)
-            found = table.to_pylist()
+            records = table.to_pylist()
             if what == "rows removed":
-                found = found[8:]
+                records = records[8:]
             elif what == "rows exchanged":
-                found[:2] = reversed(found[:2])
+                records[:2] = reversed(records[:2])
             elif what == "a word":
-                found[3]["sentence"] += " film"
+                records[3]["sentence"] += " film"
             else:
-                found[2]["label"] = 1 - found[2]["label"]
-            parquet.write_table(pa.Table.from_pylist(found, table.schema), file)
+                records[2]["label"] = 1 - records[2]["label"]
+            parquet.write_table(pa.Table.from_pylist(records, table.schema), file)
 
     @pytest.mark.parametrize(
         ("what", "message"),

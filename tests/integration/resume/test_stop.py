@@ -36,11 +36,11 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, numb
     monkeypatch.setattr(owner, name, method)
 
 
-def equal(whole: Path, stopped: Path) -> None:
+def equal(uninterrupted: Path, stopped: Path) -> None:
     """Asserts that two runs have ended with the same weights and curves."""
-    one, other = weights(whole), weights(stopped)
-    assert one.keys() == other.keys() and [key for key in one if not same(one[key], other[key])] == []
-    assert rows(whole) == rows(stopped)
+    first, second = weights(uninterrupted), weights(stopped)
+    assert first.keys() == second.keys() and [key for key in first if not same(first[key], second[key])] == []
+    assert rows(uninterrupted) == rows(stopped)
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,9 @@ def by_hand(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same(by_hand: Path, runs: Path) -> None:
     """The runs ended with the very same weights and curves."""
     for name in NAMES:
-        expected, found = weights(by_hand / name), weights(runs / name)
-        assert expected.keys() == found.keys()
-        assert [key for key in expected if not torch.equal(expected[key], found[key])] == [], name
+        expected, actual = weights(by_hand / name), weights(runs / name)
+        assert expected.keys() == actual.keys()
+        assert [key for key in expected if not torch.equal(expected[key], actual[key])] == [], name
         assert rows(runs / name) == rows(by_hand / name)
 
 
@@ -123,18 +123,18 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_in_a_later_run_is_told_before_the_first_begins(
-    chain: Path, materials: Path, capsys: pytest.CaptureFixture, old: str, new: str, said: str
+    chain: Path, materials: Path, capsys: pytest.CaptureFixture, old: str, new: str, message: str
 ) -> None:
     paths = {"OUTPUT": str(chain.parent / "runs"), "TEACHER": str(materials / "teacher")}
     for word, path in paths.items():
-        old, new, said = (text.replace(word, path) for text in (old, new, said))
+        old, new, message = (text.replace(word, path) for text in (old, new, message))
     assert chain.read_text().count(old) == 1
     chain.write_text(chain.read_text().replace(old, new))
     assert main(["--config", str(chain)]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith(f"{chain}:{said}") and err.count("\n") == 1, err
+    assert err.startswith(f"{chain}:{message}") and err.count("\n") == 1, err
     assert out == "" and not (chain.parent / "runs").exists()
 
 
@@ -151,7 +151,9 @@ def test_a_folder_of_a_later_run_that_is_taken_stops_the_first(chain: Path) -> N
 def test_what_is_printed_reads_back_to_the_same(chain: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--config", str(chain), "--print_config", "--seed=7"]) == 0
     text = capsys.readouterr().out
-    assert [(one["name"], one["seed"]) for one in yaml.safe_load_all(text)] == [(name, 7) for name in NAMES]
+    assert [(document["name"], document["seed"]) for document in yaml.safe_load_all(text)] == [
+        (name, 7) for name in NAMES
+    ]
     chain.write_text(text)
     assert main(["--config", str(chain), "--print_config"]) == 0
     assert capsys.readouterr().out == text

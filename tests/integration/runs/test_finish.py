@@ -28,22 +28,22 @@ def test_rows_on_which_two_models_differ_come_first():
         "teacher": result([0, 1, 1, 0], [0.9, 0.8, 0.6, 0.9]),
         "student": result([0, 0, 0, 0], [0.9, 0.9, 0.6, 0.5]),
     }
-    found = page_details(task, both, [3, 2, 1, 0], STUDENT, [])
-    assert [example["text"] for example in found["examples"]] == ["c", "b", "a", "d"]
-    first = found["examples"][0]
+    details = page_details(task, both, [3, 2, 1, 0], STUDENT, [])
+    assert [example["text"] for example in details["examples"]] == ["c", "b", "a", "d"]
+    first = details["examples"][0]
     assert (first["label"], first["teacher"], first["student"]) == ("bad", "good", "bad")
-    assert found["agreement"]["counts"] == [[2, 0], [2, 0]]
+    assert details["agreement"]["counts"] == [[2, 0], [2, 0]]
 
 
 def test_a_batch_of_32_is_one_whatever_the_rows():
     lengths = {1: [3], 2: [9, 1], 5: [2, 8, 5, 1, 9], 33: list(range(1, 34)), 80: list(range(1, 81))}
     middle = {1: 3, 2: 9, 5: 5, 33: 17, 80: 41}
     for count, numbers in lengths.items():
-        found = latency_rows(Dataset.from_dict({"input_ids": [[7] * length for length in numbers]}))
-        assert len(found["batch_32"]) == 32
-        assert len(set(found["batch_32"])) == min(32, count)
-        assert [numbers[row] for row in found["batch_1"]] == [middle[count]]
-    assert sorted(numbers[row] for row in found["batch_32"]) == list(range(25, 57))
+        rows = latency_rows(Dataset.from_dict({"input_ids": [[7] * length for length in numbers]}))
+        assert len(rows["batch_32"]) == 32
+        assert len(set(rows["batch_32"])) == min(32, count)
+        assert [numbers[row] for row in rows["batch_1"]] == [middle[count]]
+    assert sorted(numbers[row] for row in rows["batch_32"]) == list(range(25, 57))
 
 
 def test_pieces_of_raw_text_are_no_rows_of_the_data():

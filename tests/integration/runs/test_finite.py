@@ -187,10 +187,10 @@ def test_a_teacher_that_fails_on_a_later_row_is_named(materials, tiny_run, monke
     real, calls = FrozenTeacher.trace, iter(range(1, 100))
 
     def trace(self, batch, signals):
-        found = real(self, batch, signals)
+        outputs = real(self, batch, signals)
         if "window" in batch and next(calls) >= 5:  # before training it runs as well
-            found.logits = found.logits * NAN
-        return found
+            outputs.logits = outputs.logits * NAN
+        return outputs
 
     monkeypatch.setattr(FrozenTeacher, "trace", trace)
     stopped(tiny_run, "^stopped at step 5 of 16: the loss 'logits' is nan, and so are the teacher's outputs")
@@ -202,9 +202,9 @@ def half(monkeypatch: pytest.MonkeyPatch) -> None:
     real = distill.training.trainer._trainer
 
     def trainer(given: dict, folder: Path) -> Trainer:
-        found = real(given, folder)
-        found.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
-        return found
+        built_trainer = real(given, folder)
+        built_trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
+        return built_trainer
 
     monkeypatch.setattr(distill.training.trainer, "_trainer", trainer)
 

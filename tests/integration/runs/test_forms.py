@@ -64,8 +64,8 @@ def test_few_bits_are_packed_once(tiny_run: Path) -> None:
     (export,) = report.exports
     assert export.format == "packed" and export.agreement == 1.0
     model = packed.load(report.folder, AutoModelForSequenceClassification)
-    whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    for (name, weight), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
+    plain = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    for (name, weight), expected in zip(model.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
 
 

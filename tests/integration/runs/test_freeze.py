@@ -84,8 +84,8 @@ def test_what_is_frozen_is_outside_the_norm_by_which_gradients_are_clipped(tmp_p
 
 @pytest.mark.parametrize("pattern, near", [("encoder.layer.0.*", "bert.encoder.layer.0.*"), ("zzz", None)])
 def test_a_pattern_without_a_match_is_refused_before_the_run(tiny_run, pattern, near):
-    said = rf"optimizer\.freeze: no parameter of the student is called '{pattern}'.*; "
-    with pytest.raises(ConfigError, match=said + (f"did you mean '{near}'" if near else "the first is bert.emb")):
+    message = rf"optimizer\.freeze: no parameter of the student is called '{pattern}'.*; "
+    with pytest.raises(ConfigError, match=message + (f"did you mean '{near}'" if near else "the first is bert.emb")):
         run(tiny_run, **{"optimizer.freeze": {pattern: "50%"}})
     assert not (tiny_run.parent / "runs").exists()
 

@@ -45,8 +45,8 @@ def test_a_run_that_prunes_layers(tiny_run, monkeypatch):
 
     inputs = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     inputs["token_type_ids"] = torch.zeros(1, 4, dtype=torch.long)
-    said = OnnxModel(folder / "student.onnx")(inputs)
-    assert (said - torch_predict(student)(inputs)).abs().max() < 0.2
+    exported = OnnxModel(folder / "student.onnx")(inputs)
+    assert (exported - torch_predict(student)(inputs)).abs().max() < 0.2
 
 
 def test_they_leave_before_int8_begins_and_it_resumes_bit_for_bit(tiny_run, monkeypatch):

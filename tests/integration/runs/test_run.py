@@ -136,14 +136,14 @@ class TestResume:
     # 8; 8 steps in an epoch
     @pytest.mark.parametrize("stop", [1, 5, 8, 10, 13])
     def test_continues_bit_for_bit(self, finished, tiny_run, monkeypatch, stop):
-        _, whole, _ = finished
+        _, expected_folder, _ = finished
         interrupted(monkeypatch, stop, tiny_run)
         interrupted(monkeypatch, 16, tiny_run, resume=True)
         folder = tiny_run.parent / "runs" / "tiny"
-        expected, found = weights(whole), weights(folder)
-        assert expected.keys() == found.keys()
-        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-        assert rows(folder) == rows(whole)
+        expected, actual = weights(expected_folder), weights(folder)
+        assert expected.keys() == actual.keys()
+        assert [name for name in expected if not torch.equal(expected[name], actual[name])] == []
+        assert rows(folder) == rows(expected_folder)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(tiny_run):

@@ -46,18 +46,18 @@ def records(path: Path):
             yield record
 
 
-def whole(path: Path) -> list:
+def all_records(path: Path) -> list:
     """All records. A process of wandb's own writes them; on a busy machine the last ones come after the run's end."""
     for _ in range(600):
-        found = list(records(path))
-        if found and found[-1].WhichOneof("record_type") == "exit":
-            return found
+        entries = list(records(path))
+        if entries and entries[-1].WhichOneof("record_type") == "exit":
+            return entries
         time.sleep(0.1)
     raise AssertionError("wandb did not write the end of the run in a minute")
 
 
-def items(found) -> dict:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found}
+def items(entries) -> dict:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in entries}
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,12 @@ def logged(materials, tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         report = run(file, tracking={"wandb": "testing"})
     (path,) = (folder / "runs" / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
-    return report, whole(path)
+    return report, all_records(path)
 
 
 def test_curves_config_and_report_reach_weights_and_biases(logged):
-    report, found = logged
-    history = [items(record.history.item) for record in found if record.WhichOneof("record_type") == "history"]
+    report, records = logged
+    history = [items(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
     curve = {row["trainer/global_step"]: row["train/logits"] for row in history if "train/logits" in row}
     rows = [line.split(",") for line in (report.folder / "metrics.csv").read_text().splitlines()]
     column = rows[0].index("train/logits")
@@ -85,12 +85,12 @@ def test_curves_config_and_report_reach_weights_and_biases(logged):
     assert any(row.get("report/_type") == "table-file" for row in history)
     pictures = {key for row in history for key in row if key.startswith("pictures/")}
     assert {key.split("/")[1] for key in pictures} == {"curves", "layers", "agreement"}
-    (start,) = (record.run for record in found if record.WhichOneof("record_type") == "run")
+    (start,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
     config = items(start.config.update)
     assert config["quantize"]["weights"] == 8
     assert config["losses"]["logits"]["kind"] == "Logits"
     assert start.project == "testing"
-    summary = [items(record.summary.update) for record in found if record.WhichOneof("record_type") == "summary"]
+    summary = [items(record.summary.update) for record in records if record.WhichOneof("record_type") == "summary"]
     merged = {key: value for part in summary for key, value in part.items()}
     assert merged["retained"] == pytest.approx(report.ratios["retained"])
     assert merged["timeline"][0]["what"] == report.timeline[0]["what"]

@@ -12,8 +12,8 @@ from tests.helpers.families import batch, tiny
 
 def kinds(base: type = Student) -> list[type]:
     """The classes of students that can be made, but for one that exists already."""
-    found = [] if inspect.isabstract(base) or base.__name__.startswith("_") or base is Pretrained else [base]
-    return found + [kind for child in base.__subclasses__() for kind in kinds(child)]
+    classes = [] if inspect.isabstract(base) or base.__name__.startswith("_") or base is Pretrained else [base]
+    return classes + [kind for child in base.__subclasses__() for kind in kinds(child)]
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -23,8 +23,8 @@ def test_every_kind_needs_nothing_but_a_teacher(kind):
     teacher = Transformer(max_position_embeddings=512).build(teacher, None, None).eval()
     student = kind().build(teacher, None, None).eval()
     with torch.no_grad():
-        found = student(
+        output = student(
             **{key: value for key, value in batch("bert").items() if key in ("input_ids", "attention_mask")}
         )
-    assert found.logits.shape == (3, 3) and found.logits.isfinite().all()
+    assert output.logits.shape == (3, 3) and output.logits.isfinite().all()
     assert student.config.num_labels == 3 and student.dtype == torch.float32

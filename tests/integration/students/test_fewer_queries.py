@@ -21,5 +21,5 @@ def test_fewer_queries_than_keys_are_the_last_ones(attention, asked):
     if isinstance(attention, FixedCore):
         padding = torch.ones_like(padding)
     attention = attention.double()
-    whole = ask(attention, qkv(100), padding, True, False)
-    same(ask(attention, qkv(100, asked), padding, True, False), whole[:, :, -asked:], padding)
+    expected = ask(attention, qkv(100), padding, True, False)
+    same(ask(attention, qkv(100, asked), padding, True, False), expected[:, :, -asked:], padding)

@@ -137,8 +137,8 @@ def test_shared_layers_are_factored_once_and_from_their_mean(family):
             product = (
                 module.input_factor.weight.T @ module.weight if turned else module.weight @ module.input_factor.weight
             )
-            whole = same[path].weight
-            left, values, right = torch.linalg.svd(whole.double(), full_matrices=False)
+            dense = same[path].weight
+            left, values, right = torch.linalg.svd(dense.double(), full_matrices=False)
             nearest = left[:, :6] * values[:6] @ right[:6]
             torch.testing.assert_close(product.double(), nearest, rtol=0, atol=1e-5)
 

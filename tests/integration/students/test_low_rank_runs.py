@@ -78,9 +78,9 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
     real, seen = assemble.first_batches, []
 
     def counted(*args):
-        for each in real(*args):
-            seen.append(each)
-            yield each
+        for entry in real(*args):
+            seen.append(entry)
+            yield entry
 
     monkeypatch.setattr(assemble, "first_batches", counted)
     given = {"student": {"kind": "Transformer", "low_rank": {"batches": 3}}, "prune": None, "quantize": None}
@@ -88,7 +88,7 @@ def test_it_looks_at_the_data_once(tiny_run: Path, monkeypatch: pytest.MonkeyPat
     assert seen == []
     for stop, resume in ((1, False), (2, True)):
         interrupted(monkeypatch, stop, tiny_run, resume=resume, **given)
-        assert len(seen) == 3 and all(each["input_ids"].shape[0] == 8 for each in seen)
+        assert len(seen) == 3 and all(entry["input_ids"].shape[0] == 8 for entry in seen)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -98,8 +98,8 @@ def test_few_bits_are_packed_factor_by_factor(tiny_run: Path) -> None:
     (export,) = report.exports
     assert export.format == "packed" and export.largest_difference < 1e-4 and export.agreement == 1.0
     packed = load(report.folder, AutoModelForSequenceClassification)
-    whole = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
-    for (name, weight), expected in zip(packed.named_parameters(), whole.parameters(), strict=True):
+    plain = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    for (name, weight), expected in zip(packed.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, msg=name, rtol=1e-5, atol=1e-7)
     assert len(packed.get_submodule(LAYER).input_factor.weight[0].unique()) <= 15
 

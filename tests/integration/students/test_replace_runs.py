@@ -27,7 +27,7 @@ def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         (
             {"student": {"kind": "Transformer", "hidden": 24, "heads": 4}},
@@ -47,7 +47,7 @@ def test_continues_bit_for_bit_and_leaves_a_stock_model(tiny_run: Path, monkeypa
         ({"replace": {"kind": "Linear", "to": 1.0, "stop": "9 epochs"}}, r"^--replace: .*9 epochs' is step 72"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(tiny_run: Path, changes: dict, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_cannot_be_is_refused_in_one_line(tiny_run: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         run(tiny_run, **REPLACE | changes)
     assert not (tiny_run.parent / "runs").exists()

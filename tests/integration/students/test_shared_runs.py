@@ -40,8 +40,8 @@ def test_distilled_pruned_and_int8(tiny_run: Path, more: dict) -> None:
     assert all(0 < block.attention.self.num_attention_heads <= 3 for block in student.bert.encoder.layer)
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5
     assert report.exports[0].agreement > 0.9
-    found = json.loads((report.folder / "report.json").read_text())["models"]["student"]
-    assert found["parameters"] == student.num_parameters()
+    entry = json.loads((report.folder / "report.json").read_text())["models"]["student"]
+    assert entry["parameters"] == student.num_parameters()
     saved = load_file(report.folder / "student" / "model.safetensors")
     assert sum(weight.numel() for weight in saved.values()) == student.num_parameters()
 
@@ -86,7 +86,7 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "changes, message",
     [
         (
             {"student": sharing_student(groups=9)},
@@ -106,7 +106,7 @@ def test_the_next_run_goes_on_with_it(tiny_run: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(tiny_run: Path, changes: dict, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as error:
+def test_a_wrong_value_is_told_in_one_line(tiny_run: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
         run(tiny_run, **changes)
     assert "\n" not in str(error.value)

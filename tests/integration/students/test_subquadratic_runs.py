@@ -51,8 +51,8 @@ def test_it_is_distilled_pruned_and_int8(tiny_run: Path, form: dict) -> None:
     assert model.config.block_sizes["encoder"][0]["intermediate"] < 64
     assert report.parity["folded"] < 1e-5 and report.parity["cut"] < 1e-5 and report.parity["exported"] < 0.1
     assert report.exports[0].agreement > 0.9
-    said = (report.folder / "metrics.csv").read_text()
-    assert "nan" not in said and re.search(r"\bnan\b", (report.folder / "report.html").read_text(), re.I) is None
+    metrics = (report.folder / "metrics.csv").read_text()
+    assert "nan" not in metrics and re.search(r"\bnan\b", (report.folder / "report.html").read_text(), re.I) is None
 
 
 @pytest.mark.parametrize("form", [LINFORMER, student(kind="Performer", features=16)], ids=["learned", "drawn"])

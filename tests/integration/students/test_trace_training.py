@@ -55,9 +55,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str, logits: bool
     model.activation_checkpointing_enable({"use_reentrant": False})
     torch.manual_seed(0)
     trace = recorder.trace(data, signals)
-    kept = dict(trace.hidden), dict(trace.attention)
+    copies = dict(trace.hidden), dict(trace.attention)
     actual = gradients(model, trace)
-    assert (trace.hidden, trace.attention) == kept  # the blocks that ran again in backward left nothing
+    assert (trace.hidden, trace.attention) == copies  # the blocks that ran again in backward left nothing
     assert actual.keys() == expected.keys() and len(actual) > 15
     for key, gradient in expected.items():
         torch.testing.assert_close(actual[key], gradient, atol=1e-5, rtol=1e-4)
@@ -116,10 +116,10 @@ def test_lora_adapters_are_recorded_and_trained() -> None:
     torch.testing.assert_close(trace.logits, wrapped(**given).logits, atol=1e-6, rtol=0)
     with wrapped.disable_adapter():
         bare = recorder.trace(data, signals)
-    queries = [found.attention["encoder", 1].query for found in (trace, bare)]
+    queries = [traced.attention["encoder", 1].query for traced in (trace, bare)]
     assert not torch.allclose(*queries, atol=0.1)
-    found = gradients(wrapped, recorder.trace(data, Signals(attention=signals.attention)))
-    assert found and all("lora" in name for name in found)
+    with_gradient = gradients(wrapped, recorder.trace(data, Signals(attention=signals.attention)))
+    assert with_gradient and all("lora" in name for name in with_gradient)
 
 
 class Student(nn.Module):

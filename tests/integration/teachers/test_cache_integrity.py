@@ -133,9 +133,9 @@ def test_a_file_cut_short_while_it_is_read_is_no_end_of_the_process(tmp_path):
 def test_numbers_that_are_not_finite_are_not_kept(tmp_path):
     """Of the row alone, and each time the teacher is asked again."""
     data, model = batch("bert", size=len(ROWS)), tiny("bert", layers=2)
-    mine = data["input_ids"][1][data["attention_mask"][1].bool()]
+    tokens = data["input_ids"][1][data["attention_mask"][1].bool()]
     others = torch.cat([data["input_ids"][row] for row in (0, 2, 3)])
-    token = next(token for token in mine.tolist() if token not in others.tolist())
+    token = next(token for token in tokens.tolist() if token not in others.tolist())
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight[token] = torch.nan
     teacher = cached(tmp_path, data, model)
@@ -150,9 +150,9 @@ def test_numbers_that_are_not_finite_are_not_kept(tmp_path):
 
 def test_a_state_too_large_is_the_teachers_own_in_its_row(tmp_path):
     data, model = batch("bert", size=len(ROWS)), tiny("bert", layers=2)
-    mine = data["input_ids"][1][data["attention_mask"][1].bool()]
+    tokens = data["input_ids"][1][data["attention_mask"][1].bool()]
     others = torch.cat([data["input_ids"][row] for row in (0, 2, 3)])
-    token = next(token for token in mine.tolist() if token not in others.tolist())
+    token = next(token for token in tokens.tolist() if token not in others.tolist())
     hidden_signals = Signals(hidden=frozenset({("encoder", 0)}))
     model.bert.embeddings.LayerNorm = torch.nn.Identity()
     with torch.no_grad():
@@ -171,8 +171,8 @@ def test_the_space_for_all_rows_is_taken_at_once(tmp_path):
     file = RowFile.create(tmp_path / "logits", 1000, (64,), np.dtype(np.float32))
     taken = (tmp_path / "logits").stat()
     assert taken.st_size == HEADER + 1000 * (8 + 256) and taken.st_blocks * 512 >= taken.st_size
-    values, whole, damaged = file.read(np.arange(3), np.arange(3, dtype=np.uint64))
-    assert not values.any() and not whole.any() and not damaged.any()
+    values, intact, damaged = file.read(np.arange(3), np.arange(3, dtype=np.uint64))
+    assert not values.any() and not intact.any() and not damaged.any()
 
 
 def full(*_: object) -> None:

@@ -43,9 +43,13 @@ def test_a_plan_gives_every_layer_its_share_and_beats_an_even_one(rows, columns)
 def test_drawn_pairs_are_sorted_inner_blocks_and_change_with_the_epoch():
     pairing, targets = Pairing("random", 4, 12), set()
     for epoch in range(50):
-        mine, theirs = zip(*pairing.at(epoch).pairs, strict=True)
-        assert mine == (1, 2, 3) and list(theirs) == sorted(set(theirs)) and set(theirs) <= set(range(1, 12))
-        targets.add(theirs)
+        student_layers, teacher_layers = zip(*pairing.at(epoch).pairs, strict=True)
+        assert (
+            student_layers == (1, 2, 3)
+            and list(teacher_layers) == sorted(set(teacher_layers))
+            and set(teacher_layers) <= set(range(1, 12))
+        )
+        targets.add(teacher_layers)
     assert len(targets) > 20
     assert pairing.pairs == pairing.at(0).pairs == Pairing("random", 4, 12).pairs
 

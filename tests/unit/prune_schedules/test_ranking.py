@@ -18,8 +18,8 @@ def test_the_magnitude_of_a_unit_is_the_root_mean_square_of_all_that_belongs_to_
     torch.manual_seed(0)
     rows, columns, bias = torch.randn(5, 7), torch.randn(3, 5), torch.randn(5)
     together = np.concatenate([part.double().numpy() for part in (rows, columns.T, bias[:, None])], axis=1)
-    found = magnitude([rows, columns.T, bias[:, None]])
-    np.testing.assert_allclose(found.numpy(), np.linalg.norm(together, axis=1) / np.sqrt(11), rtol=1e-6)
+    norms = magnitude([rows, columns.T, bias[:, None]])
+    np.testing.assert_allclose(norms.numpy(), np.linalg.norm(together, axis=1) / np.sqrt(11), rtol=1e-6)
 
 
 @settings(deadline=None)
@@ -35,7 +35,7 @@ def test_by_layer_exactly_the_lowest_share_of_each_goes(values, share):
 @given(TENSORS, st.floats(0, 1), st.integers(0, 1))
 def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
     scores = [torch.tensor(row, dtype=torch.float32) for row in values]
-    kept = keep_highest(scores, share, "global", at_least)
+    masks = keep_highest(scores, share, "global", at_least)
     everything = [(value, tensor, place) for tensor, row in enumerate(values) for place, value in enumerate(row)]
     for tensor, row in enumerate(values):
         if at_least:
@@ -43,7 +43,7 @@ def test_globally_the_ranking_is_that_of_a_stable_sort(values, share, at_least):
     total = sum(map(len, values))
     gone = sorted(everything)[: min(round(share * total), total - at_least * len(values))]
     assert {(tensor, place) for _, tensor, place in gone} == {
-        (tensor, place) for tensor, keep in enumerate(kept) for place in (~keep).nonzero().flatten().tolist()
+        (tensor, place) for tensor, keep in enumerate(masks) for place in (~keep).nonzero().flatten().tolist()
     }
 
 
@@ -53,8 +53,8 @@ def test_by_distribution_each_tensor_is_measured_by_itself():
     assert plain == [[0, 1, 2], []]
     spread = [score / np.sqrt(np.mean(np.square(score.double().numpy()))) for score in scores]
     order = sorted((float(value), tensor, i) for tensor, row in enumerate(spread) for i, value in enumerate(row))
-    kept = keep_highest(scores, 0.5, "distribution")
-    gone = {(tensor, i) for tensor, keep in enumerate(kept) for i in (~keep).nonzero().flatten().tolist()}
+    masks = keep_highest(scores, 0.5, "distribution")
+    gone = {(tensor, i) for tensor, keep in enumerate(masks) for i in (~keep).nonzero().flatten().tolist()}
     assert gone == {(tensor, i) for _, tensor, i in order[:3]} == {(1, 0), (0, 0), (1, 1)}
 
 

@@ -36,10 +36,10 @@ def test_int8_of_such_a_model_is_what_onnxruntime_computes(tmp_path):
     quantize.remove_input_hooks()
     export_onnx(model, inputs, tmp_path / "fp32.onnx")
     quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
-    found = OnnxModel(tmp_path / "int8.onnx")(inputs)
+    logits = OnnxModel(tmp_path / "int8.onnx")(inputs)
     valid = inputs["attention_mask"].bool()
-    assert (found.argmax(-1) == trained.argmax(-1))[valid].float().mean() > 0.95
-    assert float((found - trained)[valid].abs().max()) < 0.1 * float(trained[valid].std())
+    assert (logits.argmax(-1) == trained.argmax(-1))[valid].float().mean() > 0.95
+    assert float((logits - trained)[valid].abs().max()) < 0.1 * float(trained[valid].std())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -56,13 +56,13 @@ def test_the_tables_that_are_int8_in_the_file_are_those_that_training_rounds(nam
     held = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
     }
-    found = [codes * held[f"{key[:-6]}_scale"] for key, codes in held.items() if key.endswith("_codes")]
+    weights = [codes * held[f"{key[:-6]}_scale"] for key, codes in held.items() if key.endswith("_codes")]
     names = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     tables = {
         model.get_parameter(key) for key in quantize.quantized_weights(model) if key.removesuffix(".weight") in names
     }
-    assert len(found) == len(tables) > 0
-    assert all(any(np.array_equal(table.detach(), values) for values in found) for table in tables)
+    assert len(weights) == len(tables) > 0
+    assert all(any(np.array_equal(table.detach(), values) for values in weights) for table in tables)
     said = {
         layer["name"]
         for layer in layer_facts(model, quantize, {key: 1 for key in weight_matrices(model)})
@@ -96,8 +96,8 @@ def test_one_table_cannot_lie_on_two_grids():
         attached(tiny("gpt2", head="lm"), Quantize(weights=Uniform(bits=4), overrides={"lm_head.*": Uniform()}))
     both = {"lm_head.*": Ternary(), "*.wte.*": Ternary()}
     assert attached(tiny("gpt2", head="lm"), Quantize(overrides=both)) == {}
-    whole = Quantize(weights=Uniform(granularity="tensor"))
-    assert sorted(attached(tiny("gpt2", head="lm"), whole)) == ["lm_head", "transformer.wte"]
+    quantize = Quantize(weights=Uniform(granularity="tensor"))
+    assert sorted(attached(tiny("gpt2", head="lm"), quantize)) == ["lm_head", "transformer.wte"]
 
 
 def test_grids_go_by_names_and_the_first_pattern_counts():

@@ -11,7 +11,7 @@ from tests.helpers.families import _auto, tiny
 from tests.helpers.students.shared import SHARING, WAYS, build, logits
 
 
-@pytest.mark.parametrize("head, fields", [*(("classification", way) for way in WAYS), ("language", {})], ids=str)
+@pytest.mark.parametrize("head, fields", [*(("classification", form) for form in WAYS), ("language", {})], ids=str)
 @pytest.mark.parametrize("name", SHARING)
 def test_the_file_holds_each_weight_once(name, fields, head, tmp_path):
     student = build(tiny(name, layers=4, head=head), **fields)

@@ -26,7 +26,7 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     pruner.before_optimizer_step(3, TIMELINE)
     gone = [draw < 0.5 for draw in pruner.random_numbers(3)]
     assert any(units.any() for units in gone) and not all(units.all() for units in gone)
-    mine = {place: raw_parameter(*place).grad.clone() for part in pruner.targets for place in part.outgoing_masks}
+    gradients = {place: raw_parameter(*place).grad.clone() for part in pruner.targets for place in part.outgoing_masks}
     bare = model(**batch(name)).logits
     for part, drop in zip(pruner.targets, gone, strict=True):
         part.keep(~drop)
@@ -35,5 +35,5 @@ def test_a_step_is_one_of_the_model_without_what_is_dropped(name, shape):
     expected.loss.backward()
     torch.testing.assert_close(dropped.logits, expected.logits)
     assert not torch.allclose(bare, dropped.logits)
-    for place, gradient in mine.items():
+    for place, gradient in gradients.items():
         torch.testing.assert_close(gradient, raw_parameter(*place).grad)

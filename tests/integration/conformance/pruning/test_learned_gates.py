@@ -46,5 +46,5 @@ def test_a_gate_multiplies_what_a_unit_sends_and_has_its_gradient(name, shape):
         hooks.append(hook)
     expected = model(**batch(name))
     torch.testing.assert_close(gated.logits, expected.logits)
-    for mine, theirs in zip(heeded, torch.autograd.grad(expected.loss, gates), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
+    for gradient, exact in zip(heeded, torch.autograd.grad(expected.loss, gates), strict=True):
+        torch.testing.assert_close(gradient, exact, rtol=1e-3, atol=1e-6)

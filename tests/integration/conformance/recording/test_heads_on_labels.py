@@ -27,6 +27,6 @@ def test_what_is_asked_is_computed_as_ever(name):
     assert sparse.shape == expected.shape and not sparse[~labelled].any()
     for logits in (sparse, expected):
         logits[labelled].square().sum().backward()
-    for (key, mine), theirs in zip(model.named_parameters(), dense.parameters(), strict=True):
-        if mine.grad is not None or theirs.grad is not None:
-            torch.testing.assert_close(mine.grad, theirs.grad, msg=key, rtol=1e-4, atol=1e-5)
+    for (key, parameter), dense_parameter in zip(model.named_parameters(), dense.parameters(), strict=True):
+        if parameter.grad is not None or dense_parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, dense_parameter.grad, msg=key, rtol=1e-4, atol=1e-5)

@@ -81,8 +81,8 @@ def test_what_losses_compare_is_what_attention_is_given(kind, name):
     stack = next(iter(family(teacher.config).stacks))
     signals = Signals(attention=frozenset({(stack, 1)}))
     traces = [Recorder(traced).trace(inputs, signals) for traced in (model, teacher)]
-    mine, theirs = (trace.attention[stack, 1] for trace in traces)
-    torch.testing.assert_close(mine.probabilities(), theirs.probabilities())
+    student_attention, teacher_attention = (trace.attention[stack, 1] for trace in traces)
+    torch.testing.assert_close(student_attention.probabilities(), teacher_attention.probabilities())
     traces = [Recorder(traced).trace(inputs, everything(traced.config)) for traced in (model, teacher)]
     for loss, nothing in (
         (AttentionScores(layers={1: 1}), True),

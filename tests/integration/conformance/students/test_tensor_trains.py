@@ -32,10 +32,15 @@ def test_at_full_rank_the_model_is_the_teacher(name):
 def test_saved_and_loaded_it_is_the_same_model(name, tmp_path):
     teacher = tiny(name)
     model = Transformer(embeddings=TensorTrain(rank=3)).build(teacher, None, None)
-    (one, two, three), width = model.config.embeddings["vocab_factors"], teacher.get_input_embeddings().weight.numel()
+    (first, second, third), width = (
+        model.config.embeddings["vocab_factors"],
+        teacher.get_input_embeddings().weight.numel(),
+    )
     a, b, c = model.config.embeddings["width_factors"]
     (r, s) = model.config.embeddings["ranks"]
-    assert teacher.num_parameters() - model.num_parameters() == width - (one * a * r + two * r * b * s + three * s * c)
+    assert teacher.num_parameters() - model.num_parameters() == width - (
+        first * a * r + second * r * b * s + third * s * c
+    )
     before = logits(model, name)
     assert not torch.allclose(before, logits(teacher, name), atol=1e-3)
     model.save_pretrained(tmp_path)

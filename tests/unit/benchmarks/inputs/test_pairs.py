@@ -9,19 +9,23 @@ SENTENCES = [f"the {animal} {verb}" for animal in ("dog", "cat", "hen", "cow") f
 
 
 def test_neighbours_share_words() -> None:
-    found = nearest_sentences([*SENTENCES, "a red tractor"])
-    assert found.shape == (13, 8)
+    nearest = nearest_sentences([*SENTENCES, "a red tractor"])
+    assert nearest.shape == (13, 8)
     for row, sentence in enumerate(SENTENCES):
-        near = {SENTENCES[index] for index in found[row, :5]}  # two of the same animal, three of the same verb
+        near = {SENTENCES[index] for index in nearest[row, :5]}  # two of the same animal, three of the same verb
         assert sentence not in near
         assert all(set(sentence.split()[1:]) & set(other.split()[1:]) for other in near)
 
 
 def test_pairs_are_of_different_near_or_any_sentences() -> None:
-    found = make_pairs(SENTENCES, 400)
-    assert len(found) == 400 and found == make_pairs(SENTENCES, 400)
-    near = {(SENTENCES[one], SENTENCES[other]) for one, row in enumerate(nearest_sentences(SENTENCES)) for other in row}
-    share = sum(pair in near or pair[::-1] in near for pair in found) / len(found)
+    pairs = make_pairs(SENTENCES, 400)
+    assert len(pairs) == 400 and pairs == make_pairs(SENTENCES, 400)
+    near = {
+        (SENTENCES[sentence], SENTENCES[other])
+        for sentence, row in enumerate(nearest_sentences(SENTENCES))
+        for other in row
+    }
+    share = sum(pair in near or pair[::-1] in near for pair in pairs) / len(pairs)
     assert 0.8 < share < 1
 
 
@@ -31,6 +35,6 @@ def test_long_sentences_are_left_out(tmp_path, monkeypatch) -> None:
     words = ["pairs", f"{tmp_path}/out.parquet", f"{tmp_path}/in.parquet:text", "--rows", "50"]
     monkeypatch.setattr("sys.argv", words)
     main()
-    found = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert found.column_names == ["sentence1", "sentence2"] and found.num_rows == 50
-    assert set(found["sentence1"].to_pylist()) | set(found["sentence2"].to_pylist()) <= set(SENTENCES)
+    written = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert written.column_names == ["sentence1", "sentence2"] and written.num_rows == 50
+    assert set(written["sentence1"].to_pylist()) | set(written["sentence2"].to_pylist()) <= set(SENTENCES)

@@ -62,7 +62,7 @@ def test_no_module_and_no_text_is_on_both_sides_or_in_two_classes(rows):
     for row in rows:
         sides[row.module].add(row.split)
         areas[row.module].add(row.label)
-    assert all(len(found) == 1 for found in [*sides.values(), *areas.values()])
+    assert all(len(groups) == 1 for groups in [*sides.values(), *areas.values()])
     assert len({row.text.lower() for row in rows}) == len(rows)
 
 
@@ -103,8 +103,8 @@ def test_sentences_lose_prompts_markup_code_and_legal_notes_and_come_once():
         "x = f(y[1], 2) + g(3)\n"
         "\n- Return the Frame now. Second\n  line here.\n\nExample: some words\n>>> f(1)\n2\n"
     )
-    found = [" ".join(words) for words in new_sentences([text], set())]
-    assert found == ["Return the Frame now.", "Second line here.", "Example: some words"]
+    sentences = [" ".join(words) for words in new_sentences([text], set())]
+    assert sentences == ["Return the Frame now.", "Second line here.", "Example: some words"]
     assert not list(new_sentences(["return the frame now."], {"return the frame now."}))
 
 
@@ -184,8 +184,8 @@ def test_the_tokenizer_loads_and_is_like_berts(written, rows, tmp_path):
 def test_the_tokenizer_is_the_same_every_time(written, tmp_path):
     for name in ("one", "two"):
         train_tokenizer(written, tmp_path / name, vocab_size=1000)
-    one, two = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two"))
-    assert one == two
+    first, second = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two"))
+    assert first == second
 
 
 def test_the_tokenizer_needs_the_data(tmp_path):

@@ -43,7 +43,7 @@ def test_a_class_of_the_schema(cls: type) -> None:
             f"{cls.__name__}.{name}: the shape of the node does not decide the union"
         )
         fields_of = [schema_of(m).keys() for m in members if is_dataclass(m)]
-        assert all(not one & other for one, other in combinations(fields_of, 2)), (
+        assert all(not first & second for first, second in combinations(fields_of, 2)), (
             f"{cls.__name__}.{name}: the keys of the node do not tell the classes apart"
         )
     assert [name for name in schema_of(cls) if not field_docs(cls).get(name)] == [], (

@@ -119,14 +119,14 @@ def test_each_batch_tells_the_counts_of_its_window(window):
 
 @pytest.mark.parametrize("stopped", [0, 3, 6, 12])
 def test_from_a_position_the_rest_follows(stopped):
-    whole = [(b["rows"].tolist(), b["window"].tolist()) for b in loader(3)]
+    uninterrupted = [(b["rows"].tolist(), b["window"].tolist()) for b in loader(3)]
     first, again = loader(3), loader(3)
     going = iter(first)
     for _ in range(stopped):
         next(going)
     assert first.state_dict() == {"position": stopped}
     again.load_state_dict(first.state_dict())
-    assert [(b["rows"].tolist(), b["window"].tolist()) for b in again] == whole[stopped:]
+    assert [(b["rows"].tolist(), b["window"].tolist()) for b in again] == uninterrupted[stopped:]
     again.batch_sampler.set_epoch(1)
     assert len(list(again)) == 13
 
@@ -173,9 +173,13 @@ def fitted(data: TrainLoader, folder, stop: int, checkpoint: str | None = None) 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("stopped", [2, 5, 8, 10])
 def test_lightning_gives_each_epoch_its_own_order_and_goes_on_where_it_stopped(tmp_path, stopped):
-    whole = fitted(loader(rows=40), tmp_path, 15)
-    assert [batch for epoch, batch in whole if epoch == 0] == epoch_of(LengthGroupedBatchSampler(LENGTHS[:40], 8), 0)
-    assert [batch for epoch, batch in whole if epoch == 1] == epoch_of(LengthGroupedBatchSampler(LENGTHS[:40], 8), 1)
+    uninterrupted = fitted(loader(rows=40), tmp_path, 15)
+    assert [batch for epoch, batch in uninterrupted if epoch == 0] == epoch_of(
+        LengthGroupedBatchSampler(LENGTHS[:40], 8), 0
+    )
+    assert [batch for epoch, batch in uninterrupted if epoch == 1] == epoch_of(
+        LengthGroupedBatchSampler(LENGTHS[:40], 8), 1
+    )
     before = fitted(loader(rows=40), tmp_path, stopped)
     after = fitted(loader(rows=40), tmp_path, 15, str(tmp_path / "last.ckpt"))
-    assert before + after == whole
+    assert before + after == uninterrupted

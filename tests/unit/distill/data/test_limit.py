@@ -42,8 +42,10 @@ def test_answers_beyond_the_limit_are_counted(tokenizer, tmp_path):
     far, near = question(LONG), question(NEAR)
     length = len(tokenizer("is it this?", LONG)["input_ids"])
     task = prepared(tmp_path, tokenizer, QuestionAnswering, [far, near, far], [near], max_length=20)
-    whole = 2 * length + len(tokenizer("is it this?", NEAR)["input_ids"])
-    assert task.facts.truncation["train"] == Truncation(rows=2, tokens=2 * (length - 20), of_rows=3, of_tokens=whole)
+    full_length = 2 * length + len(tokenizer("is it this?", NEAR)["input_ids"])
+    assert task.facts.truncation["train"] == Truncation(
+        rows=2, tokens=2 * (length - 20), of_rows=3, of_tokens=full_length
+    )
     assert task.facts.warnings == ["2 of 3 training answers lie beyond max_length: 20, and are not learnt"]
     task = prepared(tmp_path, tokenizer, QuestionAnswering, [near, near], [far, near], max_length=20)
     assert task.facts.warnings[-1] == "1 of 2 validation answers lie beyond max_length: 20, and count as not answered"

@@ -30,8 +30,8 @@ def test_worse_is_more_than_chance_explains(right, rows, worse):
     """Three standard errors below a half: 0.19 of 24 rows, below nothing of 4."""
     labels = torch.tensor([0, 1] * (rows // 2))
     guesses = [int(label) if i < right else 1 - int(label) for i, label in enumerate(labels)]
-    found = _score(three_classes(), likely(guesses), labels)
-    assert found == ("accuracy", pytest.approx(right / rows), 0.5, worse)
+    score = _score(three_classes(), likely(guesses), labels)
+    assert score == ("accuracy", pytest.approx(right / rows), 0.5, worse)
 
 
 def test_correlation_beside_a_constant():

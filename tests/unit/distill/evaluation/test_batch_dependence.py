@@ -41,8 +41,8 @@ def test_what_company_changes_is_measured():
         third = 0.015 - 0.01 * ids.max().float().expand(len(ids))
         return torch.stack([0 * ids[:, 0].float(), 0 * third - 1, third], 1)
 
-    found = batch_dependence(three_classes(), predict, padding_samples(ROWS, GROUPS[:1], padded))
-    assert found == BatchDependence(2, pytest.approx(0.01), 0.5)
+    dependence = batch_dependence(three_classes(), predict, padding_samples(ROWS, GROUPS[:1], padded))
+    assert dependence == BatchDependence(2, pytest.approx(0.01), 0.5)
 
 
 def test_of_tokens_padding_is_not_looked_at():
@@ -67,15 +67,15 @@ def test_of_tokens_padding_is_not_looked_at():
     assert moved == BatchDependence(2, 0.25, 0.0)
 
 
-def exported(found: BatchDependence | None, departures: list[str]) -> ExportStats:
-    return ExportStats("onnx", "student.onnx", 9, {}, {}, 1.0, 0.0, "int8", found, departures)
+def exported(dependence: BatchDependence | None, departures: list[str]) -> ExportStats:
+    return ExportStats("onnx", "student.onnx", 9, {}, {}, 1.0, 0.0, "int8", dependence, departures)
 
 
 def test_what_is_doubtful_is_a_warning():
     assert exported(None, []).warnings == exported(BatchDependence(64, 0.2, 0.0), []).warnings == []
-    (told,) = exported(BatchDependence(64, 1.56, 0.03125), []).warnings
-    assert "differ by up to 1.6" in told and "3.1% of the predictions change (64 rows tried)" in told
-    assert "activations: {granularity: token, symmetric: true}" in told
+    (message,) = exported(BatchDependence(64, 1.56, 0.03125), []).warnings
+    assert "differ by up to 1.6" in message and "3.1% of the predictions change (64 rows tried)" in message
+    assert "activations: {granularity: token, symmetric: true}" in message
     assert len(exported(BatchDependence(64, 0.1, 0.02), []).warnings) == 1
     assert exported(None, ["lm_head.weight is float32"]).warnings == ["student.onnx: lm_head.weight is float32"]
     many = exported(None, [f"w{i} is float32" for i in range(9)]).warnings
@@ -88,7 +88,7 @@ def test_the_report_of_a_run_says_it(tiny_run: Path, granularity: str) -> None:
     report = run(tiny_run, name=granularity, quantize={"weights": 8, "activations": activations, "start": "50%"})
     (export,) = json.loads((report.folder / "report.json").read_text())["exports"]
     assert (export["format"], export["departures"]) == ("onnx", [])
-    found = export["batch_dependence"]
-    assert found["rows"] > 8
-    assert (found["largest_difference"] < 1e-5) == (granularity == "token")
-    assert found["changed"] == 0 or granularity == "tensor"
+    dependence = export["batch_dependence"]
+    assert dependence["rows"] > 8
+    assert (dependence["largest_difference"] < 1e-5) == (granularity == "token")
+    assert dependence["changed"] == 0 or granularity == "tensor"

@@ -104,18 +104,18 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
             return [range(3, timeline.total_steps)]
 
     Thing.members, Thing.tasks = {"one": 1}, {"other": 1}
-    one = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))
+    component = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))
     other = Component("prune", Thing(), "late", frozenset({rule.other_flag}))
     teacher = Component(
         "teacher", flags=frozenset({"is_frozen"} if not rule.is_required else ())
     )  # `replace` needs one
-    together = list(conflicts([one, other, teacher], Timeline(5, 5)))
+    together = list(conflicts([component, other, teacher], Timeline(5, 5)))
     if rule.is_required:
-        assert together == [] and [key for key, _ in conflicts([one])] == ["losses.mine"]
+        assert together == [] and [key for key, _ in conflicts([component])] == ["losses.mine"]
         return
     ((key, why),) = together
     assert key == "losses.mine" and ("at step 3" in why) == rule.at_same_step
-    assert [*conflicts([one, teacher], Timeline(5, 5)), *conflicts([other, teacher], Timeline(5, 5))] == []
+    assert [*conflicts([component, teacher], Timeline(5, 5)), *conflicts([other, teacher], Timeline(5, 5))] == []
 
 
 @dataclass(kw_only=True)
@@ -134,8 +134,8 @@ class Sociable(Magnitude):
 def test_a_pruner_from_outside_runs_on_shards_unless_it_says_otherwise(tmp_path, kind, refused):
     made = config(tmp_path, more=f"prune: {{late: {{kind: {kind}, sparsity: 0.5}}}}")
     parts = [*components(made.value), Component("trainer", flags=frozenset({"is_sharded"}))]
-    told = r"x\.yaml:5: prune\.late\.kind: Loner needs full weights, and the models"
-    with pytest.raises(ConfigError, match=told) if refused else nullcontext():
+    message = r"x\.yaml:5: prune\.late\.kind: Loner needs full weights, and the models"
+    with pytest.raises(ConfigError, match=message) if refused else nullcontext():
         check_compatibility(made, parts)
 
 
@@ -143,7 +143,7 @@ TWO = "{members: {large: one, small: two}}"
 
 
 @pytest.mark.parametrize(
-    ("teacher", "losses", "said"),
+    ("teacher", "losses", "message"),
     [
         (
             TWO,
@@ -167,16 +167,16 @@ TWO = "{members: {large: one, small: two}}"
         ),
     ],
 )
-def test_the_place_is_that_of_the_component_at_fault(tmp_path, teacher, losses, said):
+def test_the_place_is_that_of_the_component_at_fault(tmp_path, teacher, losses, message):
     more = "" if "cache" not in teacher else "export: onnx"
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         if "cache" in teacher:
             text = TEXT.replace("data.csv}}", "data.csv, augment: {{kind: Masking}}}}")
             (tmp_path / "x.yaml").write_text(text.format(losses=losses, teacher=teacher, more=more))
             read_runs(tmp_path / "x.yaml", {})
         config(tmp_path, losses, teacher, more)
-    assert said in str(told.value)
-    assert re.match(r".*x\.yaml:[24]: ", str(told.value))
+    assert message in str(caught.value)
+    assert re.match(r".*x\.yaml:[24]: ", str(caught.value))
 
 
 def test_one_of_several_teachers_that_is_named_goes(tmp_path):

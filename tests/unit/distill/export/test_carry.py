@@ -65,10 +65,10 @@ def student_of(world: Path, student: str) -> tuple[Path, list[str]]:
 )
 def test_all_that_a_teacher_has_is_carried_or_told(student, world):
     folder, notes = student_of(world, student.replace("FOLDER", str(world)))
-    wanted, found = (AutoTokenizer.from_pretrained(path) for path in (world / "teacher", folder))
+    wanted, actual = (AutoTokenizer.from_pretrained(path) for path in (world / "teacher", folder))
     for name in ("padding_side", "truncation_side", "model_max_length", "chat_template", "special_tokens_map"):
-        assert getattr(found, name) == getattr(wanted, name)
-    assert found.get_added_vocab() == wanted.get_added_vocab() and found.get_vocab() == wanted.get_vocab()
+        assert getattr(actual, name) == getattr(wanted, name)
+    assert actual.get_added_vocab() == wanted.get_added_vocab() and actual.get_vocab() == wanted.get_vocab()
     files = [json.loads((path / "tokenizer.json").read_text()) for path in (world / "teacher", folder)]
     assert files[0] == files[1], "no padding, no cutting off that came with its use"
     assert (folder / "LICENSE").read_text() == "yours"

@@ -61,9 +61,9 @@ def test_minimal_page_leaves_out_what_it_does_not_know():
 )
 def test_any_part_may_be_missing(missing, lost):
     report = sample_report() | {"timeline": []}
-    whole = Outline(render(report, [], {})).headings
+    headings = Outline(render(report, [], {})).headings
     del report[missing]
-    assert [heading for heading in whole if heading not in Outline(render(report, [], {})).headings] == lost
+    assert [heading for heading in headings if heading not in Outline(render(report, [], {})).headings] == lost
 
 
 def test_fine_tuning_has_no_teacher_to_compare_with():

@@ -49,10 +49,10 @@ def test_the_frequencies_of_tokens(tmp_path, tokenizer):
     """Tokens 5, 5, 6 and 7: their entropy is 1.5 bits; what is not asked does not count."""
     task = ready_task("causal_lm", tmp_path)
     task.tokenizer = tokenizer
-    asked = batches([[5, 5, -100], [6, 7, -100]])
-    assert baseline_metrics(task, asked) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
+    data = batches([[5, 5, -100], [6, 7, -100]])
+    assert baseline_metrics(task, data) == {"perplexity": pytest.approx(2**1.5, rel=1e-5)}
     task.metric = "accuracy"
-    assert baseline_metrics(task, asked) == {"accuracy": 0.5}
+    assert baseline_metrics(task, data) == {"accuracy": 0.5}
 
 
 def test_numbers_have_a_constant_and_several_tasks_have_each_their_own():

@@ -129,9 +129,9 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_a_byte_that_is_another_is_noticed_or_says_nothing(saved: Path) -> None:
-    whole, noticed = saved.read_bytes(), 0
-    for at in range(0, len(whole), 3):
-        saved.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+    contents, noticed = saved.read_bytes(), 0
+    for at in range(0, len(contents), 3):
+        saved.write_bytes(contents[:at] + bytes([contents[at] ^ 0x10]) + contents[at + 1 :])
         try:
             state = read_checkpoint(saved)
         except ValueError as error:
@@ -140,7 +140,7 @@ def test_a_byte_that_is_another_is_noticed_or_says_nothing(saved: Path) -> None:
         else:
             assert state["global_step"] == 7 and state["names"] == ["a", "b"]
             assert state["weights"].tolist() == list(range(50))
-    assert noticed > len(whole) // 12
+    assert noticed > len(contents) // 12
 
 
 DAMAGE = {

@@ -182,7 +182,7 @@ def test_all_end_tokens_of_the_models_end_a_text_with_a_cache_and_without(ends):
         task.update_generation_metrics(task.metrics(), how, batch)
     assert torch.equal(*texts)
     there = {1} | set([ends] if isinstance(ends, int) else ends or [])
-    for row, whole in zip(texts[0].tolist(), usual.tolist(), strict=True):
-        stop = next((i for i, token in enumerate(whole) if token in there), len(whole))
-        wanted = whole[: stop + 1]
+    for row, expected in zip(texts[0].tolist(), usual.tolist(), strict=True):
+        stop = next((i for i, token in enumerate(expected) if token in there), len(expected))
+        wanted = expected[: stop + 1]
         assert row[: len(wanted)] == wanted and set(row[len(wanted) :]) <= {END}

@@ -125,10 +125,10 @@ def test_a_vocabulary_is_the_teachers_own(tmp_path):
 
 def test_runs_and_ranks_share_one_folder(tmp_path):
     data = batch("bert", size=6)
-    one, two = (cached(tmp_path, data) for _ in range(2))
-    one.trace(of(data, [0, 1, 2]), ASKED)
-    two.trace(of(data, [3, 4, 5]), ASKED)
-    for teacher in (one, two, cached(tmp_path, data)):
+    first, second = (cached(tmp_path, data) for _ in range(2))
+    first.trace(of(data, [0, 1, 2]), ASKED)
+    second.trace(of(data, [3, 4, 5]), ASKED)
+    for teacher in (first, second, cached(tmp_path, data)):
         before = teacher.ran
         teacher.trace(of(data, [0, 1, 2, 3, 4, 5]), ASKED)
         assert teacher.ran == before

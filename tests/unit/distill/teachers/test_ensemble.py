@@ -41,10 +41,10 @@ def test_the_surest_of_each_prediction():
 
 
 def test_numbers_have_a_plain_mean():
-    one = [z[:, :1] for z in LOGITS]
-    expected = (one[0] + 3 * one[1] + 4 * one[2]) / 8
+    first_class = [z[:, :1] for z in LOGITS]
+    expected = (first_class[0] + 3 * first_class[1] + 4 * first_class[2]) / 8
     for combine in ("mean", "confident"):
-        torch.testing.assert_close(combine_logits(one, [1.0, 3.0, 4.0], combine), expected.float())
+        torch.testing.assert_close(combine_logits(first_class, [1.0, 3.0, 4.0], combine), expected.float())
 
 
 @pytest.mark.parametrize("combine", ["mean", "confident"])
@@ -117,8 +117,8 @@ def test_the_joint_model_of_decoders_with_a_text_of_their_own():
     task = Seq2Seq(data="x", source="left", target="right")
     task.tokenizer, data = range(90), batch("t5", head="language")
     combined = torch_predict(EnsembleModel(models, [1.0, 1.0], "mean", task))(data)
-    each = [torch_predict(model)(data)[..., :90] for model in models.values()]
-    torch.testing.assert_close(combined, combine_logits(each, [1.0, 1.0]))
+    separate = [torch_predict(model)(data)[..., :90] for model in models.values()]
+    torch.testing.assert_close(combined, combine_logits(separate, [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(

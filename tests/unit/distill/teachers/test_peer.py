@@ -48,13 +48,13 @@ def built(**losses) -> Distillation:
 def written_down(learner: torch.nn.Module, other: torch.nn.Module, losses: dict) -> dict[str, torch.Tensor]:
     """The gradient of one that learns from the other, by plain autograd on all rows."""
     batch, total = collate(rows()), 0.0
-    one, fixed = (Recorder(still(model).train()) for model in (learner, other))
+    learning, fixed = (Recorder(still(model).train()) for model in (learner, other))
     for loss in losses.values():
         loss.setup(learner.config, other.config)
         values = loss.at(0, Timeline(2, 1))
         with torch.no_grad():
             message = fixed.trace(batch, loss.teacher_signals | Signals(logits=True))
-        value, count = loss(one.trace(batch, loss.student_signals), message, batch, values)
+        value, count = loss(learning.trace(batch, loss.student_signals), message, batch, values)
         total = total + values.weight * value / count
     total.backward()
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}

@@ -36,21 +36,21 @@ def rows() -> list[dict]:
     ]
 
 
-def collate(found: list[dict]) -> dict[str, torch.Tensor]:
+def collate(actual: list[dict]) -> dict[str, torch.Tensor]:
     pad = torch.nn.utils.rnn.pad_sequence
-    ids = [row["input_ids"] for row in found]
+    ids = [row["input_ids"] for row in actual]
     return {
         "input_ids": pad(ids, batch_first=True),
         "attention_mask": pad([torch.ones_like(x) for x in ids], batch_first=True),
-        "labels": torch.stack([row["labels"] for row in found]),
+        "labels": torch.stack([row["labels"] for row in actual]),
     }
 
 
 def counted(built: Distillation) -> Callable[[list[dict]], Batch]:
     """The collator of a module's losses."""
 
-    def collate_and_count(found: list[dict]) -> Batch:
-        batch = collate(found)
+    def collate_and_count(actual: list[dict]) -> Batch:
+        batch = collate(actual)
         return batch | {"counts": loss_counts(built.losses.values(), batch)}
 
     return collate_and_count
@@ -111,21 +111,21 @@ class TestWindow:
     @pytest.mark.parametrize(("size", "window"), [(4, 2), (2, 4), (1, 8), (3, 3)])
     def test_gradient_does_not_depend_on_how_the_window_is_split(self, tmp_path, size, window):
         torch.manual_seed(0)
-        whole = module(**everything())
-        start = {name: value.clone() for name, value in whole.state_dict().items()}
-        expected = fit(whole, 8, 1, tmp_path).gradients
+        built = module(**everything())
+        start = {name: value.clone() for name, value in built.state_dict().items()}
+        expected = fit(built, 8, 1, tmp_path).gradients
         split = module(**everything())
         split.load_state_dict(start)
-        found = fit(split, size, window, tmp_path).gradients
-        assert expected.keys() == found.keys()
+        gradients = fit(split, size, window, tmp_path).gradients
+        assert expected.keys() == gradients.keys()
         for name, gradient in expected.items():
-            torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+            torch.testing.assert_close(gradients[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
     def test_gradient_is_the_one_of_the_loss_written_down(self, tmp_path):
         """Σ weight · Σ sum / Σ count, by plain autograd."""
         built = module(logits=Logits(weight=Linear(initial=0.5, to=0.0)), hidden=HiddenMSE())
         other = module(logits=Logits(), hidden=HiddenMSE())
-        found = fit(built, 4, 2, tmp_path).gradients
+        gradients = fit(built, 4, 2, tmp_path).gradients
         other.student.train()
         batch = collate(rows())
         from students.recording.signals import Signals
@@ -144,7 +144,7 @@ class TestWindow:
         loss.backward()
         for name, p in other.named_parameters():
             if p.grad is not None:
-                torch.testing.assert_close(found[name], p.grad, atol=1e-6, rtol=1e-4, msg=name)
+                torch.testing.assert_close(gradients[name], p.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 class TestTeacher:
@@ -155,9 +155,9 @@ class TestTeacher:
 
     def test_is_outside_parameters_state_and_optimizer(self):
         built = module(logits=Logits())
-        own = {id(p) for p in built.teacher.model.parameters()}
-        assert not own & {id(p) for p in built.parameters()}
-        assert not own & {
+        teacher_ids = {id(p) for p in built.teacher.model.parameters()}
+        assert not teacher_ids & {id(p) for p in built.parameters()}
+        assert not teacher_ids & {
             id(p) for group in build_optimizer(built.optimizer, built).param_groups for p in group["params"]
         }
         assert not any("teacher" in name for name in built.state_dict())
@@ -233,7 +233,7 @@ def test_validation_counts_each_row_once(tmp_path):
         default_root_dir=tmp_path,
     )
     trainer.validate(built, data, verbose=False)
-    found = trainer.callback_metrics
+    metrics = trainer.callback_metrics
     with torch.no_grad():
         right = sum(
             int(
@@ -244,4 +244,4 @@ def test_validation_counts_each_row_once(tmp_path):
             )
             for batch in data
         )
-    assert float(found["val/accuracy"]) == pytest.approx(right / len(LENGTHS))
+    assert float(metrics["val/accuracy"]) == pytest.approx(right / len(LENGTHS))

@@ -57,8 +57,8 @@ def test_everything_that_changes_in_the_order_of_the_config(tmp_path):
 def test_several_pruners_are_told_apart_and_stairs_have_no_order(tmp_path):
     stairs = "{kind: Steps, at: {60%: 0.8, 20%: 0.5}}"
     pruners = f"{{a: {{kind: Magnitude, sparsity: 0.5}}, b: {{kind: Magnitude, sparsity: {stairs}}}}}"
-    found = rows(read(tmp_path, prune=pruners))
-    assert ("sparsity b (steps)", 40, 120) in found and not any(what.startswith("sparsity a") for what, *_ in found)
+    lines = rows(read(tmp_path, prune=pruners))
+    assert ("sparsity b (steps)", 40, 120) in lines and not any(what.startswith("sparsity a") for what, *_ in lines)
 
 
 def test_what_is_frozen_is_on_it(tmp_path):
@@ -70,21 +70,21 @@ def test_inputs_are_gathered_where_all_blocks_run(tmp_path):
     late = {"prune": "{kind: Wanda, batches: 4, sparsity: {kind: Steps, at: {70%: 0.5}}}"}
     check_compatibility(good := read(tmp_path, **given | late), components(good.value), RUN)
     early = {"prune": "{late: {kind: SparseGPT, batches: 4, sparsity: {kind: Steps, at: {60%: 0.5}}}}"}
-    said = r"prune\.late\.kind: needs the inputs of a block, .* and replace may skip it at step 116"
-    with pytest.raises(ConfigError, match=said):
+    message = r"prune\.late\.kind: needs the inputs of a block, .* and replace may skip it at step 116"
+    with pytest.raises(ConfigError, match=message):
         check_compatibility(bad := read(tmp_path, **given | early), components(bad.value), RUN)
 
 
 def test_rounding_before_masks_stand_is_told(tmp_path):
     assert early_quantization_warnings(read(tmp_path).value, RUN) == []
     assert early_quantization_warnings(read(tmp_path, quantize="null").value, RUN) == []
-    said = "quantize starts at step 100, while the masks of prune move until step 120"
-    assert early_quantization_warnings(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [said]
+    message = "quantize starts at step 100, while the masks of prune move until step 120"
+    assert early_quantization_warnings(read(tmp_path, **{"quantize.start": "50%"}).value, RUN) == [message]
 
 
 def test_one_stair_is_a_jump(tmp_path):
-    found = rows(read(tmp_path, **{"losses.logits.weight": "{kind: Steps, at: {30%: 2.0}, initial: 1.0}"}))
-    assert ("weight of logits (steps)", 60, 60) in found
+    lines = rows(read(tmp_path, **{"losses.logits.weight": "{kind: Steps, at: {30%: 2.0}, initial: 1.0}"}))
+    assert ("weight of logits (steps)", 60, 60) in lines
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_a_weight_may_rise_from_0(tmp_path):
 
 
 def test_the_table_has_a_row_and_a_bar_for_each(tmp_path):
-    found = timeline_entries(read(tmp_path), RUN)
-    lines = timeline_table(found, RUN).splitlines()
-    assert lines[0] == "200 steps, 50 in an epoch" and len(lines) == 1 + len(found)
-    width = max(len(row["what"]) for row in found)
-    for line, row in zip(lines[1:], found, strict=True):
+    entries = timeline_entries(read(tmp_path), RUN)
+    lines = timeline_table(entries, RUN).splitlines()
+    assert lines[0] == "200 steps, 50 in an epoch" and len(lines) == 1 + len(entries)
+    width = max(len(row["what"]) for row in entries)
+    for line, row in zip(lines[1:], entries, strict=True):
         head, bar = line[: 2 + width + 19].split(), line[2 + width + 2 + 7 + 3 + 7 + 1 :]
         assert line.strip().startswith(row["what"])
         assert head[-3:] == [str(row["start_step"]), "–", str(row["stop_step"])]
@@ -208,9 +208,9 @@ def test_the_steps_at_which_losses_count_are_those_of_a_walk(tmp_path, hidden, l
     for number, loss in enumerate(losses.values()):
         active = [step for steps in loss.active_steps(RUN) for step in steps]
         assert active == [step for step, has_weight in walked.items() if has_weight[number]]
-    found = step_ranges(losses, RUN)
-    assert [step for steps in found for step in steps] == list(range(200))
-    assert all(walked[step] == walked[steps[0]] for steps in found for step in steps)
+    ranges = step_ranges(losses, RUN)
+    assert [step for steps in ranges for step in steps] == list(range(200))
+    assert all(walked[step] == walked[steps[0]] for steps in ranges for step in steps)
 
 
 @pytest.mark.parametrize("every", ["1%", "7 steps", "50%"])
@@ -239,6 +239,6 @@ def test_a_schedule_that_does_not_say_where_it_turns_is_sampled_and_says_so(tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         timeline_entries(config, RUN)
-    said = r"losses.hidden.weight: _Wave does not declare its breakpoints; only every 20th step"
-    with pytest.warns(UserWarning, match=said):
+    message = r"losses.hidden.weight: _Wave does not declare its breakpoints; only every 20th step"
+    with pytest.warns(UserWarning, match=message):
         timeline_entries(config, Timeline(200_000, 50_000))

@@ -102,8 +102,8 @@ def test_a_tail_below_float32s_precision_is_kept():
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_all_classes_are_the_whole_distribution(k):
-    for actual, whole in zip(soften(*POINTS, 1.0, k), soften(*POINTS), strict=True):
-        torch.testing.assert_close(actual, whole, rtol=0, atol=0)
+    for actual, full in zip(soften(*POINTS, 1.0, k), soften(*POINTS), strict=True):
+        torch.testing.assert_close(actual, full, rtol=0, atol=0)
 
 
 LABELS = torch.tensor([0, 4, 2, 2, 1, 3])
@@ -126,9 +126,9 @@ def test_decoupled_with_the_teachers_own_weight_is_plain_kl():
 
 
 def test_of_two_classes_only_the_label_is_told():
-    two = POINTS[..., :2]
+    two_classes = POINTS[..., :2]
     labels = LABELS.clamp(max=1)
-    torch.testing.assert_close(dkd(*two, labels, beta=100.0), dkd(*two, labels, beta=0.0))
+    torch.testing.assert_close(dkd(*two_classes, labels, beta=100.0), dkd(*two_classes, labels, beta=0.0))
 
 
 def test_correlation_is_numpys():

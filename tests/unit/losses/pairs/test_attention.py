@@ -26,18 +26,18 @@ def softmax(values: list[float]) -> list[float]:
 
 def reference(kind: type, student: Attention, teacher: Attention, data: dict, causal: bool) -> float:
     """Sum over the tokens; a query sees the keys that are tokens, and of a decoder those before it."""
-    mine, other, total = scores(student), scores(teacher), 0.0
+    student_scores, teacher_scores, total = scores(student), scores(teacher), 0.0
     lengths = data["attention_mask"].sum(1).tolist()
     for row, length in enumerate(lengths):
         for query in range(length):
             keys = range(query + 1) if causal else range(length)
-            for head in range(mine.shape[1]):
-                s, t = ([float(z[row, head, query, key]) for key in keys] for z in (mine, other))
+            for head in range(student_scores.shape[1]):
+                s, t = ([float(z[row, head, query, key]) for key in keys] for z in (student_scores, teacher_scores))
                 if kind is AttentionScores:
                     term = sum((x - y) ** 2 for x, y in zip(s, t, strict=True)) / len(s)
                 else:
                     term = sum(p * math.log(p / q) for p, q in zip(softmax(t), softmax(s), strict=True) if p > 0)
-                total += term / mine.shape[1]
+                total += term / student_scores.shape[1]
     return total
 
 

@@ -34,10 +34,12 @@ def reference(student: Attention, teacher: Attention, relation: str, heads: int,
     total = 0.0
     for row, length in enumerate(data["attention_mask"].sum(1).tolist()):
         for head in range(heads):
-            mine, other = ([vectors(a, letter, row, head, heads) for letter in relation] for a in (student, teacher))
+            student_vectors, teacher_vectors = (
+                [vectors(a, letter, row, head, heads) for letter in relation] for a in (student, teacher)
+            )
             for query in range(length):
                 keys = range(query + 1) if causal else range(length)
-                q, p = distribution(*mine, query, keys), distribution(*other, query, keys)
+                q, p = distribution(*student_vectors, query, keys), distribution(*teacher_vectors, query, keys)
                 total += sum(x * math.log(x / y) for x, y in zip(p, q, strict=True) if x > 0) / heads
     return total
 

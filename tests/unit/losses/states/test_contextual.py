@@ -55,9 +55,12 @@ def test_items_that_are_one_and_the_same_have_no_angle(whose, gap):
 def test_a_triple_without_an_angle_adds_nothing():
     student, teacher = torch.randn(2, 3, 4, generator=DRAW)
     student[1] = student[0]  # of the three triples the one at the last item is left, between two equal edges
-    mine, theirs = student.numpy(), teacher.numpy()
-    gaps = {pair: (cosine(*mine[list(pair)]) - cosine(*theirs[list(pair)])) ** 2 for pair in ((0, 1), (0, 2), (1, 2))}
-    angle = (1 - cosine(*(theirs[:2] - theirs[2]))) ** 2
+    student_states, teacher_states = student.numpy(), teacher.numpy()
+    gaps = {
+        pair: (cosine(*student_states[list(pair)]) - cosine(*teacher_states[list(pair)])) ** 2
+        for pair in ((0, 1), (0, 2), (1, 2))
+    }
+    angle = (1 - cosine(*(teacher_states[:2] - teacher_states[2]))) ** 2
     expected = [sum(gap for pair, gap in gaps.items() if item in pair) / 2 + angle * (item == 2) for item in range(3)]
     np.testing.assert_allclose(
         contextual(student[None], teacher[None], torch.ones(1, 3).bool())[0], expected, rtol=1e-4
@@ -75,20 +78,32 @@ def test_what_is_related(over):
     student, teacher, data = *pair("bert"), batch("bert")
     loss = set_up(Contextual(over=over), student, teacher)
     student_trace, teacher_trace = look(loss, student, teacher, data)
-    mine = {layer: state.detach().double().numpy() for (_, layer), state in student_trace.hidden.items()}
-    theirs = {layer: state.detach().double().numpy() for (_, layer), state in teacher_trace.hidden.items()}
+    student_states = {layer: state.detach().double().numpy() for (_, layer), state in student_trace.hidden.items()}
+    teacher_states = {layer: state.detach().double().numpy() for (_, layer), state in teacher_trace.hidden.items()}
     sizes, pairs = data["attention_mask"].sum(1).tolist(), loss.pairing.pairs
     if over == "tokens":
-        expected = [sum(reference(mine[s][b, :n], theirs[t][b, :n])) for s, t in pairs for b, n in enumerate(sizes)]
+        expected = [
+            sum(reference(student_states[s][b, :n], teacher_states[t][b, :n]))
+            for s, t in pairs
+            for b, n in enumerate(sizes)
+        ]
     elif over == "examples":
         expected = [
-            sum(reference(*(np.stack([x[b, :n].mean(0) for b, n in enumerate(sizes)]) for x in (mine[s], theirs[t]))))
+            sum(
+                reference(
+                    *(
+                        np.stack([x[b, :n].mean(0) for b, n in enumerate(sizes)])
+                        for x in (student_states[s], teacher_states[t])
+                    )
+                )
+            )
             for s, t in pairs
         ]
     else:
         where = [(b, i) for b, n in enumerate(sizes) for i in range(n)]
         items = [
-            (np.stack([mine[s][at] for s, _ in pairs]), np.stack([theirs[t][at] for _, t in pairs])) for at in where
+            (np.stack([student_states[s][at] for s, _ in pairs]), np.stack([teacher_states[t][at] for _, t in pairs]))
+            for at in where
         ]
         expected = [np.mean(reference(*both)) for both in items]
     value, count = loss(student_trace, teacher_trace, data, first(loss))

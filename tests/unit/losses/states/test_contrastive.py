@@ -12,10 +12,10 @@ from tests.helpers.traces import DRAW, cosine, first, look, pair, projected, set
 
 def test_contrast_against_a_loop():
     student, teacher = torch.randn(2, 5, 4, generator=DRAW, dtype=torch.float64)
-    found = info_nce(student, teacher, 0.2)
+    actual = info_nce(student, teacher, 0.2)
     for i in range(5):
         scores = [math.exp(cosine(student[i].numpy(), t.numpy()) / 0.2) for t in teacher]
-        assert float(found[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
+        assert float(actual[i]) == pytest.approx(-math.log(scores[i] / sum(scores)), rel=1e-4)
     assert info_nce(torch.ones(5, 4), teacher)[0] > 0 and info_nce(student[:1], teacher[:1]) == 0
     torch.testing.assert_close(info_nce(teacher, torch.ones(5, 4)), torch.full((5,), math.log(5)))
 
@@ -26,12 +26,12 @@ def test_contrast_sums_over_examples_and_teaches(positions):
     loss = set_up(Contrastive(temperature=0.3, pooling=positions), student, teacher)
     student_trace, teacher_trace = look(loss, student, teacher, data)
     sizes = [1 if positions == "first" else n for n in data["attention_mask"].sum(1).tolist()]
-    mine, theirs = (
+    student_states, teacher_states = (
         student_trace.hidden["encoder", 2].detach().double(),
         teacher_trace.hidden["encoder", 4].detach().double(),
     )
-    states = [projected(loss, 2, mine[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
-    targets = [theirs[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
+    states = [projected(loss, 2, student_states[row, :n].mean(0)).numpy() for row, n in enumerate(sizes)]
+    targets = [teacher_states[row, :n].mean(0).numpy() for row, n in enumerate(sizes)]
     scores = [[math.exp(cosine(state, target) / 0.3) for target in targets] for state in states]
     expected = sum(-math.log(row[i] / sum(row)) for i, row in enumerate(scores))
     value, count = loss(student_trace, teacher_trace, data, first(loss))

@@ -22,7 +22,7 @@ from tests.helpers.pruning.windows import RUN, fixed, numbers, steps, windows
 @st.composite
 def schedules(draw):
     """A schedule of any class, a short run, and a window of it."""
-    total, (start, stop) = draw(windows.filter(lambda found: found[0] <= 120))
+    total, (start, stop) = draw(windows.filter(lambda window: window[0] <= 120))
     ends = {"start": steps(start), "stop": steps(stop)}
     values = numbers | st.sampled_from([0.0, 1.0])
     kind = draw(st.sampled_from([Constant, Linear, Cosine, Cubic, Steps, Cyclic]))
@@ -40,8 +40,8 @@ def schedules(draw):
 
 @settings(fixed, max_examples=200)
 @given(schedules())
-def test_bounds_are_those_of_a_walk(found):
-    schedule, timeline, (start, stop) = found
+def test_bounds_are_those_of_a_walk(window):
+    schedule, timeline, (start, stop) = window
     walked = [schedule.value(step, timeline) for step in range(start, stop + 1)]
     assert schedule.bounds(timeline, start, stop) == pytest.approx((min(walked), max(walked)), abs=1e-12)
     walked = [schedule.value(step, timeline) for step in range(timeline.total_steps)]
@@ -50,8 +50,8 @@ def test_bounds_are_those_of_a_walk(found):
 
 @settings(fixed, max_examples=200)
 @given(schedules(), st.sampled_from([0.0, 1.0]))
-def test_the_steps_of_a_value_are_those_of_a_walk(found, number):
-    schedule, timeline, _ = found
+def test_the_steps_of_a_value_are_those_of_a_walk(window, number):
+    schedule, timeline, _ = window
     walked = [step for step in range(timeline.total_steps) if schedule.value(step, timeline) == number]
     assert [step for steps in schedule.equal_to(number, timeline) for step in steps] == walked
     others = [step for steps in schedule.differs_from(number, timeline) for step in steps]

@@ -37,8 +37,8 @@ def test_constant():
 @pytest.mark.parametrize("kind", RAMPS)
 @fixed
 @given(windows, numbers, numbers)
-def test_a_ramp_goes_from_one_end_to_the_other_and_never_back(kind, found, initial, to):
-    total, (start, stop) = found
+def test_a_ramp_goes_from_one_end_to_the_other_and_never_back(kind, window, initial, to):
+    total, (start, stop) = window
     ramp, timeline = kind(initial=initial, to=to, start=steps(start), stop=steps(stop)), Timeline(total, 1)
     values = [ramp.value(step, timeline) for step in range(total + 1)]
     assert all(value == initial for value in values[:start])
@@ -72,8 +72,8 @@ def test_the_shape_of_a_ramp(kind, quarter, half):
 
 @fixed
 @given(windows, st.floats(0, 1), st.floats(0, 1))
-def test_cubic_is_the_formula_of_zhu_and_gupta(found, s0, sf):
-    total, (start, stop) = found
+def test_cubic_is_the_formula_of_zhu_and_gupta(window, s0, sf):
+    total, (start, stop) = window
     cubic, timeline = Cubic(initial=s0, to=sf, start=steps(start), stop=steps(stop)), Timeline(total, 1)
     for step in range(start, stop):
         expected = sf + (s0 - sf) * (1 - (step - start) / (stop - start)) ** 3
@@ -96,8 +96,8 @@ def test_a_window_that_ends_before_it_starts_is_refused(kind):
 
 def test_steps_hold_until_the_next():
     stairs = Steps(at={"30%": 0.5, "2 epochs": 0.2, "60 steps": 0.8}, initial=0.1)
-    found = [stairs.value(step, RUN) for step in (0, 29, 30, 39, 40, 59, 60, 100)]
-    assert found == [0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.8, 0.8]
+    values = [stairs.value(step, RUN) for step in (0, 29, 30, 39, 40, 59, 60, 100)]
+    assert values == [0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 0.8, 0.8]
 
 
 def test_the_order_of_stairs_in_the_file_does_not_count():
@@ -115,15 +115,15 @@ def test_steps_name_their_stairs():
 
 def test_cyclic_goes_up_and_down():
     cycle = Cyclic(initial=1.0, to=3.0, cycles=2, start=TimePoint("20 steps"), stop=TimePoint("60 steps"))
-    found = [cycle.value(step, RUN) for step in (0, 20, 25, 30, 35, 40, 45, 50, 60, 100)]
-    assert found == [1, 1, 2, 3, 2, 1, 2, 3, 1, 1]
+    values = [cycle.value(step, RUN) for step in (0, 20, 25, 30, 35, 40, 45, 50, 60, 100)]
+    assert values == [1, 1, 2, 3, 2, 1, 2, 3, 1, 1]
     assert cycle.time_points() == {"start": TimePoint("20 steps"), "stop": TimePoint("60 steps")}
 
 
 @fixed
 @given(windows, st.integers(1, 5))
-def test_cyclic_stays_between_its_ends_and_repeats(found, cycles):
-    total, (start, stop) = found
+def test_cyclic_stays_between_its_ends_and_repeats(window, cycles):
+    total, (start, stop) = window
     timeline = Timeline(total * cycles, 1)
     cycle = Cyclic(to=1.0, cycles=cycles, start=steps(start * cycles), stop=steps(stop * cycles))
     values = [cycle.value(step, timeline) for step in range(total * cycles + 1)]

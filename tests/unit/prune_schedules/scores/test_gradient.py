@@ -39,8 +39,8 @@ def test_the_sums_over_steps(name, kind, of):
     pruner.before_optimizer_step(4, TIMELINE)
     second = raw_parameter(layer).detach() * raw_parameter(layer).grad
     expected = of(first) + of(second)
-    found = pruner.scores()[0]
-    torch.testing.assert_close(found, expected.T if name == "gpt2" else expected)
+    scores = pruner.scores()[0]
+    torch.testing.assert_close(scores, expected.T if name == "gpt2" else expected)
     pruner.update(7, TIMELINE)
     assert pruner.state_dict() == {}, "the next masks look at the model as it is then"
 
@@ -70,12 +70,12 @@ def test_weights_without_a_gradient_do_not_move():
 
 
 def test_tiles_are_scored_by_one_gate_each():
-    found = []
+    scores = []
     for shape in ("elements", [4, 2]):
         pruner = Movement(sparsity=LATER, shape=shape)
-        pruner.update_scores = lambda gradients, *_: found.append(gradients)
+        pruner.update_scores = lambda gradients, *_: scores.append(gradients)
         one_step("gpt2", pruner, 3)
-    for single, tile in zip(*found, strict=True):
+    for single, tile in zip(*scores, strict=True):
         summed = single.unflatten(0, (-1, 4)).unflatten(2, (-1, 2)).sum(dim=(1, 3))
         torch.testing.assert_close(tile, summed)
 
@@ -146,7 +146,7 @@ def test_movement_finds_the_weights_that_grow():
     torch.manual_seed(0)
     inputs = torch.randn(64, 8)
     targets = inputs[:, :4] @ torch.ones(4, 1)
-    kept = {}
+    nonzero = {}
     for kind in (Magnitude, Movement):
         layer, pruner = nn.Linear(8, 1, bias=False), kind(sparsity=Steps(at={"50%": 0.5}))
         with torch.no_grad():
@@ -160,8 +160,8 @@ def test_movement_finds_the_weights_that_grow():
             pruner.before_optimizer_step(step, TIMELINE)
             optimizer.step()
         pruner.update(10, TIMELINE)
-        kept[kind] = (layer.weight != 0).flatten().tolist()
-    assert kept[Movement] == [True] * 4 + [False] * 4 == [not k for k in kept[Magnitude]]
+        nonzero[kind] = (layer.weight != 0).flatten().tolist()
+    assert nonzero[Movement] == [True] * 4 + [False] * 4 == [not k for k in nonzero[Magnitude]]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -177,6 +177,6 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
             }
         )
 
-    whole = resumable(tmp_path, make, (2, 6, 7))
-    masks = list(find_weight_transforms(whole, Mask).values())
+    uninterrupted = resumable(tmp_path, make, (2, 6, 7))
+    masks = list(find_weight_transforms(uninterrupted, Mask).values())
     assert masks and not any(mask.mask.all() for mask in masks)

@@ -33,10 +33,10 @@ def test_wanda_is_weight_times_norm_of_what_is_read(name):
     expected = weight.abs() * rows.square().sum(0).sqrt()
     torch.testing.assert_close(pruner.scores()[0].double(), expected, rtol=1e-4, atol=1e-7)
     pruner.update(5, TIMELINE)
-    kept = pruner.targets[0].mask.mask
-    kept = kept.T if name == "gpt2" else kept
-    assert (kept.sum(dim=1) == weight.shape[1] // 2).all()
-    assert (torch.where(kept, -torch.inf, expected).amax(1) <= torch.where(kept, expected, torch.inf).amin(1)).all()
+    mask = pruner.targets[0].mask.mask
+    mask = mask.T if name == "gpt2" else mask
+    assert (mask.sum(dim=1) == weight.shape[1] // 2).all()
+    assert (torch.where(mask, -torch.inf, expected).amax(1) <= torch.where(mask, expected, torch.inf).amin(1)).all()
     assert pruner.statistics == {}
 
 
@@ -50,10 +50,10 @@ def test_wanda_of_units_is_over_the_weights_that_send_them(name, factored, shape
         model = Transformer(low_rank=LowRank(param_ratio=0.9)).build(model, None, None)
     model = hear(model.eval(), pruner)
     attach(model, pruner, inputs)
-    for part, found in zip(pruner.targets, pruner.scores(), strict=True):
+    for part, scores in zip(pruner.targets, pruner.scores(), strict=True):
         weighted = raw_parameter(part.reader).movedim(out_axis(part.reader), 0) * pruner.statistics[part.reader].sqrt()
         units = weighted.T.reshape(part.initial_count, -1)
-        torch.testing.assert_close(found, units.square().mean(dim=1).sqrt())
+        torch.testing.assert_close(scores, units.square().mean(dim=1).sqrt())
     pruner.update(5, TIMELINE)
     assert 0 < pruner.current_sparsity() <= 0.5
 
@@ -115,10 +115,10 @@ def test_sparsegpt_is_obs_on_the_columns_not_yet_done():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12))
     weight, gram = rng.normal(size=(5, 12)), inputs.T @ inputs
-    changed, kept = sparsegpt(torch.tensor(weight), torch.tensor(gram), 0.5, "row", block_size=4)
-    assert (kept.reshape(5, 3, 4).sum(-1) == 2).all()
-    np.testing.assert_allclose(changed.numpy(), reference(weight, gram, kept.numpy()) * kept.numpy(), atol=1e-9)
-    plain = weight * kept.numpy()
+    changed, mask = sparsegpt(torch.tensor(weight), torch.tensor(gram), 0.5, "row", block_size=4)
+    assert (mask.reshape(5, 3, 4).sum(-1) == 2).all()
+    np.testing.assert_allclose(changed.numpy(), reference(weight, gram, mask.numpy()) * mask.numpy(), atol=1e-9)
+    plain = weight * mask.numpy()
     error = np.linalg.norm((weight - changed.numpy()) @ inputs.T)
     assert error < np.linalg.norm((weight - plain) @ inputs.T)
 
@@ -129,7 +129,7 @@ def test_sparsegpt_chooses_of_each_group_when_those_before_it_are_done(columns, 
     rng = np.random.default_rng(0)
     gram = np.cov(rng.normal(size=(columns, columns)) @ rng.normal(size=(columns, 400)))
     weight = rng.normal(size=(5, columns))
-    changed, kept = sparsegpt(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
+    changed, mask = sparsegpt(torch.tensor(weight), torch.tensor(gram), 1 / 2 if group != 3 else 1 / 3, group)
     expected, gone = np.ones_like(weight, dtype=bool), group // 2
     damped = gram + 0.01 * np.mean(np.diag(gram)) * np.eye(columns)
     for start in range(0, columns, group):
@@ -137,7 +137,7 @@ def test_sparsegpt_chooses_of_each_group_when_those_before_it_are_done(columns, 
         cost = [now[:, j] ** 2 / np.linalg.inv(damped[j:, j:])[0, 0] for j in range(start, start + group)]
         for row, first in enumerate(np.argsort(np.stack(cost, 1), axis=1)[:, :gone]):
             expected[row, start + first] = False
-    assert (kept.numpy() == expected).all()
+    assert (mask.numpy() == expected).all()
     np.testing.assert_allclose(changed.numpy(), reference(weight, gram, expected) * expected, atol=1e-9)
 
 
@@ -165,8 +165,8 @@ def test_sparsegpt_on_a_model(name, scope):
     assert pruner.current_sparsity() == pytest.approx(0.5, abs=0.01)
     for module, old in before.items():
         assert (module.weight == 0).float().mean() >= 0.49
-        kept = module.weight != 0
-        assert not torch.equal(module.weight[kept], old[kept])
+        nonzero = module.weight != 0
+        assert not torch.equal(module.weight[nonzero], old[nonzero])
     assert model(**batch(name)).logits.isfinite().all()
 
 
@@ -177,9 +177,11 @@ def test_a_run_resumed_while_inputs_are_gathered_is_the_run_bit_for_bit(tmp_path
         solved = SparseGPT(sparsity=Steps(at={"7 steps": 0.5}), batches=3, where=["attention"])
         return Prune({"read": read, "solved": solved})
 
-    whole = resumable(tmp_path, make, (4, 5, 6))
-    seen = {start: whole.saved(start)["callbacks"]["Prune"]["pruners"] for start in (3, 4, 5, 6, 7)}
-    gathering = {start: sorted(name for name, state in found.items() if state) for start, found in seen.items()}
+    uninterrupted = resumable(tmp_path, make, (4, 5, 6))
+    seen = {start: uninterrupted.saved(start)["callbacks"]["Prune"]["pruners"] for start in (3, 4, 5, 6, 7)}
+    gathering = {
+        start: sorted(name for name, state in statistics.items() if state) for start, statistics in seen.items()
+    }
     assert gathering == {3: [], 4: ["read"], 5: ["read", "solved"], 6: ["solved"], 7: []}
 
 

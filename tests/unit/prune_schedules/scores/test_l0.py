@@ -74,7 +74,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
     parts = [part for pruner in pruners for part in pruner.targets]
     for pruner in pruners:
         pruner.before_optimizer_step(8, TIMELINE)
-    found = [gradient for pruner in pruners for gradient in heeded[pruner.shape]]
+    actual = [gradient for pruner in pruners for gradient in heeded[pruner.shape]]
 
     def loss(gates):
         for part, gate in zip(parts, gates, strict=True):
@@ -88,7 +88,7 @@ def test_gates_of_several_pruners_on_one_weight_see_each_other():
             gates = [gate.double() for gate in drawn]
             gates[i].view(-1)[0] += change
             ends.append(loss(gates))
-        assert float(found[i].view(-1)[0]) == pytest.approx(float((ends[0] - ends[1]) / 2e-3), rel=1e-3, abs=1e-7)
+        assert float(actual[i].view(-1)[0]) == pytest.approx(float((ends[0] - ends[1]) / 2e-3), rel=1e-3, abs=1e-7)
 
 
 @pytest.mark.parametrize("shape, scope", [("neurons", "global"), ("elements", "layer"), ([4, 4], "global")])
@@ -100,14 +100,14 @@ def test_what_the_loss_needs_stays_open(shape, scope):
     for step in range(2, 18):
         pruner.before_forward(step, TIMELINE, {})
         pruner.update_scores(
-            [0.5 - each for each in needed], step, TIMELINE
+            [0.5 - expected_gates for expected_gates in needed], step, TIMELINE
         )  # the loss falls where a gate above 0.5 opens
     kept = []
     for part in pruner.targets:
         part.keep = kept.append
     pruner.update(18, TIMELINE)
-    masked = torch.cat([each[~keep] for each, keep in zip(needed, kept, strict=True)])
-    assert len(masked) == pytest.approx(0.6 * sum(each.numel() for each in needed), abs=len(needed))
+    masked = torch.cat([expected_gates[~keep] for expected_gates, keep in zip(needed, kept, strict=True)])
+    assert len(masked) == pytest.approx(0.6 * sum(expected_gates.numel() for expected_gates in needed), abs=len(needed))
     assert masked.mean() < 0.35, "of the numbers up to 0.6 all and no others would be 0.3"
 
 
@@ -132,8 +132,8 @@ def test_a_resumed_run_is_the_run_bit_for_bit(tmp_path, shape):
     def make() -> Prune:
         return Prune({"gates": L0(sparsity=sparsity, every=TimePoint("3 steps"), shape=shape)})
 
-    whole = resumable(tmp_path, make, (3, 6, 11))
-    masks = list(find_weight_transforms(whole, Mask).values())
+    uninterrupted = resumable(tmp_path, make, (3, 6, 11))
+    masks = list(find_weight_transforms(uninterrupted, Mask).values())
     assert masks and not all(mask.mask.all() for mask in masks)
     assert all(mask.gate is None and not mask.suspended and not mask.straight_through for mask in masks)
 
@@ -190,15 +190,15 @@ def test_two_seeds_draw_other_gates():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"scope": "row"}, "^scope: L0 sets the sparsity of each layer or of all"),
         ({"dropout": Constant(0.1)}, "^dropout: the gates of L0 are random already"),
         ({"lr": 0.0}, "^lr: must be above 0, not 0.0"),
     ],
 )
-def test_mistakes_are_told(given, said):
-    with pytest.raises(ValueError, match=said):
+def test_mistakes_are_told(given, message):
+    with pytest.raises(ValueError, match=message):
         L0(sparsity=LATER, **given)
     with pytest.raises(ValueError, match="^sparsity: is 0.5 at step 0, before there are gradients"):
         L0(sparsity=Constant(0.5)).check(TIMELINE)

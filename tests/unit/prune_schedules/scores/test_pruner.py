@@ -68,8 +68,10 @@ def test_a_share_in_groups_is_one_that_comes_out():
     for share, scope in ((0.5, 4), (0.75, 64), (0.333333, 3), (1.0, 7), (0.0, 5)):
         Magnitude(sparsity=Cubic(to=share), scope=scope).check(TIMELINE)
     Magnitude(sparsity=Steps(at={"10%": 0.3, "50%": 0.5}), scope=4).check(TIMELINE)
-    for share, scope, said in ((0.7, 4, "0.75"), (0.3, 3, "0.333333"), (0.1, 4, "0"), (0.99, 64, "0.984375")):
-        with pytest.raises(ValueError, match=f"^sparsity: ends at {share}, which groups of {scope} .*; write {said}"):
+    for share, scope, printed in ((0.7, 4, "0.75"), (0.3, 3, "0.333333"), (0.1, 4, "0"), (0.99, 64, "0.984375")):
+        with pytest.raises(
+            ValueError, match=f"^sparsity: ends at {share}, which groups of {scope} .*; write {printed}"
+        ):
             Magnitude(sparsity=Cubic(to=share), scope=scope).check(TIMELINE)
 
 
@@ -173,10 +175,10 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", [2, 4, 5, 8, 9, 11])
 def test_a_resumed_run_is_the_run_bit_for_bit(uninterrupted, tmp_path, start):
-    whole, _ = uninterrupted
-    resumed = resume(whole, tmp_path, three_shapes(), start)
+    expected, _ = uninterrupted
+    resumed = resume(expected, tmp_path, three_shapes(), start)
     enabled = {name: mask.enabled for name, mask in find_weight_transforms(resumed, Mask).items()}
-    assert enabled == {name: mask.enabled for name, mask in find_weight_transforms(whole, Mask).items()} and any(
+    assert enabled == {name: mask.enabled for name, mask in find_weight_transforms(expected, Mask).items()} and any(
         enabled.values()
     )
 

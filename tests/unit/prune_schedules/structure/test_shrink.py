@@ -29,37 +29,37 @@ def test_what_is_computed_stays_when_units_leave(quantize):
     masked, cut = pair("bert", {"elements": 0.3, "neurons": 0.5, "heads": 0.5}, quantize=quantize)
     for number in range(1, 4):
         masked.step(number), cut.step(number)
-    one, other = (each.model(**batch("bert")).logits for each in (masked, cut))
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    masked_logits, cut_logits = (side.model(**batch("bert")).logits for side in (masked, cut))
+    torch.testing.assert_close(masked_logits, cut_logits, rtol=0, atol=1e-5)
     left, before = (
-        [step.enabled for step in find_weight_transforms(each.model, FakeQuant).values()] for each in (cut, masked)
+        [step.enabled for step in find_weight_transforms(side.model, FakeQuant).values()] for side in (cut, masked)
     )
     assert left == before and any(left) == quantize
 
 
 def test_the_optimizer_keeps_its_state_of_what_is_left():
     masked, cut = pair("gpt2", {"neurons": 0.5, "heads": 0.5})
-    for each in (masked, cut):
-        raw_parameter(each.model.transformer.h[0].mlp.c_proj).requires_grad_(False)
+    for side in (masked, cut):
+        raw_parameter(side.model.transformer.h[0].mlp.c_proj).requires_grad_(False)
         for number in range(1, 4):
-            each.step(number)
+            side.step(number)
     old, new = masked.optimizer, cut.optimizer
     assert len(new.state) == len(old.state) == len(list(masked.model.parameters())) - 1
     kept = {part.units.name: part.kept_units() for pruner in masked.pruners.values() for part in pruner.targets}
-    whole, left = (neurons(each.model) + heads(each.model) for each in (masked, cut))
-    for before, after in zip(whole, left, strict=True):
+    full_counts, left = (neurons(side.model) + heads(side.model) for side in (masked, cut))
+    for before, after in zip(full_counts, left, strict=True):
         entries = before.kept_entries(kept[before.name])
         assert after.count == int(kept[before.name].sum())
         places = after.kept_entries(torch.ones(after.count))
         for ((module, key), (axis, stay)), other in zip(entries.items(), places, strict=True):
-            one, two = raw_parameter(module, key), raw_parameter(*other)
-            assert torch.equal(one[stay] if axis == 0 else one[:, stay], two)
-            assert one.requires_grad == two.requires_grad
-            if one.requires_grad:
-                assert new.state[two]["step"] == 3
+            first, second = raw_parameter(module, key), raw_parameter(*other)
+            assert torch.equal(first[stay] if axis == 0 else first[:, stay], second)
+            assert first.requires_grad == second.requires_grad
+            if first.requires_grad:
+                assert new.state[second]["step"] == 3
                 for estimate in ("exp_avg", "exp_avg_sq"):
-                    was = old.state[one][estimate]
-                    assert torch.equal(was[stay] if axis == 0 else was[:, stay], new.state[two][estimate])
+                    was = old.state[first][estimate]
+                    assert torch.equal(was[stay] if axis == 0 else was[:, stay], new.state[second][estimate])
 
 
 def test_names_stay_by_which_parameters_are_frozen():

@@ -39,8 +39,8 @@ def reference(norm: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(norm, nn.LayerNorm):
         return x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
     centred = x - x.mean(-1, keepdim=True)
-    found = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
-    return found if norm.bias is None else found + norm.bias.detach().double()[KEEP]
+    normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+    return normed if norm.bias is None else normed + norm.bias.detach().double()[KEEP]
 
 
 @pytest.mark.parametrize("masked", [0.0, 5.0])
@@ -50,12 +50,12 @@ def test_it_is_the_norm_of_what_is_kept_forward_and_backward(kind, masked):
     norm, x = made(kind), states().masked_fill(~KEEP, masked).requires_grad_()
     exact = x.detach().double().requires_grad_()
     attach(norm).keep(KEEP)
-    found, expected = norm(x), reference(norm, exact)
-    assert (found[..., ~KEEP] == 0).all()
-    torch.testing.assert_close(found[..., KEEP].double(), expected, rtol=1e-5, atol=1e-6)
-    way = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
-    found.backward(way)
-    expected.backward(way[..., KEEP].double())
+    actual, expected = norm(x), reference(norm, exact)
+    assert (actual[..., ~KEEP] == 0).all()
+    torch.testing.assert_close(actual[..., KEEP].double(), expected, rtol=1e-5, atol=1e-6)
+    direction = torch.randn(actual.shape, generator=torch.Generator().manual_seed(2))
+    actual.backward(direction)
+    expected.backward(direction[..., KEEP].double())
     torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-5, atol=1e-6)
     assert (x.grad[..., ~KEEP] == 0).all()
 
@@ -82,11 +82,11 @@ def test_under_autocast_type_and_values_are_those_of_a_plain_norm(kind, training
     attach(norm).keep(KEEP)
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", torch.bfloat16):
-            found, like = norm(x.to(dtype)), plain(x.to(dtype))
-        assert found.dtype == like.dtype
+            actual, like = norm(x.to(dtype)), plain(x.to(dtype))
+        assert actual.dtype == like.dtype
         exact = reference(norm, x.to(dtype).double())
         near = 1e-5 if dtype == torch.float32 else 5e-2
-        torch.testing.assert_close(found[..., KEEP].double(), exact, rtol=near, atol=near)
+        torch.testing.assert_close(actual[..., KEEP].double(), exact, rtol=near, atol=near)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,8 +106,8 @@ def test_what_it_counts_is_saved_loaded_and_copied_with_it():
     attach(other)
     other.load_state_dict(norm.state_dict())
     twin = copy.deepcopy(norm)
-    for each in (other, twin):
-        assert torch.equal(kept_dimensions(each), KEEP) and torch.equal(each(states()), norm(states()))
+    for module in (other, twin):
+        assert torch.equal(kept_dimensions(module), KEEP) and torch.equal(module(states()), norm(states()))
     detach(twin)
     assert kept_dimensions(twin) is None and torch.equal(twin(states()), made("LayerNorm")(states()))
     assert list(twin.state_dict()) == ["weight", "bias"] and not twin._forward_hooks and not twin._forward_pre_hooks

@@ -29,13 +29,13 @@ def test_a_masked_branch_adds_nothing():
 
 
 def _matrices(model) -> dict[str, list[torch.Tensor]]:
-    found = {}
+    tensors = {}
     for i, layer in enumerate(model.bert.encoder.layer):
         attention = layer.attention
-        found[f"encoder.{i}.ffn"] = [raw_parameter(layer.intermediate.dense), raw_parameter(layer.output.dense)]
+        tensors[f"encoder.{i}.ffn"] = [raw_parameter(layer.intermediate.dense), raw_parameter(layer.output.dense)]
         projections = (attention.self.query, attention.self.key, attention.self.value, attention.output.dense)
-        found[f"encoder.{i}.self"] = [raw_parameter(module) for module in projections]
-    return found
+        tensors[f"encoder.{i}.self"] = [raw_parameter(module) for module in projections]
+    return tensors
 
 
 def test_branches_of_unequal_size_are_ranked_by_the_mean_square_of_their_numbers():

@@ -28,8 +28,8 @@ def test_of_a_bowl_each_draw_is_the_trace():
     def loss(batch: dict[str, Tensor]) -> Tensor:
         return sum((c * w.square()).sum() for c, w in zip(curves, weights, strict=True)) / 2 * batch["scale"]
 
-    found = hessian_traces(loss, weights, [{"scale": torch.tensor(scale)} for scale in (1.0, 3.0)])
-    assert found == pytest.approx([2 * float(c.double().sum()) for c in curves], rel=1e-3)
+    traces = hessian_traces(loss, weights, [{"scale": torch.tensor(scale)} for scale in (1.0, 3.0)])
+    assert traces == pytest.approx([2 * float(c.double().sum()) for c in curves], rel=1e-3)
     assert all(torch.equal(one, other) for one, other in zip(weights, before, strict=True))
     assert [weight.requires_grad for weight in weights] == [True, False]
 
@@ -38,12 +38,14 @@ def test_over_many_draws_it_is_the_trace_of_each_weights_own_hessian():
     first, second = nn.Parameter(drawn(4, 3)), nn.Parameter(drawn(2, 4, seed=1))
     rows, labels = drawn(16, 3, seed=2), torch.arange(16) % 2
 
-    def loss(one: Tensor, two: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(torch.tanh(rows.to(one) @ one.T) @ two.T, labels)
+    def loss(vector: Tensor, two: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(torch.tanh(rows.to(vector) @ vector.T) @ two.T, labels)
 
     whole = torch.autograd.functional.hessian(loss, (first.double(), second.double()))
-    parts = [[part.reshape(one.numel(), -1) for part in row] for one, row in zip((first, second), whole, strict=True)]
-    found = hessian_traces(lambda batch: loss(first, second), [first, second], [{}] * 1500)
+    parts = [
+        [part.reshape(vector.numel(), -1) for part in row] for vector, row in zip((first, second), whole, strict=True)
+    ]
+    traces = hessian_traces(lambda batch: loss(first, second), [first, second], [{}] * 1500)
     for of in (0, 1):
         own, other = (
             parts[of][of],
@@ -51,17 +53,17 @@ def test_over_many_draws_it_is_the_trace_of_each_weights_own_hessian():
             * float((second, first)[of].square().mean().sqrt() / (first, second)[of].square().mean().sqrt()),
         )
         apart = 2 * (own - own.diagonal().diag()).square().sum() + other.square().sum()
-        assert found[of] == pytest.approx(float(own.trace()), abs=3 * float(apart / 1500) ** 0.5)
-        assert abs(found[of]) > 3 * float(apart / 1500) ** 0.5, "so far from 0 that the sign is right"
+        assert traces[of] == pytest.approx(float(own.trace()), abs=3 * float(apart / 1500) ** 0.5)
+        assert abs(traces[of]) > 3 * float(apart / 1500) ** 0.5, "so far from 0 that the sign is right"
 
 
 @pytest.mark.parametrize("learn", [False, True])
 def test_what_bits_cost(learn):
     """Of a grid that learns by the values with which training on it begins: large ones are clipped."""
     weight, step = drawn(3, 8), FakeQuant([Uniform(bits=5, learn=learn)])
-    found = quantization_costs(weight, step, 12.0)
-    assert list(found) == [2, 3, 4, 5]
-    for bits, cost in found.items():
+    costs = quantization_costs(weight, step, 12.0)
+    assert list(costs) == [2, 3, 4, 5]
+    for bits, cost in costs.items():
         top = 2 ** (bits - 1) - 1
         sizes = weight.double().abs()
         scale = 2 * sizes.mean(1, keepdim=True) / top**0.5 if learn else sizes.amax(1, keepdim=True) / top
@@ -76,24 +78,24 @@ def test_what_bits_cost(learn):
 def test_the_choice_is_the_best_of_all(average):
     """Where weights are of one size, and each bit saves less than the one before."""
     offered = [{bits: scale * 4.0**-bits for bits in range(2, 9)} for scale in (1.0, 30.0, 0.01, 900.0)]
-    found = allocate(offered, [10] * 4, average)
-    assert sum(found) <= 4 * average
+    chosen = allocate(offered, [10] * 4, average)
+    assert sum(chosen) <= 4 * average
     possible = (bits for bits in product(range(2, 9), repeat=4) if sum(bits) <= 4 * average)
     best = min(sum(cost[b] for cost, b in zip(offered, bits, strict=True)) for bits in possible)
-    assert sum(cost[b] for cost, b in zip(offered, found, strict=True)) == pytest.approx(best)
+    assert sum(cost[b] for cost, b in zip(offered, chosen, strict=True)) == pytest.approx(best)
 
 
 @pytest.mark.parametrize("average", LIMITS)
 def test_the_limit_holds_for_weights_of_any_size(average):
     sizes = [3000, 70, 512, 9]
     offered = [{bits: float(drawn(1, seed=i).exp()) * 3.0**-bits for bits in range(2, 9)} for i in range(4)]
-    found = allocate(offered, sizes, average)
-    used = sum(size * bits for size, bits in zip(sizes, found, strict=True))
+    chosen = allocate(offered, sizes, average)
+    used = sum(size * bits for size, bits in zip(sizes, chosen, strict=True))
     assert used <= average * sum(sizes)
     if average == 20.0:
-        assert found == [8] * 4
+        assert chosen == [8] * 4
     if average == 2.0:
-        assert found == [2] * 4
+        assert chosen == [2] * 4
 
 
 @pytest.mark.parametrize(

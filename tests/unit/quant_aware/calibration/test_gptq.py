@@ -61,10 +61,10 @@ def test_it_is_what_an_updated_inverse_gives():
 def test_outputs_change_less_than_by_the_nearest_value(quantizer):
     weight, x = given()
     qparams, nearest = fitted(quantizer, weight)
-    found = gptq(weight, x.T @ x, quantizer, qparams)
-    before, after = (float(((each - weight) @ x.T).square().mean()) for each in (nearest, found))
+    rounded = gptq(weight, x.T @ x, quantizer, qparams)
+    before, after = (float(((candidate - weight) @ x.T).square().mean()) for candidate in (nearest, rounded))
     assert after < 0.8 * before
-    groups = quantizer.to_groups(found)
+    groups = quantizer.to_groups(rounded)
     torch.testing.assert_close(quantizer.fake_quantize_learned(groups, qparams), groups)
     # Inputs that have nothing to do with each other make nothing good.
     torch.testing.assert_close(gptq(weight, torch.eye(weight.shape[1]), quantizer, qparams), nearest)
@@ -82,7 +82,7 @@ def test_padding_is_not_heard():
     rows.pop("labels", None)
     layer = model.bert.encoder.layer[0].attention.self.query
     layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    found = collect_input_grams(model, [layer], [rows])[layer]
+    gram = collect_input_grams(model, [layer], [rows])[layer]
     read = seen[0][rows["attention_mask"].bool()]
     assert len(read) < seen[0].flatten(0, 1).shape[0]
-    torch.testing.assert_close(found, read.T @ read)
+    torch.testing.assert_close(gram, read.T @ read)

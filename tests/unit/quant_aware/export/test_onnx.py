@@ -119,16 +119,16 @@ def test_quantising_activations_is_what_makes_the_difference(files):
 def test_int8_codes_give_exactly_the_folded_weights(files):
     """As multisets: the exporter renames the matrices of nn.Linear, and transposes them."""
     constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(files.int8_path).graph.initializer}
-    found = {}
+    layers = {}
     for name, codes in constants.items():
         if codes.dtype == np.int8 and codes.ndim == 2:
             scale = constants[name.removesuffix("_quantized").removesuffix("_codes") + "_scale"]
             values = torch.from_numpy(codes.astype(np.float32) * scale)
-            found[name] = values
+            layers[name] = values
     expected = [m.weight.detach() for m in files.folded.modules() if isinstance(m, LAYERS)]
-    assert len(found) == len(expected)
+    assert len(layers) == len(expected)
     for weight in expected:
-        assert any(torch.equal(v, weight) or torch.equal(v, weight.T) for v in found.values())
+        assert any(torch.equal(v, weight) or torch.equal(v, weight.T) for v in layers.values())
 
 
 def test_every_constant_product_is_int8_and_nothing_else(files):

@@ -29,10 +29,10 @@ def test_what_was_trained_comes_out_of_the_file(quantizer, axis, above, tmp_path
     folded = rounded_weight(quantizer, weight, axis)
     tensors = {"a.weight": folded, "a.bias": random(48)}
     save_packed(tensors, {"a.weight": QuantizedWeight(quantizer, axis)}, tmp_path / "x.safetensors")
-    found = load_packed(tmp_path / "x.safetensors")
-    assert found.keys() == tensors.keys() and torch.equal(found["a.bias"], tensors["a.bias"])
-    torch.testing.assert_close(found["a.weight"], folded, rtol=1e-6, atol=1e-7)
-    assert torch.equal(found["a.weight"] == 0, folded == 0)
+    loaded = load_packed(tmp_path / "x.safetensors")
+    assert loaded.keys() == tensors.keys() and torch.equal(loaded["a.bias"], tensors["a.bias"])
+    torch.testing.assert_close(loaded["a.weight"], folded, rtol=1e-6, atol=1e-7)
+    assert torch.equal(loaded["a.weight"] == 0, folded == 0)
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS.values(), ids=QUANTIZERS)
@@ -45,9 +45,9 @@ def test_one_step_for_a_table_outlives_its_largest_rows(tmp_path):
     """As those of tokens that leave the vocabulary."""
     quantizer = Uniform(bits=4, granularity="tensor")
     folded = rounded_weight(quantizer, random(48, 32))
-    kept = folded[folded.abs().amax(dim=1) < folded.abs().max()]
-    save_packed({"a": kept}, {"a": QuantizedWeight(quantizer, 0)}, tmp_path / "x.safetensors")
-    torch.testing.assert_close(load_packed(tmp_path / "x.safetensors")["a"], kept, rtol=1e-6, atol=1e-7)
+    unclipped = folded[folded.abs().amax(dim=1) < folded.abs().max()]
+    save_packed({"a": unclipped}, {"a": QuantizedWeight(quantizer, 0)}, tmp_path / "x.safetensors")
+    torch.testing.assert_close(load_packed(tmp_path / "x.safetensors")["a"], unclipped, rtol=1e-6, atol=1e-7)
 
 
 SHARES = {"uniform 8": 1 / 4, "powers": 1 / 8, "ternary": 1 / 16, "binary": 1 / 32}
@@ -58,8 +58,8 @@ def test_the_file_is_as_small_as_its_bits(name, share, tmp_path):
     weight = rounded_weight(QUANTIZERS[name], random(256, 768))
     save_file({"weight": weight}, tmp_path / "whole.safetensors")
     save_packed({"weight": weight}, {"weight": QuantizedWeight(QUANTIZERS[name], 0)}, tmp_path / "packed.safetensors")
-    whole, packed = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "packed"))
-    assert packed < share * whole + 256 * 4 + 500
+    plain_bytes, packed_bytes = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "packed"))
+    assert packed_bytes < share * plain_bytes + 256 * 4 + 500
 
 
 def test_few_zeros_are_named_and_many_have_a_bit_each(tmp_path):

@@ -80,9 +80,9 @@ def test_shared_computation_has_the_right_gradients():
     model, separate = switch(quantised(Block()), True), switch(quantised(Block()), True)
     for module in (separate.q, separate.k, separate.v):
         module._forward_pre_hooks.clear()
-        own = FakeQuantInput(InputCache())
-        own.enabled = True
-        module.register_forward_pre_hook(own)
+        wrapper = FakeQuantInput(InputCache())
+        wrapper.enabled = True
+        module.register_forward_pre_hook(wrapper)
     for m in (model, separate):
         m(IDS).square().sum().backward()
     for (name, a), (_, b) in zip(model.named_parameters(), separate.named_parameters(), strict=True):
@@ -94,8 +94,8 @@ def test_memo_forgets_changed_content_and_another_gradient_mode():
     cache, x = InputCache(), torch.ones(4, 4).requires_grad_()
     with torch.no_grad():
         assert not cache(x).requires_grad
-        kept = cache(x)
-        assert cache(x) is kept
+        cached = cache(x)
+        assert cache(x) is cached
     assert cache(x).requires_grad
     with torch.no_grad():
         x.mul_(2)

@@ -110,8 +110,8 @@ def test_weight_codes_and_scale(axis):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_weight_has_as_many_levels_as_its_bits_allow(bits):
-    found = fake_quantize_weight(torch.linspace(-1, 1, 4000)[None], Uniform(bits=bits))
-    torch.testing.assert_close(found.unique(), torch.linspace(-1, 1, 2**bits - 1))
+    rounded = fake_quantize_weight(torch.linspace(-1, 1, 4000)[None], Uniform(bits=bits))
+    torch.testing.assert_close(rounded.unique(), torch.linspace(-1, 1, 2**bits - 1))
 
 
 def test_rows_of_zeros_and_of_almost_zeros_are_zero():
@@ -190,8 +190,10 @@ def test_a_symmetric_range_reaches_as_far_to_both_sides(bits):
     torch.testing.assert_close(rounded.abs().amax(-1), x.abs().amax(-1))
     assert len(rounded[0, 0].unique()) <= 2 * top + 1
     whole = fake_quantize_activation(x, ActivationQuantizer(bits=bits, symmetric=True))
-    one = fake_quantize_activation(x.flatten(), ActivationQuantizer(bits=bits, granularity="token", symmetric=True))
-    assert torch.equal(whole, one.view_as(x))
+    per_token = fake_quantize_activation(
+        x.flatten(), ActivationQuantizer(bits=bits, granularity="token", symmetric=True)
+    )
+    assert torch.equal(whole, per_token.view_as(x))
     with_gradient = x.clone().requires_grad_()
     fake_quantize_activation(with_gradient, ActivationQuantizer(symmetric=True)).sum().backward()
     assert torch.equal(with_gradient.grad, torch.ones_like(x))

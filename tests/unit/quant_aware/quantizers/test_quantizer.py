@@ -56,9 +56,9 @@ def test_what_is_saved_makes_what_was_trained(quantizer, axis):
 def test_zeros_stay_and_there_are_no_more_values_than_said(quantizer):
     weight = random(4, 32) * (random(4, 32, seed=1) > 0)
     weight[0] = 0
-    found = rounded_weight(quantizer, weight)
-    assert (found[weight == 0] == 0).all() and found.isfinite().all() and found[1:].any(dim=1).all()
-    for group in quantizer.to_groups(found):
+    rounded = rounded_weight(quantizer, weight)
+    assert (rounded[weight == 0] == 0).all() and rounded.isfinite().all() and rounded[1:].any(dim=1).all()
+    for group in quantizer.to_groups(rounded):
         assert len(group.unique()) <= quantizer.levels + (not quantizer.has_zero)
 
 
@@ -66,8 +66,8 @@ def test_zeros_stay_and_there_are_no_more_values_than_said(quantizer):
 def test_what_is_masked_may_be_cut_out(name):
     quantizer, weight = QUANTIZERS[name], random(6, 32)
     masked = torch.cat([weight[:, :20], torch.zeros(6, 50), weight[:, 20:]], dim=1)
-    found = torch.cat([rounded_weight(quantizer, masked)[:, :20], rounded_weight(quantizer, masked)[:, 70:]], dim=1)
-    torch.testing.assert_close(found, rounded_weight(quantizer, weight))
+    rounded = torch.cat([rounded_weight(quantizer, masked)[:, :20], rounded_weight(quantizer, masked)[:, 70:]], dim=1)
+    torch.testing.assert_close(rounded, rounded_weight(quantizer, weight))
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS.values(), ids=QUANTIZERS)
@@ -82,8 +82,8 @@ def test_ternary_by_hand_and_near_the_best_threshold():
     delta = 0.7 * np.abs(weight).mean()
     alpha = np.abs(weight)[np.abs(weight) > delta].mean()
     expected = np.where(np.abs(weight) > delta, np.sign(weight) * alpha, 0)
-    found = rounded_weight(Ternary(), torch.from_numpy(weight).float()[None])[0].numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    rounded = rounded_weight(Ternary(), torch.from_numpy(weight).float()[None])[0].numpy()
+    np.testing.assert_allclose(rounded, expected, atol=1e-6)
     sizes = np.sort(np.abs(weight))[::-1]
     best = (sizes.cumsum() ** 2 / np.arange(1, len(sizes) + 1)).max()
     above = np.abs(weight) > delta
@@ -119,12 +119,12 @@ def test_what_lies_on_a_grid_is_stored_as_it_is(quantizer, factor):
     values = (
         quantizer.fake_quantize_learned(groups, qparams) if quantizer.learn else quantizer.fake_quantize_dynamic(groups)
     )
-    codes, found = quantizer.recover_codes(values)
+    codes, steps = quantizer.recover_codes(values)
     assert codes.min() >= 0 and codes.max() < quantizer.levels
-    made = torch.where(values == 0, 0.0, quantizer.decode(codes, found))
+    made = torch.where(values == 0, 0.0, quantizer.decode(codes, steps))
     torch.testing.assert_close(made, values, rtol=1e-6, atol=1e-7)
     if quantizer.has_zero:
-        assert torch.equal(quantizer.decode(codes, found) == 0, values == 0)
+        assert torch.equal(quantizer.decode(codes, steps) == 0, values == 0)
 
 
 def test_a_learned_step_has_the_gradient_of_lsq():
@@ -189,14 +189,14 @@ def test_a_number_takes_the_nearest_value_of_a_table_of_any_size(bits):
 
 
 def test_what_is_pruned_has_no_part_in_the_gradient_of_a_value():
-    quantizer, kept = KMeans(bits=2, granularity="row"), random(2, 500, seed=1) > 0
-    weight, upstream = random(2, 500) * kept, random(2, 500, seed=2)
+    quantizer, mask = KMeans(bits=2, granularity="row"), random(2, 500, seed=1) > 0
+    weight, upstream = random(2, 500) * mask, random(2, 500, seed=2)
     qparams = quantizer.qparams(weight).requires_grad_()
     values = quantizer.fake_quantize_learned(weight, qparams)
     (values * upstream).sum().backward()
     codes = quantizer.encode(weight, qparams.detach())
-    sums = [[upstream[row][kept[row] & (codes[row] == code)].sum() for code in range(4)] for row in range(2)]
-    assert (values[~kept] == 0).all() and (values[kept] != 0).all()
+    sums = [[upstream[row][mask[row] & (codes[row] == code)].sum() for code in range(4)] for row in range(2)]
+    assert (values[~mask] == 0).all() and (values[mask] != 0).all()
     torch.testing.assert_close(qparams.grad, torch.tensor(sums))
 
 
@@ -221,7 +221,7 @@ def test_a_step_learns_only_while_its_grid_is_on(quantizer):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Uniform(bits=1), "^bits: must be 2 to 8, not 1"),
         (lambda: PowerOfTwo(bits=9), "^bits: must be 2 to 8, not 9"),
@@ -233,6 +233,6 @@ def test_a_step_learns_only_while_its_grid_is_on(quantizer):
         ),
     ],
 )
-def test_mistakes_are_told(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_mistakes_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

@@ -20,8 +20,10 @@ def test_causal_linear_attention_is_its_recurrence(left):
         for i in padding[row].nonzero().flatten().tolist():
             state = state + phi[1][row, :, i, :, None] * value[row, :, i, None]
             total = total + phi[1][row, :, i]
-            asked = phi[0][row, :, i]
-            expected[row, :, i] = torch.einsum("hf,hfd->hd", asked, state) / (asked * total).sum(-1, keepdim=True)
+            query_features = phi[0][row, :, i]
+            expected[row, :, i] = torch.einsum("hf,hfd->hd", query_features, state) / (query_features * total).sum(
+                -1, keepdim=True
+            )
     same(ask(EluCore(), tensors, padding, True, False), expected, padding)
 
 
@@ -51,8 +53,8 @@ def test_the_estimate_of_a_performer_gets_better_with_features(causal):
     expected = softmax(*tensors, seen, 0.5)
     errors = []
     for features in (32, 512, 8192):
-        found = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
-        errors.append(float(torch.where(padding[:, None, :, None], found - expected, 0.0).abs().mean()))
+        actual = ask(FavorCore(features, WIDTH).double(), tensors, padding, causal, False)
+        errors.append(float(torch.where(padding[:, None, :, None], actual - expected, 0.0).abs().mean()))
     # by a quarter at best, as sixteen times as many draws do
     assert errors[0] > 2.5 * errors[1] and errors[1] > 2.5 * errors[2] and errors[2] < 0.01
 

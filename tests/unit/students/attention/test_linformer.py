@@ -24,8 +24,8 @@ def test_a_linformer_is_softmax_over_projected_keys(shared):
 @pytest.mark.parametrize("length", [5, 30, 40])
 def test_a_linformer_of_as_many_keys_as_positions_begins_as_full_attention(length, plain):
     padding, tensors = lengths(length), qkv(length)
-    found = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
-    same(found, softmax(*tensors, padding[:, None, None], 0.5), padding)
+    actual = ask(LinformerCore(40, 40, False).double(), tensors, padding, False, plain).detach()
+    same(actual, softmax(*tensors, padding[:, None, None], 0.5), padding)
 
 
 def test_a_linformer_begins_with_means_over_pieces():

@@ -87,5 +87,5 @@ def test_a_table_that_is_the_head_too_stays_one():
     assert table.weight.shape == (100, rank_of(table)) and head.input_factor.weight.shape == (rank_of(table), 32)
     model = build("t5", "language", param_ratio=0.5, where=["head"])
     words = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens]
-    assert len({id(each.output_factor) for each in words}) == 1
-    assert len({id(each.weight) for each in (*words, model.lm_head)}) == 1
+    assert len({id(embedding.output_factor) for embedding in words}) == 1
+    assert len({id(embedding.weight) for embedding in (*words, model.lm_head)}) == 1

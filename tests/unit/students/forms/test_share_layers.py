@@ -133,8 +133,8 @@ def test_a_group_starts_from_the_mean_of_its_blocks(name, fields, expected):
 def test_norms_are_not_shared_with_linear_layers():
     teacher = tiny("bert", layers=4)
     student = build(teacher, shared_modules="ffn")
-    for block, theirs in zip(blocks(student), blocks(teacher), strict=True):
-        assert torch.equal(block.output.LayerNorm.weight, theirs.output.LayerNorm.weight)
+    for block, teacher_block in zip(blocks(student), blocks(teacher), strict=True):
+        assert torch.equal(block.output.LayerNorm.weight, teacher_block.output.LayerNorm.weight)
         assert block.output.dense is blocks(student)[0].output.dense
 
 

@@ -37,7 +37,7 @@ def network(cell: str, layers: int, both: bool, projection: int | None) -> Recur
 def stock(model: RecurrentModel) -> nn.RNNBase:
     """The network of torch with the same numbers."""
     config = model.config
-    found = getattr(nn, config.cell.upper())(
+    torch_layer = getattr(nn, config.cell.upper())(
         config.embedding_size,
         config.units,
         config.num_hidden_layers,
@@ -48,11 +48,11 @@ def stock(model: RecurrentModel) -> nn.RNNBase:
     names = {"weight_ih": "input.weight", "weight_hh": "recurrent.weight", "weight_hr": "projection.weight"}
     names |= {"bias_ih": "input.bias", "bias_hh": "recurrent.bias"}
     with torch.no_grad():
-        for name, parameter in found.named_parameters():
+        for name, parameter in torch_layer.named_parameters():
             kind, rest = name.split("_l")
-            way = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
-            parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{way}.{names[kind]}"))
-    return found
+            direction = "backward_direction" if rest.endswith("_reverse") else "forward_direction"
+            parameter.copy_(model.get_parameter(f"layers.{rest[0]}.{direction}.{names[kind]}"))
+    return torch_layer
 
 
 @pytest.mark.parametrize(("cell", "layers", "both", "projection"), SHAPES)
@@ -61,10 +61,10 @@ def test_states_are_those_of_torch_on_each_row_alone(cell, layers, both, project
     plain, (ids, mask) = stock(model), padded()
     states = model(ids, mask).last_hidden_state
     assert states.shape == (4, 7, model.config.hidden_size) == (4, 7, (1 + both) * (projection or 5))
-    for row, (found, length) in enumerate(zip(states, mask.sum(1).tolist(), strict=True)):
+    for row, (state, length) in enumerate(zip(states, mask.sum(1).tolist(), strict=True)):
         expected = plain(model.embeddings(ids[row : row + 1, :length]))[0][0]
-        torch.testing.assert_close(found[:length], expected, rtol=0, atol=1e-12)
-        assert (found[length:] == 0).all()
+        torch.testing.assert_close(state[:length], expected, rtol=0, atol=1e-12)
+        assert (state[length:] == 0).all()
 
 
 @pytest.mark.parametrize(("cell", "layers", "both", "projection"), SHAPES)
@@ -73,18 +73,18 @@ def test_gradients_are_those_of_torch(cell, layers, both, projection):
     plain, ids = stock(model), padded()[0]
     model(ids).last_hidden_state.sin().sum().backward()
     plain(model.embeddings(ids).detach())[0].sin().sum().backward()
-    own = sorted(p.grad.norm().item() for p in model.layers.parameters())
-    assert own == pytest.approx(sorted(p.grad.norm().item() for p in plain.parameters()), abs=1e-12)
+    norms = sorted(p.grad.norm().item() for p in model.layers.parameters())
+    assert norms == pytest.approx(sorted(p.grad.norm().item() for p in plain.parameters()), abs=1e-12)
 
 
 @pytest.mark.parametrize(("cell", "layers", "both", "projection"), SHAPES)
 def test_there_are_as_many_parameters_as_the_formula_says(cell, layers, both, projection):
-    model, found = network(cell, layers, both, projection), 50 * 6
+    model, parameters = network(cell, layers, both, projection), 50 * 6
     out, ways = projection or 5, 1 + both
     for layer in range(layers):
         read = 6 if layer == 0 else ways * out
-        found += ways * (GATES[cell] * 5 * (read + out + 2) + (projection or 0) * 5)
-    assert model.num_parameters() == found
+        parameters += ways * (GATES[cell] * 5 * (read + out + 2) + (projection or 0) * 5)
+    assert model.num_parameters() == parameters
 
 
 def test_steps_one_by_one_are_the_kernel():
@@ -92,8 +92,8 @@ def test_steps_one_by_one_are_the_kernel():
     expected = model(ids, mask).last_hidden_state
     seen = []
     for layer in model.layers:
-        for way in layer.directions:
-            way.recurrent.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        for direction in layer.directions:
+            direction.recurrent.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     torch.testing.assert_close(model(ids, mask).last_hidden_state, expected, rtol=0, atol=1e-12)
     assert len(seen) == 4 * 7
     assert (seen[6][mask[:, 5] == 0] == 0).all(), "rows that have ended are zeros"
@@ -101,6 +101,6 @@ def test_steps_one_by_one_are_the_kernel():
 
 def test_the_way_back_begins_at_the_last_token():
     rows = torch.arange(8.0).view(2, 4, 1)
-    found = reverse_tokens(rows, torch.tensor([4, 2]))
-    assert found[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
-    assert torch.equal(reverse_tokens(found, torch.tensor([4, 2])), rows)
+    reversed_rows = reverse_tokens(rows, torch.tensor([4, 2]))
+    assert reversed_rows[..., 0].tolist() == [[3, 2, 1, 0], [5, 4, 6, 7]]
+    assert torch.equal(reverse_tokens(reversed_rows, torch.tensor([4, 2])), rows)

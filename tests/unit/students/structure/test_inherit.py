@@ -62,8 +62,8 @@ def test_a_student_without_dead_llama_heads_is_the_teacher():
 
 def test_a_student_without_dead_hidden_dimensions_is_the_teacher():
     """With half of the dimensions at zero, the teacher's mean squares are half of the student's."""
-    teacher, kept = tiny("llama"), torch.arange(0, 32, 2)
-    dead = kept + 1
+    teacher, kept_units = tiny("llama"), torch.arange(0, 32, 2)
+    dead = kept_units + 1
     with torch.no_grad():
         for path, module in teacher.named_modules():
             if path.endswith(("embed_tokens", "q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "score")):
@@ -140,9 +140,9 @@ def test_a_weight_that_only_some_blocks_have_is_not_taken_from_another_block():
     teacher = FirstWithoutNorm(tiny_config("llama", layers=3))
     for block in teacher.model.layers[1:]:
         torch.nn.init.normal_(block.input_layernorm.weight)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as caught:
         student = Transformer(teacher_layers=[2, 1, 3]).build(teacher, None, None)
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in caught] == [
         "no block of the student has a place for the teacher's model.layers.1.input_layernorm.weight",
         "not taken from the teacher, newly initialized: model.layers.1.input_layernorm.weight",
     ]

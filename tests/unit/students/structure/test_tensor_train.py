@@ -28,12 +28,12 @@ def filled(table: torch.Tensor, shape: dict[str, list[int]]) -> TensorTrainEmbed
 def test_a_row_is_the_product_of_its_cores():
     shape = {"vocab_factors": [2, 3, 4], "width_factors": [2, 2, 3], "ranks": [3, 5]}
     train = TensorTrainEmbedding(shape)
-    one, two, three = (core.weight.detach().double() for core in train.cores)
-    one, two, three = one.view(2, 2, 3), two.view(3, 3, 2, 5), three.view(4, 5, 3)
+    first, second, third = (core.weight.detach().double() for core in train.cores)
+    first, second, third = first.view(2, 2, 3), second.view(3, 3, 2, 5), third.view(4, 5, 3)
     actual = train(torch.arange(24)).detach()
     for word, (i, j, k) in enumerate(itertools.product(range(2), range(3), range(4))):
         for place, (a, b, c) in enumerate(itertools.product(range(2), range(2), range(3))):
-            expected = sum(one[i, a, p] * two[j, p, b, q] * three[k, q, c] for p in range(3) for q in range(5))
+            expected = sum(first[i, a, p] * second[j, p, b, q] * third[k, q, c] for p in range(3) for q in range(5))
             assert actual[word, place] == pytest.approx(float(expected), abs=1e-5)
 
 

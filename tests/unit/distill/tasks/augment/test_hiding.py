@@ -24,10 +24,10 @@ def applied(step, row=ROW, times=200):
 
 
 def test_masking_hides_its_share_of_the_words_and_nothing_else():
-    found = applied(Masking(probability=0.3))
-    hidden = [new == MASK for row in found for new in row["input_ids"] if new not in (CLS, SEP)]
+    rows = applied(Masking(probability=0.3))
+    hidden = [new == MASK for row in rows for new in row["input_ids"] if new not in (CLS, SEP)]
     assert sum(hidden) / len(hidden) == pytest.approx(0.3, abs=0.02)
-    for row in found:
+    for row in rows:
         assert all(new in (old, MASK) for new, old in zip(row["input_ids"], ROW["input_ids"], strict=True))
         assert {**row, "input_ids": None} == {**ROW, "input_ids": None}
         assert [row["input_ids"][i] for i in (0, 21, 32)] == [CLS, SEP, SEP]
@@ -36,13 +36,13 @@ def test_masking_hides_its_share_of_the_words_and_nothing_else():
 
 @pytest.mark.parametrize("probability, expected", [(0.0, 0.0), (1.0, 1.0)])
 def test_masking_nothing_and_everything(probability, expected):
-    found = applied(Masking(probability=probability), times=3)
-    assert all((new == MASK) == bool(expected) for row in found for new in row["input_ids"] if new not in (CLS, SEP))
+    rows = applied(Masking(probability=probability), times=3)
+    assert all((new == MASK) == bool(expected) for row in rows for new in row["input_ids"] if new not in (CLS, SEP))
 
 
 def test_a_piece_of_one_of_two_texts():
-    found, sizes = applied(NGrams(probability=1.0, max_tokens=4)), set()
-    for row in found:
+    rows, sizes = applied(NGrams(probability=1.0, max_tokens=4)), set()
+    for row in rows:
         first, second = " ".join(map(str, row["input_ids"][1:-1])).split(f" {SEP} ")
         pieces = [list(map(int, text.split())) for text in (first, second)]
         whole = [list(range(10, 30)), list(range(40, 50))]
@@ -57,8 +57,8 @@ def test_a_piece_of_one_of_two_texts():
 
 
 def test_pieces_come_with_their_share():
-    found = applied(NGrams(probability=0.25), times=1000)
-    assert sum(row != ROW for row in found) / 1000 == pytest.approx(0.25, abs=0.04)
+    rows = applied(NGrams(probability=0.25), times=1000)
+    assert sum(row != ROW for row in rows) / 1000 == pytest.approx(0.25, abs=0.04)
 
 
 def test_a_row_without_words_stays():

@@ -38,9 +38,9 @@ def test_words_of_one_token_are_replaced_with_their_share_and_nothing_else(folde
     step, tokenizer = ready(folder, probability=0.4, candidates=3)
     row = dict(tokenizer(TEXT)) | {"labels": 1}
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"])
-    found = [step.apply(row, torch.Generator().manual_seed(i))["input_ids"] for i in range(300)]
+    rows = [step.apply(row, torch.Generator().manual_seed(i))["input_ids"] for i in range(300)]
     for place, piece in enumerate(pieces):
-        changed = [ids[place] for ids in found if ids[place] != row["input_ids"][place]]
+        changed = [ids[place] for ids in rows if ids[place] != row["input_ids"][place]]
         if piece in WORDS:
             assert len(changed) / 300 == pytest.approx(0.4, abs=0.08), piece
             assert set(changed) == set(step.nearest_words(row["input_ids"][place])), "each of the candidates"
@@ -52,15 +52,15 @@ def test_words_of_one_token_are_replaced_with_their_share_and_nothing_else(folde
 def test_a_word_that_goes_on_stays(folder):
     step, tokenizer = ready(folder, probability=1.0)
     row = {"input_ids": tokenizer.convert_tokens_to_ids(["[CLS]", "film", "##s", "film", "[SEP]"])}
-    found = step.apply(row, torch.Generator().manual_seed(0))["input_ids"]
-    assert found[:3] == row["input_ids"][:3] and found[3] != row["input_ids"][3]
+    tokens = step.apply(row, torch.Generator().manual_seed(0))["input_ids"]
+    assert tokens[:3] == row["input_ids"][:3] and tokens[3] != row["input_ids"][3]
 
 
 def test_the_same_generator_gives_the_same_row(folder):
     step, tokenizer = ready(folder)
     row = dict(tokenizer(TEXT))
-    one, same, other = (step.apply(row, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert one == same != other
+    first, same, other = (step.apply(row, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first == same != other
 
 
 def test_what_cannot_be_is_told(folder, tmp_path):

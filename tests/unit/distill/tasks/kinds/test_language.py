@@ -37,8 +37,8 @@ def test_pieces_hold_the_whole_text_in_order(tokenizer, length):
     all_ids = pieces(tokenizer, LINES, length, MaskedLM)["input_ids"]
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     assert all(ids[0] == first and ids[-1] == last and len(ids) <= length for ids in all_ids)
-    whole = tokenizer("\n".join(LINES), add_special_tokens=False)["input_ids"]
-    assert list(chain.from_iterable(ids[1:-1] for ids in all_ids)) == whole
+    tokens = tokenizer("\n".join(LINES), add_special_tokens=False)["input_ids"]
+    assert list(chain.from_iterable(ids[1:-1] for ids in all_ids)) == tokens
     assert all(len(ids) == length for ids in all_ids[:-1])
 
 
@@ -193,10 +193,12 @@ def test_what_raw_text_cannot_be(kind, tokenizer, tmp_path):
     assert refused(kind(data=numbers), tokenizer) == "text: name the column of the text; there are text"
     message = f"data: {numbers} row 1: 'text' is 1, not a text; row 2: 'text' is 2, not a text"
     assert refused(kind(data=numbers, text="text"), tokenizer) == message
-    two = write(tmp_path / "two.parquet", [{"title": "a", "body": "b"}] * 2)
-    assert refused(kind(data=two), tokenizer) == "text: name the column of the text; there are title, body"
-    assert refused(kind(data=two, text="page"), tokenizer) == "text: there is no column 'page'; there are title, body"
-    assert refused(kind(data=two, text="body", max_length=2), tokenizer).startswith("max_length: 2 leaves no room")
+    written = write(tmp_path / "two.parquet", [{"title": "a", "body": "b"}] * 2)
+    assert refused(kind(data=written), tokenizer) == "text: name the column of the text; there are title, body"
+    assert (
+        refused(kind(data=written, text="page"), tokenizer) == "text: there is no column 'page'; there are title, body"
+    )
+    assert refused(kind(data=written, text="body", max_length=2), tokenizer).startswith("max_length: 2 leaves no room")
 
 
 def test_no_words_can_be_hidden_without_a_mask(tokenizer, tmp_path):

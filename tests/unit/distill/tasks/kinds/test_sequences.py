@@ -58,11 +58,13 @@ def test_what_is_written_is_what_transformers_would_generate(ready, world):
     batch, model = collate(rows), AutoModelForSeq2SeqLM.from_pretrained(world / "teacher").eval()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = task.end, 0
     with torch.no_grad():
-        mine = greedy_generate(lambda given: model(**model_inputs(model, given)).logits, batch, task.end, max_tokens=12)
-        theirs = model.generate(
+        generated = greedy_generate(
+            lambda given: model(**model_inputs(model, given)).logits, batch, task.end, max_tokens=12
+        )
+        expected = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=12
         )[:, 1:]
-    for tokens, wanted in zip(mine.tolist(), theirs.tolist(), strict=True):
+    for tokens, wanted in zip(generated.tolist(), expected.tolist(), strict=True):
         cut = [ids[: ids.index(task.end) + 1] if task.end in ids else ids for ids in (tokens, wanted)]
         assert cut[0] == cut[1]
 

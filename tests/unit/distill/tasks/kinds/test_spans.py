@@ -136,15 +136,15 @@ def test_padding_changes_nothing(tokenizer, tmp_path):
     rows = [row("music", "music and film " * 20), row("actor"), row("film", "one film")]
     task, batch = of_rows(tmp_path, rows, tokenizer, max_length=100)
     logits = torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(3))
-    whole = task.select_logits(logits, batch)
+    all_logits = task.select_logits(logits, batch)
     for i in range(3):
         size = int(batch["attention_mask"][i].sum())
         alone = {name: value[i : i + 1] for name, value in batch.items()}
         alone = {name: v[:, :size] if v.ndim == 2 and name != "labels" else v for name, v in alone.items()}
         part = task.select_logits(logits[i : i + 1, :size], alone)
-        assert torch.equal(task.predictions(part, alone), task.predictions(whole, batch)[i : i + 1])
-        torch.testing.assert_close(task.confidences(part, alone), task.confidences(whole, batch)[i : i + 1])
-        torch.testing.assert_close(part.log_softmax(-1)[0], whole.log_softmax(-1)[i, :, :size])
+        assert torch.equal(task.predictions(part, alone), task.predictions(all_logits, batch)[i : i + 1])
+        torch.testing.assert_close(task.confidences(part, alone), task.confidences(all_logits, batch)[i : i + 1])
+        torch.testing.assert_close(part.log_softmax(-1)[0], all_logits.log_softmax(-1)[i, :, :size])
 
 
 def test_certainty_is_the_probability_of_both_ends(tokenizer, tmp_path):

@@ -34,9 +34,9 @@ def padded(tags: list[list[str]], like: list[list[str]]) -> torch.Tensor:
 def f1(message: list[list[str]], true: list[list[str]], *batches: slice) -> EntityF1:
     metric = EntityF1(TAGS)
     for part in batches or [slice(None)]:
-        mine, wanted = padded(message[part], true[part]), padded(true[part], true[part])
+        padded_part, wanted = padded(message[part], true[part]), padded(true[part], true[part])
         # What is said where there is no word may be anything.
-        metric.update(torch.where(wanted == IGNORED, 1, mine), wanted)
+        metric.update(torch.where(wanted == IGNORED, 1, padded_part), wanted)
     return metric
 
 
@@ -84,12 +84,12 @@ def test_f1_does_not_depend_on_batches_nor_ranks():
     draw = random.Random(0)
     true = texts(draw, 20)
     message = [[tag if draw.random() < 0.7 else draw.choice(TAGS) for tag in row] for row in true]
-    whole, parts = f1(message, true), f1(message, true, slice(0, 3), slice(3, 4), slice(4, 20))
-    one, two = f1(message, true, slice(0, 20, 2)), f1(message, true, slice(1, 20, 2))
-    for name, reduce in whole._reductions.items():
-        joined = reduce(torch.stack([getattr(one, name), getattr(two, name)]))
-        assert getattr(whole, name) == getattr(parts, name) == joined
-    assert whole.compute() == parts.compute() > 0
+    overall, parts = f1(message, true), f1(message, true, slice(0, 3), slice(3, 4), slice(4, 20))
+    first, second = f1(message, true, slice(0, 20, 2)), f1(message, true, slice(1, 20, 2))
+    for name, reduce in overall._reductions.items():
+        joined = reduce(torch.stack([getattr(first, name), getattr(second, name)]))
+        assert getattr(overall, name) == getattr(parts, name) == joined
+    assert overall.compute() == parts.compute() > 0
 
 
 # From words to labels
@@ -115,9 +115,9 @@ def test_only_the_first_token_of_a_word_is_asked(tokenizer):
 
 @pytest.mark.parametrize("length", range(3, 20))
 def test_words_that_are_cut_off_are_not_asked(tokenizer, length):
-    whole, cut = encoded(WORDS, NUMBERS, tokenizer), encoded(WORDS, NUMBERS, tokenizer, max_length=length)
-    assert len(cut["labels"][0]) == len(cut["input_ids"][0]) == min(length, len(whole["input_ids"][0]))
-    assert cut["labels"][0][:-1] == whole["labels"][0][: len(cut["labels"][0]) - 1]
+    full, cut = encoded(WORDS, NUMBERS, tokenizer), encoded(WORDS, NUMBERS, tokenizer, max_length=length)
+    assert len(cut["labels"][0]) == len(cut["input_ids"][0]) == min(length, len(full["input_ids"][0]))
+    assert cut["labels"][0][:-1] == full["labels"][0][: len(cut["labels"][0]) - 1]
     assert cut["labels"][0][-1] == IGNORED
 
 

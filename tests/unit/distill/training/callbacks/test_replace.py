@@ -49,9 +49,9 @@ def test_none_of_its_own_blocks_makes_it_the_teacher_and_all_the_student(name: s
     expected = traced(teacher, name).logits
     assert torch.equal(traced(student, name).logits, expected)
     replace.runs = [True, True]
-    own = traced(student, name).logits
-    assert torch.equal(own, traced(alone, name).logits)
-    assert not torch.allclose(own, expected)
+    logits = traced(student, name).logits
+    assert torch.equal(logits, traced(alone, name).logits)
+    assert not torch.allclose(logits, expected)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
@@ -59,15 +59,15 @@ def test_its_second_block_stands_for_the_last_two_of_five(name: str) -> None:
     teacher, student, alone, _ = pair(name, [True, False])
     hybrid = copy.deepcopy(teacher)
     (container,) = {id(m): m for m in hybrid.modules() if isinstance(m, nn.ModuleList) and len(m) == 5}.values()
-    own = blocks(alone)[0]
-    own.train()
+    first_block = blocks(alone)[0]
+    first_block.train()
     container._modules.clear()
-    for block in [own, *blocks(copy.deepcopy(teacher))[3:]]:
+    for block in [first_block, *blocks(copy.deepcopy(teacher))[3:]]:
         container.append(block)
     if hasattr(hybrid.config, "num_hidden_layers"):
         hybrid.config.num_hidden_layers = 3
-    found = traced(student, name, Signals(logits=True, hidden=frozenset({("encoder", 1)} if name == "bert" else {})))
-    torch.testing.assert_close(found.logits, traced(hybrid, name).logits, rtol=0, atol=0)
+    trace = traced(student, name, Signals(logits=True, hidden=frozenset({("encoder", 1)} if name == "bert" else {})))
+    torch.testing.assert_close(trace.logits, traced(hybrid, name).logits, rtol=0, atol=0)
 
 
 def test_in_evaluation_it_is_alone() -> None:
@@ -87,10 +87,10 @@ def test_gradients_go_through_the_teachers_blocks_into_those_that_ran() -> None:
 
 def test_hidden_states_are_those_of_whichever_ran() -> None:
     teacher, student, _, _ = pair("bert", [False, False])
-    found = traced(student, "bert", Signals(hidden=frozenset({("encoder", 1), ("encoder", 2)}))).hidden
+    states = traced(student, "bert", Signals(hidden=frozenset({("encoder", 1), ("encoder", 2)}))).hidden
     expected = traced(teacher, "bert", Signals(hidden=frozenset({("encoder", 3), ("encoder", 5)}))).hidden
-    assert torch.equal(found["encoder", 1], expected["encoder", 3])
-    assert torch.equal(found["encoder", 2], expected["encoder", 5])
+    assert torch.equal(states["encoder", 1], expected["encoder", 3])
+    assert torch.equal(states["encoder", 2], expected["encoder", 5])
 
 
 def test_nothing_of_the_teacher_belongs_to_the_student() -> None:
@@ -112,7 +112,7 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
 
 
 @pytest.mark.parametrize(
-    "student, teacher, said",
+    "student, teacher, message",
     [
         (tiny("bert", hidden=24), tiny("bert"), "needs a student with the teacher's hidden_size, 32, not 24"),
         (tiny("bert", layers=3), tiny("bert"), "the student has 3 blocks, and the teacher only 2"),
@@ -133,6 +133,6 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_blocks_that_cannot_stand_there_are_refused(student, teacher, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_blocks_that_cannot_stand_there_are_refused(student, teacher, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         block_groups(student, teacher)

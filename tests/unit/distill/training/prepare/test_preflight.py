@@ -27,10 +27,10 @@ def test_the_table_says_what_was_read_and_joined(folder):
     ):
         assert f"\n  {line}\n" in text, text
     assert "x: 12 steps, 12 in an epoch" in text
-    found = made.preflight.to_json()
-    assert found["outputs"]["teacher"] == {"POSITIVE": "POSITIVE", "Negative ": "Negative "}
-    assert found["scores"]["teacher"][0]["baseline"] == 0.5
-    assert json.loads(json.dumps(found)) == found
+    facts = made.preflight.to_json()
+    assert facts["outputs"]["teacher"] == {"POSITIVE": "POSITIVE", "Negative ": "Negative "}
+    assert facts["scores"]["teacher"][0]["baseline"] == 0.5
+    assert json.loads(json.dumps(facts)) == facts
 
 
 def test_what_a_teacher_calls_its_outputs_is_shown(folder):
@@ -95,9 +95,9 @@ def test_check_of_several_runs_shows_each(folder, capsys, monkeypatch):
 def test_the_report_keeps_it_and_the_page_shows_it(folder, tmp_path):
     planned(folder, "named")
     report = run(folder / "x.yaml", output=str(tmp_path))
-    found = json.loads((tmp_path / "x" / "report.json").read_text())["preflight"]
-    assert found["data"][""]["classes"]["positive"] == {"train": 48, "validation": 12}
-    assert found["lines"] and report.preflight == found
+    facts = json.loads((tmp_path / "x" / "report.json").read_text())["preflight"]
+    assert facts["data"][""]["classes"]["positive"] == {"train": 48, "validation": 12}
+    assert facts["lines"] and report.preflight == facts
     page = (tmp_path / "x" / "report.html").read_text()
     assert "Before the first step" in page and "48 train, 12 validation" in page
 

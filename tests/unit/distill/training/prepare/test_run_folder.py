@@ -45,7 +45,7 @@ def test_a_key_that_came_with_a_later_version_has_its_default(config: Config[Exp
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("start: 75%", "start: 50%", "quantize.start: is not what the run in"),
         ("lr: 0.001", "lr: 0.002", "optimizer.lr: is not what the run in"),
@@ -58,7 +58,7 @@ def test_a_key_that_came_with_a_later_version_has_its_default(config: Config[Exp
     ],
 )
 def test_another_value_is_refused_at_its_key(
-    config: Config[Experiment], tmp_path: Path, old: str, new: str, said: str
+    config: Config[Experiment], tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         begun(config, tmp_path / "run", old, new)

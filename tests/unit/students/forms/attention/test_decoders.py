@@ -20,9 +20,9 @@ def test_a_decoder_does_not_see_what_comes(kind, name):
     model, inputs = student(kind, name, head="language"), long(name, size=1, head="language")
     other = inputs["input_ids"].clone()
     other[:, 60:] = 7
-    found, changed = (logits(model, {"input_ids": ids}) for ids in (inputs["input_ids"], other))
-    torch.testing.assert_close(found[:, :60], changed[:, :60], rtol=0, atol=1e-5)
-    assert not torch.allclose(found[:, 60:], changed[:, 60:], atol=1e-2)
+    actual, changed = (logits(model, {"input_ids": ids}) for ids in (inputs["input_ids"], other))
+    torch.testing.assert_close(actual[:, :60], changed[:, :60], rtol=0, atol=1e-5)
+    assert not torch.allclose(actual[:, 60:], changed[:, 60:], atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -34,8 +34,8 @@ def test_in_half_precision_it_says_nearly_the_same(kind):
     model, inputs = student(kind), long("bert")
     expected = logits(model, inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        found = logits(model, inputs)
-    assert found.isfinite().all() and (found - expected).abs().max() < 0.2
+        actual = logits(model, inputs)
+    assert actual.isfinite().all() and (actual - expected).abs().max() < 0.2
     assert logits(model.bfloat16(), inputs).isfinite().all()
 
 
