@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.inputs.stdlib_text import train_tokenizer, write
-from distill.cli import silence_libraries
+from distill.command.quiet import silence_libraries
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run

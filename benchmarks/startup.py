@@ -58,7 +58,7 @@ def print_cases(rounds: int) -> None:
 
 def print_imports(module: str, count: int) -> None:
     """Print the packages with the longest import times of a module, without the packages that they import in turn."""
-    words = [sys.executable, "-X", "importtime", "-c", f"import distill.cli, {module}"]
+    words = [sys.executable, "-X", "importtime", "-c", f"import distill.command.main, {module}"]
     lines = subprocess.run(words, capture_output=True, text=True, cwd=COMMAND.parent).stderr.splitlines()
     microseconds: dict[str, int] = {}
     for line in lines:

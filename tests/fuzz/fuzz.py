@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from distill.cli import silence_libraries
+from distill.command.quiet import silence_libraries
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml

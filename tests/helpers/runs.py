@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from distill import run
+from distill.command.main import main
 from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
 
@@ -31,6 +32,11 @@ optimizer: {{lr: 1e-3}}
 trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
 output: {output}
 """
+
+
+def train_command(words: list[str]) -> int:
+    """Return the exit code of ``train.py`` with these arguments, in this process."""
+    return main(["train", *words])
 
 
 def command(file: Path, *words: str, **environment: str) -> subprocess.Popen:
@@ -122,7 +128,7 @@ KILLED = """
 import os, signal, sys
 import torch
 from distill.training.callbacks.checkpoints import LastCheckpoint
-from distill.cli import main
+from distill.command.main import main
 
 step, where = int(sys.argv[1]), sys.argv[2]
 
@@ -142,7 +148,7 @@ def half(checkpoint, file, real=torch.save):
         kill()
 
 LastCheckpoint.save, torch.save = save, half
-sys.exit(main(sys.argv[3:]))
+sys.exit(main(["train", *sys.argv[3:]]))
 """
 
 

@@ -10,7 +10,6 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from distill.cli import main
 from distill.config.schema import schema_of
 from distill.experiment.experiment import Experiment
 from students.loading.hub import check_hub
@@ -18,6 +17,7 @@ from tests.helpers.mistakes.data_and_models import DATA_AND_MODELS
 from tests.helpers.mistakes.mistakes import GOOD, IN_FILE, IN_WORDS
 from tests.helpers.mistakes.run_length import RUN_LENGTH
 from tests.helpers.repositories import save_tiny_bert, sentences
+from tests.helpers.runs import train_command
 from tests.helpers.tables import write
 
 
@@ -68,7 +68,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
     """The command ends with 2 and one line that begins so, and nothing is printed or written."""
-    assert main(words) == 2
+    assert train_command(words) == 2
     out, err = capsys.readouterr()
     assert err.startswith(message) and err.endswith("\n") and err.count("\n") == 1, err
     assert "\r" not in err and "Traceback" not in err
@@ -114,7 +114,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "train.py: --config is missing"),
+        ([], "--config: is missing; name a YAML file"),
         (["--config"], "argument --config: expected one argument"),
         (["--config", "tinybrt.yaml"], "tinybrt.yaml: there is no such file; did you mean 'tinybert.yaml'?"),
         (
@@ -124,7 +124,7 @@ def test_a_folder_that_holds_a_run(capsys: pytest.CaptureFixture) -> None:
         (["--config", "xs.yaml"], "xs.yaml: there is no such file; did you mean 'x.yaml'?"),
         (["--config", "empty"], "empty: is a folder, not a file"),
         (["--config", "teacher/model.safetensors"], "teacher/model.safetensors: is not a text in UTF-8"),
-        (["--con", "x.yaml"], "train.py: --config is missing"),
+        (["--con", "x.yaml"], "--config: is missing; name a YAML file"),
     ],
 )
 def test_no_file_to_read(capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
@@ -144,7 +144,11 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "function",
-    ["distill.cli.silence_libraries", "distill.experiment.runs.read_runs", "distill.training.prepare.plan.assemble"],
+    [
+        "distill.command.verbs.train.silence_libraries",
+        "distill.experiment.runs.read_runs",
+        "distill.training.prepare.plan.assemble",
+    ],
 )
 def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, function: str) -> None:
     def stop(*args: object, **given: object) -> None:
@@ -152,7 +156,7 @@ def test_ctrl_c_before_the_first_step_is_a_line(capsys, monkeypatch, function: s
 
     Path("x.yaml").write_text(GOOD)
     monkeypatch.setattr(function, stop)
-    assert main(["--config", "x.yaml"]) == 130
+    assert train_command(["--config", "x.yaml"]) == 130
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("stopped") and err.count("\n") == 1
     assert not Path("out").exists()
@@ -174,14 +178,14 @@ def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
 
 def test_numbers_of_yaml_1_2_and_texts_without_quotes(capsys: pytest.CaptureFixture) -> None:
     Path("x.yaml").write_text(GOOD)
-    assert main(["--config", "x.yaml", "--print_config", "--optimizer.lr=1E-3", "--name", "2024"]) == 0
+    assert train_command(["--config", "x.yaml", "--print_config", "--optimizer.lr=1E-3", "--name", "2024"]) == 0
     out, err = capsys.readouterr()
     assert "lr: 0.001\n" in out and "name: '2024'\n" in out
     assert err == ""
 
 
 def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) -> None:
-    assert main(["--help", "--config", "quickstart.yaml"]) == 0
+    assert train_command(["--help", "--config", "quickstart.yaml"]) == 0
     out, err = capsys.readouterr()
     sections = list(schema_of(Experiment))
     assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")][-len(sections) :] == sections
@@ -206,7 +210,7 @@ def test_help_is_printed_whatever_else_is_said(capsys: pytest.CaptureFixture) ->
     ],
 )
 def test_help_on_a_topic(capsys: pytest.CaptureFixture, topic: str, message: str) -> None:
-    assert main(["--help", topic]) == 0
+    assert train_command(["--help", topic]) == 0
     out, err = capsys.readouterr()
     assert f"\n{message}" in f"\n{out}", out
     assert max(map(len, out.splitlines())) <= 120 and err == ""
@@ -227,10 +231,10 @@ def test_a_topic_that_help_does_not_have(capsys: pytest.CaptureFixture, topic: s
 
 def test_what_the_config_says_is_printed_and_nothing_is_written(capsys: pytest.CaptureFixture) -> None:
     Path("x.yaml").write_text(GOOD)
-    assert main(["--config", "x.yaml", "--print_config", "--losses.logits.weight=0.5"]) == 0
+    assert train_command(["--config", "x.yaml", "--print_config", "--losses.logits.weight=0.5"]) == 0
     first = capsys.readouterr().out
     Path("printed.yaml").write_text(first)
-    assert main(["--config", "printed.yaml", "--print_config"]) == 0
+    assert train_command(["--config", "printed.yaml", "--print_config"]) == 0
     assert capsys.readouterr().out == first
     assert "weight: 0.5\n" in first and "name: x\n" in first
     assert not Path("out").exists()

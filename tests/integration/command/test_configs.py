@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.cli import main
 from tests.helpers.hub import Hub
 from tests.helpers.reports.promised import keeps_promises
 from tests.helpers.repositories import save_sst2, save_tiny_bert
+from tests.helpers.runs import train_command
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -49,7 +49,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
 
 def printed(capsys: pytest.CaptureFixture, config: str) -> str:
     """The output of ``--print_config``."""
-    assert main(["--config", config, "--print_config"]) == 0
+    assert train_command(["--config", config, "--print_config"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out

@@ -28,8 +28,8 @@ HEAVY = {
 """Each takes from half a second to several."""
 COMMAND = """
 import json, sys
-from distill.cli import main
-code = main(sys.argv[1:])
+from distill.command.main import main
+code = main(["train", *sys.argv[1:]])
 print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 

@@ -12,7 +12,7 @@ INJECT = """
 import os, sys
 from losses.outputs.logits import Logits
 from tests.integration.runs.test_finite import NanGradient
-from distill.cli import main
+from tests.helpers.runs import train_command
 
 real, calls = Logits.divergence, iter(range(1, 100))
 
@@ -23,7 +23,7 @@ def divergence(self, log_p, log_q):
     return value
 
 Logits.divergence = divergence
-sys.exit(main(sys.argv[1:]))
+sys.exit(train_command(sys.argv[1:]))
 """
 CHANGES = {"value": "value * float('nan')", "gradient": "NanGradient.apply(value)"}
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from distill import run
-from distill.cli import main
 from distill.config.loader import ConfigError
 from distill.training.callbacks.checkpoints import previous_path, read_checkpoint
 from distill.training.callbacks.metrics_csv import MetricsCSV, read_rows
-from tests.helpers.runs import CONFIG, as_one, checkpoint, interrupted, killed, rows, weights
+from tests.helpers.runs import CONFIG, as_one, checkpoint, interrupted, killed, rows, train_command, weights
 from tests.integration.runs.test_chain import CHAIN
 
 AUTO = [["--resume", "auto"], ["--resume=auto"]]
@@ -31,7 +30,7 @@ def whole(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture, words: list[str], told: str) -> None:
-    assert main(words) == 2
+    assert train_command(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and told in err, err
 
@@ -43,17 +42,17 @@ def test_one_command_goes_on_and_is_done(
     interrupted(monkeypatch, 9, tiny_run, name="parts", resume="auto")
     command, folder = ["--config", str(tiny_run), "--name=parts", *words], tiny_run.parent / "runs" / "parts"
     capsys.readouterr()
-    assert main(command) == 0
+    assert train_command(command) == 0
     out = capsys.readouterr().out
     assert "\nparts: goes on after step 9\n" in out
     as_one(whole, folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert main(command) == 0
+    assert train_command(command) == 0
     assert capsys.readouterr().out == f"parts: is done already, {folder / 'report.html'}\n"
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     refused(capsys, [*command, "--seed=1"], "seed: is not what the run in")
     shutil.rmtree(folder / "checkpoints")
-    assert main(command) == 0
+    assert train_command(command) == 0
     capsys.readouterr()
     refused(
         capsys, [*command[:3], "--resume"], f"name: the run in {folder} is done, and no checkpoint is left to go on"
@@ -68,9 +67,9 @@ def test_a_slurm_job_need_not_say_it(
     refused(capsys, ["--config", str(tiny_run)], "already holds a run; continue it with --resume")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # Lightning makes nothing of the job then
-    assert main(["--config", str(tiny_run)]) == 0
+    assert train_command(["--config", str(tiny_run)]) == 0
     assert "tiny: goes on after step 14\n" in capsys.readouterr().out
-    assert main(["--config", str(tiny_run)]) == 0
+    assert train_command(["--config", str(tiny_run)]) == 0
     assert capsys.readouterr().out.startswith("tiny: is done already, ")
 
 
@@ -94,11 +93,11 @@ def test_several_runs_of_one_file(
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     command = ["--config", str(file), "--resume=auto", f"--output={tmp_path / 'elsewhere'}"]
     capsys.readouterr()
-    assert main(command) == 0
+    assert train_command(command) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"first: is done already, {tmp_path}/elsewhere/first/report.html\nlast: ")
     assert "\nlast: 8 steps" in out and "\nlast: goes on after step 5\n" in out
-    assert main(command) == 0
+    assert train_command(command) == 0
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [
         "first: is done already",
         "last: is done already",
@@ -115,7 +114,7 @@ def test_after_sigkill_nothing_stands_twice_and_nothing_is_left(
     assert [row["step"] for row in rows(folder)][-1] == "10" and (folder / "lock").exists()
     drafts = [path.name for path in folder.rglob(".*.draft")]
     assert drafts == ([".last.ckpt.draft"] if where == "within a checkpoint" else [])
-    assert main(["--config", str(tiny_run), "--name=parts", "--resume=auto"]) == 0
+    assert train_command(["--config", str(tiny_run), "--name=parts", "--resume=auto"]) == 0
     assert f"parts: goes on after step {goes_on}\n" in capsys.readouterr().out
     as_one(whole, folder)
     assert sorted(path.name for path in folder.rglob("*")) == sorted(path.name for path in whole.rglob("*"))
@@ -149,7 +148,7 @@ class TestDamage:
                 run(tiny_run, name="parts", resume=True)
             return
         capsys.readouterr()
-        assert main(["--config", str(tiny_run), "--name=parts", "--resume"]) == 0
+        assert train_command(["--config", str(tiny_run), "--name=parts", "--resume"]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if " is damaged (" in line or "goes on" in line]
         told = [f"parts: {path} is damaged (", "); last.previous.ckpt takes its place"]
         assert lines[-1] == "parts: goes on after step 8" and len(lines) == 2 - (harm == "gone")

@@ -12,9 +12,8 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from distill import run
-from distill.cli import main
 from distill.config.loader import ConfigError
-from tests.helpers.runs import checkpoint, equal, interrupted, weights
+from tests.helpers.runs import checkpoint, equal, interrupted, train_command, weights
 
 
 class TestTheSame:
@@ -64,7 +63,7 @@ class TestTheSame:
         with pytest.raises(ConfigError, match=message):
             run(own / "tiny.yaml", resume=True)
         capsys.readouterr()
-        assert main(["--config", str(own / "tiny.yaml"), "--resume=auto"]) == 2
+        assert train_command(["--config", str(own / "tiny.yaml"), "--resume=auto"]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1
         assert equal(weights(own / "runs" / "tiny"), before)

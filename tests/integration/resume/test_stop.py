@@ -10,12 +10,11 @@ import pytest
 import yaml
 from lightning import Trainer
 
-from distill.cli import main
 from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.module import Distillation
 from distill.training.stop import Interrupted, StopHandler
 from tests.helpers.repositories import save_tiny_bert
-from tests.helpers.runs import CONFIG, command, interrupted, rows, same, weights
+from tests.helpers.runs import CONFIG, command, interrupted, rows, same, train_command, weights
 from tests.integration.processes.test_two_processes import still
 
 slow = pytest.mark.slow
@@ -84,7 +83,7 @@ def test_a_signal_while_steps_are_made(
     before, run = signal.getsignal(number), f"{name}-{at_step}"
     with monkeypatch.context() as patch:
         signal_at_step(patch, owner, name, number, at_step)
-        assert main(["--config", str(small), f"--name={run}"]) == code
+        assert train_command(["--config", str(small), f"--name={run}"]) == code
     *_, line = capsys.readouterr().err.splitlines()
     assert line == f"stopped after step {after} of 8; go on with --resume"
     assert signal.getsignal(number) is before
@@ -106,7 +105,9 @@ def test_a_signal_before_and_after_the_steps_ends_at_once(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, place: str
 ) -> None:
     monkeypatch.setattr(sys.modules["distill.runner"], place, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-    assert main(["--config", str(tiny_run), "--prune=null", "--quantize=null", "--trainer.max_epochs=1"]) == 143
+    assert (
+        train_command(["--config", str(tiny_run), "--prune=null", "--quantize=null", "--trainer.max_epochs=1"]) == 143
+    )
     err = capsys.readouterr().err
     begun = (tiny_run.parent / "runs" / "tiny" / "config.yaml").exists()
     assert begun == (place != "prepare") and "Traceback" not in err
@@ -121,7 +122,7 @@ def test_a_library_that_leaves_without_a_code_does_not_make_the_run_a_finished_o
         raise SystemExit
 
     monkeypatch.setattr("distill.training.prepare.prepare.plan", leave)
-    assert main(["--config", str(tiny_run)]) == 1
+    assert train_command(["--config", str(tiny_run)]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("nothing was written yet")
 
 

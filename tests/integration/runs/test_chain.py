@@ -10,12 +10,11 @@ import torch
 import yaml
 
 from distill import run
-from distill.cli import main
 from distill.config.loader import ConfigError
 from distill.experiment.runs import read_runs
 from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
-from tests.helpers.runs import ROOT, rows, weights
+from tests.helpers.runs import ROOT, rows, train_command, weights
 
 CHAIN = """\
 # a teacher, then its student
@@ -132,7 +131,7 @@ def test_a_mistake_in_a_later_run_is_told_before_the_first_begins(
         old, new, message = (text.replace(word, path) for text in (old, new, message))
     assert chain.read_text().count(old) == 1
     chain.write_text(chain.read_text().replace(old, new))
-    assert main(["--config", str(chain)]) == 2
+    assert train_command(["--config", str(chain)]) == 2
     out, err = capsys.readouterr()
     assert err.startswith(f"{chain}:{message}") and err.count("\n") == 1, err
     assert out == "" and not (chain.parent / "runs").exists()
@@ -149,13 +148,13 @@ def test_a_folder_of_a_later_run_that_is_taken_stops_the_first(chain: Path) -> N
 
 
 def test_what_is_printed_reads_back_to_the_same(chain: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["--config", str(chain), "--print_config", "--seed=7"]) == 0
+    assert train_command(["--config", str(chain), "--print_config", "--seed=7"]) == 0
     text = capsys.readouterr().out
     assert [(document["name"], document["seed"]) for document in yaml.safe_load_all(text)] == [
         (name, 7) for name in NAMES
     ]
     chain.write_text(text)
-    assert main(["--config", str(chain), "--print_config"]) == 0
+    assert train_command(["--config", str(chain), "--print_config"]) == 0
     assert capsys.readouterr().out == text
 
 

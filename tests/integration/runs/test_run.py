@@ -108,10 +108,10 @@ class TestRunFolder:
         )
 
     def test_printed_config_is_the_one_of_the_folder(self, finished, capsys):
-        from distill.cli import main
+        from tests.helpers.runs import train_command
 
         _, folder, file = finished
-        assert main(["--config", str(file), "--print_config"]) == 0
+        assert train_command(["--config", str(file), "--print_config"]) == 0
         assert capsys.readouterr().out == (folder / "config.yaml").read_text()
 
     def test_is_never_overwritten(self, finished):

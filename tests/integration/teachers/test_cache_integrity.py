@@ -192,7 +192,7 @@ def test_a_full_disk_is_told_before_training(materials, tiny_run, monkeypatch):
 
 LIMITED = """
 import resource, sys
-from distill.cli import main
+from tests.helpers.runs import train_command
 from distill.training.prepare import prepare
 
 real = prepare.check_outputs
@@ -202,7 +202,7 @@ def check_outputs(*given):
     real(*given)
 
 prepare.check_outputs = check_outputs
-sys.exit(main(sys.argv[1:]))
+sys.exit(train_command(sys.argv[1:]))
 """
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import main
 from distill.config.errors import ConfigError
 from distill.config.imports import fingerprints
 from distill.config.loader import load, load_all
@@ -15,6 +14,7 @@ from distill.config.schema import subclasses
 from distill.config.writer import to_yaml
 from losses.loss import Loss
 from prune_schedules.schedule import Schedule
+from tests.helpers.runs import train_command
 
 LOSS = '''\
 from dataclasses import dataclass
@@ -223,6 +223,6 @@ def test_a_base_of_ones_own_needs_no_end(file: Path) -> None:
 
 
 def test_the_help_of_a_config_has_its_classes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help", "losses.Farness", "--config", str(file)]) == 0
+    assert train_command(["--help", "losses.Farness", "--config", str(file)]) == 0
     text = capsys.readouterr().out
     assert "How far the logits are apart." in text and "of the distance" in text

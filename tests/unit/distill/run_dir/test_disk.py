@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import main, silence_libraries
+from distill.command.quiet import silence_libraries
 from distill.run_dir.disk import check_writable, os_error_message
+from tests.helpers.runs import train_command
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def few_bytes() -> object:
 
 def error_line(capsys: pytest.CaptureFixture, code: int, words: list[str]) -> str:
     """The one line with which the command ends."""
-    assert main(words) == code
+    assert train_command(words) == code
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err, err
     return err.strip()
@@ -81,7 +82,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run_and_it_goes_on(capsys, tiny
     line = error_line(capsys, 1, ["--config", str(tiny_run)])
     assert "File too large; go on with --resume" in line and "/" in line.partition(":")[0]
     few_bytes(resource.RLIM_INFINITY)
-    assert main(["--config", str(tiny_run), "--resume"]) == 0
+    assert train_command(["--config", str(tiny_run), "--resume"]) == 0
     assert (tiny_run.parent / "runs" / "tiny" / "report.json").exists()
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from distill import run
-from distill.cli import main
 from distill.config.loader import ConfigError, load
 from distill.experiment.experiment import Experiment
 from distill.run_dir.lock import NAME, RunDirLocked, lock, lock_owner
 from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
+from tests.helpers.runs import train_command
 
 
 def holder(folder: Path) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def test_a_run_that_is_going_on_is_neither_begun_nor_resumed(
     (folder / "config.yaml").write_text("")
     child, reads = holder(folder)
     assert os.read(reads, 1) == b"1"
-    assert main(["--config", str(tiny_run), *words]) == 2
+    assert train_command(["--config", str(tiny_run), *words]) == 2
     out, err = capsys.readouterr()
     end(child)
     assert out == "" and err.count("\n") == 1

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from distill import run
-from distill.cli import main
 from distill.config.errors import ConfigError
 from tests.helpers.fitted import LEARNT, NAMES, planned, save_data, save_fitted
+from tests.helpers.runs import train_command
 
 
 def table(made) -> str:
@@ -68,11 +68,11 @@ def test_check_prints_the_table_and_writes_nothing(folder, capsys, monkeypatch):
     planned(folder, "named")  # leaves x.yaml there
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
-    assert main(["--config", "x.yaml", "--check"]) == 0
+    assert train_command(["--config", "x.yaml", "--check"]) == 0
     out, err = capsys.readouterr()
     assert "x: what it reads" in out and "12 steps" in out
     assert sorted(folder.rglob("*")) == before
-    assert main(["--config", "x.yaml", "--check", "--task.text=nothing"]) == 2
+    assert train_command(["--config", "x.yaml", "--check", "--task.text=nothing"]) == 2
     out, err = capsys.readouterr()
     assert err.count("\n") == 1 and "task.text: there is no column 'nothing'" in err and out == ""
     assert sorted(folder.rglob("*")) == before
@@ -85,7 +85,7 @@ def test_check_of_several_runs_shows_each(folder, capsys, monkeypatch):
     (folder / "two.yaml").write_text(
         f"name: one\n{first}---\nname: two\n{first.replace(str(folder / 'named'), str(folder / 'runs/one'))}"
     )
-    assert main(["--config", "two.yaml", "--check"]) == 0
+    assert train_command(["--config", "two.yaml", "--check"]) == 0
     out, _ = capsys.readouterr()
     assert "one: what it reads" in out and "two: what it reads" in out
     assert out.count("validation rows, the most frequent class") == 1, "the second teacher does not exist yet"

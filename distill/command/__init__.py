@@ -1,0 +1,1 @@
+"""The command: its verbs, their options, and the exit codes."""

@@ -1,0 +1,84 @@
+"""The command line: verbs, help and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import pkgutil
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from distill.command import verbs
+from distill.command.failures import report_failure
+from distill.config.errors import ConfigError, did_you_mean, one_line
+
+# Everything else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more,
+# and --help, a missing file or a misspelt key must not wait for them.
+
+NAMES = [module.name for module in pkgutil.iter_modules(verbs.__path__)]
+"""The verbs."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: a verb and its options.
+
+    Returns:
+        The exit code:
+        0: success.
+        1: the file system failed after the run had started, a value became NaN or infinite, or a bug. A bug prints its
+        traceback, the others one line.
+        2: invalid input or an unwritable folder, reported in one line.
+        130, 143, 138: stopped by Ctrl-C, SIGTERM, SIGUSR1.
+    """
+    try:
+        if not argv or argv[0] in ("--help", "-h", "help"):
+            print(overview())
+            return 0
+        module = find_verb(argv[0])
+        options, rest = parser_of(module).parse_known_args(argv[1:])
+        return module.execute(options, rest)
+    except (ConfigError, argparse.ArgumentError) as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has ended, as ``head`` does
+        return 0
+    except BaseException as error:
+        return report_failure(error, None)
+
+
+def find_verb(name: str) -> ModuleType:
+    """Return the module of a verb.
+
+    Raises:
+        ConfigError: if there is no such verb.
+    """
+    if name not in NAMES:
+        hint = did_you_mean(name, NAMES) or "; distill --help lists them"
+        raise ConfigError(f"distill: {name!r} is not a verb{hint}")
+    return import_module(f"{verbs.__name__}.{name}")
+
+
+def parser_of(module: ModuleType) -> argparse.ArgumentParser:
+    """Return the parser of a verb's options."""
+    parser = argparse.ArgumentParser(
+        prog=f"distill {module.__name__.rpartition('.')[2]}",
+        description=module.__doc__,
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def overview() -> str:
+    """Return the list of verbs, a line each."""
+    width = max(map(len, NAMES))
+    lines = [f"  {name:<{width}}  {find_verb(name).__doc__.partition('.')[0]}" for name in NAMES]
+    return "\n".join(["distill VERB [options]", "", *lines, "", "The options of a verb: distill VERB --help"])
