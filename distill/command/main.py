@@ -38,7 +38,11 @@ def main(argv: list[str]) -> int:
             print(overview())
             return 0
         module = find_verb(argv[0])
-        options, rest = parser_of(module).parse_known_args(argv[1:])
+        parser = parser_of(module)
+        if not has_topics(parser) and {"--help", "-h"}.intersection(argv):
+            print(parser.format_help(), end="")
+            return 0
+        options, rest = parser.parse_known_args(argv[1:])
         return module.execute(options, rest)
     except (ConfigError, argparse.ArgumentError) as error:
         print(one_line(str(error)), file=sys.stderr)
@@ -75,6 +79,15 @@ def parser_of(module: ModuleType) -> argparse.ArgumentParser:
     )
     module.add_arguments(parser)
     return parser
+
+
+def has_topics(parser: argparse.ArgumentParser) -> bool:
+    """Return whether a verb answers ``--help`` itself, as those that read a config do: it has topics there."""
+    try:
+        parser.add_argument("--help", "-h", action="store_true", help="show this help")
+    except argparse.ArgumentError:  # it has the option already
+        return True
+    return False
 
 
 def overview() -> str:

@@ -45,6 +45,8 @@ class DeployedStudent:
     """Whether activations are not quantized, so that logits differ only by the order of sums."""
     report_notes: list[str] = field(default_factory=list)
     """Notes for the report."""
+    is_stock: bool = True
+    """Whether plain transformers can load it."""
 
 
 @dataclass

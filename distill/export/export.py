@@ -91,7 +91,9 @@ def export(
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
     facts = layer_facts(student, quantize, matrix_sizes)
-    return DeployedStudent(student, exported, result, parity, facts, notes, precision, exact, report_notes)
+    return DeployedStudent(
+        student, exported, result, parity, facts, notes, precision, exact, report_notes, cuts.is_stock
+    )
 
 
 def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:

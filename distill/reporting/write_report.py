@@ -10,9 +10,11 @@ from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
 from distill.reporting.details import page_details
+from distill.reporting.model_card import write_model_card
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
+from distill.serving.deployment import Deployment
 from distill.training.callbacks.metrics_csv import read_rows
 from distill.training.prepare.prepare import PreparedRun
 from distill.training.timeline import early_quantization_warnings
@@ -74,6 +76,12 @@ def write_report(
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )
+    columns = {name: facts.files[0].columns_used for name, facts in plan.preflight.data.items()}
+    labels = plan.preflight.labels
+    Deployment(imports=experiment.imports, task=task, columns=columns, labels=labels, name=experiment.name).write(
+        prepared.folder / "student"
+    )
+    write_model_card(report, task, deployed.is_stock)
     rows = prepared.validation_rows["row"]
     publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
     return report

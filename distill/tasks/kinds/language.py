@@ -6,9 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from distill.tasks.augment.augmentation import Row
 from distill.tasks.columns import check_columns, check_max_length, find_text_columns
@@ -17,7 +18,7 @@ from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROW = "row"
 """The value of ``document`` for data in which each row is a document."""
@@ -77,6 +78,14 @@ class Language(VocabularyTask):
         check_max_length(tokenizer, self.max_length)
         if not tokenizer.is_fast:
             raise ValueError("data: a fast tokenizer is needed, which cuts a text into pieces")
+
+    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
+        super().restore(tokenizer, columns)
+        self.texts = [name for name, use in columns.items() if use.startswith("text")]
+
+    @property
+    def input_columns(self) -> list[str]:
+        return self.texts
 
     @property
     def columns(self) -> list[str]:
@@ -144,6 +153,7 @@ class CausalLM(Language):
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    writes_text: ClassVar[bool] = True
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
@@ -167,6 +177,15 @@ class CausalLM(Language):
 
     def make_labels(self, ids: list[int]) -> list[int]:
         return [*ids[1:], IGNORED]
+
+    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Return what a model writes after each text, one after the other: padding would be in between."""
+        texts = []
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True):
+            prompt = ids[mask][None]
+            written = model.generate(prompt, max_new_tokens=self.max_length, do_sample=False, num_beams=1)
+            texts.append(written[0, prompt.shape[1] :])
+        return texts
 
 
 @dataclass(kw_only=True)
@@ -205,6 +224,14 @@ class MaskedLM(Language):
 
     def make_labels(self, ids: list[int]) -> list[int]:
         return [IGNORED] * len(ids)
+
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return ``tokens``: for each mask of the text the most probable token ``text`` and its probability."""
+        ids = torch.tensor(self.encode_inputs({name: [row[name]] for name in self.input_columns})["input_ids"][0])
+        masks = (ids == self.tokenizer.mask_token_id).nonzero().flatten()
+        scores, tokens = logits[masks, : len(self.tokenizer)].float().softmax(-1).max(-1)
+        pairs = zip(tokens.tolist(), scores.tolist(), strict=True)
+        return {"tokens": [{"text": self.tokenizer.decode([token]).strip(), "score": score} for token, score in pairs]}
 
     def redraw(self, row: Row, generator: torch.Generator) -> Row:
         ids = torch.tensor(row["input_ids"])
