@@ -7,6 +7,7 @@ import pkgutil
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from distill.command import verbs
 from distill.command.failures import report_failure
@@ -68,9 +69,16 @@ def find_verb(name: str) -> ModuleType:
     return import_module(f"{verbs.__name__}.{name}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; --help lists the options")
+
+
 def parser_of(module: ModuleType) -> argparse.ArgumentParser:
     """Return the parser of a verb's options."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"distill {module.__name__.rpartition('.')[2]}",
         description=module.__doc__,
         add_help=False,

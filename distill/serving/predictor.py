@@ -107,8 +107,10 @@ class Predictor:
         values = [value] if len(self.columns) == 1 else value
         if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != len(self.columns):
             raise ValueError(f"{value!r}: an input has {len(self.columns)} parts: {', '.join(self.columns)}")
-        if bad := next((part for part in values if not isinstance(part, str | list)), None):
-            raise ValueError(f"{bad!r} is not a text")
+        allowed = str | list if self.task.reads_words else str
+        for part in values:
+            if not isinstance(part, allowed):
+                raise ValueError(f"{part!r} is not a text")
         return dict(zip(self.columns, values, strict=True))
 
 

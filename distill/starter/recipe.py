@@ -34,9 +34,7 @@ def starter_config(model: str, data: str, facts: StarterFacts, target: Target) -
     lines = [
         f"# Made by `distill init`: a student with {blocks} of the {facts.layers} blocks of its teacher.",
         "# `distill check` reads all data and prints the plan, `distill train` runs it; docs/usage.md has the rest.",
-        *[
-            "# The model does not name its outputs: `labels` is a guess, which the score of the teacher confirms or refuses."
-        ]
+        *["# The model does not name its outputs: labels is a guess, which the teacher's score confirms or refuses."]
         * bool(facts.labels),
         f"task: {task}",
         f"teacher: {_flow(model)}",

@@ -42,6 +42,8 @@ class DataTask(Task):
 
     writes_text: ClassVar[bool] = False
     """Whether a model answers by writing a text, with ``generate``."""
+    reads_words: ClassVar[bool] = False
+    """Whether an input may be a list of words."""
 
     data: str
     max_length: int = 128

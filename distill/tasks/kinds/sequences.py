@@ -72,7 +72,10 @@ class Seq2Seq(VocabularyTask):
         return encoding | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
     def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
-        return list(model.generate(**batch, max_new_tokens=self.max_length, do_sample=False, num_beams=1))
+        from students.recording.model_io import model_inputs  # not above: a config is read without transformers
+
+        inputs = model_inputs(model, batch)
+        return list(model.generate(**inputs, max_new_tokens=self.max_length, do_sample=False, num_beams=1))
 
     def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         ends = getattr(settings, "eos_token_id", None)

@@ -34,6 +34,7 @@ class TokenClassification(DataTask):
 
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     label_noun: ClassVar[str] = "tags"
+    reads_words: ClassVar[bool] = True
 
     words: str = "tokens"
     tags: str = "ner_tags"
