@@ -85,15 +85,44 @@ def _models(report: Report) -> str:
 
 
 def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
-    """Return how to load it, by transformers and by this library."""
+    """Return how to load it: by this library, transformers, ONNX Runtime and transformers.js."""
+    folder, head = report.folder.as_posix(), task.auto_class
     ours = "" if is_stock else "import students  # of distill-compress: the model has a form of its own\n"
-    head = task.auto_class
-    return [
-        "## Use",
-        f"```python\nfrom distill import load\n\nanswers = load({report.folder.name!r})([...])\n```",
-        f"```python\n{ours}from transformers import AutoTokenizer, {head}\n\n"
-        f'model = {head}.from_pretrained("student")\ntokenizer = AutoTokenizer.from_pretrained("student")\n```',
+    code = [
+        f'from distill import load\n\nprint(load("{folder}")({_example(report)}))',
+        f"{ours}from transformers import AutoTokenizer, {head}\n\n"
+        f'model = {head}.from_pretrained("{folder}/student")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}/student")',
     ]
+    exported = {export.format: export for export in report.exports}.get("onnx")
+    if exported:
+        code.append(
+            "from onnxruntime import InferenceSession\nfrom transformers import AutoTokenizer\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}/student")\n'
+            f'session = InferenceSession("{folder}/{exported.path}")'
+        )
+    sections = ["## Use", *(f"```python\n{snippet}\n```" for snippet in code)]
+    if exported and (pipeline := _PIPELINES.get(head)):
+        dtype = "q8" if "int8" in exported.precision else "fp32"
+        sections.append(
+            f"`distill export {folder} FOLDER` writes a folder for transformers.js:\n\n"
+            '```js\nimport { pipeline } from "@huggingface/transformers";\n\n'
+            f'const answer = await pipeline("{pipeline}", "FOLDER", {{ dtype: "{dtype}" }});\n```'
+        )
+    if exported and "int8" in exported.precision:
+        sections.append(
+            "On x86 CPUs without VNNI, ONNX Runtime's int8 products may overflow; set the session config entry "
+            '`session.x64quantprecision` to `"1"` there, as `load` does. WebAssembly is exact.'
+        )
+    return sections
+
+
+def _example(report: Report) -> str:
+    """Return an input of a model that reads texts or pairs, as Python."""
+    files = next(iter(report.preflight.get("data", {}).values()), {"files": []})["files"]
+    uses = files[0]["columns_used"].values() if files else []
+    pair = sum(use.startswith("text") for use in uses) == 2 or "context" in uses
+    return '("a text", "another text")' if pair else '"a text"'
 
 
 def _data(report: Report) -> Iterable[str]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -130,6 +131,14 @@ def test_the_model_card_says_what_it_is_and_carries_the_licence() -> None:
     assert metadata["license"] == "apache-2.0" and metadata["pipeline_tag"] == "text-classification"
     assert f"{report['models']['student']['metrics']['accuracy']:.4f}" in card.replace(",", "")
     assert "data: data.csv, train, 54 rows" in card and all(warning in card for warning in report["warnings"])
+
+
+def test_the_code_of_the_model_card_runs(capsys: pytest.CaptureFixture) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", Path("runs/x/student/README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        exec(snippet, {})
+    assert "label" in capsys.readouterr().out
 
 
 def test_push_uploads_what_is_downloaded_again(tmp_path: Path) -> None:
