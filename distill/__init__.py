@@ -11,7 +11,7 @@ _MODULES = {
     "distill.config.errors": ["ConfigError"],
     "distill.reporting.report": ["Report"],
     "distill.runner": ["run"],
-    "distill.serving.predictor": ["Predictor", "load"],
+    "distill.export.serving.predictor": ["Predictor", "load"],
     "distill.tasks.augment.augmentation": ["Augmentation"],
     "distill.tasks.kinds.causal": ["CausalLM"],
     "distill.tasks.kinds.masked": ["MaskedLM"],

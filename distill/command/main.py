@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pkgutil
+import signal
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -18,6 +20,23 @@ from distill.config.errors import ConfigError, did_you_mean, one_line
 
 NAMES = [module.name for module in pkgutil.iter_modules(verbs.__path__)]
 """The verbs."""
+
+
+def start(arguments: list[str] | None = None) -> None:
+    """Run the command as a process of its own, and exit with its code.
+
+    Args:
+        arguments: a verb and its options; by default those of this process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_at_once)
+    sys.exit(main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_at_once(number: int, frame: object) -> None:
+    """End the process on a signal, as long as there is nothing to save."""
+    print("stopped at once; if steps were made, go on with --resume", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def main(argv: list[str]) -> int:

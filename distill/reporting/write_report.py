@@ -9,12 +9,12 @@ from distill.config.schema import yaml_name
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
+from distill.export.serving.deployment import Deployment
 from distill.reporting.details import page_details
 from distill.reporting.model_card import write_model_card
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
-from distill.serving.deployment import Deployment
 from distill.training.callbacks.metrics_csv import read_rows
 from distill.training.prepare.prepare import PreparedRun
 from distill.training.timeline import early_quantization_warnings

@@ -30,7 +30,7 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     import torch
 
     from distill.evaluation.machine import hardware
-    from distill.serving.latency import load_runtimes, measure_predictors
+    from distill.export.serving.latency import load_runtimes, measure_predictors
 
     if options.threads:
         torch.set_num_threads(options.threads)

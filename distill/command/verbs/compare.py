@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from distill.command.options import refuse_rest
 
 if TYPE_CHECKING:
-    from distill.comparison.runs import Comparison
+    from distill.reporting.comparison.runs import Comparison
 
 _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
@@ -54,8 +54,8 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
         ConfigError: if no run is finished, or they have different tasks.
     """
     refuse_rest(rest)
-    from distill.comparison.page import notes, render, table
-    from distill.comparison.runs import read_comparison
+    from distill.reporting.comparison.page import notes, render, table
+    from distill.reporting.comparison.runs import read_comparison
 
     comparison = read_comparison([Path(run) for run in options.runs])
     head, rows = table(comparison)

@@ -28,8 +28,8 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     """
     refuse_rest(rest)
     silence_libraries()
-    from distill.serving.labelled import evaluate_file
-    from distill.serving.predictor import load
+    from distill.export.serving.labelled import evaluate_file
+    from distill.export.serving.predictor import load
 
     predictor = load(options.run, options.runtime, options.task)
     try:

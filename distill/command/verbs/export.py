@@ -24,10 +24,10 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     """
     refuse_rest(rest)
     silence_libraries()
-    from distill.serving.folder import write_folder
+    from distill.export.serving.folder import write_folder
 
     if options.onnx:
-        from distill.serving.onnx_file import write_missing_onnx
+        from distill.export.serving.onnx_file import write_missing_onnx
 
         write_missing_onnx(options.run)
     for path in write_folder(options.run, Path(options.folder)):

@@ -36,8 +36,8 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(f"{options.file}: exists; name another file")
     answers = {name: getattr(options, name) or _ask(name, question) for name, question in _QUESTIONS.items()}
     silence_libraries()
-    from distill.starter.facts import look_at
-    from distill.starter.recipe import TARGETS, starter_config
+    from distill.command.starter.facts import look_at
+    from distill.command.starter.recipe import TARGETS, starter_config
 
     if answers["target"] not in TARGETS:
         raise ConfigError(f"--target: {answers['target']!r} is not one of {', '.join(TARGETS)}")

@@ -15,7 +15,7 @@ from distill.command.quiet import silence_libraries
 from distill.config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from distill.serving.predictor import Predictor
+    from distill.export.serving.predictor import Predictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     if bool(options.texts) == bool(options.file):
         raise ConfigError("distill predict: give texts, or a file with --file")
     silence_libraries()
-    from distill.serving.predictor import load
+    from distill.export.serving.predictor import load
 
     predictor = load(options.run, options.runtime, options.task)
     rows = _rows_of_file(options.file, predictor) if options.file else _rows_of_texts(options.texts, predictor)

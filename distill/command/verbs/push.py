@@ -30,7 +30,7 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    from distill.serving.folder import write_folder
+    from distill.export.serving.folder import write_folder
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as scratch:

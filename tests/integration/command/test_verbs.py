@@ -96,7 +96,7 @@ def test_evaluate_counts_rows_of_one_class_right(capsys: pytest.CaptureFixture, 
 
 def test_bench_measures_each_runtime(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "distill.serving.latency.measure_latencies", lambda models, batches, seconds: dict.fromkeys(models, 1.5)
+        "distill.export.serving.latency.measure_latencies", lambda models, batches, seconds: dict.fromkeys(models, 1.5)
     )
     assert main(["bench", "runs/x", "--batch_sizes", "1", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["latency_ms"] == {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.config.errors import ConfigError, suggest
 from distill.data.batches import Collator
 from distill.evaluation.measure import torch_predict
-from distill.serving.deployment import find_student, read_deployment
+from distill.export.serving.deployment import find_student, read_deployment
 from distill.tasks.data_task import DataTask
 from distill.tasks.task import Predict, Task
 from quant_aware.export.onnx_model import OnnxModel

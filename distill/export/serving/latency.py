@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.measure import measure_latencies
-from distill.serving.predictor import Predictor, load
+from distill.export.serving.predictor import Predictor, load
 
 
 def load_runtimes(run: str) -> dict[str, Predictor]:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import yaml
 
-from distill.starter.facts import StarterFacts
+from distill.command.starter.facts import StarterFacts
 
 Target = Literal["cpu", "gpu", "browser"]
 TARGETS: tuple[Target, ...] = get_args(Target)

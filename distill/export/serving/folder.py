@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from distill.config.errors import ConfigError
-from distill.serving.deployment import find_student
+from distill.export.serving.deployment import find_student
 from quant_aware.export.packed import FILE as PACKED
 
 

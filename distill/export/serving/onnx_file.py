@@ -6,8 +6,8 @@ from pathlib import Path
 
 from distill.config.errors import ConfigError
 from distill.export.export import write_onnx
-from distill.serving.deployment import find_student
-from distill.serving.predictor import load
+from distill.export.serving.deployment import find_student
+from distill.export.serving.predictor import load
 
 
 def write_missing_onnx(run: str | Path) -> Path:

@@ -11,7 +11,7 @@ from distill.data.checks import setup_and_check
 from distill.data.files import read_splits
 from distill.data.rows import encode, redraw_rows
 from distill.evaluation.measure import EvalResult, evaluate_model
-from distill.serving.predictor import Predictor
+from distill.export.serving.predictor import Predictor
 
 
 @dataclass

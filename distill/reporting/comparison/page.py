@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from distill.comparison.runs import Candidate, Comparison, Cost
+from distill.reporting.comparison.runs import Candidate, Comparison, Cost
 from distill.reporting.page import format_number
 from distill.reporting.pictures import ACCENT, INK, MUTED, NARROW, STYLE, WIDE, svg
 

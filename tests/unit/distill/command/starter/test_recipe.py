@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertForTokenClassification
 
+from distill.command.starter.facts import look_at
+from distill.command.starter.recipe import TARGETS, starter_config
 from distill.config.errors import ConfigError
 from distill.experiment.runs import read_runs
-from distill.starter.facts import look_at
-from distill.starter.recipe import TARGETS, starter_config
 from distill.training.prepare.documents import check_runs
 from tests.helpers.repositories import save_tiny_bert, save_tokenizer, sentences
 from tests.helpers.tables import write

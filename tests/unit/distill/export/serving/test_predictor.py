@@ -24,7 +24,7 @@ from transformers import (
 from distill import load
 from distill.config.errors import ConfigError
 from distill.export.export import write_onnx
-from distill.serving.deployment import Deployment
+from distill.export.serving.deployment import Deployment
 from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.masked import MaskedLM
 from distill.tasks.kinds.sequences import Seq2Seq

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.comparison.page import render
-from distill.comparison.runs import Candidate, Comparison, read_comparison
 from distill.config.errors import ConfigError
+from distill.reporting.comparison.page import render
+from distill.reporting.comparison.runs import Candidate, Comparison, read_comparison
 
 
 def candidate(name: str, quality: float, size: int, latency: float) -> Candidate:
