@@ -19,7 +19,14 @@ def start(arguments: list[str] | None = None) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, exit_at_once)
-    # Not at the top: a signal must be answered while it is imported.
+    # Not at the top: a signal must be answered while they are imported.
+    from distill.config.own_packages import check_own_packages
+
+    try:
+        check_own_packages()
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     from distill.command.main import main
 
     sys.exit(main(sys.argv[1:] if arguments is None else arguments))
