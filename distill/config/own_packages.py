@@ -31,8 +31,7 @@ def _location(spec: ModuleSpec | None) -> Path | None:
     if spec is None:
         return None
     folders = list(spec.submodule_search_locations or [])
-    # A built-in or frozen module has an origin that is no path, but none of the four names is one.
-    return Path(folders[0] if folders else spec.origin)
+    return Path(folders[0] if folders else str(spec.origin))
 
 
 def _is_beside_distill(location: Path) -> bool:
