@@ -191,4 +191,4 @@ def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
 
 def test_every_recipe_is_there():
     recipes = entries("Recipes")
-    assert recipes and all((ROOT / "configs" / recipe["code"]).is_file() for recipe in recipes)
+    assert recipes and all((ROOT / recipe["code"]).is_file() for recipe in recipes)

@@ -45,6 +45,8 @@ def test_every_config_has_a_line():
     page = (ROOT / "docs" / "configs.md").read_text()
     for config in (ROOT / "configs").glob("*.yaml"):
         assert f"| `{config.name}` |" in page
+    for config in (ROOT / "benchmarks" / "configs").rglob("*.yaml"):
+        assert f"| `{config.parent.name}/{config.name}` |" in page
 
 
 def test_every_task_has_a_line():
@@ -80,6 +82,6 @@ def test_quickstart_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not (ROOT / "../shared/data/sst2").exists(), reason="needs the shared data")
-def test_real_config_is_read_with_its_data():
-    config = load("sst2-minilm.yaml", Experiment).value
+def test_measured_config_is_read_with_its_data():
+    config = load(ROOT / "benchmarks/configs/classification/sst2-minilm.yaml", Experiment).value
     assert Path(ROOT / config.task.data).exists() and Path(ROOT / config.teacher.model).exists()
