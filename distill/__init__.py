@@ -7,6 +7,8 @@ a quantizer, a schedule, an augmentation, a task or a student (docs/extending.md
 from importlib import import_module
 from typing import Any
 
+from distill.config.own_packages import check_own_packages
+
 _MODULES = {
     "distill.config.errors": ["ConfigError"],
     "distill.reporting.report": ["Report"],
@@ -43,6 +45,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Not when `distill` itself is imported: the command says it in one line, without a traceback.
+    check_own_packages()
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -1,7 +1,7 @@
 """A small T5 with random weights and a tokenizer of its own, a teacher for translation without the model hub.
 
-``python -m benchmarks.inputs.translator PAIRS.parquet FOLDER``; ``configs/multi30k.yaml`` trains it, with its folder
-instead of ``google-t5/t5-small``.
+``python -m benchmarks.inputs.translator PAIRS.parquet FOLDER``; ``benchmarks/configs/seq2seq/multi30k.yaml``
+trains it, with its folder instead of ``google-t5/t5-small``.
 """
 
 import argparse

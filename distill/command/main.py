@@ -14,6 +14,7 @@ from typing import NoReturn
 from distill.command import verbs
 from distill.command.failures import report_failure
 from distill.config.errors import ConfigError, did_you_mean, one_line
+from distill.config.own_packages import check_own_packages
 
 # Everything else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more,
 # and --help, a missing file or a misspelt key must not wait for them.
@@ -30,6 +31,11 @@ def start(arguments: list[str] | None = None) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_at_once)
+    try:
+        check_own_packages()
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -23,10 +23,10 @@ import yaml
 from distill.config.class_checks import check_classes
 from distill.config.errors import ConfigError, location_of
 from distill.config.nodes import apply_override, find_file, load_documents, mapping_items, parse_override, string_node
+from distill.config.own_packages import OWN_PACKAGES
 from distill.config.schema import descendants, reachable, schema_of
 
 KEY = "imports"
-_OWN_PACKAGES = ("distill", "losses", "prune_schedules", "quant_aware", "students", "configs", "train")
 _modules: dict[Path, str] = {}
 """{imported file: name of its module}."""
 _fingerprints: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _import_file(path: Path, given: str) -> str:
 def _import_by_name(name: str, folder: Path) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"{name!r} is neither a module name nor a .py file")
-    if name.partition(".")[0] in _OWN_PACKAGES:
+    if name.partition(".")[0] in ("distill", *OWN_PACKAGES):
         raise ValueError(f"{name!r} is a module of this library, which needs no import; a file is written with .py")
     try:
         importlib.import_module(name)

@@ -34,13 +34,20 @@ _Loader.add_implicit_resolver(
 )
 
 
+def shipped_configs() -> Path:
+    """Return the folder of the configs that come with distill: in an installed one within it, else at the top."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
 def find_file(file: str | Path) -> Path:
-    """Return the path of a YAML file, looked up as given and then in ``configs/``.
+    """Return the path of a YAML file, looked up as given and then among the shipped configs.
 
     Raises:
         ConfigError: if there is no such file.
     """
-    shipped = Path(__file__).parents[2] / "configs"
+    shipped = shipped_configs()
     path = next((p for p in (Path(file), shipped / file, shipped / f"{file}.yaml") if p.is_file()), None)
     if path is None and not Path(file).is_dir() and os.path.exists(file):
         raise ConfigError(f"{file}: is not a regular file; write the config to a file")

@@ -1,6 +1,6 @@
 """Rules on what cannot be combined: flags of components, and pairs of flags that exclude each other.
 
-``docs/compatibility.md`` is generated from this module.
+``docs/guide/compatibility.md`` is generated from this module.
 """
 
 from __future__ import annotations

@@ -107,8 +107,9 @@ def reading(file: Path, words: dict[str, str]) -> None:
 
 
 def shipped() -> list[list[dict]]:
-    """The documents of each shipped config."""
-    return [data_of(file.read_text()) for file in sorted((ROOT / "configs").glob("*.yaml"))]
+    """The documents of each config, those of our own measurements as well."""
+    files = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "benchmarks" / "configs").rglob("*.yaml")]
+    return [data_of(file.read_text()) for file in sorted(files)]
 
 
 def reads(seeds: Iterator[int], folder: Path) -> Iterator[tuple[int, str, str]]:

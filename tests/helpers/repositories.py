@@ -2,14 +2,17 @@
 
 import random
 import string
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertForQuestionAnswering,
     BertTokenizer,
     PreTrainedConfig,
 )
@@ -17,6 +20,7 @@ from transformers import (
 GOOD = ["bright", "charming", "clever", "funny", "great", "lovely", "moving", "sharp", "tender", "warm"]
 BAD = ["awful", "bland", "boring", "clumsy", "dull", "flat", "hollow", "lazy", "messy", "stale"]
 NOUNS = ["actor", "camera", "comedy", "drama", "ending", "film", "movie", "music", "plot", "script"]
+TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
 OTHER = ["a", "and", "it", "is", "not", "one", "of", "the", "this", "very", "with"]
 
 
@@ -90,11 +94,93 @@ def save_sst2(folder: Path, rows: int) -> None:
             "idx": Value("int32"),
         }
     )
-    (folder / "sst2").mkdir(parents=True)
+    save_dataset(folder, "sst2", lambda count, seed: Dataset.from_list(sentences(count, seed), features=features), rows)
+
+
+def save_dataset(folder: Path, config: str, make: Callable[[int, int], Dataset], rows: int) -> None:
+    """Save a config of a dataset repository: `rows` of training, a quarter of validation.
+
+    Args:
+        folder: of the repository, which may have other configs.
+        config: its name.
+        make: a data set of a number of rows, with a seed.
+        rows: of training.
+    """
+    (folder / config).mkdir(parents=True)
     for seed, (split, count) in enumerate({"train": rows, "validation": max(2, rows // 4)}.items()):
-        data = Dataset.from_list(sentences(count, seed), features=features)
-        data.to_parquet(folder / "sst2" / f"{split}-00000-of-00001.parquet")
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: sst2\n  data_files:\n"
-        "  - {split: train, path: sst2/train-*}\n  - {split: validation, path: sst2/validation-*}\n---\n"
+        make(count, seed).to_parquet(folder / config / f"{split}-00000-of-00001.parquet")
+    lines = [
+        f"- config_name: {name}\n  data_files:\n"
+        f"  - {{split: train, path: {name}/train-*}}\n  - {{split: validation, path: {name}/validation-*}}\n"
+        for name in sorted(path.name for path in folder.iterdir() if path.is_dir())
+    ]
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(lines)}---\n")
+
+
+def save_stsb(folder: Path, rows: int) -> None:
+    """Save GLUE's config `stsb`: two sentences are alike by the share of their words that are the same."""
+
+    def make(count: int, seed: int) -> Dataset:
+        texts = [row["sentence"] for row in sentences(count + 1, seed)]
+        pairs = [(first, second, set(first.split()), set(second.split())) for first, second in pairwise(texts)]
+        scores = [5 * len(words & others) / len(words | others) for _, _, words, others in pairs]
+        rows = {"sentence1": texts[:-1], "sentence2": texts[1:], "label": scores, "idx": list(range(count))}
+        return Dataset.from_dict(rows)
+
+    save_dataset(folder, "stsb", make, rows)
+
+
+def save_conll(folder: Path, rows: int) -> None:
+    """Save a data set as `lhoestq/conll2003` has it: a noun is an organisation, the word after it goes on with it."""
+    features = Features(
+        {"id": Value("string"), "tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=TAGS))}
     )
+
+    def make(count: int, seed: int) -> Dataset:
+        words = [row["sentence"].split() for row in sentences(count, seed)]
+        tags = [
+            [3 if word in NOUNS else 4 if before in NOUNS else 0 for before, word in pairwise(["", *row])]
+            for row in words
+        ]
+        ids = [str(number) for number in range(count)]
+        return Dataset.from_dict({"id": ids, "tokens": words, "ner_tags": tags}, features=features)
+
+    save_dataset(folder, "conll2003", make, rows)
+
+
+def save_squad(folder: Path, rows: int) -> None:
+    """Save a data set as `rajpurkar/squad` has it: the answer is the third word of the context."""
+
+    def make(count: int, seed: int) -> Dataset:
+        contexts = [row["sentence"] for row in sentences(count, seed)]
+        answers = [context.split()[2] for context in contexts]
+        return Dataset.from_dict(
+            {
+                "id": [str(number) for number in range(count)],
+                "title": ["film"] * count,
+                "context": contexts,
+                "question": ["what is it?"] * count,
+                "answers": [
+                    {"text": [answer], "answer_start": [context.index(answer)]}
+                    for context, answer in zip(contexts, answers, strict=True)
+                ],
+            }
+        )
+
+    save_dataset(folder, "plain_text", make, rows)
+
+
+def save_tiny_reader(folder: Path, *, layers: int, hidden: int, heads: int) -> None:
+    """Save a random BERT that answers questions, and its tokenizer."""
+    config = BertConfig(
+        vocab_size=save_tokenizer(folder),
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=512,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForQuestionAnswering(config)
+    model.save_pretrained(folder)

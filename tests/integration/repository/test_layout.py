@@ -22,12 +22,11 @@ from students.kinds.student import Student
 ROOT = Path(__file__).parents[3]
 MAY_USE = {
     "train": {"distill"},
-    "distill": {"distill", "losses", "prune_schedules", "quant_aware", "students", "configs"},
+    "distill": {"distill", "losses", "prune_schedules", "quant_aware", "students"},
     "losses": {"losses", "students"},
     "prune_schedules": {"prune_schedules", "students"},
     "quant_aware": {"quant_aware", "students"},
     "students": {"students"},
-    "configs": set(),
 }
 FILES = [ROOT / "train.py", *(file for room in MAY_USE for file in sorted((ROOT / room).glob("**/*.py")))]
 TESTS = sorted((ROOT / "tests").glob("**/*.py"))

@@ -41,3 +41,12 @@ def test_what_a_page_names_exists(page):
             {node.name for node in ast.walk(ast.parse(file.read_text())) if hasattr(node, "name")} if tests else set()
         )
         assert set(re.findall(r"\w+", tests)) <= names, f"{page.name}: {path}{suffix}{tests}"
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [ROOT / "docs", *(path for path in (ROOT / "docs").rglob("*") if path.is_dir() and "results" not in path.parts)],
+    ids=lambda folder: str(folder.relative_to(ROOT)),
+)
+def test_a_folder_of_docs_has_at_most_twelve_entries(folder):
+    assert len(list(folder.iterdir())) <= 12

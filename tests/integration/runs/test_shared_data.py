@@ -1,4 +1,4 @@
-"""Shipped configs of each task on a few rows of the shared data, where these are: every run to its report."""
+"""The configs of our own measurements on a few rows of the shared data, where these are: every run to its report."""
 
 import re
 from math import isfinite
@@ -64,7 +64,8 @@ def test_every_run_of_a_config_comes_to_its_report(name: str, tmp_path: Path, mo
     )
     (tmp_path / "data").mkdir()
     save_translator(tmp_path / "t5")
-    text = (ROOT / "configs" / f"{name}.yaml").read_text().replace("google-t5/t5-small", str(tmp_path / "t5"))
+    (file,) = (ROOT / "benchmarks" / "configs").glob(f"*/{name}.yaml")
+    text = file.read_text().replace("google-t5/t5-small", str(tmp_path / "t5"))
     for path in set(re.findall(r"\.\./shared/data/[\w/.]+", text)):
         text = text.replace(path, str(few(ROOT / path, tmp_path / "data")))
     more = re.search(r"data: ([^,\s}]+)", text)[1] + "/train.parquet"

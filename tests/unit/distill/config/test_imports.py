@@ -134,7 +134,7 @@ def test_a_module_that_failed_leaves_no_class(file: Path) -> None:
     load(file, Study)
 
 
-@pytest.mark.parametrize("name", ["losses", "distill.tasks", "train"])
+@pytest.mark.parametrize("name", ["losses", "distill.tasks", "students"])
 def test_our_own_modules_are_no_modules_of_the_user(file: Path, name: str) -> None:
     file.write_text(f"imports: [{name}]\n")
     with pytest.raises(ConfigError, match=rf"imports\.0: '{name}' is a module of this library.*written with \.py"):

@@ -1,4 +1,4 @@
-"""What may be combined with what: flags, the rules over them, and the table in docs/compatibility.md.
+"""What may be combined with what: flags, the rules over them, and the table in docs/guide/compatibility.md.
 
     python -m tests.unit.distill.experiment.test_compatibility
 
@@ -27,7 +27,7 @@ from prune_schedules.schedule import Timeline
 from prune_schedules.scores.magnitude import Magnitude
 
 ROOT = Path(__file__).parents[4]
-PAGE = ROOT / "docs" / "compatibility.md"
+PAGE = ROOT / "docs" / "guide" / "compatibility.md"
 INTRO = """\
 # What cannot be combined
 

@@ -20,7 +20,7 @@ from students.models.recurrent_models import RecurrentConfig
 from tests.helpers.families import FAMILIES, tiny, tiny_config
 from tests.helpers.students.forms import ATTENTIONS, FORMS, build, key_of, student_of
 
-DOCS = Path(__file__).parents[5] / "docs" / "methods.md"
+DOCS = Path(__file__).parents[5] / "docs" / "techniques" / "forms.md"
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def refusal_rows() -> list[str]:
 
 @pytest.mark.parametrize("rows", [pair_rows(), refusal_rows()], ids=["pairs", "refused"])
 def test_the_docs_show_what_goes_together(rows):
-    assert "\n".join(rows) in DOCS.read_text(), "docs/methods.md lacks:\n" + "\n".join(rows)
+    assert "\n".join(rows) in DOCS.read_text(), "docs/techniques/forms.md lacks:\n" + "\n".join(rows)

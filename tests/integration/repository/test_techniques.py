@@ -1,4 +1,4 @@
-"""docs/methods.md and the code agree: every entry can be read, every class has an entry."""
+"""docs/techniques/ and the code agree: every entry can be read, every class has an entry."""
 
 import importlib
 import inspect
@@ -36,7 +36,8 @@ from students.forms.form import Form
 from students.kinds.student import Student
 
 ROOT = Path(__file__).parents[3]
-TEXT = (ROOT / "docs" / "methods.md").read_text()
+PAGES = sorted((ROOT / "docs" / "techniques").glob("*.md"))
+TEXT = "\n".join(page.read_text() for page in PAGES)
 ROOMS = (distill, losses, prune_schedules, quant_aware, students)
 HEADINGS = {
     "Tasks": "task",
@@ -69,11 +70,15 @@ class Fragment:
 
 
 def entries(heading: str) -> list[dict[str, str]]:
-    """Return the entries of a section: ``code`` (its first line), ``text``, and the fields ``*Name:*``."""
-    section = re.search(rf"^## {heading}.*?(?=^## |\Z)", TEXT, re.M | re.S)[0]
+    """Return the entries of all sections of a heading: ``code`` (its first line), ``text``, and the fields ``*Name:*``.
+
+    A section is a page, or a part of one, up to the next of ``HEADINGS``.
+    """
+    others = "|".join([*HEADINGS, "Left out", "The techniques"])
+    section = "".join(re.findall(rf"^##? {heading}\b.*?(?=^##? (?:{others})\b|\Z)", TEXT, re.M | re.S))
     classes = []
     for code, body in re.findall(r"^- `([^`]+)`:\n((?:  .*\n)+)", section, re.M):
-        text, *fields = re.split(r" ?\*(\w+):\* ", " ".join(body.split()))
+        text, *fields = re.split(r" ?- \*(\w+):\* ", " ".join(body.split()))
         classes.append({"code": code, "text": text, **dict(zip(fields[::2], fields[1::2], strict=True))})
     return classes
 
@@ -160,9 +165,7 @@ def test_every_scope_is_named():
 def test_ids_are_of_the_catalogue():
     catalogue = (ROOT / "../shared/reference/methods.md").read_text()
     known = set(re.findall(r"^\| (\w+) \|", catalogue, re.M))
-    catalogued = [
-        entry["Catalogue"] for heading in (*HEADINGS, "Recipes") for entry in entries(heading) if "Catalogue" in entry
-    ]
+    catalogued = [entry["Catalogue"] for heading in HEADINGS for entry in entries(heading) if "Catalogue" in entry]
     used = {name for text in catalogued for name in re.findall(r"\b[A-Z]\d+[a-z]?\b", text)}
     assert len(used) > 50
     assert used <= known
@@ -185,10 +188,7 @@ def test_a_task_has_the_metrics_that_are_named(entry, tmp_path):
 
 
 def test_papers_have_arxiv_ids_or_the_conference_of_older_ones():
-    for paper in (entry["Paper"].rstrip(".") for _, entry in ENTRIES if "Paper" in entry):
+    linked = re.compile(r"\[(.*?)\]\(https://arxiv.org/abs/\1\)")
+    for paper in (linked.sub(r"\1", entry["Paper"]).rstrip(".") for _, entry in ENTRIES if "Paper" in entry):
         assert re.search(r"\b\d{4}\.\d{5}|\b\d{4}\.\d{4}\b|\([A-Z]+\)$", paper), paper
-
-
-def test_every_recipe_is_there():
-    recipes = entries("Recipes")
-    assert recipes and all((ROOT / "configs" / recipe["code"]).is_file() for recipe in recipes)
+        assert "](" not in paper, "a link leads to another paper than it names"
