@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,6 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         resume: whether to continue the run in its folder.
         stop: tells whether a signal asked the run to end.
     """
-    start_time = time.time()
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
     with enter_run_dir(prepared):
@@ -83,6 +81,6 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         evaluation = evaluate(
             experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
         )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, start_time)
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches)
         remove_backups(prepared.folder)
     return report

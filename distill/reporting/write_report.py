@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 
 from distill.config.schema import yaml_name
@@ -27,7 +26,6 @@ def write_report(
     deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
-    started: float,
 ) -> Report:
     """Write the report of a run, which marks it as done.
 
@@ -37,9 +35,9 @@ def write_report(
         deployed: the student.
         evaluation: the measurements.
         student_batches: validation batches in the deployed student's tokens.
-        started: the start of the run, in seconds since the epoch.
     """
     experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
+    clock = prepared.start.clock
     warnings = report_warnings(
         experiment,
         plan.timeline,
@@ -54,9 +52,9 @@ def write_report(
         name=experiment.name,
         task=yaml_name(type(task)),
         main_metric=task.main_metric,
-        started=datetime.fromtimestamp(started).isoformat(timespec="seconds"),
-        seconds=round(time.time() - started, 1),
-        command=command_line(),
+        started=datetime.fromtimestamp(clock.started).isoformat(timespec="seconds"),
+        seconds=round(clock.seconds, 1),
+        command=command_line() or f"python train.py --config {prepared.folder / 'config.yaml'}",
         seed=experiment.seed,
         models=evaluation.models,
         timeline=plan.entries,
