@@ -12,6 +12,7 @@ from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import read_runs
 from distill.export.export import export
+from distill.export.teacher import exported_teacher
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
 from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
@@ -78,9 +79,16 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
             prepared.matrix_sizes,
             parts.vocabulary,
         )
-        evaluation = evaluate(
-            experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
-        )
+        with exported_teacher(deployed, parts.teachers, teacher_batches.batches[0], prepared.folder) as teacher_file:
+            evaluation = evaluate(
+                experiment.task,
+                experiment.teacher,
+                parts.teachers,
+                deployed,
+                teacher_batches,
+                student_batches,
+                teacher_file,
+            )
         report = write_report(prepared, trained, deployed, evaluation, student_batches.batches)
         remove_backups(prepared.folder)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from distill.config.schema import yaml_name
+from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
@@ -69,6 +70,8 @@ def write_report(
             *lost_zeros_warning(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
         notes=trained.notes + deployed.report_notes,
+        baseline=baseline_metrics(task, student_batches),
+        difference=evaluation.difference,
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )
