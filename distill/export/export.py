@@ -71,7 +71,7 @@ def export(
     if experiment.save_dtype != "float32":
         student.to(getattr(torch, experiment.save_dtype))
         parity["saved"] = max_abs_difference(trained, torch_predict(student)(fixed))
-    result = evaluate_model(experiment.task, torch_predict(student), student_batches)
+    result = evaluate_model(experiment.task, torch_predict(student), student_batches, resample=True)
     if quantize:
         quantize.remove_input_hooks()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)

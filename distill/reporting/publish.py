@@ -31,11 +31,12 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
         "bytes",
         "runtime",
         "precision",
-        *sorted(report.models["student"].metrics),
+        *sorted(metrics := report.models["student"].metrics),
         *report.models["student"].latency_ms,
     ]
+    unknown = dict.fromkeys(metrics)  # of the teacher in onnxruntime only the latency is measured
     data = [
-        [name, *({**vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])]
+        [name, *({**unknown, **vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])]
         for name, model in report.models.items()
     ]
     logger.experiment.log({"report": wandb.Table(columns=columns, data=data)})
@@ -57,7 +58,7 @@ def summary(report: Report) -> str:
     lines = [head] + [
         [
             name,
-            format_number(model.metrics[report.main_metric]),
+            format_number(model.metrics.get(report.main_metric)),
             format_number(model.parameters, "n"),
             format_number(model.bytes, "B"),
             format_number(model.latency_ms["batch_1"], "ms"),

@@ -9,7 +9,7 @@
         loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
         backward, and an optimizer step at the window's end
         callbacks update masks and fake quantization       prune_schedules/callback.py, quant_aware/callback.py
-    after every epoch: the metrics of the student on validation
+    at least five times a run: the metrics of the student on validation
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.finite import FiniteCheck
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.callbacks.replace import BlockReplacement
+from distill.training.callbacks.validation import ValidationSteps
 from distill.training.fsdp2 import FSDP2Strategy
 from distill.training.launcher import check_launch, with_launched_devices
 from distill.training.module import Distillation
@@ -167,8 +168,10 @@ def make_callbacks(
     final, task = final_form_step(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
+    sets_validation = {"val_check_interval", "check_val_every_n_epoch"} & experiment.trainer.keys()
     return [
         CurveLogger(),
+        *([] if sets_validation else [ValidationSteps(timeline)]),
         *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),

@@ -213,9 +213,11 @@ class Regression(TextTask):
     def metrics(self) -> MetricCollection:
         """Return Pearson and Spearman correlation."""
         from torchmetrics import MetricCollection
-        from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+        from torchmetrics.regression import SpearmanCorrCoef
 
-        return MetricCollection({"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef()})
+        from distill.tasks.metrics import Pearson
+
+        return MetricCollection({"pearson": Pearson(), "spearman": SpearmanCorrCoef()}, compute_groups=False)
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the predicted number of each row."""

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from distill.config.loader import load
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.run_dir import files
+from distill.run_dir.clock import Clock
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import RunDirLocked, lock, lock_owner
 from distill.training.callbacks.checkpoints import (
@@ -49,6 +50,8 @@ class ResumePoint:
     """Why the newest checkpoint is not used."""
     timestamps: tuple[int | None, ...] = (None, None)
     """When config and newest checkpoint were written, in nanoseconds."""
+    clock: Clock = field(default_factory=Clock, compare=False)
+    """The time of the run, with that of the processes before this one."""
 
     def messages(self) -> list[str]:
         """Return the lines to print."""
@@ -136,6 +139,7 @@ def _resume_point(config: Config[Experiment], folder: Path) -> ResumePoint:
             checkpoint = read_checkpoint(path)
             best_step = checkpoint["callbacks"]["BestCheckpoint"]["step"]
             step, rows, origin = checkpoint["global_step"], checkpoint["curve_rows"], checkpoint["origin"]
+            clock = Clock(**checkpoint["clock"])
         except FileNotFoundError:
             continue
         except (KeyError, TypeError) as error:
@@ -143,7 +147,7 @@ def _resume_point(config: Config[Experiment], folder: Path) -> ResumePoint:
         except ValueError as error:
             damage.append(str(error))
         else:
-            return ResumePoint(path, step, rows, origin, best_step, "; ".join(damage), timestamps)
+            return ResumePoint(path, step, rows, origin, best_step, "; ".join(damage), timestamps, clock)
     if damage:
         message = f"{'; '.join(damage)}, and there is no other checkpoint"
         raise config.error("name", f"{message}; remove {folder}, or give this one another --name")

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill import run
 from distill.config.loader import ConfigError
+from distill.evaluation.measure import Latency
 from tests.helpers.repositories import save_tokenizer
 from tests.helpers.runs import interrupted
 from tests.helpers.worlds import save_data, save_teacher
@@ -63,8 +64,9 @@ output: {folder}/runs
 
 @pytest.mark.parametrize("name", ["token_classification", "question_answering"])
 def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, monkeypatch):
+    latency = Latency(1.0, [1.0, 1.0])
     monkeypatch.setattr(
-        "distill.evaluation.evaluate.measure_latencies", lambda models, batch: dict.fromkeys(models, 1.0)
+        "distill.evaluation.evaluate.measure_latencies", lambda models, batch: dict.fromkeys(models, latency)
     )
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data", rows=24)
