@@ -15,6 +15,7 @@ from distill.export.export import export
 from distill.export.teacher import exported_teacher
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
+from distill.training.callbacks.display.quiet import silence_libraries
 from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
 from distill.training.prepare.run_folder import Resume, remove_backups
@@ -38,7 +39,7 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
         ConfigError: invalid user input, described in one line.
         Interrupted: Ctrl-C or SIGTERM; during training, a checkpoint was written.
     """
-    with StopHandler() as stop:
+    with StopHandler() as stop, silence_libraries():
         reports = list(run_experiments(read_runs(file, overrides), resume, stop))
     return reports[-1] if reports else None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from distill.experiment.monitoring import Display
 from distill.reporting.page import render
 from distill.reporting.pictures import agreement_matrix, layer_bars, loss_curves
 from distill.reporting.report import Report
 from distill.run_dir.files import write_text
+from distill.training.callbacks.display.messages import say
 from distill.training.callbacks.metrics_csv import read_rows
 
 
@@ -48,6 +50,21 @@ def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: di
     logger.experiment.log({f"pictures/{name}": wandb.Image(figure) for name, figure in figures.items()})
     logger.experiment.summary.update(report.ratios | {"timeline": report.timeline})
     wandb.finish()
+
+
+def say_report(report: Report, display: Display) -> None:
+    """Print the table, the warnings and, as the last line, the path of the page; in quiet mode the path alone."""
+    page = report.folder / "report.html"
+    if display.mode == "quiet":
+        print(f"report: {page}", flush=True)
+        return
+    say(display, report.name, "report", f"{summary(report)}\nreport: {page}", {"report": str(page), **_facts(report)})
+
+
+def _facts(report: Report) -> dict:
+    """Return what the table shows, as plain data."""
+    data = report.to_json()
+    return {key: data[key] for key in ("main_metric", "models", "ratios", "warnings")}
 
 
 def summary(report: Report) -> str:

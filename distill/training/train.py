@@ -37,7 +37,8 @@ def train(prepared: PreparedRun, stop: StopHandler) -> TrainResult | None:
     """
     experiment, parts, trainer = prepared.experiment, prepared.parts, prepared.plan.trainer
     module, folder = prepared.module, prepared.folder
-    callbacks = make_callbacks(experiment, folder, prepared.plan.timeline, parts, stop)
+    plan = prepared.plan
+    callbacks = make_callbacks(experiment, folder, plan.timeline, plan.entries, parts, stop)
     trainer.callbacks.extend([*callbacks, CheckpointOrigin(prepared.origin, prepared.start.clock)])
     trainer.loggers = make_loggers(experiment, folder, module, prepared.start.curve_rows)
     stop.replace_lightning_handlers(trainer)

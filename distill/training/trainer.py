@@ -22,6 +22,7 @@ from distill.run_dir.files import write_text
 from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointFiles, LastCheckpoint
 from distill.training.callbacks.curves import CurveLogger
+from distill.training.callbacks.display.callback import ProgressDisplay
 from distill.training.callbacks.finite import FiniteCheck
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.callbacks.replace import BlockReplacement
@@ -107,6 +108,7 @@ def _trainer(arguments: dict[str, Any], folder: Path) -> Trainer:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
         plugins=[CheckpointFiles()],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -157,7 +159,7 @@ def make_timeline(config: Config[Experiment], trainer: Trainer, batches: int) ->
 
 
 def make_callbacks(
-    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: StopHandler
+    experiment: Experiment, folder: Path, timeline: Timeline, entries: list[dict], parts: Parts, stop: StopHandler
 ) -> list[Callback]:
     """Return the callbacks in their order.
 
@@ -169,8 +171,9 @@ def make_callbacks(
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
     sets_validation = {"val_check_interval", "check_val_every_n_epoch"} & experiment.trainer.keys()
+    curves, metric = CurveLogger(), f"val/{task.main_metric}"
     return [
-        CurveLogger(),
+        curves,
         *([] if sets_validation else [ValidationSteps(timeline)]),
         *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
@@ -178,7 +181,8 @@ def make_callbacks(
         FiniteCheck(timeline.total_steps),
         *([parts.online_teacher] if isinstance(parts.online_teacher, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
-        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
+        ProgressDisplay(experiment.display, experiment.name, entries, curves, metric),
+        BestCheckpoint(folder / "checkpoints", metric, task.metric_mode, final),
         LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 
@@ -200,6 +204,7 @@ def make_loggers(experiment: Experiment, folder: Path, module: Distillation, cur
     """Return the loggers: metrics.csv, continued after ``curve_rows`` rows, and W&B and TensorBoard if configured."""
     columns = [
         "progress",
+        "loss",
         *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
         "lr",
         *["replace"] * bool(experiment.replace),

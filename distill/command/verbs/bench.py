@@ -6,7 +6,7 @@ import argparse
 import json
 
 from distill.command.options import number_from_1, refuse_rest
-from distill.command.quiet import silence_libraries
+from distill.training.callbacks.display.quiet import silence_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

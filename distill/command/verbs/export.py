@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from distill.command.options import refuse_rest
-from distill.command.quiet import silence_libraries
+from distill.training.callbacks.display.quiet import silence_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

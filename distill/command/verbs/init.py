@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from distill.command.options import refuse_rest
-from distill.command.quiet import silence_libraries
 from distill.config.errors import ConfigError
+from distill.training.callbacks.display.quiet import silence_libraries
 
 _QUESTIONS = {
     "model": "the fine-tuned model, a folder or a hub name",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from distill.command.options import number_from_1, refuse_rest
-from distill.command.quiet import silence_libraries
 from distill.config.errors import ConfigError
+from distill.training.callbacks.display.quiet import silence_libraries
 
 if TYPE_CHECKING:
     from distill.export.serving.predictor import Predictor

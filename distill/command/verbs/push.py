@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from distill.command.options import refuse_rest
-from distill.command.quiet import silence_libraries
 from distill.config.errors import ConfigError
+from distill.training.callbacks.display.quiet import silence_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

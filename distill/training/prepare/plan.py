@@ -42,6 +42,16 @@ class Plan:
         warnings = "".join(f"\nwarning: {line}" for line in self.parts.warnings)
         return f"{name}: what it reads{lines}\n{name}: {timeline_table(self.entries, self.timeline)}{warnings}"
 
+    def to_json(self) -> dict:
+        """Return the same as plain data."""
+        return {
+            "steps": self.timeline.total_steps,
+            "epoch_steps": self.timeline.epoch_steps,
+            "timeline": self.entries,
+            "preflight": self.preflight.to_json(),
+            "warnings": self.parts.warnings,
+        }
+
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes: bool = False) -> Plan:
     """Load, build and check all that a run needs, after checking that its folder is writable; write nothing.

@@ -20,6 +20,7 @@ from distill.run_dir.files import write_text
 from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.callbacks.display.messages import say
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
@@ -133,10 +134,10 @@ def enter_run_dir(prepared: PreparedRun) -> Iterator[None]:
         return
     with locked_run_dir(prepared.config, prepared.folder, prepared.start):
         write_text(prepared.folder / "config.yaml", prepared.config_text)
-        name = prepared.experiment.name
-        print(prepared.plan.text(name), flush=True)
+        name, display, plan = prepared.experiment.name, prepared.experiment.display, prepared.plan
+        say(display, name, "plan", plan.text(name), plan.to_json())
         for line in prepared.start.messages():
-            print(f"{name}: {line}", flush=True)
+            say(display, name, "start", f"{name}: {line}", {"message": line})
         yield
 
 

@@ -19,6 +19,7 @@ from distill.config.imports import KEY
 from distill.config.loader import load
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
+from distill.experiment.monitoring import Display, Tracking
 from distill.run_dir import files
 from distill.run_dir.clock import Clock
 from distill.run_dir.lock import NAME as LOCK
@@ -194,8 +195,9 @@ def _changed_key(config: Config[Experiment], folder: Path) -> str:
 
 
 def _comparable(experiment: Experiment) -> Any:
-    """Return the config without what may change: paths, whose contents have fingerprints, and devices."""
+    """Return the config without what may change: paths, whose contents have fingerprints, devices, what is shown."""
     experiment = copy.deepcopy(experiment)
+    experiment.display, experiment.tracking = Display(), Tracking()
     experiment.output, experiment.name, experiment.imports = "", None, []
     peer = getattr(experiment.teacher, "peer", None)
     for holder in (*experiment.teachers().values(), experiment.student, peer):

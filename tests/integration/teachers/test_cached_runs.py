@@ -57,7 +57,7 @@ losses:
   labels: {{kind: Labels}}
   logits: {{kind: Logits, temperature: 2.0}}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 
@@ -95,7 +95,7 @@ teacher: {{model: {folder}/teacher, cache: true}}
 student: {{kind: Transformer, layers: 1}}
 losses: {losses}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 4, accelerator: cpu}}
 output: {folder}/runs
 """
 NEVER = {

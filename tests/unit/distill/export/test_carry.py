@@ -23,7 +23,7 @@ task: {{name: causal_lm, data: {folder}/data, max_length: 16, batch_size: 8}}
 teacher: {folder}/teacher
 student: {student}
 losses: {{logits: {{kind: Logits}}}}
-trainer: {{max_steps: 2, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 2, accelerator: cpu}}
 output: {folder}/runs
 """
 SETTINGS = {"eos_token_id": [1, 3], "repetition_penalty": 1.3, "do_sample": True, "temperature": 0.7, "bos_token_id": 2}
