@@ -49,7 +49,7 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
         _list(_data(report)),
         _list(f"{entry['what']}: steps {entry['start_step']} to {entry['stop_step']}" for entry in report.timeline),
         "## Limits",
-        "Quality is that on the validation data above; on other data it was not measured.",
+        "Quality is that on the validation data above, with 95 % intervals; on other data it was not measured.",
         _list(report.to_json()["warnings"]),
     ]
     text = "\n\n".join(section for section in sections if section)
@@ -74,14 +74,21 @@ def _models(report: Report) -> str:
     def cells(name: str, model: ModelStats) -> list[str]:
         return [
             name,
-            *(format_number(model.metrics[key]) for key in names),
+            *(_with_interval(model, key) for key in names),
             format_number(model.bytes, "B"),
-            *(format_number(model.latency_ms[key], "ms") for key in ("batch_1", "batch_32")),
+            *(format_number(model.latency_ms.get(key), "ms") for key in ("batch_1", "batch_32")),
             f"{model.runtime} {model.precision}",
         ]
 
     rows = [head, ["---"] * len(head), *(cells(name, model) for name, model in report.models.items())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _with_interval(model: ModelStats, metric: str) -> str:
+    """Return a metric with its 95 % interval."""
+    text = format_number(model.metrics.get(metric))
+    low, high = model.intervals.get(metric, (None, None))
+    return text if low is None else f"{text} ({format_number(low)} to {format_number(high)})"
 
 
 def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
