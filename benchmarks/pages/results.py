@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
+
+from benchmarks.pages.tables import table, write
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "results.md"
-TABLES = re.compile(r"(?<=<!-- tables -->\n).*?(?=<!-- end of tables -->)", re.S)
 LOWER_IS_BETTER = {"perplexity"}
 COLUMNS = ("report", "teacher", "student", "kept", "MB", "batch 1, ms", "batch 32, ms", "student's file")
 
@@ -58,14 +58,14 @@ def significant(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def tables() -> str:
+def text() -> str:
     """Return a table for each task and metric."""
-    parts = []
-    for title, found in reports().items():
-        rows = [COLUMNS, ["---"] * len(COLUMNS), *(row(file, report) for file, report in found)]
-        parts += [f"### {title}\n", *(f"| {' | '.join(cells)} |" for cells in rows), ""]
-    return "\n".join(parts) + "\n"
+    parts = [
+        f"### {title}\n\n{table(COLUMNS, [row(file, report) for file, report in found])}"
+        for title, found in reports().items()
+    ]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(TABLES.sub(lambda _: "\n" + tables(), PAGE.read_text()))
+    write(PAGE, text())
