@@ -26,7 +26,7 @@ from distill.reporting.summary import (
 TEMPLATE = Path(__file__).with_name("template")
 MAX_CLASSES = 60
 """The number of classes in a table of the page."""
-ORDER = ("constant prediction", "teacher", "teacher in onnxruntime", "student", "student in torch")
+ORDER = ("teacher", "teacher in onnxruntime", "student", "student in torch")
 
 
 def model_table(report: dict) -> tuple[list[str], list[dict]]:
@@ -37,8 +37,6 @@ def model_table(report: dict) -> tuple[list[str], list[dict]]:
     """
     noun, student = model_noun(report), report["models"]["student"]
     entries = [(name, engine(model), model) for name, model in report["models"].items() if model]
-    if report.get("baseline"):
-        entries.append(("constant prediction", "reads no input", {"metrics": report["baseline"]}))
     deployed = {}
     for export in report.get("exports") or []:
         difference = export.get("largest_difference")
@@ -48,6 +46,8 @@ def model_table(report: dict) -> tuple[list[str], list[dict]]:
             deployed = {"note": note, "agreement": export.get("agreement")}
         else:
             entries.append((export["format"], note, export))
+    if report.get("baseline"):
+        entries.append(("constant prediction", "reads no input", {"metrics": report["baseline"]}))
     order = {name: i for i, name in enumerate(ORDER)}
     entries.sort(key=lambda entry: order.get(entry[0], len(order)))
     metrics = dict.fromkeys(metric for *_, entry in entries for metric in entry.get("metrics") or {})

@@ -19,8 +19,9 @@ def deployed(format: str = "onnx") -> DeployedStudent:
     return DeployedStudent(None, SimpleNamespace(format=format), None, {}, layers=[], notes=[], precision="float32")
 
 
-def test_a_report_splits_faster_into_architecture_and_runtime(tiny_run: Path) -> None:
-    given = {"prune": None, "quantize": None, "export": "onnx", "losses": {"labels": {"kind": "Labels"}}}
+def test_a_report_splits_faster_into_architecture_and_runtime(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.runner.exported_teacher", exported_teacher)
+    given = {"prune": None, "quantize": {"weights": 8, "start": "50%"}, "losses": {"labels": {"kind": "Labels"}}}
     report = run(tiny_run, **given, **{"trainer.max_epochs": 1})
     saved = json.loads((report.folder / "report.json").read_text())
     keeps_promises(saved)
