@@ -16,6 +16,7 @@ from distill.export.teacher import exported_teacher
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
 from distill.training.callbacks.display.quiet import silence_libraries
+from distill.training.callbacks.trackers.loggers import open_loggers
 from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
 from distill.training.prepare.run_folder import Resume, remove_backups
@@ -63,7 +64,11 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
     """
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
-    with enter_run_dir(prepared):
+    start = prepared.start.step, prepared.start.curve_rows
+    with (
+        enter_run_dir(prepared),
+        open_loggers(config, prepared.folder, plan.trainer, list(prepared.module.metrics), plan.entries, start),
+    ):
         trained = train(prepared, stop)
         if trained is None:
             return None

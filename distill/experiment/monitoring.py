@@ -27,18 +27,36 @@ class Display:
             raise ValueError(f"interval: must be a number of seconds from 0 on, not {self.interval}")
 
 
+_PACKAGES = {
+    "wandb": ("wandb",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "mlflow": ("mlflow",),
+    "trackio": ("trackio",),
+}
+"""The packages of a tracker, one of which it needs."""
+
+
 @dataclass(kw_only=True)
 class Tracking:
-    """Loggers of the curves besides metrics.csv.
+    """Trackers of the curves besides metrics.csv.
 
     Args:
         wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps the curves on this machine.
         tensorboard: write TensorBoard files into the run folder.
+        mlflow: an experiment of MLflow, on the server of ``MLFLOW_TRACKING_URI``, else in ``.mlflow`` in the folder of
+            runs.
+        trackio: a project of Trackio.
     """
 
     wandb: str | None = None
     tensorboard: bool = False
+    mlflow: str | None = None
+    trackio: str | None = None
 
     def __post_init__(self):
-        if self.tensorboard and not (find_spec("tensorboard") or find_spec("tensorboardX")):
-            raise ValueError("tensorboard: is not installed; install the package of that name")
+        for key, packages in _PACKAGES.items():
+            value = getattr(self, key)
+            if value == "":
+                raise ValueError(f"{key}: needs a name; null switches it off")
+            if value and not any(find_spec(package) for package in packages):
+                raise ValueError(f"{key}: is not installed; `pip install {packages[0]}`")

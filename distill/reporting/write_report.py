@@ -1,4 +1,4 @@
-"""Report: write measurements and warnings as report.json, the page, and a table for Weights & Biases."""
+"""Report: write measurements and warnings as report.json, the page, and results for the trackers."""
 
 from __future__ import annotations
 

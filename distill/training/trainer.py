@@ -1,35 +1,29 @@
-"""Build Lightning's Trainer, the timeline of the run, the callbacks and the loggers."""
+"""Build Lightning's Trainer, the timeline of the run and the callbacks."""
 
 from __future__ import annotations
 
 import math
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.config import Config
-from distill.config.writer import dump
 from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
-from distill.run_dir.files import write_text
 from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointFiles, LastCheckpoint
 from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.display.callback import ProgressDisplay
 from distill.training.callbacks.finite import FiniteCheck
-from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.callbacks.replace import BlockReplacement
 from distill.training.callbacks.validation import ValidationSteps
 from distill.training.fsdp2 import FSDP2Strategy
 from distill.training.launcher import check_launch, with_launched_devices
-from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import StopHandler
 from distill.training.timeline import final_form_step
@@ -198,41 +192,3 @@ def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape
     stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
     last_stop = max(stops, default=0)
     return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0}
-
-
-def make_loggers(experiment: Experiment, folder: Path, module: Distillation, curve_rows: int) -> list[Logger]:
-    """Return the loggers: metrics.csv, continued after ``curve_rows`` rows, and W&B and TensorBoard if configured."""
-    columns = [
-        "progress",
-        "loss",
-        *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
-        "lr",
-        *["replace"] * bool(experiment.replace),
-        *["sparsity"] * bool(experiment.prune),
-        *["penalty"] * any(pruner.penalty != Constant(0.0) for pruner in experiment.pruners().values()),
-        *["bits"] * bool(experiment.quantize),
-        *(f"val/{name}" for name in module.metrics),
-    ]
-    table = MetricsCSV(folder / "metrics.csv", columns)
-    table.start(curve_rows)
-    loggers: list[Logger] = [table]
-    if experiment.tracking.wandb:
-        loggers.append(wandb_logger(experiment, folder))
-    if experiment.tracking.tensorboard:
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    return loggers
-
-
-def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
-    """Return a W&B logger whose id is kept in the run folder, so that a resumed run continues its entry."""
-    id_file = folder / "wandb_id"
-    if not id_file.exists():
-        write_text(id_file, secrets.token_hex(4))
-    return WandbLogger(
-        name=experiment.name,
-        save_dir=folder,
-        project=experiment.tracking.wandb,
-        id=id_file.read_text(),
-        resume="allow",
-        config=dump(experiment),
-    )

@@ -58,5 +58,6 @@ class CurveLogger(Callback):
 
     def write(self, trainer: Trainer, module: LightningModule, row: dict[str, float], step: int) -> None:
         """Send a row to every logger."""
+        row = {"progress": step / module.timeline.total_steps} | row
         for logger in trainer.loggers:
-            logger.log_metrics({"progress": step / module.timeline.total_steps} | row, step)
+            logger.log_metrics(row, step)

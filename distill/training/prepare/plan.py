@@ -14,12 +14,14 @@ from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import check_writable
+from distill.training.callbacks.trackers.loggers import check_trackers
 from distill.training.parts import Parts
 from distill.training.prepare.assemble import assemble
 from distill.training.prepare.checks.dry_trace import check_traces
 from distill.training.prepare.checks.student_check import check_student
 from distill.training.prepare.checks.teacher_check import check_cache
 from distill.training.prepare.preflight import Preflight, preflight
+from distill.training.stop import is_rank_zero
 from distill.training.timeline import timeline_entries, timeline_table
 from distill.training.trainer import make_timeline, make_trainer
 from prune_schedules.schedule import Timeline
@@ -67,6 +69,8 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     """
     task = config.value.task
     _check_writable(config, folder)
+    if is_rank_zero():
+        check_trackers(config)
     parts = assemble(config, begins)
     # A checkpoint: weights and the two moments of AdamW, in float32.
     _check_writable(config, folder, 12 * sum(weight.numel() for weight in parts.student.parameters()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +114,16 @@ def locked_run_dir(config: Config[Experiment], folder: Path, start: ResumePoint)
             yield
     except RunDirLocked as error:
         raise _locked(config, folder, str(error)) from error
+    finally:
+        with suppress(OSError):  # it is empty after a run that made no step
+            folder.rmdir()
+
+
+def empty_run_dir(folder: Path) -> None:
+    """Remove everything but the lock from a run folder."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            files.remove(path)
 
 
 def remove_backups(folder: Path) -> None:
