@@ -14,7 +14,10 @@ from distill.experiment.runs import read_runs
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = {"yaml", "python", "bash", "mermaid", "text", ""}
+LANGUAGES = {"yaml", "python", "bash", "mermaid", "text", "js", ""}
+"""What stands in js, tests/integration/exports/test_javascript.py runs."""
+SWEEP = "# sweep.yaml"
+"""The first line of a file of W&B, which tests/integration/runs/tracking reads."""
 OWN = {"first.yaml"}
 """A config that its page shows, and test_first_run.py runs."""
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.M | re.S)
@@ -34,7 +37,7 @@ def snippets(language: str) -> list:
         text = page.read_text()
         for block in BLOCK.finditer(text):
             line = text[: block.start()].count("\n") + 1
-            if block[2] == language:
+            if block[2] == language and not block[3].lstrip().startswith(SWEEP):
                 found.append(pytest.param(textwrap.dedent(block[3]), id=f"{page.relative_to(ROOT)}:{line}"))
     return found
 
