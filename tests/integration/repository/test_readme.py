@@ -51,7 +51,9 @@ def test_every_config_has_a_line():
 
 def test_every_task_has_a_line():
     page = (ROOT / "docs" / "usage.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == subclasses(Task).keys()
+    # Other tests import the examples, which have tasks too.
+    own = {name for name, cls in subclasses(Task).items() if cls.__module__.startswith("distill.")}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == own
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
