@@ -2,7 +2,7 @@
 
 import sys
 
-from distill.__main__ import start
+from distill.command.main import start
 
 if __name__ == "__main__":
     start(["train", *sys.argv[1:]])

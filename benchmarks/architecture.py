@@ -20,12 +20,12 @@ def package(parts: tuple[str, ...]) -> str:
 
 
 def import_pairs() -> set[tuple[str, str]]:
-    """Return the pairs (package, imported package), without the ground floor and ``__init__.py`` files."""
+    """Return the pairs (package, imported package), without the ground floor, ``__init__.py`` and ``__main__.py``."""
     pairs = set()
     for root in PACKAGES:
         for file in sorted((ROOT / root).rglob("*.py")):
             parts = file.relative_to(ROOT).with_suffix("").parts
-            if parts[-1] == "__init__":
+            if parts[-1] in ("__init__", "__main__"):
                 continue
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:

@@ -47,7 +47,6 @@ trainer:
   log_every_n_steps: 1
   accumulate_grad_batches: 2
   val_check_interval: 6
-  enable_progress_bar: false
 """
 PROCESSES = {1: [], 2: ["--trainer.devices=2"]}
 

@@ -23,11 +23,13 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from benchmarks.turns import quartiles
 from distill.data.batches import LengthGroupedBatchSampler, TrainLoader
+from distill.experiment.monitoring import Display
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.texts import Classification
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.curves import CurveLogger
+from distill.training.callbacks.display.callback import ProgressDisplay
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.module import Distillation
 from losses.loss import loss_counts
@@ -131,18 +133,20 @@ def time_steps(data: Dataset, collate: DataCollatorWithPadding, steps: int, fold
 
     loader = TrainLoader(data, LengthGroupedBatchSampler([32] * len(data), 32), counted, 1)
     table = MetricsCSV(
-        folder / "metrics.csv", ["progress", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
+        folder / "metrics.csv", ["progress", "loss", *(f"train/{n}{e}" for n in losses for e in ("", "_weight")), "lr"]
     )
     table.start(0)
+    curves = CurveLogger()
+    display = ProgressDisplay(Display(), "overhead", [], curves, "val/accuracy")
     paired_steps = PairedSteps(plain_loop(data, collate))
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
         logger=[table],
-        callbacks=[CurveLogger(), paired_steps],
+        callbacks=[curves, display, paired_steps],
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=True,
+        enable_progress_bar=False,
         gradient_clip_val=1.0,
         log_every_n_steps=20,
         default_root_dir=folder,

@@ -14,10 +14,10 @@ from pathlib import Path
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from benchmarks.inputs.stdlib_text import train_tokenizer, write
-from distill.command.quiet import silence_libraries
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
 from distill.runner import run
+from distill.training.callbacks.display.quiet import silence_libraries
 
 RUNS = Path("runs")
 

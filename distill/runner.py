@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,11 @@ from distill.evaluation.evaluate import eval_batches, evaluate
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import read_runs
 from distill.export.export import export
+from distill.export.teacher import exported_teacher
 from distill.reporting.report import Report
 from distill.reporting.write_report import write_report
+from distill.training.callbacks.display.quiet import silence_libraries
+from distill.training.callbacks.trackers.loggers import open_loggers
 from distill.training.prepare.documents import remaining_runs, wait_for_rank_0
 from distill.training.prepare.prepare import enter_run_dir, prepare
 from distill.training.prepare.run_folder import Resume, remove_backups
@@ -38,7 +40,7 @@ def run(file: str | Path, resume: Resume = False, **overrides: Any) -> Report | 
         ConfigError: invalid user input, described in one line.
         Interrupted: Ctrl-C or SIGTERM; during training, a checkpoint was written.
     """
-    with StopHandler() as stop:
+    with StopHandler() as stop, silence_libraries():
         reports = list(run_experiments(read_runs(file, overrides), resume, stop))
     return reports[-1] if reports else None
 
@@ -60,10 +62,13 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         resume: whether to continue the run in its folder.
         stop: tells whether a signal asked the run to end.
     """
-    start_time = time.time()
     prepared = prepare(config, resume)
     experiment, parts, plan = prepared.experiment, prepared.parts, prepared.plan
-    with enter_run_dir(prepared):
+    start = prepared.start.step, prepared.start.curve_rows
+    with (
+        enter_run_dir(prepared),
+        open_loggers(config, prepared.folder, plan.trainer, list(prepared.module.metrics), plan.entries, start),
+    ):
         trained = train(prepared, stop)
         if trained is None:
             return None
@@ -80,9 +85,16 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
             prepared.matrix_sizes,
             parts.vocabulary,
         )
-        evaluation = evaluate(
-            experiment.task, experiment.teacher, parts.teachers, deployed, teacher_batches, student_batches
-        )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, start_time)
+        with exported_teacher(deployed, parts.teachers, teacher_batches.batches[0], prepared.folder) as teacher_file:
+            evaluation = evaluate(
+                experiment.task,
+                experiment.teacher,
+                parts.teachers,
+                deployed,
+                teacher_batches,
+                student_batches,
+                teacher_file,
+            )
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches)
         remove_backups(prepared.folder)
     return report

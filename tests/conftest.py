@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +25,16 @@ def unwritten(report: dict, rows: list[dict], details: dict) -> str:
 
 @pytest.fixture(autouse=True, scope="session")
 def brief() -> Iterator[None]:
-    """Measure each latency in five rounds and not for seconds, and draw no pictures, which take as long as a small run.
+    """Measure each latency in five rounds and not for seconds, resample metrics a few times, export no teacher,
+    and draw no pictures, which take as long as a small run.
 
     For runs in fixtures of a module too; a test of the pictures sets ``render`` back.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.evaluation.evaluate.measure_latencies", partial(measure_latencies, seconds=0.0))
         patch.setattr("distill.reporting.publish.render", unwritten)
+        patch.setattr("distill.evaluation.intervals.RESAMPLES", 20)
+        patch.setattr("distill.runner.exported_teacher", lambda *given: nullcontext())
         yield
 
 

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pkgutil
+import signal
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from distill.command import verbs
 from distill.command.failures import report_failure
 from distill.config.errors import ConfigError, did_you_mean, one_line
+from distill.config.own_packages import check_own_packages
 
 # Everything else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more,
 # and --help, a missing file or a misspelt key must not wait for them.
 
 NAMES = [module.name for module in pkgutil.iter_modules(verbs.__path__)]
 """The verbs."""
+
+
+def start(arguments: list[str] | None = None) -> None:
+    """Run the command as a process of its own, and exit with its code.
+
+    Args:
+        arguments: a verb and its options; by default those of this process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_at_once)
+    try:
+        check_own_packages()
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_at_once(number: int, frame: object) -> None:
+    """End the process on a signal, as long as there is nothing to save."""
+    print("stopped at once; if steps were made, go on with --resume", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +64,11 @@ def main(argv: list[str]) -> int:
             print(overview())
             return 0
         module = find_verb(argv[0])
-        options, rest = parser_of(module).parse_known_args(argv[1:])
+        parser = parser_of(module)
+        if not has_topics(parser) and {"--help", "-h"}.intersection(argv):
+            print(parser.format_help(), end="")
+            return 0
+        options, rest = parser.parse_known_args(argv[1:])
         return module.execute(options, rest)
     except (ConfigError, argparse.ArgumentError) as error:
         print(one_line(str(error)), file=sys.stderr)
@@ -64,9 +94,16 @@ def find_verb(name: str) -> ModuleType:
     return import_module(f"{verbs.__name__}.{name}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; --help lists the options")
+
+
 def parser_of(module: ModuleType) -> argparse.ArgumentParser:
     """Return the parser of a verb's options."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"distill {module.__name__.rpartition('.')[2]}",
         description=module.__doc__,
         add_help=False,
@@ -75,6 +112,15 @@ def parser_of(module: ModuleType) -> argparse.ArgumentParser:
     )
     module.add_arguments(parser)
     return parser
+
+
+def has_topics(parser: argparse.ArgumentParser) -> bool:
+    """Return whether a verb answers ``--help`` itself, as those that read a config do: it has topics there."""
+    try:
+        parser.add_argument("--help", "-h", action="store_true", help="show this help")
+    except argparse.ArgumentError:  # it has the option already
+        return True
+    return False
 
 
 def overview() -> str:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distill.data.table import FileTable, Problem, Split
 from distill.tasks.columns import is_text, list_names, shorten, values_of
-from distill.tasks.task import DataTask
+from distill.tasks.data_task import DataTask
 
 MAX_SHOWN = 10
 """Number of locations that are shown per file."""

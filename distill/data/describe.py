@@ -10,8 +10,8 @@ from datasets import Dataset, DatasetDict
 
 from distill.data.table import Split
 from distill.tasks.columns import shorten, values_of
+from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
-from distill.tasks.task import DataTask
 
 _KEYS = ("text", "document", "label", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""

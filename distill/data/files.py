@@ -53,7 +53,7 @@ def read_splits(name: str) -> dict[str, Split]:
 def _splits(name: str) -> dict[str, Split]:
     path = Path(name)
     if path.is_file():
-        return {"train": Split([_read_file(path, "train")])}
+        return {"train": Split([read_file(path, "train")])}
     if path.is_dir():
         return _read_folder(path)
     if "\0" not in name and (path.is_symlink() or path.exists()):
@@ -88,7 +88,7 @@ def _table(rows: Dataset, path: str, split: str, format: str) -> FileTable:
     return FileTable(rows, FileFacts(path, split, format, rows_read=len(rows)))
 
 
-def _read_file(path: Path, split: str) -> FileTable:
+def read_file(path: Path, split: str) -> FileTable:
     if path.suffix not in SUFFIXES:
         unpack = "; unpack it first" if path.suffix in (".gz", ".zip", ".zst", ".bz2", ".xz") else ""
         raise ValueError(f"data: {path} is not one of {', '.join(SUFFIXES)}{unpack}")
@@ -136,7 +136,7 @@ def _read_folder(path: Path) -> dict[str, Split]:
     if not files["train"]:
         expected = ", ".join(f"train{suffix}" for suffix in SUFFIXES)
         raise ValueError(f"data: the folder {str(path)!r} has no train file ({expected})")
-    tables = {split: [_read_file(file, split) for file in paths] for split, paths in files.items() if paths}
+    tables = {split: [read_file(file, split) for file in paths] for split, paths in files.items() if paths}
     used = [file for paths in files.values() for file in paths]
     if unread := [file.name for file in sorted(path.iterdir()) if file.suffix in SUFFIXES and file not in used]:
         tables["train"][0].facts.dialect.append(f"not read here: {list_names(unread)}")

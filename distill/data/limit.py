@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 
 from distill.tasks.columns import values_of
+from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
-from distill.tasks.task import DataTask
 
 UNLIMITED = 10**9
 """A ``max_length`` beyond the length of any row."""

@@ -13,9 +13,10 @@ from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
 from distill.tasks.columns import bad_texts, check_columns
+from distill.tasks.data_task import DataTask
 from distill.tasks.facts import DataFacts, Truncation
 from distill.tasks.kinds.texts import TextTask
-from distill.tasks.task import DataTask, Task
+from distill.tasks.task import Task
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}
 
@@ -71,16 +72,22 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     fill_facts(task, rows, _check_truncation(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
-    if task.redraws_rows:
-        rows["validation"] = rows["validation"].map(
-            lambda row, number: task.redraw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
-        )
+    rows["validation"] = redraw_rows(task, rows["validation"])
     # Validation rows are sorted by length: batches have little padding, and no metric depends on the order.
     lengths = rows["validation"]["length"][:]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
     rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
     task.validation = tables["validation"]
     return rows
+
+
+def redraw_rows(task: DataTask, rows: Dataset) -> Dataset:
+    """Return rows to evaluate on; if the task draws their inputs, each is drawn once, from its number."""
+    if not task.redraws_rows:
+        return rows
+    return rows.map(
+        lambda row, number: task.redraw(row, torch.Generator().manual_seed(number)), with_indices=True, **_IN_MEMORY
+    )
 
 
 def unlabelled(task: TextTask) -> Dataset:

@@ -45,6 +45,8 @@ class DeployedStudent:
     """Whether activations are not quantized, so that logits differ only by the order of sums."""
     report_notes: list[str] = field(default_factory=list)
     """Notes for the report."""
+    is_stock: bool = True
+    """Whether plain transformers can load it."""
 
 
 @dataclass
@@ -65,6 +67,10 @@ class ExportStats:
     """The difference between predictions for single texts and for padded batches."""
     departures: list[str] = field(default_factory=list)
     """Weights that the file does not hold as they were trained."""
+    latency_spread_ms: dict[str, list[float]] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    is_deployed: bool = False
+    """Whether the measurements of the student in the report are those of this file."""
 
     @property
     def warnings(self) -> list[str]:

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from distill.data.batches import Collator, sequential_batches
 from distill.data.vocabulary import retokenize
 from distill.evaluation.batch_dependence import PaddingSample, batch_dependence, padding_samples
-from distill.evaluation.deployed import DeployedStudent, ExportStats
+from distill.evaluation.deployed import DeployedStudent, ExportedFile, ExportStats
+from distill.evaluation.intervals import difference_intervals, intervals
 from distill.evaluation.measure import (
     EvalResult,
     ModelStats,
@@ -77,6 +78,17 @@ class Evaluation:
     results: dict[str, EvalResult]
     """Predictions and metrics of each model, and of the ``export``."""
 
+    @property
+    def deployed_result(self) -> EvalResult:
+        """Return the result of what is served: the exported file's, if there is one."""
+        return self.results.get("export", self.results["student"])
+
+    @property
+    def difference(self) -> dict[str, list[float]]:
+        """Return the interval of student minus teacher by metric; empty without a teacher."""
+        teacher, student = self.results.get("teacher"), self.deployed_result
+        return difference_intervals(student.replicates, teacher.replicates) if teacher else {}
+
 
 def evaluate(
     task: Task,
@@ -85,6 +97,7 @@ def evaluate(
     deployed: DeployedStudent,
     teacher_batches: EvalBatches,
     student_batches: EvalBatches,
+    teacher_file: ExportedFile | None = None,
 ) -> Evaluation:
     """Measure all models on the CPU, on the same rows, with the same threads, in turn.
 
@@ -95,6 +108,7 @@ def evaluate(
         deployed: the student.
         teacher_batches: the rows in the teachers' tokens.
         student_batches: the rows in the student's tokens.
+        teacher_file: the teacher in the runtime of the student's export, of which only the latency is measured.
     """
     torch_models = _teachers(task, settings, teachers) | {"student": deployed.model}
     if deployed.precision != "float32":
@@ -102,38 +116,62 @@ def evaluate(
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export.predict
-    eval_sets = {name: teacher_batches if name.startswith("teacher") else student_batches for name in runners}
-    inputs = {key: {name: eval_sets[name].latency[key] for name in runners} for key in student_batches.latency}
-    times = {key: measure_latencies(runners, batches) for key, batches in inputs.items()}
+    timed = runners | ({f"teacher in {teacher_file.runtime}": teacher_file.predict} if teacher_file else {})
+    eval_sets = {name: teacher_batches if name.startswith("teacher") else student_batches for name in timed}
+    inputs = {key: {name: eval_sets[name].latency[key] for name in timed} for key in student_batches.latency}
+    times = {key: measure_latencies(timed, batches) for key, batches in inputs.items()}
     results = {
-        name: deployed.result if name == "student" else evaluate_model(task, predict, eval_sets[name].batches)
+        name: deployed.result
+        if name == "student"
+        else evaluate_model(task, predict, eval_sets[name].batches, resample=True)
         for name, predict in runners.items()
     }
+
+    def latencies(name: str) -> dict[str, dict]:
+        return {
+            "latency_ms": {key: times[key][name].median for key in inputs},
+            "latency_spread_ms": {key: times[key][name].spread for key in inputs},
+        }
+
     files, models = _stored(teachers), {}
     for name, model in torch_models.items():
         parameters, nonzero = count_parameters(model)
         models[name] = ModelStats(
-            results[name].metrics,
-            parameters,
-            nonzero,
-            round(parameters * (files[name].bytes_per_weight if name in files else model.dtype.itemsize)),
-            count_flops(model, inputs["batch_1"][name]),
-            {key: times[key][name] for key in inputs},
+            metrics=results[name].metrics,
+            parameters=parameters,
+            nonzero_parameters=nonzero,
+            bytes=round(parameters * (files[name].bytes_per_weight if name in files else model.dtype.itemsize)),
+            flops_per_example=count_flops(model, inputs["batch_1"][name]),
+            **latencies(name),
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
+            latency_tokens={key: inputs[key][name]["input_ids"].shape[1] for key in inputs},
+            intervals=intervals(results[name].replicates),
+        )
+    if teacher_file:
+        models[f"teacher in {teacher_file.runtime}"] = replace(
+            models["teacher"],
+            metrics={},
+            intervals={},
+            bytes=teacher_file.path.stat().st_size,
+            runtime=teacher_file.runtime,
+            precision="float32",
+            **latencies(f"teacher in {teacher_file.runtime}"),
         )
     if not deployed.export:
         return Evaluation(models, [], results)
-    folded, latency_ms = models["student"], {key: times[key]["export"] for key in inputs}
-    export = _export(deployed, results["export"], latency_ms, in_half=2 * folded.parameters)
+    folded = models["student"]
+    export = _export(deployed, results["export"], latencies("export"), in_half=2 * folded.parameters)
     export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.padding_samples)
-    if is_deployable(export, folded):
+    export.is_deployed = is_deployable(export, folded)
+    if export.is_deployed:
         models["student"] = replace(
             folded,
             metrics=export.metrics,
+            intervals=export.intervals,
             bytes=export.bytes,
-            latency_ms=export.latency_ms,
             runtime=deployed.export.runtime,
             precision=export.precision,
+            **latencies("export"),
         )
         models["student in torch"] = folded
     return Evaluation(models, [export], results)
@@ -169,7 +207,7 @@ def is_deployable(export: ExportStats, folded: ModelStats) -> bool:
     return export.bytes < 1.01 * folded.bytes
 
 
-def _export(deployed: DeployedStudent, result: EvalResult, latency_ms: dict[str, float], in_half: int) -> ExportStats:
+def _export(deployed: DeployedStudent, result: EvalResult, latencies: dict[str, dict], in_half: int) -> ExportStats:
     """Return the measurements of the export; ``in_half`` are the bytes of the student in bfloat16."""
     size, precision = deployed.export.path.stat().st_size, deployed.precision
     # A file no smaller than bfloat16 is not called int8.
@@ -180,7 +218,8 @@ def _export(deployed: DeployedStudent, result: EvalResult, latency_ms: dict[str,
         path=deployed.export.path.name,
         bytes=size,
         metrics=result.metrics,
-        latency_ms=latency_ms,
+        **latencies,
+        intervals=intervals(result.replicates),
         agreement=agreement(result.predictions, deployed.result.predictions),
         largest_difference=deployed.parity["exported"],
         precision=precision,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from distill.evaluation.intervals import RowStates, UpdateRecorder
 from distill.tasks.task import Predict, Task
 from distill.tasks.writing import CachedGenerator
+from losses.loss import prediction_mask
 from students.recording.model_io import model_inputs, output_logits
 
 
@@ -29,8 +30,15 @@ class ModelStats:
     """The size of its file, in the precision in which it is stored."""
     flops_per_example: int
     latency_ms: dict[str, float] = field(default_factory=dict)
+    """The median by batch."""
     runtime: str = "torch"
     precision: str = "float32"
+    latency_spread_ms: dict[str, list[float]] = field(default_factory=dict)
+    """The 10th and the 90th percentile by batch."""
+    latency_tokens: dict[str, int] = field(default_factory=dict)
+    """The length of the texts by batch, in tokens with padding."""
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    """The 95 % interval of each metric, [low, high]."""
 
 
 def torch_predict(model: PreTrainedModel) -> Predict:
@@ -53,21 +61,42 @@ class EvalResult:
     """Predictions [N]: one for each labelled row or token."""
     confidences: Tensor | None
     """The probability of each prediction, [N]; None for numbers."""
+    labels: Tensor | None = None
+    """The label of each prediction, [N]; None if they are not classes or numbers."""
+    replicates: dict[str, np.ndarray] = field(default_factory=dict)
+    """The metrics of each bootstrap resample, [R] by name."""
 
 
-def evaluate_model(task: Task, predict: Predict, batches: Iterable[dict[str, Tensor]]) -> EvalResult:
-    """Return metrics and predictions of a model on all batches."""
-    metrics, predictions, confidences = task.metrics(), [], []
+def evaluate_model(
+    task: Task, predict: Predict, batches: list[dict[str, Tensor]], resample: bool = False
+) -> EvalResult:
+    """Return metrics and predictions of a model on all batches, and its metrics on resamples for their intervals."""
+    metrics, predictions, confidences, labels = task.metrics(), [], [], []
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # only this process evaluates; the others have ended
+    states = RowStates(task, sum(len(batch["input_ids"]) for batch in batches)) if resample else None
     for batch in batches:
         logits = task.select_logits(predict(batch), batch)
         task.update_metrics(metrics, logits, batch)
-        task.update_generation_metrics(metrics, predict, batch)
+        generated = {name: UpdateRecorder() for name in metrics}
+        task.update_generation_metrics(generated, predict, batch)
+        for name, recorder in generated.items():
+            if recorder.arguments:
+                metrics[name].update(*recorder.arguments)
+        if states:
+            states.update(logits, batch, generated)
         predictions.append(task.predictions(logits, batch))
         confidences.append(task.confidences(logits, batch))
+        labels.append(batch["labels"][prediction_mask(batch)])
     values = {name: float(value) for name, value in metrics.compute().items()}
-    return EvalResult(values, torch.cat(predictions), None if confidences[0] is None else torch.cat(confidences))
+    has_labels = all(label.shape == part.shape for label, part in zip(labels, predictions, strict=True))
+    return EvalResult(
+        values,
+        torch.cat(predictions),
+        None if confidences[0] is None else torch.cat(confidences),
+        torch.cat(labels) if has_labels else None,
+        states.replicates() if states else {},
+    )
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -90,10 +119,18 @@ def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     return counter.get_total_flops()
 
 
+@dataclass(frozen=True)
+class Latency:
+    """The time of one call in milliseconds: its median, and its 10th and 90th percentile."""
+
+    median: float
+    spread: list[float]
+
+
 def measure_latencies(
     models: dict[str, Predict], batches: dict[str, dict[str, Tensor]], seconds: float = 3.0
-) -> dict[str, float]:
-    """Return the median latency of each model in milliseconds.
+) -> dict[str, Latency]:
+    """Return the latency of each model.
 
     Models run in turn, so that a change of the machine's speed affects all alike.
 
@@ -112,7 +149,8 @@ def measure_latencies(
             predict(batches[name])
             times[name].append(1000 * (time.perf_counter() - start))
         rounds += 1
-    return {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
+    percentiles = {name: np.percentile(milliseconds, [10, 50, 90]).tolist() for name, milliseconds in times.items()}
+    return {name: Latency(median, [low, high]) for name, (low, median, high) in percentiles.items()}
 
 
 def agreement(predictions: Tensor, others: Tensor) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from torch import nn
 
 from distill.config.schema import check_identifiers, plain_parameters
+from distill.experiment.monitoring import Display, Tracking
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
 from distill.teachers.ensemble import Teachers
@@ -39,6 +39,7 @@ _RESERVED_ARGUMENTS = {
     "fast_dev_run",
     "num_sanity_val_steps",
     "enable_model_summary",
+    "enable_progress_bar",
     "limit_test_batches",
     "limit_predict_batches",
     "max_time",
@@ -53,23 +54,6 @@ def trainer_arguments() -> dict[str, Any]:
     from lightning import Trainer  # not above: it takes seconds, and most mistakes in a config are found without it
 
     return plain_parameters(Trainer.__init__, _RESERVED_ARGUMENTS)
-
-
-@dataclass(kw_only=True)
-class Tracking:
-    """Loggers of the curves besides metrics.csv.
-
-    Args:
-        wandb: a project of Weights & Biases; ``WANDB_MODE=offline`` keeps the curves on this machine.
-        tensorboard: write TensorBoard files into the run folder.
-    """
-
-    wandb: str | None = None
-    tensorboard: bool = False
-
-    def __post_init__(self):
-        if self.tensorboard and not (find_spec("tensorboard") or find_spec("tensorboardX")):
-            raise ValueError("tensorboard: is not installed; install the package of that name")
 
 
 @dataclass(kw_only=True)
@@ -93,8 +77,10 @@ class Experiment:
         vocabulary: ``seen`` removes the tokens that no training row has from the deployed student and its tokenizer;
             their texts are split into smaller tokens.
         optimizer: AdamW and its learning rate.
-        trainer: arguments of Lightning's Trainer, by its own names.
+        trainer: arguments of Lightning's Trainer, by its own names. Without ``val_check_interval`` and
+            ``check_val_every_n_epoch`` a run is validated at least five times, and at the end of each epoch.
         tracking: loggers of the curves besides metrics.csv.
+        display: what the terminal shows while the run goes on.
         name: the run's folder in ``output``; by default the config's file name.
         output: the folder of runs.
         seed: the seed of initial weights, the order of the data and dropout.
@@ -114,6 +100,7 @@ class Experiment:
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Annotated[dict[str, Any], trainer_arguments] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
+    display: Display = field(default_factory=Display)
     name: str | None = None
     output: str = "runs"
     seed: int = 0

@@ -71,7 +71,7 @@ def export(
     if experiment.save_dtype != "float32":
         student.to(getattr(torch, experiment.save_dtype))
         parity["saved"] = max_abs_difference(trained, torch_predict(student)(fixed))
-    result = evaluate_model(experiment.task, torch_predict(student), student_batches)
+    result = evaluate_model(experiment.task, torch_predict(student), student_batches, resample=True)
     if quantize:
         quantize.remove_input_hooks()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)
@@ -91,7 +91,9 @@ def export(
     precision = quantize.precision if quantize else "float32"
     exact = not (quantize and quantize.activations)
     facts = layer_facts(student, quantize, matrix_sizes)
-    return DeployedStudent(student, exported, result, parity, facts, notes, precision, exact, report_notes)
+    return DeployedStudent(
+        student, exported, result, parity, facts, notes, precision, exact, report_notes, cuts.is_stock
+    )
 
 
 def layer_facts(student: PreTrainedModel, quantize: Quantize | None, matrix_sizes: dict[str, int]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Details of the page beyond report.json: layers, agreement over classes, the rows on which models differ most."""
+"""Details of the page beyond report.json: layers, quality by class, calibration, agreement, rows that changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from torch import Tensor
 
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.measure import EvalResult
+from distill.reporting.calibration import calibration
 from distill.tasks.task import Task
+
+MIN_EXAMPLES, MAX_EXAMPLES = 12, 200
+"""The numbers of rows on the page, which is to stay below a megabyte."""
 
 
 def page_details(
@@ -16,9 +20,8 @@ def page_details(
     rows: list[int],
     deployed: DeployedStudent,
     skipped: list[str],
-    count: int = 12,
 ) -> dict:
-    """Return layers, agreement over classes, and the rows on which teacher and student differ most.
+    """Return layers, quality by class, calibration, agreement over classes, and the rows that changed.
 
     Args:
         task: turns predictions into text.
@@ -26,41 +29,73 @@ def page_details(
         rows: the indices of the validation rows, in the order of the predictions.
         deployed: the student.
         skipped: weights and units that were not pruned or quantized.
-        count: the number of rows to show.
     """
     details = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
-    if "teacher" not in results:
-        return details
-    teacher, student = results["teacher"], results.get("export", results["student"])
+    student, teacher = results.get("export", results["student"]), results.get("teacher")
+    models = ({"teacher": teacher} if teacher else {}) | {"student": student}
+    labelled = {name: model for name, model in models.items() if task.classes and _has_classes(model)}
+    if labelled:
+        details["classes"] = {name: class_quality(model, task.classes.names) for name, model in labelled.items()}
+        details["calibration"] = {
+            name: calibration(model.confidences, model.predictions == model.labels) for name, model in labelled.items()
+        }
     # With another vocabulary a text may be truncated earlier, and have fewer predictions.
-    has_same_rows = len(teacher.predictions) == len(student.predictions)
-    if task.classes and teacher.confidences is not None and has_same_rows:
+    if teacher is None or len(teacher.predictions) != len(student.predictions):
+        return details
+    if task.classes and teacher.confidences is not None:
         names = task.classes.names
         counts = torch.zeros(len(names), len(names), dtype=torch.long)
         pairs = teacher.predictions, student.predictions
         counts.index_put_(pairs, torch.ones((), dtype=torch.long), accumulate=True)
         details["agreement"] = {"labels": names, "counts": counts.tolist()}
     # Examples need one prediction for each row of the data; a row may have many, or be split into several.
-    if (
-        task.validation is None
-        or not has_same_rows
-        or not len(teacher.predictions) == len(rows) == len(task.validation)
-    ):
-        return details
-    details["examples"] = []
-    models = {"teacher": teacher, "student": student}
-    for i in disagreement(teacher, student).argsort(descending=True)[:count].tolist():
+    if task.validation is not None and len(teacher.predictions) == len(rows) == len(task.validation):
+        details |= changed_rows(task, models, rows)
+    return details
+
+
+def _has_classes(result: EvalResult) -> bool:
+    return result.labels is not None and result.confidences is not None and not result.labels.is_floating_point()
+
+
+def class_quality(result: EvalResult, names: list[str]) -> list[dict]:
+    """Return precision, recall and F1 of each class, and its number of labels; None where one is not defined."""
+    counts = torch.zeros(len(names), len(names), dtype=torch.long)
+    counts.index_put_((result.labels, result.predictions), torch.ones((), dtype=torch.long), accumulate=True)
+    right, true, predicted = counts.diagonal().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
+    return [
+        {
+            "name": name,
+            "rows": true[i],
+            "precision": right[i] / predicted[i] if predicted[i] else None,
+            "recall": right[i] / true[i] if true[i] else None,
+            "f1": 2 * right[i] / (true[i] + predicted[i]) if true[i] + predicted[i] else None,
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def changed_rows(task: Task, models: dict[str, EvalResult], rows: list[int]) -> dict:
+    """Return the rows on which teacher and student differ most, and the number that differ.
+
+    Rows with equal predictions follow only where few differ; of numbers all may differ.
+    """
+    teacher, student = models["teacher"], models["student"]
+    order, examples = disagreement(teacher, student).argsort(descending=True), []
+    changed = int((teacher.predictions != student.predictions).sum())
+    count = MIN_EXAMPLES if teacher.confidences is None else min(MAX_EXAMPLES, max(MIN_EXAMPLES, changed))
+    for i in order[:count].tolist():
         row = task.validation[rows[i]]
         predictions = {name: task.prediction_text(model.predictions[i], row) for name, model in models.items()}
         if None in predictions.values():
-            return details
+            return {"examples": []}
         probabilities = {
             f"{name}_probability": None if model.confidences is None else float(model.confidences[i])
             for name, model in models.items()
         }
         texts = {"text": task.input_text(row), "label": task.label_text(row)}
-        details["examples"].append(texts | predictions | probabilities)
-    return details
+        examples.append(texts | predictions | probabilities)
+    return {"examples": examples} | ({} if teacher.confidences is None else {"changed": changed, "rows": len(rows)})
 
 
 def disagreement(teacher: EvalResult, student: EvalResult) -> Tensor:

@@ -19,7 +19,7 @@ MAX_POINTS = 240  # a curve with more logged steps is drawn as means of neighbou
 MAX_LABELS = 12  # an agreement matrix with more classes merges the rare ones
 
 # The colours of a PNG. In a page each is the CSS variable of its name, so pictures follow light and dark.
-COLOURS = {"ink": "#1c2430", "muted": "#67707e", "rule": "#e1e5ea", "accent": "#0b7a6f", "paper": "#fefefe"}
+COLOURS = {"ink": "#1c2430", "muted": "#5f6875", "rule": "#e1e5ea", "accent": "#0b7a6f", "paper": "#fefefe"}
 INK, MUTED, RULE, ACCENT, PAPER = COLOURS.values()
 
 STYLE = {

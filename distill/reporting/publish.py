@@ -1,52 +1,57 @@
-"""Publish the report: report.json, report.html, a table in the terminal, Weights & Biases."""
+"""Publish the report: report.json, report.html, a table in the terminal, trackers."""
 
 from __future__ import annotations
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from typing import TYPE_CHECKING
 
+from lightning.pytorch.loggers import Logger
+
+from distill.experiment.monitoring import Display
 from distill.reporting.page import render
 from distill.reporting.pictures import agreement_matrix, layer_bars, loss_curves
 from distill.reporting.report import Report
 from distill.run_dir.files import write_text
+from distill.training.callbacks.display.messages import say
 from distill.training.callbacks.metrics_csv import read_rows
+from distill.training.callbacks.trackers.tracker import Results, Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def publish(report: Report, details: dict, loggers: list[Logger]) -> None:
-    """Write report.html, then report.json, which marks the run as done; log table and pictures to Weights & Biases."""
+    """Write report.html, then report.json, which marks the run as done; give the results to the trackers."""
     rows = read_rows(report.folder / "metrics.csv")
     write_text(report.folder / "report.html", render(report.to_json(), rows, details))
     report.write()
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            _to_wandb(logger, report, rows, details)
+    if trackers := [logger for logger in loggers if isinstance(logger, Tracker)]:
+        results = Results(report.to_json(), _figures(report, rows, details), report.folder)
+        for tracker in trackers:
+            tracker.attempt(lambda tracker=tracker: tracker.log_results(results))
 
 
-def _to_wandb(logger: WandbLogger, report: Report, rows: list[dict], details: dict) -> None:
-    import wandb  # takes a second to import, and is only needed here
-
-    columns = [
-        "model",
-        "parameters",
-        "nonzero_parameters",
-        "bytes",
-        "runtime",
-        "precision",
-        *sorted(report.models["student"].metrics),
-        *report.models["student"].latency_ms,
-    ]
-    data = [
-        [name, *({**vars(model), **model.metrics, **model.latency_ms}[c] for c in columns[1:])]
-        for name, model in report.models.items()
-    ]
-    logger.experiment.log({"report": wandb.Table(columns=columns, data=data)})
+def _figures(report: Report, rows: list[dict], details: dict) -> dict[str, Figure]:
     figures = {"curves": loss_curves(rows, report.timeline, max((row["step"] for row in rows), default=1))}
     if details.get("layers"):
         figures["layers"] = layer_bars(details["layers"])
     if details.get("agreement"):
         figures["agreement"] = agreement_matrix(details["agreement"]["counts"], details["agreement"]["labels"])
-    logger.experiment.log({f"pictures/{name}": wandb.Image(figure) for name, figure in figures.items()})
-    logger.experiment.summary.update(report.ratios | {"timeline": report.timeline})
-    wandb.finish()
+    return figures
+
+
+def say_report(report: Report, display: Display) -> None:
+    """Print the table, the warnings and, as the last line, the path of the page; in quiet mode the path alone."""
+    page = report.folder / "report.html"
+    if display.mode == "quiet":
+        print(f"report: {page}", flush=True)
+        return
+    say(display, report.name, "report", f"{summary(report)}\nreport: {page}", {"report": str(page), **_facts(report)})
+
+
+def _facts(report: Report) -> dict:
+    """Return what the table shows, as plain data."""
+    data = report.to_json()
+    return {key: data[key] for key in ("main_metric", "models", "ratios", "warnings")}
 
 
 def summary(report: Report) -> str:
@@ -57,7 +62,7 @@ def summary(report: Report) -> str:
     lines = [head] + [
         [
             name,
-            format_number(model.metrics[report.main_metric]),
+            format_number(model.metrics.get(report.main_metric)),
             format_number(model.parameters, "n"),
             format_number(model.bytes, "B"),
             format_number(model.latency_ms["batch_1"], "ms"),

@@ -33,6 +33,10 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Notes on the run and on how it was measured."""
+    baseline: dict[str, float] = field(default_factory=dict)
+    """Metrics of a constant prediction."""
+    difference: dict[str, list[float]] = field(default_factory=dict)
+    """The 95 % interval of student minus teacher, by metric."""
     preflight: dict = field(default_factory=dict)
     """The preflight, as ``Preflight.to_json`` returns it."""
     folder: Path = Path()
@@ -52,6 +56,26 @@ class Report:
         for key in teacher.latency_ms:
             ratios[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
         return ratios
+
+    @property
+    def speedups(self) -> dict[str, dict[str, float]]:
+        """Return how many times faster the student is than the teacher, by batch: as deployed, and in each runtime.
+
+        In one runtime the difference is the architecture's (in onnxruntime that of the precision, too).
+        """
+        pairs = {
+            "deployed": ("teacher", "student"),
+            "torch": ("teacher", "student in torch" if "student in torch" in self.models else "student"),
+            "onnxruntime": ("teacher in onnxruntime", "student"),
+        }
+        return {
+            batch: {
+                name: self.models[teacher].latency_ms[batch] / self.models[student].latency_ms[batch]
+                for name, (teacher, student) in pairs.items()
+                if teacher in self.models and (name == "deployed" or self.models[student].runtime == name)
+            }
+            for batch in (self.models["teacher"].latency_ms if "teacher" in self.models else {})
+        }
 
     def to_json(self) -> dict:
         """Return the data of report.json; numbers that are not finite are null, with a warning each."""
@@ -76,6 +100,9 @@ class Report:
             "preflight": self.preflight,
             "models": {name: asdict(model) for name, model in self.models.items()},
             "ratios": self.ratios,
+            "speedups": self.speedups,
+            "difference": self.difference,
+            "baseline": self.baseline,
             "timeline": self.timeline,
             "exports": [asdict(export) for export in self.exports],
             "parity": self.parity,

@@ -148,8 +148,8 @@ def report_warnings(
         teacher_is_scored: whether the preflight has scored the teacher already.
     """
     task, baseline = experiment.task, baseline_metrics(experiment.task, batches)
-    models, results, exports = evaluation.models, evaluation.results, evaluation.exports
-    student = results.get("export", results["student"])
+    models, exports = evaluation.models, evaluation.exports
+    student = evaluation.deployed_result
     is_checked = "teacher" in models and not teacher_is_scored
     teacher_warnings = no_better_than_baseline("teacher", models["teacher"], baseline) if is_checked else []
     warnings = [

@@ -1,15 +1,17 @@
-"""Report: write measurements and warnings as report.json, the page, and a table for Weights & Biases."""
+"""Report: write measurements and warnings as report.json, the page, and results for the trackers."""
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 
 from distill.config.schema import yaml_name
+from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
+from distill.export.serving.deployment import Deployment
 from distill.reporting.details import page_details
+from distill.reporting.model_card import write_model_card
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
@@ -27,7 +29,6 @@ def write_report(
     deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
-    started: float,
 ) -> Report:
     """Write the report of a run, which marks it as done.
 
@@ -37,9 +38,9 @@ def write_report(
         deployed: the student.
         evaluation: the measurements.
         student_batches: validation batches in the deployed student's tokens.
-        started: the start of the run, in seconds since the epoch.
     """
     experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
+    clock = prepared.start.clock
     warnings = report_warnings(
         experiment,
         plan.timeline,
@@ -54,9 +55,9 @@ def write_report(
         name=experiment.name,
         task=yaml_name(type(task)),
         main_metric=task.main_metric,
-        started=datetime.fromtimestamp(started).isoformat(timespec="seconds"),
-        seconds=round(time.time() - started, 1),
-        command=command_line(),
+        started=datetime.fromtimestamp(clock.started).isoformat(timespec="seconds"),
+        seconds=round(clock.seconds, 1),
+        command=command_line() or f"python train.py --config {prepared.folder / 'config.yaml'}",
         seed=experiment.seed,
         models=evaluation.models,
         timeline=plan.entries,
@@ -71,9 +72,17 @@ def write_report(
             *lost_zeros_warning(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
         notes=trained.notes + deployed.report_notes,
+        baseline=baseline_metrics(task, student_batches),
+        difference=evaluation.difference,
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )
+    columns = {name: facts.files[0].columns_used for name, facts in plan.preflight.data.items()}
+    labels = plan.preflight.labels
+    Deployment(imports=experiment.imports, task=task, columns=columns, labels=labels, name=experiment.name).write(
+        prepared.folder / "student"
+    )
+    write_model_card(report, task, deployed.is_stock)
     rows = prepared.validation_rows["row"]
     publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
     return report

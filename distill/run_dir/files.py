@@ -26,7 +26,10 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """
     draft = path.with_name(f".{path.name}{DRAFT}")
     with _removed_on_error(draft):
+        draft.touch()
+        mode = draft.stat().st_mode
         yield draft
+        draft.chmod(mode)  # safetensors makes files that nobody else may read
         _sync(draft)
         if keep and path.exists():
             os.replace(path, keep)
@@ -43,6 +46,8 @@ def atomic_update_dir(folder: Path) -> Iterator[Path]:
     with _removed_on_error(draft):
         yield draft
         for path in draft.rglob("*"):
+            if path.is_file():
+                path.chmod(draft.stat().st_mode & 0o666)  # safetensors makes files that nobody else may read
             _sync(path)
         for entry in sorted(draft.iterdir()):
             target, old = folder / entry.name, folder / f".{entry.name}.old{DRAFT}"

@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from nervaluate.utils import collect_named_entities
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassF1Score, MulticlassMatthewsCorrCoef
+from torchmetrics.classification import MulticlassF1Score
+from torchmetrics.functional.regression import pearson_corrcoef
+from torchmetrics.regression import SpearmanCorrCoef
 from torchmetrics.text import SQuAD
+from torchmetrics.utilities.data import dim_zero_cat
 
 from students.recording.sparse_lm_head import IGNORED
 
@@ -22,15 +25,44 @@ class F1OfClassOne(MulticlassF1Score):
         return super().compute()[1]
 
 
-class Matthews(MulticlassMatthewsCorrCoef):
-    """Matthews correlation (Gorodkin 2004, eq. 8); unlike in torchmetrics, it is 0 if all predictions are one class."""
+class Matthews(Metric):
+    """Matthews correlation (Gorodkin 2004, eq. 8); unlike in torchmetrics, it is 0 if all predictions are one class.
+
+    It needs the marginal counts of the confusion matrix only, which stay small with many classes.
+
+    Args:
+        classes: the number of classes.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        for count in ("true", "predicted"):
+            self.add_state(count, torch.zeros(classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, actual: Tensor) -> None:
+        """Add predicted and true classes, [N] each."""
+        self.correct += (predicted == actual).sum()
+        self.true += actual.bincount(minlength=self.classes)
+        self.predicted += predicted.bincount(minlength=self.classes)
 
     def compute(self) -> Tensor:
-        counts = self.confmat.cpu().double()  # not every accelerator has float64
-        true, predicted, rows = counts.sum(1), counts.sum(0), counts.sum()
+        # On the CPU, as not every accelerator has float64.
+        correct, true, predicted = (count.cpu().double() for count in (self.correct, self.true, self.predicted))
+        rows = true.sum()
         spread = (rows**2 - true.square().sum()) * (rows**2 - predicted.square().sum())
-        correlation = (counts.trace() * rows - true @ predicted) / spread.clamp(min=1).sqrt()
-        return correlation.to(self.confmat.device, torch.float32)
+        correlation = (correct * rows - true @ predicted) / spread.clamp(min=1).sqrt()
+        return correlation.to(self.correct.device, torch.float32)
+
+
+class Pearson(SpearmanCorrCoef):
+    """Pearson correlation, of the values of all rows; that of torchmetrics keeps moments, which do not add up."""
+
+    def compute(self) -> Tensor:
+        return pearson_corrcoef(dim_zero_cat(self.preds), dim_zero_cat(self.target))
 
 
 class EntityF1(Metric):

@@ -1,25 +1,22 @@
-"""The base classes of tasks: the head of a model, its predictions and metrics, and the columns of a data set."""
+"""The base class of tasks: the head of a model, its predictions and metrics."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from distill.config.schema import check_identifiers
-from distill.tasks.augment.augmentation import Augmentation, Row
+from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.classes import Classes
 from losses.loss import prediction_mask
-from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from torchmetrics import MetricCollection
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig
 
 if TYPE_CHECKING:
     from distill.tasks.facts import DataFacts
@@ -166,85 +163,3 @@ class Task(ABC):
     def input_text(self, row: dict) -> str:
         """Return the input of a row of the data as text."""
         return ""
-
-
-@dataclass(kw_only=True)
-class DataTask(Task):
-    """A task with a single data set.
-
-    Args:
-        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
-            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is held out for validation. A csv is separated by
-            comma, semicolon, tab or bar; a tsv has no quoting.
-        max_length: longer texts are truncated to this number of tokens.
-        max_train_samples: use only the first training rows, after a fixed shuffle; rows of raw text are not shuffled.
-        augment: one augmentation of the training rows, or several by name, applied in their order.
-    """
-
-    in_order: ClassVar[bool] = False
-    """Whether a row continues the one before it, so that rows must not be shuffled."""
-    label_noun: ClassVar[str] = "labels"
-    """The plural noun for labels in messages, for tasks whose rows have any number of labels."""
-    lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not evaluated"}
-    """The effect of truncated labels, for messages."""
-
-    data: str
-    max_length: int = 128
-    max_train_samples: int | None = None
-    augment: Augmentation | dict[str, Augmentation] | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("max_length", "max_train_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
-
-        check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
-
-    def augmentations(self) -> list[Augmentation]:
-        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
-
-    @abstractmethod
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Determine the columns and the classes from the training rows.
-
-        Raises:
-            ValueError: if a column is missing, or the tokenizer is unsuitable.
-        """
-        self.tokenizer, self.notes = tokenizer, []
-
-    @property
-    @abstractmethod
-    def columns(self) -> list[str]:
-        """The columns that are read, known after ``setup``."""
-
-    def label_kind(self, table: Dataset) -> object:
-        """Return the kind of the labels, which must be equal in all files."""
-        return None
-
-    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        """Yield (row, message) for each label column of an unsuitable type; the row is an example.
-
-        Called before ``setup``, which can then rely on the types.
-        """
-        yield from ()
-
-    @abstractmethod
-    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        """Yield (row counted from 1, message) for each row that cannot be used."""
-
-    def mark_documents(self, table: Dataset) -> Dataset:
-        """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
-        return table
-
-    @abstractmethod
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        """Return the model inputs, ``labels``, and what metrics need, of a batch of rows."""
-
-    def count_targets(self, labels: list[int] | int | float) -> int:
-        """Return the number of predictions that the labels of a row require."""
-        return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
-
-    def redraw(self, row: Row, generator: torch.Generator) -> Row:
-        """Return a row with newly drawn inputs and labels, if the task ``redraws_rows``."""
-        return row

@@ -9,7 +9,7 @@
         loss = Σ weight · Σ sum / Σ count                  over the accumulation window and all ranks
         backward, and an optimizer step at the window's end
         callbacks update masks and fake quantization       prune_schedules/callback.py, quant_aware/callback.py
-    after every epoch: the metrics of the student on validation
+    at least five times a run: the metrics of the student on validation
 """
 
 from __future__ import annotations
@@ -184,15 +184,12 @@ class Distillation(LightningModule):
         return logits
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics, for the progress bar, the checkpoints and the curves."""
+        """Log the metrics, for the checkpoints and the curves."""
         if self.fsdp2:
             self.fsdp2.forward_sync.finish()
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
         self.log_dict(values, logger=False, sync_dist=True)
-        self.log(
-            self.task.main_metric, values[f"val/{self.task.main_metric}"], prog_bar=True, logger=False, sync_dist=True
-        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over the trained parameters: student, peer and the projections of the losses."""

@@ -8,9 +8,10 @@ from distill.experiment.experiment import Experiment
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointOrigin
+from distill.training.callbacks.trackers.tracker import Tracker
 from distill.training.prepare.prepare import PreparedRun
 from distill.training.stop import StopHandler
-from distill.training.trainer import make_callbacks, make_loggers
+from distill.training.trainer import make_callbacks
 
 
 @dataclass
@@ -37,9 +38,9 @@ def train(prepared: PreparedRun, stop: StopHandler) -> TrainResult | None:
     """
     experiment, parts, trainer = prepared.experiment, prepared.parts, prepared.plan.trainer
     module, folder = prepared.module, prepared.folder
-    callbacks = make_callbacks(experiment, folder, prepared.plan.timeline, parts, stop)
-    trainer.callbacks.extend([*callbacks, CheckpointOrigin(prepared.origin)])
-    trainer.loggers = make_loggers(experiment, folder, module, prepared.start.curve_rows)
+    plan = prepared.plan
+    callbacks = make_callbacks(experiment, folder, plan.timeline, plan.entries, parts, stop)
+    trainer.callbacks.extend([*callbacks, CheckpointOrigin(prepared.origin, prepared.start.clock)])
     stop.replace_lightning_handlers(trainer)
     trainer.fit(module, prepared.loader, prepared.validation, ckpt_path=prepared.start.checkpoint)
     if module.fsdp2:
@@ -49,6 +50,7 @@ def train(prepared: PreparedRun, stop: StopHandler) -> TrainResult | None:
         f"{name}: {cache.note()}" for name, cache in prepared.teachers.items() if isinstance(cache, CachedTeacher)
     ]
     notes += [callback.note() for callback in trainer.callbacks if isinstance(callback, TeacherEarlyStop)]
+    notes += [logger.failure for logger in trainer.loggers if isinstance(logger, Tracker) and logger.failure]
     if not trainer.is_global_zero:
         return None
     best = next(callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))

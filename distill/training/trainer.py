@@ -1,33 +1,29 @@
-"""Build Lightning's Trainer, the timeline of the run, the callbacks and the loggers."""
+"""Build Lightning's Trainer, the timeline of the run and the callbacks."""
 
 from __future__ import annotations
 
 import math
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from distill.config.config import Config
-from distill.config.writer import dump
 from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
-from distill.run_dir.files import write_text
 from distill.teachers.early_stop import TeacherEarlyStop
 from distill.training.callbacks.checkpoints import BestCheckpoint, CheckpointFiles, LastCheckpoint
 from distill.training.callbacks.curves import CurveLogger
+from distill.training.callbacks.display.callback import ProgressDisplay
 from distill.training.callbacks.finite import FiniteCheck
-from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.callbacks.replace import BlockReplacement
+from distill.training.callbacks.validation import ValidationSteps
 from distill.training.fsdp2 import FSDP2Strategy
 from distill.training.launcher import check_launch, with_launched_devices
-from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.stop import StopHandler
 from distill.training.timeline import final_form_step
@@ -106,6 +102,7 @@ def _trainer(arguments: dict[str, Any], folder: Path) -> Trainer:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
         plugins=[CheckpointFiles()],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -156,7 +153,7 @@ def make_timeline(config: Config[Experiment], trainer: Trainer, batches: int) ->
 
 
 def make_callbacks(
-    experiment: Experiment, folder: Path, timeline: Timeline, parts: Parts, stop: StopHandler
+    experiment: Experiment, folder: Path, timeline: Timeline, entries: list[dict], parts: Parts, stop: StopHandler
 ) -> list[Callback]:
     """Return the callbacks in their order.
 
@@ -167,15 +164,19 @@ def make_callbacks(
     final, task = final_form_step(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
+    sets_validation = {"val_check_interval", "check_val_every_n_epoch"} & experiment.trainer.keys()
+    curves, metric = CurveLogger(), f"val/{task.main_metric}"
     return [
-        CurveLogger(),
+        curves,
+        *([] if sets_validation else [ValidationSteps(timeline)]),
         *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
         FiniteCheck(timeline.total_steps),
         *([parts.online_teacher] if isinstance(parts.online_teacher, Callback) else []),
         *([TeacherEarlyStop(parts.teachers["teacher"], task, final)] if experiment.drop_when_matched() else []),
-        BestCheckpoint(folder / "checkpoints", f"val/{task.main_metric}", task.metric_mode, final),
+        ProgressDisplay(experiment.display, experiment.name, entries, curves, metric),
+        BestCheckpoint(folder / "checkpoints", metric, task.metric_mode, final),
         LastCheckpoint(folder / "checkpoints", every, timeline.total_steps, stop),
     ]
 
@@ -191,40 +192,3 @@ def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape
     stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
     last_stop = max(stops, default=0)
     return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0}
-
-
-def make_loggers(experiment: Experiment, folder: Path, module: Distillation, curve_rows: int) -> list[Logger]:
-    """Return the loggers: metrics.csv, continued after ``curve_rows`` rows, and W&B and TensorBoard if configured."""
-    columns = [
-        "progress",
-        *(f"train/{name}{end}" for name in experiment.losses for end in ("", "_weight")),
-        "lr",
-        *["replace"] * bool(experiment.replace),
-        *["sparsity"] * bool(experiment.prune),
-        *["penalty"] * any(pruner.penalty != Constant(0.0) for pruner in experiment.pruners().values()),
-        *["bits"] * bool(experiment.quantize),
-        *(f"val/{name}" for name in module.metrics),
-    ]
-    table = MetricsCSV(folder / "metrics.csv", columns)
-    table.start(curve_rows)
-    loggers: list[Logger] = [table]
-    if experiment.tracking.wandb:
-        loggers.append(wandb_logger(experiment, folder))
-    if experiment.tracking.tensorboard:
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-    return loggers
-
-
-def wandb_logger(experiment: Experiment, folder: Path) -> WandbLogger:
-    """Return a W&B logger whose id is kept in the run folder, so that a resumed run continues its entry."""
-    id_file = folder / "wandb_id"
-    if not id_file.exists():
-        write_text(id_file, secrets.token_hex(4))
-    return WandbLogger(
-        name=experiment.name,
-        save_dir=folder,
-        project=experiment.tracking.wandb,
-        id=id_file.read_text(),
-        resume="allow",
-        config=dump(experiment),
-    )

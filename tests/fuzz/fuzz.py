@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from distill.command.quiet import silence_libraries
 from distill.config.config import WRAPPED
 from distill.config.errors import ConfigError
 from distill.config.writer import to_yaml
 from distill.experiment.runs import folder_of, read_runs
+from distill.training.callbacks.display.quiet import silence_libraries
 from distill.training.prepare.plan import plan
 from tests.fuzz.mutations import data_of, mutated
 from tests.fuzz.tiny import configs as tiny

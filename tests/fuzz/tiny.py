@@ -36,7 +36,7 @@ STARTS = [
     "teacher: teacher\nstudent: {kind: Transformer, layers: 2, attention: {kind: LocalAttention, window: 8}}",
     "teacher: teacher\nreplace: 0.5\nstudent: {kind: Transformer, layers: 2}",
 ]
-TRAINER = "{max_epochs: 2, accelerator: cpu, devices: 1, log_every_n_steps: 1, enable_progress_bar: false}"
+TRAINER = "{max_epochs: 2, accelerator: cpu, devices: 1, log_every_n_steps: 1}"
 
 
 def configs(folder: Path) -> list[list[dict]]:

@@ -4,6 +4,7 @@
 `root/datasets/<namespace>/<name>/`; `tests/helpers/repositories.py` makes tiny ones to put there.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -19,6 +20,11 @@ FILE = re.compile(r"/(?P<kind>datasets/)?(?P<id>[^/]+(/[^/]+)?)/resolve/(?P<revi
 API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+(/[^/]+)?)"
     r"(/(?P<verb>revision|tree|paths-info)/(?P<revision>[^/]+)(/(?P<path>.+))?)?"
+)
+
+
+WRITE = re.compile(
+    r"/api/(repos/(?P<verb>create)|validate-yaml|models/(?P<id>[^/]+/[^/]+)/(?P<write>preupload|commit)/main)"
 )
 
 
@@ -74,6 +80,23 @@ class Hub:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
+    def write(self, verb: str, name: str | None, body: str) -> dict:
+        """Make a repository, say how its files are uploaded (in the commit itself), or write the files of a commit."""
+        if verb == "create":
+            made = json.loads(body)
+            name = f"{made['organization']}/{made['name']}" if made.get("organization") else made["name"]
+            (self.root / "models" / name).mkdir(parents=True, exist_ok=True)
+            return {"url": f"{self.endpoint}/{name}", "id": name}
+        if verb == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            return {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
+        for line in map(json.loads, body.splitlines() if verb == "commit" else []):
+            if line["key"] == "file":
+                path = self.root / "models" / name / line["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+        return {"commitUrl": f"{self.endpoint}/{name}/commit/main", "commitOid": "0" * 40, "errors": [], "warnings": []}
+
 
 def commit(files: dict[str, bytes]) -> str:
     """The 40 hex digits that name this state of a repository."""
@@ -128,7 +151,19 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             else:
                 self.answer(200 if url.path == "/" else 404, b"")
 
-        do_HEAD = do_POST = do_GET
+        do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            url = urlsplit(self.path)
+            if not (match := WRITE.fullmatch(url.path)):
+                self.do_GET()
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            hub.requests.append(f"{self.command} {self.path}")
+            if "authorization" not in {name.lower() for name in self.headers}:
+                self.answer(401, b"", {"X-Error-Message": "Invalid username or password."})
+            else:
+                self.answer_json(hub.write(match["verb"] or match["write"] or "", match["id"], body), "main")
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: `hub.requests` has it."""

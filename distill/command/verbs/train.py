@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from distill.command.configs import add_config_arguments, print_help, read_configs
 from distill.command.failures import report_failure
-from distill.command.quiet import silence_libraries
 from distill.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
 
             print("---\n".join(to_yaml(config.value) for config in configs), end="")
             return 0
-        silence_libraries()
         return _run(configs, options)
     except (ConfigError, KeyboardInterrupt):
         raise
@@ -51,18 +49,20 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _run(configs: list[Config[Experiment]], options: argparse.Namespace) -> int:
-    from distill.reporting.publish import summary
+    from distill.reporting.publish import say_report
     from distill.runner import run_experiments
+    from distill.training.callbacks.display.messages import say
+    from distill.training.callbacks.display.quiet import silence_libraries
     from distill.training.prepare.documents import check_runs
     from distill.training.stop import StopHandler
 
-    with StopHandler(command=True) as stop:
+    displays = {config.value.name: config.value.display for config in configs}
+    with StopHandler(command=True) as stop, silence_libraries():
         if options.check:
             for name, planned in check_runs(configs, options.resume):
-                print(planned.text(name), flush=True)
+                say(displays[name], name, "plan", planned.text(name), planned.to_json())
             return 0
         for report in run_experiments(configs, options.resume, stop):
             if report is not None:
-                print(summary(report))
-                print(f"report: {report.folder / 'report.html'}", flush=True)
+                say_report(report, displays[report.name])
     return 0

@@ -1,4 +1,4 @@
-"""Language modelling on raw text: masked tokens, or the next token."""
+"""The base class of language modelling on raw text: documents and their pieces."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import torch
-
-from distill.tasks.augment.augmentation import Row
 from distill.tasks.columns import check_columns, check_max_length, find_text_columns
 from distill.tasks.kinds.vocabulary import VocabularyTask
-from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,6 +74,14 @@ class Language(VocabularyTask):
         if not tokenizer.is_fast:
             raise ValueError("data: a fast tokenizer is needed, which cuts a text into pieces")
 
+    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
+        super().restore(tokenizer, columns)
+        self.texts = [name for name, use in columns.items() if use.startswith("text")]
+
+    @property
+    def input_columns(self) -> list[str]:
+        return self.texts
+
     @property
     def columns(self) -> list[str]:
         return [*self.texts, *[self.document] * (self.document not in (None, ROW))]
@@ -133,87 +137,3 @@ class Language(VocabularyTask):
     @abstractmethod
     def make_labels(self, ids: list[int]) -> list[int]:
         """Return the label of each token of a piece."""
-
-
-@dataclass(kw_only=True)
-class CausalLM(Language):
-    """Next-token prediction.
-
-    The tokenizer's initial special tokens are at the start of each document only, its end token at the end only. A
-    piece begins with the last token of the one before it, so that each token but a document's first is predicted once.
-    """
-
-    auto_class: ClassVar[str] = "AutoModelForCausalLM"
-
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().setup(table, tokenizer)
-        if self.max_length < 2:
-            raise ValueError("max_length: 1 leaves no token to predict")
-        if not boundary_tokens(tokenizer)[1]:
-            self.notes.append("the tokenizer has no end token, so models do not learn where a document ends")
-
-    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list]:
-        prefix, suffix = boundary_tokens(self.tokenizer)
-        texts, pieces = [part.text for part in parts], []
-        # For an empty list a tokenizer returns no "input_ids".
-        plain = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-        for part, ids in zip(parts, plain, strict=True):
-            # The text may contain the special tokens already.
-            begin = prefix if part.begins and ids[: len(prefix)] != prefix else []
-            end = suffix if part.ends and ids[-len(suffix) :] != suffix else []
-            document = [*begin, *ids, *end]
-            pieces += [document[i : i + self.max_length] for i in range(0, len(document) - 1, self.max_length - 1)]
-        return {"input_ids": pieces, "attention_mask": [[1] * len(ids) for ids in pieces]}
-
-    def make_labels(self, ids: list[int]) -> list[int]:
-        return [*ids[1:], IGNORED]
-
-
-@dataclass(kw_only=True)
-class MaskedLM(Language):
-    """Prediction of masked tokens, drawn anew in each epoch.
-
-    Of 10 predicted tokens 8 become the mask, 1 a random token, and 1 stays (Devlin et al. 2018, arXiv 1810.04805).
-
-    Args:
-        mlm_probability: the probability that a token is predicted; at least one of each piece is.
-    """
-
-    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
-    redraws_rows: ClassVar[bool] = True
-
-    mlm_probability: float = 0.15
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 < self.mlm_probability <= 1:
-            raise ValueError(f"mlm_probability: must lie in (0, 1], not {self.mlm_probability}")
-
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().setup(table, tokenizer)
-        if tokenizer.mask_token_id is None:
-            raise ValueError("name: the tokenizer has no mask token; use causal_lm for such a model")
-        self.special_ids = torch.tensor(tokenizer.all_special_ids)
-
-    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list]:
-        """Tokenize each document with special tokens at both ends of each piece, as encoders expect."""
-        texts, special_ids = [part.text for part in parts] or [""], set(self.tokenizer.all_special_ids)
-        encoding = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_overflowing_tokens=True)
-        # A piece of special tokens only has nothing to mask.
-        indices = [i for i, ids in enumerate(encoding["input_ids"]) if not special_ids.issuperset(ids)]
-        return {name: [encoding[name][i] for i in indices] for name in encoding if name != "overflow_to_sample_mapping"}
-
-    def make_labels(self, ids: list[int]) -> list[int]:
-        return [IGNORED] * len(ids)
-
-    def redraw(self, row: Row, generator: torch.Generator) -> Row:
-        ids = torch.tensor(row["input_ids"])
-        maskable = ~torch.isin(ids, self.special_ids)
-        predicted = (torch.rand(len(ids), generator=generator) < self.mlm_probability) & maskable
-        if maskable.any() and not predicted.any():  # at least one, as in BERT: a short piece might never have any
-            predicted[maskable.nonzero()[torch.randint(int(maskable.sum()), (), generator=generator)]] = True
-        choice = torch.rand(len(ids), generator=generator)
-        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=generator)
-        replaced = torch.where(choice < 0.8, self.tokenizer.mask_token_id, torch.where(choice < 0.9, random_ids, ids))
-        labels = torch.where(predicted, ids, IGNORED).tolist()
-        return row | {"input_ids": torch.where(predicted, replaced, ids).tolist(), "labels": labels}

@@ -15,7 +15,7 @@ from distill.tasks.task import Predict
 if TYPE_CHECKING:
     from datasets import Dataset
     from torchmetrics import MetricCollection
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,7 @@ class Seq2Seq(VocabularyTask):
 
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
     label_noun: ClassVar[str] = "target tokens"
+    writes_text: ClassVar[bool] = True
 
     source: str
     target: str
@@ -55,6 +56,10 @@ class Seq2Seq(VocabularyTask):
         """The tokens with which a model ends a text."""
 
     @property
+    def input_columns(self) -> list[str]:
+        return [self.source]
+
+    @property
     def columns(self) -> list[str]:
         return [self.source, self.target]
 
@@ -62,9 +67,15 @@ class Seq2Seq(VocabularyTask):
         yield from bad_texts(table, self.columns)
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        encoding = self.tokenizer(rows[self.source], truncation=True, max_length=self.max_length)
+        encoding = self.encode_inputs(rows)
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
-        return dict(encoding) | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
+        return encoding | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
+
+    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
+        from students.recording.model_io import model_inputs  # not above: a config is read without transformers
+
+        inputs = model_inputs(model, batch)
+        return list(model.generate(**inputs, max_new_tokens=self.max_length, do_sample=False, num_beams=1))
 
     def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         ends = getattr(settings, "eos_token_id", None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from distill.tasks.columns import check_columns, check_max_length
-from distill.tasks.task import DataTask
+from distill.tasks.data_task import DataTask
 from losses.loss import valid_tokens
 from students.recording.sparse_lm_head import IGNORED
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_TOKENS = 30
 """The maximum length of an answer."""
+_NO_ANSWER = {"text": [""], "answer_start": [0]}
 SPAN_BASE = 2**32
 """A number above the length of any context, in characters."""
 
@@ -58,8 +59,26 @@ class QuestionAnswering(DataTask):
         check_max_length(tokenizer, self.max_length, pair=True)
 
     @property
+    def input_columns(self) -> list[str]:
+        return ["question", "context"]
+
+    @property
     def columns(self) -> list[str]:
         return ["question", "context", "answers"]
+
+    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+        """Return the model inputs; a long context is truncated."""
+        columns = [rows[name] for name in self.input_columns]
+        return dict(self.tokenizer(*columns, truncation="only_second", max_length=self.max_length))
+
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return ``answer``, the characters of the context where it begins and ends, and its probability ``score``."""
+        encoded = self.encode({**{name: [row[name]] for name in self.input_columns}, "answers": [_NO_ANSWER]})
+        batch = {name: torch.tensor(encoded[name]) for name in ("begins", "ends", "attention_mask")}
+        selected = self.select_logits(logits[None], batch)
+        begin, end = divmod(int(self.predictions(selected, batch)), SPAN_BASE)
+        score = float(self.confidences(selected, batch))
+        return {"answer": row["context"][begin:end], "begin": begin, "end": end, "score": score}
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         questions = [text if isinstance(text, str) else "" for text in table["question"]]

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from distill.tasks.columns import (
     list_names,
     values_of,
 )
-from distill.tasks.task import DataTask
+from distill.tasks.data_task import DataTask
 from losses.loss import UNLABELED
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ class TextTask(DataTask):
         check_columns(table, "label", [self.label])
         check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
 
+    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
+        super().restore(tokenizer, columns)
+        self.texts = [name for name, use in columns.items() if use.startswith("text")]
+
+    @property
+    def input_columns(self) -> list[str]:
+        return self.texts
+
     @property
     def columns(self) -> list[str]:
         return [*self.texts, self.label]
@@ -92,13 +100,12 @@ class TextTask(DataTask):
         """Return the target of the head for a label of the data."""
 
     def encode(self, rows: dict[str, list]) -> dict[str, list]:
-        texts = (rows[column] for column in self.texts)
-        encoding = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
+        encoding = self.encode_inputs(rows)
         if self.label in rows:
             labels = [self.label_id(label) for label in rows[self.label]]
         else:
             labels = [self.missing_label] * len(rows[self.texts[0]])
-        return dict(encoding) | {"labels": labels}
+        return encoding | {"labels": labels}
 
     def input_text(self, row: dict) -> str:
         return " · ".join(str(row[column]) for column in self.texts)
@@ -154,6 +161,12 @@ class Classification(TextTask):
             }
         )
 
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return ``label``, its probability ``score``, and the probabilities ``scores`` of all classes."""
+        scores = dict(zip(names, logits.float().softmax(-1).tolist(), strict=True))
+        label = max(scores, key=scores.get)
+        return {"label": label, "score": scores[label], "scores": scores}
+
     def prediction_text(self, prediction: Tensor, row: dict) -> str:
         return self.classes.names[prediction]
 
@@ -200,9 +213,11 @@ class Regression(TextTask):
     def metrics(self) -> MetricCollection:
         """Return Pearson and Spearman correlation."""
         from torchmetrics import MetricCollection
-        from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+        from torchmetrics.regression import SpearmanCorrCoef
 
-        return MetricCollection({"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef()})
+        from distill.tasks.metrics import Pearson
+
+        return MetricCollection({"pearson": Pearson(), "spearman": SpearmanCorrCoef()}, compute_groups=False)
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the predicted number of each row."""
@@ -210,6 +225,10 @@ class Regression(TextTask):
 
     def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
         return None
+
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return the number ``score``."""
+        return {"score": float(logits[0])}
 
     def prediction_text(self, prediction: Tensor, row: dict) -> str:
         return f"{float(prediction):.2f}"

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from distill.tasks.classes import Classes, label_kind_of
 from distill.tasks.columns import check_columns, check_max_length, first_value, is_label, is_list
-from distill.tasks.task import DataTask
+from distill.tasks.data_task import DataTask
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class TokenClassification(DataTask):
 
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     label_noun: ClassVar[str] = "tags"
+    reads_words: ClassVar[bool] = True
 
     words: str = "tokens"
     tags: str = "ner_tags"
@@ -53,8 +54,31 @@ class TokenClassification(DataTask):
         self.classes = Classes.from_column(table.features[self.tags].feature, tags, self.labels)
 
     @property
+    def input_columns(self) -> list[str]:
+        return [self.words]
+
+    @property
     def columns(self) -> list[str]:
         return [self.words, self.tags]
+
+    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+        """Return the model inputs of words; a text is split at whitespace."""
+        words = [text.split() if isinstance(text, str) else text for text in rows[self.words]]
+        return self.tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_length)
+
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return ``words``: for each word its ``label`` and the probability ``score``; truncated words have none."""
+        words = row[self.words].split() if isinstance(row[self.words], str) else row[self.words]
+        word_ids = self.encode_inputs({self.words: [words]}).word_ids(0)
+        scores, labels = logits.float().softmax(-1).max(-1)
+        first = {word: token for token, word in reversed(list(enumerate(word_ids))) if word is not None}
+        return {
+            "words": [
+                {"word": word, "label": names[labels[first[i]]], "score": float(scores[first[i]])}
+                for i, word in enumerate(words)
+                if i in first
+            ]
+        }
 
     def label_kind(self, table: Dataset) -> object:
         return label_kind_of(table.features[self.tags].feature)
@@ -83,10 +107,7 @@ class TokenClassification(DataTask):
         if self.metric == "f1" and not self.has_entity_tags:
             tags = ", ".join(self.classes.names[:5])
             raise ValueError(f"metric: f1 needs tags B-..., I-... and O, not {tags}; use accuracy")
-        encoding = self.tokenizer(
-            rows[self.words], is_split_into_words=True, truncation=True, max_length=self.max_length
-        )
-        labels = []
+        encoding, labels = self.encode_inputs(rows), []
         for i, tags in enumerate(rows[self.tags]):
             words = encoding.word_ids(i)
             labels.append(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
-from distill.tasks.task import DataTask
+from distill.tasks.data_task import DataTask
 from losses.loss import prediction_mask
 
 if TYPE_CHECKING:
@@ -55,3 +55,7 @@ class VocabularyTask(DataTask):
         if mask.any():  # a short text may have no masked token, and torchmetrics' accuracy refuses empty input
             for name in ("perplexity", "accuracy"):
                 metrics[name].update(logits[mask].float(), batch["labels"][mask])
+
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return the ``text`` that the model has written."""
+        return {"text": self.tokenizer.decode(logits, skip_special_tokens=True)}

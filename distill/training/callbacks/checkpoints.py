@@ -12,6 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from distill.run_dir.clock import Clock
 from distill.run_dir.files import atomic_write
 from distill.training.callbacks.metrics_csv import MetricsCSV
 from distill.training.stop import Interrupted, StopHandler
@@ -56,18 +57,19 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class CheckpointOrigin(Callback):
-    """Adds to each ``last.ckpt`` the fingerprints of the run and the number of rows of metrics.csv.
+    """Adds to each ``last.ckpt`` the fingerprints of the run, its time and the number of rows of metrics.csv.
 
     Args:
         facts: the fingerprints, plain data, kept as ``checkpoint["origin"]``.
+        clock: the time of the run so far.
     """
 
-    def __init__(self, facts: dict[str, Any]):
-        self.facts = facts
+    def __init__(self, facts: dict[str, Any], clock: Clock):
+        self.facts, self.clock = facts, clock
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the facts; Lightning does not call it for ``best.ckpt``, which holds weights only."""
-        checkpoint["origin"] = self.facts
+        checkpoint["origin"], checkpoint["clock"] = self.facts, self.clock.state()
         checkpoint["curve_rows"] = sum(logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV))
 
 

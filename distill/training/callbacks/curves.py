@@ -23,6 +23,12 @@ class HasCurves(Protocol):
 class CurveLogger(Callback):
     """Logs the ``curves`` of the module and the callbacks; the first callback, so that a row has its step's state."""
 
+    def __init__(self):
+        self.values: dict[str, float] = {}
+        """The row of the last logged step."""
+        self.metrics: dict[str, float] = {}
+        """The metrics of the last validation."""
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Remember the first step of this process."""
         self.step = trainer.global_step
@@ -40,14 +46,18 @@ class CurveLogger(Callback):
             row = {f"train/{name}": value for name, value in zip(loss_sums, values, strict=True)}
             for source in [module, *trainer.callbacks]:
                 row |= source.curves if isinstance(source, HasCurves) else {}
+            row = {"loss": sum(row[f"train/{name}_weight"] * row[f"train/{name}"] for name in loss_sums)} | row
+            self.values = row
             self.write(trainer, module, row, step)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log a row with the metrics."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self.metrics = values
         self.write(trainer, module, values, trainer.global_step)
 
     def write(self, trainer: Trainer, module: LightningModule, row: dict[str, float], step: int) -> None:
         """Send a row to every logger."""
+        row = {"progress": step / module.timeline.total_steps} | row
         for logger in trainer.loggers:
-            logger.log_metrics({"progress": step / module.timeline.total_steps} | row, step)
+            logger.log_metrics(row, step)

@@ -20,6 +20,7 @@ from distill.config.config import Config
 from distill.config.errors import ConfigError
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of, model_holders, rename_models
+from distill.training.callbacks.display.messages import say
 from distill.training.prepare.plan import Plan, plan
 from distill.training.prepare.run_folder import Resume, has_run, is_finished, prepare_run_dir
 from students.tokenizer.vocabulary import cut_vocabulary
@@ -43,7 +44,8 @@ def remaining_runs(configs: list[Config[Experiment]], resume: Resume) -> Iterato
     if getattr(rank_zero_only, "rank", 0) == 0:
         for config, folder, is_done in zip(configs, folders, done, strict=True):
             if is_done:
-                print(f"{config.value.name}: is done already, {folder / 'report.html'}", flush=True)
+                name, report = config.value.name, str(folder / "report.html")
+                say(config.value.display, name, "done", f"{name}: is done already, {report}", {"report": report})
         if len(todo) > 1:
             for _ in dry_run([config for config, _ in todo]):
                 pass

@@ -14,12 +14,14 @@ from distill.experiment.compatibility import check_compatibility
 from distill.experiment.components import components
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import check_writable
+from distill.training.callbacks.trackers.loggers import check_trackers
 from distill.training.parts import Parts
 from distill.training.prepare.assemble import assemble
 from distill.training.prepare.checks.dry_trace import check_traces
 from distill.training.prepare.checks.student_check import check_student
 from distill.training.prepare.checks.teacher_check import check_cache
 from distill.training.prepare.preflight import Preflight, preflight
+from distill.training.stop import is_rank_zero
 from distill.training.timeline import timeline_entries, timeline_table
 from distill.training.trainer import make_timeline, make_trainer
 from prune_schedules.schedule import Timeline
@@ -42,6 +44,16 @@ class Plan:
         warnings = "".join(f"\nwarning: {line}" for line in self.parts.warnings)
         return f"{name}: what it reads{lines}\n{name}: {timeline_table(self.entries, self.timeline)}{warnings}"
 
+    def to_json(self) -> dict:
+        """Return the same as plain data."""
+        return {
+            "steps": self.timeline.total_steps,
+            "epoch_steps": self.timeline.epoch_steps,
+            "timeline": self.entries,
+            "preflight": self.preflight.to_json(),
+            "warnings": self.parts.warnings,
+        }
+
 
 def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes: bool = False) -> Plan:
     """Load, build and check all that a run needs, after checking that its folder is writable; write nothing.
@@ -57,6 +69,8 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
     """
     task = config.value.task
     _check_writable(config, folder)
+    if is_rank_zero():
+        check_trackers(config)
     parts = assemble(config, begins)
     # A checkpoint: weights and the two moments of AdamW, in float32.
     _check_writable(config, folder, 12 * sum(weight.numel() for weight in parts.student.parameters()))

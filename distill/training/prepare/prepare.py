@@ -20,13 +20,14 @@ from distill.run_dir.files import write_text
 from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
 from distill.teachers.teacher import FrozenTeacher
+from distill.training.callbacks.display.messages import say
 from distill.training.module import Distillation
 from distill.training.parts import Parts
 from distill.training.prepare.checks.teacher_check import check_outputs
 from distill.training.prepare.fingerprints import compare, origin
 from distill.training.prepare.float32 import fast_float32
 from distill.training.prepare.plan import Plan, plan
-from distill.training.prepare.run_folder import ResumePoint, locked_run_dir, prepare_run_dir
+from distill.training.prepare.run_folder import ResumePoint, empty_run_dir, has_run, locked_run_dir, prepare_run_dir
 from students.weights import count_nonzeros, weight_matrices
 
 
@@ -125,6 +126,8 @@ def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
 def enter_run_dir(prepared: PreparedRun) -> Iterator[None]:
     """Lock the run folder while the block runs, and write the config into it; on ranks other than 0 do nothing.
 
+    A new run that ends before its first step leaves nothing, so that it can be started again.
+
     Raises:
         ConfigError: if another process holds the folder, or the run is done and has no checkpoint.
     """
@@ -132,12 +135,18 @@ def enter_run_dir(prepared: PreparedRun) -> Iterator[None]:
         yield
         return
     with locked_run_dir(prepared.config, prepared.folder, prepared.start):
-        write_text(prepared.folder / "config.yaml", prepared.config_text)
-        name = prepared.experiment.name
-        print(prepared.plan.text(name), flush=True)
-        for line in prepared.start.messages():
-            print(f"{name}: {line}", flush=True)
-        yield
+        is_new = not has_run(prepared.folder)
+        try:
+            write_text(prepared.folder / "config.yaml", prepared.config_text)
+            name, display, plan = prepared.experiment.name, prepared.experiment.display, prepared.plan
+            say(display, name, "plan", plan.text(name), plan.to_json())
+            for line in prepared.start.messages():
+                say(display, name, "start", f"{name}: {line}", {"message": line})
+            yield
+        except BaseException:
+            if is_new and prepared.plan.trainer.global_step == 0:
+                empty_run_dir(prepared.folder)
+            raise
 
 
 def training_rows(

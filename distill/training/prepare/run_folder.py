@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ from distill.config.imports import KEY
 from distill.config.loader import load
 from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
+from distill.experiment.monitoring import Display, Tracking
 from distill.run_dir import files
+from distill.run_dir.clock import Clock
 from distill.run_dir.lock import NAME as LOCK
 from distill.run_dir.lock import RunDirLocked, lock, lock_owner
 from distill.training.callbacks.checkpoints import (
@@ -49,6 +51,8 @@ class ResumePoint:
     """Why the newest checkpoint is not used."""
     timestamps: tuple[int | None, ...] = (None, None)
     """When config and newest checkpoint were written, in nanoseconds."""
+    clock: Clock = field(default_factory=Clock, compare=False)
+    """The time of the run, with that of the processes before this one."""
 
     def messages(self) -> list[str]:
         """Return the lines to print."""
@@ -110,6 +114,16 @@ def locked_run_dir(config: Config[Experiment], folder: Path, start: ResumePoint)
             yield
     except RunDirLocked as error:
         raise _locked(config, folder, str(error)) from error
+    finally:
+        with suppress(OSError):  # it is empty after a run that made no step
+            folder.rmdir()
+
+
+def empty_run_dir(folder: Path) -> None:
+    """Remove everything but the lock from a run folder."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            files.remove(path)
 
 
 def remove_backups(folder: Path) -> None:
@@ -136,6 +150,7 @@ def _resume_point(config: Config[Experiment], folder: Path) -> ResumePoint:
             checkpoint = read_checkpoint(path)
             best_step = checkpoint["callbacks"]["BestCheckpoint"]["step"]
             step, rows, origin = checkpoint["global_step"], checkpoint["curve_rows"], checkpoint["origin"]
+            clock = Clock(**checkpoint["clock"])
         except FileNotFoundError:
             continue
         except (KeyError, TypeError) as error:
@@ -143,7 +158,7 @@ def _resume_point(config: Config[Experiment], folder: Path) -> ResumePoint:
         except ValueError as error:
             damage.append(str(error))
         else:
-            return ResumePoint(path, step, rows, origin, best_step, "; ".join(damage), timestamps)
+            return ResumePoint(path, step, rows, origin, best_step, "; ".join(damage), timestamps, clock)
     if damage:
         message = f"{'; '.join(damage)}, and there is no other checkpoint"
         raise config.error("name", f"{message}; remove {folder}, or give this one another --name")
@@ -190,8 +205,9 @@ def _changed_key(config: Config[Experiment], folder: Path) -> str:
 
 
 def _comparable(experiment: Experiment) -> Any:
-    """Return the config without what may change: paths, whose contents have fingerprints, and devices."""
+    """Return the config without what may change: paths, whose contents have fingerprints, devices, what is shown."""
     experiment = copy.deepcopy(experiment)
+    experiment.display, experiment.tracking = Display(), Tracking()
     experiment.output, experiment.name, experiment.imports = "", None, []
     peer = getattr(experiment.teacher, "peer", None)
     for holder in (*experiment.teachers().values(), experiment.student, peer):

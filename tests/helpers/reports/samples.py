@@ -13,7 +13,10 @@ def sample_report() -> dict:
         "flops_per_example": 11_170_000_000,
         "latency_ms": {"batch_1": 38.41, "batch_32": 972.6},
         "runtime": "torch",
-        "precision": "fp32",
+        "precision": "float32",
+        "latency_spread_ms": {"batch_1": [37.2, 41.9], "batch_32": [961.0, 1003.4]},
+        "latency_tokens": {"batch_1": 23, "batch_32": 24},
+        "intervals": {"accuracy": [0.9067, 0.9415], "f1": [0.9081, 0.9433]},
     }
     student = {
         "metrics": {"accuracy": 0.9071, "f1": 0.9093},
@@ -24,8 +27,25 @@ def sample_report() -> dict:
         "latency_ms": {"batch_1": 3.124, "batch_32": 88.04},
         "runtime": "onnxruntime",
         "precision": "int8",
+        "latency_spread_ms": {"batch_1": [3.02, 3.41], "batch_32": [86.9, 91.2]},
+        "latency_tokens": {"batch_1": 23, "batch_32": 24},
+        "intervals": {"accuracy": [0.8876, 0.9255], "f1": [0.889, 0.9281]},
     }
-    labels_only = student | {"metrics": {"accuracy": 0.8326, "f1": 0.8411}}
+    in_torch = student | {
+        "bytes": 57_403_496,
+        "latency_ms": {"batch_1": 11.21, "batch_32": 241.0},
+        "latency_spread_ms": {"batch_1": [10.9, 12.4], "batch_32": [236.1, 250.7]},
+        "runtime": "torch",
+        "precision": "float32",
+    }
+    teacher_in_onnxruntime = teacher | {
+        "metrics": {},
+        "intervals": {},
+        "latency_ms": {"batch_1": 19.9, "batch_32": 611.0},
+        "latency_spread_ms": {"batch_1": [19.5, 21.0], "batch_32": [604.2, 633.8]},
+        "runtime": "onnxruntime",
+    }
+    labels_only = student | {"metrics": {"accuracy": 0.8326, "f1": 0.8411}, "intervals": {}}
     return {
         "schema": 1,
         "name": "tinybert-sst2-int8",
@@ -37,7 +57,24 @@ def sample_report() -> dict:
         "seed": 17,
         "versions": {"python": "3.11.2", "torch": "2.13.0", "lightning": "2.6.6", "transformers": "5.23.0"},
         "hardware": {"cpu": "AMD EPYC 7763", "threads": 2, "accelerator": "NVIDIA H200"},
-        "models": {"teacher": teacher, "student": student, "labels only": labels_only},
+        "models": {
+            "teacher": teacher,
+            "student": student,
+            "labels only": labels_only,
+            "teacher in onnxruntime": teacher_in_onnxruntime,
+            "student in torch": in_torch,
+        },
+        "difference": {"accuracy": [-0.0298, -0.0046], "f1": [-0.0301, -0.0039]},
+        "baseline": {"accuracy": 0.5092},
+        "speedups": {
+            "batch_1": {"deployed": 12.29, "torch": 3.43, "onnxruntime": 6.37},
+            "batch_32": {"deployed": 11.05, "torch": 4.04, "onnxruntime": 6.94},
+        },
+        "preflight": {
+            "labels": {"": {"0": "negative", "1": "positive"}},
+            "outputs": {"teacher": {"LABEL_0": "negative", "LABEL_1": "positive"}},
+            "lines": ["train.parquet: 67,349 rows", "columns: sentence (text), label (label); ignored: idx"],
+        },
         "ratios": {"retained": 0.9814, "smaller": 29.95, "faster_batch_1": 12.29, "faster_batch_32": 11.05},
         "timeline": [
             {"what": "losses.embeddings", "start_step": 0, "stop_step": 10_000},
@@ -126,6 +163,25 @@ def sample_details() -> dict:
             {"text": "unflinchingly bleak and desperate", "label": "negative", "teacher": "positive",
              "student": "negative", "teacher_probability": 0.6132, "student_probability": 0.9542},
         ],
+        "changed": 39,
+        "rows": 872,
+        "classes": {
+            "teacher": [
+                {"name": "negative", "rows": 428, "precision": 0.9301, "recall": 0.9322, "f1": 0.9312},
+                {"name": "positive", "rows": 444, "precision": 0.9343, "recall": 0.9167, "f1": 0.9254},
+            ],
+            "student": [
+                {"name": "negative", "rows": 428, "precision": 0.9101, "recall": 0.8952, "f1": 0.9026},
+                {"name": "positive", "rows": 444, "precision": None, "recall": 0.9187, "f1": 0.9193},
+            ],
+        },
+        "calibration": {
+            "teacher": {"error": 0.0513, "bins": [{"confidence": 0.62, "accuracy": 0.58, "count": 21},
+                                                  {"confidence": 0.99, "accuracy": 0.94, "count": 851}]},
+            "student": {"error": 0.0237, "bins": [{"confidence": 0.55, "accuracy": 0.51, "count": 60},
+                                                  {"confidence": 0.75, "accuracy": 0.8, "count": 112},
+                                                  {"confidence": 0.97, "accuracy": 0.95, "count": 700}]},
+        },
         "skipped": ["bert.embeddings.LayerNorm", "bert.pooler.dense"],
     }  # fmt: skip
 

@@ -145,7 +145,7 @@ def test_what_is_no_file_is_not_read(capsys: pytest.CaptureFixture, tmp_path: Pa
 @pytest.mark.parametrize(
     "function",
     [
-        "distill.command.verbs.train.silence_libraries",
+        "distill.training.callbacks.display.quiet.silence_libraries",
         "distill.experiment.runs.read_runs",
         "distill.training.prepare.plan.assemble",
     ],

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from distill.data import Truncation, prepare_data, read
 from distill.data.describe import class_warnings
 from distill.tasks.columns import is_pair
-from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.texts import Classification, Regression
 from tests.helpers.tables import ready, write

@@ -29,7 +29,7 @@ losses:
 prune: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, start: 10%, stop: 60%}}}}
 quantize: {{start: 70%}}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 

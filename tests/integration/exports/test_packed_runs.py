@@ -21,7 +21,7 @@ teacher: {folder}/teacher
 student: {{kind: Transformer, layers: 1}}
 losses: {{logits: {{kind: Logits}}}}
 quantize: {{weights: {{kind: Ternary}}, start: 30%}}
-trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 6, accelerator: cpu}}
 output: {folder}/runs
 """
 ELEMENTS = {"kind": "Magnitude", "sparsity": {"kind": "Cubic", "to": 0.5, "stop": "40%"}}

@@ -35,7 +35,7 @@ prune: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Cubic, to: 0.25, sto
 quantize: {{start: 70%}}
 vocabulary: seen
 optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 TRAINED, OTHERS = GOOD[:5] + BAD[:5], GOOD[5:] + BAD[5:]

@@ -35,7 +35,7 @@ prune:
   chance: {{kind: Random, where: [head], sparsity: {{kind: Cubic, to: 0.2, stop: 60%}}}}
 quantize: {{start: 70%}}
 optimizer: {{lr: 1e-3, freeze: {{"*embeddings*": 70%}}}}
-trainer: {{max_epochs: 2, accelerator: cpu, devices: 2, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, devices: 2, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 

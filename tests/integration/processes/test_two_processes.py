@@ -19,7 +19,7 @@ teacher: {folder}/{name}/teacher
 student: {{kind: Transformer, layers: 1}}
 losses: {{labels: {{kind: Labels}}, logits: {{kind: Logits}}}}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 """
 RANKS = """\
 student:

@@ -35,6 +35,7 @@ COMES_WITH = {
     "docstring_parser": "docstring-parser",
     "httpx2": "huggingface_hub",
     "markupsafe": "jinja2",
+    "mlflow": "mlflow-skinny",
     "numpy": "transformers",
     "pyarrow": "datasets",
     "tokenizers": "transformers",
@@ -143,7 +144,9 @@ def test_a_file_has_at_most_250_lines():
 
 
 def test_what_is_imported_is_required(parsed):
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "test" for line in lines]
+    named = [*project["dependencies"], *extras]
     required = {re.match(r"[\w-]+", line)[0] for line in named}
     others = {room(module) for module in modules(*parsed)} - MAY_USE.keys() - sys.stdlib_module_names
     assert {COMES_WITH.get(name, name) for name in others} <= required

@@ -111,7 +111,7 @@ def test_after_sigkill_nothing_stands_twice_and_nothing_is_left(
 ) -> None:
     killed(tiny_run, 11, where, "--name=parts", "--resume=auto")
     folder = tiny_run.parent / "runs" / "parts"
-    assert [row["step"] for row in rows(folder)][-1] == "10" and (folder / "lock").exists()
+    assert [row["step"] for row in rows(folder)][-1] == "11" and (folder / "lock").exists()
     drafts = [path.name for path in folder.rglob(".*.draft")]
     assert drafts == ([".last.ckpt.draft"] if where == "within a checkpoint" else [])
     assert train_command(["--config", str(tiny_run), "--name=parts", "--resume=auto"]) == 0

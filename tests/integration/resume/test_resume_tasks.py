@@ -26,7 +26,7 @@ def document(folder: Path, task: dict, hidden: dict) -> Path:
         "student": {"kind": "Transformer", "layers": 2},
         "losses": losses,
         "optimizer": {"lr": 1e-3},
-        "trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1},
         "output": str(folder / "runs"),
     }
     (folder / "x.yaml").write_text(yaml.safe_dump(config))

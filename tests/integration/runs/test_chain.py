@@ -22,7 +22,7 @@ name: first
 task: {{name: classification, data: {data}, max_length: 32, batch_size: 8}}
 student: {teacher}
 losses: {{labels: {{kind: Labels}}}}
-trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}}
 output: {output}
 ---
 name: last
@@ -31,7 +31,7 @@ teacher: {output}/first
 student: {{kind: Transformer, layers: 2}}
 losses: {{hidden: {{kind: HiddenMSE, stop: 50%}}, logits: {{kind: Logits}}}}
 prune: {{kind: Magnitude, sparsity: 0.5}}
-trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 1, accelerator: cpu, log_every_n_steps: 1}}
 output: {output}
 """
 NAMES = ["first", "last"]

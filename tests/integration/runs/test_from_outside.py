@@ -49,7 +49,7 @@ def given(examples: Path, materials: Path) -> dict:
         "teacher": str(materials / "teacher"),
         "student.sizes": SIZES,
         "quantize.weights.granularity": 8,
-        "trainer": {"max_steps": STEPS, "accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
+        "trainer": {"max_steps": STEPS, "accelerator": "cpu", "log_every_n_steps": 1},
         "output": str(examples / "runs"),
     }
 

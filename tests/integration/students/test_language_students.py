@@ -19,7 +19,7 @@ losses:
   logits: {{kind: Logits}}
 prune: {{kind: Magnitude, shape: neurons, sparsity: {{kind: Steps, at: {{2 steps: 0.25}}}}}}
 quantize: {{weights: 8, start: 50%}}
-trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 6, accelerator: cpu}}
 output: {folder}/runs
 """
 STUDENTS = [

@@ -37,7 +37,7 @@ student:
 losses: {{logits: {{kind: Logits}}}}
 prune: {{kind: Magnitude, shape: ranks, sparsity: {{kind: Steps, at: {{2 steps: 0.4}}}}}}
 quantize: {{weights: 8, start: 50%}}
-trainer: {{max_steps: 6, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 6, accelerator: cpu}}
 output: {folder}/runs
 """
 

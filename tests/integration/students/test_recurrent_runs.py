@@ -25,7 +25,7 @@ losses:
 prune: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 10%, stop: 60%}}}}
 quantize: {{start: 70%}}
 optimizer: {{lr: 5e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {output}
 """
 
@@ -113,7 +113,7 @@ student: {{kind: {kind}, hidden: 12, dropout: 0.0}}
 losses: {{logits: {{kind: Logits}}}}
 prune: {{kind: Magnitude, sparsity: {{kind: Cubic, to: 0.5, start: 20%, stop: 50%}}}}
 quantize: {{start: 50%}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 

@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill import run
 from distill.config.loader import ConfigError
+from distill.evaluation.measure import Latency
 from tests.helpers.repositories import save_tokenizer
 from tests.helpers.runs import interrupted
 from tests.helpers.worlds import save_data, save_teacher
@@ -56,15 +57,16 @@ losses:
   labels: {{kind: Labels}}
   logits: {{kind: Logits, temperature: 2.0}}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, enable_progress_bar: false}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 
 
 @pytest.mark.parametrize("name", ["token_classification", "question_answering"])
 def test_what_is_said_of_tokens_trains_the_same_from_the_cache(name, tmp_path, monkeypatch):
+    latency = Latency(1.0, [1.0, 1.0])
     monkeypatch.setattr(
-        "distill.evaluation.evaluate.measure_latencies", lambda models, batch: dict.fromkeys(models, 1.0)
+        "distill.evaluation.evaluate.measure_latencies", lambda models, batch: dict.fromkeys(models, latency)
     )
     (tmp_path / "data").mkdir()
     save_data(name, tmp_path / "data", rows=24)
@@ -93,7 +95,7 @@ teacher: {{model: {folder}/teacher, cache: true}}
 student: {{kind: Transformer, layers: 1}}
 losses: {losses}
 optimizer: {{lr: 1e-3}}
-trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false}}
+trainer: {{max_steps: 4, accelerator: cpu}}
 output: {folder}/runs
 """
 NEVER = {

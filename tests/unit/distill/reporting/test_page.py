@@ -1,11 +1,11 @@
 """The report page: whole with everything and with next to nothing, safe with any text, self-contained."""
 
-import math
+import re
 from html.parser import HTMLParser
 
 import pytest
 
-from distill.reporting.page import format_number, render, summary_sentence
+from distill.reporting.page import label_tables, model_table, render
 from tests.helpers.reports.samples import minimal_report, sample_details, sample_report, sample_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -45,8 +45,9 @@ def page() -> str:
 
 def test_full_page_has_every_section_in_order(page):
     assert Outline(page).headings == [
-        "Models", "Savings", "Curves", "Layers", "Agreement", "Largest disagreements",
-        "Warnings", "Run"]  # fmt: skip
+        "What did I get?", "What did I lose?", "Is it faster here?", "Can I ship it?",
+        "Models", "Curves", "Layers", "Classes", "Calibration", "Agreement", "Rows that changed",
+        "Warnings", "Before the first step", "Run"]  # fmt: skip
 
 
 def test_minimal_page_leaves_out_what_it_does_not_know():
@@ -57,7 +58,17 @@ def test_minimal_page_leaves_out_what_it_does_not_know():
 
 @pytest.mark.parametrize(
     ("missing", "lost"),
-    [("ratios", []), ("exports", []), ("warnings", ["Warnings"]), ("versions", []), ("hardware", [])],
+    [
+        ("ratios", ["Is it faster here?"]),  # its place takes "How fast is it here?"
+        ("exports", []),
+        ("warnings", ["Warnings"]),
+        ("preflight", ["Before the first step"]),
+        ("versions", []),
+        ("hardware", []),
+        ("speedups", []),
+        ("difference", []),
+        ("baseline", []),
+    ],
 )
 def test_any_part_may_be_missing(missing, lost):
     report = sample_report() | {"timeline": []}
@@ -71,56 +82,12 @@ def test_fine_tuning_has_no_teacher_to_compare_with():
     report["models"]["teacher"] = None
     example = {"text": "A plane is taking off.", "label": 5.0, "teacher": None, "student": 3.21}
     page = render(report, [], {"examples": [example]})
-    assert "Savings" not in Outline(page).headings
+    assert "How good is it?" in Outline(page).headings
     assert "3.210" in page and "<dt>teacher</dt>" not in page
-
-
-def test_sentence_with_a_teacher():
-    assert summary_sentence(sample_report()) == (
-        "The student keeps 98.1 % of the teacher's accuracy, 30 times smaller, "
-        "12 times faster at batch 1 (onnxruntime int8, 2 threads)."
+    assert "The model reaches accuracy 0.9071" in page and "<dt>model</dt>" in page
+    assert "student" not in re.sub(
+        r"<(style|script)>.*?</\1>|student\.onnx|student/\S*|class=\"student\"", "", page, flags=re.DOTALL
     )
-
-
-def test_sentence_does_not_boast():
-    report = sample_report()
-    report["main_metric"], report["models"]["student"]["metrics"] = "perplexity", {"perplexity": 21.0}
-    report["ratios"] = {"retained": 1.05, "smaller": 4.0, "faster_batch_1": 0.5}
-    assert summary_sentence(report) == (
-        "The student has 1.050 times the teacher's perplexity, 4.0 times smaller, "
-        "2.0 times slower at batch 1 (onnxruntime int8, 2 threads)."
-    )
-    report["ratios"] = {"smaller": 1.0, "faster_batch_1": 0.97}
-    report["models"]["student"]["metrics"] = {"perplexity": 20.0}
-    assert summary_sentence(report) == (
-        "The student reaches perplexity 20.00, 1.0 times as large, "
-        "1.0 times as fast at batch 1 (onnxruntime int8, 2 threads)."
-    )
-
-
-def test_sentence_without_a_teacher():
-    report = sample_report()
-    report["models"]["teacher"], report["ratios"] = None, {}
-    assert summary_sentence(report) == (
-        "The student reaches accuracy 0.9071, takes 14.6 MB, "
-        "answers in 3.12 ms at batch 1 (onnxruntime int8, 2 threads)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (None, "", "–"), (math.nan, "ms", "–"), (0, "", "0.000"), (0.90711, "", "0.9071"),
-        (21.3456, "", "21.35"), (3e-6, "", "3.0e-06"), (0.98142, "%", "98.1 %"), (5.51, "x", "5.5 ×"),
-        (29.95, "x", "30 ×"), (512, "B", "512 B"), (14_622_019, "B", "14.6 MB"),
-        (999_950_000, "B", "1.000 GB"),
-        (109_483_778, "n", "109 M"), (624, "n", "624"), (3.124, "ms", "3.12 ms"), (972.6, "ms", "973 ms"),
-        (0.0421, "ms", "0.042 ms"), (1234.5, "ms", "1,234 ms"), (12.34, "s", "12.3 s"), (276, "s", "5 min"),
-        (4382.7, "s", "1 h 13 min"),
-    ],
-)  # fmt: skip
-def test_numbers(value, unit, text):
-    assert format_number(value, unit) == text
 
 
 def test_every_text_is_escaped():
@@ -136,13 +103,19 @@ def test_every_text_is_escaped():
     details["examples"][0] |= {"text": bad, "label": bad, "teacher": bad, "student": bad}
     details["skipped"] = [bad]
     rows = [{"step": step, f"train/{bad}": 1.0, f"val/{bad}": 0.5} for step in range(3)]
-    outline = Outline(render(report, rows, details))
-    assert "script" not in outline.tags
+    details["classes"]["student"][0]["name"] = details["classes"]["teacher"][0]["name"] = bad
+    details["calibration"][bad] = details["calibration"].pop("teacher")
+    report["preflight"]["labels"] = {bad: {bad: bad}}
+    report["preflight"]["outputs"] = {bad: {bad: bad}}
+    report["baseline"] = {bad: 0.5}
+    page = render(report, rows, details)
+    assert Outline(page).tags.count("script") == 1 and "alert('x')</script>" not in page
 
 
 def test_page_refers_to_nothing_outside_itself(page):
     outline = Outline(page)
-    assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
+    assert not {"link", "img", "iframe", "object"} & set(outline.tags)
+    assert outline.tags.count("script") == 1 and "fetch(" not in page and len(page) < 1_000_000
     references = [value for name, value in outline.attributes if name.split(":")[-1] in ("src", "href")]
     assert references and all(value.startswith("#") for value in references)
     assert "url(" not in page and "@import" not in page
@@ -159,3 +132,41 @@ def test_same_input_gives_the_same_page():
     details = {"agreement": sample_details()["agreement"]}
     first, second = (render(sample_report(), sample_rows()[::100], details) for _ in range(2))
     assert first == second
+
+
+def test_a_file_measured_as_the_student_has_no_row_of_its_own():
+    _, rows = model_table(sample_report())
+    assert [row["name"] for row in rows] == [
+        "teacher", "teacher in onnxruntime", "student", "student in torch", "labels only",
+        "safetensors", "constant prediction"]  # fmt: skip
+    student = rows[2]
+    assert student["note"] == "onnxruntime int8, student.onnx, logits within 0.0831" and student["is_student"]
+    cells = {label: (text, edges) for label, text, edges in student["cells"]}
+    assert cells["accuracy"] == ("0.9071", "0.8876–0.9255") and cells["as trained"] == ("99.7 %", "")
+    assert cells["batch 1"] == ("3.12 ms", "3.02–3.41 ms")
+    assert dict((label, text) for label, text, _ in rows[1]["cells"])["accuracy"] == "–"
+
+
+def test_wrong_predictions_are_marked_and_right_ones_are_not(page):
+    marked = re.findall(r'<dd class="wrong">✗ (\w+)', page)
+    assert marked == ["negative", "positive"]
+    assert re.findall(r'data-outcome="(\w+)"', page) == ["lost", "gained"]
+
+
+def test_what_was_joined_stands_in_a_table():
+    (table,) = label_tables(sample_report())
+    assert table["head"] == ["class", "value in the data", "output of teacher"]
+    assert table["rows"] == [["negative", "0", "LABEL_0"], ["positive", "1", "LABEL_1"]]
+    several = {
+        "labels": {"mood": {"bad": "bad", "0": "bad"}, "size": {}},
+        "outputs": {"teacher": {"mood/x": "mood/bad"}},
+    }
+    (table,) = label_tables({"preflight": several})
+    assert (table["task"], table["rows"]) == ("mood", [["bad", "bad, 0", "mood/x"]])
+
+
+def test_pictures_and_scrolling_parts_have_a_name(page):
+    outline = Outline(page)
+    assert "aria-label" in {name for name, _ in outline.attributes}
+    assert page.count('role="img" aria-label="') == page.count("<svg")
+    assert page.count('class="scroll" tabindex="0" role="region" aria-label="') == page.count('class="scroll"')

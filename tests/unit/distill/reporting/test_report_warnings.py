@@ -187,7 +187,7 @@ def test_a_metric_that_is_undefined_is_null_and_named(tmp_path):
         f"task: {{name: regression, metric: pearson, data: {tmp_path}/data, max_length: 32, batch_size: 8}}\n"
         f"teacher: {tmp_path}/teacher\nstudent: {student}\nlosses: {{logits: {{kind: LogitsMSE}}}}\n"
         f"optimizer: {{lr: 1.0e-12}}\noutput: {tmp_path}/runs\n"
-        "trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false}\n"
+        "trainer: {max_epochs: 1, accelerator: cpu}\n"
     )
     report = run(tmp_path / "x.yaml")
     saved = strict(report.folder)

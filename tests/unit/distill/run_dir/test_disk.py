@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.command.quiet import silence_libraries
 from distill.run_dir.disk import check_writable, os_error_message
+from distill.training.callbacks.display.quiet import silence_libraries
 from tests.helpers.runs import train_command
 
 

@@ -12,7 +12,7 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import count_parameters, torch_predict
 from distill.tasks.classes import Classes
-from distill.tasks.kinds.language import CausalLM
+from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression

@@ -144,7 +144,7 @@ def test_a_language_model_with_windows_goes_through_a_run(tmp_path):
     task = f"{{name: causal_lm, data: {tmp_path}/data, max_length: 32, batch_size: 8}}"
     losses = "{logits: {kind: Logits}, attention: {kind: AttentionScores}}"
     student = "{kind: Transformer, teacher_layers: [1, 4]}"
-    trainer = "{max_steps: 3, accelerator: cpu, enable_progress_bar: false}"
+    trainer = "{max_steps: 3, accelerator: cpu}"
     file.write_text(
         f"task: {task}\nteacher: {tmp_path}/teacher\nstudent: {student}\nlosses: {losses}\n"
         f"trainer: {trainer}\noutput: {tmp_path}/runs\n"

@@ -1,0 +1,1 @@
+"""``distill init``: a first config, from a model and data."""

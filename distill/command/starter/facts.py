@@ -1,0 +1,166 @@
+"""Facts of a model and of data from which a first config is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distill.config.errors import ConfigError
+from distill.config.schema import subclasses
+from distill.data.files import read_splits
+from distill.tasks.classes import Classes, is_unnamed
+from distill.tasks.columns import find_text_columns, is_list, is_text, list_names, values_of
+from distill.tasks.task import Task
+from students.kinds.student import resolve
+from students.loading.adapters import load_config, load_tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "score", "rating", "stars")
+"""Names that a column of labels is looked for by."""
+MAX_ROWS = 2000
+"""The number of rows that are tokenized to choose ``max_length``."""
+
+
+@dataclass(frozen=True)
+class StarterFacts:
+    """What a first config depends on.
+
+    Args:
+        task: the name of the task in YAML.
+        columns: {key of the task: column or columns}, as the data names them.
+        rows: of training.
+        max_length: tokens of nearly all texts, rounded up.
+        layers: the blocks of the model.
+        labels: {label value: number of an output}, by alphabet, where the model does not name its outputs and the data
+            has names; else empty.
+    """
+
+    task: str
+    columns: dict[str, str | list[str]]
+    rows: int
+    max_length: int
+    layers: int
+    labels: dict[str, str]
+
+
+def look_at(model: str, data: str, label: str | None) -> StarterFacts:
+    """Return the facts of a fine-tuned model and its data.
+
+    Args:
+        model: a folder or a hub name.
+        data: a file, a folder or a hub name.
+        label: the column of the labels; by default it is looked for.
+
+    Raises:
+        ConfigError: if one of them cannot be read, or does not say what the task is.
+    """
+    try:
+        source = resolve(model)
+        config, tokenizer = load_config(source), load_tokenizer(source)
+        rows = read_splits(data)["train"].rows
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"{model}: {error}") from error
+    task = _task(model, config)
+    columns = _columns(task, rows, label)
+    texts = [name for key, names in columns.items() if key in ("text", "words", "source") for name in _as_list(names)]
+    length = _length(tokenizer, rows, texts, getattr(config, "max_position_embeddings", None))
+    names = [config.id2label[i] for i in range(config.num_labels)]
+    labels = _labels(rows, columns, names) if task == "classification" else {}
+    return StarterFacts(task, columns, len(rows), length, config.num_hidden_layers, labels)
+
+
+def _labels(rows: Dataset, columns: dict[str, str | list[str]], names: list[str]) -> dict[str, str]:
+    """Return an output for each label value if names do not say it."""
+    column = columns["label"]
+    classes = Classes.from_column(rows.features[column], values_of(rows, column), {})
+    try:
+        classes.order(names)
+    except ValueError:
+        is_guess = is_unnamed(names) and len(classes.names) == len(names)
+        return {name: str(output) for output, name in enumerate(classes.names)} if is_guess else {}
+    return {}
+
+
+def _task(model: str, config: PretrainedConfig) -> str:
+    """Return the task whose head a model has."""
+    import transformers  # not above: --help must not wait for it
+
+    names = config.architectures or []
+    for name, cls in subclasses(Task).items():
+        if cls.is_multi_task:
+            continue
+        heads = getattr(transformers, cls.auto_class)._model_mapping.get(type(config), ())
+        heads = heads if isinstance(heads, tuple) else (heads,)
+        is_regression = config.num_labels == 1 or config.problem_type == "regression"
+        fits = cls.problem is None or (cls.problem == "regression") == is_regression
+        if fits and any(head.__name__ in names for head in heads):
+            return name
+    found = ", ".join(names) or "no architecture"
+    raise ConfigError(f"{model}: has no head of a task ({found}); fine-tune it first, as configs/finetune.yaml does")
+
+
+def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | list[str]]:
+    """Return the columns by key of the task."""
+    cls = subclasses(Task)[task]
+    keys = {field for field in ("text", "label", "words", "tags", "source", "target") if hasattr_field(cls, field)}
+    types = {name: rows.data.schema.field(name).type for name in rows.column_names}
+    texts = [name for name, kind in types.items() if is_text(kind)]
+    lists = [name for name, kind in types.items() if is_list(kind)]
+    try:
+        if "label" in keys:
+            label = label or _label(rows.column_names)
+            columns = find_text_columns(rows, None, label, max_columns=2)
+            return {"text": columns[0] if len(columns) == 1 else columns, "label": label}
+        if "words" in keys:
+            words = next((name for name in lists if is_text(types[name].value_type)), None)
+            tags = label or next((name for name in lists if name != words), None)
+            if words is None or tags is None:
+                raise ValueError(f"words: no columns of lists of words and tags; there are {list_names(list(types))}")
+            return {"words": words, "tags": tags}
+        if "source" in keys:
+            if len(texts) != 2:
+                raise ValueError(f"source: two columns of texts are needed; there are {list_names(list(types))}")
+            return {"source": texts[0], "target": texts[1]}
+        return {"text": find_text_columns(rows, None, None, max_columns=1)[0]} if "text" in keys else {}
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def hasattr_field(cls: type, name: str) -> bool:
+    """Return whether a dataclass has a field."""
+    return name in getattr(cls, "__dataclass_fields__", {})
+
+
+def _label(names: list[str]) -> str:
+    """Return the column of the labels.
+
+    Raises:
+        ValueError: if none has a name that labels have.
+    """
+    lower = {name.lower(): name for name in names}
+    label = next((lower[name] for name in LABELS if name in lower), None)
+    if label is None:
+        raise ValueError(f"label: which column has the labels? --label names it; there are {list_names(names)}")
+    return label
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, rows: Dataset, texts: list[str], limit: int | None) -> int:
+    """Return the 99th percentile of the tokens of a text, rounded up to a multiple of 16, at most the model's limit."""
+    if not texts:
+        return 384
+    some = rows.select(range(min(MAX_ROWS, len(rows))))
+    values = [list(values_of(some, name)) for name in texts]
+    clean = [[v if isinstance(v, str | list) else "" for v in column] for column in values]
+    words = bool(clean[0]) and isinstance(clean[0][0], list)
+    lengths = sorted(len(ids) for ids in tokenizer(*clean, is_split_into_words=words)["input_ids"])
+    percentile = lengths[int(0.99 * (len(lengths) - 1))]
+    return max(16, min(-(-percentile // 16) * 16, limit or 512, 512))
+
+
+def _as_list(names: str | list[str]) -> list[str]:
+    return names if isinstance(names, list) else [names]

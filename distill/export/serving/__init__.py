@@ -1,0 +1,1 @@
+"""Serving: load what a run has left, and answer about new texts."""

@@ -1,0 +1,1 @@
+"""Compare finished runs: quality against bytes and latency."""

@@ -1,0 +1,142 @@
+"""The model card of a deployed student: ``student/README.md``, which the hub shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from huggingface_hub import metadata_load
+
+from distill.evaluation.measure import ModelStats
+from distill.reporting.page import format_number
+from distill.reporting.report import Report
+from distill.run_dir.files import write_text
+from distill.tasks.task import Task
+
+CARD = "README.md"
+_PIPELINES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForSeq2SeqLM": "text2text-generation",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForMaskedLM": "fill-mask",
+}
+"""The hub's name for what a head does."""
+
+
+def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
+    """Write the model card into ``student/``; licence and base model of the card that is there stay.
+
+    Args:
+        report: of the run.
+        task: of the run.
+        is_stock: whether plain transformers load the student.
+    """
+    path = report.folder / "student" / CARD
+    metadata = (metadata_load(path) if path.is_file() else None) or {}
+    metadata |= {"library_name": "transformers", "tags": ["distill-compress"]}
+    if pipeline := _PIPELINES.get(task.auto_class):
+        metadata["pipeline_tag"] = pipeline
+    sections = [
+        f"# {report.name}",
+        _summary(report),
+        _models(report),
+        *_use(report, task, is_stock),
+        "## How it was made",
+        f"`{report.command}` (seed {report.seed}, {format_number(report.seconds / 60, '')} minutes).",
+        _list(_data(report)),
+        _list(f"{entry['what']}: steps {entry['start_step']} to {entry['stop_step']}" for entry in report.timeline),
+        "## Limits",
+        "Quality is that on the validation data above, with 95 % intervals; on other data it was not measured.",
+        _list(report.to_json()["warnings"]),
+    ]
+    text = "\n\n".join(section for section in sections if section)
+    write_text(path, f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}\n")
+
+
+def _summary(report: Report) -> str:
+    ratios, metric = report.ratios, report.main_metric
+    if not ratios:
+        return f"A model made by distill-compress; {metric} {format_number(report.models['student'].metrics[metric])}."
+    return (
+        f"A student made by distill-compress from a larger teacher: {ratios['retained']:.1%} of its {metric}, "
+        f"{ratios['smaller']:.1f} times smaller."
+    )
+
+
+def _models(report: Report) -> str:
+    """Return a table of all models."""
+    names = list(report.models["student"].metrics)
+    head = ["model", *names, "size", "batch 1", "batch 32", "runtime"]
+
+    def cells(name: str, model: ModelStats) -> list[str]:
+        return [
+            name,
+            *(_with_interval(model, key) for key in names),
+            format_number(model.bytes, "B"),
+            *(format_number(model.latency_ms.get(key), "ms") for key in ("batch_1", "batch_32")),
+            f"{model.runtime} {model.precision}",
+        ]
+
+    rows = [head, ["---"] * len(head), *(cells(name, model) for name, model in report.models.items())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _with_interval(model: ModelStats, metric: str) -> str:
+    """Return a metric with its 95 % interval."""
+    text = format_number(model.metrics.get(metric))
+    low, high = model.intervals.get(metric, (None, None))
+    return text if low is None else f"{text} ({format_number(low)} to {format_number(high)})"
+
+
+def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
+    """Return how to load it: by this library, transformers, ONNX Runtime and transformers.js."""
+    folder, head = report.folder.as_posix(), task.auto_class
+    ours = "" if is_stock else "import students  # of distill-compress: the model has a form of its own\n"
+    code = [
+        f'from distill import load\n\nprint(load("{folder}")({_example(report)}))',
+        f"{ours}from transformers import AutoTokenizer, {head}\n\n"
+        f'model = {head}.from_pretrained("{folder}/student")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}/student")',
+    ]
+    exported = {export.format: export for export in report.exports}.get("onnx")
+    if exported:
+        code.append(
+            "from onnxruntime import InferenceSession\nfrom transformers import AutoTokenizer\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{folder}/student")\n'
+            f'session = InferenceSession("{folder}/{exported.path}")'
+        )
+    sections = ["## Use", *(f"```python\n{snippet}\n```" for snippet in code)]
+    if exported and (pipeline := _PIPELINES.get(head)):
+        dtype = "q8" if "int8" in exported.precision else "fp32"
+        sections.append(
+            f"`distill export {folder} FOLDER` writes a folder for transformers.js:\n\n"
+            '```js\nimport { pipeline } from "@huggingface/transformers";\n\n'
+            f'const answer = await pipeline("{pipeline}", "FOLDER", {{ dtype: "{dtype}" }});\n```'
+        )
+    if exported and "int8" in exported.precision:
+        sections.append(
+            "On x86 CPUs without VNNI, ONNX Runtime's int8 products may overflow; set the session config entry "
+            '`session.x64quantprecision` to `"1"` there, as `load` does. WebAssembly is exact.'
+        )
+    return sections
+
+
+def _example(report: Report) -> str:
+    """Return an input of a model that reads texts or pairs, as Python."""
+    files = next(iter(report.preflight.get("data", {}).values()), {"files": []})["files"]
+    uses = files[0]["columns_used"].values() if files else []
+    pair = sum(use.startswith("text") for use in uses) == 2 or "context" in uses
+    return '("a text", "another text")' if pair else '"a text"'
+
+
+def _data(report: Report) -> Iterable[str]:
+    for facts in report.preflight.get("data", {}).values():
+        for file in facts["files"]:
+            yield f"data: {Path(file['path']).name}, {file['split']}, {file['rows_kept']:,} rows"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

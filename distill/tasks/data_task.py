@@ -1,0 +1,145 @@
+"""The base class of tasks with a data set: its columns, the encoding of its rows, and answers about new ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from distill.config.schema import check_identifiers
+from distill.tasks.augment.augmentation import Augmentation, Row
+from distill.tasks.task import Task
+from students.recording.sparse_lm_head import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(kw_only=True)
+class DataTask(Task):
+    """A task with a single data set.
+
+    Args:
+        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
+            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is held out for validation. A csv is separated by
+            comma, semicolon, tab or bar; a tsv has no quoting.
+        max_length: longer texts are truncated to this number of tokens.
+        max_train_samples: use only the first training rows, after a fixed shuffle; rows of raw text are not shuffled.
+        augment: one augmentation of the training rows, or several by name, applied in their order.
+    """
+
+    in_order: ClassVar[bool] = False
+    """Whether a row continues the one before it, so that rows must not be shuffled."""
+    label_noun: ClassVar[str] = "labels"
+    """The plural noun for labels in messages, for tasks whose rows have any number of labels."""
+    lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not evaluated"}
+    """The effect of truncated labels, for messages."""
+
+    writes_text: ClassVar[bool] = False
+    """Whether a model answers by writing a text, with ``generate``."""
+    reads_words: ClassVar[bool] = False
+    """Whether an input may be a list of words."""
+
+    data: str
+    max_length: int = 128
+    max_train_samples: int | None = None
+    augment: Augmentation | dict[str, Augmentation] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("max_length", "max_train_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
+
+        check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
+
+    def augmentations(self) -> list[Augmentation]:
+        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+
+    @abstractmethod
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Determine the columns and the classes from the training rows.
+
+        Raises:
+            ValueError: if a column is missing, or the tokenizer is unsuitable.
+        """
+        self.tokenizer, self.notes = tokenizer, []
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The columns that are read, known after ``setup``."""
+
+    def label_kind(self, table: Dataset) -> object:
+        """Return the kind of the labels, which must be equal in all files."""
+        return None
+
+    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        """Yield (row, message) for each label column of an unsuitable type; the row is an example.
+
+        Called before ``setup``, which can then rely on the types.
+        """
+        yield from ()
+
+    @abstractmethod
+    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        """Yield (row counted from 1, message) for each row that cannot be used."""
+
+    def mark_documents(self, table: Dataset) -> Dataset:
+        """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
+        return table
+
+    @abstractmethod
+    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+        """Return the model inputs, ``labels``, and what metrics need, of a batch of rows."""
+
+    def count_targets(self, labels: list[int] | int | float) -> int:
+        """Return the number of predictions that the labels of a row require."""
+        return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
+
+    def redraw(self, row: Row, generator: torch.Generator) -> Row:
+        """Return a row with newly drawn inputs and labels, if the task ``redraws_rows``."""
+        return row
+
+    @property
+    @abstractmethod
+    def input_columns(self) -> list[str]:
+        """The columns that a model reads, known after ``setup`` or ``restore``."""
+
+    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
+        """Set up to answer about new rows, without data.
+
+        Args:
+            tokenizer: of the deployed student.
+            columns: {column of the training data: its use}, as in the preflight.
+        """
+        self.tokenizer = tokenizer
+
+    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+        """Return the model inputs of a batch of rows, of which only ``input_columns`` are read."""
+        columns = [rows[name] for name in self.input_columns]
+        return dict(self.tokenizer(*columns, truncation=True, max_length=self.max_length))
+
+    @abstractmethod
+    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+        """Return what a model says of a row, as plain data.
+
+        Args:
+            logits: its outputs for the row, without padding; the tokens that it has written if the task
+                ``writes_text``.
+            row: the row.
+            names: of the outputs.
+        """
+
+    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Return the tokens that a model writes for each row of a batch, greedily.
+
+        Raises:
+            NotImplementedError: if models of the task do not write.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no text")

@@ -1,0 +1,1 @@
+"""The terminal of a run: its progress, its messages, and the silence of the libraries."""

@@ -1,0 +1,1 @@
+"""Loggers of a run: metrics.csv, and the trackers that a config names."""
