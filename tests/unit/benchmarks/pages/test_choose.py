@@ -20,7 +20,7 @@ def test_a_row_has_what_its_report_says():
         "45.4 → 16.2",
         "15.9 → 2.36",
         "223 → 57.3",
-        "15 min",
+        "15",
     ]
 
 
