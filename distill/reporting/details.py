@@ -10,7 +10,7 @@ from distill.evaluation.measure import EvalResult
 from distill.reporting.calibration import calibration
 from distill.tasks.task import Task
 
-MIN_EXAMPLES, MAX_EXAMPLES = 12, 200
+MIN_EXAMPLES, MAX_EXAMPLES = 12, 150
 """The numbers of rows on the page, which is to stay below a megabyte."""
 
 

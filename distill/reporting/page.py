@@ -97,7 +97,7 @@ def class_table(classes: dict[str, list[dict]]) -> list[dict]:
             for model, part in zip(models, parts, strict=True)
         ]
         table.append({"name": parts[0]["name"], "rows": parts[0]["rows"], "cells": cells})
-    return sorted(table, key=lambda row: -row["rows"])[:MAX_CLASSES]
+    return sorted(table, key=lambda row: -row["rows"])
 
 
 def label_tables(report: dict) -> list[dict]:
@@ -120,7 +120,8 @@ def label_tables(report: dict) -> list[dict]:
             ]
             rows.append([label, ", ".join(values), *columns])
         head = ["class", "value in the data", *(f"output of {name}" for name in outputs)]
-        tables.append({"task": task, "head": head, "rows": rows[:MAX_CLASSES]})
+        more = max(0, len(rows) - MAX_CLASSES)
+        tables.append({"task": task, "head": head, "rows": rows[:MAX_CLASSES], "more": more})
     return tables
 
 
@@ -159,6 +160,7 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     counts, labels = agreement.get("counts") or [], agreement.get("labels") or []
     calibration = {name.replace("student", noun): part for name, part in (details.get("calibration") or {}).items()}
     classes = {name.replace("student", noun): part for name, part in (details.get("classes") or {}).items()}
+    table = class_table(classes) if classes else []
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(TEMPLATE, encoding="utf-8")
     )
@@ -182,7 +184,8 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
         layers=layers,
         bars=responsive_svg(partial(layer_bars, layers), "Sparsity and bits of each layer") if layers else "",
         skipped=details.get("skipped") or [],
-        classes=class_table(classes) if classes else [],
+        classes=table[:MAX_CLASSES],
+        more_classes=max(0, len(table) - MAX_CLASSES),
         calibration=calibration,
         reliability=responsive_svg(
             partial(reliability_curves, calibration), "Share of right predictions over confidence"

@@ -36,6 +36,8 @@ def keeps_promises(report: dict) -> None:
     for name, model in report["models"].items():
         assert model.keys() >= MODEL, f"{name}: {MODEL - model.keys()}"
         assert model["latency_ms"].keys() == {"batch_1", "batch_32"}, name
+        assert model["latency_spread_ms"].keys() == model["latency_tokens"].keys() == model["latency_ms"].keys(), name
+        assert model["intervals"].keys() == model["metrics"].keys(), name
     assert report["ratios"].keys() == (RATIOS if "teacher" in report["models"] else set())
     for entry in report["timeline"]:
         assert entry.keys() == {"what", "start_step", "stop_step"}

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,15 @@ class TestElsewhere:
         expected, uninterrupted = watched
         interrupted(monkeypatch, 14, tiny_run, **WATCHED)
         folder, place = tiny_run.parent / "runs", tiny_run.parent / "else" / "where"
+        clock = checkpoint(folder / "tiny")["clock"]
         place.parent.mkdir()
         (shutil.copytree if change == "copied" else shutil.move)(folder, place)
         if change == "by a relative path":
             monkeypatch.chdir(place)
         report = run(tiny_run, resume=True, output="." if change == "by a relative path" else str(place), **WATCHED)
         assert report.models["student"].metrics == expected.models["student"].metrics and warnings_of(report) == []
+        assert report.seconds >= round(clock["earlier_seconds"], 1), "those of both processes"
+        assert report.started == datetime.fromtimestamp(clock["started"]).isoformat(timespec="seconds")
         assert checkpoint(place / "tiny", "best")["global_step"] == 6
         assert equal(trained(place / "tiny"), trained(uninterrupted))
         as_one(uninterrupted, place / "tiny")

@@ -33,7 +33,7 @@ def results(count: int, changed: int) -> dict[str, EvalResult]:
             (("teacher", predictions), ("student", other))}  # fmt: skip
 
 
-@pytest.mark.parametrize(("changed", "shown"), [(3, 12), (20, 20), (300, 200)])
+@pytest.mark.parametrize(("changed", "shown"), [(3, 12), (20, 20), (300, 150)])
 def test_all_rows_that_changed_are_shown_up_to_a_limit(changed: int, shown: int):
     task = Classification(data="x")
     task.texts, task.classes = ["text"], Classes(["bad", "good"], feature=["bad", "good"])

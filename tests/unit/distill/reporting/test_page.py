@@ -170,3 +170,28 @@ def test_pictures_and_scrolling_parts_have_a_name(page):
     assert "aria-label" in {name for name, _ in outline.attributes}
     assert page.count('role="img" aria-label="') == page.count("<svg")
     assert page.count('class="scroll" tabindex="0" role="region" aria-label="') == page.count('class="scroll"')
+
+
+def many_classes(count: int) -> tuple[dict, dict]:
+    """A report and its details with many classes, all of whose names are needed on the page."""
+    report, details, names = sample_report(), sample_details(), [f"class {i}" for i in range(count)]
+    report["preflight"] |= {"labels": {"": dict(zip(names, names, strict=True))}, "outputs": {}}
+    details["classes"] = {
+        model: [rows[0] | {"name": name, "rows": i} for i, name in enumerate(names)]
+        for model, rows in details["classes"].items()
+    }
+    return report, details
+
+
+def test_of_many_classes_the_most_frequent_stand_on_the_page():
+    page = render(*(many_classes(100)[0], [], {"classes": many_classes(100)[1]["classes"]}))
+    assert "40 rarer classes are left out." in page and "And 40 more." in page
+    assert 'role="rowheader">class 99<' in page and 'role="rowheader">class 39<' not in page
+
+
+@pytest.mark.slow
+def test_a_page_of_a_large_model_in_a_script_of_three_bytes_is_below_a_megabyte():
+    report, details = many_classes(150)
+    details["layers"] = [details["layers"][0] | {"name": f"bert.encoder.layer.{i // 6}.x{i % 6}"} for i in range(150)]
+    details["examples"] = [details["examples"][0] | {"text": f"{i} " + "語" * 500} for i in range(150)]
+    assert len(render(report, sample_rows(), details).encode()) < 1_000_000
