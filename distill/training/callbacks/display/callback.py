@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from distill.experiment.monitoring import Display
 from distill.training.callbacks.curves import CurveLogger
 from distill.training.callbacks.display.live import LiveDisplay
-from distill.training.callbacks.display.messages import say
+from distill.training.callbacks.display.messages import is_live, say
 from distill.training.callbacks.display.progress import Progress, duration, next_change
 
 REFRESH_SECONDS = 0.25
@@ -38,9 +36,8 @@ class ProgressDisplay(Callback):
     ):
         self.display, self.name, self.entries, self.curve_logger = display, name, entries, curve_logger
         self.main_metric = main_metric
-        is_live = display.mode == "auto" and _is_terminal()
-        self.live = LiveDisplay(name) if is_live else None
-        self.interval = REFRESH_SECONDS if is_live else display.interval
+        self.live = LiveDisplay(name) if is_live(display) else None
+        self.interval = REFRESH_SECONDS if self.live else display.interval
         self.is_shown = display.mode != "quiet"
         self.shown_at: float | None = None
         self.shown_step = -1
@@ -131,8 +128,3 @@ class ProgressDisplay(Callback):
     def _close(self) -> None:
         if self.live:
             self._attempt(self.live.close)
-
-
-def _is_terminal() -> bool:
-    """Return whether standard output is a terminal that can be drawn on."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")

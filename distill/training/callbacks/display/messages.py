@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
 
 from distill.experiment.monitoring import Display
+
+
+def is_live(display: Display) -> bool:
+    """Return whether the progress is drawn in place: on a terminal that can do it, unless the config says otherwise."""
+    can_draw = sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
+    return display.mode == "auto" and can_draw
 
 
 def say(display: Display, run: str, event: str, text: str, facts: dict) -> None:

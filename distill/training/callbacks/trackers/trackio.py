@@ -72,6 +72,8 @@ class TrackioTracker(Tracker, Logger):
         self.run.log(tables | ratios)
 
     def close(self, failed: bool) -> None:
-        """Finish the run."""
+        """Finish the run; by the run's own method it would be finished again, with a line, when the process ends."""
+        import trackio
+
         with redirect_stdout(io.StringIO()):
-            self.run.finish()
+            trackio.finish()

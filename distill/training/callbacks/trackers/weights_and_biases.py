@@ -13,6 +13,7 @@ from distill.config.writer import dump
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import model_holders
 from distill.run_dir.files import write_text
+from distill.training.callbacks.display.messages import is_live
 from distill.training.callbacks.trackers.tracker import Results, Tracker
 
 ID_FILE = "wandb_id"
@@ -67,7 +68,8 @@ class WandbTracker(Tracker, WandbLogger):
             reinit="create_new",
             mode=_mode(),
             config={**dump(experiment), "timeline": entries},
-            settings=wandb.Settings(silent=True),
+            # What is drawn in place would be a log of control characters.
+            settings=wandb.Settings(silent=True, console="off" if is_live(experiment.display) else "auto"),
         )
         self.settings = experiment
         write_text(id_file, self.run.id)

@@ -73,6 +73,11 @@ class StandInTrackio(types.ModuleType):
             return self.runs[-1]
         return earlier[-1]
 
+    def finish(self):
+        """End the latest run."""
+        print("* Run finished")
+        self.runs[-1].is_finished = True
+
     def Table(self, columns, data):
         """Return a table."""
         return {"columns": columns, "data": data}
@@ -87,10 +92,6 @@ class StandInRun:
     def log(self, metrics: dict, step: int | None = None) -> None:
         """Keep a row."""
         self.rows.append((step, metrics))
-
-    def finish(self) -> None:
-        """End it."""
-        self.is_finished = True
 
 
 def stand_in_trackio(monkeypatch) -> StandInTrackio:
