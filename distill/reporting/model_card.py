@@ -92,8 +92,8 @@ def _with_interval(model: ModelStats, metric: str) -> str:
 
 
 def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
-    """Return how to load it: by this library, transformers, ONNX Runtime and transformers.js."""
-    folder, head = report.folder.as_posix(), task.auto_class
+    """Return how to load it, from the folder of runs: by this library, transformers, ONNX Runtime, transformers.js."""
+    folder, head = report.folder.name, task.auto_class
     ours = "" if is_stock else "import students  # of distill-compress: the model has a form of its own\n"
     code = [
         f'from distill import load\n\nprint(load("{folder}")({_example(report)}))',

@@ -10,6 +10,7 @@ from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
 from distill.export.serving.deployment import Deployment
+from distill.reporting.comparison.replicates import write_replicates
 from distill.reporting.details import page_details
 from distill.reporting.model_card import write_model_card
 from distill.reporting.publish import publish
@@ -84,5 +85,6 @@ def write_report(
     )
     write_model_card(report, task, deployed.is_stock)
     rows = prepared.validation_rows["row"]
+    write_replicates(prepared.folder, task, rows, evaluation.deployed_result.replicates)
     publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
     return report

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from distill.command.options import number_from_1, refuse_rest
 from distill.training.callbacks.display.quiet import silence_libraries
+
+if TYPE_CHECKING:
+    from distill.evaluation.measure import Latency
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +43,18 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     machine = hardware()
     latencies = measure_predictors(predictors, options.batch_sizes, options.length, options.seconds)
     if options.json:
-        print(json.dumps({"hardware": machine, "length": options.length, "latency_ms": latencies}))
+        facts = {name: {size: asdict(latency) for size, latency in sizes.items()} for name, sizes in latencies.items()}
+        print(json.dumps({"hardware": machine, "length": options.length, "latency_ms": facts}))
         return 0
-    print(f"{machine['cpu']}, {machine['threads']} threads, {options.length} tokens a text; milliseconds a batch")
+    print(f"{machine['cpu']}, {machine['threads']} threads, {options.length} tokens a text")
+    print("milliseconds for a batch: the median, and the 10th to 90th percentile")
     width = max(map(len, latencies))
-    print(" " * width, *(f"batch {size}".rjust(12) for size in options.batch_sizes))
-    for name, values in latencies.items():
-        print(name.ljust(width), *(f"{value:12.3g}" for value in values.values()))
+    print(" " * width, *(f"batch {size}".rjust(24) for size in options.batch_sizes))
+    for name, sizes in latencies.items():
+        print(name.ljust(width), *(_cell(latency).rjust(24) for latency in sizes.values()))
     return 0
+
+
+def _cell(latency: Latency) -> str:
+    low, high = latency.spread
+    return f"{latency.median:.3g} ({low:.3g} to {high:.3g})"

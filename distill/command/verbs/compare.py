@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from distill.command.options import refuse_rest
 
 if TYPE_CHECKING:
-    from distill.reporting.comparison.runs import Comparison
+    from distill.reporting.comparison.runs import Candidate, Comparison
 
 _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
@@ -54,7 +54,7 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
         ConfigError: if no run is finished, or they have different tasks.
     """
     refuse_rest(rest)
-    from distill.reporting.comparison.page import notes, render, table
+    from distill.reporting.comparison.page import differences, notes, render, table
     from distill.reporting.comparison.runs import read_comparison
 
     comparison = read_comparison([Path(run) for run in options.runs])
@@ -65,21 +65,22 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
             cell.ljust(w) if i in (0, 5) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join(cells).rstrip())
-    verdict = _verdict(comparison, options.max_bytes, options.max_latency)
-    print(*notes(comparison), verdict, sep="\n")
+    best = comparison.best(options.max_bytes, options.max_latency)
+    verdict = _verdict(comparison, best, options.max_bytes, options.max_latency)
+    remarks = notes(comparison) + (differences(comparison, best) if best else [])
+    print(*remarks, verdict, sep="\n")
     if options.html:
-        Path(options.html).write_text(render(comparison, verdict), encoding="utf-8")
+        Path(options.html).write_text(render(comparison, verdict, remarks), encoding="utf-8")
         print(options.html)
-    return 0 if comparison.best(options.max_bytes, options.max_latency) else 1
+    return 0 if best else 1
 
 
-def _verdict(comparison: Comparison, max_bytes: float | None, max_latency: float | None) -> str:
+def _verdict(comparison: Comparison, best: Candidate | None, max_bytes: float | None, max_latency: float | None) -> str:
     """Return which student is the best within the limits, in one sentence."""
     from distill.reporting.page import format_number
 
     limits = [f"at most {format_number(max_bytes, 'B')}"] if max_bytes is not None else []
     limits += [f"at most {format_number(max_latency, 'ms')} for a text"] if max_latency is not None else []
-    best = comparison.best(max_bytes, max_latency)
     if best is None:
         return f"No student has {' and '.join(limits)}."
     facts = f"{comparison.metric.replace('_', ' ')} {format_number(best.quality)}, {format_number(best.bytes, 'B')}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from distill.config.errors import ConfigError
 from distill.config.loader import load
-from distill.config.writer import to_yaml
+from distill.config.writer import dump
 from distill.run_dir.files import write_text
 from distill.tasks.task import Task
 
@@ -33,8 +35,13 @@ class Deployment:
     name: str
 
     def write(self, student: Path) -> None:
-        """Write the file into the folder of a student."""
-        write_text(student / FILE, to_yaml(self))
+        """Write the file into the folder of a student; of a local path of data only the last part, as it may move."""
+        data = dump(self)
+        for part in data["task"].get("tasks", {"": data["task"]}).values():
+            for key in ("data", "unlabelled"):
+                if part.get(key) and Path(part[key]).exists():
+                    part[key] = Path(part[key]).name
+        write_text(student / FILE, yaml.safe_dump(data, sort_keys=False, width=110))
 
 
 def find_student(folder: str | Path) -> Path:

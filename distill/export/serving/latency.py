@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.evaluation.measure import measure_latencies
+from distill.evaluation.measure import Latency, measure_latencies
 from distill.export.serving.predictor import Predictor, load
 
 
@@ -19,8 +19,8 @@ def load_runtimes(run: str) -> dict[str, Predictor]:
 
 def measure_predictors(
     predictors: dict[str, Predictor], batch_sizes: Sequence[int], length: int, seconds: float
-) -> dict[str, dict[int, float]]:
-    """Return the median latency in milliseconds of each predictor at each batch size, measured in turn.
+) -> dict[str, dict[int, Latency]]:
+    """Return the latency of each predictor at each batch size, measured in turn.
 
     Args:
         predictors: by name.
@@ -28,12 +28,12 @@ def measure_predictors(
         length: the tokens of each text; a shorter ``max_length`` of a task limits it.
         seconds: for each batch size.
     """
-    latencies: dict[str, dict[int, float]] = {name: {} for name in predictors}
+    latencies: dict[str, dict[int, Latency]] = {name: {} for name in predictors}
     functions = {name: predictor.predict for name, predictor in predictors.items()}
     for size in batch_sizes:
         batches = {name: _batch(predictor, size, length) for name, predictor in predictors.items()}
-        for name, milliseconds in measure_latencies(functions, batches, seconds).items():
-            latencies[name][size] = milliseconds
+        for name, latency in measure_latencies(functions, batches, seconds).items():
+            latencies[name][size] = latency
     return latencies
 
 

@@ -81,14 +81,31 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def render(comparison: Comparison, verdict: str) -> str:
-    """Return the page; ``verdict`` is its first sentence."""
+def render(comparison: Comparison, verdict: str, remarks: list[str]) -> str:
+    """Return the page: ``verdict`` is its first sentence, ``remarks`` stand below the table."""
     head, rows = table(comparison)
     environment = Environment(autoescape=True)
     pictures = [svg(pareto_plot(comparison, width)) for width in (WIDE, NARROW)]
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
-        head=head, rows=rows, verdict=verdict, wide=pictures[0], narrow=pictures[1], notes=notes(comparison)
+        head=head, rows=rows, verdict=verdict, wide=pictures[0], narrow=pictures[1], notes=remarks
     )
+
+
+def differences(comparison: Comparison, best: Candidate) -> list[str]:
+    """Return for each other student how sure it is that the best one is better, a sentence each."""
+    sentences = []
+    for other in comparison.candidates:
+        if other.is_teacher or other == best:
+            continue
+        interval = comparison.difference(best, other)
+        if interval is None:
+            sentences.append(f"{best.name} and {other.name} were not measured on the same rows")
+            continue
+        low, high = interval
+        verdict = "the difference is noise" if low <= 0 <= high else "more than noise"
+        difference, edges = best.quality - other.quality, f"{low:+.4f} to {high:+.4f}"
+        sentences.append(f"{best.name} minus {other.name}: {difference:+.4f}, 95 % interval {edges}: {verdict}")
+    return sentences
 
 
 def notes(comparison: Comparison) -> list[str]:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from distill.config.errors import ConfigError
+from distill.evaluation.intervals import percentile_interval
+from distill.reporting.comparison.replicates import read_replicates
 
 Cost = Literal["bytes", "batch_1", "batch_32"]
 _MINIMIZED = {"perplexity"}
@@ -26,6 +30,7 @@ class Candidate:
         batch_32: latency of 32 texts, milliseconds.
         runtime: runtime and precision.
         machine: the CPU and the number of threads.
+        folder: of the run.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Candidate:
     batch_32: float
     runtime: str
     machine: str
+    folder: Path = Path()
 
     @property
     def is_teacher(self) -> bool:
@@ -89,6 +95,16 @@ class Comparison:
         ]
         return max(allowed, key=lambda c: (self.gain(c), -c.bytes), default=None)
 
+    def difference(self, best: Candidate, other: Candidate) -> list[float] | None:
+        """Return the 95 % interval of the quality of one student minus another's, paired by rows.
+
+        None if they were not measured on the same rows in the same order.
+        """
+        left, right = read_replicates(best.folder), read_replicates(other.folder)
+        if not (left and right) or left.rows != right.rows or len(left.values) != len(right.values):
+            return None
+        return percentile_interval(np.array(left.values) - np.array(right.values))
+
 
 def read_comparison(folders: list[Path]) -> Comparison:
     """Return the models of the finished runs in these folders.
@@ -122,18 +138,18 @@ def _candidates(reports: dict[Path, dict]) -> list[Candidate]:
         models, metric, machine = report["models"], report["main_metric"], report["hardware"]
         place = f"{machine['cpu']}, {machine['threads']} threads"
         if teacher := models.get("teacher"):
-            candidate = _candidate(f"teacher of {folder}", teacher, metric, place)
+            candidate = _candidate(f"teacher of {folder}", teacher, metric, place, folder)
             if candidate:
                 teachers.setdefault((candidate.quality, candidate.bytes), candidate)
-        if candidate := _candidate(str(folder), models["student"], metric, place):
+        if candidate := _candidate(str(folder), models["student"], metric, place, folder):
             students.append(candidate)
     return [*teachers.values(), *students]
 
 
-def _candidate(name: str, model: dict, metric: str, machine: str) -> Candidate | None:
+def _candidate(name: str, model: dict, metric: str, machine: str, folder: Path) -> Candidate | None:
     """Return a model of a report; None if its metric is not a number."""
     quality, latency = model["metrics"][metric], model["latency_ms"]
     runtime = f"{model['runtime']} {model['precision']}"
     if quality is None:
         return None
-    return Candidate(name, quality, model["bytes"], latency["batch_1"], latency["batch_32"], runtime, machine)
+    return Candidate(name, quality, model["bytes"], latency["batch_1"], latency["batch_32"], runtime, machine, folder)

@@ -12,7 +12,7 @@ from distill.export.serving.deployment import Deployment
 from distill.tasks.kinds.texts import Classification
 from tests.helpers.repositories import save_tiny_bert
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "serve.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "guide" / "serve.py"
 
 
 @pytest.fixture

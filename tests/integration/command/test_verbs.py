@@ -100,9 +100,11 @@ def test_bench_measures_each_runtime(capsys: pytest.CaptureFixture, monkeypatch:
     )
     assert main(["bench", "runs/x", "--batch_sizes", "1", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["latency_ms"] == {
-        "runs/x/student.onnx": {"1": 1.5, "4": 1.5},
-        "runs/x/student": {"1": 1.5, "4": 1.5},
+        name: {"1": {"median": 1.5, "spread": [1.0, 2.0]}, "4": {"median": 1.5, "spread": [1.0, 2.0]}}
+        for name in ("runs/x/student.onnx", "runs/x/student")
     }
+    assert main(["bench", "runs/x", "--batch_sizes", "1"]) == 0
+    assert "1.5 (1 to 2)" in capsys.readouterr().out
 
 
 def test_export_writes_what_plain_transformers_and_this_library_load(tmp_path: Path, capsys) -> None:
@@ -133,8 +135,9 @@ def test_the_model_card_says_what_it_is_and_carries_the_licence() -> None:
     assert "data: data.csv, train, 54 rows" in card and all(warning in card for warning in report["warnings"])
 
 
-def test_the_code_of_the_model_card_runs(capsys: pytest.CaptureFixture) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", Path("runs/x/student/README.md").read_text(), re.DOTALL)
+def test_the_code_of_the_model_card_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("runs")
+    snippets = re.findall(r"```python\n(.*?)```", Path("x/student/README.md").read_text(), re.DOTALL)
     assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, {})

@@ -4,10 +4,12 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.config.errors import ConfigError
-from distill.reporting.comparison.page import render
+from distill.reporting.comparison.page import differences, notes, render
+from distill.reporting.comparison.replicates import Replicates
 from distill.reporting.comparison.runs import Candidate, Comparison, read_comparison
 
 
@@ -79,9 +81,24 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_has_all_models_and_says_which_machines(tmp_path: Path) -> None:
-    page = render(
-        read_comparison([report(tmp_path / "a", 0.8), report(tmp_path / "b<i>", 0.7, cpu="y")]), "One & the best."
-    )
+    comparison = read_comparison([report(tmp_path / "a", 0.8), report(tmp_path / "b<i>", 0.7, cpu="y")])
+    page = render(comparison, "One & the best.", notes(comparison))
     assert "One &amp; the best." in page and page.count("<svg") == 2
     assert "b&lt;i&gt;" in page and "latencies are of different machines" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("https://www.w3.org", "")
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(0.05, "more than noise"), (0.0, "the difference is noise")])
+def test_a_difference_is_judged_on_the_same_rows(tmp_path: Path, gap: float, verdict: str) -> None:
+    """Rows that are hard for one student are hard for the other: unpaired intervals would call both noise."""
+    hard = np.random.default_rng(0).normal(0.0, 0.02, 1000)
+    own = np.random.default_rng(1).normal(0.0, 0.005, 1000)
+    for name, values in (("a", 0.85 + hard), ("b", 0.85 - gap + hard + own)):
+        report(tmp_path / name, float(values.mean()))
+        Replicates("accuracy", "same rows", values.tolist()).write(tmp_path / name)
+    comparison = read_comparison([tmp_path / "a", tmp_path / "b"])
+    best = comparison.best(None, None)
+    (sentence,) = differences(comparison, best)
+    assert sentence.endswith(verdict)
+    Replicates("accuracy", "other rows", own.tolist()).write(tmp_path / "b")
+    assert "not measured on the same rows" in differences(comparison, best)[0]

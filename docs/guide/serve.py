@@ -1,4 +1,4 @@
-"""Serve the student of a run over HTTP: RUN=runs/first uvicorn serve:app --app-dir docs/examples."""
+"""Serve the student of a run over HTTP: RUN=runs/first uvicorn serve:app --app-dir docs/guide."""
 
 import os
 from typing import Any
