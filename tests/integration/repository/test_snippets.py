@@ -1,8 +1,11 @@
 """Every snippet of the documentation can be used: YAML is read as a config, Python is compiled, commands exist."""
 
+import gc
 import re
 import shlex
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from distill.experiment.runs import read_runs
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SWEEP = "# sweep.yaml\n"
+"""No config of ours; test_tracker_starts.py reads it."""
 LANGUAGES = {"yaml", "python", "bash", "mermaid", "text", ""}
 OWN = {"first.yaml"}
 """A config that its page shows, and test_first_run.py runs."""
@@ -34,7 +39,7 @@ def snippets(language: str) -> list:
         text = page.read_text()
         for block in BLOCK.finditer(text):
             line = text[: block.start()].count("\n") + 1
-            if block[2] == language:
+            if block[2] == language and SWEEP not in block[3]:
                 found.append(pytest.param(textwrap.dedent(block[3]), id=f"{page.relative_to(ROOT)}:{line}"))
     return found
 
@@ -43,13 +48,23 @@ def test_a_block_is_of_a_language_that_is_checked():
     assert {kind for page in PAGES for _, kind, _ in BLOCK.findall(page.read_text())} <= LANGUAGES
 
 
+@pytest.fixture
+def examples() -> Iterator[Path]:
+    """The folder of the modules that snippets import, whose classes are no longer there after the test."""
+    folder = ROOT / "docs" / "examples"
+    yield folder
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(f"{folder}/"):
+            del sys.modules[name]
+    gc.collect()
+
+
 @pytest.mark.parametrize("code", snippets("yaml"))
-def test_yaml_is_read_as_a_config(code, tmp_path):
-    imports = ROOT / "docs" / "examples"
+def test_yaml_is_read_as_a_config(code, examples, tmp_path):
     documents = [AROUND | document for document in yaml.safe_load_all(code)]
     for document in documents:
         if "imports" in document:
-            document["imports"] = [str(imports / name) for name in document["imports"]]
+            document["imports"] = [str(examples / name) for name in document["imports"]]
     (tmp_path / "snippet.yaml").write_text(yaml.safe_dump_all(documents))
     assert len(read_runs(tmp_path / "snippet.yaml", {})) == len(documents)
 
