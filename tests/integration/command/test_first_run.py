@@ -1,13 +1,16 @@
 """What docs/guide/first-run.md tells a person to write and to start does what it says, with a tiny model."""
 
 import csv
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers.repositories import save_tiny_bert, sentences
 
@@ -33,14 +36,22 @@ def test_the_page_from_its_csv_to_its_answers(tmp_path):
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         writer.writerows([row["sentence"], ["negative", "positive"][row["label"]]] for row in sentences(80, 0))
-    (config,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
-    (tmp_path / "first.yaml").write_text(config)
+    init, check, train, _, predict = [
+        shlex.split(line, comments=True)[1:] for line in re.findall(r"^distill (?!--).*$", PAGE, re.M)
+    ]
+    python(tmp_path, "-m", "distill", *init)
+    made = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    assert {key: sorted(value) for key, value in yaml.safe_load(shown).items()} == {
+        key: sorted(value) for key, value in made.items()
+    }
     # The random teacher may be worse than the most frequent class, which is refused.
-    words = ["--config", "first.yaml", "--teacher.check=false", "--trainer.accelerator=cpu", "--task.batch_size=8"]
-    assert "positive" in python(tmp_path, "-m", "distill", "check", *words)
+    words = ["--teacher={model: my-model, check: false}", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"]
+    assert "positive" in python(tmp_path, "-m", "distill", *check, *words)
     assert not (tmp_path / "runs").exists()
-    python(tmp_path, "-m", "distill", "train", *words)
+    python(tmp_path, "-m", "distill", *train, *words)
     assert (tmp_path / "runs" / "first" / "report.html").exists()
+    answers = [json.loads(line) for line in python(tmp_path, "-m", "distill", *predict).splitlines()]
+    assert [answer["text"] for answer in answers] == ["a warm and funny film", "flat and lazy"]
     (script,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    answers = python(tmp_path, "-c", script)
-    assert re.fullmatch(r"\['(negative|positive)', '(negative|positive)'\]\n", answers)
+    assert re.fullmatch(r"\['(negative|positive)', '(negative|positive)'\]\n", python(tmp_path, "-c", script))

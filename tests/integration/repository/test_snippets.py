@@ -1,8 +1,11 @@
 """Every snippet of the documentation can be used: YAML is read as a config, Python is compiled, commands exist."""
 
+import gc
 import re
 import shlex
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +49,23 @@ def test_a_block_is_of_a_language_that_is_checked():
     assert {kind for page in PAGES for _, kind, _ in BLOCK.findall(page.read_text())} <= LANGUAGES
 
 
+@pytest.fixture
+def examples() -> Iterator[Path]:
+    """The folder of the modules that snippets import, whose classes are no longer there after the test."""
+    folder = ROOT / "docs" / "examples"
+    yield folder
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(f"{folder}/"):
+            del sys.modules[name]
+    gc.collect()
+
+
 @pytest.mark.parametrize("code", snippets("yaml"))
-def test_yaml_is_read_as_a_config(code, tmp_path):
-    imports = ROOT / "docs" / "examples"
+def test_yaml_is_read_as_a_config(code, examples, tmp_path):
     documents = [AROUND | document for document in yaml.safe_load_all(code)]
     for document in documents:
         if "imports" in document:
-            document["imports"] = [str(imports / name) for name in document["imports"]]
+            document["imports"] = [str(examples / name) for name in document["imports"]]
     (tmp_path / "snippet.yaml").write_text(yaml.safe_dump_all(documents))
     assert len(read_runs(tmp_path / "snippet.yaml", {})) == len(documents)
 
