@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 from lightning.pytorch.loggers import MLFlowLogger
@@ -49,7 +50,7 @@ class MlflowTracker(Tracker, MLFlowLogger):
             self.experiment.update_run(self.run_id, status="RUNNING")
             return  # a parameter of MLflow cannot change, and display or devices may have
         write_text(id_file, self.run_id)
-        self.log_hyperparams(dump(experiment))
+        self.log_hyperparams(_with_valid_keys(dump(experiment)))
         self.experiment.log_dict(self.run_id, dump(experiment), "config.yaml")
         self.experiment.log_dict(self.run_id, {"timeline": entries}, "timeline.json")
 
@@ -77,3 +78,10 @@ class MlflowTracker(Tracker, MLFlowLogger):
     def close(self, failed: bool) -> None:
         """Set the state of the run."""
         self.experiment.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
+
+
+def _with_valid_keys(value: object) -> object:
+    """Return nested mappings with keys that MLflow takes: not those of a pattern (``freeze``) or of ``20%``."""
+    if not isinstance(value, dict):
+        return value
+    return {re.sub(r"[^\w .:/-]", "_", str(key)): _with_valid_keys(inner) for key, inner in value.items()}

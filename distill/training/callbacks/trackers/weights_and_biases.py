@@ -81,6 +81,8 @@ class WandbTracker(Tracker, WandbLogger):
 
     def describe(self) -> str:
         """Return the address of the run, or how to upload it."""
+        if _mode() == "disabled":
+            return "wandb: disabled"
         if self._is_offline:
             return f"wandb: offline; upload with `wandb sync {self._save_dir}/wandb/offline-run-*-{self.run.id}`"
         return f"wandb: {self.run.url}"

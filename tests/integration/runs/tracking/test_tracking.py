@@ -9,6 +9,8 @@ from distill import run
 from tests.helpers.runs import CONFIG, interrupted, rows
 from tests.integration.runs.tracking.written import all_records, items, stand_in_trackio
 
+FROZEN = {"optimizer.freeze": {"bert.embeddings.position_embeddings.*": "20%"}}
+"""A key that is a pattern, as not every tracker takes it."""
 TRACKING = {"wandb": "testing", "tensorboard": True, "mlflow": "testing", "trackio": "testing"}
 
 
@@ -24,8 +26,8 @@ def logged(materials, tmp_path_factory):
         patch.setenv("WANDB_MODE", "offline")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         trackio = stand_in_trackio(patch)
-        interrupted(patch, 10, file, tracking=TRACKING)
-        report = run(file, resume=True, tracking=TRACKING, display="quiet")
+        interrupted(patch, 10, file, tracking=TRACKING, **FROZEN)
+        report = run(file, resume=True, tracking=TRACKING, display="quiet", **FROZEN)
     return report, trackio
 
 
@@ -110,6 +112,7 @@ def test_mlflow_has_one_run_with_all_of_it(logged):
     history = client.get_metric_history(entry.info.run_id, "train/logits")
     assert {metric.step: metric.value for metric in history} == pytest.approx(curve(report.folder, "train/logits"))
     assert entry.data.params["losses/logits/kind"] == "Logits"
+    assert entry.data.params["optimizer/freeze/bert.embeddings.position_embeddings._"] == "20%"
     assert entry.data.metrics["report/retained"] == pytest.approx(report.ratios["retained"])
     artifacts = {file.path for file in client.list_artifacts(entry.info.run_id)}
     assert artifacts == {"config.yaml", "timeline.json", "tables", "pictures", "report.html", "student", "exports"}
