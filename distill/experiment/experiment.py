@@ -78,7 +78,8 @@ class Experiment:
             their texts are split into smaller tokens.
         optimizer: AdamW and its learning rate.
         trainer: arguments of Lightning's Trainer, by its own names. Without ``val_check_interval`` and
-            ``check_val_every_n_epoch`` a run is validated at least five times, and at the end of each epoch.
+            ``check_val_every_n_epoch`` a run is validated at least five times, and at the end of each epoch;
+            with ``drop_when_matched`` only at the end of each epoch.
         tracking: loggers of the curves besides metrics.csv.
         display: what the terminal shows while the run goes on.
         name: the run's folder in ``output``; by default the config's file name.

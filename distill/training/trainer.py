@@ -164,11 +164,14 @@ def make_callbacks(
     final, task = final_form_step(experiment, timeline), experiment.task
     pruners, models = experiment.pruners(), [teacher.model for teacher in parts.teachers.values()]
     every = max(1, min(timeline.epoch_steps, timeline.total_steps // 10))
-    sets_validation = {"val_check_interval", "check_val_every_n_epoch"} & experiment.trainer.keys()
+    # A validation may switch the teacher off, so more of them would change how such a run trains.
+    keeps_validation = experiment.drop_when_matched() or (
+        {"val_check_interval", "check_val_every_n_epoch"} & experiment.trainer.keys()
+    )
     curves, metric = CurveLogger(), f"val/{task.main_metric}"
     return [
         curves,
-        *([] if sets_validation else [ValidationSteps(timeline)]),
+        *([] if keeps_validation else [ValidationSteps(timeline)]),
         *([BlockReplacement(experiment.replace, models[0], experiment.seed)] if experiment.replace else []),
         *([Prune(pruners, earliest_cut_steps(experiment, timeline), experiment.seed)] if pruners else []),
         *([QuantizeAware(experiment.quantize)] if experiment.quantize else []),
