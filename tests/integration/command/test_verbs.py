@@ -15,6 +15,7 @@ from transformers import pipeline
 
 from distill import load, run
 from distill.command.main import main
+from distill.evaluation.measure import Latency
 from tests.helpers.hub import Hub
 from tests.helpers.repositories import save_tiny_bert, sentences
 from tests.helpers.tables import write
@@ -95,9 +96,9 @@ def test_evaluate_counts_rows_of_one_class_right(capsys: pytest.CaptureFixture, 
 
 
 def test_bench_measures_each_runtime(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "distill.export.serving.latency.measure_latencies", lambda models, batches, seconds: dict.fromkeys(models, 1.5)
-    )
+    latency = Latency(1.5, [1.0, 2.0])
+    measured = "distill.export.serving.latency.measure_latencies"
+    monkeypatch.setattr(measured, lambda models, batches, seconds: dict.fromkeys(models, latency))
     assert main(["bench", "runs/x", "--batch_sizes", "1", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["latency_ms"] == {
         name: {"1": {"median": 1.5, "spread": [1.0, 2.0]}, "4": {"median": 1.5, "spread": [1.0, 2.0]}}
