@@ -210,3 +210,20 @@ def test_init_writes_a_config_that_the_other_verbs_take(capsys: pytest.CaptureFi
     assert main(["init", str(tmp_path / "new.yaml"), *words]) == 2
     assert main(["init", str(tmp_path / "other.yaml"), *words[:4], "--target", "toaster"]) == 2
     assert "'toaster' is not one of cpu, gpu, browser" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["distill", "pre"], "predict"),
+        (["distill", "predict", "runs/x", "--out"], "--output"),
+        (["distill", "train", "--res"], "--resume"),
+        (["distill", "train", "x.yaml", "--quant"], "--quantize."),
+    ],
+)
+def test_a_shell_completes(capsys: pytest.CaptureFixture, words: list[str], completed: str) -> None:
+    assert main(["completion"]) == 0
+    script = capsys.readouterr().out
+    script += f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _distill; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == [completed], done.stderr
