@@ -67,13 +67,13 @@ def copy_model_card(source: str, folder: Path) -> list[str]:
                 to = folder / file.name
                 shutil.copyfile(file, to if not to.exists() else folder / f"{file.name}-{path.name}")
     cards = {name: card for name in sources if (card := _card(name))}
-    metadata = {key: card[key] for card in reversed(cards.values()) for key in _LICENSE_KEYS if key in card}
+    metadata = {key: card[key] for card in reversed(cards.values()) for key in _LICENSE_KEYS if card.get(key)}
     if metadata:
         names = [name for name in sources if not Path(name).is_dir()]
         metadata |= {"base_model": names} if names and "base_model" not in metadata else {}
         text = "A student made by distill-compress; its licence is that of the model it was made from."
         (folder / CARD).write_text(f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}\n", encoding="utf-8")
-    licences = {name: card["license"] for name, card in cards.items() if "license" in card}
+    licences = {name: card["license"] for name, card in cards.items() if card.get("license")}
     notes = []
     if len(set(map(str, licences.values()))) > 1:
         notes.append("licences: " + ", ".join(f"{licence} of {name}" for name, licence in licences.items()))

@@ -75,6 +75,24 @@ def test_predict_writes_a_file_with_a_row_for_each_row(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
+def test_predict_reads_what_spreadsheets_write(tmp_path: Path) -> None:
+    """A byte order mark, semicolons, quotes, a line break within a text, and columns that are not read."""
+    (tmp_path / "in.csv").write_bytes('\ufeffid;text\r\n1;"a fine\nfilm; ""good"""\r\n2;dull\r\n'.encode())
+    words = ["predict", "runs/x", "--file", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]
+    assert main(words) == 0
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    texts = ['a fine\nfilm; "good"', "dull"]
+    assert [row["text"] for row in rows] == texts
+    assert [row["label"] for row in rows] == [answer["label"] for answer in load("runs/x")(texts)]
+
+
+def test_predict_names_the_line_of_an_empty_text(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "in.csv").write_text('text\n"a\nfilm"\n""\nb\n')
+    assert main(["predict", "runs/x", "--file", str(tmp_path / "in.csv")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'in.csv'}:4: 'text' is empty\n"
+
+
 def test_evaluate_counts_as_the_report_does(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     """The held-out rows of the run are those that its report counts."""
     assert main(["evaluate", "runs/x", "data.csv", "--json"]) == 0

@@ -132,7 +132,7 @@ def test_of_an_adapter_the_licence_of_both_is_kept(tmp_path):
 def test_cards_that_say_nothing_or_nonsense_are_no_fault(tmp_path):
     (tmp_path / "student").mkdir()
     (tmp_path / "config.json").write_text("{}")
-    for text in (None, "# no head", "---\n: [\n---\n", "---\ntags: [x]\n---\n"):
+    for text in (None, "# no head", "---\n: [\n---\n", "---\ntags: [x]\n---\n", "---\nlicense: null\n---\n"):
         if text is not None:
             (tmp_path / "README.md").write_text(text)
         assert copy_model_card(str(tmp_path), tmp_path / "student") == [
