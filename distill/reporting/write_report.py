@@ -58,7 +58,7 @@ def write_report(
         main_metric=task.main_metric,
         started=datetime.fromtimestamp(clock.started).isoformat(timespec="seconds"),
         seconds=round(clock.seconds, 1),
-        command=command_line() or f"python train.py --config {prepared.folder / 'config.yaml'}",
+        command=command_line() or f"python train.py --config {prepared.folder.name}/config.yaml",
         seed=experiment.seed,
         models=evaluation.models,
         timeline=plan.entries,

@@ -41,6 +41,7 @@ class TestRunFolder:
             "student.onnx",
             "report.json",
             "report.html",
+            "replicates.json",
         }
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
 
