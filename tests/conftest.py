@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.evaluation.measure import measure_latencies
 from distill.reporting.page import render
 from tests.helpers.repositories import save_sst2, save_tiny_bert, save_tokenizer
 from tests.helpers.runs import CONFIG
+
+# The examples of property tests are the same in every run.
+settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+settings.load_profile("deterministic")
 
 
 def unwritten(report: dict, rows: list[dict], details: dict) -> str:

@@ -73,16 +73,19 @@ def test_what_is_printed_is_complete(tmp_path: Path) -> None:
     assert printed["trainer"]["accumulate_grad_batches"] == 1
 
 
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs"))
+# No names of a folder: a tilde is the home folder.
+NAMES = st.text(CHARACTERS, min_size=1).filter(lambda name: name not in (".", "..", "~"))
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.text(st.characters(codec="utf-8", exclude_characters="/", exclude_categories=("Cc", "Cs")), min_size=1).filter(
-        lambda name: name not in (".", "..")
-    ),
-    st.floats(1e-12, 1e12),
-    st.integers(0, 2**32 - 1),
-    st.integers(0, 100),
-    st.lists(st.floats(0, 1), min_size=2, max_size=2),
-    st.booleans(),
+    name=NAMES,
+    rate=st.floats(1e-12, 1e12),
+    seed=st.integers(0, 2**32 - 1),
+    percent=st.integers(0, 100),
+    betas=st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    project=st.booleans(),
 )
 def test_any_value_reads_back(
     tmp_path: Path, name: str, rate: float, seed: int, percent: int, betas: list[float], project: bool
