@@ -137,7 +137,7 @@ def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         output, _ = process.communicate(timeout=1200)
         assert process.returncode == 0, output
         for name in [*SENTENCES, *TASKS]:
-            assert sum(line.startswith(f"{name}: ") and " steps" in line for line in output.splitlines()) == 1, output
+            assert sum(line.startswith(f"{name}: ") and " steps, " in line for line in output.splitlines()) == 1, output
     return {name: folder / name for name in started}
 
 
