@@ -3,13 +3,15 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from distill.config.errors import ConfigError
 from distill.reporting.comparison.page import differences, notes, render
-from distill.reporting.comparison.replicates import Replicates
+from distill.reporting.comparison.replicates import Replicates, read_replicates, write_replicates
 from distill.reporting.comparison.runs import Candidate, Comparison, read_comparison
 
 
@@ -102,3 +104,16 @@ def test_a_difference_is_judged_on_the_same_rows(tmp_path: Path, gap: float, ver
     assert sentence.endswith(verdict)
     Replicates("accuracy", "other rows", own.tolist()).write(tmp_path / "b")
     assert "not measured on the same rows" in differences(comparison, best)[0]
+
+
+def test_replicates_are_of_the_rows_in_their_order(tmp_path: Path) -> None:
+    """Of a language model the order is that of pieces, of which there are more than rows."""
+
+    def fingerprint(texts: list[str], order: list[int]) -> str:
+        task = SimpleNamespace(validation=Dataset.from_dict({"text": texts}), main_metric="accuracy")
+        write_replicates(tmp_path, task, order, {"accuracy": np.array([0.5, 1.0])})
+        return read_replicates(tmp_path).rows
+
+    same = fingerprint(["a", "b"], [1, 0, 2])
+    assert same == fingerprint(["a", "b"], [1, 0, 2])
+    assert len({same, fingerprint(["a", "b"], [0, 1, 2]), fingerprint(["a", "c"], [1, 0, 2])}) == 3
