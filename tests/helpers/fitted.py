@@ -71,17 +71,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(folder: Path, taught_by: str, **given: object) -> tuple[Plan, Task]:
+def planned(folder: Path, teacher_name: str, **given: object) -> tuple[Plan, Task]:
     """A run before its first step, and its task."""
     file = folder / "x.yaml"
-    file.write_text(CONFIG.format(folder=folder, teacher=folder / taught_by))
+    file.write_text(CONFIG.format(folder=folder, teacher=folder / teacher_name))
     (config,) = read_runs(file, given)
     return plan(config, folder / "runs" / "x"), config.value.task
 
 
-def refused(folder: Path, taught_by: str, **given: object) -> str:
+def refused(folder: Path, teacher_name: str, **given: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        planned(folder, taught_by, **given)
+        planned(folder, teacher_name, **given)
     assert "\n" not in str(caught.value)
     assert not (folder / "runs").exists()
     return str(caught.value)

@@ -26,9 +26,11 @@ def test_the_flow_of_two_models_against_a_loop():
     teacher_states = {t: teacher_trace.hidden["encoder", t].detach().double().numpy() for t in (0, 2, 4)}
     expected = 0.0
     for row, n in enumerate(data["attention_mask"].sum(1).tolist()):
-        for (s, t), (after, taught_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
+        for (s, t), (after, teacher_after) in (((0, 0), (1, 2)), ((1, 2), (2, 4))):
             ours = sum(np.outer(student_states[s][row, i], student_states[after][row, i]) for i in range(n)) / n
-            other = sum(np.outer(teacher_states[t][row, i], teacher_states[taught_after][row, i]) for i in range(n)) / n
+            other = (
+                sum(np.outer(teacher_states[t][row, i], teacher_states[teacher_after][row, i]) for i in range(n)) / n
+            )
             expected += ((ours - other) ** 2).mean()
     value, count = loss(student_trace, teacher_trace, data, first(loss))
     assert float(value.detach()) == pytest.approx(expected, rel=1e-4) and count == 3

@@ -1,4 +1,4 @@
-"""Moments, and schedules as functions of the step: by hand, and what holds for every window."""
+"""Time points, and schedules as functions of the step: by hand, and what holds for every window."""
 
 import math
 from dataclasses import FrozenInstanceError
