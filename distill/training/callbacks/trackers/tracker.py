@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def _table(rows: list[dict]) -> tuple[list[str], list[list]]:
     return columns, [[row.get(column) for column in columns] for row in rows]
 
 
-class Tracker:
+class Tracker(ABC):
     """The base of a logger that a config names, before its class of Lightning; it exists on rank 0 only."""
 
     key: ClassVar[str]
@@ -54,9 +55,9 @@ class Tracker:
     failure: str = ""
     """Why it has stopped."""
 
+    @abstractmethod
     def describe(self) -> str:
         """Return where a person finds the run."""
-        raise NotImplementedError
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log a row of the curves at an optimizer step."""

@@ -11,6 +11,9 @@ class Counted(Tracker):
     def __init__(self):
         self.calls = 0
 
+    def describe(self) -> str:
+        return "nowhere"
+
     def act(self) -> None:
         self.calls += 1
         if self.calls == 2:
