@@ -109,18 +109,16 @@ def parser_of(module: ModuleType) -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
+        conflict_handler="resolve",
     )
-    module.add_arguments(parser)
+    parser.add_argument("--help", "-h", action="store_true", help="show this help")
+    module.add_arguments(parser)  # a verb that reads a config has a --help of its own, with topics
     return parser
 
 
 def has_topics(parser: argparse.ArgumentParser) -> bool:
     """Return whether a verb answers ``--help`` itself, as those that read a config do: it has topics there."""
-    try:
-        parser.add_argument("--help", "-h", action="store_true", help="show this help")
-    except argparse.ArgumentError:  # it has the option already
-        return True
-    return False
+    return parser.get_default("help") is None
 
 
 def overview() -> str:

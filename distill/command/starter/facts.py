@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from distill.config.errors import ConfigError
@@ -107,7 +107,7 @@ def _task(model: str, config: PretrainedConfig) -> str:
 def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | list[str]]:
     """Return the columns by key of the task."""
     cls = subclasses(Task)[task]
-    keys = {field for field in ("text", "label", "words", "tags", "source", "target") if hasattr_field(cls, field)}
+    keys = {field.name for field in fields(cls)}
     types = {name: rows.data.schema.field(name).type for name in rows.column_names}
     texts = [name for name, kind in types.items() if is_text(kind)]
     lists = [name for name, kind in types.items() if is_list(kind)]
@@ -129,11 +129,6 @@ def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | lis
         return {"text": find_text_columns(rows, None, None, max_columns=1)[0]} if "text" in keys else {}
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def hasattr_field(cls: type, name: str) -> bool:
-    """Return whether a dataclass has a field."""
-    return name in getattr(cls, "__dataclass_fields__", {})
 
 
 def _label(names: list[str]) -> str:
