@@ -11,19 +11,11 @@ from huggingface_hub import metadata_load
 from distill.evaluation.measure import ModelStats
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
+from distill.reporting.summary import summary_sentence
 from distill.run_dir.files import write_text
 from distill.tasks.task import Task
 
 CARD = "README.md"
-_PIPELINES = {
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForSeq2SeqLM": "text2text-generation",
-    "AutoModelForCausalLM": "text-generation",
-    "AutoModelForMaskedLM": "fill-mask",
-}
-"""The hub's name for what a head does."""
 
 
 def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
@@ -37,11 +29,11 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
     path = report.folder / "student" / CARD
     metadata = (metadata_load(path) if path.is_file() else None) or {}
     metadata |= {"library_name": "transformers", "tags": ["distill-compress"]}
-    if pipeline := _PIPELINES.get(task.auto_class):
-        metadata["pipeline_tag"] = pipeline
+    if task.pipeline:
+        metadata["pipeline_tag"] = task.pipeline
     sections = [
         f"# {report.name}",
-        _summary(report),
+        summary_sentence(report.to_json()),
         _models(report),
         *_use(report, task, is_stock),
         "## How it was made",
@@ -54,16 +46,6 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
     ]
     text = "\n\n".join(section for section in sections if section)
     write_text(path, f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}\n")
-
-
-def _summary(report: Report) -> str:
-    ratios, metric = report.ratios, report.main_metric
-    if not ratios:
-        return f"A model made by distill-compress; {metric} {format_number(report.models['student'].metrics[metric])}."
-    return (
-        f"A student made by distill-compress from a larger teacher: {ratios['retained']:.1%} of its {metric}, "
-        f"{ratios['smaller']:.1f} times smaller."
-    )
 
 
 def _models(report: Report) -> str:
@@ -109,12 +91,12 @@ def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
             f'session = InferenceSession("{folder}/{exported.path}")'
         )
     sections = ["## Use", *(f"```python\n{snippet}\n```" for snippet in code)]
-    if exported and (pipeline := _PIPELINES.get(head)):
+    if exported and task.pipeline:
         dtype = "q8" if "int8" in exported.precision else "fp32"
         sections.append(
             f"`distill export {folder} FOLDER` writes a folder for transformers.js:\n\n"
             '```js\nimport { pipeline } from "@huggingface/transformers";\n\n'
-            f'const answer = await pipeline("{pipeline}", "FOLDER", {{ dtype: "{dtype}" }});\n```'
+            f'const answer = await pipeline("{task.pipeline}", "FOLDER", {{ dtype: "{dtype}" }});\n```'
         )
     if exported and "int8" in exported.precision:
         sections.append(

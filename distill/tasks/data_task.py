@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.config.schema import check_identifiers
 from distill.tasks.augment.augmentation import Augmentation, Row
-from distill.tasks.task import Task
+from distill.tasks.task import Predict, Task
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class DataTask(Task):
         return row
 
     @property
-    @abstractmethod
     def input_columns(self) -> list[str]:
-        """The columns that a model reads, known after ``setup`` or ``restore``."""
+        """The columns that a model reads, known after ``setup`` or ``restore``: those of the texts."""
+        return self.texts
 
     def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
         """Set up to answer about new rows, without data.
@@ -119,6 +119,7 @@ class DataTask(Task):
             columns: {column of the training data: its use}, as in the preflight.
         """
         self.tokenizer = tokenizer
+        self.texts = [name for name, use in columns.items() if use.startswith("text")]
 
     def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
         """Return the model inputs of a batch of rows, of which only ``input_columns`` are read."""
@@ -136,10 +137,12 @@ class DataTask(Task):
             names: of the outputs.
         """
 
-    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Return the tokens that a model writes for each row of a batch, greedily.
+    def outputs(self, model: PreTrainedModel | None, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Return for each row of a batch what ``answer`` reads: its logits, or the tokens that the model writes.
 
-        Raises:
-            NotImplementedError: if models of the task do not write.
+        Args:
+            model: the network; None if a file in another runtime computes the logits.
+            predict: returns the logits of a batch.
+            batch: padded.
         """
-        raise NotImplementedError(f"{type(self).__name__} writes no text")
+        return predict(batch)

@@ -37,6 +37,8 @@ class Task(ABC):
     selector: ClassVar[str] = "name"
     auto_class: ClassVar[str]
     """The name of the Auto class of transformers that loads a model with this head."""
+    pipeline: ClassVar[str | None] = None
+    """The hub's name for what a model does, as in ``transformers.pipeline``; None if it has none."""
     problem: ClassVar[str | None] = None
     """The ``problem_type`` of transformers, if the head has one."""
     predicts_tokens: ClassVar[bool] = False

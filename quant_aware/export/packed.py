@@ -155,7 +155,7 @@ def load(run: str | Path, head: type | None = None) -> PreTrainedModel:
     """Return the student of a run from its ``student.packed.safetensors``, with the numerics of training.
 
     Args:
-        run: the run's folder, with the config in ``student``.
+        run: the run's folder, with the config in ``student``, or a deployed folder with both.
         head: the Auto class of transformers for the model's head; ``AutoModel`` if not given.
 
     Raises:
@@ -165,7 +165,8 @@ def load(run: str | Path, head: type | None = None) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel  # not above: a config is read without transformers
 
     path = Path(run) / FILE
-    config = AutoConfig.from_pretrained(Path(run) / "student", trust_remote_code=False)
+    student = Path(run) / "student"
+    config = AutoConfig.from_pretrained(student if student.is_dir() else run, trust_remote_code=False)
     model = (head or AutoModel).from_config(config, dtype=torch.float32)
     missing, unexpected = model.load_state_dict(load_packed(path), strict=False)
     model.tie_weights()

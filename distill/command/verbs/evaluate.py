@@ -28,6 +28,7 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
     """
     refuse_rest(rest)
     silence_libraries()
+    from distill.evaluation.intervals import intervals
     from distill.export.serving.labelled import evaluate_file
     from distill.export.serving.predictor import load
 
@@ -36,12 +37,13 @@ def execute(options: argparse.Namespace, rest: list[str]) -> int:
         evaluated = evaluate_file(predictor, options.data, options.batch_size)
     except ValueError as error:
         raise ConfigError(str(error).removeprefix("data: ")) from error
-    metrics = evaluated.result.metrics
+    metrics, edges = evaluated.result.metrics, intervals(evaluated.result.replicates)
     if options.json:
-        print(json.dumps({"data": evaluated.path, "rows": evaluated.rows, "metrics": metrics}))
+        print(json.dumps({"data": evaluated.path, "rows": evaluated.rows, "metrics": metrics, "intervals": edges}))
         return 0
-    print(f"{predictor.path}: {evaluated.rows:,} rows of {evaluated.path}")
+    print(f"{predictor.path}: {evaluated.rows:,} rows of {evaluated.path}, and 95 % intervals")
     width = max(map(len, metrics))
     for name, value in metrics.items():
-        print(f"  {name:<{width}}  {value:.4f}")
+        low, high = edges[name]
+        print(f"  {name:<{width}}  {value:.4f} ({low:.4f} to {high:.4f})")
     return 0

@@ -50,5 +50,5 @@ def evaluate_file(predictor: Predictor, data: str, batch_size: int = 32) -> Labe
     rows = rows.add_column("row", list(range(len(rows))))
     groups = sequential_batches(task.row_groups(rows), batch_size)
     collate = Collator(task.tokenizer, predictor.collate.decoder_start, task.finalize_batch)
-    batches = DataLoader(rows, batch_sampler=groups, collate_fn=collate)
-    return LabelledResult(split.facts.path, len(rows), evaluate_model(task, predictor.predict, batches))
+    batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
+    return LabelledResult(split.facts.path, len(rows), evaluate_model(task, predictor.predict, batches, resample=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distill.config.errors import ConfigError, suggest
 from distill.data.batches import Collator
@@ -86,17 +86,12 @@ class Predictor:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = self.collate([{name: values[i] for name, values in encoded.items()} for i in chosen])
-            for i, output in zip(chosen, self._outputs(batch), strict=True):
+            with torch.inference_mode():
+                outputs = self.task.outputs(self.model, self.predict, batch)
+            for i, output in zip(chosen, outputs, strict=True):
                 output = output if self.task.writes_text or output.dim() == 1 else output[: lengths[i]]
                 answers[i] = self.task.answer(output, rows[i], self.names)
         return [answers[i] for i in range(len(rows))]
-
-    def _outputs(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the logits of a batch, or the tokens that the model writes."""
-        if not self.task.writes_text:
-            return self.predict(batch)
-        with torch.inference_mode():
-            return self.task.generate(self.model, batch)
 
     def _row(self, value: Input) -> dict[str, Any]:
         if isinstance(value, Mapping):
@@ -170,21 +165,20 @@ def _names(labels: Mapping[int, str], task: str) -> tuple[list[str], slice | Non
 
 def _open(student: Path, head: type, runtime: Runtime | None, writes: bool) -> tuple[nn.Module | None, Predict, Path]:
     """Return the network, its predict function and its file; the exported file is preferred unless it must write."""
-    exported = _onnx_files(student)
+    exported = _files(student, "student.onnx", "onnx/*.onnx")
     if runtime == "onnxruntime" and (writes or not exported):
         reason = "a text is written by torch" if writes else "the run has no student.onnx; `distill export` writes it"
         raise ConfigError(f"{student}: cannot run in onnxruntime: {reason}")
     if exported and runtime != "torch" and not writes:
         return None, OnnxModel(exported[0]), exported[0]
-    packed = student.parent / PACKED
-    if packed.is_file() and student.name == "student":
-        model = load_packed(student.parent, head)
-        return model, torch_predict(model), packed
+    if packed := _files(student, PACKED, PACKED):
+        model = load_packed(packed[0].parent, head)
+        return model, torch_predict(model), packed[0]
     model = head.from_pretrained(student, dtype="auto", **NO_REMOTE_CODE).eval()
     return model, torch_predict(model), student
 
 
-def _onnx_files(student: Path) -> list[Path]:
-    """Return the ONNX files of a student: beside it in a run folder, or in ``onnx`` of a deployed folder."""
-    beside = [student.parent / "student.onnx"] if student.name == "student" else []
-    return [path for path in [*beside, *sorted((student / "onnx").glob("*.onnx"))] if path.is_file()]
+def _files(student: Path, beside: str, inside: str) -> list[Path]:
+    """Return the exported files of a student: beside it in a run folder, or in a deployed folder, as a pattern."""
+    in_run = [student.parent / beside] if student.name == "student" else []
+    return [path for path in [*in_run, *sorted(student.glob(inside))] if path.is_file()]

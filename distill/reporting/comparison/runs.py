@@ -12,10 +12,9 @@ import numpy as np
 from distill.config.errors import ConfigError
 from distill.evaluation.intervals import percentile_interval
 from distill.reporting.comparison.replicates import read_replicates
+from distill.reporting.summary import LOWER_IS_BETTER
 
 Cost = Literal["bytes", "batch_1", "batch_32"]
-_MINIMIZED = {"perplexity"}
-"""Main metrics of which a lower value is better."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Comparison:
     @property
     def is_minimized(self) -> bool:
         """Whether a lower metric is better."""
-        return self.metric in _MINIMIZED
+        return self.metric in LOWER_IS_BETTER
 
     @property
     def machines(self) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from distill.tasks.kinds.language import DocumentPart, Language, boundary_tokens
+from distill.tasks.task import Predict
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class CausalLM(Language):
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    pipeline: ClassVar[str] = "text-generation"
     writes_text: ClassVar[bool] = True
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -56,8 +59,8 @@ class CausalLM(Language):
         pieces = [[*prefix, *ids][: self.max_length] for ids in plain]
         return {"input_ids": pieces, "attention_mask": [[1] * len(ids) for ids in pieces]}
 
-    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Return what a model writes after each text, one after the other: padding would be in between."""
+    def outputs(self, model: PreTrainedModel, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Return the tokens that a model writes after each text, one after the other: padding would be in between."""
         texts = []
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True):
             prompt = ids[mask][None]

@@ -74,14 +74,6 @@ class Language(VocabularyTask):
         if not tokenizer.is_fast:
             raise ValueError("data: a fast tokenizer is needed, which cuts a text into pieces")
 
-    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
-        super().restore(tokenizer, columns)
-        self.texts = [name for name, use in columns.items() if use.startswith("text")]
-
-    @property
-    def input_columns(self) -> list[str]:
-        return self.texts
-
     @property
     def columns(self) -> list[str]:
         return [*self.texts, *[self.document] * (self.document not in (None, ROW))]

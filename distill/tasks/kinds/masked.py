@@ -28,6 +28,7 @@ class MaskedLM(Language):
     """
 
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
+    pipeline: ClassVar[str] = "fill-mask"
     redraws_rows: ClassVar[bool] = True
 
     mlm_probability: float = 0.15

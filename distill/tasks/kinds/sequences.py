@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -32,6 +32,7 @@ class Seq2Seq(VocabularyTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    pipeline: ClassVar[str] = "text2text-generation"
     label_noun: ClassVar[str] = "target tokens"
     writes_text: ClassVar[bool] = True
 
@@ -71,11 +72,12 @@ class Seq2Seq(VocabularyTask):
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
         return encoding | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
-    def generate(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> list[Tensor]:
+    def outputs(self, model: PreTrainedModel, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Return the tokens that the model writes, greedily."""
         from students.recording.model_io import model_inputs  # not above: a config is read without transformers
 
         inputs = model_inputs(model, batch)
-        return list(model.generate(**inputs, max_new_tokens=self.max_length, do_sample=False, num_beams=1))
+        return model.generate(**inputs, max_new_tokens=self.max_length, do_sample=False, num_beams=1)
 
     def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         ends = getattr(settings, "eos_token_id", None)

@@ -29,6 +29,7 @@ class MultiTask(Task):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str] = "text-classification"
     is_multi_task: ClassVar[bool] = True
 
     tasks: dict[str, TextTask]

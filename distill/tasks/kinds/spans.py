@@ -38,6 +38,7 @@ class QuestionAnswering(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    pipeline: ClassVar[str] = "question-answering"
     predicts_positions: ClassVar[bool] = True
     label_noun: ClassVar[str] = "answers"
     lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "count as not answered"}

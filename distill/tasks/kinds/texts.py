@@ -43,6 +43,7 @@ class TextTask(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str] = "text-classification"
     missing_label: ClassVar[int | float] = UNLABELED
     """The label of an unlabelled text."""
 
@@ -65,14 +66,6 @@ class TextTask(DataTask):
         self.texts = find_text_columns(table, self.text, self.label, max_columns=2)
         check_columns(table, "label", [self.label])
         check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
-
-    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
-        super().restore(tokenizer, columns)
-        self.texts = [name for name, use in columns.items() if use.startswith("text")]
-
-    @property
-    def input_columns(self) -> list[str]:
-        return self.texts
 
     @property
     def columns(self) -> list[str]:

@@ -33,6 +33,7 @@ class TokenClassification(DataTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    pipeline: ClassVar[str] = "token-classification"
     label_noun: ClassVar[str] = "tags"
     reads_words: ClassVar[bool] = True
 

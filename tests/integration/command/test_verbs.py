@@ -16,6 +16,7 @@ from transformers import pipeline
 from distill import load, run
 from distill.command.main import main
 from distill.evaluation.measure import Latency
+from distill.reporting.summary import summary_sentence
 from tests.helpers.hub import Hub
 from tests.helpers.repositories import save_tiny_bert, sentences
 from tests.helpers.tables import write
@@ -101,6 +102,8 @@ def test_evaluate_counts_as_the_report_does(capsys: pytest.CaptureFixture, tmp_p
     answers = load("runs/x")([row["text"] for row in rows])
     right = sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True))
     assert facts["rows"] == 60 and facts["metrics"]["accuracy"] == pytest.approx(right / 60)
+    low, high = facts["intervals"]["accuracy"]
+    assert low < right / 60 < high
 
 
 def test_evaluate_counts_rows_of_one_class_right(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -151,6 +154,7 @@ def test_the_model_card_says_what_it_is_and_carries_the_licence() -> None:
     report = json.loads(Path("runs/x/report.json").read_text())
     assert metadata["license"] == "apache-2.0" and metadata["pipeline_tag"] == "text-classification"
     assert f"{report['models']['student']['metrics']['accuracy']:.4f}" in card
+    assert summary_sentence(report) in card
     assert "data: data.csv, train, 54 rows" in card and all(warning in card for warning in report["warnings"])
 
 
@@ -228,20 +232,3 @@ def test_init_writes_a_config_that_the_other_verbs_take(capsys: pytest.CaptureFi
     assert main(["init", str(tmp_path / "new.yaml"), *words]) == 2
     assert main(["init", str(tmp_path / "other.yaml"), *words[:4], "--target", "toaster"]) == 2
     assert "'toaster' is not one of cpu, gpu, browser" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [
-        (["distill", "pre"], "predict"),
-        (["distill", "predict", "runs/x", "--out"], "--output"),
-        (["distill", "train", "--res"], "--resume"),
-        (["distill", "train", "x.yaml", "--quant"], "--quantize."),
-    ],
-)
-def test_a_shell_completes(capsys: pytest.CaptureFixture, words: list[str], completed: str) -> None:
-    assert main(["completion"]) == 0
-    script = capsys.readouterr().out
-    script += f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _distill; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == [completed], done.stderr

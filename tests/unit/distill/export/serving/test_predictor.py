@@ -25,6 +25,7 @@ from distill import load
 from distill.config.errors import ConfigError
 from distill.export.export import write_onnx
 from distill.export.serving.deployment import Deployment
+from distill.export.serving.folder import write_folder
 from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.masked import MaskedLM
 from distill.tasks.kinds.sequences import Seq2Seq
@@ -33,6 +34,9 @@ from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.task import Task
+from quant_aware.export.packed import FILE as PACKED
+from quant_aware.export.packed import QuantizedInputs, save_packed
+from quant_aware.quantizers.activations import ActivationQuantizer
 from tests.helpers.repositories import GOOD, NOUNS, save_tokenizer
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
@@ -95,6 +99,19 @@ def test_the_exported_file_is_preferred(classifier: Path) -> None:
     assert load(classifier, "torch").path.name == "student"
     for answer, expected in zip(exported(TEXTS), in_torch(TEXTS), strict=True):
         assert answer["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+
+
+def test_an_exported_folder_keeps_the_codes_and_the_rounded_inputs(classifier: Path, tmp_path: Path) -> None:
+    """Its plain weights alone would answer otherwise."""
+    plain = load(classifier)
+    layers = [name for name, module in plain.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    inputs = QuantizedInputs(ActivationQuantizer(bits=3), layers)
+    save_packed(dict(plain.model.named_parameters()), {}, classifier / PACKED, inputs)
+    write_folder(classifier, tmp_path / "deployed")
+    packed, deployed = load(classifier), load(tmp_path / "deployed")
+    assert packed.path.name == deployed.path.name == PACKED
+    for text in TEXTS:
+        assert deployed(text) == packed(text) != plain(text)
 
 
 def test_a_pair_is_a_tuple(tmp_path: Path, size: int) -> None:
