@@ -79,7 +79,8 @@ def write_report(
         folder=prepared.folder,
     )
     columns = {name: facts.files[0].columns_used for name, facts in plan.preflight.data.items()}
-    labels = plan.preflight.labels
+    classes = {name: part.classes for name, part in task.parts.items()}
+    labels = {name: part.outputs if part and part.labels() else {} for name, part in classes.items()}
     Deployment(imports=experiment.imports, task=task, columns=columns, labels=labels, name=experiment.name).write(
         prepared.folder / "student"
     )

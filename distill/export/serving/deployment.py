@@ -24,14 +24,15 @@ class Deployment:
         imports: modules that define the student or its task.
         task: of the run.
         columns: by task {column of the training data: its use}; the name of a single task is empty.
-        labels: by task {label value of the training data: its class}; empty for tasks without classes.
+        labels: by task {label value of the training data: number of its output}; empty for tasks without classes. By
+            number, as a class may be called by a number that is not its output's.
         name: of the run.
     """
 
     imports: list[str]
     task: Task
     columns: dict[str, dict[str, str]]
-    labels: dict[str, dict[str, str]]
+    labels: dict[str, dict[str, int]]
     name: str
 
     def write(self, student: Path) -> None:

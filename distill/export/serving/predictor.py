@@ -129,10 +129,10 @@ def load(run: str | Path, runtime: Runtime | None = None, task: str | None = Non
     deployment = read_deployment(student)
     part, name = _part(deployment.task, task, run)
     part.restore(load_tokenizer(str(student)), deployment.columns[name])
-    if deployment.labels.get(name):
-        part.labels = deployment.labels[name]
     config = AutoConfig.from_pretrained(student, **NO_REMOTE_CODE)
     names, outputs = _names(config.id2label, name)
+    if labels := deployment.labels.get(name):
+        part.labels = {value: str(output) for value, output in labels.items()}
     model, predict, path = _open(student, deployment.task.head, runtime, part.writes_text)
     if outputs is not None:
         predict = _select(predict, outputs)
