@@ -9,6 +9,7 @@ models has an interval as well.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from distill.tasks.task import Task
 
 RESAMPLES, LEVEL, SEED = 1000, 0.95, 0
 MAX_UNITS = 2000
-"""With more rows, blocks of neighbours are drawn, which keeps the work to seconds."""
+"""Of more rows, blocks of neighbours are drawn, which keeps the work to seconds."""
 
 
 class UpdateRecorder:
@@ -36,54 +37,99 @@ class UpdateRecorder:
 
 
 class RowStates:
-    """The states of a task's metrics for each unit: a row, or a block of rows in a batch.
+    """The states of a task's metrics for each row.
 
     Args:
         task: gives the metrics.
-        rows: the number of rows of validation.
     """
 
-    def __init__(self, task: Task, rows: int):
-        self.task, self.size = task, max(1, math.ceil(rows / MAX_UNITS))
+    def __init__(self, task: Task):
+        self.task, self.count = task, 0
         self.metrics = MetricCollection(dict(task.metrics().items()), compute_groups=False)
         for metric in self.metrics.values():
             metric.distributed_available_fn = lambda: False  # only this process evaluates
-        self.units: list[dict[tuple[str, str], Tensor | list[Tensor]]] = []
+            metric.validate_args = False  # the whole batch was checked
+        self.sums: dict[tuple[str, str], list[Tensor]] = {}
+        """By metric and state, those that add up: for each batch [B, ...]."""
+        self.lists: dict[tuple[str, str], list[list[Tensor]]] = {}
+        """By metric and state, lists of values: for each row the tensors, of which there may be none."""
 
     def update(self, logits: Tensor, batch: dict[str, Tensor], generated: dict[str, UpdateRecorder]) -> None:
         """Add the rows of a batch: the selected logits [B, ...], and the arguments of metrics of generated texts."""
-        for start in range(0, len(logits), self.size):
-            rows = slice(start, start + self.size)
+        states: dict[tuple[str, str], list] = {(name, state): [] for name, _, state in self._states()}
+        for row in range(len(logits)):
+            only = slice(row, row + 1)
             self.metrics.reset()
-            self.task.update_metrics(self.metrics, logits[rows], {name: value[rows] for name, value in batch.items()})
+            self.task.update_metrics(self.metrics, logits[only], {name: value[only] for name, value in batch.items()})
             for name, recorder in generated.items():
                 if recorder.arguments:
-                    self.metrics[name].update(*(values[rows] for values in recorder.arguments))
-            states = {(name, state): getattr(metric, state) for name, metric, state in self._states()}
-            # A reset of the metric clears its lists.
-            self.units.append({key: list(value) if isinstance(value, list) else value for key, value in states.items()})
-
-    def replicates(self) -> dict[str, np.ndarray]:
-        """Return the metrics of each resample, [R] by name; NaN where one is not defined."""
-        count = len(self.units)
-        draws = np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
-        weights = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
-        sums = {key: weights @ self._matrix(key) for key in self.units[0] if self._is_sum(key)}
-        lists = {key: RowLists([unit[key] for unit in self.units]) for key in self.units[0] if not self._is_sum(key)}
-        values: dict[str, list[float]] = {name: [] for name in self.metrics}
-        for number, draw in enumerate(draws):
-            self.metrics.reset()
-            for metric in self.metrics.values():
-                metric._update_count = 1  # else compute warns that there is no data
+                    self.metrics[name].update(*(values[only] for values in recorder.arguments))
             for name, metric, state in self._states():
+                value = getattr(metric, state)
+                # A reset of the metric clears its lists.
+                states[name, state].append(list(value) if isinstance(value, list) else value)
+        self.count += len(logits)
+        for key, values in states.items():
+            if self._is_sum(key):
+                self.sums.setdefault(key, []).append(torch.stack(values).detach().cpu())
+            else:
+                self.lists.setdefault(key, []).extend(values)
+
+    def replicates(self, rows: Sequence[int] | None = None, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return metrics of each resample, [R] by name; NaN where one is not defined.
+
+        Args:
+            rows: which rows are drawn, by their number in the order of the updates; all by default.
+            names: of the metrics; all by default.
+        """
+        rows = np.arange(self.count) if rows is None else np.asarray(rows)
+        starts = np.arange(0, len(rows), max(1, math.ceil(len(rows) / MAX_UNITS)))
+        draws = np.random.default_rng(SEED).integers(0, len(starts), (RESAMPLES, len(starts)))
+        return self._compute(rows, starts, draws, names)
+
+    def value(self, name: str, rows: Sequence[int]) -> float:
+        """Return a metric of some rows."""
+        one_block = np.zeros((1, 1), dtype=np.int64)
+        return float(self._compute(np.asarray(rows), one_block[0], one_block, [name])[name][0])
+
+    def _compute(
+        self, rows: np.ndarray, starts: np.ndarray, draws: np.ndarray, names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Return metrics of drawn blocks, [R] by name.
+
+        Args:
+            rows: the rows of all blocks, one block after the other.
+            starts: where each block begins in ``rows``, [U].
+            draws: the blocks of each resample, [R, U].
+            names: of the metrics; all if empty.
+        """
+        states = [entry for entry in self._states() if not names or entry[0] in names]
+        weights = np.stack([np.bincount(draw, minlength=len(starts)) for draw in draws]).astype(np.float64)
+        sums, lists = {}, {}
+        for name, _, state in states:
+            key = name, state
+            if self._is_sum(key):
+                matrix = torch.cat(self.sums[key]).reshape(self.count, -1).double().numpy()
+                sums[key] = weights @ np.add.reduceat(matrix[rows], starts)
+            else:
+                lists[key] = RowLists.of(self.lists[key]).blocks(rows, starts)
+        metrics = {name: metric for name, metric in self.metrics.items() if not names or name in names}
+        values: dict[str, list[float]] = {name: [] for name in metrics}
+        for number, draw in enumerate(draws):
+            for metric in metrics.values():
+                metric.reset()
+                metric._update_count = 1  # else compute warns that there is no data
+            for name, metric, state in states:
                 if (name, state) in sums:
                     default = metric._defaults[state]
                     total = torch.from_numpy(sums[name, state][number]).reshape(default.shape)
                     setattr(metric, state, total.to(default.dtype))
                 else:
                     setattr(metric, state, lists[name, state].take(draw))
-            for name, metric in self.metrics.items():
-                values[name].append(float(metric.compute()))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The variance of predictions or target")  # the metric is NaN then
+                for name, metric in metrics.items():
+                    values[name].append(float(metric.compute()))
         return {name: np.array(column) for name, column in values.items()}
 
     def _states(self) -> list[tuple[str, Metric, str]]:
@@ -95,21 +141,28 @@ class RowStates:
             raise TypeError(f"{key[0]}: its state {key[1]!r} is neither a sum over rows nor a list of their values")
         return reduction is dim_zero_sum
 
-    def _matrix(self, key: tuple[str, str]) -> np.ndarray:
-        return torch.stack([unit[key].detach().cpu().double().flatten() for unit in self.units]).numpy()
-
 
 class RowLists:
-    """The values of a state that is a list, by unit.
+    """The values of a state that is a list, by unit: a row, or a block of rows.
 
     Args:
-        parts: the tensors of each unit, which may have none.
+        values: of all units, one after the other.
+        lengths: the number of values of each unit.
     """
 
-    def __init__(self, parts: list[list[Tensor]]):
-        self.lengths = np.array([sum(map(len, part)) for part in parts])
-        self.starts = np.cumsum(self.lengths) - self.lengths
-        self.values = torch.cat([tensor for part in parts for tensor in part])
+    def __init__(self, values: Tensor, lengths: np.ndarray):
+        self.values, self.lengths = values, lengths
+        self.starts = np.cumsum(lengths) - lengths
+
+    @classmethod
+    def of(cls, parts: list[list[Tensor]]) -> RowLists:
+        """Return the values of rows from the tensors of each row, which may have none."""
+        lengths = np.array([sum(map(len, part)) for part in parts])
+        return cls(torch.cat([tensor for part in parts for tensor in part]), lengths)
+
+    def blocks(self, rows: np.ndarray, starts: np.ndarray) -> RowLists:
+        """Return the values of blocks of ``rows``, of which each begins at one of ``starts``."""
+        return RowLists(self.take(rows)[0], np.add.reduceat(self.lengths[rows], starts))
 
     def take(self, units: np.ndarray) -> list[Tensor]:
         """Return the values of some units, in their order, as the state."""

@@ -65,6 +65,8 @@ class EvalResult:
     """The label of each prediction, [N]; None if they are not classes or numbers."""
     replicates: dict[str, np.ndarray] = field(default_factory=dict)
     """The metrics of each bootstrap resample, [R] by name."""
+    states: RowStates | None = None
+    """The states of the metrics by row, for metrics of some of the rows."""
 
 
 def evaluate_model(
@@ -74,7 +76,7 @@ def evaluate_model(
     metrics, predictions, confidences, labels = task.metrics(), [], [], []
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # only this process evaluates; the others have ended
-    states = RowStates(task, sum(len(batch["input_ids"]) for batch in batches)) if resample else None
+    states = RowStates(task) if resample else None
     for batch in batches:
         logits = task.select_logits(predict(batch), batch)
         task.update_metrics(metrics, logits, batch)
@@ -96,6 +98,7 @@ def evaluate_model(
         None if confidences[0] is None else torch.cat(confidences),
         torch.cat(labels) if has_labels else None,
         states.replicates() if states else {},
+        states,
     )
 
 

@@ -1,12 +1,15 @@
-"""Details of the page beyond report.json: layers, quality by class, calibration, agreement, rows that changed."""
+"""Details of the page beyond report.json: layers, quality by class and slice, calibration, agreement, changed rows."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.measure import EvalResult
+from distill.evaluation.slices import Slice, slice_quality
 from distill.reporting.calibration import calibration
 from distill.tasks.task import Task
 
@@ -20,8 +23,9 @@ def page_details(
     rows: list[int],
     deployed: DeployedStudent,
     skipped: list[str],
+    slices: list[Slice] | None = None,
 ) -> dict:
-    """Return layers, quality by class, calibration, agreement over classes, and the rows that changed.
+    """Return layers, quality by class and slice, calibration, agreement over classes, and the rows that changed.
 
     Args:
         task: turns predictions into text.
@@ -29,6 +33,7 @@ def page_details(
         rows: the indices of the validation rows, in the order of the predictions.
         deployed: the student.
         skipped: weights and units that were not pruned or quantized.
+        slices: of the validation rows.
     """
     details = {"layers": deployed.layers, "skipped": skipped + deployed.notes}
     student, teacher = results.get("export", results["student"]), results.get("teacher")
@@ -39,6 +44,8 @@ def page_details(
         details["calibration"] = {
             name: calibration(model.confidences, model.predictions == model.labels) for name, model in labelled.items()
         }
+    if slices:
+        details["slices"] = [asdict(quality) for quality in slice_quality(slices, models)]
     # With another vocabulary a text may be truncated earlier, and have fewer predictions.
     if teacher is None or len(teacher.predictions) != len(student.predictions):
         return details

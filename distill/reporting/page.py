@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from distill.reporting.summary import (
     is_deployed,
     main_metric,
     model_noun,
+    signed,
     summary_sentence,
 )
 
@@ -100,6 +102,28 @@ def class_table(classes: dict[str, list[dict]]) -> list[dict]:
     return sorted(table, key=lambda row: -row["rows"])
 
 
+def slice_table(slices: list[dict]) -> list[dict]:
+    """Return a row {name, note, cells} for each slice; the note is the metric if it is not the same for all.
+
+    A cell is (column, value, interval, is_worse), the last whether the student loses more than on all rows.
+    """
+    metrics = {part["metric"] for part in slices}
+    table = []
+    for part in slices:
+        alone = len(part["scores"]) == 1
+        cells = [("rows", f"{part['rows']:,}", "", False)]
+        for name, score in part["scores"].items():
+            edges = range_text(part["interval"]) if alone else ""
+            cells.append((name, format_number(score), edges, False))
+        if not alone:
+            known = math.isfinite(part["difference"])
+            edges = " to ".join(map(signed, part["interval"])) if known else ""
+            cells.append(("difference", signed(part["difference"]) if known else "–", edges, part["loses_more"]))
+        note = part["metric"].replace("_", " ") if len(metrics) > 1 else ""
+        table.append({"name": part["name"], "note": note, "cells": cells})
+    return table
+
+
 def label_tables(report: dict) -> list[dict]:
     """Return for each task what was joined before the first step: values of the data, classes, outputs of the models.
 
@@ -151,8 +175,8 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     Args:
         report: the data of report.json; only ``name`` and ``models.student`` are required.
         rows: the rows of metrics.csv, None for a missing value.
-        details: may hold ``layers``, ``classes``, ``calibration``, ``agreement`` {labels, counts}, ``examples``,
-            ``changed``, ``rows`` and ``skipped``.
+        details: may hold ``layers``, ``classes``, ``slices``, ``calibration``, ``agreement`` {labels, counts},
+            ``examples``, ``changed``, ``rows`` and ``skipped``.
     """
     timeline, layers = report.get("timeline") or [], details.get("layers") or []
     steps = max([0, *(row["step"] for row in rows), *(entry["stop_step"] for entry in timeline)])
@@ -161,6 +185,10 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
     calibration = {name.replace("student", noun): part for name, part in (details.get("calibration") or {}).items()}
     classes = {name.replace("student", noun): part for name, part in (details.get("classes") or {}).items()}
     table = class_table(classes) if classes else []
+    slices = [
+        part | {"scores": {name.replace("student", noun): score for name, score in part["scores"].items()}}
+        for part in details.get("slices") or []
+    ]
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(TEMPLATE, encoding="utf-8")
     )
@@ -186,6 +214,8 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
         skipped=details.get("skipped") or [],
         classes=table[:MAX_CLASSES],
         more_classes=max(0, len(table) - MAX_CLASSES),
+        slices=slice_table(slices),
+        worse_slices=[part for part in slices if part["loses_more"]],
         calibration=calibration,
         reliability=responsive_svg(
             partial(reliability_curves, calibration), "Share of right predictions over confidence"

@@ -23,6 +23,9 @@ SPARSITY_TOLERANCE = 0.02
 MIN_LOGGED_STEPS = 20
 """The number of logged steps needed to tell whether a loss fell."""
 
+MAX_CLASSES = 10
+"""The number of classes that a warning names."""
+
 
 def no_better_than_baseline(name: str, model: ModelStats, baseline: dict[str, float]) -> list[str]:
     """Return a warning for each metric in which a model is no better than a constant prediction."""
@@ -52,6 +55,27 @@ def constant_predictions(task: Task, result: EvalResult, batches: list[dict[str,
     first = predictions[0]
     text = f"{task.classes.names[int(first)]!r}" if task.classes and limit == 0 else f"{float(first):.4g}"
     return [f"all {len(predictions)} predictions of the student on validation are the same, {text}"]
+
+
+def classes_never_predicted(task: Task, student: EvalResult, teacher: EvalResult | None) -> list[str]:
+    """Return a warning for the classes with labels that the student never predicts, though the teacher does."""
+    if len(task.parts) > 1 or not task.classes or student.labels is None or student.labels.is_floating_point():
+        return []
+    missing = []
+    for label, count in zip(*student.labels.unique(return_counts=True), strict=True):
+        if (student.predictions == label).any() or (teacher and not (teacher.predictions == label).any()):
+            continue
+        text = f"{task.classes.names[int(label)]!r} ({int(count):,} label{'s' * (count > 1)} in validation"
+        if teacher:
+            right = teacher.predictions[teacher.labels == label] == label
+            text += f", recall of the teacher {float(right.float().mean()):.2f}"
+        missing.append((int(count), text + ")"))
+    if not missing:
+        return []
+    texts = [text for _, text in sorted(missing, key=lambda entry: -entry[0])]
+    more = [f"{len(texts) - MAX_CLASSES} more"] * (len(texts) > MAX_CLASSES)
+    noun = "classes" if len(texts) > 1 else "class"
+    return [f"the student never predicts the {noun} {', '.join(texts[:MAX_CLASSES] + more)}"]
 
 
 def losses_not_falling(experiment: Experiment, rows: Iterable[dict[str, float | None]]) -> list[str]:
@@ -154,7 +178,10 @@ def report_warnings(
     teacher_warnings = no_better_than_baseline("teacher", models["teacher"], baseline) if is_checked else []
     warnings = [
         *no_better_than_baseline("student", models["student"], baseline),
-        *constant_predictions(task, student, batches),
+        *(
+            constant_predictions(task, student, batches)
+            or classes_never_predicted(task, student, evaluation.results.get("teacher"))
+        ),
         *teacher_warnings,
         *losses_not_falling(experiment, rows),
         *sparsity_not_reached(experiment, timeline, removed, deployed.layers),

@@ -9,6 +9,7 @@ from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
+from distill.evaluation.slices import find_slices
 from distill.export.serving.deployment import Deployment
 from distill.reporting.comparison.replicates import write_replicates
 from distill.reporting.details import page_details
@@ -87,5 +88,7 @@ def write_report(
     write_model_card(report, task, deployed.is_stock)
     rows = prepared.validation_rows["row"]
     write_replicates(prepared.folder, task, rows, evaluation.deployed_result.replicates)
-    publish(report, page_details(task, evaluation.results, rows, deployed, trained.skipped), plan.trainer.loggers)
+    slices = find_slices(task, prepared.validation_rows)
+    details = page_details(task, evaluation.results, rows, deployed, trained.skipped, slices)
+    publish(report, details, plan.trainer.loggers)
     return report

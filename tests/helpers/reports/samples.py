@@ -175,6 +175,14 @@ def sample_details() -> dict:
                 {"name": "positive", "rows": 444, "precision": None, "recall": 0.9187, "f1": 0.9193},
             ],
         },
+        "slices": [
+            {"name": "domain: medical", "rows": 121, "metric": "accuracy", "difference": -0.0826,
+             "interval": [-0.1322, -0.0331], "loss": 0.0826, "total_loss": 0.0172, "loses_more": True,
+             "scores": {"teacher": 0.9339, "student": 0.8512}},
+            {"name": "up to 12 tokens", "rows": 291, "metric": "accuracy", "difference": 0.0034,
+             "interval": [-0.0103, 0.0172], "loss": -0.0034, "total_loss": 0.0172, "loses_more": False,
+             "scores": {"teacher": 0.9107, "student": 0.9141}},
+        ],
         "calibration": {
             "teacher": {"error": 0.0513, "bins": [{"confidence": 0.62, "accuracy": 0.58, "count": 21},
                                                   {"confidence": 0.99, "accuracy": 0.94, "count": 851}]},

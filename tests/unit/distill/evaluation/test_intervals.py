@@ -107,15 +107,53 @@ def test_the_difference_of_two_models_is_paired():
     assert set(map(tuple, same.values())) == {(0.0, 0.0)}
 
 
+def row_states(labels: torch.Tensor, logits: torch.Tensor, size: int = 16) -> RowStates:
+    states = RowStates(three_classes())
+    for batch in batches(labels, size):
+        states.update(by_row(logits)(batch), batch, {})
+    return states
+
+
+def test_a_block_is_a_sum_of_neighbours(monkeypatch: pytest.MonkeyPatch):
+    """Seven rows in blocks of 2, 2, 2 and 1, of which 2, 1, 0 and 1 rows are right."""
+    monkeypatch.setattr("distill.evaluation.intervals.MAX_UNITS", 4)
+    monkeypatch.setattr("distill.evaluation.intervals.RESAMPLES", 50)
+    labels, right = torch.zeros(7).long(), torch.tensor([1, 1, 0, 1, 0, 0, 1])
+    logits = torch.nn.functional.one_hot(1 - right, 3).float()
+    found = row_states(labels, logits, 3).replicates(names=["accuracy"])
+    draws = np.random.default_rng(intervals.SEED).integers(0, 4, (50, 4))
+    correct, count = np.array([2, 1, 0, 1]), np.array([2, 2, 2, 1])
+    assert set(found) == {"accuracy"}
+    assert found["accuracy"] == pytest.approx(correct[draws].sum(1) / count[draws].sum(1))
+
+
+def test_some_rows_have_the_metrics_and_the_interval_of_those_rows_alone():
+    labels, logits = classes(8)
+    chosen = list(range(0, ROWS, 3))
+    states, alone = row_states(labels, logits), row_states(labels[chosen], logits[chosen])
+    metrics = evaluate_model(three_classes(), by_row(logits[chosen]), batches(labels[chosen])).metrics
+    for name, value in metrics.items():
+        assert states.value(name, chosen) == pytest.approx(value)
+        assert states.replicates(chosen)[name].tolist() == alone.replicates()[name].tolist()
+
+
+def test_numbers_of_some_rows_have_the_correlation_of_those_rows_alone():
+    labels = torch.randn(30, generator=torch.Generator().manual_seed(0))
+    outputs = labels + torch.randn(30, generator=torch.Generator().manual_seed(1))
+    result = evaluate_model(Regression(data="none"), by_row(outputs[:, None]), batches(labels), resample=True)
+    chosen = [3, 4, 9, 20, 21, 22, 29]
+    expected = stats.spearmanr(labels[chosen], outputs[chosen]).statistic
+    assert result.states.value("spearman", chosen) == pytest.approx(expected, abs=1e-6)
+
+
 def test_of_many_rows_blocks_are_drawn(monkeypatch: pytest.MonkeyPatch):
     labels, logits = classes(5)
     rows = percentile_interval(evaluate_model(three_classes(), by_row(logits), batches(labels), True).replicates["f1"])
     monkeypatch.setattr("distill.evaluation.intervals.MAX_UNITS", 60)
-    states = RowStates(three_classes(), ROWS)
-    for batch in batches(labels):
-        states.update(by_row(logits)(batch), batch, {})
-    assert states.size == 4 and len(states.units) == 50
-    assert percentile_interval(states.replicates()["f1"]) == pytest.approx(rows, abs=0.03)
+    states = [row_states(labels, logits, size) for size in (16, 50)]
+    replicates = [part.replicates()["f1"] for part in states]
+    assert percentile_interval(replicates[0]) == pytest.approx(rows, abs=0.03)
+    assert replicates[0].tolist() == replicates[1].tolist(), "blocks do not depend on the batches"
 
 
 def test_several_tasks_have_an_interval_each_and_one_of_their_mean():
@@ -162,17 +200,18 @@ def test_what_is_never_defined_has_no_interval():
 
 
 def test_exact_match_of_answers_is_drawn_by_row(tmp_path):
-    states = RowStates(ready_task("question_answering", tmp_path), 10)
+    states = RowStates(ready_task("question_answering", tmp_path))
     keys = [(name, state) for name in ("exact_match", "f1") for state in ("exact_match", "f1_score", "total")]
-    for i in range(10):
-        values = dict(zip(keys, (i % 2, 0.0, 1, 0.0, i / 10, 1), strict=True))
-        states.units.append({key: torch.tensor(float(value)) for key, value in values.items()})
+    values = [torch.tensor((i % 2, 0.0, 1, 0.0, i / 10, 1)) for i in range(10)]
+    states.sums, states.count = {key: [column] for key, column in zip(keys, torch.stack(values, 1), strict=True)}, 10
     replicates = states.replicates()
     assert replicates["exact_match"].mean() == pytest.approx(0.5, abs=0.02)
     assert replicates["f1"].mean() == pytest.approx(0.45, abs=0.02)
 
 
 def test_values_of_rows_are_taken_in_the_order_of_the_draw():
-    lists = RowLists([[torch.tensor([1.0, 2.0])], [], [torch.tensor([3.0]), torch.tensor([4.0])]])
+    lists = RowLists.of([[torch.tensor([1.0, 2.0])], [], [torch.tensor([3.0]), torch.tensor([4.0])]])
     (values,) = lists.take(np.array([2, 1, 0, 2]))
     assert values.tolist() == [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]
+    blocks = lists.blocks(np.array([0, 1, 2, 0]), np.array([0, 2]))
+    assert [blocks.take(np.array([block]))[0].tolist() for block in (0, 1)] == [[1.0, 2.0], [3.0, 4.0, 1.0, 2.0]]

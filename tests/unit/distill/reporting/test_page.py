@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from distill.reporting.page import label_tables, model_table, render
+from distill.reporting.page import label_tables, model_table, render, slice_table
 from tests.helpers.reports.samples import minimal_report, sample_details, sample_report, sample_rows
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -46,7 +46,7 @@ def page() -> str:
 def test_full_page_has_every_section_in_order(page):
     assert Outline(page).headings == [
         "What did I get?", "What did I lose?", "Is it faster here?", "Can I ship it?",
-        "Models", "Curves", "Layers", "Classes", "Calibration", "Agreement", "Rows that changed",
+        "Models", "Curves", "Layers", "Classes", "Slices", "Calibration", "Agreement", "Rows that changed",
         "Warnings", "Before the first step", "Run"]  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def test_every_text_is_escaped():
     details["skipped"] = [bad]
     rows = [{"step": step, f"train/{bad}": 1.0, f"val/{bad}": 0.5} for step in range(3)]
     details["classes"]["student"][0]["name"] = details["classes"]["teacher"][0]["name"] = bad
+    details["slices"][0] |= {"name": bad, "metric": bad}
     details["calibration"][bad] = details["calibration"].pop("teacher")
     report["preflight"]["labels"] = {bad: {bad: bad}}
     report["preflight"]["outputs"] = {bad: {bad: bad}}
@@ -163,6 +164,28 @@ def test_what_was_joined_stands_in_a_table():
     }
     (table,) = label_tables({"preflight": several})
     assert (table["task"], table["rows"]) == ("mood", [["bad", "bad, 0", "mood/x"]])
+
+
+def test_a_slice_that_loses_more_than_all_rows_is_told_in_words_and_marked(page):
+    assert re.sub(r"\s+", " ", page).count("loses 0.0826 of accuracy on these 121 rows, and 0.0172 on all.") == 1
+    first, second = slice_table(sample_details()["slices"])
+    assert first["cells"] == [
+        ("rows", "121", "", False), ("teacher", "0.9339", "", False), ("student", "0.8512", "", False),
+        ("difference", "−0.0826", "−0.1322 to −0.0331", True)]  # fmt: skip
+    assert second["cells"][-1] == ("difference", "+0.0034", "−0.0103 to +0.0172", False) and second["note"] == ""
+
+
+def test_slices_of_a_model_alone_and_of_several_metrics():
+    details = {"slices": sample_details()["slices"]}
+    for part, metric in zip(details["slices"], ("mood/f1", "size/spearman"), strict=True):
+        part |= {"scores": {"student": 0.5}, "difference": None, "interval": [0.4, 0.6], "metric": metric}
+        part["loses_more"] = False
+    rows = slice_table(details["slices"])
+    assert [row["note"] for row in rows] == ["mood/f1", "size/spearman"]
+    assert rows[0]["cells"] == [("rows", "121", "", False), ("student", "0.5000", "0.4000–0.6000", False)]
+    assert "on these" not in render(sample_report(), [], details)
+    undefined = sample_details()["slices"][0] | {"difference": float("nan"), "interval": [float("nan")] * 2}
+    assert slice_table([undefined])[0]["cells"][-1] == ("difference", "–", "", True)
 
 
 def test_pictures_and_scrolling_parts_have_a_name(page):

@@ -165,6 +165,7 @@ def test_a_collapsed_student_is_told_everywhere(materials, tiny_run, tmp_path):
     assert report.models["student"].metrics["accuracy"] == pytest.approx(negative)
     saved, page = strict(report.folder)["warnings"], (report.folder / "report.html").read_text()
     lines = summary(report).splitlines()
+    assert not any("never predicts" in line for line in lines), "said once, as the only class"
     assert same in saved and f"warning: {same}" in lines and "on validation are the same" in page
     share = max(negative, 1 - negative)
     naive = f"the student is no better than a constant prediction: accuracy {negative:.4f}, and {share:.4f}"
