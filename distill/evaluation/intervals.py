@@ -115,10 +115,11 @@ class RowStates:
                 lists[key] = RowLists.of(self.lists[key]).blocks(rows, starts)
         metrics = {name: metric for name, metric in self.metrics.items() if not names or name in names}
         values: dict[str, list[float]] = {name: [] for name in metrics}
+        for metric in metrics.values():
+            metric._update_count = 1  # else compute warns that there is no data
         for number, draw in enumerate(draws):
             for metric in metrics.values():
-                metric.reset()
-                metric._update_count = 1  # else compute warns that there is no data
+                metric._computed = None  # all states are set below
             for name, metric, state in states:
                 if (name, state) in sums:
                     default = metric._defaults[state]

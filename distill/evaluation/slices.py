@@ -50,7 +50,7 @@ class SliceQuality:
         interval: the 95 % interval of the difference; without a teacher, of the student.
         loss: by how much the student is worse than the teacher; without a teacher, than on all rows.
         total_loss: by how much the student is worse than the teacher on all rows.
-        loses_more: whether the student is worse than the teacher, beyond the interval, and more so than on all rows.
+        loses_more: whether the whole interval is a loss, and a larger one than that on all rows.
     """
 
     name: str
@@ -145,7 +145,7 @@ def _measure(part: Slice, results: dict[str, EvalResult]) -> SliceQuality:
         return SliceQuality(part.name, count, metric, scores, None, percentile_interval(drawn["student"]), loss)
     interval = percentile_interval(drawn["student"] - drawn["teacher"])
     difference, total_loss = scores["student"] - scores["teacher"], sign * (total["student"] - total["teacher"])
-    loses_more = min(sign * edge for edge in interval) > 0 and sign * difference > total_loss
+    loses_more = min(sign * edge for edge in interval) > max(0.0, total_loss)
     return SliceQuality(
         part.name, count, metric, scores, difference, interval, sign * difference, total_loss, loses_more
     )

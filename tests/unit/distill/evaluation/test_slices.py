@@ -120,21 +120,21 @@ def test_each_of_several_tasks_has_slices_with_its_metric(tmp_path: Path, tokeni
 def test_the_slice_that_loses_most_stands_first_with_a_paired_interval(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, units: int
 ):
-    """Of 30 rows of law the teacher is right at 27, the student at 12 less; elsewhere both are wrong at the same 5."""
+    """Of 30 rows of law the teacher is right at 27, the student at 18 less; elsewhere both are wrong at the same 5."""
     monkeypatch.setattr("distill.evaluation.intervals.RESAMPLES", 200)
     monkeypatch.setattr("distill.evaluation.intervals.MAX_UNITS", units)
     task = Classification(data=data(tmp_path / "data"))
     rows = prepare_data(task, tokenizer)["validation"]
     law = [i for i in range(90) if domain(i) == "law"]
-    both, lost = {*law[:3], *[i for i in range(90) if domain(i) == "news"][:5]}, set(law[10:22])
+    both, lost = {*law[:3], *[i for i in range(90) if domain(i) == "news"][:5]}, set(law[10:28])
     results = {"teacher": wrong_at(task, rows, both, tokenizer)}
     results["student"] = wrong_at(task, rows, both | lost, tokenizer)
     slices = find_slices(task, rows)
     first = page_details(task, results, rows["row"], STUDENT, [], slices)["slices"][0]
     assert (first["name"], first["rows"], first["metric"], first["loses_more"]) == ("domain: law", 30, "accuracy", True)
-    assert first["scores"] == {"teacher": pytest.approx(27 / 30), "student": pytest.approx(15 / 30)}
-    assert (first["loss"], first["total_loss"]) == (pytest.approx(12 / 30), pytest.approx(12 / 90))
-    assert first["difference"] == pytest.approx(-12 / 30)
+    assert first["scores"] == {"teacher": pytest.approx(27 / 30), "student": pytest.approx(9 / 30)}
+    assert (first["loss"], first["total_loss"]) == (pytest.approx(18 / 30), pytest.approx(18 / 90))
+    assert first["difference"] == pytest.approx(-18 / 30)
     of_law = next(part for part in slices if part.name == "domain: law")
     change = -np.array([rows["row"][i] in lost for i in of_law.rows], dtype=float)
     if units == 10:  # blocks of three rows
@@ -176,7 +176,11 @@ def test_a_higher_perplexity_is_a_loss():
 def test_a_slice_within_noise_and_one_that_loses_less_than_all_are_not_marked():
     slices = [Slice(name, rows, "accuracy", False) for name, rows in (("a", [0, 1]), ("b", [2, 3]))]
     teacher = result([1.0, 1.0, 1.0, 1.0], "accuracy")
-    for values, marked in (([1.1, 0.2, 1.0, 1.0], [False, False]), ([0.5, 0.5, 0.9, 0.9], [True, False])):
+    for values, marked in (
+        ([1.1, 0.2, 1.0, 1.0], [False, False]),
+        ([0.8, 0.4, 0.7, 0.7], [False, False]),  # from 0.21 to 0.59, and 0.35 on all rows
+        ([0.5, 0.5, 0.9, 0.9], [True, False]),
+    ):
         found = slice_quality(slices, {"teacher": teacher, "student": result(values, "accuracy")})
         assert [part.loses_more for part in found] == marked
 

@@ -167,7 +167,11 @@ def test_what_was_joined_stands_in_a_table():
 
 
 def test_a_slice_that_loses_more_than_all_rows_is_told_in_words_and_marked(page):
-    assert re.sub(r"\s+", " ", page).count("loses 0.0826 of accuracy on these 121 rows, and 0.0172 on all.") == 1
+    text = "the student is 0.0826 worse than the teacher in accuracy on these 121 rows, and 0.0172 on all."
+    assert re.sub(r"\s+", " ", page).count(text) == 1
+    details = sample_details()
+    details["slices"][0]["total_loss"] = -0.01
+    assert "rows, and no worse on all." in re.sub(r"\s+", " ", render(sample_report(), [], details))
     first, second = slice_table(sample_details()["slices"])
     assert first["cells"] == [
         ("rows", "121", "", False), ("teacher", "0.9339", "", False), ("student", "0.8512", "", False),
