@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.config.config import Config
 from distill.evaluation.evaluate import eval_batches, evaluate
+from distill.evaluation.on_test import evaluate_on_test
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import read_runs
 from distill.export.export import export
@@ -95,6 +96,11 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
                 student_batches,
                 teacher_file,
             )
-        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches)
+        test_metrics = None
+        if prepared.test_rows is not None:
+            task = experiment.task.on_test_rows()
+            batches = eval_batches(task, prepared.test_rows, prepared.collate, parts.vocabulary)
+            test_metrics = evaluate_on_test(task, evaluation.runners, *batches)
+        report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, test_metrics)
         remove_backups(prepared.folder)
     return report

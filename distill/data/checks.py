@@ -64,6 +64,35 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
         raise ValueError(f"data: all rows of {path} are of one class, {names[0]!r}; there must be two or more")
 
 
+def unlabelled_test(task: DataTask, train: Split, test: Split) -> str:
+    """Check all rows of the test split; return why no model can be evaluated on it, empty if it can.
+
+    Published test splits often have no labels.
+
+    Args:
+        task: is set up.
+        train: the training rows.
+        test: the rows of the test split.
+
+    Raises:
+        ValueError: naming the lines that cannot be used, if there are others.
+    """
+    columns = task.columns
+    if missing := [name for name in columns if name not in test.rows.column_names]:
+        return f"it has no column {missing[0]!r}"
+    problems = [
+        (file, problem) for file in test.files for problem in file.problems if problem.column in (None, *columns)
+    ]
+    bad = list(task.bad_types(test.rows)) or list(task.bad_rows(test.rows))
+    if len({row for row, _ in bad}) == len(test.rows):
+        return f"in all rows {bad[0][1]}"
+    raise_problems(problems + locate_problems(test, bad))
+    kinds = task.label_kind(train.rows), task.label_kind(test.rows)
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"data: the labels are {kinds[0]} for training, {kinds[1]} for test")
+    return ""
+
+
 def _non_numbers(column: str, splits: dict[str, Split]) -> LocatedProblems:
     """Return the few values that turn a column of numbers in one split into strings in the other."""
     string_splits = [name for name, split in splits.items() if is_text(split.rows.data.schema.field(column).type)]

@@ -47,8 +47,8 @@ def fill_facts(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncati
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
     facts.truncation = {split: cut for split, cut in truncation.items() if cut.rows}
     if not task.in_order:
-        validation = {tuple(ids) for ids in values_of(rows["validation"], "input_ids")}
-        facts.duplicates = sum(tuple(ids) in validation for ids in values_of(rows["train"], "input_ids"))
+        facts.duplicates = _duplicates(rows["train"], rows["validation"])
+        facts.test_duplicates = _duplicates(rows["train"], rows["test"]) if "test" in rows else 0
     facts.notes = task.notes
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 
@@ -81,6 +81,12 @@ def class_warnings(counts: dict[str, int]) -> list[str]:
     if len(counts) > 2 and all(count == 1 for count in counts.values()):
         warnings.append("every training row has a different class")
     return warnings
+
+
+def _duplicates(train: Dataset, other: Dataset) -> int:
+    """Return the number of training rows whose tokens are those of a row of another split."""
+    tokens = {tuple(ids) for ids in values_of(other, "input_ids")}
+    return sum(tuple(ids) in tokens for ids in values_of(train, "input_ids"))
 
 
 def _counts(rows: Dataset) -> Counter:

@@ -20,7 +20,12 @@ from distill.tasks.facts import FileFacts
 from students.loading.hub import loading
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow")
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval")}
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "eval"), "test": ("test",)}
+_NO_ROWS = {
+    "train": "training rows",
+    "validation": "rows; remove it, and a tenth of training is held out",
+    "test": "rows; remove it",
+}
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})").fullmatch
 
 
@@ -30,7 +35,7 @@ def read(name: str) -> DatasetDict:
 
 
 def read_splits(name: str) -> dict[str, Split]:
-    """Read the ``train`` and, if there is one, ``validation`` split of a hub data set, a folder or a file.
+    """Read the ``train`` split of a hub data set, a folder or a file, and ``validation`` and ``test`` if there are any.
 
     Raises:
         ValueError: if it does not exist, or has no training rows.
@@ -45,8 +50,7 @@ def read_splits(name: str) -> dict[str, Split]:
             raise ValueError(f"data: {name!r} has one training row; there must be more")
         if not len(table.rows) and not problems:
             path = table.files[0].facts.path
-            rows = "training rows" if split == "train" else "rows; remove it, and a tenth of training is held out"
-            raise ValueError(f"data: {path!r} has no {rows}")
+            raise ValueError(f"data: {path!r} has no {_NO_ROWS[split]}")
     return splits
 
 

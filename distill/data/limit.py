@@ -57,7 +57,7 @@ def lost_label_warnings(task: DataTask, split: str, encoded: list[Row], untrunca
 
     Args:
         task: is set up.
-        split: ``train`` or ``validation``.
+        split: ``train``, ``validation`` or ``test``.
         encoded: rows as they were encoded.
         untruncated: the same rows without a limit.
 
@@ -92,7 +92,11 @@ def check_pieces(task: DataTask, split: str, rows: Dataset) -> None:
         raise ValueError(f"data: the {name} text has no token to predict, so there is nothing to {purpose}")
 
 
-_PURPOSE = {"train": ("training", "train on"), "validation": ("validation", "evaluate on")}
+_PURPOSE = {
+    "train": ("training", "train on"),
+    "validation": ("validation", "evaluate on"),
+    "test": ("test", "evaluate on"),
+}
 
 
 def _lengths(row: Row) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.checks import locate_problems, raise_problems, setup_and_check
+from distill.data.checks import locate_problems, raise_problems, setup_and_check, unlabelled_test
 from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
@@ -49,16 +49,21 @@ def prepare_data(
 def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict[int, str] | None) -> DatasetDict:
     """Return the output of ``task.encode`` and ``length`` for each row of a part.
 
-    Validation rows also have ``row``, their index in ``task.validation``. ``task.facts`` describes what was read, even
-    if this fails.
+    Validation and test rows also have ``row``, their index in ``task.validation`` or ``task.test``. ``task.facts``
+    describes what was read, even if this fails.
     """
     splits = read_splits(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
+    test = splits.pop("test", None)
     setup_and_check(task, splits, tokenizer)
+    if test and (reason := unlabelled_test(task, splits["train"], test)):
+        task.notes.append(f"{test.facts.path} is not evaluated: {reason}")
+    elif test:
+        splits["test"] = test
     tables = DatasetDict({name: task.mark_documents(split.rows) for name, split in splits.items()})
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
-        tables = DatasetDict(train=parts["train"], validation=parts["test"])
+        tables |= {"train": parts["train"], "validation": parts["test"]}
         splits["train"].facts.rows_held_out = len(parts["test"])
     if task.max_train_samples is not None:
         table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
@@ -72,13 +77,20 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     fill_facts(task, rows, _check_truncation(task, tables, rows))
     if isinstance(task, TextTask) and task.unlabelled:
         rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
-    rows["validation"] = redraw_rows(task, rows["validation"])
-    # Validation rows are sorted by length: batches have little padding, and no metric depends on the order.
-    lengths = rows["validation"]["length"][:]
-    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
-    rows["validation"] = rows["validation"].add_column("row", list(range(len(lengths)))).select(by_length)
-    task.validation = tables["validation"]
+    for split in rows.keys() - {"train"}:
+        rows[split] = sort_by_length(redraw_rows(task, rows[split]))
+    task.validation, task.test = tables["validation"], tables.get("test")
     return rows
+
+
+def sort_by_length(rows: Dataset) -> Dataset:
+    """Return rows to evaluate on with their index as ``row``, sorted: batches have little padding.
+
+    No metric depends on the order.
+    """
+    lengths = rows["length"][:]
+    by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return rows.add_column("row", list(range(len(lengths)))).select(by_length)
 
 
 def redraw_rows(task: DataTask, rows: Dataset) -> Dataset:

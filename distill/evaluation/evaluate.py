@@ -77,6 +77,8 @@ class Evaluation:
     exports: list[ExportStats]
     results: dict[str, EvalResult]
     """Predictions and metrics of each model, and of the ``export``."""
+    runners: dict[str, Predict]
+    """The teacher, if there is one, and the student as it is deployed."""
 
     @property
     def deployed_result(self) -> EvalResult:
@@ -157,8 +159,9 @@ def evaluate(
             precision="float32",
             **latencies(f"teacher in {teacher_file.runtime}"),
         )
+    final = {name: runners[name] for name in ("teacher", "student") if name in runners}
     if not deployed.export:
-        return Evaluation(models, [], results)
+        return Evaluation(models, [], results, final)
     folded = models["student"]
     export = _export(deployed, results["export"], latencies("export"), in_half=2 * folded.parameters)
     export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.padding_samples)
@@ -174,7 +177,8 @@ def evaluate(
             **latencies("export"),
         )
         models["student in torch"] = folded
-    return Evaluation(models, [export], results)
+        final["student"] = deployed.export.predict
+    return Evaluation(models, [export], results, final)
 
 
 def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:

@@ -11,7 +11,7 @@ from huggingface_hub import metadata_load
 from distill.evaluation.measure import ModelStats
 from distill.reporting.page import format_number
 from distill.reporting.report import Report
-from distill.reporting.summary import summary_sentence
+from distill.reporting.summary import summary_sentence, table_on_test
 from distill.run_dir.files import write_text
 from distill.tasks.task import Task
 
@@ -35,17 +35,23 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
         f"# {report.name}",
         summary_sentence(report.to_json()),
         _models(report),
+        _markdown(table_on_test(report.to_json())),
         *_use(report, task, is_stock),
         "## How it was made",
         f"`{report.command}` (seed {report.seed}, {format_number(report.seconds / 60, '')} minutes).",
         _list(_data(report)),
         _list(f"{entry['what']}: steps {entry['start_step']} to {entry['stop_step']}" for entry in report.timeline),
         "## Limits",
-        "Quality is that on the validation data above, with 95 % intervals; on other data it was not measured.",
+        _quality_limit(report),
         _list(report.to_json()["warnings"]),
     ]
     text = "\n\n".join(section for section in sections if section)
     write_text(path, f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}\n")
+
+
+def _quality_limit(report: Report) -> str:
+    chosen = "; the best state was chosen on validation rows" if report.test else ""
+    return f"Quality is that on the data above, with 95 % intervals{chosen}; on other data it was not measured."
 
 
 def _models(report: Report) -> str:
@@ -62,7 +68,12 @@ def _models(report: Report) -> str:
             f"{model.runtime} {model.precision}",
         ]
 
-    rows = [head, ["---"] * len(head), *(cells(name, model) for name, model in report.models.items())]
+    return _markdown([head, *(cells(name, model) for name, model in report.models.items())])
+
+
+def _markdown(table: list[list[str]]) -> str:
+    """Return a table whose first row is the head; empty without rows."""
+    rows = [table[0], ["---"] * len(table[0]), *table[1:]] if table else []
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

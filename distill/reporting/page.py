@@ -23,6 +23,7 @@ from distill.reporting.summary import (
     model_noun,
     signed,
     summary_sentence,
+    table_on_test,
 )
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -189,6 +190,7 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
         part | {"scores": {name.replace("student", noun): score for name, score in part["scores"].items()}}
         for part in details.get("slices") or []
     ]
+    test_head, *test_rows = table_on_test(report) or [[]]
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(TEMPLATE, encoding="utf-8")
     )
@@ -203,6 +205,8 @@ def render(report: dict, rows: list[dict], details: dict) -> str:
         metric=main_metric(report).replace("_", " "),
         columns=columns,
         models=models,
+        test_head=test_head,
+        test_rows=test_rows,
         curves=responsive_svg(
             partial(loss_curves, rows, timeline, steps), "Curves of metrics and losses over the steps, and the timeline"
         )

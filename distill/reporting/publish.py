@@ -10,6 +10,7 @@ from distill.experiment.monitoring import Display
 from distill.reporting.page import render
 from distill.reporting.pictures import agreement_matrix, layer_bars, loss_curves
 from distill.reporting.report import Report
+from distill.reporting.summary import table_on_test
 from distill.run_dir.files import write_text
 from distill.training.callbacks.display.messages import say
 from distill.training.callbacks.metrics_csv import read_rows
@@ -51,7 +52,14 @@ def say_report(report: Report, display: Display) -> None:
 def _facts(report: Report) -> dict:
     """Return what the table shows, as plain data."""
     data = report.to_json()
-    return {key: data[key] for key in ("main_metric", "models", "ratios", "warnings")}
+    return {key: data[key] for key in ("main_metric", "models", "ratios", "test", "warnings")}
+
+
+def _test_lines(report: Report) -> list[str]:
+    """Return the main metric on test rows, a line a model."""
+    head, *rows = table_on_test(report.to_json()) or [[]]
+    column = head.index(report.main_metric.replace("_", " ")) if head else 0
+    return [f"{report.main_metric} of the {row[0]} {row[column]}" for row in rows if "minus" not in row[0]]
 
 
 def summary(report: Report) -> str:
@@ -79,4 +87,5 @@ def summary(report: Report) -> str:
         ).rstrip()
         for row in lines
     ]
-    return "\n".join([*table, *(f"warning: {warning}" for warning in report.to_json()["warnings"])])
+    test = [f"on test rows: {line}" for line in _test_lines(report)]
+    return "\n".join([*table, *test, *(f"warning: {warning}" for warning in report.to_json()["warnings"])])

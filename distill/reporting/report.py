@@ -11,6 +11,7 @@ from typing import Any
 from distill.evaluation.deployed import ExportStats
 from distill.evaluation.machine import hardware, versions
 from distill.evaluation.measure import ModelStats
+from distill.evaluation.on_test import SplitMetrics
 from distill.run_dir.files import write_text
 
 
@@ -37,6 +38,8 @@ class Report:
     """Metrics of a constant prediction."""
     difference: dict[str, list[float]] = field(default_factory=dict)
     """The 95 % interval of student minus teacher, by metric."""
+    test: SplitMetrics | None = None
+    """The metrics on test rows, if there are any; all others are on validation rows."""
     preflight: dict = field(default_factory=dict)
     """The preflight, as ``Preflight.to_json`` returns it."""
     folder: Path = Path()
@@ -103,6 +106,7 @@ class Report:
             "speedups": self.speedups,
             "difference": self.difference,
             "baseline": self.baseline,
+            "test": asdict(self.test) if self.test else None,
             "timeline": self.timeline,
             "exports": [asdict(export) for export in self.exports],
             "parity": self.parity,

@@ -130,7 +130,7 @@ def _lost(report: dict) -> Answer:
     text, is_worse = f"{name}, student minus teacher", (change > 0) == (metric in LOWER_IS_BETTER) and change != 0
     is_certain = False
     if range_text(edges):
-        facts.insert(2, ("difference", f"{signed(edges[0])} to {signed(edges[1])}"))
+        facts.insert(2, ("difference", _signed_range(edges)))
         is_certain = edges[0] > 0 or edges[1] < 0
         text += ", more than noise" if is_certain else ", within noise"
     if metric in LOWER_IS_BETTER or not (report.get("ratios") or {}).get("retained"):
@@ -138,6 +138,26 @@ def _lost(report: dict) -> Answer:
     retained = format_number(report["ratios"]["retained"], "%")
     facts.insert(2, ("kept", f"{retained} of the teacher's {name}"))
     return Answer("What did I lose?", signed(change), text, facts, is_warning=is_worse and is_certain)
+
+
+def table_on_test(report: dict) -> list[list[str]]:
+    """Return the metrics on test rows as text: a head, the models, and the difference; empty without test rows."""
+    test, noun = report.get("test"), model_noun(report)
+    if not test:
+        return []
+    names = list(test["metrics"]["student"])
+    table = [[f"{test['rows']:,} test rows", *(name.replace("_", " ") for name in names)]]
+    for model, metrics in test["metrics"].items():
+        edges = test["intervals"][model]
+        cells = [with_range(format_number(metrics[name]), edges.get(name)) for name in names]
+        table.append([model.replace("student", noun), *cells])
+    if test["difference"]:
+        table.append(["student minus teacher", *(_signed_range(test["difference"].get(name)) for name in names)])
+    return table
+
+
+def _signed_range(edges: list[float | None] | None) -> str:
+    return f"{signed(edges[0])} to {signed(edges[1])}" if range_text(edges) else "–"
 
 
 def with_range(text: str, edges: list[float] | None, unit: str = "") -> str:

@@ -9,6 +9,7 @@ from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.evaluate import Evaluation
 from distill.evaluation.machine import command_line
+from distill.evaluation.on_test import SplitMetrics
 from distill.evaluation.slices import find_slices
 from distill.export.serving.deployment import Deployment
 from distill.reporting.comparison.replicates import write_replicates
@@ -31,6 +32,7 @@ def write_report(
     deployed: DeployedStudent,
     evaluation: Evaluation,
     student_batches: list[dict],
+    test_metrics: SplitMetrics | None = None,
 ) -> Report:
     """Write the report of a run, which marks it as done.
 
@@ -40,6 +42,7 @@ def write_report(
         deployed: the student.
         evaluation: the measurements.
         student_batches: validation batches in the deployed student's tokens.
+        test_metrics: the metrics on test rows, if there are any.
     """
     experiment, plan, task = prepared.experiment, prepared.plan, prepared.experiment.task
     clock = prepared.start.clock
@@ -76,6 +79,7 @@ def write_report(
         notes=trained.notes + deployed.report_notes,
         baseline=baseline_metrics(task, student_batches),
         difference=evaluation.difference,
+        test=test_metrics,
         preflight=plan.preflight.to_json(),
         folder=prepared.folder,
     )

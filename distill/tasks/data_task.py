@@ -25,8 +25,9 @@ class DataTask(Task):
     """A task with a single data set.
 
     Args:
-        data: a hub name (``nyu-mll/glue/sst2``), a folder with train and validation files, or one file
-            (parquet, csv, tsv, json, jsonl, arrow), of which a tenth is held out for validation. A csv is separated by
+        data: a hub name (``nyu-mll/glue/sst2``), a folder with train, validation and test files, or one file
+            (parquet, csv, tsv, json, jsonl, arrow). Without validation rows a tenth of training is held out; test
+            rows, if there are any, are evaluated once, at the end. A csv is separated by
             comma, semicolon, tab or bar; a tsv has no quoting.
         max_length: longer texts are truncated to this number of tokens.
         max_train_samples: use only the first training rows, after a fixed shuffle; rows of raw text are not shuffled.
@@ -37,7 +38,11 @@ class DataTask(Task):
     """Whether a row continues the one before it, so that rows must not be shuffled."""
     label_noun: ClassVar[str] = "labels"
     """The plural noun for labels in messages, for tasks whose rows have any number of labels."""
-    lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "are not evaluated"}
+    lost_label_effect: ClassVar[dict[str, str]] = {
+        "train": "are not learnt",
+        "validation": "are not evaluated",
+        "test": "are not evaluated",
+    }
     """The effect of truncated labels, for messages."""
 
     writes_text: ClassVar[bool] = False

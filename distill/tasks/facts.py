@@ -11,7 +11,7 @@ class FileFacts:
 
     Args:
         path: of the file; for a data set its name and the split.
-        split: ``train``, ``validation`` or ``unlabelled``.
+        split: ``train``, ``validation``, ``test`` or ``unlabelled``.
         format: ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``, or ``dataset``.
         dialect: what the reader detected or skipped: separator, encoding, line ends, blank lines.
         rows_read: rows of the file, including unusable ones.
@@ -88,6 +88,7 @@ class DataFacts:
             are counted. Empty for a task without classes.
         truncation: by split, for splits with truncated rows.
         duplicates: training rows whose tokens are those of a validation row.
+        test_duplicates: training rows whose tokens are those of a test row.
         warnings: possible mistakes that are not refused.
         notes: other remarks of the task on the rows.
     """
@@ -96,6 +97,7 @@ class DataFacts:
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     truncation: dict[str, Truncation] = field(default_factory=dict)
     duplicates: int = 0
+    test_duplicates: int = 0
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -114,7 +116,9 @@ class DataFacts:
         if len(self.classes) > max_classes:
             lines.append(f"and {len(self.classes) - max_classes:,} more classes")
         lines += [truncation.line(split) for split, truncation in self.truncation.items()]
-        if self.duplicates:
-            lines.append(f"duplicates: {self.duplicates:,} training rows are also in validation")
+        for split, count in {"validation": self.duplicates, "test": self.test_duplicates}.items():
+            if count:
+                rows = "row is" if count == 1 else "rows are"
+                lines.append(f"duplicates: {count:,} training {rows} also in {split}")
         lines += self.notes
         return lines + [f"warning: {warning}" for warning in self.warnings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -61,6 +62,8 @@ class Task(ABC):
         """The classes of the outputs; None if these are numbers, tokens or positions."""
         self.validation: Dataset | None = None
         """The validation rows before encoding, if the task has a single data set."""
+        self.test: Dataset | None = None
+        """The test rows before encoding, if there are any."""
         self.facts: DataFacts | None = None
         """Facts about the data, if the task has data of its own."""
 
@@ -68,6 +71,12 @@ class Task(ABC):
     def parts(self) -> dict[str, Task]:
         """The tasks with a single data set that it consists of, by name; a single task has the empty name."""
         return {"": self}
+
+    def on_test_rows(self) -> Task:
+        """Return the task with its test rows in place of those of validation, which some metrics read."""
+        task = copy(self)
+        task.validation = self.test
+        return task
 
     def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
         """Return the rows of all parts as one data set."""

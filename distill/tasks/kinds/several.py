@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,22 +50,41 @@ class MultiTask(Task):
     def parts(self) -> dict[str, Task]:
         return self.tasks
 
+    def on_test_rows(self) -> MultiTask:
+        task = copy(self)
+        task.tasks = {name: part.on_test_rows() for name, part in self.tasks.items()}
+        return task
+
     def join(self, rows: dict[str, DatasetDict]) -> DatasetDict:
         """Return the rows of one task after the other, with the index of the ``task``, and join the tasks' outputs.
 
-        Training rows that are validation rows of another task are left out: data sets overlap (MRPC and STS-B do).
+        Training rows that are validation or test rows of another task are left out: data sets overlap (MRPC and STS-B
+        do). Test rows are evaluated if all tasks have them.
         """
         from datasets import Dataset, DatasetDict, concatenate_datasets  # not above: a config is read without it
 
         self.join_classes()
         joined, self.notes = {"train": [], "validation": []}, []
+        with_test = [name for name, splits in rows.items() if "test" in splits]
+        if len(with_test) == len(rows):
+            joined["test"] = []
+        elif with_test:
+            self.notes.append(f"no test rows are evaluated: of the tasks only {', '.join(with_test)} have them")
         for name, splits in rows.items():
-            held_out = {tuple(ids) for other in rows if other != name for ids in rows[other]["validation"]["input_ids"]}
+            held_out = {
+                tuple(ids)
+                for other in rows
+                if other != name
+                for split in rows[other].keys() - {"train"}
+                for ids in rows[other][split]["input_ids"]
+            }
             indices = [i for i, ids in enumerate(splits["train"]["input_ids"]) if tuple(ids) not in held_out]
             if removed := len(splits["train"]) - len(indices):
-                reason = "they are validation rows of other tasks"
+                reason = "they are validation or test rows of other tasks"
                 self.notes.append(f"{name}: {removed} training rows were left out: {reason}")
-            for split, part in (("train", splits["train"].select(indices)), ("validation", splits["validation"])):
+            splits["train"] = splits["train"].select(indices)
+            for split in joined:
+                part = splits[split]
                 labels = Dataset.from_dict({"labels": [float(label) for label in part["labels"]]})
                 part = concatenate_datasets([part.remove_columns("labels"), labels], axis=1)
                 joined[split].append(part.add_column("task", [self.task_index(name)] * len(part)))

@@ -41,7 +41,11 @@ class QuestionAnswering(DataTask):
     pipeline: ClassVar[str] = "question-answering"
     predicts_positions: ClassVar[bool] = True
     label_noun: ClassVar[str] = "answers"
-    lost_label_effect: ClassVar[dict[str, str]] = {"train": "are not learnt", "validation": "count as not answered"}
+    lost_label_effect: ClassVar[dict[str, str]] = {
+        "train": "are not learnt",
+        "validation": "count as not answered",
+        "test": "count as not answered",
+    }
 
     max_length: int = 384
     metric: Literal["f1", "exact_match"] = "f1"

@@ -88,7 +88,7 @@ def _rows(
     tokenizer: PreTrainedTokenizerBase,
     model_name: str,
 ) -> tuple[DatasetDict, list[str]]:
-    """Return the rows as tokens, none longer than the maximum of the model with the tokenizer, and notes."""
+    """Return the rows as tokens, none longer than the model's maximum, and notes that are not those of one data set."""
     experiment, task = config.value, config.value.task
     if places := getattr(experiment.student, "max_position_embeddings", None):
         tokenizer.model_max_length = places
@@ -99,7 +99,7 @@ def _rows(
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {model_name} reads {limit} at most")
-    return rows, task.notes
+    return rows, list(task.notes) if task.is_multi_task else []
 
 
 def _heads(config: Config[Experiment], teacher_configs: dict[str, PretrainedConfig]) -> dict[str, dict[int, str]]:

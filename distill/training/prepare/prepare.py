@@ -46,6 +46,8 @@ class PreparedRun:
     validation: DataLoader
     validation_rows: Dataset
     """The validation rows without their lengths."""
+    test_rows: Dataset | None
+    """The test rows without their lengths, if there are any."""
     collate: Collator
     origin: dict[str, Any]
     """The fingerprints of models, rows and versions; empty on ranks other than 0."""
@@ -113,6 +115,7 @@ def prepare(config: Config[Experiment], resume: bool) -> PreparedRun:
         loader=TrainLoader(train_rows, run_plan.order, train_collate, trainer.accumulate_grad_batches),
         validation=DataLoader(rows, batch_sampler=groups, collate_fn=collate),
         validation_rows=rows,
+        test_rows=parts.rows["test"].remove_columns("length") if "test" in parts.rows else None,
         collate=collate,
         origin=fingerprints,
         matrix_sizes={name: weight.numel() for name, weight in weight_matrices(parts.student).items()},

@@ -141,10 +141,10 @@ def test_the_table(tmp_path: Path, tokenizer) -> None:
 
 def test_what_stands_beside_and_is_not_read(tmp_path: Path, tokenizer) -> None:
     rows = [{"text": f"film {i}", "label": i % 2} for i in range(4)]
-    for name in ("train", "train_old", "validation", "test"):
+    for name in ("train", "train_old", "validation", "other"):
         write(tmp_path / f"{name}.csv", rows)
     task, _ = ready(tmp_path, tokenizer)
-    assert task.facts.files[0].dialect == ["separated by ','", "not read here: test.csv, train_old.csv"]
+    assert task.facts.files[0].dialect == ["separated by ','", "not read here: other.csv, train_old.csv"]
     both = DatasetDict({name: Dataset.from_list(rows) for name in ("train", "validation_matched", "validation_other")})
     both.save_to_disk(tmp_path / "saved")
     task, _ = ready(tmp_path / "saved", tokenizer)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def world(request, tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "data").mkdir()
     save_data(request.param, folder / "data")
+    shutil.copy(folder / "data" / "validation.parquet", folder / "data" / "test.parquet")
     save_teacher(request.param, folder / "teacher")
     return request.param, folder
 
@@ -56,6 +58,10 @@ def test_runs_from_data_to_report(world):
     saved_report = json.loads((folder / "runs" / "x" / "report.json").read_text())
     assert saved_report["task"] == name and saved_report["main_metric"] in saved_report["models"]["student"]["metrics"]
     assert saved_report["models"]["teacher"]["metrics"].keys() == saved_report["models"]["student"]["metrics"].keys()
+    # The test rows are those of validation.
+    for model, metrics in saved_report["test"]["metrics"].items():
+        assert metrics == pytest.approx(saved_report["models"][model]["metrics"]), model
+    assert saved_report["test"]["difference"] == saved_report["difference"]
     export = report.exports[0]
     assert export.agreement > 0.9 and report.parity["cut"] < 1e-4
     rows = list(csv.DictReader((folder / "runs" / "x" / "metrics.csv").open()))

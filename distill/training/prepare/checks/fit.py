@@ -16,7 +16,7 @@ from distill.tasks.task import Task
 from students.families.limits import input_limits
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 
-_SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows"}
+_SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows", "test": "the test rows"}
 
 
 def check_limits(model: PreTrainedModel, name: str, rows: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:
