@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from distill.config.errors import ConfigError
 from distill.config.schema import subclasses
 from distill.data.files import read_splits
@@ -66,7 +68,7 @@ def look_at(model: str, data: str, label: str | None) -> StarterFacts:
     except OSError as error:
         raise ConfigError(f"{model}: {error}") from error
     task = _task(model, config)
-    columns = _columns(task, rows, label)
+    columns = _columns(task, rows, label, config.num_labels)
     texts = [name for key, names in columns.items() if key in ("text", "words", "source") for name in _as_list(names)]
     length = _length(tokenizer, rows, texts, getattr(config, "max_position_embeddings", None))
     names = [config.id2label[i] for i in range(config.num_labels)]
@@ -104,8 +106,8 @@ def _task(model: str, config: PretrainedConfig) -> str:
     raise ConfigError(f"{model}: has no head of a task ({found}); fine-tune it first, as configs/finetune.yaml does")
 
 
-def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | list[str]]:
-    """Return the columns by key of the task."""
+def _columns(task: str, rows: Dataset, label: str | None, num_labels: int) -> dict[str, str | list[str]]:
+    """Return the columns by key of the task, whose model has a number of outputs."""
     cls = subclasses(Task)[task]
     keys = {field.name for field in fields(cls)}
     types = {name: rows.data.schema.field(name).type for name in rows.column_names}
@@ -113,7 +115,7 @@ def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | lis
     lists = [name for name, kind in types.items() if is_list(kind)]
     try:
         if "label" in keys:
-            label = label or _label(rows.column_names)
+            label = label or _label(rows, num_labels)
             columns = find_text_columns(rows, None, label, max_columns=2)
             return {"text": columns[0] if len(columns) == 1 else columns, "label": label}
         if "words" in keys:
@@ -131,17 +133,34 @@ def _columns(task: str, rows: Dataset, label: str | None) -> dict[str, str | lis
         raise ConfigError(str(error)) from error
 
 
-def _label(names: list[str]) -> str:
-    """Return the column of the labels.
+def _label(rows: Dataset, num_labels: int) -> str:
+    """Return the column of the labels: by its name, or the only one with values that the model's outputs could be.
 
     Raises:
-        ValueError: if none has a name that labels have.
+        ValueError: if there is none, or more than one.
     """
-    lower = {name.lower(): name for name in names}
-    label = next((lower[name] for name in LABELS if name in lower), None)
-    if label is None:
-        raise ValueError(f"label: which column has the labels? --label names it; there are {list_names(names)}")
-    return label
+    lower = {name.lower(): name for name in rows.column_names}
+    if named := [lower[name] for name in LABELS if name in lower]:
+        return named[0]
+    fitting = [name for name in rows.column_names if _fits(rows, name, num_labels)]
+    if len(fitting) != 1:
+        columns = list_names(rows.column_names)
+        raise ValueError(f"label: which column has the labels? --label names it; there are {columns}")
+    return fitting[0]
+
+
+def _fits(rows: Dataset, column: str, num_labels: int) -> bool:
+    """Return whether a column has as many values as there are classes, or for a single output numbers.
+
+    Whole numbers that are all different count rows.
+    """
+    kind = rows.data.schema.field(column).type
+    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return False
+    values = set(values_of(rows, column)) - {None}
+    if num_labels > 1:
+        return len(values) == num_labels
+    return not is_text(kind) and 1 < len(values) and not (pa.types.is_integer(kind) and len(values) == len(rows))
 
 
 def _length(tokenizer: PreTrainedTokenizerBase, rows: Dataset, texts: list[str], limit: int | None) -> int:

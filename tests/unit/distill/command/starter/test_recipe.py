@@ -49,6 +49,35 @@ def test_outputs_without_names_are_matched_by_a_guess_that_is_said(folder: Path)
     read_runs("x.yaml", {})
 
 
+@pytest.mark.parametrize(
+    ("outputs", "rows", "label"),
+    [
+        (
+            ["LABEL_0"],
+            [{"a": f"film {i}", "b": "the film", "similarity": i % 6, "row": i} for i in range(20)],
+            "similarity",
+        ),
+        (
+            ["bad", "good"],
+            [{"review": f"film {i}", "verdict": "good" if i % 3 else "bad"} for i in range(20)],
+            "verdict",
+        ),
+        (["bad", "good"], [{"review": f"film {i}", "verdict": i % 2 == 0, "n": i} for i in range(20)], None),
+        (["LABEL_0"], [{"a": f"film {i}", "x": i / 2, "y": i / 3} for i in range(20)], None),
+    ],
+)
+def test_labels_are_the_only_column_that_the_outputs_could_be(
+    folder: Path, outputs: list[str], rows: list[dict], label: str | None
+) -> None:
+    save_tiny_bert(folder / "other", layers=2, hidden=24, heads=4, labels=outputs)
+    write(folder / "rows.jsonl", rows)
+    if label is None:
+        with pytest.raises(ConfigError, match="which column has the labels"):
+            look_at("other", "rows.jsonl", None)
+    else:
+        assert look_at("other", "rows.jsonl", None).columns["label"] == label
+
+
 def test_a_pair_a_number_and_words(folder: Path) -> None:
     save_tiny_bert(folder / "number", layers=2, hidden=24, heads=4, labels=["LABEL_0"])
     write(folder / "pairs.jsonl", [{"sentence1": "a film", "sentence2": "the film", "score": i / 9} for i in range(20)])

@@ -167,8 +167,8 @@ def test_rows_that_another_task_is_validated_on_are_not_trained_on(folder, tmp_p
     rows, notes = prepare_data(several, AutoTokenizer.from_pretrained(folder / "teacher")), several.notes
     assert rows["train"]["task"][:].count(0) == 6 and rows["train"]["task"][:].count(1) == 10
     assert notes == [
-        "a: 4 training rows were left out: they are validation rows of other tasks",
-        "b: 5 training rows were left out: they are validation rows of other tasks",
+        "a: 4 training rows were left out: they are validation or test rows of other tasks",
+        "b: 5 training rows were left out: they are validation or test rows of other tasks",
     ]
 
 
