@@ -5,9 +5,48 @@ a quantizer, a schedule, an augmentation, a task or a student (docs/extending.md
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.own_packages import check_own_packages
+
+if TYPE_CHECKING:  # the same names for type checkers and editors; a test compares the two lists
+    from distill.config.errors import ConfigError as ConfigError
+    from distill.export.serving.predictor import Predictor as Predictor
+    from distill.export.serving.predictor import load as load
+    from distill.reporting.report import Report as Report
+    from distill.runner import run as run
+    from distill.tasks.augment.augmentation import Augmentation as Augmentation
+    from distill.tasks.data_task import DataTask as DataTask
+    from distill.tasks.kinds.causal import CausalLM as CausalLM
+    from distill.tasks.kinds.masked import MaskedLM as MaskedLM
+    from distill.tasks.kinds.sequences import Seq2Seq as Seq2Seq
+    from distill.tasks.kinds.spans import QuestionAnswering as QuestionAnswering
+    from distill.tasks.kinds.texts import Classification as Classification
+    from distill.tasks.kinds.texts import Regression as Regression
+    from distill.tasks.kinds.tokens import TokenClassification as TokenClassification
+    from distill.tasks.task import Task as Task
+    from losses.loss import Loss as Loss
+    from losses.loss import LossValues as LossValues
+    from losses.loss import PerExample as PerExample
+    from losses.loss import PerPrediction as PerPrediction
+    from losses.outputs.logits import LogitsLoss as LogitsLoss
+    from prune_schedules.schedule import Ramp as Ramp
+    from prune_schedules.schedule import Schedule as Schedule
+    from prune_schedules.scores.pruner import Pruner as Pruner
+    from prune_schedules.scores.pruner import ScoredPruner as ScoredPruner
+    from prune_schedules.timeline import Timeline as Timeline
+    from prune_schedules.timeline import TimePoint as TimePoint
+    from quant_aware.quantizers.quantizer import Quantizer as Quantizer
+    from students.attention.softmax import AttentionArgs as AttentionArgs
+    from students.attention.softmax import softmax_attention as softmax_attention
+    from students.forms.attention import Attention as Attention
+    from students.forms.embeddings import Embeddings as Embeddings
+    from students.forms.low_rank import LowRank as LowRank
+    from students.forms.share_layers import ShareLayers as ShareLayers
+    from students.kinds.student import Student as Student
+    from students.loading.auto_class import AutoClass as AutoClass
+    from students.recording.signals import Signals as Signals
+    from students.recording.signals import Trace as Trace
 
 _MODULES = {
     "distill.config.errors": ["ConfigError"],
@@ -25,15 +64,17 @@ _MODULES = {
     "distill.tasks.task": ["Task"],
     "losses.loss": ["Loss", "LossValues", "PerExample", "PerPrediction"],
     "losses.outputs.logits": ["LogitsLoss"],
-    "prune_schedules.schedule": ["TimePoint", "Ramp", "Schedule", "Timeline"],
+    "prune_schedules.schedule": ["Ramp", "Schedule"],
     "prune_schedules.scores.pruner": ["Pruner", "ScoredPruner"],
+    "prune_schedules.timeline": ["TimePoint", "Timeline"],
     "quant_aware.quantizers.quantizer": ["Quantizer"],
-    "students.attention.softmax": ["softmax_attention"],
+    "students.attention.softmax": ["AttentionArgs", "softmax_attention"],
     "students.forms.attention": ["Attention"],
     "students.forms.embeddings": ["Embeddings"],
     "students.forms.low_rank": ["LowRank"],
     "students.forms.share_layers": ["ShareLayers"],
     "students.kinds.student": ["Student"],
+    "students.loading.auto_class": ["AutoClass"],
     "students.recording.signals": ["Signals", "Trace"],
 }
 """Where the public names are defined: `import distill` imports none of these modules."""
@@ -42,12 +83,14 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Not when `distill` itself is imported: the command says it in one line, without a traceback.
-    check_own_packages()
-    return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # a checker would take any other name for a public one
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Not when `distill` itself is imported: the command says it in one line, without a traceback.
+        check_own_packages()
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -68,7 +68,9 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
     start = prepared.start.step, prepared.start.curve_rows
     with (
         enter_run_dir(prepared),
-        open_loggers(config, prepared.folder, plan.trainer, list(prepared.module.metrics), plan.entries, start),
+        open_loggers(
+            config, prepared.folder, plan.trainer, [str(name) for name in prepared.module.metrics], plan.entries, start
+        ),
     ):
         trained = train(prepared, stop)
         if trained is None:

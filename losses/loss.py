@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prune_schedules.schedule import START, STOP, Constant, Schedule, Timeline, TimePoint
+from prune_schedules.schedule import Constant, Schedule
+from prune_schedules.timeline import START, STOP, Timeline, TimePoint
 from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 from students.recording.sparse_lm_head import IGNORED
@@ -36,7 +37,7 @@ class LossValues:
     epoch: int
     fields: Mapping[str, float]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "fields", MappingProxyType(dict(self.fields)))
 
     def __getitem__(self, field: str) -> float:
@@ -73,7 +74,7 @@ class Loss(nn.Module, ABC):
     start: TimePoint = START
     stop: TimePoint = STOP
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
         self.student_signals, self.teacher_signals = Signals(), Signals()
 

@@ -187,7 +187,7 @@ class Steps(Schedule):
     at: dict[str, float]
     initial: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.at:
             raise ValueError("at: needs at least one time point")
         for text in self.at:
@@ -225,7 +225,7 @@ class Cyclic(Schedule):
     start: TimePoint = field(default=START)
     stop: TimePoint = field(default=STOP)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.cycles < 1:
             raise ValueError(f"cycles: must be at least 1, not {self.cycles}")
 

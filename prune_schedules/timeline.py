@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*")
 _UNITS = {"%": "percent", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
 
 
@@ -35,10 +36,7 @@ class TimePoint:
 
     text: str
 
-    def __post_init__(self):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|epochs?|steps?)\s*", str(self.text))
-        if not match:
-            raise ValueError(f"{self.text!r} is not a time point; write '10%', '2 epochs' or '500 steps'")
+    def __post_init__(self) -> None:
         if self.unit == "percent" and self.amount > 100:
             raise ValueError(f"{self.text!r} lies after the end of the run")
 
@@ -48,12 +46,19 @@ class TimePoint:
     @property
     def amount(self) -> float:
         """Return the number before the unit."""
-        return float(re.match(r"\s*([\d.]+)", self.text)[1])
+        return float(self._parts()[0])
 
     @property
     def unit(self) -> str:
         """Return ``percent``, ``epochs`` or ``steps``."""
-        return _UNITS[re.search(r"[%a-z]+", self.text)[0]]
+        return _UNITS[self._parts()[1]]
+
+    def _parts(self) -> tuple[str, str]:
+        """Return the number and the unit as they are written."""
+        match = _PATTERN.fullmatch(str(self.text))
+        if not match:
+            raise ValueError(f"{self.text!r} is not a time point; write '10%', '2 epochs' or '500 steps'")
+        return match[1], match[2]
 
     def step(self, timeline: Timeline) -> int:
         """Return the optimizer step of the time point, 0 to ``total_steps``.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ SPARSITY_THRESHOLD = 0.05
 """A model counts as sparse from this ratio of zeros on; rounding to 8 bits alone makes 1 to 2 percent."""
 
 
-def select_modules(model: PreTrainedModel, where: list[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+def select_modules(model: PreTrainedModel, where: Sequence[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Return by name the modules whose ``weight`` belongs to a part of the model, and the skipped ones with the reason.
 
     ``attention`` and ``ffn`` are the linear layers of the blocks (``Conv1D`` included), ``recurrence`` those of
@@ -74,11 +75,7 @@ def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn
 
 def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
     """Return the linear layers of all attentions of a block, each once (a fused one holds three projections)."""
-    paths = [
-        path
-        for parts in stack.attention.values()
-        for path in (parts.query.path, parts.key.path, parts.value.path, parts.output)
-    ]
+    paths = [path for p in stack.attention.values() for path in (p.query.path, p.key.path, p.value.path, p.output)]
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 
 
@@ -108,6 +105,10 @@ def in_axis(module: nn.Module) -> int:
     return 1 - out_axis(module)
 
 
+@overload
+def raw_parameter(module: nn.Module) -> nn.Parameter: ...
+@overload
+def raw_parameter(module: nn.Module, name: str) -> nn.Parameter | None: ...
 def raw_parameter(module: nn.Module, name: str = "weight") -> nn.Parameter | None:
     """Return the parameter under the weight transforms; None if a layer has no bias."""
     if parametrize.is_parametrized(module, name):

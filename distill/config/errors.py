@@ -51,7 +51,7 @@ FORMER_KEYS = {
 """Keys of before the first release, and those that have taken their place."""
 
 
-def did_you_mean(word: object, known: Iterable) -> str:
+def did_you_mean(word: object, known: Iterable[object]) -> str:
     """Return ``; did you mean '…'?`` with the closest known word; empty if none is close."""
     known = list(known)
     if renamed := [key for key in FORMER_KEYS.get(str(word), ()) if key in known]:
@@ -61,7 +61,7 @@ def did_you_mean(word: object, known: Iterable) -> str:
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""
 
 
-def suggest(word: object, known: Iterable, prefix: str = "it has") -> str:
+def suggest(word: object, known: Iterable[object], prefix: str = "it has") -> str:
     """Return ``did_you_mean``, or a list of all known words after ``prefix`` if none is close."""
-    known = [str(k) for k in known]
-    return did_you_mean(word, known) or f"; {prefix} {', '.join(known)}"
+    words = [str(k) for k in known]
+    return did_you_mean(word, words) or f"; {prefix} {', '.join(words)}"

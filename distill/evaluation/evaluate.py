@@ -27,8 +27,9 @@ from distill.evaluation.measure import (
     torch_predict,
 )
 from distill.tasks.task import Predict, Task
-from distill.teachers.ensemble import EnsembleModel, Teachers
-from distill.teachers.teacher import FrozenTeacher, Teacher
+from distill.teachers.ensemble import EnsembleModel
+from distill.teachers.settings import TeacherSettings
+from distill.teachers.teacher import FrozenTeacher
 from students.loading.stored import StoredPrecision
 from students.tokenizer.vocabulary import Vocabulary
 
@@ -94,7 +95,7 @@ class Evaluation:
 
 def evaluate(
     task: Task,
-    settings: Teacher | Teachers | None,
+    settings: TeacherSettings | None,
     teachers: dict[str, FrozenTeacher],
     deployed: DeployedStudent,
     teacher_batches: EvalBatches,
@@ -196,7 +197,7 @@ def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
 
 
 def _teachers(
-    task: Task, settings: Teacher | Teachers | None, teachers: dict[str, FrozenTeacher]
+    task: Task, settings: TeacherSettings | None, teachers: dict[str, FrozenTeacher]
 ) -> dict[str, PreTrainedModel | EnsembleModel]:
     """Return the teacher; of several, the combined one and each member."""
     for teacher in teachers.values():

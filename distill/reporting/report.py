@@ -27,7 +27,7 @@ class Report:
     command: str
     seed: int
     models: dict[str, ModelStats]
-    timeline: list[dict]
+    timeline: list[dict[str, Any]]
     exports: list[ExportStats] = field(default_factory=list)
     parity: dict[str, float] = field(default_factory=dict)
     """Largest difference of logits on a fixed batch from the trained student, after each step of the export."""
@@ -40,7 +40,7 @@ class Report:
     """The 95 % interval of student minus teacher, by metric."""
     test: SplitMetrics | None = None
     """The metrics on test rows, if there are any; all others are on validation rows."""
-    preflight: dict = field(default_factory=dict)
+    preflight: dict[str, Any] = field(default_factory=dict)
     """The preflight, as ``Preflight.to_json`` returns it."""
     folder: Path = Path()
 
@@ -80,14 +80,14 @@ class Report:
             for batch in (self.models["teacher"].latency_ms if "teacher" in self.models else {})
         }
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the data of report.json; numbers that are not finite are null, with a warning each."""
         unknown: dict[str, float] = {}
-        values = without_nan(self._values(), unknown)
+        values: dict[str, Any] = without_nan(self._values(), unknown)
         values["warnings"] += [f"{name} is {value}, not a number" for name, value in unknown.items()]
         return values
 
-    def _values(self) -> dict:
+    def _values(self) -> dict[str, Any]:
         return {
             "schema": 1,
             "name": self.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,7 +55,7 @@ class DataTask(Task):
     max_train_samples: int | None = None
     augment: Augmentation | dict[str, Augmentation] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("max_length", "max_train_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -64,7 +64,9 @@ class DataTask(Task):
         check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:
-        return list(self.augment.values()) if isinstance(self.augment, dict) else [self.augment] * bool(self.augment)
+        if isinstance(self.augment, dict):
+            return list(self.augment.values())
+        return [self.augment] if self.augment else []
 
     @abstractmethod
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -95,12 +97,23 @@ class DataTask(Task):
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         """Yield (row counted from 1, message) for each row that cannot be used."""
 
+    def validation_row(self, index: int) -> dict[str, Any]:
+        """Return a validation row before encoding.
+
+        Raises:
+            ValueError: if none have been read.
+        """
+        if self.validation is None:
+            raise ValueError("no validation rows have been read")
+        row: dict[str, Any] = self.validation[index]
+        return row
+
     def mark_documents(self, table: Dataset) -> Dataset:
         """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
         return table
 
     @abstractmethod
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the model inputs, ``labels``, and what metrics need, of a batch of rows."""
 
     def count_targets(self, labels: list[int] | int | float) -> int:
@@ -126,13 +139,13 @@ class DataTask(Task):
         self.tokenizer = tokenizer
         self.texts = [name for name, use in columns.items() if use.startswith("text")]
 
-    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode_inputs(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the model inputs of a batch of rows, of which only ``input_columns`` are read."""
         columns = [rows[name] for name in self.input_columns]
         return dict(self.tokenizer(*columns, truncation=True, max_length=self.max_length))
 
     @abstractmethod
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return what a model says of a row, as plain data.
 
         Args:
@@ -142,7 +155,7 @@ class DataTask(Task):
             names: of the outputs.
         """
 
-    def outputs(self, model: PreTrainedModel | None, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+    def outputs(self, model: PreTrainedModel | None, predict: Predict, batch: dict[str, Tensor]) -> Iterable[Tensor]:
         """Return for each row of a batch what ``answer`` reads: its logits, or the tokens that the model writes.
 
         Args:

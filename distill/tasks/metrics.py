@@ -118,7 +118,7 @@ class Perplexity(MeanMetric):
 
     higher_is_better = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         # The parent's default ignores NaN: a model that diverges would seem better.
         super().__init__(nan_strategy="disable")
 

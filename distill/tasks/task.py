@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
     from transformers import GenerationConfig
 
-if TYPE_CHECKING:
     from distill.tasks.facts import DataFacts
+    from students.loading.auto_class import AutoClass
 
 Predict = Callable[[dict[str, Tensor]], Tensor]
 """From a batch to the logits of its rows, [B, ...]."""
@@ -53,7 +53,7 @@ class Task(ABC):
 
     batch_size: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.notes: list[str] = []
@@ -83,11 +83,12 @@ class Task(ABC):
         return rows[""]
 
     @property
-    def head(self) -> type:
+    def head(self) -> AutoClass:
         """The class that ``auto_class`` names."""
         import transformers  # not above: a config is read without it
 
-        return getattr(transformers, self.auto_class)
+        head: AutoClass = getattr(transformers, self.auto_class)
+        return head
 
     @property
     def has_batches_of_one(self) -> bool:
@@ -105,6 +106,8 @@ class Task(ABC):
         Raises:
             ValueError: if names and numbers do not determine the order.
         """
+        if self.classes is None:
+            raise ValueError("its outputs are no classes")
         return self.classes.order(head)
 
     def augmentations(self) -> list[Augmentation]:
@@ -163,14 +166,14 @@ class Task(ABC):
     def update_generation_metrics(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         """Update the metrics that need generated texts, if the task has any."""
 
-    def prediction_text(self, prediction: Tensor, row: dict) -> str | None:
+    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str | None:
         """Return a prediction for a row of the data as text; None if a row does not have exactly one prediction."""
         return None
 
-    def label_text(self, row: dict) -> str:
+    def label_text(self, row: dict[str, Any]) -> str:
         """Return the label of a row of the data as text."""
         return ""
 
-    def input_text(self, row: dict) -> str:
+    def input_text(self, row: dict[str, Any]) -> str:
         """Return the input of a row of the data as text."""
         return ""

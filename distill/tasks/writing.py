@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from students.recording.model_io import model_inputs
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationMixin, PreTrainedModel
 
 
 def greedy_generate(
@@ -51,6 +51,21 @@ def greedy_generate(
             unfinished = unfinished[continues.cpu()]
             encoder_inputs = {name: value[continues] for name, value in encoder_inputs.items()}
     return tokens[:, 1:]
+
+
+def generate(model: PreTrainedModel | None, batch: dict[str, Tensor], max_tokens: int) -> Tensor:
+    """Return the tokens [B, T] that a model writes greedily, by its own settings.
+
+    Raises:
+        ValueError: if there is no model, as where a file in another runtime computes the logits.
+    """
+    if model is None:
+        raise ValueError("a text is written by torch, and there is no model in torch")
+    arguments = model_inputs(model, batch)
+    # transformers declares ``generate`` in GenerationMixin, which its models with an LM head inherit too; its result
+    # has more than the tokens only with ``return_dict_in_generate``.
+    generator = cast("GenerationMixin", model)
+    return cast(Tensor, generator.generate(**arguments, max_new_tokens=max_tokens, do_sample=False, num_beams=1))
 
 
 class CachedGenerator:

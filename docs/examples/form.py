@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from transformers import PretrainedConfig
 
-from distill import Attention, softmax_attention
+from distill import Attention, AttentionArgs, softmax_attention
 
 
 class Cosine(nn.Module):
-    def forward(self, query, key, value, attention_mask, arguments):
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, arguments: AttentionArgs
+    ) -> Tensor:
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
         return softmax_attention(query, key, value, attention_mask[:, None, None], arguments._replace(scale=10.0))
 
@@ -20,5 +23,5 @@ class CosineAttention(Attention):
 
     encoder_only = "it does not mask later tokens"
 
-    def module(self, config, head_size) -> nn.Module:
+    def module(self, config: PretrainedConfig, head_size: int) -> nn.Module:
         return Cosine()

@@ -13,7 +13,8 @@ from distill import Classification
 class BalancedClassification(Classification):
     """Classification with balanced accuracy, the mean recall of the classes, as a metric."""
 
-    metric: Literal["balanced", "accuracy", "f1", "matthews"] = "balanced"
+    # The choices are more than those of the base class, which a type checker does not like.
+    metric: Literal["balanced", "accuracy", "f1", "matthews"] = "balanced"  # type: ignore[assignment]
 
     def metrics(self) -> MetricCollection:
         metrics = super().metrics()

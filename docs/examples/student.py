@@ -3,9 +3,9 @@
 import copy
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from distill import Student
+from distill import AutoClass, Student
 
 
 @dataclass(kw_only=True)
@@ -18,7 +18,18 @@ class Resized(Student):
 
     sizes: dict[str, int]
 
-    def build_base(self, teacher, id2label, problem_type, head) -> PreTrainedModel:
+    def build_base(
+        self,
+        teacher: PreTrainedModel | None,
+        id2label: dict[int, str] | None,
+        problem_type: str | None,
+        head: AutoClass | None,
+    ) -> PreTrainedModel:
+        if teacher is None:
+            raise ValueError("sizes: replace those of a teacher, and the run has none")
         config = copy.deepcopy(teacher.config)
         config.update(self.sizes)
-        return head.from_config(config).float()
+        auto_class: AutoClass = head or AutoModelForSequenceClassification
+        student = auto_class.from_config(config)
+        student.float()
+        return student

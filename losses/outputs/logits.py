@@ -10,7 +10,8 @@ from torch import Tensor
 
 from losses.loss import LossValues, PerPrediction, is_regression, label_mask, prediction_mask
 from losses.outputs.divergences import jensen_shannon, kl, skew_kl, soften, total_variation
-from prune_schedules.schedule import Constant, Schedule, Timeline
+from prune_schedules.schedule import Constant, Schedule
+from prune_schedules.timeline import Timeline
 from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace
 
@@ -52,7 +53,18 @@ class LogitsLoss(PerPrediction):
         """Return the sum over the predictions, and their number."""
         mask, labels = self.compared(batch), batch.get("labels")
         labels = None if labels is None else labels[mask]
-        return self.distance(student.logits[mask], teacher.logits[mask], labels, values).sum(), mask.sum()
+        return self.distance(logits_of(student)[mask], logits_of(teacher)[mask], labels, values).sum(), mask.sum()
+
+
+def logits_of(trace: Trace | None) -> Tensor:
+    """Return the logits of a trace.
+
+    Raises:
+        ValueError: if there is no trace, or its signals were not set by ``setup``.
+    """
+    if trace is None or trace.logits is None:
+        raise ValueError("the loss compares logits, which were not requested; call setup first")
+    return trace.logits
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,7 +95,7 @@ class TemperatureLoss(LogitsLoss):
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Return the sum over the predictions, and their number; zeros for the batch of a regression."""
         if is_regression(batch):  # real labels have no one-hot form, and a single output no distribution
-            return student.logits.float().sum() * 0.0, self.count(batch)
+            return logits_of(student).float().sum() * 0.0, self.count(batch)
         return super().forward(student, teacher, batch, values)
 
     def at(self, step: int, timeline: Timeline) -> LossValues:
@@ -114,7 +126,7 @@ class Divergence(TemperatureLoss):
     top_k: int | None = None
     tail: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k is not None and self.top_k < (1 if self.tail else 2):
             raise ValueError(f"top_k: {self.top_k} leaves no distribution to compare")
@@ -155,7 +167,7 @@ class JensenShannon(Divergence):
 
     beta: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.beta < 1:
             raise ValueError(f"beta: must lie between 0 and 1, not {self.beta}; at the ends use Logits or ReverseKL")
@@ -168,7 +180,7 @@ class JensenShannon(Divergence):
 class _Skew(Divergence):
     alpha: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha: must lie in [0, 1), not {self.alpha}")

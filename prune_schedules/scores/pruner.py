@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from prune_schedules.ranking import Scope, keep_highest, magnitude
-from prune_schedules.schedule import Constant, Schedule, Timeline, TimePoint
+from prune_schedules.schedule import Constant, Schedule
 from prune_schedules.scores.penalty import group_lasso
 from prune_schedules.targets.elements import ElementTarget
 from prune_schedules.targets.hidden import HiddenTarget
 from prune_schedules.targets.shapes import Shape, find_prunable, resolve, tile_size
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
+from prune_schedules.timeline import Timeline, TimePoint
 from students.structure.units import Units
 from students.weights import Where, apply_weight_transforms, full_parameter, raw_parameter, shard_like
 
@@ -62,7 +63,7 @@ class Pruner(ABC):
     """The probability that an item is dropped in a training step, drawn at each (LayerDrop: Fan, Grave and Joulin 2019,
     arXiv 1909.11556)."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.scope, self.where = resolve(self.shape, self.scope, self.where)
         if self.every.amount == 0:
             raise ValueError(f"every: must be above 0, not {self.every}; '1 steps' updates the masks at each step")
@@ -75,7 +76,7 @@ class Pruner(ABC):
     @property
     def prunes_embeddings(self) -> bool:
         """Return whether weights of embeddings are removed."""
-        return self.prunes_hidden or "embeddings" in self.where
+        return self.prunes_hidden or "embeddings" in (self.where or ())
 
     @property
     def cuts_units(self) -> bool:
@@ -124,7 +125,8 @@ class Pruner(ABC):
             ValueError: if the family of the model is not known, nothing is left to prune, or a weight does not divide
                 into tiles or groups.
         """
-        prunable, self.weights, self.skipped = find_prunable(model, self.shape, self.scope, self.where)
+        scope, where = resolve(self.shape, self.scope, self.where)
+        prunable, self.weights, self.skipped = find_prunable(model, self.shape, scope, where)
         return prunable
 
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
@@ -166,8 +168,7 @@ class Pruner(ABC):
         """Update the masks if they are due at a step; otherwise compute nothing."""
         if not self.is_due(step, timeline):
             return
-        sparsity = self.sparsity.value(step, timeline)
-        if sparsity > 0:
+        if (sparsity := self.sparsity.value(step, timeline)) > 0:
             self.update_masks(sparsity)
         else:
             for target in self.targets:
@@ -175,8 +176,7 @@ class Pruner(ABC):
 
     def before_forward(self, step: int, timeline: Timeline, batch: dict[str, Tensor]) -> None:
         """Prepare a training batch: drop items at random; subclasses start to collect statistics."""
-        probability = self.dropout.value(step, timeline)
-        if probability > 0:
+        if (probability := self.dropout.value(step, timeline)) > 0:
             for target, numbers in zip(self.targets, self.random_numbers(step), strict=True):
                 target.set_gates((numbers >= probability).to(raw_parameter(target.reader).device, torch.float32))
 
@@ -194,18 +194,17 @@ class Pruner(ABC):
 
     def add_penalty_gradients(self, step: int, timeline: Timeline) -> float:
         """Add the gradients of the penalty, and return its value; masked and cut items do not count."""
-        factor = self.penalty.value(step, timeline)
-        targets = self.targets if factor else []
+        targets = self.targets if (factor := self.penalty.value(step, timeline)) else []
         leaves = {p: full_parameter(*p).detach().requires_grad_() for target in targets for p in target.parameters}
-        if all(raw_parameter(*parameter).grad is None for parameter in leaves):
+        totals = {p: None if (raw := raw_parameter(*p)) is None else raw.grad for p in leaves}
+        if all(total is None for total in totals.values()):
             return 0.0
         with torch.enable_grad():
             masked = {parameter: apply_weight_transforms(*parameter, leaf) for parameter, leaf in leaves.items()}
             groups = [target.entries(lambda *parameter: masked[parameter]) for target in targets]
             penalty = factor * group_lasso(groups)
             gradients = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
-        for parameter, gradient in zip(leaves, gradients, strict=True):
-            total = raw_parameter(*parameter).grad
+        for total, gradient in zip(totals.values(), gradients, strict=True):
             if gradient is not None and total is not None:
                 total.add_(shard_like(gradient, total))
         return float(penalty.detach())
@@ -245,6 +244,7 @@ class ScoredPruner(Pruner):
         """Mask the items with the lowest scores, within ``scope``."""
         if self.shape == "layers":  # without any layer the model would be its embeddings
             sparsity = min(sparsity, 1 - 1 / len(self.targets))
-        kept = keep_highest(self.scores(), sparsity, self.scope, self.targets[0].min_kept)
+        scope, _ = resolve(self.shape, self.scope, self.where)
+        kept = keep_highest(self.scores(), sparsity, scope, self.targets[0].min_kept)
         for target, items in zip(self.targets, kept, strict=True):
             target.keep(items)

@@ -22,6 +22,8 @@ from students.saved_classes import find_class
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from students.loading.auto_class import AutoClass
+
 FILE = "student.packed.safetensors"
 """The name of such a file in the folder of a run."""
 
@@ -151,7 +153,7 @@ def _zero_indices(zeros: Tensor, count: int) -> Tensor:
     return zeros.long() if zeros.dtype == torch.int32 else unpack(zeros, 1, count).nonzero().flatten()
 
 
-def load(run: str | Path, head: type | None = None) -> PreTrainedModel:
+def load(run: str | Path, head: AutoClass | None = None) -> PreTrainedModel:
     """Return the student of a run from its ``student.packed.safetensors``, with the numerics of training.
 
     Args:

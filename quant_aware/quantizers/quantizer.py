@@ -35,7 +35,7 @@ class Quantizer(ABC):
     is_vector_quantizer: ClassVar[bool] = False
     """Whether one code stands for several neighbouring weights."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.granularity, int) and self.granularity < 2:
             raise ValueError(f"granularity: must be row, tensor or a number above 1, not {self.granularity}")
 
@@ -91,7 +91,8 @@ class Quantizer(ABC):
         The gradient of a qparam is the sum over the values that it decodes; the gradient of the weights is
         straight-through.
         """
-        values = StraightThrough.apply(groups, self.decode(self.encode(groups.detach(), qparams.detach()), qparams))
+        decoded = self.decode(self.encode(groups.detach(), qparams.detach()), qparams)
+        values: Tensor = StraightThrough.apply(groups, decoded)
         return values if self.has_zero else torch.where(self.zero_mask(groups), 0.0, values)
 
     def recover_codes(self, values: Tensor) -> tuple[Tensor, Tensor]:

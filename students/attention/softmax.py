@@ -44,7 +44,9 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, a
 def split_chunks(tensor: Tensor, size: int) -> Tensor:
     """Split [B, A, S, D] into chunks [B, A, C, size, D]; the last one is padded with zeros."""
     chunks = (tensor.shape[2] + size - 1) // size  # ONNX divides towards zero: nothing negative here
-    return F.pad(tensor, (0, 0, 0, chunks * size - tensor.shape[2])).unflatten(2, (chunks, size))
+    padded = F.pad(tensor, (0, 0, 0, chunks * size - tensor.shape[2]))
+    split: Tensor = padded.unflatten(2, (chunks, size))
+    return split
 
 
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, arguments: AttentionArgs) -> Tensor:
@@ -60,6 +62,6 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, a
     batch, _, chunks = query.shape[:3]
     mask = mask.expand(batch, *mask.shape[1:])
     # chunks become rows of the batch, the only layout that fused kernels know
-    rows = [tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value, mask)]
-    output = softmax_attention(*rows, arguments)
-    return output.unflatten(0, (batch, chunks)).transpose(1, 2).flatten(2, 3)
+    query, key, value, mask = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value, mask))
+    output: Tensor = softmax_attention(query, key, value, mask, arguments).unflatten(0, (batch, chunks))
+    return output.transpose(1, 2).flatten(2, 3)

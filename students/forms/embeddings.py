@@ -14,6 +14,7 @@ from students.forms.form import Form
 from students.forms.low_rank import RankRule
 from students.saved_classes import find_class
 from students.structure.tensor_train import set_tensor_train, tensor_train_shape, tensor_train_svd
+from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,16 +73,17 @@ class TensorTrain(EmbeddingModule):
             raise ValueError(f"rank: at least 1 is needed, not {self.rank}")
 
     def apply(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]], is_trained: bool) -> None:
-        matrix = student.get_input_embeddings().weight.detach()
-        shape = tensor_train_shape(*matrix.shape, self.rank)
+        matrix = raw_parameter(student.get_input_embeddings()).detach()
+        vocab_size, width = matrix.shape
+        shape = tensor_train_shape(vocab_size, width, self.rank)
         cores = tensor_train_svd(matrix, shape)
         if sum(core.numel() for core in cores) >= matrix.numel():
             raise ValueError(f"rank: {self.rank} makes the token embeddings no smaller")
         student.config.embeddings = {"kind": type(self).__name__} | shape
         set_tensor_train(student, shape)
         with torch.no_grad():
-            for core, weight in zip(student.get_input_embeddings().cores, cores, strict=True):
-                core.weight.copy_(weight)
+            for weight, core in zip(student.get_input_embeddings().parameters(), cores, strict=True):
+                weight.copy_(core)
 
     @classmethod
     def rebuild(cls, model: PreTrainedModel, saved: dict[str, Any]) -> None:

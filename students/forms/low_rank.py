@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, get_args
@@ -57,7 +57,9 @@ class RankRule:
         energy = torch.linalg.svdvals(weight.double()).square().cumsum(0)
         return 1 + int((energy < self.energy * energy[-1]).sum())
 
-    def factor(self, student: PreTrainedModel, where: list[Where], batches: Iterable[dict[str, Tensor]] = ()) -> None:
+    def factor(
+        self, student: PreTrainedModel, where: Sequence[Where], batches: Iterable[dict[str, Tensor]] = ()
+    ) -> None:
         """Factor the selected weights, in place, if that makes them smaller; warn of those that stay at full rank.
 
         Args:
@@ -125,7 +127,7 @@ class LowRank(RankRule, Form):
         self.factor(student, self.where, islice(batches, self.batches))
 
 
-def select_unfactored(model: PreTrainedModel, where: list[Where]) -> dict[str, list[nn.Module]]:
+def select_unfactored(model: PreTrainedModel, where: Sequence[Where]) -> dict[str, list[nn.Module]]:
     """Return the linear layers and embeddings of ``where`` that are not low-rank, each with all modules that use the
     same weight, by name.
     """

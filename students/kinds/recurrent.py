@@ -16,6 +16,8 @@ from students.structure.tensor_train import embedding_matrix
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from students.loading.auto_class import AutoClass
+
 
 @dataclass(kw_only=True)
 class _Recurrent(Student):
@@ -71,7 +73,7 @@ class _Recurrent(Student):
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
         problem_type: str | None,
-        head: type | None,
+        head: AutoClass | None,
     ) -> PreTrainedModel:
         from transformers import (  # not above: they take seconds
             AutoModelForCausalLM,

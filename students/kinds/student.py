@@ -20,7 +20,8 @@ from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
 from students.loading.adapters import ADAPTER_CONFIG as ADAPTER
 from students.loading.adapters import load_config, load_model
-from students.structure.outputs import check_problem_type
+from students.loading.auto_class import AutoClass
+from students.structure.outputs import ProblemType, check_problem_type, label_names
 from students.structure.position_embeddings import resize_position_embeddings
 from students.structure.sharing import name_shared_layers
 
@@ -64,8 +65,8 @@ class Student(ABC):
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
-        problem_type: str | None,
-        head: type | None,
+        problem_type: ProblemType | None,
+        head: AutoClass | None,
     ) -> PreTrainedModel:
         """Build the student without its forms: in float32 whatever the teacher's dtype, with a config of its own.
 
@@ -83,8 +84,8 @@ class Student(ABC):
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
-        problem_type: str | None,
-        head: type | None = None,
+        problem_type: ProblemType | None,
+        head: AutoClass | None = None,
         batches: Iterable[dict[str, Tensor]] = (),
     ) -> PreTrainedModel:
         """Build the student, base and forms, in train mode.
@@ -108,7 +109,8 @@ class Student(ABC):
                 except ValueError as error:
                     raise ValueError(f"{key}: {error}") from error
             name_shared_layers(student)
-        return student.train()
+        student.train()
+        return student
 
 
 @dataclass(kw_only=True)
@@ -147,12 +149,12 @@ class Pretrained(Student):
         self,
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
-        problem_type: str | None,
-        head: type | None,
+        problem_type: ProblemType | None,
+        head: AutoClass | None,
     ) -> PreTrainedModel:
         source = resolve(self.model)
         config = load_config(source)
-        saved_names, saved_count = config.id2label, config.num_labels
+        saved_names, saved_count = label_names(config), config.num_labels
         if self.head == "keep":
             check_problem_type(config, problem_type)
         if self.forms:
@@ -191,7 +193,7 @@ def resolve(model: str) -> str:
     return model
 
 
-def set_task(config: PretrainedConfig, id2label: dict[int, str] | None, problem_type: str | None) -> None:
+def set_task(config: PretrainedConfig, id2label: dict[int, str] | None, problem_type: ProblemType | None) -> None:
     """Write the names of labels and the ``problem_type`` into a config; ``None`` keeps its own."""
     if problem_type is not None:
         config.problem_type = problem_type
@@ -237,7 +239,8 @@ def reinit_head(model: PreTrainedModel) -> list[str]:
     names = [name for name, _ in model.named_parameters() if is_head_weight(model, name)]
     for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
         for parameter in model.get_submodule(module).parameters(recurse=False):
-            parameter._is_hf_initialized = False  # else transformers does not initialize loaded weights
+            # else transformers does not initialize loaded weights
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
         model._init_weights(model.get_submodule(module))
     return names
 

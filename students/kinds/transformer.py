@@ -28,6 +28,8 @@ from students.structure.position_embeddings import check_max_positions, set_max_
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from students.loading.auto_class import AutoClass
+
 
 @dataclass(kw_only=True)
 class Transformer(Student):
@@ -109,7 +111,7 @@ class Transformer(Student):
         teacher: PreTrainedModel | None,
         id2label: dict[int, str] | None,
         problem_type: str | None,
-        head: type | None,
+        head: AutoClass | None,
     ) -> PreTrainedModel:
         self.check(None if teacher is None else teacher.config)
         config = self._config(teacher.config)

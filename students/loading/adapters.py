@@ -22,6 +22,8 @@ from students.weights import SPARSITY_THRESHOLD, model_sparsity
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from students.loading.auto_class import AutoClass
+
 ADAPTER_CONFIG = "adapter_config.json"
 NO_REMOTE_CODE = {"trust_remote_code": False}
 """For everything that is loaded by name: code in a model's repository is not run, and the user is not prompted."""
@@ -89,7 +91,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    head: type | None,
+    head: AutoClass | None,
     source: str,
     config: PretrainedConfig,
     resize: bool = False,

@@ -131,13 +131,13 @@ def check_signals(config: PretrainedConfig, signals: Signals) -> None:
         ("hidden", signals.hidden, hidden, 0),
         ("attention", signals.attention, attention, 1),
     ):
-        for stack, layer in sorted(sites):
-            if stack not in known:
-                raise ValueError(f"{kind}: {config.model_type} has no {stack!r}, it has {', '.join(known)}")
-            if not first <= layer <= known[stack]:
-                raise ValueError(f"{kind}: the {stack} has layers {first} to {known[stack]}, not {layer}")
-    for stack, layer in sorted(signals.attention & _headless(config)):
-        raise ValueError(f"attention: no head is left in layer {layer} of the {stack}")
+        for name, layer in sorted(sites):
+            if name not in known:
+                raise ValueError(f"{kind}: {config.model_type} has no {name!r}, it has {', '.join(known)}")
+            if not first <= layer <= known[name]:
+                raise ValueError(f"{kind}: the {name} has layers {first} to {known[name]}, not {layer}")
+    for name, layer in sorted(signals.attention & _headless(config)):
+        raise ValueError(f"attention: no head is left in layer {layer} of the {name}")
 
 
 def _headless(config: PretrainedConfig) -> set[Site]:

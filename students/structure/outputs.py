@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -11,6 +11,13 @@ from students.recording.model_io import output_logits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+
+
+def label_names(config: PretrainedConfig) -> dict[int, str] | None:
+    """Return the names of a config's labels by the index of their output; None if it has none."""
+    return None if config.id2label is None else {int(index): name for index, name in config.id2label.items()}
 
 
 def head_names(model: PreTrainedModel) -> list[str]:

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch import nn
 
 from distill.config.errors import ConfigError, suggest
 from distill.data.batches import Collator
 from distill.evaluation.measure import torch_predict
 from distill.export.serving.deployment import find_student, read_deployment
 from distill.tasks.data_task import DataTask
+from distill.tasks.kinds.texts import Classification
+from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.task import Predict, Task
 from quant_aware.export.onnx_model import OnnxModel
 from quant_aware.export.packed import FILE as PACKED
 from quant_aware.export.packed import load as load_packed
 from students.loading.adapters import NO_REMOTE_CODE, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from students.loading.auto_class import AutoClass
 
 Input = str | Sequence[Any] | Mapping[str, Any]
 """A text; or one value for each input column, in their order or by name."""
@@ -40,7 +46,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module | None,
+        model: PreTrainedModel | None,
         predict: Predict,
         task: DataTask,
         names: list[str],
@@ -131,7 +137,7 @@ def load(run: str | Path, runtime: Runtime | None = None, task: str | None = Non
     part.restore(load_tokenizer(str(student)), deployment.columns[name])
     config = AutoConfig.from_pretrained(student, **NO_REMOTE_CODE)
     names, outputs = _names(config.id2label, name)
-    if labels := deployment.labels.get(name):
+    if (labels := deployment.labels.get(name)) and isinstance(part, Classification | TokenClassification):
         part.labels = {value: str(output) for value, output in labels.items()}
     model, predict, path = _open(student, deployment.task.head, runtime, part.writes_text)
     if outputs is not None:
@@ -146,7 +152,8 @@ def _part(task: Task, name: str | None, run: str | Path) -> tuple[DataTask, str]
         raise ConfigError(f"{run}: the model has several tasks, {', '.join(parts)}; choose one with task")
     if name is not None and (len(parts) == 1 or name not in parts):
         raise ConfigError(f"{run}: there is no task {name!r}{suggest(name, parts) if len(parts) > 1 else ''}")
-    return copy(parts[name or ""]), name or ""
+    # A task with a single data set is a DataTask; the others are made of them.
+    return cast(DataTask, copy(parts[name or ""])), name or ""
 
 
 def _select(predict: Predict, outputs: slice) -> Predict:
@@ -163,7 +170,9 @@ def _names(labels: Mapping[int, str], task: str) -> tuple[list[str], slice | Non
     return [names[i].removeprefix(f"{task}/") for i in own], slice(own[0], own[-1] + 1)
 
 
-def _open(student: Path, head: type, runtime: Runtime | None, writes: bool) -> tuple[nn.Module | None, Predict, Path]:
+def _open(
+    student: Path, head: AutoClass, runtime: Runtime | None, writes: bool
+) -> tuple[PreTrainedModel | None, Predict, Path]:
     """Return the network, its predict function and its file; the exported file is preferred unless it must write."""
     exported = _files(student, "student.onnx", "onnx/*.onnx")
     if runtime == "onnxruntime" and (writes or not exported):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Row = dict[str, list | int | float]
+Row = dict[str, list[int] | int | float]
 """``input_ids`` and other lists of the same length; values that are not lists belong to the whole text."""
 
 
@@ -30,7 +30,7 @@ class Augmentation(ABC):
 
     probability: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability: must lie in [0, 1], not {self.probability}")
 
@@ -58,7 +58,7 @@ class EpochOrder(Protocol):
     epoch: int
 
 
-class AugmentedDataset(Dataset):
+class AugmentedDataset(Dataset[Row]):
     """Training rows with augmentations; row i of epoch e is a function of (seed, e, i) only.
 
     Args:
@@ -67,7 +67,7 @@ class AugmentedDataset(Dataset):
         order: gives the seed and the epoch.
     """
 
-    def __init__(self, rows: Dataset, steps: list[Callable[[Row, torch.Generator], Row]], order: EpochOrder):
+    def __init__(self, rows: Sequence[Row], steps: list[Callable[[Row, torch.Generator], Row]], order: EpochOrder):
         self.rows, self.steps, self.order = rows, steps, order
 
     def __len__(self) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -36,7 +35,7 @@ class CausalLM(Language):
         if not boundary_tokens(tokenizer)[1]:
             self.notes.append("the tokenizer has no end token, so models do not learn where a document ends")
 
-    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list]:
+    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list[Any]]:
         prefix, suffix = boundary_tokens(self.tokenizer)
         texts, pieces = [part.text for part in parts], []
         # For an empty list a tokenizer returns no "input_ids".
@@ -52,18 +51,20 @@ class CausalLM(Language):
     def make_labels(self, ids: list[int]) -> list[int]:
         return [*ids[1:], IGNORED]
 
-    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode_inputs(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return prompts: texts without the token that ends a document."""
         prefix, _ = boundary_tokens(self.tokenizer)
         plain = self.tokenizer(rows[self.texts[0]], add_special_tokens=False)["input_ids"]
         pieces = [[*prefix, *ids][: self.max_length] for ids in plain]
         return {"input_ids": pieces, "attention_mask": [[1] * len(ids) for ids in pieces]}
 
-    def outputs(self, model: PreTrainedModel, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+    def outputs(self, model: PreTrainedModel | None, predict: Predict, batch: dict[str, Tensor]) -> list[Tensor]:
         """Return the tokens that a model writes after each text, one after the other: padding would be in between."""
+        from distill.tasks.writing import generate  # not above: it imports transformers
+
         texts = []
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True):
             prompt = ids[mask][None]
-            written = model.generate(prompt, max_new_tokens=self.max_length, do_sample=False, num_beams=1)
+            written = generate(model, {"input_ids": prompt}, self.max_length)
             texts.append(written[0, prompt.shape[1] :])
         return texts

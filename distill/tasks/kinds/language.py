@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from distill.tasks.columns import check_columns, check_max_length, find_text_columns
 from distill.tasks.kinds.vocabulary import VocabularyTask
@@ -59,8 +59,9 @@ class Language(VocabularyTask):
 
     text: str | None = None
     document: str | None = None
+    metric: Literal["perplexity", "accuracy"] = "perplexity"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.augment:
             raise ValueError("augment: raw text is not augmented")
@@ -69,14 +70,14 @@ class Language(VocabularyTask):
         super().setup(table, tokenizer)
         self.texts = find_text_columns(table, self.text, self.document, max_columns=1)
         if self.document != ROW:
-            check_columns(table, "document", [self.document] * bool(self.document))
+            check_columns(table, "document", [self.document] if self.document else [])
         check_max_length(tokenizer, self.max_length)
         if not tokenizer.is_fast:
             raise ValueError("data: a fast tokenizer is needed, which cuts a text into pieces")
 
     @property
     def columns(self) -> list[str]:
-        return [*self.texts, *[self.document] * (self.document not in (None, ROW))]
+        return [*self.texts] if self.document is None or self.document == ROW else [*self.texts, self.document]
 
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         all_empty = True
@@ -96,7 +97,7 @@ class Language(VocabularyTask):
         self.notes += [note] * (note not in self.notes)
         return table.add_column(BEGINS, begins).add_column(ENDS, [*begins[1:], True])
 
-    def _begins(self, rows: dict[str, list]) -> list[bool]:
+    def _begins(self, rows: dict[str, list[Any]]) -> list[bool]:
         """Return for each row of a file whether it begins a document."""
         count = len(rows[self.texts[0]])
         if self.document == ROW:
@@ -113,7 +114,7 @@ class Language(VocabularyTask):
             "if each row is a document, write `document: row`; else name the column that identifies documents"
         )
 
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         begins = rows[BEGINS] if BEGINS in rows else self._begins(rows)
         ends = rows[ENDS] if ENDS in rows else [*begins[1:], True]
         lines = [text or "" for text in rows[self.texts[0]]]
@@ -123,7 +124,7 @@ class Language(VocabularyTask):
         return pieces | {"labels": [self.make_labels(ids) for ids in pieces["input_ids"]]}
 
     @abstractmethod
-    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list]:
+    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list[Any]]:
         """Return the model inputs of the pieces of texts."""
 
     @abstractmethod

@@ -33,7 +33,7 @@ class MaskedLM(Language):
 
     mlm_probability: float = 0.15
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.mlm_probability <= 1:
             raise ValueError(f"mlm_probability: must lie in (0, 1], not {self.mlm_probability}")
@@ -44,7 +44,7 @@ class MaskedLM(Language):
             raise ValueError("name: the tokenizer has no mask token; use causal_lm for such a model")
         self.special_ids = torch.tensor(tokenizer.all_special_ids)
 
-    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list]:
+    def make_pieces(self, parts: list[DocumentPart]) -> dict[str, list[Any]]:
         """Tokenize each document with special tokens at both ends of each piece, as encoders expect."""
         texts, special_ids = [part.text for part in parts] or [""], set(self.tokenizer.all_special_ids)
         encoding = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_overflowing_tokens=True)
@@ -55,13 +55,15 @@ class MaskedLM(Language):
     def make_labels(self, ids: list[int]) -> list[int]:
         return [IGNORED] * len(ids)
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return ``tokens``: for each mask of the text the most probable token ``text`` and its probability."""
         ids = torch.tensor(self.encode_inputs({name: [row[name]] for name in self.input_columns})["input_ids"][0])
         masks = (ids == self.tokenizer.mask_token_id).nonzero().flatten()
         scores, tokens = logits[masks, : len(self.tokenizer)].float().softmax(-1).max(-1)
         pairs = zip(tokens.tolist(), scores.tolist(), strict=True)
-        return {"tokens": [{"text": self.tokenizer.decode([token]).strip(), "score": score} for token, score in pairs]}
+        return {
+            "tokens": [{"text": str(self.tokenizer.decode([token])).strip(), "score": score} for token, score in pairs]
+        }
 
     def redraw(self, row: Row, generator: torch.Generator) -> Row:
         ids = torch.tensor(row["input_ids"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -40,7 +40,7 @@ class Seq2Seq(VocabularyTask):
     target: str
     metric: Literal["bleu", "perplexity", "accuracy"] = "bleu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.augment:
             raise ValueError("augment: the target of a changed source is not known")
@@ -67,17 +67,16 @@ class Seq2Seq(VocabularyTask):
     def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
         yield from bad_texts(table, self.columns)
 
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         encoding = self.encode_inputs(rows)
         labels = self.tokenizer(text_target=rows[self.target], truncation=True, max_length=self.max_length)["input_ids"]
         return encoding | {"labels": labels, "decoder_attention_mask": [[1] * len(ids) for ids in labels]}
 
-    def outputs(self, model: PreTrainedModel, predict: Predict, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+    def outputs(self, model: PreTrainedModel | None, predict: Predict, batch: dict[str, Tensor]) -> Tensor:
         """Return the tokens that the model writes, greedily."""
-        from students.recording.model_io import model_inputs  # not above: a config is read without transformers
+        from distill.tasks.writing import generate  # not above: it imports transformers
 
-        inputs = model_inputs(model, batch)
-        return model.generate(**inputs, max_new_tokens=self.max_length, do_sample=False, num_beams=1)
+        return generate(model, batch, self.max_length)
 
     def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         ends = getattr(settings, "eos_token_id", None)
@@ -91,7 +90,7 @@ class Seq2Seq(VocabularyTask):
         from torchmetrics import MetricCollection  # not above: it takes seconds
         from torchmetrics.text import SacreBLEUScore
 
-        return MetricCollection({"bleu": SacreBLEUScore()} | dict(super().metrics()), compute_groups=False)
+        return MetricCollection({"bleu": SacreBLEUScore(), **dict(super().metrics().items())}, compute_groups=False)
 
     def training_metrics(self) -> MetricCollection:
         """Leave out BLEU, which needs generated texts, unless it chooses the best checkpoint."""
@@ -112,4 +111,4 @@ class Seq2Seq(VocabularyTask):
 
             tokens = greedy_generate(select, batch, self.end, self.max_length, others)
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        metrics["bleu"].update(texts, [[self.validation[row][self.target]] for row in batch["row"].tolist()])
+        metrics["bleu"].update(texts, [[self.validation_row(row)[self.target]] for row in batch["row"].tolist()])

@@ -35,7 +35,7 @@ class MultiTask(Task):
 
     tasks: dict[str, TextTask]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.tasks) < 2:
             raise ValueError("tasks: needs two or more; a single one is `task: {name: ...}`")

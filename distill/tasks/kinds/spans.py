@@ -50,7 +50,7 @@ class QuestionAnswering(DataTask):
     max_length: int = 384
     metric: Literal["f1", "exact_match"] = "f1"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for step in self.augmentations():
             if step.removes_tokens:
@@ -71,12 +71,12 @@ class QuestionAnswering(DataTask):
     def columns(self) -> list[str]:
         return ["question", "context", "answers"]
 
-    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode_inputs(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the model inputs; a long context is truncated."""
         columns = [rows[name] for name in self.input_columns]
         return dict(self.tokenizer(*columns, truncation="only_second", max_length=self.max_length))
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return ``answer``, the characters of the context where it begins and ends, and its probability ``score``."""
         encoded = self.encode({**{name: [row[name]] for name in self.input_columns}, "answers": [_NO_ANSWER]})
         batch = {name: torch.tensor(encoded[name]) for name in ("begins", "ends", "attention_mask")}
@@ -104,7 +104,7 @@ class QuestionAnswering(DataTask):
             if error := _answer_error(answers, str(context)):
                 yield row, error
 
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Also return ``begins`` and ``ends`` [S], the character offsets of context tokens; both are 0 at others."""
         encoding = self.tokenizer(
             rows["question"],
@@ -114,7 +114,7 @@ class QuestionAnswering(DataTask):
             return_offsets_mapping=True,
         )
         offsets = encoding.pop("offset_mapping")
-        columns = {"begins": [], "ends": [], "labels": []}
+        columns: dict[str, list[list[int]]] = {"begins": [], "ends": [], "labels": []}
         for i, answers in enumerate(rows["answers"]):
             spans = [
                 span if sequence == 1 else (0, 0)
@@ -130,9 +130,9 @@ class QuestionAnswering(DataTask):
                 columns[key].append(list(values))
         return dict(encoding) | columns
 
-    def count_targets(self, labels: list[int]) -> int:
+    def count_targets(self, labels: list[int] | int | float) -> int:
         """Return 1, or 0 if the answer is truncated; its two positions count as one target."""
-        return int(labels[0] != IGNORED)
+        return int(isinstance(labels, list) and labels[0] != IGNORED)
 
     @property
     def main_metric(self) -> str:
@@ -176,19 +176,21 @@ class QuestionAnswering(DataTask):
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         predictions, answers = [], []
         for index, prediction in zip(batch["row"].tolist(), self.predictions(logits, batch), strict=True):
-            row = self.validation[index]
+            row = self.validation_row(index)
             predictions.append({"prediction_text": self.prediction_text(prediction, row), "id": str(index)})
             answers.append({"answers": row["answers"], "id": str(index)})
         metrics.update(predictions, answers)
 
-    def prediction_text(self, prediction: Tensor, row: dict) -> str:
-        return row["context"][slice(*divmod(int(prediction), SPAN_BASE))]
+    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:
+        context: str = row["context"]
+        return context[slice(*divmod(int(prediction), SPAN_BASE))]
 
-    def input_text(self, row: dict) -> str:
+    def input_text(self, row: dict[str, Any]) -> str:
         return f"{row['question']} · {row['context']}"
 
-    def label_text(self, row: dict) -> str:
-        return row["answers"]["text"][0]
+    def label_text(self, row: dict[str, Any]) -> str:
+        texts: list[str] = row["answers"]["text"]
+        return texts[0]
 
 
 def _answer_error(answers: object, context: str) -> str:

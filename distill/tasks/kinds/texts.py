@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class TextTask(DataTask):
     label: str = "label"
     unlabelled: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
             raise ValueError(f"text: one column or two, not {len(self.text)}")
@@ -92,7 +92,7 @@ class TextTask(DataTask):
     def label_id(self, label: int | float | str) -> int | float:
         """Return the target of the head for a label of the data."""
 
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         encoding = self.encode_inputs(rows)
         if self.label in rows:
             labels = [self.label_id(label) for label in rows[self.label]]
@@ -100,7 +100,7 @@ class TextTask(DataTask):
             labels = [self.missing_label] * len(rows[self.texts[0]])
         return encoding | {"labels": labels}
 
-    def input_text(self, row: dict) -> str:
+    def input_text(self, row: dict[str, Any]) -> str:
         return " · ".join(str(row[column]) for column in self.texts)
 
 
@@ -121,7 +121,7 @@ class Classification(TextTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.classes = Classes.from_column(table.features[self.label], table[self.label], self.labels)
+        self.classes: Classes = Classes.from_column(table.features[self.label], table[self.label], self.labels)
 
     def label_kind(self, table: Dataset) -> object:
         return label_kind_of(table.features[self.label])
@@ -129,8 +129,8 @@ class Classification(TextTask):
     def label_error(self, label: object) -> str:
         return self.classes.label_error(label)
 
-    def label_id(self, label: int | str) -> int:
-        return self.classes.label_id(label)
+    def label_id(self, label: int | float | str) -> int:
+        return self.classes.label_id(label if isinstance(label, str) else int(label))
 
     @property
     def main_metric(self) -> str:
@@ -154,16 +154,16 @@ class Classification(TextTask):
             }
         )
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return ``label``, its probability ``score``, and the probabilities ``scores`` of all classes."""
         scores = dict(zip(names, logits.float().softmax(-1).tolist(), strict=True))
-        label = max(scores, key=scores.get)
+        label = max(scores, key=scores.__getitem__)
         return {"label": label, "score": scores[label], "scores": scores}
 
-    def prediction_text(self, prediction: Tensor, row: dict) -> str:
+    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:
         return self.classes.names[prediction]
 
-    def label_text(self, row: dict) -> str:
+    def label_text(self, row: dict[str, Any]) -> str:
         return self.classes.names[self.label_id(row[self.label])]
 
 
@@ -191,7 +191,8 @@ class Regression(TextTask):
 
     def label_error(self, label: object) -> str:
         try:
-            return "" if math.isfinite(float(label)) else ", not a number"
+            is_number = isinstance(label, str | bytes | SupportsFloat) and math.isfinite(float(label))
+            return "" if is_number else ", not a number"
         except (TypeError, ValueError):
             return ", not a number"
 
@@ -219,12 +220,12 @@ class Regression(TextTask):
     def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
         return None
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return the number ``score``."""
         return {"score": float(logits[0])}
 
-    def prediction_text(self, prediction: Tensor, row: dict) -> str:
+    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:
         return f"{float(prediction):.2f}"
 
-    def label_text(self, row: dict) -> str:
+    def label_text(self, row: dict[str, Any]) -> str:
         return f"{float(row[self.label]):g}"  # a float32 from Parquet has more digits than were written

@@ -18,7 +18,7 @@ from students.recording.sparse_lm_head import IGNORED
 if TYPE_CHECKING:
     from datasets import Dataset
     from torchmetrics import MetricCollection
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
 @dataclass(kw_only=True)
@@ -52,7 +52,7 @@ class TokenClassification(DataTask):
             raise ValueError("words: a fast tokenizer is needed, which maps tokens to words")
         check_max_length(tokenizer, self.max_length)
         tags = chain.from_iterable(row for row in table[self.tags] if row)
-        self.classes = Classes.from_column(table.features[self.tags].feature, tags, self.labels)
+        self.classes: Classes = Classes.from_column(table.features[self.tags].feature, tags, self.labels)
 
     @property
     def input_columns(self) -> list[str]:
@@ -62,15 +62,22 @@ class TokenClassification(DataTask):
     def columns(self) -> list[str]:
         return [self.words, self.tags]
 
-    def encode_inputs(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode_inputs(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the model inputs of words; a text is split at whitespace."""
-        words = [text.split() if isinstance(text, str) else text for text in rows[self.words]]
-        return self.tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_length)
+        return dict(self._tokenize(rows[self.words]))
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def _tokenize(self, texts: list[Any]) -> BatchEncoding:
+        """Return the model inputs, and to which word each token belongs."""
+        words = [text.split() if isinstance(text, str) else text for text in texts]
+        encoding: BatchEncoding = self.tokenizer(
+            words, is_split_into_words=True, truncation=True, max_length=self.max_length
+        )
+        return encoding
+
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return ``words``: for each word its ``label`` and the probability ``score``; truncated words have none."""
         words = row[self.words].split() if isinstance(row[self.words], str) else row[self.words]
-        word_ids = self.encode_inputs({self.words: [words]}).word_ids(0)
+        word_ids = self._tokenize([words]).word_ids(0)
         scores, labels = logits.float().softmax(-1).max(-1)
         first = {word: token for token, word in reversed(list(enumerate(word_ids))) if word is not None}
         return {
@@ -104,11 +111,11 @@ class TokenClassification(DataTask):
         """Whether the tags name entities."""
         return all(re.fullmatch("O|[BI]-.+", name) for name in self.classes.names)
 
-    def encode(self, rows: dict[str, list]) -> dict[str, list]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if self.metric == "f1" and not self.has_entity_tags:
             tags = ", ".join(self.classes.names[:5])
             raise ValueError(f"metric: f1 needs tags B-..., I-... and O, not {tags}; use accuracy")
-        encoding, labels = self.encode_inputs(rows), []
+        encoding, labels = self._tokenize(rows[self.words]), []
         for i, tags in enumerate(rows[self.tags]):
             words = encoding.word_ids(i)
             labels.append(
@@ -134,7 +141,7 @@ class TokenClassification(DataTask):
 
         accuracy = MulticlassAccuracy(len(self.classes.names), average="micro", ignore_index=IGNORED)
         entities = {"f1": EntityF1(self.classes.names)} if self.has_entity_tags else {}
-        return MetricCollection(entities | {"accuracy": accuracy})
+        return MetricCollection({**entities, "accuracy": accuracy})
 
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         metrics.update(logits.argmax(-1), batch["labels"])

@@ -24,7 +24,7 @@ class VocabularyTask(DataTask):
 
     predicts_tokens: ClassVar[bool] = True
 
-    metric: Literal["perplexity", "accuracy"] = "perplexity"
+    metric: str = "perplexity"
 
     @property
     def main_metric(self) -> str:
@@ -56,6 +56,6 @@ class VocabularyTask(DataTask):
             for name in ("perplexity", "accuracy"):
                 metrics[name].update(logits[mask].float(), batch["labels"][mask])
 
-    def answer(self, logits: Tensor, row: dict, names: list[str]) -> dict[str, Any]:
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return the ``text`` that the model has written."""
         return {"text": self.tokenizer.decode(logits, skip_special_tokens=True)}
