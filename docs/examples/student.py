@@ -29,7 +29,6 @@ class Resized(Student):
             raise ValueError("sizes: replace those of a teacher, and the run has none")
         config = copy.deepcopy(teacher.config)
         config.update(self.sizes)
-        auto_class: AutoClass = head or AutoModelForSequenceClassification
-        student = auto_class.from_config(config)
+        student: PreTrainedModel = (head or AutoModelForSequenceClassification).from_config(config)
         student.float()
         return student

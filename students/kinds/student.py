@@ -239,8 +239,7 @@ def reinit_head(model: PreTrainedModel) -> list[str]:
     names = [name for name, _ in model.named_parameters() if is_head_weight(model, name)]
     for module in dict.fromkeys(name.rpartition(".")[0] for name in names):
         for parameter in model.get_submodule(module).parameters(recurse=False):
-            # else transformers does not initialize loaded weights
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else transformers skips loaded weights
         model._init_weights(model.get_submodule(module))
     return names
 
