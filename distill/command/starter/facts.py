@@ -160,7 +160,7 @@ def _fits(rows: Dataset, column: str, num_labels: int) -> bool:
     values = set(values_of(rows, column)) - {None}
     if num_labels > 1:
         return len(values) == num_labels
-    return not is_text(kind) and 1 < len(values) and not (pa.types.is_integer(kind) and len(values) == len(rows))
+    return not is_text(kind) and len(values) > 1 and not (pa.types.is_integer(kind) and len(values) == len(rows))
 
 
 def _length(tokenizer: PreTrainedTokenizerBase, rows: Dataset, texts: list[str], limit: int | None) -> int:

@@ -166,7 +166,7 @@ def test_every_process_imports_and_a_score_needs_no_whole_model(given: dict, tmp
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
 def test_an_example_is_short_needs_what_is_public_and_stands_in_the_docs(file: Path) -> None:
     text = file.read_text()
-    assert len(text.splitlines()) < 25
+    assert len(text.splitlines()) < 35  # ten of them for the annotations that `mypy --strict` asks for
     ours = re.findall(r"^(?:from|import) ((?:distill|losses|prune_schedules|quant_aware|students)\b\S*)", text, re.M)
     assert ours == ["distill"]
     assert f"```python\n{text}```" in (ROOT / "docs" / "extending.md").read_text()
