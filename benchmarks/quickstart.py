@@ -65,6 +65,7 @@ def main(words: list[str]) -> int:
     print("4 of 4: the student, from its teacher", flush=True)
     student = run("quickstart.yaml", **overrides)
     print(f"\n{comparison_table(labels, student)}\n\nreport: {student.folder / 'report.html'}")
+    print(f"the two students on the same rows: distill compare {student.folder} {labels.folder}")
     return 0
 
 

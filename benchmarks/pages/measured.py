@@ -39,7 +39,7 @@ EFFECTS = {
     ],
     "quantization.md": [
         ("SST-2, 3 layers, float32", "sst2/qat-float-s0"),
-        ("int8, seed 0", "sst2/qat-int8-s0"),
+        ("int8, seed 0", "sst2/qat-int8-epyc-s0"),
         ("int8, seed 1", "sst2/qat-int8-s1"),
         ("int8, seed 2", "sst2/qat-int8-s2"),
         ("4 bits, learned scales, seed 0", "sst2/qat-lsq4-s0"),

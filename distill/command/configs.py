@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from distill.config.errors import ConfigError, suggest
 from distill.config.nodes import load_documents
 from distill.experiment.nested_keys import find_nested_key
-from distill.experiment.overview import overview, sections
+from distill.experiment.overview import sections
 
 if TYPE_CHECKING:
     from distill.config.config import Config
@@ -17,8 +17,19 @@ if TYPE_CHECKING:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every verb that reads a config."""
-    parser.add_argument("--config")
-    parser.add_argument("--help", "-h", nargs="?", const="", metavar="TOPIC")
+    parser.add_argument(
+        "--config",
+        metavar="NAME.yaml",
+        help="a YAML file, or the first argument; also looked up in configs/; --- in it separates several runs",
+    )
+    parser.add_argument(
+        "--help",
+        "-h",
+        nargs="?",
+        const="",
+        metavar="TOPIC",
+        help="losses (all losses), losses.HiddenMSE (its keys), prune.Magnitude.sparsity, trainer, student, ...",
+    )
 
 
 def read_configs(options: argparse.Namespace, rest: list[str]) -> list[Config[Experiment]]:
@@ -42,15 +53,12 @@ def read_configs(options: argparse.Namespace, rest: list[str]) -> list[Config[Ex
 
 
 def print_help(options: argparse.Namespace, rest: list[str]) -> int:
-    """Print the options and sections, or the help on a topic; return the exit code.
+    """Print the help on a topic, and return the exit code.
 
     Raises:
         ConfigError: if there is no such topic.
     """
     topic, name = options.help, options.help.partition(".")[0]
-    if not topic:
-        print(overview())
-        return 0
     if name not in sections():
         raise ConfigError(f"--help {topic}: a config has no {name!r}{suggest(name, sections())}")
     from distill.config.imports import load_roots

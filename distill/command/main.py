@@ -15,6 +15,7 @@ from distill.command import verbs
 from distill.command.failures import report_failure
 from distill.config.errors import ConfigError, did_you_mean, one_line
 from distill.config.own_packages import check_own_packages
+from distill.experiment.overview import sections_overview
 
 # Everything else is imported where it is first needed: torch takes two seconds, Lightning and transformers five more,
 # and --help, a missing file or a misspelt key must not wait for them.
@@ -69,6 +70,9 @@ def main(argv: list[str]) -> int:
             print(parser.format_help(), end="")
             return 0
         options, rest = parser.parse_known_args(argv[1:])
+        if options.help == "":
+            print(parser.format_help(), sections_overview(), sep="\n")
+            return 0
         return module.execute(options, rest)
     except (ConfigError, argparse.ArgumentError) as error:
         print(one_line(str(error)), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The text of ``--help`` without a topic: one screen, without slow imports."""
+"""The sections of a config, as ``--help`` without a topic shows them: without slow imports."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from pathlib import Path
 
 from docstring_parser import parse
 
-_HEAD = """python train.py --config NAME.yaml [--section.key=value ...] [--check] [--resume[=auto]] [--print_config]
-
-  --config        a YAML file, looked up as given, then in configs/; documents separated by --- are several runs
-  --check         read all data and models, print the preflight, train nothing
-  --resume        resume the run in its folder; =auto begins or resumes it, or skips it if it is done (the default in a
-                  SLURM job)
-  --print_config  print the complete config, run nothing
-  --help TOPIC    losses (all losses), losses.HiddenMSE (its keys), prune.Magnitude.sparsity, trainer, student, ...
-
+_HEAD = """\
 The sections of the file; each key in them is also an option, as in --losses.logits.weight=0.5, which holds for all runs
 of the file:
 """
@@ -31,8 +23,8 @@ def sections() -> dict[str, str]:
     return {param.arg_name: " ".join(param.description.split()) for param in params}
 
 
-def overview() -> str:
-    """Return the options of the command and the sections of a config, a line each."""
+def sections_overview() -> str:
+    """Return the sections of a config, a line each."""
     width = max(map(len, sections()))
     lines = [f"  {name:<{width}}  {_line(sentence, 116 - width)}" for name, sentence in sections().items()]
     return "\n".join([_HEAD, *lines])

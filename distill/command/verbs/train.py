@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_config_arguments(parser)
-    parser.add_argument("--print_config", action="store_true")
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--print_config", action="store_true", help="print the complete config, run nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="read all data and models, print the preflight, train nothing"
+    )
     # A SLURM job restarts with the same command, by its user or when it is requeued.
     default_resume = "auto" if "SLURM_JOB_ID" in os.environ else False
-    parser.add_argument("--resume", nargs="?", const=True, default=default_resume, choices=["auto"])
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=default_resume,
+        choices=["auto"],
+        help="resume the run in its folder; =auto begins or resumes it, or skips it if it is done (the default in a "
+        "SLURM job)",
+    )
 
 
 def execute(options: argparse.Namespace, rest: list[str]) -> int:
