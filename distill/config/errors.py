@@ -52,11 +52,16 @@ FORMER_KEYS = {
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """Return ``; did you mean '…'?`` with the closest known word; empty if none is close."""
+    """Return ``; did you mean '…'?`` with the known word that ends it, or the closest one; empty if none is close.
+
+    ``num_hidden_layers`` is thus ``layers`` before it is ``share_layers``.
+    """
     known = list(known)
     if renamed := [key for key in FORMER_KEYS.get(str(word), ()) if key in known]:
         return f"; did you mean {renamed[0]!r}?"
     lower = {str(k).lower(): str(k) for k in known}
+    if endings := [k for k in lower if str(word).lower().endswith(f"_{k}")]:
+        return f"; did you mean {lower[max(endings, key=len)]!r}?"
     matches = difflib.get_close_matches(str(word).lower(), lower, 1, 0.5)
     return f"; did you mean {lower[matches[0]]!r}?" if matches else ""
 

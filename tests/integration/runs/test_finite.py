@@ -227,5 +227,5 @@ def test_a_short_run_of_which_float16_skips_every_step(tiny_run, monkeypatch, ha
 
 
 def test_a_loss_in_float16_is_no_matter_of_scale(tiny_run, monkeypatch, half):
-    inject(monkeypatch, lambda loss: loss * INFINITY, 5)
+    inject(monkeypatch, lambda loss: loss + INFINITY, 5)
     stopped(tiny_run, "^stopped at step 5 of 16: the loss 'logits' is inf")

@@ -14,7 +14,7 @@ def test_the_page_has_the_tables_of_the_reports():
 
 
 def test_every_page_of_results_is_linked():
-    links = set(re.findall(r"\]\((results/\w+\.md)\)", PAGE.read_text()))
+    links = set(re.findall(r"\]\((results/[\w-]+\.md)\)", PAGE.read_text()))
     assert links == {str(page.relative_to(DOCS)) for page in (DOCS / "results").glob("*.md")}
 
 

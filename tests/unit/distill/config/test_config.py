@@ -164,6 +164,7 @@ def test_dump_is_plain_data() -> None:
 def test_words() -> None:
     assert did_you_mean("temprature", ["temperature", "weight"]) == "; did you mean 'temperature'?"
     assert did_you_mean("zzz", ["temperature"]) == ""
+    assert did_you_mean("num_hidden_layers", ["share_layers", "layers"]) == "; did you mean 'layers'?"
     assert did_you_mean("Lstm", ["Linformer", "LSTM"]) == "; did you mean 'LSTM'?"
     assert did_you_mean("share", ["kind", "mlm_probability", "metric"]) == "; did you mean 'mlm_probability'?"
     assert yaml_name(Square) == "Square"
