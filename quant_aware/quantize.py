@@ -21,13 +21,13 @@ from quant_aware.quantizers.quantizer import Quantizer
 from quant_aware.settings import QuantizeSettings, is_elementwise_learned
 from students.models.recurrent_layer import RecurrentKernel
 from students.recording.input_grams import collect_input_grams
+from students.structure.places import select_modules
 from students.weights import (
     add_weight_transform,
     find_weight_transforms,
     full_parameter,
     get_weight_transforms,
     raw_parameter,
-    select_modules,
 )
 
 if TYPE_CHECKING:

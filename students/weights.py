@@ -1,88 +1,22 @@
-"""Select the weights of a model, and put weight transforms (mask, fake quantization) on them."""
+"""The weights of a model, and the weight transforms (mask, fake quantization) on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from students.families.families import blocks, family
 from students.families.linear import is_conv1d, is_linear
-from students.families.parts import LayerStack
 from students.processes import full_tensor, is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Where = Literal["attention", "ffn", "embeddings", "head", "recurrence"]
 TransformT = TypeVar("TransformT", bound=nn.Module)
 SPARSITY_THRESHOLD = 0.05
 """A model counts as sparse from this ratio of zeros on; rounding to 8 bits alone makes 1 to 2 percent."""
-
-
-def select_modules(model: PreTrainedModel, where: Sequence[Where]) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Return by name the modules whose ``weight`` belongs to a part of the model, and the skipped ones with the reason.
-
-    ``attention`` and ``ffn`` are the linear layers of the blocks (``Conv1D`` included), ``recurrence`` those of
-    recurrent blocks, ``embeddings`` the token, position and type embeddings, ``head`` all linear layers outside the
-    blocks. A weight that two modules use is skipped, since a transform would have to give the same values in both. A
-    weight without entries, whose neurons or heads are all pruned, is in neither.
-
-    Raises:
-        ValueError: if the model family is not supported.
-    """
-    names = {id(module): name for name, module in model.named_modules()}
-    groups, unknown = _groups(model)
-    names_by_parameter, chosen, skipped = parameter_names(model), {}, {}
-    for module in dict.fromkeys(module for group in where for module in groups[group]):
-        if raw_parameter(module).numel() == 0:
-            continue
-        name = names[id(module)]
-        others = [other for other in names_by_parameter[id(raw_parameter(module))] if other != f"{name}.weight"]
-        if others:
-            skipped[name] = f"tied to {', '.join(others)}"
-        else:
-            chosen[name] = module
-    if {"attention", "ffn"} & set(where):
-        skipped |= {names[id(module)]: "its place in the block is not known" for module in unknown}
-    return chosen, skipped
-
-
-def _groups(model: PreTrainedModel) -> tuple[dict[str, list[nn.Module]], list[nn.Module]]:
-    """Return the modules of each ``Where``, and the linear layers inside blocks that are in none."""
-    inside = {}
-    groups: dict[str, list[nn.Module]] = {"attention": [], "ffn": [], "recurrence": []}
-    for name, stack in family(model.config).stacks.items():
-        for block in dict.fromkeys(blocks(model, name)):
-            groups["attention"] += attention_layers(stack, block)
-            if stack.ffn:
-                inner, outer = ffn_layers(stack, block)
-                groups["ffn"] += [*inner, outer]
-            modules = dict(block.named_modules())
-            groups["recurrence"] += [modules[path] for path in stack.recurrence if path in modules]
-            inside |= dict.fromkeys(block.modules())
-    outside = [module for module in model.modules() if module not in inside]
-    groups["embeddings"] = [module for module in outside if isinstance(module, nn.Embedding)]
-    groups = {where: [part for module in group for part in factor_modules(module)] for where, group in groups.items()}
-    embeddings = {*groups["embeddings"]}
-    groups["head"] = [module for module in outside if is_linear(module) and module not in embeddings]
-    known = {*groups["attention"], *groups["ffn"], *groups["recurrence"]}
-    return groups, [module for module in inside if is_linear(module) and module not in known]
-
-
-def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
-    """Return the linear layers of all attentions of a block, each once (a fused one holds three projections)."""
-    paths = [path for p in stack.attention.values() for path in (p.query.path, p.key.path, p.value.path, p.output)]
-    return [block.get_submodule(path) for path in dict.fromkeys(paths)]
-
-
-def ffn_layers(stack: LayerStack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
-    """Return the inner layers of the feed-forward that this block has, and the outer one."""
-    modules = dict(block.named_modules())
-    return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
 
 
 def factor_modules(module: nn.Module) -> list[nn.Module]:

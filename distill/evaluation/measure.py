@@ -111,7 +111,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     """Return the FLOPs of the matrix products of one forward pass (a multiply-add counts as two)."""
     # The counter does not know fused CPU kernels: count on a copy with eager attention and without oneDNN's RNNs.
-    copy = deepcopy(model).eval()
+    # Nothing needs a gradient: the counter fails on modules that are given a parameter, as DeBERTa's blocks are.
+    copy = deepcopy(model).eval().requires_grad_(False)
     copy.set_attn_implementation("eager")
     enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, options of Intel's GPUs
     try:

@@ -14,7 +14,8 @@ from prune_schedules.schedule import Constant, Schedule, Timeline
 from prune_schedules.scores.pruner import Pruner
 from prune_schedules.targets.shapes import Shape
 from students.families.linear import is_linear
-from students.weights import SPARSITY_THRESHOLD, Where, out_axis, parameter_names, raw_parameter, select_modules
+from students.structure.places import Where, select_modules
+from students.weights import SPARSITY_THRESHOLD, out_axis, parameter_names, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

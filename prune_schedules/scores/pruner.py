@@ -20,8 +20,9 @@ from prune_schedules.targets.shapes import Shape, find_prunable, resolve, tile_s
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
 from prune_schedules.timeline import Timeline, TimePoint
+from students.structure.places import Where
 from students.structure.units import Units
-from students.weights import Where, apply_weight_transforms, full_parameter, raw_parameter, shard_like
+from students.weights import apply_weight_transforms, full_parameter, raw_parameter, shard_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -235,8 +236,7 @@ class ScoredPruner(Pruner):
     def magnitudes(self) -> list[Tensor]:
         """Return the magnitude of each weight, of tiles and units their root mean square, for each of ``targets``.
 
-        Shapes: [outputs, inputs] of weights and tiles, [units] of neurons, heads and layers; full tensors, also of a
-        sharded model.
+        Shapes: [outputs, inputs] of weights and tiles, [count] of units; full tensors, also of a sharded model.
         """
         return [magnitude(target.entries(full_parameter)) for target in self.targets]
 

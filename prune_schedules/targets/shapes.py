@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from prune_schedules.ranking import Scope
-from students.families.families import is_recurrent
+from students.families.families import is_recurrent, require
 from students.structure.factored import rank_components
 from students.structure.hidden import hidden_units
+from students.structure.places import Where, select_modules
 from students.structure.units import Units, branch_type, branches, heads, neurons
-from students.weights import Where, out_axis, parameter_names, raw_parameter, select_modules
+from students.weights import out_axis, parameter_names, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,11 +66,16 @@ def find_prunable(
         whose weight is pruned, by name; and the reason for each module or set of units that is left out, by name.
 
     Raises:
-        ValueError: if the family of the model is not known, nothing can be removed, or a weight does not divide into
-            tiles or groups.
+        ValueError: if too little is known of the model's family, nothing can be removed, or a weight does not divide
+            into tiles or groups.
     """
     if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
         raise ValueError(f"shape: a recurrent network has no {shape}; prune elements or tiles of it")
+    if isinstance(shape, str) and shape not in ("elements", "ranks"):
+        try:
+            require(model.config, "structure")
+        except ValueError as error:
+            raise ValueError(f"shape: {shape}: {error}") from None
     if shape == "hidden":
         found, names = list(hidden_units(model)), {module: name for name, module in model.named_modules()}
         modules = [part.module for units in found for part in units.slices if part.name == "weight"]

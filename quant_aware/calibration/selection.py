@@ -9,7 +9,8 @@ from torch import nn
 
 from quant_aware.quantizers.fake_quant import weight_axis
 from quant_aware.quantizers.quantizer import Quantizer
-from students.weights import Where, parameter_names, raw_parameter, select_modules
+from students.structure.places import Where, select_modules
+from students.weights import parameter_names, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from torch import nn
 
-from students.families.parts import Family, LayerStack
+from students.families.derived import derive_family
+from students.families.parts import Family, LayerStack, Level
 from students.families.table import COMPACT, FAMILIES, RECURRENT
 
 if TYPE_CHECKING:
@@ -29,15 +30,32 @@ def is_recurrent(config: PretrainedConfig) -> bool:
 
 
 def family(config: PretrainedConfig) -> Family:
-    """Return the facts of a model's family; for a compact model, of the stock family.
+    """Return the facts of a model's family: from the table, or derived; for a compact model, of the stock family."""
+    name = config.model_type.removeprefix(COMPACT)
+    return FAMILIES[name] if name in FAMILIES else derive_family(config)
+
+
+def require(config: PretrainedConfig, level: Level) -> dict[str, LayerStack]:
+    """Return the stacks of a model's family, of which so much is known.
 
     Raises:
-        ValueError: if the family is not known, naming those that are.
+        ValueError: if less is known, naming what works.
     """
-    name = config.model_type.removeprefix(COMPACT)
-    if name not in FAMILIES:
-        raise ValueError(f"model family {name!r} is not supported; supported are {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    facts = family(config)
+    if LEVELS.index(facts.level) < LEVELS.index(level):
+        works = "; ".join(_WORKS[known] for known in LEVELS[: LEVELS.index(facts.level) + 1])
+        raise ValueError(
+            f"this needs the level {level!r}, and a {config.model_type} has the level {facts.level!r}: {works} work"
+        )
+    return facts.stacks
+
+
+LEVELS = get_args(Level)
+_WORKS = {
+    "outputs": "losses on outputs, pruning of elements and quantization",
+    "hidden": "losses on hidden states, and students of fewer layers",
+    "attention": "losses on attention",
+}
 
 
 def depth(config: PretrainedConfig, stack: str | None = None) -> int:
@@ -53,9 +71,9 @@ def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str,
     """Return the name and the facts of a stack (by default the first one).
 
     Raises:
-        ValueError: if the family has no such stack.
+        ValueError: if the family has no such stack, or its stacks are not known.
     """
-    stacks = family(config).stacks
+    stacks = require(config, "hidden")
     name = next(iter(stacks)) if stack is None else stack
     if name not in stacks:
         raise ValueError(f"stack: {config.model_type} has no {name!r}; it has {', '.join(stacks)}")
@@ -63,8 +81,16 @@ def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str,
 
 
 def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
-    """Return the blocks in the order in which they run; a block that runs several times (ALBERT) is repeated."""
-    modules = model.base_model.get_submodule(find_stack(model.config, stack)[1].blocks)
+    """Return the blocks in the order in which they run; a block that runs several times (ALBERT) is repeated.
+
+    Raises:
+        ValueError: if the family has no such stack, or this model of it keeps its blocks elsewhere.
+    """
+    path = find_stack(model.config, stack)[1].blocks
+    try:
+        modules = model.base_model.get_submodule(path)
+    except AttributeError:
+        raise ValueError(f"the blocks of a {type(model).__name__} are not in {path!r} of its base model") from None
     count = depth(model.config, stack)
     return [modules[i * len(modules) // count] for i in range(count)]
 

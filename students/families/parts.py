@@ -1,6 +1,16 @@
 """The facts of a model family: where it keeps its blocks, its attention and its feed-forward layers."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["outputs", "hidden", "attention", "structure"]
+"""How much is known of a family; each level has what the ones before it have.
+
+- ``outputs``: logits. Losses on them, pruning of elements, quantization.
+- ``hidden``: the blocks. Losses on hidden states, students of fewer layers.
+- ``attention``: the module of a block that computes attention. Losses on attention.
+- ``structure``: the layers of attention and feed-forward. Students of another width, pruning of heads and neurons.
+"""
 
 
 @dataclass(frozen=True)
@@ -13,10 +23,16 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class AttentionParts:
-    """One attention of a block: the module that calls the attention function, and its linear layers."""
+class AttentionSite:
+    """One attention of a block: the module that calls the attention function."""
 
     module: str
+
+
+@dataclass(frozen=True)
+class AttentionParts(AttentionSite):
+    """An attention whose linear layers are known."""
+
     query: Projection
     key: Projection
     value: Projection
@@ -49,14 +65,17 @@ class LayerStack:
     """A stack of equal blocks: its path in the base model, and the parts of one block."""
 
     blocks: str
-    attention: dict[str, AttentionParts]
-    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; empty for a recurrent block."""
+    attention: dict[str, AttentionSite]
+    """By kind: ``self``, and ``cross`` in the decoder of an encoder-decoder; empty if there is none, or none is known.
+    """
     ffn: FeedForwardParts | None
-    """None for a recurrent block."""
+    """None if there is none, as in a recurrent block, or it is not known."""
     depth: str = "num_hidden_layers"
     """The key of the config that holds the number of blocks."""
     groups: str = ""
     """The key of the config that holds the number of distinct blocks, if a block can run more than once."""
+    sequence_first: bool = False
+    """Whether hidden states inside the model are [S, B, H] (XLNet)."""
     recurrence: tuple[str, ...] = ()
     """The linear layers that hold the weights of a recurrent block; a block may lack some of them."""
 
@@ -66,7 +85,7 @@ class Family:
     """The facts of one ``config.model_type``."""
 
     stacks: dict[str, LayerStack]
-    """``encoder`` or ``decoder``, or both; the first is the default."""
+    """``encoder`` or ``decoder``, or both; the first is the default. Empty if they are not known."""
     intermediate: str = "intermediate_size"
     """The key of the config that holds the number of feed-forward neurons."""
     relative_position_bias: bool = False
@@ -81,3 +100,5 @@ class Family:
     """Whether positions count from ``pad_token_id + 1`` (RoBERTa), so that the rows before it hold no position."""
     head_size: str = ""
     """The key of the config that may hold the head size; empty if it is always the hidden size by the heads."""
+    level: Level = "structure"
+    """How much of the family is known."""

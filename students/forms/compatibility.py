@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from students.families.families import family, is_causal, is_cut, is_recurrent, repeats_blocks
+from students.families.families import family, is_causal, is_cut, is_recurrent, repeats_blocks, require
 from students.forms.form import Form
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
         if reason := refusal(form, student):
             raise ValueError(f"{key}: {reason}")
         try:
+            require(student, "structure")
             form.check(student)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from students.forms.form import Form
 from students.recording.input_grams import collect_initial_grams
 from students.structure.factored import decompose, get_ranks, rank_of, tie_factors
-from students.weights import Where, factor_modules, parameter_names, raw_parameter, select_modules
+from students.structure.places import Where, select_modules
+from students.weights import factor_modules, parameter_names, raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from students.families.families import depth, family, intermediate_size, is_compact, is_recurrent, repeats_blocks
+from students.families.families import (
+    depth,
+    family,
+    intermediate_size,
+    is_compact,
+    is_recurrent,
+    repeats_blocks,
+    require,
+)
 from students.families.layer_lists import select_layers
 from students.families.layers import evenly_spaced_layer
 from students.forms.compatibility import check_forms
@@ -89,6 +97,11 @@ class Transformer(Student):
             raise ValueError("a Transformer student cannot be cut from a recurrent teacher; try LSTM or GRU")
         if self.max_position_embeddings:
             check_max_positions(teacher)
+        if not self._has_widths(teacher):
+            if self.weights == "teacher":
+                self._check_blocks(teacher)
+            check_forms(self.forms, teacher)
+            return
         student = self._config(teacher)
         hidden, heads = student.hidden_size, student.num_attention_heads
         # Only if the teacher meets it: flan-t5-small has 6 heads and 512 dimensions.
@@ -130,6 +143,9 @@ class Transformer(Student):
         """Return the student's config, with the teacher's labels."""
         config, facts = copy.deepcopy(teacher), family(teacher)
         select_layers(config, self._source_blocks(teacher))
+        config.dtype = torch.float32
+        if not self._has_widths(teacher):
+            return config
         setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_hidden_size(config, self.hidden or teacher.hidden_size)
         config.num_attention_heads = self.heads or teacher.num_attention_heads
@@ -138,8 +154,22 @@ class Transformer(Student):
             config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared
         if self.max_position_embeddings:
             set_max_positions(config, self.max_position_embeddings)
-        config.dtype = torch.float32
         return config
+
+    def _has_widths(self, teacher: PretrainedConfig) -> bool:
+        """Return whether the widths of the teacher's family are known.
+
+        Raises:
+            ValueError: if they are not and one is set, or not even the blocks are known.
+        """
+        require(teacher, "hidden")
+        for key in ("hidden", "heads", "intermediate"):
+            if getattr(self, key) is not None:
+                try:
+                    require(teacher, "structure")
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from None
+        return family(teacher).level == "structure"
 
     def _source_blocks(self, teacher: PretrainedConfig) -> dict[str, list[int]]:
         """Return by stack the numbers, from 1, of the teacher's blocks to initialize from."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import blocks, depth, family
+from students.families.families import blocks, depth, family, require
 from students.processes import all_reduce_sum
 from students.recording.model_io import model_inputs, valid_positions
 from students.recording.signals import Signals
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def stack_by_module(model: PreTrainedModel) -> dict[nn.Module, str]:
     """Return by module in a block the stack whose tokens it takes: in cross-attention keys and values the encoder."""
     stack_of = {}
-    for name, stack in family(model.config).stacks.items():
+    stacks = require(model.config, "structure" if len(family(model.config).stacks) > 1 else "hidden")
+    if any(stack.sequence_first for stack in stacks.values()):
+        raise ValueError(
+            f"the inputs of the layers of a {model.config.model_type} begin with the sequence, not the text"
+        )
+    for name, stack in stacks.items():
         for block in blocks(model, name):
             stack_of |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import depth, family
+from students.families.families import depth, family, require
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -119,6 +119,10 @@ class Trace:
 
 def check_signals(config: PretrainedConfig, signals: Signals) -> None:
     """Raise ValueError if a model of this config lacks a requested site, or all heads of an attention are pruned."""
+    if signals.hidden or signals.attention:
+        require(config, "hidden")
+    if signals.attention:
+        require(config, "attention")
     stacks = family(config).stacks
     hidden = {name: depth(config, name) for name in stacks}
     attention = {name: hidden[name] for name, stack in stacks.items() if stack.attention}

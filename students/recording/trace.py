@@ -45,7 +45,8 @@ class Recorder:
                     self._attention_sites[block.get_submodule(parts.module)] = (stack, name)
         self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
-        if model._supports_sdpa:
+        self._records_attention = bool(self._attention_sites) and model._supports_sdpa
+        if self._records_attention:
             model.set_attn_implementation(NAME)
 
     def trace(self, batch: dict[str, Tensor], signals: Signals, stop_early: bool = False) -> Trace:
@@ -64,13 +65,14 @@ class Recorder:
         """
         config = self.model.config
         check_signals(config, signals)
-        if signals.attention and not self.model._supports_sdpa:
+        if signals.attention and not self._records_attention:
             raise ValueError(f"the attention of {config.model_type} cannot be recorded: it cannot use SDPA")
         arguments: dict[str, Any] = model_inputs(self.model, batch)
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep keys and values of all layers in memory
         last = last_site(config, signals) if stop_early else None
         self._recording = recording = _Recording(signals, self._attention_sites, last, torch.is_grad_enabled())
+        recording.sequence_first = {name for name, stack in family(config).stacks.items() if stack.sequence_first}
         if signals.attention:
             arguments["recording"] = recording
         logits, self._head.labels = None, batch.get("labels")
@@ -93,7 +95,7 @@ class Recorder:
             hook.remove()
         self._hooks.clear()
         self._head.close()
-        if self.model._supports_sdpa:
+        if self._records_attention:
             self.model.set_attn_implementation(self._implementation)
 
     def _enter(self, stack: str, layers: list[int], block: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -129,6 +131,8 @@ class _Recording:
     ):
         self.signals, self.attention_sites, self.last = signals, attention_sites, last
         self.requires_grad = requires_grad
+        self.sequence_first: set[str] = set()
+        """The stacks whose hidden states are [S, B, H] inside the model."""
         self.running: dict[str, int] = {}
         """By stack, the layer that is running."""
         self.hidden: dict[Site, Tensor] = {}
@@ -143,7 +147,7 @@ class _Recording:
 
     def record_hidden(self, site: Site, state: Tensor) -> None:
         if site in self.signals.hidden:
-            self.hidden[site] = state
+            self.hidden[site] = state.transpose(0, 1) if site[0] in self.sequence_first else state
         if site == self.last:
             raise _Stop
 

@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from students.families.families import family, intermediate_size, repeats_blocks
+from students.families.families import blocks, family, intermediate_size, repeats_blocks
 from students.structure.position_embeddings import position_entries
 from students.structure.units import heads, neurons
 
@@ -30,7 +30,8 @@ def init_from_teacher(teacher: PreTrainedModel, student: PreTrainedModel, layers
         The names of the weights that stay as they were: those of a head with another number of labels.
 
     Raises:
-        ValueError: if the teacher has weights outside its blocks that the student has not.
+        ValueError: if the teacher has weights outside its blocks that the student has not, or a block would run with
+            other settings than the teacher's.
     """
     source, state = teacher.state_dict(), student.state_dict()
     names = _teacher_names(teacher, student, layers)
@@ -41,6 +42,7 @@ def init_from_teacher(teacher: PreTrainedModel, student: PreTrainedModel, layers
             f"hidden: a {teacher.config.model_type} of hidden size {student.config.hidden_size} "
             f"has no place for the teacher's {', '.join(lost)}; choose another size"
         )
+    _check_settings(teacher, student, layers)
     if lost := _lost_names(teacher, student, layers):
         warnings.warn(f"no block of the student has a place for the teacher's {', '.join(lost)}", stacklevel=2)
     entries, hidden = unit_entries(teacher, student.config) | position_entries(teacher, student.config), []
@@ -75,6 +77,8 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     Returns:
         {(weight name, axis): indices}.
     """
+    if family(student).level != "structure":  # of the same widths, as ``Transformer`` has checked
+        return {}
     names = {id(module): name for name, module in teacher.named_modules()}
     (teacher_groups, _, teacher_size), (groups, _, size) = head_shape(teacher.config), head_shape(student)
     num_units = student.num_attention_heads if teacher_groups == 1 else groups  # multi-query: a unit is a query head
@@ -145,6 +149,43 @@ def _lost_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict
                 if students and not any(f"{prefix}{i}.{rest}" in student_names for i in students):
                     lost.append(name)
     return lost
+
+
+def _check_settings(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> None:
+    """Check that a block of the student's runs with the settings of the teacher's block: a window, a kind of attention.
+
+    Settings are the numbers and names that its modules hold. A config may tell them by the index of the block, in a way
+    that does not follow when blocks are left out.
+
+    Raises:
+        ValueError: at the first that differs.
+    """
+    for stack, numbers in layers.items():
+        for i, (block, number) in enumerate(zip(blocks(student, stack), numbers, strict=True)):
+            source = blocks(teacher, stack)[number - 1]
+            if [p.shape for p in block.parameters()] != [p.shape for p in source.parameters()]:
+                continue  # of other sizes, which are settings too
+            before, after = _settings(source), _settings(block)
+            alike = (
+                (number - 1, i),
+                (len(blocks(teacher, stack)), len(numbers)),
+            )  # the index of the block, and the depth
+            for key in before.keys() & after.keys():
+                if before[key] != after[key] and (before[key], after[key]) not in alike:
+                    raise ValueError(
+                        f"layers: block {i + 1} of the student would run with {key}: {after[key]!r}, and the teacher's "
+                        f"block {number}, of which it is made, has {before[key]!r}; choose other teacher_layers"
+                    )
+
+
+def _settings(block: nn.Module) -> dict[str, int | float | str]:
+    """Return by path the numbers and names that the modules of a block hold, but for dropout, which a student sets."""
+    return {
+        f"{path}.{key}".removeprefix("."): value
+        for path, module in block.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and "drop" not in f"{path}.{key}"
+    }
 
 
 def _stack_name(model: PreTrainedModel, stack: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import family, is_compact, is_recurrent, position_counts
+from students.families.families import family, is_compact, is_recurrent, position_counts, require
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -19,6 +19,10 @@ def check_max_positions(config: PretrainedConfig) -> None:
     key = "max_position_embeddings"
     if is_recurrent(config):
         raise ValueError(f"{key}: a recurrent network reads texts of any length")
+    try:
+        require(config, "structure")
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
     if family(config).relative_position_bias:
         raise ValueError(f"{key}: a {config.model_type} has relative positions and reads texts of any length")
     if is_compact(config):

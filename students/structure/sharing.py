@@ -8,7 +8,7 @@ from torch import nn
 
 from students.families.families import blocks, family
 from students.families.parts import LayerStack
-from students.weights import attention_layers, ffn_layers
+from students.structure.places import attention_layers, ffn_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,17 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import blocks, family
-from students.families.parts import Projection
-from students.weights import (
-    Where,
-    ffn_layers,
-    get_weight_transforms,
-    in_axis,
-    input_layer,
-    out_axis,
-    raw_parameter,
-    set_parameter,
-)
+from students.families.parts import AttentionParts, Projection
+from students.structure.places import Where, ffn_layers
+from students.weights import get_weight_transforms, in_axis, input_layer, out_axis, raw_parameter, set_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,7 +91,7 @@ def unique_blocks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
 
 
 def neurons(model: PreTrainedModel) -> list[Units]:
-    """Return the neurons of every feed-forward, named as in ``encoder.0.ffn``."""
+    """Return the neurons of every feed-forward, named as in ``encoder.0.ffn``; none below the level ``structure``."""
     all_units = []
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(unique_blocks(model)[name] if stack.ffn else []):
@@ -114,10 +106,10 @@ def neurons(model: PreTrainedModel) -> list[Units]:
 
 
 def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units]:
-    """Return the heads of every attention, named as in ``encoder.0.self``.
+    """Return the heads of every attention, named as in ``encoder.0.self``; none below the level ``structure``.
 
     Args:
-        model: of a supported family.
+        model: of any family.
         has_one_key: whether all query heads share a key (multi-query attention); by default as in the config.
     """
     all_units = []
@@ -126,6 +118,8 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(unique_blocks(model)[name]):
             for kind, parts in stack.attention.items():
+                if not isinstance(parts, AttentionParts):
+                    continue
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
                 size = getattr(owner, parts.head_dim)
                 count = _output_width(block, parts.value) // size

@@ -5,7 +5,8 @@ from typing import ClassVar
 from torch import nn
 
 from prune_schedules.ranking import Scope
-from students.weights import add_weight_transform, fold, out_axis, select_modules
+from students.structure.places import select_modules
+from students.weights import add_weight_transform, fold, out_axis
 from tests.helpers.families import tiny
 from tests.helpers.pruning.models import without
 

@@ -8,7 +8,7 @@ from prune_schedules.ranking import Scope
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.targets.shapes import Shape
-from students.weights import Where
+from students.structure.places import Where
 
 
 def mask(

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from prune_schedules.structure.cut import cut
+from students.structure.places import select_modules
 from students.structure.units import branches, heads, neurons, shrink
-from students.weights import select_modules
 from tests.helpers.families import _auto, batch, tiny
 from tests.helpers.students.shared import WAYS, build, logits
 

@@ -166,7 +166,8 @@ def test_all_at_random_starts_as_one_block_does():
 def test_the_onnx_files_of_all_forms_compute_what_training_did(family, tmp_path):
     """And hold each shared weight once, in 8 bits."""
     names = [name for name in ("LocalAttention", "share_layers", "low_rank", "Factorised") if can_be(name, family)]
-    model, inputs = build(student_of(*names), tiny(family, layers=2)), batch(family)
+    # Of seed 0 an input of T5 lies so near the middle of two levels that the CPU decides which it gets.
+    model, inputs = build(student_of(*names), tiny(family, layers=2)), batch(family, seed=1)
     inputs.pop("decoder_attention_mask", None)  # the file asks for none
     quantize = Quantize()
     quantize.attach(model)

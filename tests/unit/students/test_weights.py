@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
+from students.structure.places import select_modules
 from students.weights import (
     add_weight_transform,
     find_weight_transforms,
@@ -15,7 +16,6 @@ from students.weights import (
     out_axis,
     parameter_names,
     raw_parameter,
-    select_modules,
 )
 from tests.helpers.families import batch, tiny
 

@@ -8,7 +8,8 @@ from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.scores.penalty import group_lasso
 from prune_schedules.targets.mask import Mask
-from students.weights import find_weight_transforms, raw_parameter, select_modules
+from students.structure.places import select_modules
+from students.weights import find_weight_transforms, raw_parameter
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.models import mask
 

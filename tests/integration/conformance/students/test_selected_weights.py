@@ -3,7 +3,7 @@
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from students.weights import select_modules
+from students.structure.places import select_modules
 from tests.helpers.families import tiny
 
 LINEAR_LAYERS = {

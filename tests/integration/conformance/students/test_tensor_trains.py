@@ -7,8 +7,8 @@ from transformers import AutoModel
 
 from students.forms.embeddings import TensorTrain
 from students.kinds.transformer import Transformer
+from students.structure.places import select_modules
 from students.structure.tensor_train import embedding_matrix, set_tensor_train, tensor_train_shape, tensor_train_svd
-from students.weights import select_modules
 from tests.helpers.families import _auto, batch, tiny
 
 

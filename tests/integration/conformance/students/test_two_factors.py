@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from students.forms.low_rank import select_unfactored
 from students.recording.input_grams import collect_initial_grams
 from students.structure.factored import decompose, get_ranks, rank_of
-from students.weights import select_modules
+from students.structure.places import select_modules
 from tests.helpers.families import batch, tiny
 from tests.helpers.students.low_rank import ALL, build, logits, student_of
 

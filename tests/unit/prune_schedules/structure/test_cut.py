@@ -6,8 +6,9 @@ import torch
 from prune_schedules.schedule import Constant
 from prune_schedules.scores.magnitude import Magnitude
 from prune_schedules.structure.cut import cut, nonzero_units
+from students.structure.places import select_modules
 from students.structure.units import neurons
-from students.weights import fold, out_axis, select_modules
+from students.weights import fold, out_axis
 from tests.helpers.families import batch, tiny
 from tests.helpers.pruning.folded import Grid, pruned
 from tests.helpers.pruning.models import learns, without

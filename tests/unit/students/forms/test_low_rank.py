@@ -8,7 +8,7 @@ from students.forms.low_rank import LowRank
 from students.kinds.transformer import Transformer
 from students.recording.input_grams import collect_initial_grams
 from students.structure.factored import rank_of
-from students.weights import select_modules
+from students.structure.places import select_modules
 from tests.helpers.families import batch, low_rank, tiny
 from tests.helpers.students.low_rank import build
 

@@ -15,7 +15,7 @@ from students.kinds.recurrent import GRU, LSTM, RNN
 from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from students.weights import select_modules
+from students.structure.places import select_modules
 from tests.helpers.families import batch, everything, tiny
 from tests.helpers.students.recurrent import padded, small
 from tests.helpers.traces import first

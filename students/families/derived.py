@@ -1,0 +1,45 @@
+"""The facts of a family that no table lists: derived from its config and a tiny random model."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from students.families.parts import AttentionSite, Family, LayerStack, Level
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def derive_family(config: PretrainedConfig) -> Family:
+    """Return what can be derived of a family: its blocks, and the attention in them; in the worst case, nothing.
+
+    Blocks are those module lists that grow with a number of layers in the config, and that hand hidden states on
+    from one to the next. An attention is known if each block has it, and its recorded inputs give the weights that
+    the model itself computes without a fused kernel.
+    """
+    settings = {key: value for key, value in config.to_dict().items() if key not in _LABELS}
+    return _derive(type(config), json.dumps(settings, sort_keys=True, default=str))
+
+
+_LABELS = ("id2label", "label2id", "_name_or_path", "problem_type", "dtype", "finetuning_task")
+
+
+@lru_cache(maxsize=64)
+def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
+    from students.families.probe import probe  # not above: a config is read without transformers
+    from students.families.stacks import find_stacks
+
+    config = config_class.from_dict(json.loads(settings))
+    try:
+        probed = probe(config, find_stacks(config))
+    except Exception:  # the code of any model may raise anything here; its outputs are known all the same
+        return Family({}, position_embeddings="", level="outputs")
+    stacks, level = {}, "attention"
+    for name, stack in probed.items():
+        attention = {kind: AttentionSite(path) for kind, path in stack.attention.items()}
+        stacks[name] = LayerStack(stack.path, attention, None, stack.depth, sequence_first=stack.sequence_first)
+        level = level if attention else "hidden"
+    known: Level = level if stacks else "outputs"
+    return Family(stacks, position_embeddings="", level=known)

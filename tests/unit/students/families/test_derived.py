@@ -1,0 +1,188 @@
+"""What is derived of a family is what the table says of it, and what the model itself records."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from students.families.derived import derive_family
+from students.families.families import depth, family, find_stack, require
+from students.kinds.transformer import Transformer
+from students.recording.signals import Signals
+from students.recording.trace import Recorder
+from students.structure.places import select_modules
+from tests.helpers.families import FAMILIES, LLAMAS, everything, tiny_config
+
+SIZES = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_labels": 3,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+ENCODER = {"intermediate_size": 64, "max_position_embeddings": 66}
+DECODER = ENCODER | {"num_key_value_heads": 2}
+PAIR = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 66,
+}
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_experts": 4}
+ATTENTION = {
+    "xlm-roberta": ENCODER | {"type_vocab_size": 1},
+    "camembert": ENCODER | {"type_vocab_size": 1},
+    "modernbert": ENCODER | {"local_attention": 6, "cls_token_id": 2, "sep_token_id": 3},
+    "gpt_neox": ENCODER,
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 66},
+    "phi": DECODER,
+    "smollm3": DECODER,
+    "mixtral": DECODER | {"num_local_experts": 4},
+    "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
+    "mt5": {"d_model": 32, "num_layers": 3, "d_kv": 8, "d_ff": 64, "decoder_start_token_id": 0},
+    "bart": PAIR,
+}
+HIDDEN = {
+    "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
+    "bloom": {},
+    "mpnet": ENCODER,
+    "xlnet": {"d_inner": 64, "d_head": 8},
+    "gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
+}
+DERIVED = ATTENTION | HIDDEN
+
+
+def config_of(name: str) -> PretrainedConfig:
+    return AutoConfig.for_model(name, **(SIZES | DERIVED[name]))
+
+
+def model_of(name: str) -> PreTrainedModel:
+    """A random model whose attention is far from uniform."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config_of(name))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.2)
+    return model.eval()
+
+
+def texts() -> dict[str, Tensor]:
+    """Two texts that end as BART's classifier wants, the second padded."""
+    ids = torch.randint(5, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+    ids[0, 8] = ids[1, 5] = 3
+    ids[1, 6:] = 0
+    return {"input_ids": ids, "attention_mask": (ids != 0).long()}
+
+
+@pytest.mark.parametrize("name", [name for name in (*FAMILIES, *LLAMAS) if name not in ("albert", "gemma2")])
+def test_the_derived_facts_are_those_of_the_table(name: str) -> None:
+    config = tiny_config(name)
+    known, derived = family(config), derive_family(config)
+    assert derived.level == "attention"
+    assert list(derived.stacks) == list(known.stacks)
+    for stack, facts in known.stacks.items():
+        found = derived.stacks[stack]
+        assert found.blocks == facts.blocks
+        assert getattr(config, found.depth) == depth(config, stack)
+        assert {kind: site.module for kind, site in found.attention.items()} == {
+            kind: parts.module for kind, parts in facts.attention.items()
+        }
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_family_has_its_level(name: str) -> None:
+    assert family(config_of(name)).level == ("attention" if name in ATTENTION else "hidden")
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_what_is_recorded_is_what_the_model_says_itself(name: str) -> None:
+    """Hidden states and weights of attention, of a padded batch, to 1e-6 of those without a fused kernel."""
+    model, batch = model_of(name), texts()
+    model.set_attn_implementation("eager")
+    wanted = {"output_hidden_states": True, "output_attentions": name in ATTENTION, "use_cache": False}
+    with torch.no_grad():
+        own = model.base_model(**batch, **wanted, **_decoder(model, batch))
+        recorder = Recorder(model)
+        trace = recorder.trace(batch | _decoder(model, batch), everything(model.config))
+    stacks = list(family(model.config).stacks)
+    for stack in stacks:
+        states = own.hidden_states if len(stacks) == 1 else own[f"{stack}_hidden_states"]
+        states = [state.transpose(0, 1) if state.shape[0] != 2 else state for state in states]  # XLNet's begin with S
+        for layer in range(depth(model.config, stack)):  # the last one may be after a norm
+            torch.testing.assert_close(trace.hidden[stack, layer], states[layer], rtol=1e-5, atol=2e-5)
+    for (kind, layer), attention in trace.attention.items():
+        weights = own.attentions if len(stacks) == 1 else own[f"{kind}_attentions"]
+        real = texts()["attention_mask"].bool()
+        torch.testing.assert_close(
+            attention.probabilities().transpose(1, 2)[real], weights[layer - 1].transpose(1, 2)[real]
+        )
+
+
+def _decoder(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not model.config.is_encoder_decoder:
+        return {}
+    return {"decoder_input_ids": batch["input_ids"], "decoder_attention_mask": batch["attention_mask"]}
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_student_takes_over_every_other_block(name: str, tmp_path: Path) -> None:
+    """It is a stock model: saved and loaded, it gives the same logits; its blocks run as the teacher's do."""
+    teacher = model_of(name)
+    student = Transformer(layers=2, teacher_layers=[1, 3]).build(teacher, None, None, None).eval()
+    stack = list(family(teacher.config).stacks)[-1]
+    path = find_stack(teacher.config, stack)[1].blocks
+    sources, taken = (model.base_model.get_submodule(path) for model in (teacher, student))
+    for block, source in zip(taken, (sources[0], sources[2]), strict=True):
+        state = source.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in block.state_dict().items())
+    student.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval()(**texts()).logits, student(**texts()).logits)
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_all_linear_layers_of_the_blocks_can_be_pruned_together(name: str) -> None:
+    model = model_of(name)
+    chosen, skipped = select_modules(model, ["attention", "ffn"])
+    path = next(iter(family(model.config).stacks.values())).blocks
+    inside = {n for n, m in model.base_model.get_submodule(path).named_modules() if isinstance(m, torch.nn.Linear)}
+    assert inside and {n.partition(f"{path}.")[2] for n in chosen if f"{path}." in n} >= inside
+    experts = {n for n, parameter in model.named_parameters() if parameter.ndim > 2}
+    assert experts <= skipped.keys()
+    with pytest.raises(ValueError, match=f"needs the level 'structure', and a {model.config.model_type} has the level"):
+        select_modules(model, ["ffn"])
+
+
+def test_what_a_level_lacks_is_refused_by_its_name() -> None:
+    deberta, bart = config_of("deberta-v2"), config_of("bart")
+    with pytest.raises(ValueError, match="needs the level 'attention', and a deberta-v2 has the level 'hidden'"):
+        Recorder(model_of("deberta-v2")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
+    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a bart has .*'attention'"):
+        Transformer(hidden=16).check(bart)
+    with pytest.raises(ValueError, match="losses on outputs, pruning of elements and quantization; losses on hidden"):
+        require(deberta, "structure")
+
+
+def test_a_family_without_known_blocks_has_its_outputs() -> None:
+    """OpenAI's first GPT keeps its blocks in a list that hands no tuple of hidden states on."""
+    config = AutoConfig.for_model("openai-gpt", vocab_size=100, n_embd=32, n_layer=3, n_head=4, pad_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    assert family(config).level == "outputs"
+    trace = Recorder(model).trace(texts(), Signals(logits=True))
+    assert torch.equal(trace.logits, model(**texts()).logits)
+    with pytest.raises(ValueError, match="needs the level 'hidden', and a openai-gpt has the level 'outputs'"):
+        find_stack(config)
+    chosen, _ = select_modules(model, ["attention", "ffn"])
+    assert len(chosen) == 12
