@@ -16,7 +16,7 @@ from distill.evaluation.intervals import RowStates, UpdateRecorder
 from distill.tasks.task import Predict, Task
 from distill.tasks.writing import CachedGenerator
 from losses.loss import prediction_mask
-from students.recording.model_io import model_inputs, output_logits
+from students.recording.model_io import model_inputs, output_logits, plain_kernels
 
 
 @dataclass
@@ -113,10 +113,9 @@ def count_flops(model: PreTrainedModel, example: dict[str, Tensor]) -> int:
     # The counter does not know fused CPU kernels: count on a copy with eager attention and without oneDNN's RNNs.
     # Nothing needs a gradient: the counter fails on modules that are given a parameter, as DeBERTa's blocks are.
     copy = deepcopy(model).eval().requires_grad_(False)
-    copy.set_attn_implementation("eager")
     enabled, *_ = torch.backends.mkldnn.set_flags(False)  # ``flags`` would set, and warn of, options of Intel's GPUs
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with plain_kernels(copy), FlopCounterMode(display=False) as counter, torch.no_grad():
             copy(**model_inputs(copy, example))
     finally:
         torch.backends.mkldnn.set_flags(enabled)

@@ -28,7 +28,7 @@ from quant_aware.export.onnx_graph import digest, float_matrices, is_lookup, rep
 from quant_aware.export.onnx_int8 import Weights, quantize_matrices
 from quant_aware.export.recurrent import quantize_recurrent, use_standard_operators
 from quant_aware.quantizers.activations import ActivationQuantizer
-from students.recording.model_io import output_logits
+from students.recording.model_io import output_logits, plain_kernels
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 """The tensors of a batch that a model reads, in their order in the file, each int64 [batch, length]."""
@@ -52,21 +52,16 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
     # Two rows, since a batch size of one would become a constant.
     inputs = tuple(batch[name][:1].repeat(2, 1).to(model.device) for name in names)
     shapes = tuple({0: "batch", 1: "decoder_length" if name.startswith("decoder") else "length"} for name in names)
-    attention = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        with _no_warnings():
-            program = torch.onnx.export(
-                _Logits(model, names).eval(),
-                inputs,
-                dynamo=True,
-                verbose=False,
-                input_names=names,
-                output_names=["logits"],
-                dynamic_shapes={"tensors": shapes},
-            )
-    finally:
-        model.set_attn_implementation(attention)
+    with plain_kernels(model), _no_warnings():
+        program = torch.onnx.export(
+            _Logits(model, names).eval(),
+            inputs,
+            dynamo=True,
+            verbose=False,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes={"tensors": shapes},
+        )
     proto = program.model_proto
     _strip(proto.graph)
     _merge_shared_weights(proto.graph)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +34,21 @@ def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, 
     """Return the part of a batch that the model takes."""
     parameters = inspect.signature(model.forward).parameters
     return {name: batch[name] for name in MODEL_INPUTS if name in batch and name in parameters}
+
+
+@contextmanager
+def plain_kernels(model: PreTrainedModel) -> Iterator[None]:
+    """Compute attention and experts by plain products inside the block, for exporters and counters of FLOPs."""
+    attention, experts = model.config._attn_implementation, model.config._experts_implementation
+    model.set_attn_implementation("eager")
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("batched_mm")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(attention)
+        if model._can_set_experts_implementation():
+            model.set_experts_implementation(experts)
 
 
 def output_logits(output: ModelOutput) -> Tensor | None:

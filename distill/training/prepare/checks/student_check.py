@@ -9,6 +9,7 @@ import torch
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
+from distill.training.prepare.checks.export_check import check_export
 from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
@@ -35,6 +36,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         round_trip(student, parts.tokenizer, batch, head)
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
+    check_export(config, student, batch)
     sparsity, pruners = model_sparsity(student), experiment.pruners()
     if sparsity >= SPARSITY_THRESHOLD and not pruners:
         warnings.append(
