@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_PARAMETERS = 60_000_000
 """The largest model that is run."""
-_SHRINKS = ((256, 16), (64, 8), (256, 8), (256, 4), (256, 1))
+SHRINKS = ((256, 16), (64, 8), (256, 8), (256, 4), (256, 1))
 """What is tried in turn: sizes from the first number on are divided by the second."""
 _TOKENS, _SHORT = 8, 5
 NAME = "probe"
@@ -139,9 +139,9 @@ def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, Probed
 def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[PreTrainedModel, _Pass]:
     """Return the first tiny model that runs, and its pass."""
     few, errors = with_depths(config, dict.fromkeys(depth_keys(config), FEW)), []
-    for smallest, divisor in _SHRINKS:
+    for smallest, divisor in SHRINKS:
         small = copy.deepcopy(few)
-        _shrink(small, smallest, divisor)
+        shrink(small, smallest, divisor)
         try:
             if sum(weight.numel() for weight in build_base(small, "meta").parameters()) > MAX_PARAMETERS:
                 raise ValueError("too large to be run")
@@ -156,11 +156,11 @@ def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[
     raise errors[0]
 
 
-def _shrink(config: PretrainedConfig, smallest: int, divisor: int) -> None:
+def shrink(config: PretrainedConfig, smallest: int, divisor: int) -> None:
     """Divide, in place, all sizes of a config, so that those which go together still do; ids stay in the vocabulary."""
     for key, value in vars(config).items():
         if isinstance(value, PretrainedConfig):
-            _shrink(value, smallest, divisor)
+            shrink(value, smallest, divisor)
         elif type(value) is int and value >= smallest and not key.endswith("_token_id"):
             setattr(config, key, value // divisor)
     vocabulary = getattr(config, "vocab_size", None)

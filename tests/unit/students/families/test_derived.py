@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from students.families.derived import derive_family
 from students.families.families import depth, family, find_stack, require
@@ -14,55 +14,7 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.places import select_modules
 from tests.helpers.families import FAMILIES, LLAMAS, everything, tiny_config
-
-SIZES = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_labels": 3,
-    "pad_token_id": 0,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-}
-ENCODER = {"intermediate_size": 64, "max_position_embeddings": 66}
-DECODER = ENCODER | {"num_key_value_heads": 2}
-PAIR = {
-    "d_model": 32,
-    "encoder_layers": 3,
-    "decoder_layers": 3,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "max_position_embeddings": 66,
-}
-EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_experts": 4}
-ATTENTION = {
-    "xlm-roberta": ENCODER | {"type_vocab_size": 1},
-    "camembert": ENCODER | {"type_vocab_size": 1},
-    "modernbert": ENCODER | {"local_attention": 6, "cls_token_id": 2, "sep_token_id": 3},
-    "gpt_neox": ENCODER,
-    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 66},
-    "phi": DECODER,
-    "smollm3": DECODER,
-    "mixtral": DECODER | {"num_local_experts": 4},
-    "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
-    "mt5": {"d_model": 32, "num_layers": 3, "d_kv": 8, "d_ff": 64, "decoder_start_token_id": 0},
-    "bart": PAIR,
-}
-HIDDEN = {
-    "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
-    "bloom": {},
-    "mpnet": ENCODER,
-    "xlnet": {"d_inner": 64, "d_head": 8},
-    "gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
-}
-DERIVED = ATTENTION | HIDDEN
-
-
-def config_of(name: str) -> PretrainedConfig:
-    return AutoConfig.for_model(name, **(SIZES | DERIVED[name]))
+from tests.helpers.students.derived import ATTENTION, DERIVED, config_of
 
 
 def model_of(name: str) -> PreTrainedModel:
