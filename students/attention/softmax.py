@@ -8,19 +8,16 @@ from torch import Tensor
 
 
 class AttentionArgs(NamedTuple):
-    """The arguments of attention beside queries, keys and values.
-
-    Args:
-        scale: of the product of a query and a key.
-        causal: a query attends to no later key; if there are fewer queries than keys, they are the last ones.
-        dropout: probability with which an attention weight is dropped.
-        eager: compute the products explicitly, for exporters and FLOP counters that do not know fused kernels.
-    """
+    """The arguments of attention beside queries, keys and values."""
 
     scale: float
+    """Of the product of a query and a key."""
     causal: bool = False
+    """A query attends to no later key; if there are fewer queries than keys, they are the last ones."""
     dropout: float = 0.0
+    """The probability with which an attention weight is dropped."""
     eager: bool = False
+    """Compute the products explicitly, for exporters and FLOP counters that do not know fused kernels."""
 
 
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, arguments: AttentionArgs) -> Tensor:
