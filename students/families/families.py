@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from torch import nn
 
 from students.families.derived import derive_family
-from students.families.parts import Family, LayerStack, Level
+from students.families.parts import AttentionParts, Family, LayerStack, Level
 from students.families.table import COMPACT, FAMILIES, RECURRENT
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ def find_stack(config: PretrainedConfig, stack: str | None = None) -> tuple[str,
     if name not in stacks:
         raise ValueError(f"stack: {config.model_type} has no {name!r}; it has {', '.join(stacks)}")
     return name, stacks[name]
+
+
+def attention_parts(stack: LayerStack) -> dict[str, AttentionParts]:
+    """Return by kind the attentions of a stack whose linear layers are known."""
+    return {kind: parts for kind, parts in stack.attention.items() if isinstance(parts, AttentionParts)}
 
 
 def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from students.attention.blocks import BlockCore, FixedCore
 from students.attention.linear import EfficientCore, EluCore, FavorCore
 from students.attention.linformer import LinformerCore
 from students.attention.local import LocalCore
-from students.families.families import blocks, family, position_counts
+from students.families.families import attention_parts, blocks, position_counts, require
 from students.forms.form import Form, check_sizes
 from students.saved_classes import find_class
 
@@ -60,9 +60,9 @@ def replace_attention(model: PreTrainedModel, saved: dict[str, Any]) -> None:
         form = kind(**{name: value for name, value in saved.items() if name != "kind"})
     except TypeError as error:
         raise ValueError(f"attention: {saved} does not fit {kind.__name__}: {error}") from error
-    for name, stack in family(model.config).stacks.items():
+    for name, stack in require(model.config, "structure").items():
         for block in dict.fromkeys(blocks(model, name)):
-            for parts in stack.attention.values():
+            for parts in attention_parts(stack).values():
                 owner = block.get_submodule(parts.module)
                 owner.core_attention = form.module(model.config, getattr(owner, parts.head_dim))
 

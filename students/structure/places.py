@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from students.families.families import blocks, family, require
+from students.families.families import attention_parts, blocks, family, require
 from students.families.linear import is_linear
-from students.families.parts import AttentionParts, LayerStack
+from students.families.parts import LayerStack
 from students.weights import factor_modules, parameter_names, raw_parameter
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _tensor_names(model: nn.Module) -> list[str]:
 
 def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
     """Return the linear layers of all attentions of a block, each once (a fused one holds three projections)."""
-    known = [parts for parts in stack.attention.values() if isinstance(parts, AttentionParts)]
+    known = attention_parts(stack).values()
     paths = [path for p in known for path in (p.query.path, p.key.path, p.value.path, p.output)]
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import blocks, family
-from students.families.parts import AttentionParts, Projection
+from students.families.families import attention_parts, blocks, family
+from students.families.parts import Projection
 from students.structure.places import Where, ffn_layers
 from students.weights import get_weight_transforms, in_axis, input_layer, out_axis, raw_parameter, set_parameter
 
@@ -117,9 +117,7 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
         has_one_key = getattr(model.config, "num_key_value_heads", None) == 1
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(unique_blocks(model)[name]):
-            for kind, parts in stack.attention.items():
-                if not isinstance(parts, AttentionParts):
-                    continue
+            for kind, parts in attention_parts(stack).items():
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
                 size = getattr(owner, parts.head_dim)
                 count = _output_width(block, parts.value) // size

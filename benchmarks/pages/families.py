@@ -1,6 +1,6 @@
 """The level of every family of transformers: what works with its models.
 
-python -m benchmarks.families [NAME ...]      all families, or some; without names it writes docs/guide/families.md
+python -m benchmarks.pages.families [NAME ...]   all families, or some; without names it writes docs/guide/families.md
 
 Of each family a tiny random model is built from its default config, with a head for classification and one for causal
 language modelling. A family whose code does not run here (a library that is missing, a default config that nobody can
