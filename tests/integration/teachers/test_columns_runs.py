@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill import run
 from tests.helpers.repositories import save_tiny_bert, sentences
+from tests.helpers.runs import resumes_bit_for_bit
 
 TEXT = """\
 task: {{name: {task}, data: {folder}/data, text: sentence, max_length: 32, batch_size: 8}}
@@ -103,3 +104,47 @@ def test_each_step_has_the_loss_of_the_model_that_wrote_the_columns(world: Path,
     for model, metrics in reports[0]["test"]["metrics"].items():
         assert reports[1]["test"]["metrics"][model] == pytest.approx(metrics)
     assert reports[1]["ratios"].keys() == {"retained"} and reports[1]["difference"]
+
+
+def empty_cells(folder: Path, split: str, every: int, columns: list[str]) -> None:
+    """Empty the cells of each n-th row of a file."""
+    with (folder / f"{split}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[::every]:
+        row |= dict.fromkeys(columns, "")
+    save(folder, split, rows)
+
+
+def test_rows_without_cells_learn_their_labels(world: Path) -> None:
+    empty_cells(world / "data", "train", 4, NAMES)
+    empty_cells(world / "data", "validation", 6, NAMES)
+    empty_cells(world / "data", "test", 1, NAMES)
+    report = run(write(world, COLUMNS["probabilities"]), name="some", **LABELS)
+    assert losses(world / "runs" / "some")[0] > 0.1
+    notes = " ".join(report.preflight["lines"])
+    assert "teacher: 10 of 40 training rows have no soft labels; their labels stand in" in notes
+    assert "teacher: 2 of 12 validation rows have no soft labels; the teacher is not evaluated on them" in notes
+    assert "on 10 of 12 validation rows" in notes
+    assert report.models["teacher"].metrics["accuracy"] == 1.0 and report.difference == {}
+    assert list(report.test.metrics) == ["student"] and report.test.difference == {}
+
+
+def test_validation_and_test_need_no_columns(world: Path) -> None:
+    for split, count in (("validation", 12), ("test", 8)):
+        save(world / "data", split, sentences(count, 5))
+    report = run(write(world, COLUMNS["logits"]), name="train-only", **LABELS)
+    assert list(report.models) == ["student"] and list(report.test.metrics) == ["student"]
+    assert "on 40 training rows" in " ".join(report.preflight["lines"])
+
+
+def test_a_run_goes_on_bit_for_bit(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_cells(world / "data", "train", 4, NAMES)
+    resumes_bit_for_bit(monkeypatch, 4, 10, write(world, COLUMNS["probabilities"]), **LABELS)
+
+
+def test_a_regression_with_unlabelled_texts(world: Path) -> None:
+    empty_cells(world / "data", "train", 4, ["z_positive"])
+    save(world, "more", [{"sentence": row["sentence"], "z_positive": 0.25} for row in sentences(8, 9)])
+    given = {"task.unlabelled": str(world / "more.csv"), "vocabulary": "seen"}
+    report = run(write(world, "{columns: [z_positive]}", "LogitsMSE", "regression"), name="numbers", **given)
+    assert report.timeline[0]["stop_step"] == 12 and report.models["teacher"].metrics["pearson"] > 0.5
