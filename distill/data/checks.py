@@ -31,6 +31,8 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
     bad_types = [p for split in splits.values() for p in locate_problems(split, task.bad_types(split.rows))]
     if bad_types:
         raise_problems(problems + bad_types)
+    for name, split in splits.items():
+        check_soft_columns(task, split, is_required=name == "train")
     try:
         task.setup(splits["train"].rows, tokenizer)
     except ValueError as error:
@@ -48,8 +50,6 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
                 raise_problems(problems)
                 columns = list_names(split.rows.column_names)
                 raise ValueError(f"data: {split.facts.path} has no column {name!r}; there are {columns}")
-    for name, split in splits.items():
-        check_soft_columns(task, split, is_required=name == "train")
     kinds = {split: task.label_kind(table.rows) for split, table in splits.items()}
     bad = {split: locate_problems(table, task.bad_rows(table.rows)) for split, table in splits.items()}
     # Class 0 of one file could be class 1 of the other.

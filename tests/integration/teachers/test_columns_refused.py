@@ -76,6 +76,11 @@ def changed(*cells: str, line: int = 3) -> list[str]:
             "task.data: .*train.csv has no column 'p_negatve' of the teacher .*did you mean 'p_negative'",
         ),
         (
+            changed("", ""),  # then the other columns are of texts, too
+            "{columns: [p_negatve, p_positive]}",
+            "task.data: .*train.csv has no column 'p_negatve' of the teacher .*did you mean 'p_negative'",
+        ),
+        (
             ROWS,
             "{columns: [p_negative, p_positive, score]}",
             r"x.yaml:2: teacher.columns: there are 3 \(p_negative, p_positive, score\), and 2 classes \(LABEL_0,",
