@@ -35,7 +35,7 @@ def alien(hint: Any) -> list[Any]:
 
 
 def told_apart(first: type, second: type) -> bool:
-    """Whether two classes share no key, or each needs one that the other lacks: the reader takes that with most keys."""
+    """Whether two classes share no key, or each needs one that the other lacks; the reader takes that of most keys."""
     keys = [schema_of(cls).keys() for cls in (first, second)]
     needed = [
         {f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING}
