@@ -105,6 +105,11 @@ class Loss(nn.Module, ABC):
         return self.student_signals, self.teacher_signals
 
     @property
+    def is_infinite_at_zero(self) -> bool:
+        """Whether it is infinite where the teacher's probability of a class is 0."""
+        return False
+
+    @property
     def uses_attention(self) -> bool:
         """Whether it needs the student's attention; valid after ``setup``."""
         return bool(self.student_signals.attention)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
+from distill.config.errors import did_you_mean
 from distill.data.table import FileTable, Problem, Split
 from distill.tasks.columns import is_text, list_names, shorten, values_of
 from distill.tasks.data_task import DataTask
@@ -30,6 +31,8 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
     bad_types = [p for split in splits.values() for p in locate_problems(split, task.bad_types(split.rows))]
     if bad_types:
         raise_problems(problems + bad_types)
+    for name, split in splits.items():
+        check_soft_columns(task, split, is_required=name == "train")
     try:
         task.setup(splits["train"].rows, tokenizer)
     except ValueError as error:
@@ -39,7 +42,8 @@ def setup_and_check(task: DataTask, splits: dict[str, Split], tokenizer: PreTrai
             hint = f"the first line of {file.facts.path} must name the columns, and seems to be a row: {names}"
             raise ValueError(f"{error}; {hint}") from error
         raise
-    problems = [(file, problem) for file, problem in problems if problem.column in (None, *task.columns)]
+    used = (None, *task.columns, *task.soft_columns)
+    problems = [(file, problem) for file, problem in problems if problem.column in used]
     for split in splits.values():
         for name in task.columns:
             if name not in split.rows.column_names:
@@ -80,9 +84,9 @@ def unlabelled_test(task: DataTask, train: Split, test: Split) -> str:
     columns = task.columns
     if missing := [name for name in columns if name not in test.rows.column_names]:
         return f"it has no column {missing[0]!r}"
-    problems = [
-        (file, problem) for file in test.files for problem in file.problems if problem.column in (None, *columns)
-    ]
+    check_soft_columns(task, test)
+    used = (None, *columns, *task.soft_columns)
+    problems = [(file, problem) for file in test.files for problem in file.problems if problem.column in used]
     bad = list(task.bad_types(test.rows)) or list(task.bad_rows(test.rows))
     if len({row for row, _ in bad}) == len(test.rows):
         return f"in all rows {bad[0][1]}"
@@ -91,6 +95,20 @@ def unlabelled_test(task: DataTask, train: Split, test: Split) -> str:
     if kinds[0] != kinds[1]:
         raise ValueError(f"data: the labels are {kinds[0]} for training, {kinds[1]} for test")
     return ""
+
+
+def check_soft_columns(task: DataTask, split: Split, is_required: bool = False) -> None:
+    """Check that a split has the columns of the teacher's outputs, or unless they are required none of them.
+
+    Raises:
+        ValueError: naming a column that it lacks.
+    """
+    missing = task.soft_labels.missing(split.rows) if task.soft_labels else []
+    if missing and (is_required or len(missing) < len(task.soft_columns)):
+        columns = split.rows.column_names
+        hint = did_you_mean(missing[0], [name for name in columns if name not in task.soft_columns])
+        names = f"{', '.join(map(repr, missing))} of the teacher (teacher.columns)"
+        raise ValueError(f"data: {split.facts.path} has no column {names}{hint}; there are {list_names(columns)}")
 
 
 def _non_numbers(column: str, splits: dict[str, Split]) -> LocatedProblems:

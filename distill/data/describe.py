@@ -28,8 +28,8 @@ def fill_split_facts(task: DataTask, split: Split, rows_kept: int) -> None:
     facts = split.facts
     facts.rows_kept = rows_kept
     facts.rows_left_out = len(split.rows) - facts.rows_held_out - rows_kept
-    columns = split.rows.column_names
-    facts.columns_used = {name: _column_use(task, name) for name in task.columns if name in columns}
+    columns, used = split.rows.column_names, [*task.columns, *task.soft_columns]
+    facts.columns_used = {name: _column_use(task, name) for name in used if name in columns}
     facts.columns_ignored = [name for name in columns if name not in facts.columns_used] + facts.columns_ignored
 
 
@@ -99,4 +99,6 @@ def _column_use(task: DataTask, column: str) -> str:
     texts = getattr(task, "texts", [])
     if column in texts:
         return "text" if len(texts) == 1 else f"text {texts.index(column) + 1} of {len(texts)}"
+    if column in task.soft_columns:
+        return "teacher"
     return next((key for key in _KEYS if getattr(task, key, None) == column), column)

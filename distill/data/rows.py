@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.checks import locate_problems, raise_problems, setup_and_check, unlabelled_test
+from distill.data.checks import check_soft_columns, locate_problems, raise_problems, setup_and_check, unlabelled_test
 from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
@@ -42,7 +42,9 @@ def prepare_data(
         try:
             rows[name] = _prepare_part(part, tokenizer, (heads or {}).get(name))
         except ValueError as error:
-            raise ValueError(f"tasks: {name}: {error}" if name else str(error)) from error
+            if not name:
+                raise
+            raise ValueError(f"tasks: {name}: {error}") from error
     return task.join(rows)
 
 
@@ -113,14 +115,19 @@ def unlabelled(task: TextTask) -> Dataset:
         split.facts.split = "unlabelled"
         task.facts.files.append(split.facts)
         check_columns(split.rows, "data", task.texts)
-        problems = [(file, p) for file in split.files for p in file.problems if p.column in (None, *task.texts)]
+        check_soft_columns(task, split, is_required=True)
+        used = (None, *task.texts, *task.soft_columns)
+        problems = [(file, p) for file in split.files for p in file.problems if p.column in used]
         known = {(id(file), problem.line) for file, problem in problems}
-        bad = locate_problems(split, bad_texts(split.rows, task.texts))
+        bad_rows = [*bad_texts(split.rows, task.texts)]
+        if task.soft_labels:
+            bad_rows += task.soft_labels.bad_rows(split.rows, task.classes, "and the row has no label either")
+        bad = locate_problems(split, bad_rows)
         raise_problems(problems + [(file, problem) for file, problem in bad if (id(file), problem.line) not in known])
     except ValueError as error:
         raise ValueError(str(error).replace("data:", "unlabelled:", 1)) from error
     fill_split_facts(task, split, len(split.rows))
-    return split.rows.select_columns(task.texts)
+    return split.rows.select_columns([*task.texts, *task.soft_columns])
 
 
 def encode(task: DataTask, table: Dataset) -> Dataset:

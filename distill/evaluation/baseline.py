@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import torch_predict
+from distill.tasks.columns import values_of
+from distill.tasks.soft_labels import KEY
 from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
 
@@ -38,6 +40,7 @@ class BaselineScore:
         rows: the number of rows in the sample.
         of_rows: the number of validation rows.
         worse: whether the model is more than three standard errors below the baseline.
+        split: of the rows, ``validation`` or ``training``.
     """
 
     task: str
@@ -47,6 +50,7 @@ class BaselineScore:
     rows: int
     of_rows: int
     worse: bool
+    split: str = "validation"
 
     @property
     def useless(self) -> bool:
@@ -60,7 +64,7 @@ class BaselineScore:
         rows = f"{self.rows}" if self.rows == self.of_rows else f"{self.rows} of {self.of_rows}"
         task = f"{self.task}: " if self.task else ""
         baseline = baselines.get(self.metric, "a constant number")
-        return f"{task}{self.metric} {self.value:.4g} on {rows} validation rows, {baseline} {self.baseline:.4g}"
+        return f"{task}{self.metric} {self.value:.4g} on {rows} {self.split} rows, {baseline} {self.baseline:.4g}"
 
 
 def score_against_baseline(
@@ -107,6 +111,23 @@ def score_against_baseline(
             scores.append(BaselineScore(name, *score[:3], len(sample), len(numbers), score[3]))
     model.to(old_device)
     return scores
+
+
+def score_recorded(task: Task, rows: DatasetDict) -> list[BaselineScore]:
+    """Return the score of a teacher in columns of the data, on validation rows or if these have none on training rows.
+
+    Args:
+        task: a single task.
+        rows: of each split.
+    """
+    for split, name in (("validation", "validation"), ("train", "training")):
+        if KEY not in rows[split].column_names:
+            continue
+        logits, labels = (torch.tensor(list(values_of(rows[split], key))) for key in (KEY, "labels"))
+        scored = ~logits.isnan().any(-1) & label_mask({"labels": labels})
+        if score := _score(task, logits[scored], labels[scored]):
+            return [BaselineScore("", *score[:3], int(scored.sum()), len(scored), score[3], name)]
+    return []
 
 
 def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:

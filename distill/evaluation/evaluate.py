@@ -15,17 +15,19 @@ from distill.data.batches import Collator, sequential_batches
 from distill.data.vocabulary import retokenize
 from distill.evaluation.batch_dependence import PaddingSample, batch_dependence, padding_samples
 from distill.evaluation.deployed import DeployedStudent, ExportedFile, ExportStats
-from distill.evaluation.intervals import difference_intervals, intervals
+from distill.evaluation.intervals import intervals
 from distill.evaluation.measure import (
     EvalResult,
     ModelStats,
     agreement,
     count_flops,
     count_parameters,
+    difference,
     evaluate_model,
     measure_latencies,
     torch_predict,
 )
+from distill.evaluation.recorded import evaluate_recorded, recorded_stats
 from distill.tasks.task import Predict, Task
 from distill.teachers.ensemble import EnsembleModel
 from distill.teachers.settings import TeacherSettings
@@ -88,9 +90,8 @@ class Evaluation:
 
     @property
     def difference(self) -> dict[str, list[float]]:
-        """Return the interval of student minus teacher by metric; empty without a teacher."""
-        teacher, student = self.results.get("teacher"), self.deployed_result
-        return difference_intervals(student.replicates, teacher.replicates) if teacher else {}
+        """Return the interval of student minus teacher by metric; empty without a teacher on the same rows."""
+        return difference(self.results, self.deployed_result)
 
 
 def evaluate(
@@ -136,7 +137,8 @@ def evaluate(
             "latency_spread_ms": {key: times[key][name].spread for key in inputs},
         }
 
-    files, models = _stored(teachers), {}
+    recorded = evaluate_recorded(task, settings, teacher_batches.batches)
+    files, models = _stored(teachers), {name: recorded_stats(result) for name, result in recorded.items()}
     for name, model in torch_models.items():
         parameters, nonzero = count_parameters(model)
         models[name] = ModelStats(
@@ -162,7 +164,7 @@ def evaluate(
         )
     final = {name: runners[name] for name in ("teacher", "student") if name in runners}
     if not deployed.export:
-        return Evaluation(models, [], results, final)
+        return Evaluation(models, [], recorded | results, final)
     folded = models["student"]
     export = _export(deployed, results["export"], latencies("export"), in_half=2 * folded.parameters)
     export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.padding_samples)
@@ -179,7 +181,7 @@ def evaluate(
         )
         models["student in torch"] = folded
         final["student"] = deployed.export.predict
-    return Evaluation(models, [export], results, final)
+    return Evaluation(models, [export], recorded | results, final)
 
 
 def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from distill.evaluation.intervals import RowStates, UpdateRecorder
+from distill.evaluation.intervals import RowStates, UpdateRecorder, difference_intervals
 from distill.tasks.task import Predict, Task
 from distill.tasks.writing import CachedGenerator
 from losses.loss import prediction_mask
@@ -21,14 +21,14 @@ from students.recording.model_io import model_inputs, output_logits, plain_kerne
 
 @dataclass
 class ModelStats:
-    """The measurements of a model, as in report.json."""
+    """The measurements of a model, as in report.json; sizes are None for a teacher that has no model."""
 
     metrics: dict[str, float]
-    parameters: int
-    nonzero_parameters: int
-    bytes: int
+    parameters: int | None
+    nonzero_parameters: int | None
+    bytes: int | None
     """The size of its file, in the precision in which it is stored."""
-    flops_per_example: int
+    flops_per_example: int | None
     latency_ms: dict[str, float] = field(default_factory=dict)
     """The median by batch."""
     runtime: str = "torch"
@@ -67,6 +67,11 @@ class EvalResult:
     """The metrics of each bootstrap resample, [R] by name."""
     states: RowStates | None = None
     """The states of the metrics by row, for metrics of some of the rows."""
+
+    @property
+    def rows(self) -> int:
+        """The number of evaluated rows, by which two results on the same rows are known."""
+        return self.states.count if self.states else len(self.predictions)
 
 
 def evaluate_model(
@@ -154,6 +159,13 @@ def measure_latencies(
         rounds += 1
     percentiles = {name: np.percentile(milliseconds, [10, 50, 90]).tolist() for name, milliseconds in times.items()}
     return {name: Latency(median, [low, high]) for name, (low, median, high) in percentiles.items()}
+
+
+def difference(results: dict[str, EvalResult], student: EvalResult) -> dict[str, list[float]]:
+    """Return the interval of student minus ``teacher`` by metric; empty without a teacher on the same rows."""
+    teacher = results.get("teacher")
+    is_paired = teacher is not None and teacher.rows == student.rows
+    return difference_intervals(student.replicates, teacher.replicates) if is_paired else {}
 
 
 def agreement(predictions: Tensor, others: Tensor) -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.evaluation.evaluate import EvalBatches
-from distill.evaluation.intervals import difference_intervals, intervals
-from distill.evaluation.measure import evaluate_model
+from distill.evaluation.intervals import intervals
+from distill.evaluation.measure import difference, evaluate_model
+from distill.evaluation.recorded import evaluate_recorded
 from distill.tasks.task import Predict, Task
+from distill.teachers.settings import TeacherSettings
 
 
 @dataclass
@@ -18,7 +20,7 @@ class SplitMetrics:
         rows: their number.
         metrics: by model and metric.
         intervals: the 95 % interval of each, [low, high].
-        difference: the interval of student minus teacher by metric; empty without a teacher.
+        difference: the interval of student minus teacher by metric; empty without a teacher on the same rows.
     """
 
     rows: int
@@ -28,22 +30,28 @@ class SplitMetrics:
 
 
 def evaluate_on_test(
-    task: Task, runners: dict[str, Predict], teacher_batches: EvalBatches, student_batches: EvalBatches
+    task: Task,
+    settings: TeacherSettings | None,
+    runners: dict[str, Predict],
+    teacher_batches: EvalBatches,
+    student_batches: EvalBatches,
 ) -> SplitMetrics:
     """Return the metrics on all test rows.
 
     Args:
         task: with its test rows in place of those of validation.
+        settings: the config of the teacher.
         runners: the teacher, if there is one, and the student as it is deployed.
         teacher_batches: the test rows in the teacher's tokens.
         student_batches: the test rows in the student's tokens.
     """
     batches = {name: teacher_batches.batches if name == "teacher" else student_batches.batches for name in runners}
-    results = {name: evaluate_model(task, run, batches[name], resample=True) for name, run in runners.items()}
+    results = evaluate_recorded(task, settings, teacher_batches.batches)
+    results |= {name: evaluate_model(task, run, batches[name], resample=True) for name, run in runners.items()}
     replicates = {name: result.replicates for name, result in results.items()}
     return SplitMetrics(
         rows=sum(len(batch["input_ids"]) for batch in student_batches.batches),
         metrics={name: result.metrics for name, result in results.items()},
         intervals={name: intervals(values) for name, values in replicates.items()},
-        difference=difference_intervals(replicates["student"], replicates["teacher"]) if "teacher" in results else {},
+        difference=difference(results, results["student"]),
     )

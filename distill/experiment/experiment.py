@@ -12,6 +12,7 @@ from distill.config.schema import check_identifiers, plain_parameters
 from distill.experiment.monitoring import Display, Tracking
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
+from distill.teachers.columns import Columns
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
@@ -65,7 +66,8 @@ class Experiment:
             this one, or a module on Python's path (docs/extending.md). They are executed.
         task: the task and its data.
         teacher: the model to imitate: a hub name, a folder, or an earlier run; or several as ``members``; or an
-            online teacher, the student's moving average (``decay``) or a ``peer``.
+            online teacher, the student's moving average (``decay``) or a ``peer``; or ``columns`` of the data with
+            its outputs.
         student: how to build the student; a hub name, a folder or an earlier run is used as it is.
         replace: the probability that a block of the student runs in training, else the blocks of the (first) teacher
             that it replaces.
@@ -89,7 +91,7 @@ class Experiment:
 
     imports: list[str] = field(default_factory=list)
     task: Task
-    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | None = None
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]

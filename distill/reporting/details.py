@@ -45,7 +45,8 @@ def page_details(
             name: calibration(model.confidences, model.predictions == model.labels) for name, model in labelled.items()
         }
     if slices:
-        details["slices"] = [asdict(quality) for quality in slice_quality(slices, models)]
+        on_same_rows = {name: model for name, model in models.items() if model.rows == student.rows}
+        details["slices"] = [asdict(quality) for quality in slice_quality(slices, on_same_rows)]
     # With another vocabulary a text may be truncated earlier, and have fewer predictions.
     if teacher is None or len(teacher.predictions) != len(student.predictions):
         return details

@@ -65,7 +65,7 @@ def _models(report: Report) -> str:
             *(_with_interval(model, key) for key in names),
             format_number(model.bytes, "B"),
             *(format_number(model.latency_ms.get(key), "ms") for key in ("batch_1", "batch_32")),
-            f"{model.runtime} {model.precision}",
+            f"{model.runtime} {model.precision}".strip(),
         ]
 
     return _markdown([head, *(cells(name, model) for name, model in report.models.items())])

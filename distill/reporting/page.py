@@ -99,7 +99,7 @@ def class_table(classes: dict[str, list[dict]]) -> list[dict]:
             for key in ("f1", "precision", "recall")
             for model, part in zip(models, parts, strict=True)
         ]
-        table.append({"name": parts[0]["name"], "rows": parts[0]["rows"], "cells": cells})
+        table.append({"name": parts[0]["name"], "rows": parts[-1]["rows"], "cells": cells})
     return sorted(table, key=lambda row: -row["rows"])
 
 

@@ -73,8 +73,8 @@ def summary(report: Report) -> str:
             format_number(model.metrics.get(report.main_metric)),
             format_number(model.parameters, "n"),
             format_number(model.bytes, "B"),
-            format_number(model.latency_ms["batch_1"], "ms"),
-            format_number(model.latency_ms["batch_32"], "ms"),
+            format_number(model.latency_ms.get("batch_1"), "ms"),
+            format_number(model.latency_ms.get("batch_32"), "ms"),
             f"{model.runtime} {model.precision}",
         ]
         for name, model in report.models.items()

@@ -54,8 +54,9 @@ class Report:
             "retained": student.metrics[self.main_metric] / teacher.metrics[self.main_metric]
             if teacher.metrics[self.main_metric]
             else 0.0,
-            "smaller": teacher.bytes / student.bytes,
         }
+        if teacher.bytes and student.bytes:  # a teacher in columns of the data has no size
+            ratios["smaller"] = teacher.bytes / student.bytes
         for key in teacher.latency_ms:
             ratios[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]
         return ratios

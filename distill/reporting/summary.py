@@ -105,7 +105,8 @@ def _got(report: dict) -> Answer:
             facts.append((label, join(", ", format_number(after, "n"), join(" ", number, word))))
     ratio = (report.get("ratios") or {}).get("smaller")
     number, word = ratio_text(ratio, SIZE) if ratio else ("", "")
-    text = join(", ", join(" ", number, word), f"was {format_number(teacher['bytes'], 'B')}" if teacher else "")
+    size = teacher.get("bytes")
+    text = join(", ", join(" ", number, word), f"was {format_number(size, 'B')}" if size else "")
     return Answer("What did I get?", format_number(student.get("bytes"), "B"), text, facts)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distill.config.schema import check_identifiers
 from distill.tasks.augment.augmentation import Augmentation, Row
+from distill.tasks.soft_labels import SoftLabels
 from distill.tasks.task import Predict, Task
 from students.recording.sparse_lm_head import IGNORED
 
@@ -60,7 +61,8 @@ class DataTask(Task):
         for name in ("max_length", "max_train_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
-
+        self.soft_labels: SoftLabels | None = None
+        """The columns of the teacher's outputs, if it has no model."""
         check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:
@@ -81,6 +83,11 @@ class DataTask(Task):
     @abstractmethod
     def columns(self) -> list[str]:
         """The columns that are read, known after ``setup``."""
+
+    @property
+    def soft_columns(self) -> list[str]:
+        """The columns of the teacher's outputs, which rows of validation and test may lack."""
+        return self.soft_labels.names if self.soft_labels else []
 
     def label_kind(self, table: Dataset) -> object:
         """Return the kind of the labels, which must be equal in all files."""

@@ -239,7 +239,8 @@ def fingerprint(model: PreTrainedModel) -> str:
     """Return a hash of a model's class, config and weights."""
     digest = hashlib.blake2b(digest_size=8)
     config = {key: value for key, value in model.config.to_dict().items() if not key.startswith("_")}
-    config.pop("transformers_version", None)
+    for key in ("transformers_version", "architectures"):  # saving a model sets them; its class is hashed anyway
+        config.pop(key, None)
     digest.update(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

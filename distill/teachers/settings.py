@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from distill.tasks.task import Task
     from prune_schedules.schedule import Timeline
+    from students.recording.batch import Batch
     from students.recording.signals import Signals, Trace
 
 
@@ -47,6 +48,13 @@ class TeacherSettings:
             ValueError: if one is not possible, with the name of its field first.
         """
 
+    def set_up_task(self, task: Task) -> None:
+        """Let the rows of a task hold what the teacher reads, before they are read.
+
+        Raises:
+            ValueError: if the teacher does not suit the task.
+        """
+
     def create_online(self, student: PreTrainedModel, head: type | None = None) -> LoopTeacher | None:
         """Return the teacher that changes with the student, before the first step; None if it is a trained one.
 
@@ -59,6 +67,10 @@ class TeacherSettings:
     def build_teacher(self, teachers: dict[str, LoopTeacher], task: Task) -> LoopTeacher | None:
         """Return the teacher of the training loop, made of the trained ones; None if there are none."""
         return teachers.get("teacher")
+
+    def recorded_batches(self, batches: list[Batch]) -> list[Batch]:
+        """Return the rows of batches that hold the teacher's outputs; none if a model computes them."""
+        return []
 
     def evaluation_models(self, models: dict[str, PreTrainedModel], task: Task) -> dict[str, nn.Module]:
         """Return the models to evaluate, by their names in the report."""

@@ -152,6 +152,11 @@ class Logits(Divergence):
 class ReverseKL(Divergence):
     """Reverse KL(p_S, p_T), mode-seeking (Gu et al. 2023, arXiv 2306.08543)."""
 
+    @property
+    def is_infinite_at_zero(self) -> bool:
+        """Whether it is infinite where the teacher's probability of a class is 0: always."""
+        return True
+
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         return kl(log_q, log_p)
 
@@ -206,6 +211,11 @@ class SkewReverseKL(_Skew):
     Args:
         alpha: the student's weight in the mixture.
     """
+
+    @property
+    def is_infinite_at_zero(self) -> bool:
+        """Whether nothing of the student is in the mixture."""
+        return self.alpha == 0
 
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         return skew_kl(log_q, log_p, self.alpha)

@@ -40,6 +40,11 @@ class LogitsMSE(LogitsLoss):
             raise ValueError(f"noise_probability: at 0 no prediction is noisy, and noise_std is {self.noise_std}")
 
     @property
+    def is_infinite_at_zero(self) -> bool:
+        """Whether it is infinite where the teacher's probability of a class is 0: always."""
+        return True
+
+    @property
     def uses_all_classes(self) -> bool:
         """Whether all classes are noisy."""
         return self.noise_std > 0

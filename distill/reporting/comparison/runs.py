@@ -146,9 +146,9 @@ def _candidates(reports: dict[Path, dict]) -> list[Candidate]:
 
 
 def _candidate(name: str, model: dict, metric: str, machine: str, folder: Path) -> Candidate | None:
-    """Return a model of a report; None if its metric is not a number."""
+    """Return a model of a report; None if its metric is not a number, or it was not timed (columns of the data)."""
     quality, latency = model["metrics"][metric], model["latency_ms"]
     runtime = f"{model['runtime']} {model['precision']}"
-    if quality is None:
+    if quality is None or not latency:
         return None
     return Candidate(name, quality, model["bytes"], latency["batch_1"], latency["batch_32"], runtime, machine, folder)

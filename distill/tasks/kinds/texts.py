@@ -22,6 +22,7 @@ from distill.tasks.columns import (
     values_of,
 )
 from distill.tasks.data_task import DataTask
+from distill.tasks.soft_labels import KEY
 from losses.loss import UNLABELED
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class TextTask(DataTask):
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
+    accepts_soft_labels: ClassVar[bool] = True
+    """Whether the teacher's outputs may be columns of the data."""
     missing_label: ClassVar[int | float] = UNLABELED
     """The label of an unlabelled text."""
 
@@ -63,7 +66,9 @@ class TextTask(DataTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.texts = find_text_columns(table, self.text, self.label, max_columns=2)
+        # Empty cells make a CSV column of numbers one of texts.
+        own = table.remove_columns([name for name in self.soft_columns if name in table.column_names])
+        self.texts = find_text_columns(own, self.text, self.label, max_columns=2)
         check_columns(table, "label", [self.label])
         check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
 
@@ -83,6 +88,8 @@ class TextTask(DataTask):
         for row, label in enumerate([] if missing else labels, 1):
             if error := self.label_error(label):
                 yield row, f"{self.label!r} is {label!r}{error}"
+        if self.soft_labels and self.classes:
+            yield from self.soft_labels.bad_rows(table, self.classes)
 
     @abstractmethod
     def label_error(self, label: object) -> str:
@@ -98,7 +105,10 @@ class TextTask(DataTask):
             labels = [self.label_id(label) for label in rows[self.label]]
         else:
             labels = [self.missing_label] * len(rows[self.texts[0]])
-        return encoding | {"labels": labels}
+        encoding["labels"] = labels
+        if self.soft_labels and self.classes and self.soft_labels.names[0] in rows:
+            encoding[KEY] = self.soft_labels.logits(rows, self.classes)
+        return encoding
 
     def input_text(self, row: dict[str, Any]) -> str:
         return " · ".join(str(row[column]) for column in self.texts)

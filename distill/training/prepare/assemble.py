@@ -14,12 +14,15 @@ from distill.config.config import Config
 from distill.data import prepare_data
 from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
+from distill.tasks.soft_labels import SoftLabelsError
+from distill.tasks.task import Task
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.peer import LearningPeer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
 from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_tokenization
+from distill.training.prepare.checks.soft_labels import check_soft_labels
 from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_up_losses
 from students.kinds.student import resolve, set_task
@@ -44,8 +47,9 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         experiment.student.check(next(iter(teacher_configs.values()), None))
     tokenizer, model_name = _tokenizer(config)
     rows, notes = _rows(config, teacher_configs, tokenizer, model_name)
+    notes += check_soft_labels(config, rows)
     _check_tokenizers(config, rows, tokenizer, model_name)
-    outputs: dict[str, dict[str, str]] = {}
+    outputs = _recorded_outputs(experiment.task)
     teachers = _teachers(config, teacher_configs, rows, tokenizer, outputs)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -69,7 +73,10 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
             vocabulary = select_vocabulary(
                 tokenizer, reachable_tokens(rows["train"], experiment.task.augmentations()), student
             )
-    set_up_losses(config, student.config, {name: teacher.model.config for name, teacher in all_teachers.items()})
+    configs = {name: teacher.model.config for name, teacher in all_teachers.items()}
+    if experiment.teacher and not configs:  # a teacher without a model has the student's outputs
+        configs = {"teacher": student.config}
+    set_up_losses(config, student.config, configs)
     messages = [str(w.message) for w in caught if w.category is UserWarning]
     return Parts(tokenizer, rows, teachers, student, online_teacher, vocabulary, outputs, messages, notes)
 
@@ -92,10 +99,16 @@ def _rows(
     experiment, task = config.value, config.value.task
     if places := getattr(experiment.student, "max_position_embeddings", None):
         tokenizer.model_max_length = places
+    with config.error_context("teacher"):
+        if experiment.teacher:
+            experiment.teacher.set_up_task(task)
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
-        rows = prepare_data(task, tokenizer, _heads(config, teacher_configs))
+        try:
+            rows = prepare_data(task, tokenizer, _heads(config, teacher_configs))
+        except SoftLabelsError as error:
+            raise config.error("teacher", str(error)) from error
         longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {model_name} reads {limit} at most")
@@ -114,6 +127,12 @@ def _heads(config: Config[Experiment], teacher_configs: dict[str, PretrainedConf
         return {}
     with config.error_context("student"), loading(resolve(model)):
         return {"": load_config(resolve(model)).id2label}
+
+
+def _recorded_outputs(task: Task) -> dict[str, dict[str, str]]:
+    """Return {column: class} of a teacher in columns of the data."""
+    labels = getattr(task, "soft_labels", None)
+    return {"teacher": dict(zip(labels.by_class(task.classes), task.classes.names, strict=True))} if labels else {}
 
 
 def _teachers(

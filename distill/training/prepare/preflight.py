@@ -12,7 +12,7 @@ from lightning import Trainer
 from distill.config.config import Config
 from distill.data import DataFacts
 from distill.data.batches import Collator
-from distill.evaluation.baseline import BaselineScore, score_against_baseline
+from distill.evaluation.baseline import BaselineScore, score_against_baseline, score_recorded
 from distill.experiment.experiment import Experiment
 from distill.training.parts import Parts
 
@@ -101,16 +101,25 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         with config.error_context(key):
             device = trainer.strategy.root_device
             scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device)
-        for score in scores[name]:
-            if begins and score.worse and experiment.teachers()[name].check:
-                message = f"model: it does worse than a constant prediction: {score.text()}"
-                advice = "are its outputs matched with the right classes? check: false trains with it all the same"
-                raise config.error(key, f"{message}; {advice}")
+        if begins and experiment.teachers()[name].check:
+            _refuse_worse(config, f"{key}.model", scores[name])
+    if is_scored and getattr(task, "soft_labels", None):
+        scores["teacher"] = score_recorded(task, parts.rows)
+        if begins and experiment.teacher.check:
+            _refuse_worse(config, "teacher.columns", scores["teacher"])
     data = {name: part.facts for name, part in task.parts.items()}
     labels = {name: part.classes.labels() if part.classes else {} for name, part in task.parts.items()}
     # The output of a regression has no name.
     outputs = {name: pairs for name, pairs in parts.outputs.items() if any(pairs.values())}
     return Preflight(data, labels, outputs, scores, parts.notes)
+
+
+def _refuse_worse(config: Config[Experiment], key: str, scores: list[BaselineScore]) -> None:
+    for score in scores:
+        if score.worse:
+            message = f"it does worse than a constant prediction: {score.text()}"
+            advice = "are its outputs matched with the right classes? check: false trains with it all the same"
+            raise config.error(key, f"{message}; {advice}")
 
 
 def _pairs(names: dict[str, str]) -> str:

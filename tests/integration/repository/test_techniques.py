@@ -22,6 +22,7 @@ from distill.config.schema import yaml_name
 from distill.experiment.optimizer import Optimizer
 from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
+from distill.teachers.columns import Columns
 from distill.teachers.ensemble import Teachers
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
@@ -57,7 +58,7 @@ class Fragment:
     """The part of a config that an entry sets."""
 
     task: Task | None = None
-    teacher: Teacher | Teachers | MovingAverage | Peer | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
     losses: dict[str, Loss] | None = None
@@ -105,7 +106,13 @@ def test_an_entry_has_its_fields_and_yaml_that_can_be_read(heading, entry, tmp_p
     given = fragment(entry)
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: given}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
-    teachers = {"model": "Teacher", "members": "Teachers", "decay": "MovingAverage", "peer": "Peer"}
+    teachers = {
+        "model": "Teacher",
+        "members": "Teachers",
+        "decay": "MovingAverage",
+        "peer": "Peer",
+        "columns": "Columns",
+    }
     without_kind = {
         "Quantization": "Quantize",
         "Teachers": next((teachers[key] for key in given if key in teachers), ""),

@@ -19,9 +19,10 @@ import pytest
 
 from distill.config.config import Config
 from distill.config.errors import ConfigError
-from distill.experiment.compatibility import FLAGS, RULES, check_compatibility, conflicts
+from distill.experiment.compatibility import RULES, check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
+from distill.experiment.flags import FLAGS
 from distill.experiment.runs import read_runs
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.magnitude import Magnitude
@@ -106,9 +107,10 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
     Thing.members, Thing.tasks = {"one": 1}, {"other": 1}
     component = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))
     other = Component("prune", Thing(), "late", frozenset({rule.other_flag}))
+    # `replace` and columns need one
     teacher = Component(
-        "teacher", flags=frozenset({"is_frozen"} if not rule.is_required else ())
-    )  # `replace` needs one
+        "teacher", flags=frozenset({"is_frozen", "accepts_soft_labels"} if not rule.is_required else ())
+    )
     together = list(conflicts([component, other, teacher], Timeline(5, 5)))
     if rule.is_required:
         assert together == [] and [key for key, _ in conflicts([component])] == ["losses.mine"]
