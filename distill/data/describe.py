@@ -13,7 +13,7 @@ from distill.tasks.columns import shorten, values_of
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
 
-_KEYS = ("text", "document", "label", "words", "tags", "source", "target")
+_KEYS = ("text", "document", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
 
 
@@ -43,7 +43,7 @@ def fill_facts(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncati
     """
     facts = task.facts
     names = task.classes.names if task.classes and task.classes.names != [""] else []
-    counts = {split: _counts(table) if names else Counter() for split, table in rows.items()}
+    counts = {split: _counts(task, table) if names else Counter() for split, table in rows.items()}
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
     facts.truncation = {split: cut for split, cut in truncation.items() if cut.rows}
     if not task.in_order:
@@ -89,9 +89,8 @@ def _duplicates(train: Dataset, other: Dataset) -> int:
     return sum(tuple(ids) in tokens for ids in values_of(train, "input_ids"))
 
 
-def _counts(rows: Dataset) -> Counter:
-    labels = list(values_of(rows, "labels"))
-    return Counter(chain.from_iterable(labels) if len(labels) and isinstance(labels[0], list) else labels)
+def _counts(task: DataTask, rows: Dataset) -> Counter:
+    return Counter(chain.from_iterable(map(task.label_classes, values_of(rows, "labels"))))
 
 
 def _column_use(task: DataTask, column: str) -> str:
@@ -99,4 +98,6 @@ def _column_use(task: DataTask, column: str) -> str:
     texts = getattr(task, "texts", [])
     if column in texts:
         return "text" if len(texts) == 1 else f"text {texts.index(column) + 1} of {len(texts)}"
+    if column in getattr(task, "label_columns", []):
+        return "label"
     return next((key for key in _KEYS if getattr(task, key, None) == column), column)

@@ -1,4 +1,4 @@
-"""Rules on what cannot be combined: flags of components, and pairs of flags that exclude each other.
+"""Rules on what cannot be combined: pairs of flags that exclude each other; `flags.py` says what each means.
 
 ``docs/guide/compatibility.md`` is generated from this module.
 """
@@ -15,58 +15,6 @@ from distill.experiment.components import Component
 from prune_schedules.schedule import Timeline
 from quant_aware.export.packed import FILE
 
-FLAGS = {
-    # tasks
-    "redraws_rows": "a task that draws inputs and labels anew in each epoch",
-    "augments": "a task that augments its rows",
-    "predicts_tokens": "a task that predicts tokens of the vocabulary",
-    "predicts_positions": "a task whose classes are positions in a text",
-    "needs_teacher": "unlabelled texts",
-    "is_single": "a single task",
-    "is_multi_task": "several tasks",
-    "has_batches_of_one": "a batch of one row",
-    # teachers
-    "is_teacher": "a teacher",
-    "is_frozen": "a trained teacher",
-    "caches_outputs": "a cache of a teacher's outputs",
-    "is_single_teacher": "a single teacher",
-    "is_ensemble": "several teachers",
-    "is_ensemble_for_all_tasks": "several teachers of the same task",
-    "has_teacher_per_task": "a teacher for each task",
-    "changes_with_student": "a teacher that changes with the student",
-    "averages_weights": "the moving average of the student",
-    "can_be_matched": "a teacher that the student can match",
-    # losses
-    "compares_examples": "a loss that compares the examples of a batch",
-    "uses_all_classes": "a loss over all classes",
-    "uses_attention": "a loss on attention",
-    "uses_layers": "a loss on layers",
-    "has_named_teacher": "a loss that names one of several teachers",
-    "all_need_teacher": "losses that all need the teacher",
-    # pruning
-    "prunes": "a pruner",
-    "prunes_hidden": "pruning of hidden dimensions",
-    "prunes_embeddings": "pruning of embeddings",
-    "cuts_units": "pruning of neurons, heads, hidden dimensions or ranks",
-    "reads_inputs": "a pruner that records the inputs of layers",
-    "needs_full_weights": "a pruner that needs full weights",
-    # quantization and export
-    "groups_inputs": "a quantizer with a scale per group of inputs",
-    "codes_vectors": "a quantizer with one code for several weights",
-    "codes_some_vectors": "such a quantizer in `overrides`",
-    "allocates_bits": "bits allocated by sensitivity (`bit_allocation`)",
-    "uses_gptq": "`gptq`",
-    "writes_packed": "a packed file",
-    "writes_float32": "an exported file",
-    "writes_onnx": "`export: onnx`",
-    "saves_half": "a `save_dtype` of half precision",
-    "drops_tokens": "`vocabulary: seen`",
-    # the run
-    "runs_teacher_blocks": "`replace`",
-    "is_sharded": "`trainer.strategy: fsdp2`",
-    "computes_in_half": "a `trainer.precision` with weights not in float32",
-    "has_too_few_rows": "more processes than half the rows of a batch",
-}
 _SHARDED = "the models of this run are sharded (strategy: fsdp2); ddp can do it"
 _REPLACED = "and replace may skip it at step {step}"
 
@@ -119,6 +67,11 @@ RULES = [
         "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are positions in a text",
+    ),
+    Rule(
+        "compares_classes",
+        "is_multi_label",
+        "compares the classes of one distribution, and each label is a distribution of two; use Logits without top_k",
     ),
     Rule("caches_outputs", "augments", "cache: augmented rows change in every epoch, so outputs cannot be reused"),
     Rule(

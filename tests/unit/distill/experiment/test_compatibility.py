@@ -19,9 +19,10 @@ import pytest
 
 from distill.config.config import Config
 from distill.config.errors import ConfigError
-from distill.experiment.compatibility import FLAGS, RULES, check_compatibility, conflicts
+from distill.experiment.compatibility import RULES, check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
+from distill.experiment.flags import FLAGS
 from distill.experiment.runs import read_runs
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.magnitude import Magnitude
