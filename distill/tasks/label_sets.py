@@ -7,7 +7,7 @@ import json
 from distill.tasks.columns import shorten
 
 Label = int | str
-_CELLS = {"0": False, "1": True, "false": False, "true": True}
+_CELLS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 def parse_labels(cell: object, separator: str | None) -> list[Label]:
@@ -42,7 +42,7 @@ def parse_indicator(cell: object) -> bool:
     """
     if cell is None or cell == "":
         raise ValueError(" is missing; write 0 or 1")
-    text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip().lower()
+    text = str(cell).strip().lower()
     if text not in _CELLS:
         raise ValueError(f" is {shorten(cell)}, not 0, 1, true or false")
     return _CELLS[text]

@@ -116,7 +116,7 @@ def _columns(task: str, rows: Dataset, label: str | None, outputs: list[str]) ->
     try:
         if "label" in keys:
             if cls.is_multi_label:
-                labels = label_columns(rows, label, outputs, LABELS)
+                labels = label_columns(rows, label, outputs, (*LABELS, "tags"))
             else:
                 labels = {"label": label or _label(rows, len(outputs))}
             columns = find_text_columns(rows, None, _as_list(labels["label"]), max_columns=2)

@@ -60,7 +60,7 @@ class MultiLabel(TextTask):
             if self.separator is not None:
                 raise ValueError("separator: with a column for each label there is nothing to separate")
         if self.separator == "":
-            raise ValueError("separator: must not be empty")
+            raise ValueError("separator: must not be empty; quote it: '|'")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"threshold: must lie between 0 and 1, not {self.threshold}")
 
@@ -86,13 +86,14 @@ class MultiLabel(TextTask):
             return
         feature = table.features[self.label]
         labels: list[Label] = []
+        has_bad_cells = False
         for cell in values_of(table, self.label):
             try:
                 labels += parse_labels(cell, self.separator)
             except ValueError:
-                continue  # reported by ``bad_targets``, with its line
+                has_bad_cells = True  # ``bad_targets`` reports them with their lines
         self.classes = Classes.from_column(getattr(feature, "feature", feature), labels, self.labels)
-        if not self.classes.names:
+        if not self.classes.names and not has_bad_cells:
             raise ValueError(f"label: no training row has a label in the column {self.label!r}")
 
     def label_kind(self, table: Dataset) -> object:
