@@ -69,13 +69,13 @@ def praised(draw: random.Random) -> dict:
 
 
 WORLDS = {
-    "multi_label": (MultiLabel, praised, BertConfig),
     "regression": (Regression, scored, BertConfig),
     "token_classification": (TokenClassification, tagged, BertConfig),
     "question_answering": (QuestionAnswering, asked, BertConfig),
     "masked_lm": (MaskedLM, told, BertConfig),
     "causal_lm": (CausalLM, told, GPT2Config),
     "seq2seq": (Seq2Seq, turned, T5Config),
+    "multi_label": (MultiLabel, praised, BertConfig),
 }
 COLUMNS = {"seq2seq": {"source": "left", "target": "right"}, "multi_label": {"label": "labels"}}
 """What a task has to be told of its data."""
