@@ -88,6 +88,13 @@ def three_classes() -> Classification:
     return task
 
 
+def three_labels(**given: object) -> MultiLabel:
+    """The task as it is after looking at data of three labels."""
+    task = MultiLabel(data="none", **given)
+    task.classes = Classes(["a", "b", "c"])
+    return task
+
+
 def save_data(name: str, folder: Path, rows: int = 48) -> None:
     """Writes ``train`` and ``validation``."""
     make = WORLDS[name][1]

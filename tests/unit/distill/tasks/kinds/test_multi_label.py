@@ -13,10 +13,10 @@ from distill.config.loader import load
 from distill.data import prepare_data
 from distill.evaluation.measure import evaluate_model
 from distill.experiment.experiment import Experiment
-from distill.tasks.classes import Classes
 from distill.tasks.kinds.multi_label import MultiLabel
 from losses.loss import UNLABELED
 from tests.helpers.tables import refused, texts_of, write
+from tests.helpers.worlds import three_labels
 
 HELD = [["a"], [], ["c", "a"], ["b", "c"]]
 TARGETS = [[1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1]]
@@ -136,12 +136,6 @@ def test_what_does_not_fit_is_refused_when_the_config_is_read(tmp_path: Path, gi
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "x.yaml", Experiment)
     assert message in str(caught.value)
-
-
-def three_labels(**given: object) -> MultiLabel:
-    task = MultiLabel(data="x", **given)
-    task.classes = Classes(["a", "b", "c"])
-    return task
 
 
 def test_selected_logits_are_those_of_not_having_and_having_a_label() -> None:
