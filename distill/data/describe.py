@@ -49,6 +49,12 @@ def fill_facts(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncati
     if not task.in_order:
         facts.duplicates = _duplicates(rows["train"], rows["validation"])
         facts.test_duplicates = _duplicates(rows["train"], rows["test"]) if "test" in rows else 0
+    if task.is_multi_label:
+        kept = {
+            split: [list(task.label_classes(labels)) for labels in values_of(rows[split], "labels")] for split in rows
+        }
+        empty = ", ".join(f"{classes.count([]):,} {split}" for split, classes in kept.items())
+        task.notes.append(f"rows without a label: {empty}")
     facts.notes = task.notes
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 

@@ -80,7 +80,7 @@ class Labels(PerPrediction):
         for name, weight in self.class_weights.items() if isinstance(self.class_weights, dict) else ():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"class_weights: {name}: must be a number of at least 0, not {weight}")
-        self.is_multi_label = False
+        self.is_per_label = False
         self.register_buffer("weight_table", None, persistent=False)
 
     @property
@@ -99,7 +99,7 @@ class Labels(PerPrediction):
         for field in ("focal", "class_weights"):
             if getattr(self, field) and student.num_labels == 1:
                 raise ValueError(f"{field}: a single output, a number, has no classes")
-        self.is_multi_label = student.problem_type == "multi_label_classification"
+        self.is_per_label = student.problem_type == "multi_label_classification"
         self.student_signals = Signals(logits=True)
 
     def setup_classes(self, counts: Mapping[str, int], rows: int) -> None:
@@ -113,7 +113,7 @@ class Labels(PerPrediction):
         if not counts:
             raise ValueError("class_weights: needs a single task with classes")
         table = torch.tensor(list(counts.values()))
-        if self.is_multi_label:  # [L, 2]: not having and having each label
+        if self.is_per_label:  # [L, 2]: not having and having each label
             table = torch.stack([rows - table, table], -1)
         if self.class_weights == "balanced":
             self.weight_table = balanced_weights(table)
@@ -123,7 +123,7 @@ class Labels(PerPrediction):
             if name not in counts:
                 raise ValueError(f"class_weights: there is no class {name!r}; there are {', '.join(names)}")
             weights[names.index(name), ...] = weight
-        if self.is_multi_label:
+        if self.is_per_label:
             weights[:, 0] = 1.0
         self.weight_table = weights
 
@@ -142,4 +142,4 @@ class Labels(PerPrediction):
     def _weights(self, labels: Tensor) -> Tensor:
         """Return the weight of each label, in their shape."""
         table = self.weight_table.to(labels.device)
-        return table[torch.arange(len(table), device=labels.device), labels] if self.is_multi_label else table[labels]
+        return table[torch.arange(len(table), device=labels.device), labels] if self.is_per_label else table[labels]

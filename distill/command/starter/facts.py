@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from distill.command.starter.label_columns import label_columns
+from distill.command.starter.multi_label_columns import multi_label_columns
 from distill.config.errors import ConfigError
 from distill.config.schema import subclasses
 from distill.data.files import read_splits
@@ -116,7 +116,7 @@ def _columns(task: str, rows: Dataset, label: str | None, outputs: list[str]) ->
     try:
         if "label" in keys:
             if cls.is_multi_label:
-                labels = label_columns(rows, label, outputs, (*LABELS, "tags"))
+                labels = multi_label_columns(rows, label, outputs, (*LABELS, "tags"))
             else:
                 labels = {"label": label or _label(rows, len(outputs))}
             columns = find_text_columns(rows, None, _as_list(labels["label"]), max_columns=2)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NO_LABELS = "no label"
 """The text of a row without labels."""
+DEFAULT_THRESHOLD = 0.5
+"""The probability from which a label holds where none is set or tuned."""
 
 
 @dataclass(kw_only=True)
@@ -95,6 +97,10 @@ class MultiLabel(TextTask):
         self.classes = Classes.from_column(getattr(feature, "feature", feature), labels, self.labels)
         if not self.classes.names and not has_bad_cells:
             raise ValueError(f"label: no training row has a label in the column {self.label!r}")
+
+    def restore(self, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str]) -> None:
+        super().restore(tokenizer, columns)
+        self.threshold = self.threshold or DEFAULT_THRESHOLD  # it is tuned in a run only
 
     def label_kind(self, table: Dataset) -> object:
         if self.has_column_per_label or not hasattr(table.features[self.label_columns[0]], "feature"):
@@ -181,7 +187,7 @@ class MultiLabel(TextTask):
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return for each row which labels hold, 0 or 1, [B, L]."""
-        return (self._scores(logits) >= (self.threshold or 0.5)).long()
+        return (self._scores(logits) >= (self.threshold or DEFAULT_THRESHOLD)).long()
 
     def prediction_labels(self, batch: dict[str, Tensor]) -> Tensor:
         return batch["labels"]
@@ -218,7 +224,7 @@ class MultiLabel(TextTask):
     def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return the ``labels`` from the threshold on, and the probabilities ``scores`` of all."""
         scores = dict(zip(names, logits.float().sigmoid().tolist(), strict=True))
-        threshold = self.threshold or 0.5
+        threshold = self.threshold or DEFAULT_THRESHOLD
         return {"labels": [name for name, score in scores.items() if score >= threshold], "scores": scores}
 
     def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:

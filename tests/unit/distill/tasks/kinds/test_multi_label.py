@@ -59,6 +59,7 @@ def test_labels_as_lists_json_or_texts(
     assert encoded(task, tokenizer) == TARGETS
     assert task.classes.names == (["LABEL_0", "LABEL_1", "LABEL_2"] if form == "numbers" else ["a", "b", "c"])
     assert task.facts.classes[task.classes.names[2]] == {"train": 2, "validation": 2}
+    assert "rows without a label: 1 train, 1 validation" in task.facts.notes
 
 
 @pytest.mark.parametrize("yes, no", [(1, 0), (True, False), ("true", "False"), (1.0, 0.0)])
@@ -173,3 +174,16 @@ def test_an_answer_names_the_labels_from_the_threshold_on() -> None:
     assert three_labels().answer(logits, {}, names)["labels"] == ["a", "c"]
     assert three_labels().prediction_text(torch.tensor([1, 0, 1]), {}) == "a, c"
     assert three_labels().prediction_text(torch.tensor([0, 0, 0]), {}) == "no label"
+
+
+def test_texts_without_labels_are_trained_on(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    write(tmp_path / "more.jsonl", [{"text": "more"}, {"text": "text"}])
+    task = task_of(save(tmp_path, HELD), unlabelled=str(tmp_path / "more.jsonl"))
+    assert prepare_data(task, tokenizer)["train"]["labels"][3:] == [TARGETS[3], [-1, -1, -1], [-1, -1, -1]]
+
+
+def test_a_task_that_is_only_served_has_a_threshold(tokenizer: PreTrainedTokenizerBase) -> None:
+    for given, threshold in ({}, 0.5), ({"threshold": 0.3}, 0.3):
+        task = three_labels(**given)
+        task.restore(tokenizer, {"text": "text", "tags": "label"})
+        assert (task.threshold, task.input_columns) == (threshold, ["text"])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SEPARATORS = ("|", ";", ",")
 
 
-def label_columns(
+def multi_label_columns(
     rows: Dataset, label: str | None, outputs: list[str], usual: Sequence[str]
 ) -> dict[str, str | list[str]]:
     """Return ``label`` and ``separator`` of the task: a column for each output, else one that lists labels.
