@@ -75,7 +75,8 @@ def bad_labels(table: Dataset, column: str, numbers: bool) -> Iterator[tuple[int
         expected = "a label is one number"
     else:
         expected = "a label is one class, a whole number or a text"
-        expected += "; several classes of a row, or their probabilities, are not supported" * pa.types.is_nested(kind)
+        hint = "; several labels of a row are for task.name: multi_label, and probabilities are not supported"
+        expected += hint * pa.types.is_nested(kind)
     for row, value, type_name in first_value(table, column):
         yield row, f"{column!r} is {value}, {type_name}; {expected}"
 
