@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from distill.tasks.data_task import DataTask as DataTask
     from distill.tasks.kinds.causal import CausalLM as CausalLM
     from distill.tasks.kinds.masked import MaskedLM as MaskedLM
+    from distill.tasks.kinds.multi_label import MultiLabel as MultiLabel
     from distill.tasks.kinds.sequences import Seq2Seq as Seq2Seq
     from distill.tasks.kinds.spans import QuestionAnswering as QuestionAnswering
     from distill.tasks.kinds.texts import Classification as Classification
@@ -56,6 +57,7 @@ _MODULES = {
     "distill.tasks.augment.augmentation": ["Augmentation"],
     "distill.tasks.kinds.causal": ["CausalLM"],
     "distill.tasks.kinds.masked": ["MaskedLM"],
+    "distill.tasks.kinds.multi_label": ["MultiLabel"],
     "distill.tasks.kinds.sequences": ["Seq2Seq"],
     "distill.tasks.kinds.spans": ["QuestionAnswering"],
     "distill.tasks.kinds.texts": ["Classification", "Regression"],

@@ -102,7 +102,8 @@ def run_experiment(config: Config[Experiment], resume: bool, stop: StopHandler) 
         if prepared.test_rows is not None:
             task = experiment.task.on_test_rows()
             batches = eval_batches(task, prepared.test_rows, prepared.collate, parts.vocabulary)
-            test_metrics = evaluate_on_test(task, experiment.teacher, evaluation.runners, *batches)
+            thresholds = {name: result.threshold for name, result in evaluation.results.items()}
+            test_metrics = evaluate_on_test(task, experiment.teacher, evaluation.runners, *batches, thresholds)
         report = write_report(prepared, trained, deployed, evaluation, student_batches.batches, test_metrics)
         remove_backups(prepared.folder)
     return report

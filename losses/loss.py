@@ -69,6 +69,8 @@ class Loss(nn.Module, ABC):
     """Whether it compares layers; such a loss has a field ``teacher``, the name of one of several teachers."""
     uses_all_classes: ClassVar[bool] = False
     """Whether it compares all classes, including those that only pad the output."""
+    compares_classes: ClassVar[bool] = False
+    """Whether it compares the classes of a distribution with one another, which needs more than two."""
 
     weight: Schedule = Constant(1.0)
     start: TimePoint = START
@@ -98,6 +100,17 @@ class Loss(nn.Module, ABC):
 
         Raises:
             ValueError: if a model lacks a signal.
+        """
+
+    def setup_classes(self, counts: Mapping[str, int], rows: int) -> None:
+        """Read the class frequencies of the training rows; called after ``setup``, and does nothing by default.
+
+        Args:
+            counts: {class: number of training rows with it} in the order of the outputs; empty without classes.
+            rows: the number of training rows with labels.
+
+        Raises:
+            ValueError: if the loss cannot be used with these classes.
         """
 
     def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:

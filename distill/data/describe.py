@@ -13,7 +13,7 @@ from distill.tasks.columns import shorten, values_of
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
 
-_KEYS = ("text", "document", "label", "words", "tags", "source", "target")
+_KEYS = ("text", "document", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
 
 
@@ -43,12 +43,18 @@ def fill_facts(task: DataTask, rows: DatasetDict, truncation: dict[str, Truncati
     """
     facts = task.facts
     names = task.classes.names if task.classes and task.classes.names != [""] else []
-    counts = {split: _counts(table) if names else Counter() for split, table in rows.items()}
+    counts = {split: _counts(task, table) if names else Counter() for split, table in rows.items()}
     facts.classes = {name: {split: counts[split][i] for split in rows} for i, name in enumerate(names)}
     facts.truncation = {split: cut for split, cut in truncation.items() if cut.rows}
     if not task.in_order:
         facts.duplicates = _duplicates(rows["train"], rows["validation"])
         facts.test_duplicates = _duplicates(rows["train"], rows["test"]) if "test" in rows else 0
+    if task.is_multi_label:
+        kept = {
+            split: [list(task.label_classes(labels)) for labels in values_of(rows[split], "labels")] for split in rows
+        }
+        empty = ", ".join(f"{classes.count([]):,} {split}" for split, classes in kept.items())
+        task.notes.append(f"rows without a label: {empty}")
     facts.notes = task.notes
     facts.warnings += class_warnings({name: count["train"] for name, count in facts.classes.items()})
 
@@ -89,9 +95,8 @@ def _duplicates(train: Dataset, other: Dataset) -> int:
     return sum(tuple(ids) in tokens for ids in values_of(train, "input_ids"))
 
 
-def _counts(rows: Dataset) -> Counter:
-    labels = list(values_of(rows, "labels"))
-    return Counter(chain.from_iterable(labels) if len(labels) and isinstance(labels[0], list) else labels)
+def _counts(task: DataTask, rows: Dataset) -> Counter:
+    return Counter(chain.from_iterable(map(task.label_classes, values_of(rows, "labels"))))
 
 
 def _column_use(task: DataTask, column: str) -> str:
@@ -101,4 +106,6 @@ def _column_use(task: DataTask, column: str) -> str:
         return "text" if len(texts) == 1 else f"text {texts.index(column) + 1} of {len(texts)}"
     if column in task.soft_columns:
         return "teacher"
+    if column in getattr(task, "label_columns", []):
+        return "label"
     return next((key for key in _KEYS if getattr(task, key, None) == column), column)

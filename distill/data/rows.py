@@ -15,7 +15,7 @@ from distill.data.limit import check_pieces, encode_untruncated, lost_label_warn
 from distill.tasks.columns import bad_texts, check_columns
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import DataFacts, Truncation
-from distill.tasks.kinds.texts import TextTask
+from distill.tasks.kinds.text_task import TextTask
 from distill.tasks.task import Task
 
 _IN_MEMORY = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "reading"}

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from distill.data.batches import Collator, sequential_batches
-from distill.evaluation.measure import torch_predict
+from distill.evaluation.measure import evaluate_model, torch_predict
 from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY
 from distill.tasks.task import Task
@@ -34,9 +34,9 @@ class BaselineScore:
 
     Args:
         task: the name of the task in a multi-task run, else empty.
-        metric: accuracy, pearson or perplexity.
+        metric: accuracy, mAP, pearson or perplexity.
         value: the score of the model.
-        baseline: the score of the most frequent class, of a constant number, or of the token frequencies.
+        baseline: the score of the most frequent class, of a constant number, or of the frequencies of tokens or labels.
         rows: the number of rows in the sample.
         of_rows: the number of validation rows.
         worse: whether the model is more than three standard errors below the baseline.
@@ -60,7 +60,11 @@ class BaselineScore:
 
     def text(self) -> str:
         """Return the score as a sentence."""
-        baselines = {"accuracy": "the most frequent class", "perplexity": "the frequencies of tokens"}
+        baselines = {
+            "accuracy": "the most frequent class",
+            "perplexity": "the frequencies of tokens",
+            "mAP": "any order of rows",
+        }
         rows = f"{self.rows}" if self.rows == self.of_rows else f"{self.rows} of {self.of_rows}"
         task = f"{self.task}: " if self.task else ""
         baseline = baselines.get(self.metric, "a constant number")
@@ -133,8 +137,8 @@ def score_recorded(task: Task, rows: DatasetDict) -> list[BaselineScore]:
 def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, float]:
     """Return the main metric of the constant prediction on all batches, of several tasks that of each.
 
-    For classes it is the most frequent label; for tokens, their frequencies; for numbers, a constant, whose
-    correlation counts as 0. For answer spans and generated texts it is never right: 0.
+    For classes it is the most frequent label; for tokens, and for rows with several labels, their frequencies; for
+    numbers, a constant, whose correlation counts as 0. For answer spans and generated texts it is never right: 0.
     """
     if len(task.parts) > 1:
         metrics = {}
@@ -142,6 +146,11 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
             part_batches = [batch for batch in batches if task.task_of(batch)[0] == name]
             metrics |= {f"{name}/{metric}": value for metric, value in baseline_metrics(part, part_batches).items()}
         return metrics
+    if task.is_multi_label:
+        frequencies = torch.cat([batch["labels"] for batch in batches]).double().mean(0)
+        logits = frequencies.clamp(1e-6, 1 - 1e-6).logit().float()
+        result = evaluate_model(task, lambda batch: logits.expand(len(batch["labels"]), -1), batches)
+        return {task.main_metric: result.metrics[task.main_metric]}
     outputs = len(task.classes.names) if task.classes else 0
     if task.predicts_tokens:
         outputs = len(task.tokenizer)
@@ -180,11 +189,17 @@ def _score(task: Task, predictions: Tensor, labels: Tensor) -> tuple[str, float,
     Args:
         task: gives the metric.
         predictions: logits [N, C], or the losses of tokens [N].
-        labels: classes, numbers or tokens, [N].
+        labels: classes, numbers or tokens, [N]; where a row may have several, of one row after the other.
     """
     count = len(labels)
     if not count:
         return None
+    if task.is_multi_label:
+        from distill.tasks.label_metrics import average_precision  # not above: torchmetrics takes seconds
+
+        scores, labels = (x.reshape(-1, len(task.classes.names), *x.shape[1:]) for x in (predictions, labels))
+        precision = average_precision(scores[..., 1] - scores[..., 0], labels)
+        return "mAP", float(precision.nanmean()), float(labels.double().mean(0)[~precision.isnan()].mean()), False
     if task.predicts_tokens:
         loss = float(predictions.mean())
         frequencies = labels.bincount().double() / count

@@ -124,10 +124,14 @@ def evaluate(
     eval_sets = {name: teacher_batches if name.startswith("teacher") else student_batches for name in timed}
     inputs = {key: {name: eval_sets[name].latency[key] for name in timed} for key in student_batches.latency}
     times = {key: measure_latencies(timed, batches) for key, batches in inputs.items()}
+    # All forms of the student have one threshold, so that they differ only as their logits do.
+    student_task = task.at_threshold(deployed.result.threshold)
     results = {
         name: deployed.result
         if name == "student"
-        else evaluate_model(task, predict, eval_sets[name].batches, resample=True)
+        else evaluate_model(
+            task if name.startswith("teacher") else student_task, predict, eval_sets[name].batches, resample=True
+        )
         for name, predict in runners.items()
     }
 
@@ -151,6 +155,7 @@ def evaluate(
             precision=files[name].precision if name in files else str(model.dtype).removeprefix("torch."),
             latency_tokens={key: inputs[key][name]["input_ids"].shape[1] for key in inputs},
             intervals=intervals(results[name].replicates),
+            threshold=results[name].threshold,
         )
     if teacher_file:
         models[f"teacher in {teacher_file.runtime}"] = replace(
@@ -167,7 +172,7 @@ def evaluate(
         return Evaluation(models, [], recorded | results, final)
     folded = models["student"]
     export = _export(deployed, results["export"], latencies("export"), in_half=2 * folded.parameters)
-    export.batch_dependence = batch_dependence(task, deployed.export.predict, student_batches.padding_samples)
+    export.batch_dependence = batch_dependence(student_task, deployed.export.predict, student_batches.padding_samples)
     export.is_deployed = is_deployable(export, folded)
     if export.is_deployed:
         models["student"] = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -39,6 +40,8 @@ class ModelStats:
     """The length of the texts by batch, in tokens with padding."""
     intervals: dict[str, list[float]] = field(default_factory=dict)
     """The 95 % interval of each metric, [low, high]."""
+    threshold: float | None = None
+    """The probability from which a label holds, where a row may have several; else None."""
 
 
 def torch_predict(model: PreTrainedModel) -> Predict:
@@ -58,15 +61,31 @@ class EvalResult:
 
     metrics: dict[str, float]
     predictions: Tensor
-    """Predictions [N]: one for each labelled row or token."""
+    """Predictions [N]: one for each labelled row or token; where a row may have several labels, 0s and 1s [N, L]."""
     confidences: Tensor | None
-    """The probability of each prediction, [N]; None for numbers."""
+    """The probability of each prediction, in their shape; None for numbers."""
     labels: Tensor | None = None
-    """The label of each prediction, [N]; None if they are not classes or numbers."""
+    """The label of each prediction, in their shape; None if they are not classes or numbers."""
     replicates: dict[str, np.ndarray] = field(default_factory=dict)
     """The metrics of each bootstrap resample, [R] by name."""
     states: RowStates | None = None
     """The states of the metrics by row, for metrics of some of the rows."""
+    threshold: float | None = None
+    """The threshold of the predictions, where a row may have several labels; else None."""
+
+    def class_counts(self, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the numbers of right predictions, of labels and of predictions of each class, [C] each.
+
+        Raises:
+            ValueError: if there are no labels.
+        """
+        if self.labels is None:
+            raise ValueError("the predictions have no labels")
+        if self.predictions.dim() == 2:
+            return (self.labels & self.predictions).sum(0), self.labels.sum(0), self.predictions.sum(0)
+        right = self.labels[self.labels == self.predictions]
+        right, labels, predictions = (x.bincount(minlength=classes) for x in (right, self.labels, self.predictions))
+        return right, labels, predictions
 
     @property
     def rows(self) -> int:
@@ -77,13 +96,19 @@ class EvalResult:
 def evaluate_model(
     task: Task, predict: Predict, batches: list[dict[str, Tensor]], resample: bool = False
 ) -> EvalResult:
-    """Return metrics and predictions of a model on all batches, and its metrics on resamples for their intervals."""
+    """Return metrics and predictions of a model on all batches, and its metrics on resamples for their intervals.
+
+    Where a row may have several labels and the task has no threshold yet, the best one on these rows is used.
+    """
+    outputs: Iterable[Tensor] = (task.select_logits(predict(batch), batch) for batch in batches)
+    if task.is_multi_label and task.decision_threshold is None:
+        outputs = list(outputs)
+        task = task.at_threshold(task.best_threshold(outputs, batches))
     metrics, predictions, confidences, labels = task.metrics(), [], [], []
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False  # only this process evaluates; the others have ended
     states = RowStates(task) if resample else None
-    for batch in batches:
-        logits = task.select_logits(predict(batch), batch)
+    for batch, logits in zip(batches, outputs, strict=True):
         task.update_metrics(metrics, logits, batch)
         generated = {name: UpdateRecorder() for name in metrics}
         task.update_generation_metrics(generated, predict, batch)
@@ -94,7 +119,7 @@ def evaluate_model(
             states.update(logits, batch, generated)
         predictions.append(task.predictions(logits, batch))
         confidences.append(task.confidences(logits, batch))
-        labels.append(batch["labels"][prediction_mask(batch)])
+        labels.append(task.prediction_labels(batch))
     values = {name: float(value) for name, value in metrics.compute().items()}
     has_labels = all(label.shape == part.shape for label, part in zip(labels, predictions, strict=True))
     return EvalResult(
@@ -104,6 +129,7 @@ def evaluate_model(
         torch.cat(labels) if has_labels else None,
         states.replicates() if states else {},
         states,
+        task.decision_threshold,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from distill.evaluation.evaluate import EvalBatches
 from distill.evaluation.intervals import intervals
@@ -35,6 +37,7 @@ def evaluate_on_test(
     runners: dict[str, Predict],
     teacher_batches: EvalBatches,
     student_batches: EvalBatches,
+    thresholds: Mapping[str, float | None] = MappingProxyType({}),
 ) -> SplitMetrics:
     """Return the metrics on all test rows.
 
@@ -44,10 +47,14 @@ def evaluate_on_test(
         runners: the teacher, if there is one, and the student as it is deployed.
         teacher_batches: the test rows in the teacher's tokens.
         student_batches: the test rows in the student's tokens.
+        thresholds: of decisions by model, chosen on validation rows, for a task that has them.
     """
     batches = {name: teacher_batches.batches if name == "teacher" else student_batches.batches for name in runners}
     results = evaluate_recorded(task, settings, teacher_batches.batches)
-    results |= {name: evaluate_model(task, run, batches[name], resample=True) for name, run in runners.items()}
+    results |= {
+        name: evaluate_model(task.at_threshold(thresholds.get(name)), run, batches[name], resample=True)
+        for name, run in runners.items()
+    }
     replicates = {name: result.replicates for name, result in results.items()}
     return SplitMetrics(
         rows=sum(len(batch["input_ids"]) for batch in student_batches.batches),

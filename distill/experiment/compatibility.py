@@ -1,4 +1,4 @@
-"""Rules on what cannot be combined: flags of components, and pairs of flags that exclude each other.
+"""Rules on what cannot be combined: pairs of flags that exclude each other; `flags.py` says what each means.
 
 ``docs/guide/compatibility.md`` is generated from this module.
 """
@@ -67,6 +67,11 @@ RULES = [
         "uses_all_classes",
         "predicts_positions",
         "DIST, noise and smoothing would count padding where the classes are positions in a text",
+    ),
+    Rule(
+        "compares_classes",
+        "is_multi_label",
+        "compares the classes of one distribution, and each label is a distribution of two; use Logits without top_k",
     ),
     Rule("caches_outputs", "augments", "cache: augmented rows change in every epoch, so outputs cannot be reused"),
     Rule(

@@ -1,6 +1,4 @@
-"""The flags of components in words; ``compatibility.py`` has the rules over them."""
-
-from __future__ import annotations
+"""The flags of the components of a run, and what each means in messages and documentation."""
 
 FLAGS = {
     # tasks
@@ -8,6 +6,7 @@ FLAGS = {
     "augments": "a task that augments its rows",
     "predicts_tokens": "a task that predicts tokens of the vocabulary",
     "predicts_positions": "a task whose classes are positions in a text",
+    "is_multi_label": "a task with several labels for a row",
     "needs_teacher": "unlabelled texts",
     "is_single": "a single task",
     "is_multi_task": "several tasks",
@@ -28,6 +27,7 @@ FLAGS = {
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
     "uses_all_classes": "a loss over all classes",
+    "compares_classes": "a loss that compares classes of a distribution",
     "uses_attention": "a loss on attention",
     "uses_layers": "a loss on layers",
     "has_named_teacher": "a loss that names one of several teachers",

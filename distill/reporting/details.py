@@ -42,7 +42,8 @@ def page_details(
     if labelled:
         details["classes"] = {name: class_quality(model, task.classes.names) for name, model in labelled.items()}
         details["calibration"] = {
-            name: calibration(model.confidences, model.predictions == model.labels) for name, model in labelled.items()
+            name: calibration(model.confidences.flatten(), (model.predictions == model.labels).flatten())
+            for name, model in labelled.items()
         }
     if slices:
         on_same_rows = {name: model for name, model in models.items() if model.rows == student.rows}
@@ -50,7 +51,8 @@ def page_details(
     # With another vocabulary a text may be truncated earlier, and have fewer predictions.
     if teacher is None or len(teacher.predictions) != len(student.predictions):
         return details
-    if task.classes and teacher.confidences is not None:
+    # Rows with several labels have no single class of the teacher for each of the student.
+    if task.classes and teacher.confidences is not None and not task.is_multi_label:
         names = task.classes.names
         counts = torch.zeros(len(names), len(names), dtype=torch.long)
         pairs = teacher.predictions, student.predictions
@@ -68,9 +70,7 @@ def _has_classes(result: EvalResult) -> bool:
 
 def class_quality(result: EvalResult, names: list[str]) -> list[dict]:
     """Return precision, recall and F1 of each class, and its number of labels; None where one is not defined."""
-    counts = torch.zeros(len(names), len(names), dtype=torch.long)
-    counts.index_put_((result.labels, result.predictions), torch.ones((), dtype=torch.long), accumulate=True)
-    right, true, predicted = counts.diagonal().tolist(), counts.sum(1).tolist(), counts.sum(0).tolist()
+    right, true, predicted = (counts.tolist() for counts in result.class_counts(len(names)))
     return [
         {
             "name": name,
@@ -90,7 +90,7 @@ def changed_rows(task: Task, models: dict[str, EvalResult], rows: list[int]) -> 
     """
     teacher, student = models["teacher"], models["student"]
     order, examples = disagreement(teacher, student).argsort(descending=True), []
-    changed = int((teacher.predictions != student.predictions).sum())
+    changed = int(differing_rows(teacher, student).sum())
     count = MIN_EXAMPLES if teacher.confidences is None else min(MAX_EXAMPLES, max(MIN_EXAMPLES, changed))
     for i in order[:count].tolist():
         row = task.validation[rows[i]]
@@ -98,7 +98,7 @@ def changed_rows(task: Task, models: dict[str, EvalResult], rows: list[int]) -> 
         if None in predictions.values():
             return {"examples": []}
         probabilities = {
-            f"{name}_probability": None if model.confidences is None else float(model.confidences[i])
+            f"{name}_probability": None if model.confidences is None else float(model.confidences[i].prod())
             for name, model in models.items()
         }
         texts = {"text": task.input_text(row), "label": task.label_text(row)}
@@ -106,14 +106,19 @@ def changed_rows(task: Task, models: dict[str, EvalResult], rows: list[int]) -> 
     return {"examples": examples} | ({} if teacher.confidences is None else {"changed": changed, "rows": len(rows)})
 
 
+def differing_rows(teacher: EvalResult, student: EvalResult) -> Tensor:
+    """Return where two models differ, in any label, [N]."""
+    return (teacher.predictions != student.predictions).reshape(len(teacher.predictions), -1).any(-1)
+
+
 def disagreement(teacher: EvalResult, student: EvalResult) -> Tensor:
     """Return the disagreement of two models in each prediction, [N].
 
     For numbers it is their difference. For classes, different predictions rank above equal ones: by the sum of the
-    confidences, equal ones by their difference.
+    confidences, equal ones by their difference. Of several labels of a row, that with the largest disagreement counts.
     """
     if teacher.confidences is None:
         return (teacher.predictions - student.predictions).abs()
     differ = teacher.predictions != student.predictions
     total, gap = teacher.confidences + student.confidences, (teacher.confidences - student.confidences).abs()
-    return torch.where(differ, total, gap - 2)
+    return torch.where(differ, total, gap - 2).reshape(len(differ), -1).amax(-1)

@@ -37,6 +37,7 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
         _models(report),
         _markdown(table_on_test(report.to_json())),
         *_use(report, task, is_stock),
+        _threshold(report, task),
         "## How it was made",
         f"`{report.command}` (seed {report.seed}, {format_number(report.seconds / 60, '')} minutes).",
         _list(_data(report)),
@@ -115,6 +116,17 @@ def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
             '`session.x64quantprecision` to `"1"` there, as `load` does. WebAssembly is exact.'
         )
     return sections
+
+
+def _threshold(report: Report, task: Task) -> str:
+    """Return from which probability a label holds, if a row may have several."""
+    threshold = report.models["student"].threshold
+    if not task.is_multi_label or threshold is None:
+        return ""
+    return (
+        f"A label holds from a probability of {threshold:.2f} on. `load` returns these labels; with `top_k=None` a "
+        "pipeline of transformers returns the probabilities of all."
+    )
 
 
 def _example(report: Report) -> str:

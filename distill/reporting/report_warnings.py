@@ -48,12 +48,15 @@ def constant_predictions(task: Task, result: EvalResult, batches: list[dict[str,
     labels = torch.cat([batch["labels"][label_mask(batch)].flatten() for batch in batches])
     if len(labels) < 2 or (labels == labels[0]).all():
         return []
-    spread = float(predictions.float().max() - predictions.float().min())
+    spread = float((predictions.float().amax(0) - predictions.float().amin(0)).max())
     limit = 0.01 * float(labels.float().std()) if predictions.is_floating_point() else 0.0
     if not spread <= limit:
         return []
     first = predictions[0]
-    text = f"{task.classes.names[int(first)]!r}" if task.classes and limit == 0 else f"{float(first):.4g}"
+    if task.is_multi_label:
+        text = repr(task.prediction_text(first, {}))
+    else:
+        text = f"{task.classes.names[int(first)]!r}" if task.classes and limit == 0 else f"{float(first):.4g}"
     return [f"all {len(predictions)} predictions of the student on validation are the same, {text}"]
 
 
@@ -61,15 +64,16 @@ def classes_never_predicted(task: Task, student: EvalResult, teacher: EvalResult
     """Return a warning for the classes with labels that the student never predicts, though the teacher does."""
     if len(task.parts) > 1 or not task.classes or student.labels is None or student.labels.is_floating_point():
         return []
-    missing = []
-    for label, count in zip(*student.labels.unique(return_counts=True), strict=True):
-        if (student.predictions == label).any() or (teacher and not (teacher.predictions == label).any()):
+    names, missing = task.classes.names, []
+    _, labels, predictions = student.class_counts(len(names))
+    right, teacher_labels, teacher_predictions = (teacher or student).class_counts(len(names))
+    for i, count in enumerate(labels.tolist()):
+        if not count or predictions[i] or (teacher and not teacher_predictions[i]):
             continue
-        text = f"{task.classes.names[int(label)]!r} ({int(count):,} label{'s' * (count > 1)} in validation"
+        text = f"{names[i]!r} ({count:,} label{'s' * (count > 1)} in validation"
         if teacher:
-            right = teacher.predictions[teacher.labels == label] == label
-            text += f", recall of the teacher {float(right.float().mean()):.2f}"
-        missing.append((int(count), text + ")"))
+            text += f", recall of the teacher {float(right[i] / teacher_labels[i]):.2f}"
+        missing.append((count, text + ")"))
     if not missing:
         return []
     texts = [text for _, text in sorted(missing, key=lambda entry: -entry[0])]

@@ -18,6 +18,7 @@ from distill.reporting.model_card import write_model_card
 from distill.reporting.publish import publish
 from distill.reporting.report import Report
 from distill.reporting.report_warnings import report_warnings
+from distill.tasks.task import Task
 from distill.training.callbacks.metrics_csv import read_rows
 from distill.training.prepare.prepare import PreparedRun
 from distill.training.timeline import early_quantization_warnings
@@ -76,7 +77,7 @@ def write_report(
             *warnings,
             *lost_zeros_warning(prepared.nonzeros, count_nonzeros(deployed.model)),
         ],
-        notes=trained.notes + deployed.report_notes,
+        notes=trained.notes + deployed.report_notes + threshold_notes(task, evaluation),
         baseline=baseline_metrics(task, student_batches),
         difference=evaluation.difference,
         test=test_metrics,
@@ -86,7 +87,8 @@ def write_report(
     columns = {name: facts.files[0].columns_used for name, facts in plan.preflight.data.items()}
     classes = {name: part.classes for name, part in task.parts.items()}
     labels = {name: part.outputs if part and part.labels() else {} for name, part in classes.items()}
-    Deployment(imports=experiment.imports, task=task, columns=columns, labels=labels, name=experiment.name).write(
+    served = task.at_threshold(evaluation.deployed_result.threshold)
+    Deployment(imports=experiment.imports, task=served, columns=columns, labels=labels, name=experiment.name).write(
         prepared.folder / "student"
     )
     write_model_card(report, task, deployed.is_stock)
@@ -96,3 +98,15 @@ def write_report(
     details = page_details(task, evaluation.results, rows, deployed, trained.skipped, slices)
     publish(report, details, plan.trainer.loggers)
     return report
+
+
+def threshold_notes(task: Task, evaluation: Evaluation) -> list[str]:
+    """Return a note on the thresholds from which labels hold, if a row may have several."""
+    thresholds = {
+        name: evaluation.models[name].threshold for name in ("teacher", "student") if name in evaluation.models
+    }
+    if not task.is_multi_label:
+        return []
+    values = ", ".join(f"{value:.2f} ({name})" for name, value in thresholds.items())
+    how = "as task.threshold says" if task.decision_threshold else "with the best micro F1 on validation rows"
+    return [f"a label holds from a probability of {values}, {how}"]

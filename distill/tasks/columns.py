@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -75,7 +75,8 @@ def bad_labels(table: Dataset, column: str, numbers: bool) -> Iterator[tuple[int
         expected = "a label is one number"
     else:
         expected = "a label is one class, a whole number or a text"
-        expected += "; several classes of a row, or their probabilities, are not supported" * pa.types.is_nested(kind)
+        hint = "; several labels of a row are for task.name: multi_label, and probabilities are not supported"
+        expected += hint * pa.types.is_nested(kind)
     for row, value, type_name in first_value(table, column):
         yield row, f"{column!r} is {value}, {type_name}; {expected}"
 
@@ -131,13 +132,15 @@ def is_pair(first: str, second: str) -> bool:
     return bool(first) and first[:-1] == second[:-1] and (first[-1], second[-1]) in (("1", "2"), ("a", "b"))
 
 
-def find_text_columns(table: Dataset, given: str | list[str] | None, other: str | None, max_columns: int) -> list[str]:
+def find_text_columns(
+    table: Dataset, given: str | list[str] | None, others: Collection[str], max_columns: int
+) -> list[str]:
     """Return the columns of the text: those given, else the only column of texts or the two of a pair (``is_pair``).
 
     Args:
         table: has the columns.
         given: their names, if the config gives any.
-        other: a column of texts to leave out, the label's.
+        others: columns of texts to leave out, those of labels.
         max_columns: 2 if pairs are allowed, else 1.
 
     Raises:
@@ -145,7 +148,7 @@ def find_text_columns(table: Dataset, given: str | list[str] | None, other: str 
     """
     if given is None:
         types = {name: table.data.schema.field(name).type for name in table.column_names}
-        texts = [name for name, kind in types.items() if name != other and is_text(kind)]
+        texts = [name for name, kind in types.items() if name not in others and is_text(kind)]
         if len(texts) == 1 or (len(texts) == max_columns == 2 and is_pair(*texts)):
             return texts
         pair = ", or the two of a pair" if max_columns == 2 else ""

@@ -127,6 +127,10 @@ class DataTask(Task):
         """Return the number of predictions that the labels of a row require."""
         return sum(label != IGNORED for label in labels) if isinstance(labels, list) else 1
 
+    def label_classes(self, labels: Any) -> Iterable[int]:
+        """Return the classes that the encoded labels of a row have, to count its rows by class."""
+        return labels if isinstance(labels, list) else [labels]
+
     def redraw(self, row: Row, generator: torch.Generator) -> Row:
         """Return a row with newly drawn inputs and labels, if the task ``redraws_rows``."""
         return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -48,6 +48,8 @@ class Task(ABC):
     """Whether the classes are positions in a text."""
     is_multi_task: ClassVar[bool] = False
     """Whether it consists of several tasks, ``tasks`` by name."""
+    is_multi_label: ClassVar[bool] = False
+    """Whether a row may have several labels: selected logits are [B, L, 2], and predictions [B, L] of 0 and 1."""
     redraws_rows: ClassVar[bool] = False
     """Whether the inputs and labels of a row are drawn anew in each epoch, by ``redraw``."""
 
@@ -151,9 +153,26 @@ class Task(ABC):
         """Return selected logits in the shape of a model's outputs; the inverse of ``select_logits``."""
         return logits
 
+    @property
+    def decision_threshold(self) -> float | None:
+        """The probability from which a label holds; None if it is still to be tuned, or if there are no decisions."""
+        return None
+
+    def at_threshold(self, threshold: float | None) -> Task:
+        """Return the task with a threshold of its decisions; the task itself if it has none."""
+        return self
+
+    def best_threshold(self, logits: Iterable[Tensor], batches: Iterable[dict[str, Tensor]]) -> float | None:
+        """Return the threshold that suits the selected logits of labelled batches; None if there is none to tune."""
+        return None
+
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the predictions [N] of selected logits at all labelled positions: the most probable output."""
         return logits[prediction_mask(batch)].argmax(-1)
+
+    def prediction_labels(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the labels of a batch at the positions of ``predictions``, [N]."""
+        return batch["labels"][prediction_mask(batch)]
 
     def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor | None:
         """Return the probability of each prediction, [N]; None if predictions are numbers."""
@@ -161,7 +180,7 @@ class Task(ABC):
 
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         """Update the metrics with the selected logits of a batch."""
-        metrics.update(self.predictions(logits, batch), batch["labels"][prediction_mask(batch)])
+        metrics.update(self.predictions(logits, batch), self.prediction_labels(batch))
 
     def update_generation_metrics(self, metrics: MetricCollection, predict: Predict, batch: dict[str, Tensor]) -> None:
         """Update the metrics that need generated texts, if the task has any."""

@@ -43,6 +43,7 @@ class DIST(TemperatureLoss):
     """
 
     uses_all_classes: ClassVar[bool] = True
+    compares_classes: ClassVar[bool] = True
 
     beta: float = 1.0
     gamma: float = 1.0

@@ -45,6 +45,7 @@ class DKD(TemperatureLoss):
     """
 
     needs_labels: ClassVar[bool] = True
+    compares_classes: ClassVar[bool] = True
 
     alpha: float = 1.0
     beta: float = 8.0

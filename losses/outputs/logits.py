@@ -131,6 +131,11 @@ class Divergence(TemperatureLoss):
         if self.top_k is not None and self.top_k < (1 if self.tail else 2):
             raise ValueError(f"top_k: {self.top_k} leaves no distribution to compare")
 
+    @property
+    def compares_classes(self) -> bool:  # type: ignore[override]  # a flag may be a property
+        """Whether it selects some classes."""
+        return self.top_k is not None
+
     @abstractmethod
     def divergence(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return the divergence between the teacher's p and the student's q, [N], from log-probabilities [N, C]."""

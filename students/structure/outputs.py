@@ -26,10 +26,12 @@ def head_names(model: PreTrainedModel) -> list[str]:
 
 
 def check_problem_type(config: PretrainedConfig, problem_type: str | None) -> None:
-    """Raise ValueError if a trained head is multi-label, and the task is single-label."""
-    multi_label = "multi_label_classification"
+    """Raise ValueError if a trained head is multi-label, and the task is single-label, or the other way round."""
+    multi_label, single_label = "multi_label_classification", "single_label_classification"
     if config.problem_type == multi_label and problem_type != multi_label:
         raise ValueError(f"its outputs are labels of which several may hold ({multi_label}), and the task wants one")
+    if config.problem_type == single_label and problem_type == multi_label:
+        raise ValueError(f"its outputs are classes of which one holds ({single_label}), and a row may have several")
 
 
 @torch.no_grad()

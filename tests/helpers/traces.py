@@ -36,6 +36,8 @@ def forward_kl(student: Tensor, teacher: Tensor, t: float) -> Tensor:
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "Labels": Labels,
+    "Labels, focal": lambda: Labels(focal=2.0),
+    "Labels, balanced": lambda: Labels(class_weights="balanced"),
     "Logits": lambda: Logits(temperature=Constant(2.0)),
     "LogitsMSE": LogitsMSE,
     "Logits, top 2 and the rest": lambda: Logits(top_k=2),
@@ -84,6 +86,8 @@ def set_up(loss: Loss, student: torch.nn.Module, teacher: torch.nn.Module) -> Lo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         loss.setup(student.config, teacher.config)
+    counts = {name: 3**number for number, name in student.config.id2label.items()}
+    loss.setup_classes(counts, sum(counts.values()))
     return loss
 
 

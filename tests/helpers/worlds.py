@@ -13,6 +13,7 @@ from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.masked import MaskedLM
+from distill.tasks.kinds.multi_label import MultiLabel
 from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification, Regression
@@ -59,6 +60,14 @@ def scored(draw: random.Random) -> dict:
     return {"sentence": " ".join(words), "label": float(sum(word in GOOD for word in words))}
 
 
+def praised(draw: random.Random) -> dict:
+    """A text of a few words, and which kinds of words it has; one of eight has none of them."""
+    kinds = {"praise": GOOD, "blame": BAD, "thing": NOUNS}
+    held = [name for name in kinds if draw.random() < 0.5]
+    words = [draw.choice(kinds[name]) for name in held] + ["the"]
+    return {"sentence": " ".join(words), "labels": held}
+
+
 WORLDS = {
     "regression": (Regression, scored, BertConfig),
     "token_classification": (TokenClassification, tagged, BertConfig),
@@ -66,14 +75,22 @@ WORLDS = {
     "masked_lm": (MaskedLM, told, BertConfig),
     "causal_lm": (CausalLM, told, GPT2Config),
     "seq2seq": (Seq2Seq, turned, T5Config),
+    "multi_label": (MultiLabel, praised, BertConfig),
 }
-COLUMNS = {"seq2seq": {"source": "left", "target": "right"}}
+COLUMNS = {"seq2seq": {"source": "left", "target": "right"}, "multi_label": {"label": "labels"}}
 """What a task has to be told of its data."""
 
 
 def three_classes() -> Classification:
     """The task as it is after looking at data of three classes."""
     task = Classification(data="none")
+    task.classes = Classes(["a", "b", "c"])
+    return task
+
+
+def three_labels(**given: object) -> MultiLabel:
+    """The task as it is after looking at data of three labels."""
+    task = MultiLabel(data="none", **given)
     task.classes = Classes(["a", "b", "c"])
     return task
 
@@ -104,6 +121,8 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
         config = GPT2Config(vocab_size=size + 11, n_layer=layers, n_embd=hidden, n_head=4, n_positions=64)
     if name == "regression":
         config.num_labels = 1
+    if name == "multi_label":
+        config.id2label, config.problem_type = dict(enumerate(["thing", "praise", "blame"])), task.problem
     if name == "token_classification":
         config.id2label, config.label2id = dict(enumerate(TAGS)), {tag: i for i, tag in enumerate(TAGS)}
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from distill.command.starter.multi_label_columns import multi_label_columns
 from distill.config.errors import ConfigError
 from distill.config.schema import subclasses
 from distill.data.files import read_splits
@@ -68,10 +69,10 @@ def look_at(model: str, data: str, label: str | None) -> StarterFacts:
     except OSError as error:
         raise ConfigError(f"{model}: {error}") from error
     task = _task(model, config)
-    columns = _columns(task, rows, label, config.num_labels)
+    names = [config.id2label[i] for i in range(config.num_labels)]
+    columns = _columns(task, rows, label, names)
     texts = [name for key, names in columns.items() if key in ("text", "words", "source") for name in _as_list(names)]
     length = _length(tokenizer, rows, texts, getattr(config, "max_position_embeddings", None))
-    names = [config.id2label[i] for i in range(config.num_labels)]
     labels = _labels(rows, columns, names) if task == "classification" else {}
     return StarterFacts(task, columns, len(rows), length, config.num_hidden_layers, labels)
 
@@ -98,16 +99,15 @@ def _task(model: str, config: PretrainedConfig) -> str:
             continue
         heads = getattr(transformers, cls.auto_class)._model_mapping.get(type(config), ())
         heads = heads if isinstance(heads, tuple) else (heads,)
-        is_regression = config.num_labels == 1 or config.problem_type == "regression"
-        fits = cls.problem is None or (cls.problem == "regression") == is_regression
-        if fits and any(head.__name__ in names for head in heads):
+        problem = "regression" if config.num_labels == 1 else config.problem_type or "single_label_classification"
+        if cls.problem in (None, problem) and any(head.__name__ in names for head in heads):
             return name
     found = ", ".join(names) or "no architecture"
     raise ConfigError(f"{model}: has no head of a task ({found}); fine-tune it first, as configs/finetune.yaml does")
 
 
-def _columns(task: str, rows: Dataset, label: str | None, num_labels: int) -> dict[str, str | list[str]]:
-    """Return the columns by key of the task, whose model has a number of outputs."""
+def _columns(task: str, rows: Dataset, label: str | None, outputs: list[str]) -> dict[str, str | list[str]]:
+    """Return the columns by key of the task, whose model has these outputs."""
     cls = subclasses(Task)[task]
     keys = {field.name for field in fields(cls)}
     types = {name: rows.data.schema.field(name).type for name in rows.column_names}
@@ -115,9 +115,12 @@ def _columns(task: str, rows: Dataset, label: str | None, num_labels: int) -> di
     lists = [name for name, kind in types.items() if is_list(kind)]
     try:
         if "label" in keys:
-            label = label or _label(rows, num_labels)
-            columns = find_text_columns(rows, None, label, max_columns=2)
-            return {"text": columns[0] if len(columns) == 1 else columns, "label": label}
+            if cls.is_multi_label:
+                labels = multi_label_columns(rows, label, outputs, (*LABELS, "tags"))
+            else:
+                labels = {"label": label or _label(rows, len(outputs))}
+            columns = find_text_columns(rows, None, _as_list(labels["label"]), max_columns=2)
+            return {"text": columns[0] if len(columns) == 1 else columns, **labels}
         if "words" in keys:
             words = next((name for name in lists if is_text(types[name].value_type)), None)
             tags = label or next((name for name in lists if name != words), None)
@@ -128,7 +131,7 @@ def _columns(task: str, rows: Dataset, label: str | None, num_labels: int) -> di
             if len(texts) != 2:
                 raise ValueError(f"source: two columns of texts are needed; there are {list_names(list(types))}")
             return {"source": texts[0], "target": texts[1]}
-        return {"text": find_text_columns(rows, None, None, max_columns=1)[0]} if "text" in keys else {}
+        return {"text": find_text_columns(rows, None, [], max_columns=1)[0]} if "text" in keys else {}
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

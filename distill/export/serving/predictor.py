@@ -14,6 +14,7 @@ from distill.data.batches import Collator
 from distill.evaluation.measure import torch_predict
 from distill.export.serving.deployment import find_student, read_deployment
 from distill.tasks.data_task import DataTask
+from distill.tasks.kinds.multi_label import MultiLabel
 from distill.tasks.kinds.texts import Classification
 from distill.tasks.kinds.tokens import TokenClassification
 from distill.tasks.task import Predict, Task
@@ -71,7 +72,8 @@ class Predictor:
             batch_size: the number of inputs that are computed together, those of similar length.
 
         Returns:
-            ``label``, ``score`` and ``scores`` of a classification; ``score`` of a regression; ``words`` of a token
+            ``label``, ``score`` and ``scores`` of a classification; ``labels`` and ``scores`` where a text may have
+            several labels; ``score`` of a regression; ``words`` of a token
             classification; ``answer`` of a question; ``text`` of a model that writes.
 
         Raises:
@@ -137,7 +139,7 @@ def load(run: str | Path, runtime: Runtime | None = None, task: str | None = Non
     part.restore(load_tokenizer(str(student)), deployment.columns[name])
     config = AutoConfig.from_pretrained(student, **NO_REMOTE_CODE)
     names, outputs = _names(config.id2label, name)
-    if (labels := deployment.labels.get(name)) and isinstance(part, Classification | TokenClassification):
+    if (labels := deployment.labels.get(name)) and isinstance(part, Classification | MultiLabel | TokenClassification):
         part.labels = {value: str(output) for value, output in labels.items()}
     model, predict, path = _open(student, deployment.task.head, runtime, part.writes_text)
     if outputs is not None:

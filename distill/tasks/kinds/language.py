@@ -68,9 +68,10 @@ class Language(VocabularyTask):
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)
-        self.texts = find_text_columns(table, self.text, self.document, max_columns=1)
+        documents = [self.document] if self.document else []
+        self.texts = find_text_columns(table, self.text, documents, max_columns=1)
         if self.document != ROW:
-            check_columns(table, "document", [self.document] if self.document else [])
+            check_columns(table, "document", documents)
         check_max_length(tokenizer, self.max_length)
         if not tokenizer.is_fast:
             raise ValueError("data: a fast tokenizer is needed, which cuts a text into pieces")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.config.schema import check_identifiers
 from distill.tasks.classes import Classes, is_unnamed
-from distill.tasks.kinds.texts import TextTask
+from distill.tasks.kinds.texts import SingleLabelTask
 from distill.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class MultiTask(Task):
     pipeline: ClassVar[str] = "text-classification"
     is_multi_task: ClassVar[bool] = True
 
-    tasks: dict[str, TextTask]
+    tasks: dict[str, SingleLabelTask]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,7 +115,7 @@ class MultiTask(Task):
         """Return the index of a task."""
         return list(self.tasks).index(name)
 
-    def task_of(self, batch: dict[str, Tensor]) -> tuple[str, TextTask]:
+    def task_of(self, batch: dict[str, Tensor]) -> tuple[str, SingleLabelTask]:
         """Return the name and the task of a batch."""
         return list(self.tasks.items())[int(batch["task"][0])]
 

@@ -12,16 +12,8 @@ import torch
 from torch import Tensor
 
 from distill.tasks.classes import Classes, label_kind_of
-from distill.tasks.columns import (
-    bad_labels,
-    bad_texts,
-    check_columns,
-    check_max_length,
-    find_text_columns,
-    list_names,
-    values_of,
-)
-from distill.tasks.data_task import DataTask
+from distill.tasks.columns import bad_labels, list_names, values_of
+from distill.tasks.kinds.text_task import TextTask
 from distill.tasks.soft_labels import KEY
 from losses.loss import UNLABELED
 
@@ -32,55 +24,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class TextTask(DataTask):
-    """The base class of tasks on whole texts.
+class SingleLabelTask(TextTask):
+    """The base class of tasks on whole texts that have one label each.
 
     Args:
-        text: the column of the text, or the two columns of a pair; by default the only column of texts, or two columns
-            with the names of a pair (``sentence1`` and ``sentence2``, ``premise`` and ``hypothesis``).
         label: the column of the label.
-        unlabelled: more training texts, without labels, named like ``data``, with the same text columns; the student
-            learns the teacher's outputs on them.
     """
 
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    pipeline: ClassVar[str] = "text-classification"
     accepts_soft_labels: ClassVar[bool] = True
     """Whether the teacher's outputs may be columns of the data."""
-    missing_label: ClassVar[int | float] = UNLABELED
-    """The label of an unlabelled text."""
 
-    text: str | list[str] | None = None
     label: str = "label"
-    unlabelled: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.text, list) and not 1 <= len(self.text) <= 2:
-            raise ValueError(f"text: one column or two, not {len(self.text)}")
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether there are unlabelled texts, from which only a teacher's outputs can be learnt."""
-        return self.unlabelled is not None
-
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().setup(table, tokenizer)
-        # Empty cells make a CSV column of numbers one of texts.
-        own = table.remove_columns([name for name in self.soft_columns if name in table.column_names])
-        self.texts = find_text_columns(own, self.text, self.label, max_columns=2)
-        check_columns(table, "label", [self.label])
-        check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
+    def label_columns(self) -> list[str]:
+        return [self.label]
 
     @property
-    def columns(self) -> list[str]:
-        return [*self.texts, self.label]
+    def missing_target(self) -> int | float:
+        return UNLABELED
 
     def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
         yield from bad_labels(table, self.label, numbers=self.problem == "regression")
 
-    def bad_rows(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        yield from bad_texts(table, self.texts)
+    def bad_targets(self, table: Dataset) -> Iterator[tuple[int, str]]:
         labels = list(values_of(table, self.label))
         missing = [row for row, label in enumerate(labels, 1) if label in (None, "") or label != label]
         yield from ((row, f"{self.label!r} is missing") for row in missing)
@@ -99,23 +66,18 @@ class TextTask(DataTask):
     def label_id(self, label: int | float | str) -> int | float:
         """Return the target of the head for a label of the data."""
 
+    def targets(self, rows: dict[str, list[Any]]) -> list[int | float]:
+        return [self.label_id(label) for label in rows[self.label]]
+
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        encoding = self.encode_inputs(rows)
-        if self.label in rows:
-            labels = [self.label_id(label) for label in rows[self.label]]
-        else:
-            labels = [self.missing_label] * len(rows[self.texts[0]])
-        encoding["labels"] = labels
+        encoding = super().encode(rows)
         if self.soft_labels and self.classes and self.soft_labels.names[0] in rows:
             encoding[KEY] = self.soft_labels.logits(rows, self.classes)
         return encoding
 
-    def input_text(self, row: dict[str, Any]) -> str:
-        return " · ".join(str(row[column]) for column in self.texts)
-
 
 @dataclass(kw_only=True)
-class Classification(TextTask):
+class Classification(SingleLabelTask):
     """A class for each text or pair of texts.
 
     Args:
@@ -178,7 +140,7 @@ class Classification(TextTask):
 
 
 @dataclass(kw_only=True)
-class Regression(TextTask):
+class Regression(SingleLabelTask):
     """A number for each text or pair of texts.
 
     Args:
@@ -186,9 +148,11 @@ class Regression(TextTask):
     """
 
     problem: ClassVar[str] = "regression"
-    missing_label: ClassVar[float] = math.nan
-
     metric: Literal["pearson", "spearman"] = "spearman"
+
+    @property
+    def missing_target(self) -> float:
+        return math.nan
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().setup(table, tokenizer)

@@ -15,11 +15,14 @@ def set_up_losses(config: Config[Experiment], student: PretrainedConfig, teacher
     Raises:
         ConfigError: if a loss needs outputs that they do not have.
     """
-    per_task = config.value.has_teacher_per_task()
+    per_task, facts = config.value.has_teacher_per_task(), config.value.task.facts
+    counts = {name: splits["train"] for name, splits in facts.classes.items()} if facts else {}
+    rows = sum(file.rows_kept for file in facts.files if file.split == "train") if facts else 0
     for name, loss in config.value.losses.items():
         with config.error_context(f"losses.{name}"):
             for teacher in _task_teachers(loss, teachers, student) if per_task else _compared_teachers(loss, teachers):
                 loss.setup(student, teacher)
+            loss.setup_classes(counts, rows)
 
 
 def _compared_teachers(loss: Loss, configs: dict[str, PretrainedConfig]) -> list[PretrainedConfig | None]:

@@ -75,7 +75,7 @@ IN_FILE = {
     "a task without name": (
         "name: classification, ",
         "",
-        "1: task: no 'name'; expected one of causal_lm, masked_lm, seq2seq, classification, regression",
+        "1: task: no 'name'; expected one of causal_lm, masked_lm, seq2seq, multi_label, classification, regression",
     ),
     "a schedule without its end": (", to: 0.5", "", "7: prune.sparsity: Cubic needs 'to'"),
     "no student": ("student: {kind: Transformer, layers: 1}\n", "", "1: Experiment needs 'student'"),

@@ -34,7 +34,7 @@ trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {folder}/runs
 """
 
-MORE = {"seq2seq": ", source: left, target: right"}
+MORE = {"seq2seq": ", source: left, target: right", "multi_label": ", label: labels"}
 LOGITS = {"regression": "LogitsMSE"}
 
 

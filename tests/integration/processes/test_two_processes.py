@@ -87,6 +87,11 @@ TASKS = {
     "answers": ("question_answering", 32, ""),
     "next": ("causal_lm", 6, ""),
     "written": ("seq2seq", 32, ""),
+    "labels": (
+        "multi_label",
+        32,
+        "losses: {labels: {kind: Labels, focal: 2.0, class_weights: balanced}, logits: {kind: Logits}}",
+    ),
     "numbers": ("regression", 32, "losses: {labels: {kind: Labels}, logits: {kind: LogitsMSE}}"),
 }
 

@@ -13,6 +13,7 @@ HIDDEN = {"kind": "HiddenMSE", "layers": "uniform"}
 TASKS = {
     "masked_lm": ({"max_length": 8}, HIDDEN),
     "question_answering": ({"max_length": 32, "augment": {"kind": "Masking", "probability": 0.2}}, HIDDEN),
+    "multi_label": ({"max_length": 16, "augment": {"kind": "Masking", "probability": 0.2}}, HIDDEN),
     "seq2seq": ({"max_length": 16}, HIDDEN | {"layers": "random", "stack": "decoder"}),
 }
 

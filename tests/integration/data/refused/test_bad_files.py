@@ -145,13 +145,13 @@ TEXTS = {
     "several classes of a row": (
         "x.jsonl",
         '{"text": "good", "label": [0, 1]}\n' * 2,
-        f"{{}} line 1: 'label' is [0, 1], a list, as in all rows; {ONE}; several classes of a row, or their "
-        "probabilities, are not supported",
+        f"{{}} line 1: 'label' is [0, 1], a list, as in all rows; {ONE}; several labels of a row are "
+        "for task.name: multi_label, and probabilities are not supported",
     ),
     "soft labels": (
         "x.jsonl",
         '\n{"text": "good", "label": [0.2, 0.8]}\n' * 2,
-        f"{{}} line 2: 'label' is [0.2, 0.8], a list, as in all rows; {ONE}; several classes of a row",
+        f"{{}} line 2: 'label' is [0.2, 0.8], a list, as in all rows; {ONE}; several labels of a row",
     ),
     "a mapping for a label": (
         "x.jsonl",

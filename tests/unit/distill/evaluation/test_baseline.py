@@ -9,11 +9,11 @@ from transformers import AutoTokenizer
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation import baseline
-from distill.evaluation.baseline import _sample_rows, _score, _token_losses, score_against_baseline
+from distill.evaluation.baseline import _sample_rows, _score, _token_losses, baseline_metrics, score_against_baseline
 from distill.tasks.kinds.causal import CausalLM
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Regression
-from tests.helpers.worlds import save_data, save_teacher, three_classes
+from tests.helpers.worlds import save_data, save_teacher, three_classes, three_labels
 
 
 def likely(classes: list[int], count: int = 3) -> torch.Tensor:
@@ -47,6 +47,22 @@ def test_perplexity_beside_the_frequencies_of_tokens():
     _, value, against, worse = _score(CausalLM(data="x"), _token_losses(torch.zeros(4, 8), labels), labels)
     entropy = -(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25))
     assert value == pytest.approx(8.0) and against == pytest.approx(math.exp(entropy)) and not worse
+
+
+def test_average_precision_beside_any_order_of_rows():
+    labels = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]])
+    logits = torch.stack([torch.zeros(4, 3), labels * 2.0 - 1], -1)
+    score = _score(three_labels(), logits.flatten(0, 1), labels.flatten())
+    assert score == ("mAP", 1.0, 0.5, False), "a label that no row has does not count"
+
+
+def test_several_labels_beside_the_same_labels_for_all_rows():
+    """Label a holds for three rows of four: for all it is 2 * 3 / (4 + 5) of micro F1."""
+    labels = [[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 1]]
+    batches = [{"input_ids": torch.zeros(2, 1), "labels": torch.tensor(part)} for part in (labels[:2], labels[2:])]
+    assert baseline_metrics(three_labels(), batches) == {"f1_micro": pytest.approx(2 * 3 / (4 + 5))}
+    by_map = baseline_metrics(three_labels(metric="mAP"), batches)
+    assert by_map == {"mAP": pytest.approx((3 / 4 + 1 / 4 + 1 / 4) / 3)}
 
 
 def test_a_sample_is_spread_over_all_lengths(monkeypatch):

@@ -12,7 +12,7 @@ from distill.evaluation.intervals import RowLists, RowStates, difference_interva
 from distill.evaluation.measure import evaluate_model
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Regression
-from tests.helpers.worlds import ready_task, three_classes
+from tests.helpers.worlds import ready_task, three_classes, three_labels
 
 ROWS = 200
 
@@ -90,6 +90,19 @@ def test_each_replicate_is_the_metric_of_the_rows_drawn(monkeypatch: pytest.Monk
         rows = torch.from_numpy(draw)
         again = evaluate_model(task, by_row(logits[rows]), batches(labels[rows])).metrics
         assert {name: values[number] for name, values in replicates.items()} == pytest.approx(again)
+
+
+def test_of_several_labels_each_replicate_has_the_threshold_of_all_rows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("distill.evaluation.intervals.RESAMPLES", 5)
+    draw = torch.Generator().manual_seed(0)
+    labels = (torch.rand(ROWS, 3, generator=draw) < 0.3).long()
+    logits = labels + torch.randn(ROWS, 3, generator=draw)
+    result = evaluate_model(three_labels(), by_row(logits), batches(labels), resample=True)
+    task = three_labels(threshold=result.threshold)
+    for number, drawn in enumerate(np.random.default_rng(intervals.SEED).integers(0, ROWS, (5, ROWS))):
+        rows = torch.from_numpy(drawn)
+        again = evaluate_model(task, by_row(logits[rows]), batches(labels[rows])).metrics
+        assert {name: values[number] for name, values in result.replicates.items()} == pytest.approx(again)
 
 
 def test_the_difference_of_two_models_is_paired():

@@ -3,10 +3,10 @@
 import torch
 
 from distill.evaluation.measure import EvalResult
-from distill.reporting.report_warnings import classes_never_predicted
+from distill.reporting.report_warnings import classes_never_predicted, constant_predictions
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.texts import Regression
-from tests.helpers.worlds import three_classes
+from tests.helpers.worlds import three_classes, three_labels
 
 
 def labelled(labels: list[int], predictions: list[int]) -> EvalResult:
@@ -40,3 +40,16 @@ def test_many_classes_that_are_never_predicted_take_one_line():
     (warning,) = classes_never_predicted(task, labelled(labels, [0] * len(labels)), None)
     assert warning.count("labels in validation") == 10 and warning.endswith(", 19 more")
     assert warning.startswith("the student never predicts the classes 'class 29' (30 labels in validation), 'class 28'")
+
+
+def test_of_several_labels_those_that_the_student_never_predicts():
+    labels = [[1, 1, 0], [1, 0, 0], [0, 1, 0]]
+    teacher, student = labelled(labels, [[1, 1, 0], [1, 0, 0], [0, 0, 0]]), labelled(labels, [[1, 0, 0]] * 3)
+    assert classes_never_predicted(three_labels(), student, teacher) == [
+        "the student never predicts the class 'b' (2 labels in validation, recall of the teacher 0.50)"
+    ]
+    batch = {"input_ids": torch.zeros(3, 1).long(), "labels": torch.tensor(labels)}
+    assert constant_predictions(three_labels(), student, [batch]) == [
+        "all 3 predictions of the student on validation are the same, 'a'"
+    ]
+    assert constant_predictions(three_labels(), teacher, [batch]) == []

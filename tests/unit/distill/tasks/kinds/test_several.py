@@ -194,7 +194,7 @@ def test_what_several_tasks_cannot_be(tasks, message):
         ({"task.tasks.part.data": "/nowhere"}, "task.tasks.part.data: there is no file or folder '/nowhere'"),
         (
             {"task.tasks.taste": {"name": "causal_lm", "data": "x"}},
-            "task.tasks.taste.name: no TextTask 'causal_lm'; there are classification, regression",
+            "task.tasks.taste.name: no SingleLabelTask 'causal_lm'; there are classification, regression",
         ),
         (
             {"task.tasks.part.unlabelled": "x.csv", "teacher": None},
