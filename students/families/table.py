@@ -112,21 +112,24 @@ _RECURRENT = LayerStack("layers", {}, None, recurrence=_RECURRENT_LAYERS)
 
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
-    "roberta": Family({"encoder": _bert()}, position_offset=True),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), Family({"encoder": _bert()}, position_offset=True)),
     "electra": Family({"encoder": _bert()}),
     "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
     "albert": Family({"encoder": _ALBERT}),
     "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", position_embeddings="wpe"),
     **dict.fromkeys(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3"),
         Family({"decoder": _LLAMA}, position_embeddings="", head_size="head_dim"),
     ),
-    "t5": Family(
-        _T5,
-        intermediate="d_ff",
-        relative_position_bias=True,
-        scale_decoder_outputs="scale_decoder_outputs",
-        position_embeddings="",
+    **dict.fromkeys(
+        ("t5", "mt5"),
+        Family(
+            _T5,
+            intermediate="d_ff",
+            relative_position_bias=True,
+            scale_decoder_outputs="scale_decoder_outputs",
+            position_embeddings="",
+        ),
     ),
     RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", position_embeddings=""),
 }

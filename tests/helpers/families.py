@@ -23,11 +23,13 @@ from students.recording.sparse_lm_head import IGNORED
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "albert", "gpt2", "llama", "t5")
 ENCODERS = FAMILIES[:5]
-LLAMAS = ("mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+LLAMAS = ("mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3")
 """Families whose blocks have the parts of a Llama's, with windows, norms and scales of their own."""
+HEIRS = ("xlm-roberta", "camembert", "mt5")
+"""Families with the code of RoBERTa and T5."""
 WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 """Those of them with windows, of 4 tokens; but for Mistral, in every other block."""
-PAD, EOS = {"roberta": 1}, {"t5": 1}
+PAD, EOS = dict.fromkeys(("roberta", "xlm-roberta", "camembert"), 1), {"t5": 1, "mt5": 1}
 
 Head = Literal["classification", "language"]
 
@@ -102,6 +104,7 @@ def tiny_config(
             "decoder_start_token_id": 0,
         },
     }
+    sizes |= {"mt5": sizes["t5"], "xlm-roberta": sizes["roberta"], "camembert": sizes["roberta"]}
     window = {"sliding_window": 4} if model_type in WINDOWED else {}
     if window and model_type != "mistral":
         window["use_sliding_window"] = True  # which the Qwens ask for
@@ -154,7 +157,7 @@ def batch(
     out = {"input_ids": ids, "attention_mask": mask}
     if model_type in ("bert", "electra", "albert"):
         out["token_type_ids"] = (torch.arange(length) >= length // 2).long().expand(size, length) * mask
-    if model_type == "t5":
+    if model_type in ("t5", "mt5"):
         out["decoder_input_ids"] = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
         out["decoder_attention_mask"] = mask.clone()
     if head == "classification":
@@ -178,9 +181,9 @@ def everything(config: PretrainedConfig, logits: bool = True) -> Signals:
 def _auto(model_type: str, head: Head) -> type:
     if head == "classification":
         return AutoModelForSequenceClassification
-    if model_type == "t5":
+    if model_type in ("t5", "mt5"):
         return AutoModelForSeq2SeqLM
-    return AutoModelForMaskedLM if model_type in ENCODERS else AutoModelForCausalLM
+    return AutoModelForMaskedLM if model_type in (*ENCODERS, "xlm-roberta", "camembert") else AutoModelForCausalLM
 
 
 def sparse_labels(name: str) -> dict[str, torch.Tensor]:

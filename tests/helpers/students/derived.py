@@ -26,16 +26,12 @@ PAIR = {
 }
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_experts": 4}
 ATTENTION = {
-    "xlm-roberta": ENCODER | {"type_vocab_size": 1},
-    "camembert": ENCODER | {"type_vocab_size": 1},
     "modernbert": ENCODER | {"local_attention": 6, "cls_token_id": 2, "sep_token_id": 3},
     "gpt_neox": ENCODER,
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 66},
     "phi": DECODER,
-    "smollm3": DECODER,
     "mixtral": DECODER | {"num_local_experts": 4},
     "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
-    "mt5": {"d_model": 32, "num_layers": 3, "d_kv": 8, "d_ff": 64, "decoder_start_token_id": 0},
     "bart": PAIR,
 }
 HIDDEN = {

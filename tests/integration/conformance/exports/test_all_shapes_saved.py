@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from prune_schedules.schedule import Cubic, Timeline
 from prune_schedules.scores.magnitude import Magnitude
-from tests.helpers.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
+from tests.helpers.families import FAMILIES, HEIRS, LLAMAS, batch, tiny, tiny_config
 from tests.helpers.repositories import save_tokenizer
 
 TIMELINE = Timeline(total_steps=20, epoch_steps=10)
@@ -24,7 +24,7 @@ def ends(shape, share):
     return Magnitude(shape=shape, sparsity=Cubic(to=share))
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *LLAMAS])
+@pytest.mark.parametrize("name", [*FAMILIES, *LLAMAS, *HEIRS])
 def test_what_all_shapes_leave_of_a_family_is_saved_and_loaded_again(name, tmp_path):
     """The mode, the weights and torch's random numbers are as they were."""
     student, rows, tokenizer = tiny(name, layers=4).train(), batch(name, length=24), tokenizer_of(name, tmp_path)

@@ -13,7 +13,7 @@ from students.kinds.transformer import Transformer
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.places import select_modules
-from tests.helpers.families import FAMILIES, LLAMAS, everything, tiny_config
+from tests.helpers.families import FAMILIES, HEIRS, LLAMAS, everything, tiny_config
 from tests.helpers.students.derived import ATTENTION, DERIVED, config_of
 
 
@@ -37,7 +37,7 @@ def texts() -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
-@pytest.mark.parametrize("name", [name for name in (*FAMILIES, *LLAMAS) if name not in ("albert", "gemma2")])
+@pytest.mark.parametrize("name", [name for name in (*FAMILIES, *LLAMAS, *HEIRS) if name not in ("albert", "gemma2")])
 def test_the_derived_facts_are_those_of_the_table(name: str) -> None:
     config = tiny_config(name)
     known, derived = family(config), derive_family(config)

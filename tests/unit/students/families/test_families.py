@@ -11,9 +11,9 @@ from students.families.parts import Projection
 from students.recording.model_io import model_inputs
 from students.recording.signals import Signals
 from students.recording.trace import Recorder
-from tests.helpers.families import FAMILIES, LLAMAS, batch, tiny, tiny_config
+from tests.helpers.families import FAMILIES, HEIRS, LLAMAS, batch, tiny, tiny_config
 
-STACKS = [(name, stack) for name in (*FAMILIES, *LLAMAS) for stack in family(tiny_config(name)).stacks]
+STACKS = [(name, stack) for name in (*FAMILIES, *LLAMAS, *HEIRS) for stack in family(tiny_config(name)).stacks]
 KINDS = [(name, stack, kind) for name, stack in STACKS for kind in find_stack(tiny_config(name), stack)[1].attention]
 
 
@@ -51,7 +51,7 @@ def test_the_feed_forward_is_where_the_facts_say(name: str, stack: str) -> None:
     assert intermediate_size(model.config) == 64
     for block in blocks(model, stack):
         inner = modules(block, facts.inner)
-        assert len(inner) == (2 if name in ("llama", *LLAMAS) else 1)
+        assert len(inner) == (2 if name in ("llama", *LLAMAS, "mt5") else 1)
         assert all(sizes(layer) == (32, 64) for layer in inner)
         assert sizes(block.get_submodule(facts.outer)) == (64, 32)
 
