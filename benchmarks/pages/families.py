@@ -28,7 +28,7 @@ from students.families.families import family
 from students.families.parts import Level
 from students.families.probe import MAX_PARAMETERS, SHRINKS, shrink
 from students.families.stacks import FEW, depth_keys, with_depths
-from students.recording.model_io import output_logits
+from students.recording.model_io import model_inputs, output_logits
 
 PAGE = Path("docs/guide/families.md")
 HEADS = {
@@ -41,6 +41,7 @@ COMPLETED = {
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
     "ministral": {"head_dim": 128},
+    "t5": {"decoder_start_token_id": 0},
     "xmod": {"default_language": "en_XX"},
 }
 """What default configs lack, and those of published models say."""
@@ -81,16 +82,19 @@ def gives_logits(name: str, config: PretrainedConfig, head: str) -> bool:
         try:
             small = with_depths(copy.deepcopy(config), dict.fromkeys(depth_keys(config), FEW))
             shrink(small, smallest, divisor)
-            small.pad_token_id = 0 if small.pad_token_id is None else small.pad_token_id
+            small.pad_token_id = getattr(small, "pad_token_id", None) or 0
+            small.use_cache = False
             with torch.device("meta"):
                 size = sum(parameter.numel() for parameter in auto.from_config(small).parameters())
             if size > MAX_PARAMETERS:
                 return False
             model = auto.from_config(small).eval()
             ids = torch.arange(8)[None] + model.get_input_embeddings().num_embeddings // 2
-            ids[0, -1] = small.eos_token_id if isinstance(small.eos_token_id, int) else ids[0, -1]
+            end = getattr(small, "eos_token_id", None)
+            ids[0, -1] = end if isinstance(end, int) else ids[0, -1]
             with torch.no_grad():
-                logits = output_logits(model(input_ids=ids, attention_mask=torch.ones_like(ids)))
+                output = model(**model_inputs(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}))
+            logits = output_logits(output)
         except Exception:  # sizes that do not go together: the next ones may
             continue
         return logits is not None and bool(logits.isfinite().all())
