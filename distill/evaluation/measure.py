@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from distill.evaluation.intervals import RowStates, UpdateRecorder, difference_intervals
 from distill.tasks.task import Predict, Task
 from distill.tasks.writing import CachedGenerator
-from losses.loss import prediction_mask
 from students.recording.model_io import model_inputs, output_logits, plain_kernels
 
 

@@ -139,11 +139,7 @@ def write_onnx(student: PreTrainedModel, batch: dict[str, Tensor], path: Path, q
     with atomic_update_dir(path.parent) as draft:
         final = draft / path.name
         float_file = final.with_suffix(".fp32.onnx") if quantize else final
-        # Eager attention is a tenth faster than the exporter's SDPA once its products are int8.
-        old_attention = student.config._attn_implementation
-        student.set_attn_implementation("eager")
         export_onnx(student, batch, float_file)
-        student.set_attn_implementation(old_attention)
         if quantize:
             quantize_onnx(float_file, final, rounded_weights(student, quantize), quantize.activations)
             float_file.unlink()

@@ -208,8 +208,3 @@ class EnsembleModel(nn.Module):
         return SequenceClassifierOutput(
             logits=combine_task_logits(logits, self.weights, self.combine, self.task, batch)
         )
-
-    def set_attn_implementation(self, name: str) -> None:
-        """Set the attention implementation of all models."""
-        for model in self.models:
-            model.set_attn_implementation(name)

@@ -39,7 +39,7 @@ def export_onnx(model: PreTrainedModel, batch: dict[str, Tensor], path: str | Pa
 
     The inputs are those of ``INPUTS`` that are in ``batch``, [batch, length]; the output is ``logits``. The model is
     left in eval mode. The file must stay below 2 GB, the limit of its format. Attention is exported as "eager",
-    whatever the model uses: the exporter's SDPA has NaN guards and is slower.
+    whatever the model uses: the exporter's SDPA has NaN guards, and in int8 it is a tenth slower.
 
     Raises:
         ValueError: if the batch has no input_ids, or only one token per row (a size of 1 would become a constant).

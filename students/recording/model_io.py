@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from students.families.families import family
 
@@ -37,18 +37,29 @@ def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, 
 
 
 @contextmanager
-def plain_kernels(model: PreTrainedModel) -> Iterator[None]:
-    """Compute attention and experts by plain products inside the block, for exporters and counters of FLOPs."""
-    attention, experts = model.config._attn_implementation, model.config._experts_implementation
-    model.set_attn_implementation("eager")
-    if model._can_set_experts_implementation():
-        model.set_experts_implementation("batched_mm")
+def plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Compute attention and experts by plain products inside the block, for exporters and counters of FLOPs.
+
+    Args:
+        model: a model of transformers, or several in one module.
+    """
+    from transformers import PreTrainedModel  # not above: a config is read without transformers
+
+    models = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    before = [(part.config._attn_implementation, part.config._experts_implementation) for part in models]
+    for part in models:
+        _set_kernels(part, "eager", "batched_mm")
     try:
         yield
     finally:
-        model.set_attn_implementation(attention)
-        if model._can_set_experts_implementation():
-            model.set_experts_implementation(experts)
+        for part, kernels in zip(models, before, strict=True):
+            _set_kernels(part, *kernels)
+
+
+def _set_kernels(model: PreTrainedModel, attention: str, experts: str | None) -> None:
+    model.set_attn_implementation(attention)
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation(experts)
 
 
 def output_logits(output: ModelOutput) -> Tensor | None:
