@@ -160,7 +160,9 @@ def test_curves_are_the_same(done: dict[str, Path], name: str) -> None:
             if logged and (whole_inputs or float(a.get("bits") or 32) == 32):
                 compared.add(key)
                 # a divergence of float32 logarithms is known to some 1e-7, however small it is
-                assert float(a[key]) == pytest.approx(float(b[key]), abs=5e-7, rel=1e-4), (a["step"], key)
+                # scores of a tiny model that are nearly equal may change places, and a rank is a jump of mAP
+                near = 0.02 if key.endswith("mAP") else 5e-7
+                assert float(a[key]) == pytest.approx(float(b[key]), abs=near, rel=1e-4), (a["step"], key)
     assert "train/logits" in compared and any(float(row["train/logits"] or 0) > 1e-6 for row in first)
     assert name not in ("cut", "shared", "ranks", "pruned") or any(float(row["sparsity"] or 0) > 0.3 for row in first)
     assert name not in TASKS or any(float(row[key] or 0) for row in first for key in row if key.startswith("val/"))
