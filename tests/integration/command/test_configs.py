@@ -171,7 +171,7 @@ def test_a_config_of_the_hub_runs_to_its_report(name: str, hub: Hub, tmp_path: P
     others = {"teacher in onnxruntime", "student in torch", "student in bfloat16"}  # beside an exported file
     models = [model for model in report["models"] if model not in others]
     assert models == (["student"] if name == "finetune.yaml" else ["teacher", "student"])
-    results = [model["metrics"][report["main_metric"]] for model in report["models"].values()]
+    results = [report["models"][model]["metrics"][report["main_metric"]] for model in models]
     assert all(-1 <= result <= 1 or math.isnan(result) for result in results)
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
