@@ -72,10 +72,7 @@ def find_prunable(
     if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
         raise ValueError(f"shape: a recurrent network has no {shape}; prune elements or tiles of it")
     if isinstance(shape, str) and shape not in ("elements", "ranks"):
-        try:
-            require(model.config, "structure")
-        except ValueError as error:
-            raise ValueError(f"shape: {shape}: {error}") from None
+        require(model.config, "structure", f"shape: {shape}")
     if shape == "hidden":
         found, names = list(hidden_units(model)), {module: name for name, module in model.named_modules()}
         modules = [part.module for units in found for part in units.slices if part.name == "weight"]

@@ -35,17 +35,23 @@ def family(config: PretrainedConfig) -> Family:
     return FAMILIES[name] if name in FAMILIES else derive_family(config)
 
 
-def require(config: PretrainedConfig, level: Level) -> dict[str, LayerStack]:
+def require(config: PretrainedConfig, level: Level, key: str = "") -> dict[str, LayerStack]:
     """Return the stacks of a model's family, of which so much is known.
 
+    Args:
+        config: of the model.
+        level: that is needed.
+        key: of the setting that needs it, with which the message starts.
+
     Raises:
-        ValueError: if less is known, naming what works.
+        ValueError: if less is known, naming what works, and why if the model's own code failed.
     """
     facts = family(config)
     if LEVELS.index(facts.level) < LEVELS.index(level):
         works = "; ".join(_WORKS[known] for known in LEVELS[: LEVELS.index(facts.level) + 1])
         raise ValueError(
-            f"this needs the level {level!r}, and a {config.model_type} has the level {facts.level!r}: {works} work"
+            f"{key and f'{key}: '}this needs the level {level!r}, and a {config.model_type} has the level "
+            f"{facts.level!r}: {works} work{facts.failure and f' (a tiny model of it failed: {facts.failure})'}"
         )
     return facts.stacks
 

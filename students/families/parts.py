@@ -102,3 +102,5 @@ class Family:
     """The key of the config that may hold the head size; empty if it is always the hidden size by the heads."""
     level: Level = "structure"
     """How much of the family is known."""
+    failure: str = ""
+    """Why no more is known, if the model's own code failed when a tiny model was tried."""

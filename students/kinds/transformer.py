@@ -165,10 +165,7 @@ class Transformer(Student):
         require(teacher, "hidden")
         for key in ("hidden", "heads", "intermediate"):
             if getattr(self, key) is not None:
-                try:
-                    require(teacher, "structure")
-                except ValueError as error:
-                    raise ValueError(f"{key}: {error}") from None
+                require(teacher, "structure", key)
         return family(teacher).level == "structure"
 
     def _source_blocks(self, teacher: PretrainedConfig) -> dict[str, list[int]]:

@@ -19,10 +19,7 @@ def check_max_positions(config: PretrainedConfig) -> None:
     key = "max_position_embeddings"
     if is_recurrent(config):
         raise ValueError(f"{key}: a recurrent network reads texts of any length")
-    try:
-        require(config, "structure")
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
+    require(config, "structure", key)
     if family(config).relative_position_bias:
         raise ValueError(f"{key}: a {config.model_type} has relative positions and reads texts of any length")
     if is_compact(config):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from students.families import probe
 from students.families.derived import derive_family
 from students.families.families import depth, family, find_stack, require
 from students.kinds.transformer import Transformer
@@ -138,3 +139,18 @@ def test_a_family_without_known_blocks_has_its_outputs() -> None:
         find_stack(config)
     chosen, _ = select_modules(model, ["attention", "ffn"])
     assert len(chosen) == 12
+
+
+def test_a_family_whose_code_fails_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of("phi", hidden_size=40)
+    monkeypatch.setattr(probe, "_first_that_runs", lambda *_: 1 / 0)
+    message = r"level 'outputs': .* \(a tiny model of it failed: ZeroDivisionError: division by zero\)$"
+    with pytest.raises(ValueError, match=f"^layers: this needs the level 'hidden', and a phi has the {message}"):
+        require(config, "hidden", "layers")
+
+
+def test_the_facts_of_a_config_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of("phi")
+    facts = family(config)
+    monkeypatch.setattr(type(config), "to_dict", None)
+    assert family(config) is facts
