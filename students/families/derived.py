@@ -7,7 +7,7 @@ import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from students.families.parts import AttentionSite, Family, LayerStack, Level
+from students.families.parts import Family, Level
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -42,14 +42,9 @@ def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
 
     config = config_class.from_dict(json.loads(settings))
     try:
-        probed = probe(config, find_stacks(config))
+        stacks = probe(config, find_stacks(config))
     except Exception as error:  # the code of any model may raise anything here; its outputs are known all the same
         failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         return Family({}, position_embeddings="", level="outputs", failure=failure)
-    stacks, level = {}, "attention"
-    for name, stack in probed.items():
-        attention = {kind: AttentionSite(path) for kind, path in stack.attention.items()}
-        stacks[name] = LayerStack(stack.path, attention, None, stack.depth, sequence_first=stack.sequence_first)
-        level = level if attention else "hidden"
-    known: Level = level if stacks else "outputs"
-    return Family(stacks, position_embeddings="", level=known)
+    level: Level = "attention" if all(stack.attention for stack in stacks.values()) else "hidden"
+    return Family(stacks, position_embeddings="", level=level if stacks else "outputs")

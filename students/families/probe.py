@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from students.families.parts import AttentionSite, LayerStack
 from students.families.stacks import FEW, build_base, depth_keys, with_depths
 
 if TYPE_CHECKING:
@@ -25,16 +25,6 @@ SHRINKS = ((256, 16), (64, 8), (256, 8), (256, 4), (256, 1))
 _TOKENS, _SHORT = 8, 5
 NAME = "probe"
 """The name of the attention that only looks at what it is called with."""
-
-
-@dataclass
-class ProbedStack:
-    """What a tiny model showed of a stack; see ``LayerStack``."""
-
-    path: str
-    depth: str
-    sequence_first: bool = False
-    attention: dict[str, str] = field(default_factory=dict)
 
 
 class _Pass:
@@ -99,7 +89,7 @@ AttentionInterface.register(NAME, _look)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, ProbedStack]:
+def probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerStack]:
     """Return by name the stacks whose blocks hand hidden states on, and what their attention is.
 
     Args:
@@ -114,7 +104,7 @@ def probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, ProbedS
         return _probe(config, stacks)
 
 
-def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, ProbedStack]:
+def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerStack]:
     model, first = _first_that_runs(config, stacks)
     blocks = {path: [*model.get_submodule(path)] for path in stacks}
     if not all(_hands_on(first, stack_blocks, model.config.hidden_size) for stack_blocks in blocks.values()):
@@ -125,15 +115,13 @@ def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, Probed
     names = ["encoder", "decoder"]
     if len(order) == 1 and _is_causal(model, blocks[order[0]]):
         names = ["decoder"]
-    probed = {
-        name: ProbedStack(path, stacks[path], sequence_first=first.outputs[blocks[path][0]].shape[0] != 1)
-        for name, path in zip(names, order, strict=False)
-    }
-    if _is_exact(model, first):
-        for name, stack in probed.items():
-            kinds = ("self", "cross") if name == "decoder" and len(order) == 2 else ("self",)
-            stack.attention = _attention_paths(blocks[stack.path], first, kinds)
-    return probed
+    is_exact, stacks_by_name = _is_exact(model, first), {}
+    for name, path in zip(names, order, strict=False):
+        kinds = ("self", "cross") if name == "decoder" and len(order) == 2 else ("self",)
+        attention = _attention_sites(blocks[path], first, kinds) if is_exact else {}
+        sequence_first = first.outputs[blocks[path][0]].shape[0] != 1
+        stacks_by_name[name] = LayerStack(path, attention, None, stacks[path], sequence_first=sequence_first)
+    return stacks_by_name
 
 
 def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[PreTrainedModel, _Pass]:
@@ -219,12 +207,12 @@ def _is_exact(model: PreTrainedModel, first: _Pass) -> bool:
     )
 
 
-def _attention_paths(blocks: list[nn.Module], first: _Pass, kinds: tuple[str, ...]) -> dict[str, str]:
-    """Return by kind the path of the attention in a block; empty if blocks differ, or call more or fewer than these."""
+def _attention_sites(blocks: list[nn.Module], first: _Pass, kinds: tuple[str, ...]) -> dict[str, AttentionSite]:
+    """Return by kind the attention of a block; empty if blocks differ, or call more or fewer than these."""
     called = [module for module, _ in first.calls]
     found = []
     for block in blocks:
         paths = {module: path for path, module in block.named_modules()}
         found.append([paths[module] for module in called if module in paths])
     alike = all(paths == found[0] and len(paths) == len(kinds) for paths in found)
-    return dict(zip(kinds, found[0], strict=True)) if alike else {}
+    return {kind: AttentionSite(path) for kind, path in zip(kinds, found[0], strict=True)} if alike else {}
