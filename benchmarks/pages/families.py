@@ -24,10 +24,10 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from benchmarks.pages.tables import table, write
+from students.families.derive.probe import MAX_PARAMETERS, SHRINKS, shrink
+from students.families.derive.stacks import FEW, depth_keys, with_depths
 from students.families.families import family
 from students.families.parts import Level
-from students.families.probe import MAX_PARAMETERS, SHRINKS, shrink
-from students.families.stacks import FEW, depth_keys, with_depths
 from students.recording.model_io import model_inputs, output_logits
 
 PAGE = Path("docs/guide/families.md")

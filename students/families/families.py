@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from torch import nn
 
-from students.families.derived import derive_family
+from students.families.derive.family import derive_family
 from students.families.parts import AttentionParts, Family, LayerStack, Level
 from students.families.table import COMPACT, FAMILIES, RECURRENT
 

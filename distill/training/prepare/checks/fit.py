@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.data import prepare_data
 from distill.tasks.task import Task
-from students.families.limits import input_limits
+from students.recording.limits import input_limits
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 
 _SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows", "test": "the test rows"}

@@ -37,8 +37,8 @@ _LABELS = ("id2label", "label2id", "_name_or_path", "problem_type", "dtype", "fi
 
 @lru_cache(maxsize=64)
 def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
-    from students.families.probe import probe  # not above: a config is read without transformers
-    from students.families.stacks import find_stacks
+    from students.families.derive.probe import probe  # not above: a config is read without transformers
+    from students.families.derive.stacks import find_stacks
 
     config = config_class.from_dict(json.loads(settings))
     try:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from students.families import probe
-from students.families.derived import derive_family
+from students.families.derive import probe
+from students.families.derive.family import derive_family
 from students.families.families import depth, family, find_stack, require
 from students.kinds.transformer import Transformer
 from students.recording.signals import Signals

@@ -12,8 +12,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from students.families.derive.stacks import FEW, build_base, depth_keys, with_depths
 from students.families.parts import AttentionSite, LayerStack
-from students.families.stacks import FEW, build_base, depth_keys, with_depths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,0 +1,1 @@
+"""Derive the facts of a family that no table lists."""
