@@ -112,9 +112,9 @@ def repeats_blocks(config: PretrainedConfig, stack: str | None = None) -> bool:
     return bool(key) and getattr(config, key) < depth(config, stack)
 
 
-def intermediate_size(config: PretrainedConfig) -> int:
-    """Return the number of feed-forward neurons of a block."""
-    size = getattr(config, family(config).intermediate)
+def intermediate_size(config: PretrainedConfig, stack: str | None = None) -> int:
+    """Return the number of feed-forward neurons of a block of a stack (by default the first one)."""
+    size = getattr(config, find_stack(config, stack)[1].intermediate)
     return 4 * config.hidden_size if size is None else size
 
 

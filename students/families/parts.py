@@ -15,11 +15,16 @@ Level = Literal["outputs", "hidden", "attention", "structure"]
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer by its path in the block; of a fused one, slice ``part`` of ``parts`` slices of its outputs."""
+    """A linear layer by its path in the block; of a fused one, slice ``part`` of ``parts`` slices of its outputs.
+
+    Its outputs belong to units in their order: to each neuron ``per_unit`` of them, to each head ``per_unit`` times the
+    head size (3 in GPT-NeoX, whose query, key and value of a head are neighbours).
+    """
 
     path: str
     part: int = 0
     parts: int = 1
+    per_unit: int = 1
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,12 @@ class AttentionSite:
 class AttentionParts(AttentionSite):
     """An attention whose linear layers are known."""
 
-    query: Projection
-    key: Projection
-    value: Projection
+    queries: tuple[Projection, ...]
+    """With outputs for each query head."""
+    keys: tuple[Projection, ...]
+    """With outputs for each key and value head; empty if ``queries`` hold them too."""
     output: str
+    """The linear layer that takes what all heads give."""
     head_dim: str
     """Attribute of the module that holds the size of one head."""
     num_heads: tuple[str, ...]
@@ -50,13 +57,16 @@ class AttentionParts(AttentionSite):
     zero_bias: tuple[str, int] | None = None
     """A position bias that blocks pass on and that is zero in this attention: the argument that takes it, and its index
     in what the module returns."""
+    needs_a_head: bool = False
+    """Whether the module fails without any head."""
 
 
 @dataclass(frozen=True)
 class FeedForwardParts:
     """The feed-forward of a block: ``inner`` layers (two if gated) and the ``outer`` layer that takes their output."""
 
-    inner: tuple[str, ...]
+    inner: tuple[Projection, ...]
+    """A block may lack some of them."""
     outer: str
 
 
@@ -72,6 +82,10 @@ class LayerStack:
     """None if there is none, as in a recurrent block, or it is not known."""
     depth: str = "num_hidden_layers"
     """The key of the config that holds the number of blocks."""
+    heads: str = "num_attention_heads"
+    """The key of the config that holds the number of query heads."""
+    intermediate: str = "intermediate_size"
+    """The key of the config that holds the number of feed-forward neurons."""
     groups: str = ""
     """The key of the config that holds the number of distinct blocks, if a block can run more than once."""
     sequence_first: bool = False
@@ -86,8 +100,6 @@ class Family:
 
     stacks: dict[str, LayerStack]
     """``encoder`` or ``decoder``, or both; the first is the default. Empty if they are not known."""
-    intermediate: str = "intermediate_size"
-    """The key of the config that holds the number of feed-forward neurons."""
     relative_position_bias: bool = False
     """Whether self-attention adds a position bias that the layers share, so that its heads cannot be pruned."""
     scale_decoder_outputs: str = ""

@@ -10,18 +10,21 @@ COMPACT = "compact-"
 """The prefix of the ``model_type`` of a compact model, before the family."""
 
 
-def _bert(prefix: str = "attention") -> LayerStack:
+def _feed_forward(inner: tuple[str, ...], outer: str) -> FeedForwardParts:
+    return FeedForwardParts(tuple(map(Projection, inner)), outer)
+
+
+def _bert() -> LayerStack:
     attention = AttentionParts(
         "attention.self",
-        Projection("attention.self.query"),
-        Projection("attention.self.key"),
-        Projection("attention.self.value"),
+        (Projection("attention.self.query"),),
+        (Projection("attention.self.key"), Projection("attention.self.value")),
         "attention.output.dense",
         "attention_head_size",
         ("num_attention_heads",),
         ("all_head_size",),
     )
-    return LayerStack("encoder.layer", {"self": attention}, FeedForwardParts(("intermediate.dense",), "output.dense"))
+    return LayerStack("encoder.layer", {"self": attention}, _feed_forward(("intermediate.dense",), "output.dense"))
 
 
 def _unfused(
@@ -29,7 +32,8 @@ def _unfused(
 ) -> AttentionParts:
     """Return an attention with four linear layers, named query, key, value, output."""
     q, k, v, o = (f"{module}.{name}" for name in names)
-    return AttentionParts(module, Projection(q), Projection(k), Projection(v), o, head_dim, num_heads, inner_dim)
+    keys = (Projection(k), Projection(v))
+    return AttentionParts(module, (Projection(q),), keys, o, head_dim, num_heads, inner_dim)
 
 
 _DISTILBERT = LayerStack(
@@ -39,7 +43,8 @@ _DISTILBERT = LayerStack(
             "attention", ("q_lin", "k_lin", "v_lin", "out_lin"), "attention_head_size", ("n_heads",), ("dim",)
         )
     },
-    FeedForwardParts(("ffn.lin1",), "ffn.lin2"),
+    _feed_forward(("ffn.lin1",), "ffn.lin2"),
+    intermediate="hidden_dim",
 )
 _ALBERT = LayerStack(
     "encoder.albert_layer_groups",
@@ -52,7 +57,7 @@ _ALBERT = LayerStack(
             ("all_head_size",),
         )
     },
-    FeedForwardParts(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
+    _feed_forward(("albert_layers.0.ffn",), "albert_layers.0.ffn_output"),
     groups="num_hidden_groups",
 )
 _GPT2 = LayerStack(
@@ -60,9 +65,8 @@ _GPT2 = LayerStack(
     {
         "self": AttentionParts(
             "attn",
-            Projection("attn.c_attn", 0, 3),
-            Projection("attn.c_attn", 1, 3),
-            Projection("attn.c_attn", 2, 3),
+            (Projection("attn.c_attn", 0, 3),),
+            (Projection("attn.c_attn", 1, 3), Projection("attn.c_attn", 2, 3)),
             "attn.c_proj",
             "head_dim",
             ("num_heads",),
@@ -70,7 +74,8 @@ _GPT2 = LayerStack(
             "split_size",
         )
     },
-    FeedForwardParts(("mlp.c_fc",), "mlp.c_proj"),
+    _feed_forward(("mlp.c_fc",), "mlp.c_proj"),
+    intermediate="n_inner",
 )
 _LLAMA = LayerStack(
     "layers",
@@ -80,7 +85,7 @@ _LLAMA = LayerStack(
             num_key_value_groups="num_key_value_groups",
         )
     },
-    FeedForwardParts(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
+    _feed_forward(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
 )
 _T5_SELF = _unfused("layer.0.SelfAttention", ("q", "k", "v", "o"), "key_value_proj_dim", ("n_heads",), ("inner_dim",))
 _T5_CROSS = replace(
@@ -92,14 +97,16 @@ _T5 = {
     "encoder": LayerStack(
         "encoder.block",
         {"self": _T5_SELF},
-        FeedForwardParts(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"),
+        _feed_forward(tuple(f"layer.1.{name}" for name in _T5_INNER), "layer.1.DenseReluDense.wo"),
         "num_layers",
+        intermediate="d_ff",
     ),
     "decoder": LayerStack(
         "decoder.block",
         {"self": _T5_SELF, "cross": _T5_CROSS},
-        FeedForwardParts(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
+        _feed_forward(tuple(f"layer.2.{name}" for name in _T5_INNER), "layer.2.DenseReluDense.wo"),
         "num_decoder_layers",
+        intermediate="d_ff",
     ),
 }
 
@@ -114,9 +121,9 @@ FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), Family({"encoder": _bert()}, position_offset=True)),
     "electra": Family({"encoder": _bert()}),
-    "distilbert": Family({"encoder": _DISTILBERT}, intermediate="hidden_dim"),
+    "distilbert": Family({"encoder": _DISTILBERT}),
     "albert": Family({"encoder": _ALBERT}),
-    "gpt2": Family({"decoder": _GPT2}, intermediate="n_inner", position_embeddings="wpe"),
+    "gpt2": Family({"decoder": _GPT2}, position_embeddings="wpe"),
     **dict.fromkeys(
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3"),
         Family({"decoder": _LLAMA}, position_embeddings="", head_size="head_dim"),
@@ -125,7 +132,6 @@ FAMILIES: dict[str, Family] = {
         ("t5", "mt5"),
         Family(
             _T5,
-            intermediate="d_ff",
             relative_position_bias=True,
             scale_decoder_outputs="scale_decoder_outputs",
             position_embeddings="",

@@ -146,9 +146,10 @@ class Transformer(Student):
         config.dtype = torch.float32
         if not self._has_widths(teacher):
             return config
-        setattr(config, facts.intermediate, self.intermediate or intermediate_size(teacher))
         set_hidden_size(config, self.hidden or teacher.hidden_size)
-        config.num_attention_heads = self.heads or teacher.num_attention_heads
+        for name, stack in facts.stacks.items():
+            setattr(config, stack.intermediate, self.intermediate or intermediate_size(teacher, name))
+            setattr(config, stack.heads, self.heads or getattr(teacher, stack.heads))
         groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):
             config.num_key_value_heads = 1 if groups == 1 else config.num_attention_heads // shared

@@ -30,7 +30,8 @@ def record_sizes(model: PreTrainedModel, original_widths: dict[str, int] | None 
     config = model.config
     if not is_compact(config) and (stock := _stock_config(model, original_widths)):
         facts = family(config)
-        for key in filter(None, (facts.intermediate, facts.head_size, "num_attention_heads", "num_key_value_heads")):
+        sizes = [key for stack in facts.stacks.values() for key in (stack.intermediate, stack.heads)]
+        for key in filter(None, (*sizes, facts.head_size, "num_key_value_heads")):
             if getattr(config, key, None) != getattr(stock, key, None):
                 setattr(config, key, getattr(stock, key))
         return
@@ -41,13 +42,14 @@ def record_sizes(model: PreTrainedModel, original_widths: dict[str, int] | None 
 
 def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None) -> PretrainedConfig | None:
     """Return the stock config of a model of exactly this shape, if there is one."""
-    blocks = [dict(block) for stack in block_sizes(model).values() for block in stack]
-    if any(block.pop("cross_heads", block["heads"]) != block["heads"] for block in blocks):
-        return None
-    config, facts = copy.deepcopy(model.config), family(model.config)
+    config, facts, sizes = copy.deepcopy(model.config), family(model.config), block_sizes(model)
     fix_head_size(config)
+    by_key: dict[str, set[int]] = {}
+    for name, stack in facts.stacks.items():
+        for kind, count in (item for block in sizes[name] for item in block.items()):
+            by_key.setdefault(stack.intermediate if kind == "intermediate" else stack.heads, set()).add(count)
     # A stock GPT-2 without neurons can be built, but cannot run.
-    if any(block != blocks[0] for block in blocks) or 0 in blocks[0].values():
+    if any(len(counts) > 1 or 0 in counts for counts in by_key.values()):
         return None
     if (
         original_widths
@@ -56,15 +58,15 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
         and model.get_output_embeddings() is not None
     ):
         return None
-    if intermediate_size(config) != blocks[0]["intermediate"]:
-        setattr(config, facts.intermediate, blocks[0]["intermediate"])
     groups, shared, _ = head_shape(config)
-    if groups == 1 < shared:
-        config.num_attention_heads = blocks[0]["heads"]
-    else:
-        config.num_attention_heads = blocks[0]["heads"] * shared
-        if getattr(config, "num_key_value_heads", None):
-            config.num_key_value_heads = blocks[0]["heads"]
+    for name, stack in facts.stacks.items():
+        for (count,) in [by_key[stack.intermediate]] if stack.intermediate in by_key else []:
+            if intermediate_size(config, name) != count:
+                setattr(config, stack.intermediate, count)
+        for (count,) in [by_key[stack.heads]] if stack.heads in by_key else []:
+            setattr(config, stack.heads, count if groups == 1 else count * shared)
+            if groups > 1 and getattr(config, "num_key_value_heads", None):
+                config.num_key_value_heads = count
     try:
         with torch.device("meta"):
             stock = type(model)(type(config).from_dict(config.to_dict()))
@@ -72,4 +74,4 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
         return None
     shapes, stock_shapes = ({name: p.shape for name, p in m.named_parameters()} for m in (model, stock))
     stock_sizes = block_sizes(stock, has_one_key=groups == 1 < shared)
-    return config if shapes == stock_shapes and block_sizes(model) == stock_sizes else None
+    return config if shapes == stock_shapes and sizes == stock_sizes else None

@@ -31,7 +31,7 @@ def stack_by_module(model: PreTrainedModel) -> dict[nn.Module, str]:
         for block in blocks(model, name):
             stack_of |= dict.fromkeys(block.modules(), name)
             if cross := stack.attention.get("cross"):
-                layers = [block.get_submodule(projection.path) for projection in (cross.key, cross.value)]
+                layers = [block.get_submodule(projection.path) for projection in cross.keys]
                 stack_of |= {part: "encoder" for layer in layers for part in factor_modules(layer)}
     return stack_of
 

@@ -82,7 +82,7 @@ def unit_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dict[tu
     names = {id(module): name for name, module in teacher.named_modules()}
     (teacher_groups, _, teacher_size), (groups, _, size) = head_shape(teacher.config), head_shape(student)
     num_units = student.num_attention_heads if teacher_groups == 1 else groups  # multi-query: a unit is a query head
-    choices = [(units, intermediate_size(student), 1, 1) for units in neurons(teacher)]
+    choices = [(units, intermediate_size(student, units.name.split(".")[0]), 1, 1) for units in neurons(teacher)]
     choices += [(units, num_units, teacher_size, size) for units in heads(teacher)]
     entries: dict[tuple[str, int], Tensor] = {}
     for units, count, before, after in choices:

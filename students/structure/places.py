@@ -85,11 +85,12 @@ def _tensor_names(model: nn.Module) -> list[str]:
 def attention_layers(stack: LayerStack, block: nn.Module) -> list[nn.Module]:
     """Return the linear layers of all attentions of a block, each once (a fused one holds three projections)."""
     known = attention_parts(stack).values()
-    paths = [path for p in known for path in (p.query.path, p.key.path, p.value.path, p.output)]
+    paths = [path for p in known for path in (*(layer.path for layer in (*p.queries, *p.keys)), p.output)]
     return [block.get_submodule(path) for path in dict.fromkeys(paths)]
 
 
 def ffn_layers(stack: LayerStack, block: nn.Module) -> tuple[list[nn.Module], nn.Module]:
-    """Return the inner layers of the feed-forward that this block has, and the outer one."""
+    """Return the inner layers of the feed-forward that this block has, each once, and the outer one."""
     modules = dict(block.named_modules())
-    return [modules[path] for path in stack.ffn.inner if path in modules], modules[stack.ffn.outer]
+    inner = dict.fromkeys(modules[layer.path] for layer in stack.ffn.inner if layer.path in modules)
+    return [*inner], modules[stack.ffn.outer]

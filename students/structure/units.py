@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from students.families.families import attention_parts, blocks, family
 from students.families.parts import Projection
-from students.structure.places import Where, ffn_layers
+from students.structure.places import Where
 from students.weights import get_weight_transforms, in_axis, input_layer, out_axis, raw_parameter, set_parameter
 
 if TYPE_CHECKING:
@@ -95,13 +95,12 @@ def neurons(model: PreTrainedModel) -> list[Units]:
     all_units = []
     for name, stack in family(model.config).stacks.items():
         for i, block in enumerate(unique_blocks(model)[name] if stack.ffn else []):
-            inner, outer = ffn_layers(stack, block)
-            slices = [Slice(layer, "weight", out_axis(layer), 1) for layer in inner]
-            slices += [Slice(layer, "bias", 0, 1) for layer in inner if raw_parameter(layer, "bias") is not None]
-            outer = input_layer(outer)
+            paths, outer = dict(block.named_modules()), input_layer(block.get_submodule(stack.ffn.outer))
+            inner = [projection for projection in stack.ffn.inner if projection.path in paths]
+            count = raw_parameter(outer).shape[in_axis(outer)]
+            slices = [part for projection in inner for part in _projection_slices(block, projection, count)]
             slices.append(Slice(outer, "weight", in_axis(outer), 1))
-            count = raw_parameter(inner[0]).shape[out_axis(inner[0])]
-            all_units.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, inner[0]))
+            all_units.append(Units(f"{name}.{i}.ffn", count, tuple(slices), {}, paths[inner[0].path]))
     return _merge_duplicates(all_units)
 
 
@@ -120,21 +119,20 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
             for kind, parts in attention_parts(stack).items():
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
                 size = getattr(owner, parts.head_dim)
-                count = _output_width(block, parts.value) // size
-                queries, shared_slices, projections = _output_width(block, parts.query) // size, [], (parts.query,)
+                queries, keys = (
+                    _output_width(block, group[0]) // (group[0].per_unit * size)
+                    for group in (parts.queries, parts.keys or parts.queries)
+                )
+                count, projections, shared_slices = keys, parts.queries + parts.keys, []
                 if has_one_key and parts.num_key_value_groups and count:  # multi-query: each query head is a unit
-                    count = queries
-                    shared_slices = [
-                        part for other in (parts.key, parts.value) for part in _projection_slices(block, other, 1)
-                    ]
-                else:
-                    projections += (parts.key, parts.value)
+                    count, projections = queries, parts.queries
+                    shared_slices = [part for other in parts.keys for part in _projection_slices(block, other, 1)]
                 slices = [part for projection in projections for part in _projection_slices(block, projection, count)]
                 axis = in_axis(output)
                 slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
                 attributes = {key: 1 for key in parts.num_heads} | {key: size for key in parts.inner_dim}
                 if parts.split_size:
-                    attributes[parts.split_size] = (size,) * parts.query.parts
+                    attributes[parts.split_size] = (size,) * parts.queries[0].parts
                 if shared_slices:
                     attributes[parts.num_key_value_groups] = 1
                 optional = {"shared_slices": tuple(shared_slices), "zero_bias": parts.zero_bias}

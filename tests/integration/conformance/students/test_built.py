@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from students.families.families import blocks, depth
+from students.families.families import blocks, depth, intermediate_size
 from students.families.table import FAMILIES as FACTS
 from tests.helpers.families import FAMILIES, batch, tiny
 from tests.helpers.students.built import build, logits
@@ -30,7 +30,7 @@ def test_a_student_of_full_size_is_the_teacher(name, head):
 def test_a_smaller_student_is_saved_and_loaded_by_plain_transformers(name, tmp_path):
     student = build(tiny(name, layers=4), **sizes(name))
     assert depth(student.config) == 2 and student.config.hidden_size == 24
-    assert getattr(student.config, FACTS[name].intermediate) == 40
+    assert intermediate_size(student.config) == 40
     student.save_pretrained(tmp_path)
     loaded, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values()), report

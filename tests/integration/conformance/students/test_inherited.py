@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from students.families.families import blocks
+from students.families.parts import Projection
 from students.families.table import FAMILIES as FACTS
 from tests.helpers.families import FAMILIES, tiny
 from tests.helpers.students.built import build, logits
@@ -25,7 +26,7 @@ def test_a_student_without_dead_neurons_is_the_teacher(name):
         for stack, facts in FACTS[name].stacks.items():
             for block in set(blocks(teacher, stack)):
                 for path, module in block.named_modules():
-                    if path in facts.ffn.inner:
+                    if Projection(path) in facts.ffn.inner:
                         weight, bias = rows(module)
                         weight[dead] = 0
                         if bias is not None:
@@ -43,13 +44,13 @@ def test_weights_are_where_they_belong(name):
     parts = facts.attention["self"]
     outputs = [head * 8 + dim for head in strong for dim in leading]
     with torch.no_grad():
-        for layer in (parts.query, parts.key, parts.value):
+        for layer in (*parts.queries, *parts.keys):
             weight, bias = rows(blocks(teacher)[0].get_submodule(layer.path), layer.part, layer.parts)
             weight[:8], bias[:8] = 0, 0
         rows(blocks(teacher)[0].get_submodule(parts.output))[0][:, :8] = 0
     student = build(teacher, hidden=18, heads=3)
     hidden = hidden_dimensions(teacher, student)
-    for layer in (parts.query, parts.key, parts.value):
+    for layer in (*parts.queries, *parts.keys):
         weight, bias = rows(blocks(student)[0].get_submodule(layer.path), layer.part, layer.parts)
         source, source_bias = rows(blocks(teacher)[0].get_submodule(layer.path), layer.part, layer.parts)
         assert torch.equal(weight, source[outputs][:, hidden]), layer

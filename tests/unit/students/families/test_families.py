@@ -23,10 +23,10 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
     return (layer.nx, layer.nf) if type(layer) is Conv1D else (layer.in_features, layer.out_features)
 
 
-def modules(block: nn.Module, paths: tuple[str, ...]) -> list[nn.Module]:
-    """Those of the paths that there are."""
+def modules(block: nn.Module, inner: tuple[Projection, ...]) -> list[nn.Module]:
+    """Those of the layers that there are."""
     names = dict(block.named_modules())
-    return [names[path] for path in paths if path in names]
+    return [names[layer.path] for layer in inner if layer.path in names]
 
 
 @pytest.mark.parametrize(("name", "stack", "kind"), KINDS)
@@ -37,8 +37,8 @@ def test_attention_is_where_the_facts_say(name: str, stack: str, kind: str) -> N
         module = block.get_submodule(parts.module)
         assert all(getattr(module, attribute) == 4 for attribute in parts.num_heads)
         assert all(getattr(module, attribute) == 32 for attribute in parts.inner_dim)
-        for projection in (parts.query, parts.key, parts.value):
-            grouped = name in ("llama", *LLAMAS) and projection is not parts.query
+        for projection in (*parts.queries, *parts.keys):
+            grouped = name in ("llama", *LLAMAS) and projection in parts.keys
             width = (16 if grouped else 32) * projection.parts
             assert sizes(block.get_submodule(projection.path)) == (32, width)
         assert sizes(block.get_submodule(parts.output)) == (32, 32)
@@ -122,7 +122,7 @@ def test_the_named_projections_make_the_recorded_attention(name: str, stack: str
         queries, keys = seen[0]
         q, k, v = (
             project(block, projection, states).transpose(1, 2)
-            for projection, states in ((parts.query, queries), (parts.key, keys), (parts.value, keys))
+            for projection, states in zip((*parts.queries, *parts.keys), (queries, keys, keys), strict=True)
         )
     torch.testing.assert_close(attention.value, v)
     norms = dict(block.get_submodule(parts.module).named_children())
