@@ -118,6 +118,14 @@ class Loss(nn.Module, ABC):
         return self.student_signals, self.teacher_signals
 
     @property
+    def compares_tokens(self) -> bool:
+        """Whether it compares the tokens of a text one by one, so that student and teacher must read the same.
+
+        By default, if it needs hidden states or attention; valid after ``setup``.
+        """
+        return bool(self.teacher_signals.hidden or self.teacher_signals.attention)
+
+    @property
     def is_infinite_at_zero(self) -> bool:
         """Whether it is infinite where the teacher's probability of a class is 0."""
         return False

@@ -16,7 +16,7 @@ from losses.loss import Loss, LossValues, valid_tokens
 from students.families.families import depth, find_stack
 from students.families.layers import LayerRule, layer_pairs
 from students.recording.batch import Batch
-from students.recording.signals import Signals, check_signals
+from students.recording.signals import Signals, Trace, check_signals
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -179,6 +179,10 @@ class LayerLoss(Loss):
     def valid(self, batch: Batch) -> Tensor:
         """Return where a token of the stack is not padding, bool [B, S]."""
         return valid_tokens(batch, self.stack)
+
+    def teacher_valid(self, teacher: Trace, batch: Batch) -> Tensor:
+        """Return where a token of the teacher's stack is not padding, bool [B, S]: it may read tokens of its own."""
+        return teacher.valid.get(self.stacks[1], self.valid(batch))
 
     def signals_at(self, values: LossValues) -> tuple[Signals, Signals]:
         """Return the layers that are compared at a step; with ``random``, those of its epoch."""

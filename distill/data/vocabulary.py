@@ -8,6 +8,7 @@ from copy import copy
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
+from distill.data.own_columns import student_rows
 from distill.data.rows import encode
 from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
@@ -22,11 +23,12 @@ def reachable_tokens(rows: Dataset, steps: Iterable[Augmentation]) -> set[int]:
 
 
 def retokenize(task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Return the validation rows, in their order, tokenized by a tokenizer with fewer tokens."""
+    """Return the validation rows, in their order, tokenized by a tokenizer with fewer tokens, for the student alone."""
+    rows = student_rows(rows)
     groups, encoded = task.row_groups(rows), []
     for number, part in enumerate(task.parts.values()):
         with_tokenizer = copy(part)
-        with_tokenizer.tokenizer = tokenizer
+        with_tokenizer.tokenizer, with_tokenizer.teacher_encoders = tokenizer, {}
         indices = [row for row, group in zip(rows["row"], groups, strict=True) if group == number]
         encoded.append(encode(with_tokenizer, part.validation).select(indices))
     # Columns that are not lists belong to the whole row and do not change.

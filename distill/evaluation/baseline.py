@@ -8,6 +8,7 @@ with the report's.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY
 from distill.tasks.task import Task
 from losses.loss import label_mask, prediction_mask
+from students.recording.batch import Batch
 
 MAX_ROWS, MAX_TOKENS = 512, 32_768
 """The largest sample of validation rows: enough to tell a teacher from chance, and seconds of work."""
@@ -72,7 +74,12 @@ class BaselineScore:
 
 
 def score_against_baseline(
-    model: PreTrainedModel, task: Task, rows: Dataset, collate: Collator, device: torch.device | str = "cpu"
+    model: PreTrainedModel,
+    task: Task,
+    rows: Dataset,
+    collate: Collator,
+    device: torch.device | str = "cpu",
+    read: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> list[BaselineScore]:
     """Return the score of a model on each task that has a constant prediction.
 
@@ -82,6 +89,7 @@ def score_against_baseline(
         rows: validation rows with their ``length``.
         collate: makes a batch.
         device: the device to run on.
+        read: returns a batch with the inputs of the model.
 
     Raises:
         ValueError: if an output is NaN or infinite.
@@ -105,7 +113,7 @@ def score_against_baseline(
             batch = {key: value.to(device) for key, value in batch.items()}
             mask = prediction_mask(batch)
             labels.append(batch["labels"][mask].cpu())
-            logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
+            logits = task.select_logits(predict(read(batch)), batch)[mask].float().cpu()
             if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Logits over a vocabulary would not fit into memory for all tokens.

@@ -9,7 +9,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
 
 from distill.data.batches import Collator, sequential_batches
 from distill.data.vocabulary import retokenize
@@ -28,11 +27,10 @@ from distill.evaluation.measure import (
     torch_predict,
 )
 from distill.evaluation.recorded import evaluate_recorded, recorded_stats
+from distill.evaluation.teachers import read_batches, reading, stored_teachers, teacher_models
 from distill.tasks.task import Predict, Task
-from distill.teachers.ensemble import EnsembleModel
 from distill.teachers.settings import TeacherSettings
 from distill.teachers.teacher import FrozenTeacher
-from students.loading.stored import StoredPrecision
 from students.tokenizer.vocabulary import Vocabulary
 
 
@@ -53,6 +51,11 @@ class EvalBatches:
         latency = {name: collate([rows[i] for i in numbers]) for name, numbers in chosen.items()}
         batches = list(DataLoader(rows, batch_sampler=groups, collate_fn=collate))
         return cls(batches, latency, padding_samples(rows, groups, collate))
+
+    def read_by(self, teachers: dict[str, FrozenTeacher], name: str) -> EvalBatches:
+        """Return the batches as the teacher of this name in the report reads them."""
+        latency = dict(zip(self.latency, read_batches(teachers, name, list(self.latency.values())), strict=True))
+        return replace(self, batches=read_batches(teachers, name, self.batches), latency=latency)
 
 
 def eval_batches(
@@ -114,14 +117,17 @@ def evaluate(
         student_batches: the rows in the student's tokens.
         teacher_file: the teacher in the runtime of the student's export, of which only the latency is measured.
     """
-    torch_models = _teachers(task, settings, teachers) | {"student": deployed.model}
+    torch_models: dict = teacher_models(task, settings, teachers) | {"student": deployed.model}
     if deployed.precision != "float32":
         torch_models["student in bfloat16"] = deepcopy(deployed.model).to(torch.bfloat16)
     runners: dict[str, Predict] = {name: torch_predict(model) for name, model in torch_models.items()}
     if deployed.export:
         runners["export"] = deployed.export.predict
     timed = runners | ({f"teacher in {teacher_file.runtime}": teacher_file.predict} if teacher_file else {})
-    eval_sets = {name: teacher_batches if name.startswith("teacher") else student_batches for name in timed}
+    eval_sets = {
+        name: teacher_batches.read_by(teachers, name) if name.startswith("teacher") else student_batches
+        for name in timed
+    }
     inputs = {key: {name: eval_sets[name].latency[key] for name in timed} for key in student_batches.latency}
     times = {key: measure_latencies(timed, batches) for key, batches in inputs.items()}
     # All forms of the student have one threshold, so that they differ only as their logits do.
@@ -142,7 +148,7 @@ def evaluate(
         }
 
     recorded = evaluate_recorded(task, settings, teacher_batches.batches)
-    files, models = _stored(teachers), {name: recorded_stats(result) for name, result in recorded.items()}
+    files, models = stored_teachers(teachers), {name: recorded_stats(result) for name, result in recorded.items()}
     for name, model in torch_models.items():
         parameters, nonzero = count_parameters(model)
         models[name] = ModelStats(
@@ -167,7 +173,7 @@ def evaluate(
             precision="float32",
             **latencies(f"teacher in {teacher_file.runtime}"),
         )
-    final = {name: runners[name] for name in ("teacher", "student") if name in runners}
+    final = {name: reading(teachers, name, runners[name]) for name in ("teacher", "student") if name in runners}
     if not deployed.export:
         return Evaluation(models, [], recorded | results, final)
     folded = models["student"]
@@ -187,31 +193,6 @@ def evaluate(
         models["student in torch"] = folded
         final["student"] = deployed.export.predict
     return Evaluation(models, [export], recorded | results, final)
-
-
-def _stored(teachers: dict[str, FrozenTeacher]) -> dict[str, StoredPrecision]:
-    """Return how the teachers' weights are stored, by name in the report; of several, the average per parameter."""
-    if not teachers:
-        return {}
-    counts = [teacher.model.num_parameters() for teacher in teachers.values()]
-    all_stored = [teacher.stored for teacher in teachers.values()]
-    bytes_per_weight = sum(n * stored.bytes_per_weight for n, stored in zip(counts, all_stored, strict=True)) / sum(
-        counts
-    )
-    precisions = ", ".join(dict.fromkeys(stored.precision for stored in all_stored))
-    members = {f"teacher {name}": teacher.stored for name, teacher in teachers.items()}
-    return members | {"teacher": StoredPrecision(precisions, bytes_per_weight)}
-
-
-def _teachers(
-    task: Task, settings: TeacherSettings | None, teachers: dict[str, FrozenTeacher]
-) -> dict[str, PreTrainedModel | EnsembleModel]:
-    """Return the teacher; of several, the combined one and each member."""
-    for teacher in teachers.values():
-        teacher.recorder.close()
-        teacher.model.cpu()
-    models = {name: teacher.model for name, teacher in teachers.items()}
-    return settings.evaluation_models(models, task) if settings else {}
 
 
 def is_deployable(export: ExportStats, folded: ModelStats) -> bool:

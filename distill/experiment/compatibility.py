@@ -107,6 +107,13 @@ RULES = [
         unless=lambda loss, teachers: loss.teacher in teachers.members,
     ),
     Rule(
+        "compares_tokens",
+        "reads_own_tokens",
+        "compares token by token, and {other.name} reads tokens of its own; losses on outputs work, and those on "
+        "hidden states with pooling: mean or first",
+        unless=lambda loss, own: getattr(loss, "teacher", None) not in (None, own.name),
+    ),
+    Rule(
         "reads_columns",
         "accepts_soft_labels",
         "columns: hold one distribution or number for a text; only classification and regression can read them",
@@ -124,6 +131,11 @@ RULES = [
         "is_frozen",
         "there is no teacher whose blocks could replace the student's",
         is_required=True,
+    ),
+    Rule(
+        "runs_teacher_blocks",
+        "reads_own_tokens",
+        "blocks of the teacher would run on the student's tokens, and {other.name} reads tokens of its own",
     ),
     Rule(
         "prunes_hidden",

@@ -22,6 +22,7 @@ FLAGS = {
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
     "reads_columns": "a teacher in columns of the data",
+    "reads_own_tokens": "a teacher with a tokenizer of its own",
     "averages_weights": "the moving average of the student",
     "can_be_matched": "a teacher that the student can match",
     # losses
@@ -29,6 +30,7 @@ FLAGS = {
     "uses_all_classes": "a loss over all classes",
     "compares_classes": "a loss that compares classes of a distribution",
     "uses_attention": "a loss on attention",
+    "compares_tokens": "a loss that compares single tokens",
     "uses_layers": "a loss on layers",
     "has_named_teacher": "a loss that names one of several teachers",
     "all_need_teacher": "losses that all need the teacher",

@@ -34,7 +34,7 @@ def exported_teacher(
     Args:
         deployed: the student.
         teachers: the teachers by name.
-        batch: a batch in the teacher's tokens, to compare the file with the model.
+        batch: a batch of the run, to compare the file with the model.
         folder: the run folder.
     """
     if not deployed.export or deployed.export.format != "onnx" or list(teachers) != ["teacher"]:
@@ -56,6 +56,7 @@ def _export(teacher: FrozenTeacher, batch: dict[str, Tensor], path: Path) -> Exp
     if model.num_parameters() > MAX_PARAMETERS:
         raise ValueError(f"it has {model.num_parameters():,} parameters, and a file in float32 has at most 2 GB")
     model = model if model.dtype == torch.float32 else deepcopy(model).float()
+    batch = teacher.read(batch)
     export_onnx(model, batch, path)
     predict = OnnxModel(path)
     difference = max_abs_difference(torch_predict(model)(batch), predict(batch))

@@ -15,6 +15,7 @@ from distill.tasks.augment.augmentation import Augmentation, Row
 from distill.tasks.soft_labels import SoftLabels
 from distill.tasks.task import Predict, Task
 from students.recording.sparse_lm_head import IGNORED
+from students.tokenizer.encoder import TextEncoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,6 +64,8 @@ class DataTask(Task):
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
         self.soft_labels: SoftLabels | None = None
         """The columns of the teacher's outputs, if it has no model."""
+        self.teacher_encoders: dict[str, TextEncoder] = {}
+        """By teacher with a tokenizer of its own, what encodes the texts for it."""
         check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())
 
     def augmentations(self) -> list[Augmentation]:

@@ -41,7 +41,8 @@ class CachedTeacher:
 
     Args:
         teacher: runs for missing rows.
-        rows: the token ids of all training rows in order, for a seq2seq task followed by those of the target.
+        rows: the token ids of all training rows in order, as the teacher reads them; for a seq2seq task followed by
+            those of the target.
         folder: of all caches.
         precision: of the teacher's computation, part of the folder's name.
     """
@@ -73,6 +74,7 @@ class CachedTeacher:
             OSError: if there is no space, or the folder cannot be written.
             ValueError: if a hidden state is too large for float16.
         """
+        batch = self.teacher.read(batch)
         if trace.logits is not None and not is_cacheable(trace.logits):
             trace = replace(trace, logits=None)
         for name, values in self._rounded(trace, valid_positions(self.teacher.model.config, batch)).items():
@@ -87,7 +89,7 @@ class CachedTeacher:
         Raises:
             ValueError: if the tokens of a row differ from those that the cache was made for.
         """
-        rows = batch["row"].cpu().numpy()
+        batch, rows = self.teacher.read(batch), batch["row"].cpu().numpy()
         if signals.attention:
             self.ran += len(rows)
             return self.teacher.trace(batch, signals)

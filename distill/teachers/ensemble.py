@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -13,6 +15,7 @@ from distill.tasks.task import Task
 from distill.teachers.settings import LoopTeacher, TeacherSettings
 from distill.teachers.teacher import Teacher
 from students.recording.model_io import model_inputs, output_logits
+from students.recording.own_tokens import OwnTokens
 from students.recording.signals import Signals, Site, Trace
 
 if TYPE_CHECKING:
@@ -68,8 +71,10 @@ class Teachers(TeacherSettings):
     def build_teacher(self, teachers: dict[str, LoopTeacher], task: Task) -> Ensemble:
         return Ensemble(teachers, self.member_weights(), self.combine, task)
 
-    def evaluation_models(self, models: dict[str, PreTrainedModel], task: Task) -> dict[str, nn.Module]:
-        ensemble = {"teacher": EnsembleModel(models, self.member_weights(), self.combine, task)}
+    def evaluation_models(
+        self, models: dict[str, PreTrainedModel], task: Task, own_tokens: dict[str, OwnTokens]
+    ) -> dict[str, nn.Module]:
+        ensemble = {"teacher": EnsembleModel(models, self.member_weights(), self.combine, task, own_tokens)}
         # A teacher of one task cannot be evaluated on all.
         members = {} if self.has_teacher_per_task else models
         return ensemble | {f"teacher {name}": model for name, model in members.items()}
@@ -170,10 +175,19 @@ class EnsembleModel(nn.Module):
         weights: of their outputs.
         combine: how outputs are combined.
         task: of the run.
+        own_tokens: by name, the inputs of models with a tokenizer of their own.
     """
 
-    def __init__(self, models: dict[str, PreTrainedModel], weights: list[float], combine: Combine, task: Task):
+    def __init__(
+        self,
+        models: dict[str, PreTrainedModel],
+        weights: list[float],
+        combine: Combine,
+        task: Task,
+        own_tokens: Mapping[str, OwnTokens] = MappingProxyType({}),
+    ):
         super().__init__()
+        self.own_tokens = dict(own_tokens)
         self.names, self.models = list(models), nn.ModuleList(models.values())
         self.weights, self.combine, self.task = weights, combine, task
         self.config, self.dtype = self.models[0].config, self.models[0].dtype
@@ -186,6 +200,7 @@ class EnsembleModel(nn.Module):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         task: Tensor | None = None,
+        own_tokens: dict[str, Tensor] | None = None,
     ) -> SequenceClassifierOutput:
         """Return the combined outputs as ``logits``."""
         from transformers.modeling_outputs import SequenceClassifierOutput  # not above: it takes seconds
@@ -198,13 +213,20 @@ class EnsembleModel(nn.Module):
             "decoder_attention_mask": decoder_attention_mask,
         }
         given, batch = {name: value for name, value in arguments.items() if value is not None}, {"task": task}
+        given |= own_tokens or {}
         if self.combine == "task":
             name, _ = self.task.task_of(batch)
             model = self.models[self.names.index(name)]
             return SequenceClassifierOutput(
-                logits=self.task.expand_logits(model(**model_inputs(model, given)).logits, batch)
+                logits=self.task.expand_logits(model(**self._inputs(name, given)).logits, batch)
             )
-        logits = [output_logits(model(**model_inputs(model, given))) for model in self.models]
+        models = zip(self.names, self.models, strict=True)
+        logits = [output_logits(model(**self._inputs(name, given))) for name, model in models]
         return SequenceClassifierOutput(
             logits=combine_task_logits(logits, self.weights, self.combine, self.task, batch)
         )
+
+    def _inputs(self, name: str, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the inputs of one of the models."""
+        own = self.own_tokens.get(name)
+        return model_inputs(self.models[self.names.index(name)], own.read(batch) if own else batch)

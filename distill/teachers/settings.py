@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distill.tasks.task import Task
     from prune_schedules.schedule import Timeline
     from students.recording.batch import Batch
+    from students.recording.own_tokens import OwnTokens
     from students.recording.signals import Signals, Trace
 
 
@@ -72,6 +73,14 @@ class TeacherSettings:
         """Return the rows of batches that hold the teacher's outputs; none if a model computes them."""
         return []
 
-    def evaluation_models(self, models: dict[str, PreTrainedModel], task: Task) -> dict[str, nn.Module]:
-        """Return the models to evaluate, by their names in the report."""
+    def evaluation_models(
+        self, models: dict[str, PreTrainedModel], task: Task, own_tokens: dict[str, OwnTokens]
+    ) -> dict[str, nn.Module]:
+        """Return the models to evaluate, by their names in the report.
+
+        Args:
+            models: the trained teachers by name.
+            task: of the run.
+            own_tokens: the inputs of those that read tokens of their own.
+        """
         return dict(models)

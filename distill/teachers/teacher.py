@@ -14,10 +14,13 @@ from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_model
 from students.loading.finite_weights import check_finite_weights
 from students.loading.stored import StoredPrecision, stored_precision
+from students.recording.own_tokens import OwnTokens
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from students.recording.batch import Batch
 
 
 @dataclass(kw_only=True)
@@ -33,6 +36,8 @@ class Teacher(TeacherSettings):
             in any case.
         check: refuse a teacher that is no better on validation data than the most frequent class, before the first
             step.
+        max_length: of a teacher that reads the texts in tokens of its own: longer ones are truncated to this number of
+            them; by default that of the task. It does so if its tokenizer is not the student's, or if this is given.
         drop_when_matched: train without the teacher after the first validation in which the student, in its final form,
             is as good.
     """
@@ -45,7 +50,12 @@ class Teacher(TeacherSettings):
     cache: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     check: bool = True
+    max_length: int | None = None
     drop_when_matched: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length: must be at least 1, not {self.max_length}")
 
     @property
     def caches_outputs(self) -> bool:
@@ -91,18 +101,26 @@ class FrozenTeacher:
     Args:
         model: in the precision in which it runs.
         stored: the precision of its files; float32 by default.
+        own_tokens: its inputs in a batch, if its tokenizer is not the student's.
     """
 
-    def __init__(self, model: PreTrainedModel, stored: StoredPrecision | None = None):
+    def __init__(
+        self, model: PreTrainedModel, stored: StoredPrecision | None = None, own_tokens: OwnTokens | None = None
+    ):
         from students.recording.trace import Recorder  # not above: a config is read without transformers
 
         self.model = model.eval().requires_grad_(False)
         self.stored = stored or StoredPrecision("float32", 4)
+        self.own_tokens = own_tokens
         self.recorder = Recorder(model)
 
     def to(self, device: torch.device) -> None:
         """Move the weights to a device."""
         self.model.to(device)
+
+    def read(self, batch: Batch) -> Batch:
+        """Return a batch with the inputs of this teacher; reading twice is reading once."""
+        return self.own_tokens.read(batch) if self.own_tokens else batch
 
     @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
@@ -112,4 +130,4 @@ class FrozenTeacher:
         is_float32, device = self.model.dtype == torch.float32, self.model.device.type
         # A model in half precision runs without autocast, which may be to the other half type.
         with nullcontext() if is_float32 else torch.autocast(device, enabled=False):
-            return self.recorder.trace(batch, signals, stop_early=not isinstance(self.model, FSDPModule))
+            return self.recorder.trace(self.read(batch), signals, stop_early=not isinstance(self.model, FSDPModule))

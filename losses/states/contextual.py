@@ -99,6 +99,10 @@ class Contextual(LayerLoss):
     def compares_examples(self) -> bool:
         return self.over == "examples"
 
+    @property
+    def compares_tokens(self) -> bool:
+        return self.over != "examples"
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Request the layers that are compared.
 
@@ -132,7 +136,8 @@ class Contextual(LayerLoss):
         def cost(s: int, t: int) -> Tensor:
             states = student_state(s), teacher_state(t)
             if self.over == "examples":
-                pooled = [pool(state, valid, "mean")[None] for state in states]
+                masks = valid, self.teacher_valid(teacher, batch)
+                pooled = [pool(state, mask, "mean")[None] for state, mask in zip(states, masks, strict=True)]
                 return contextual(*pooled, valid.any(1)[None]).sum()
             return contextual(*(torch.where(valid[..., None], state, 0.0) for state in states), valid).sum()
 

@@ -45,6 +45,10 @@ class Contrastive(PerExample, ProjectedLoss):
     temperature: float = 0.1
     pooling: Literal["first", "mean"] = "mean"
 
+    @property
+    def compares_tokens(self) -> bool:
+        return False
+
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.temperature < math.inf:
@@ -65,7 +69,7 @@ class Contrastive(PerExample, ProjectedLoss):
 
         def cost(s: int, t: int) -> Tensor:
             state = self.projections[str(s)](pool(student.hidden[student_stack, s].float(), valid, self.pooling))
-            target = pool(teacher.hidden[teacher_stack, t].float(), valid, self.pooling)
+            target = pool(teacher.hidden[teacher_stack, t].float(), self.teacher_valid(teacher, batch), self.pooling)
             return info_nce(state, target, self.temperature).sum()
 
         return self.pairing.at(values.epoch).total(cost), self.count(batch)

@@ -28,6 +28,10 @@ def flow(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
 class Flow(PerExample, ProjectedLoss):
     """Mean squared error of the FSP matrices, products of each compared layer with the next (Yim et al. 2017, CVPR)."""
 
+    @property
+    def compares_tokens(self) -> bool:
+        return False
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Request the layers that are compared.
 
@@ -41,12 +45,13 @@ class Flow(PerExample, ProjectedLoss):
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Return the sum over the examples and the pairs of neighbouring layers, and the number of examples."""
         valid, (student_stack, teacher_stack), pairs = self.valid(batch), self.stacks, []
+        teacher_valid = self.teacher_valid(teacher, batch)
         for s, t in self.pairing.at(values.epoch).pairs:
             # masked before the projection, too: 0 times an overflow at padding would be NaN
             state = torch.where(valid[..., None], student.hidden[student_stack, s].float(), 0.0)
             pairs.append((self.projections[str(s)](state), teacher.hidden[teacher_stack, t]))
         terms = [
-            (flow(first[0], second[0], valid) - flow(first[1], second[1], valid)).square().mean((1, 2)).sum()
+            (flow(first[0], second[0], valid) - flow(first[1], second[1], teacher_valid)).square().mean((1, 2)).sum()
             for first, second in pairwise(pairs)
         ]
         return torch.stack(terms).sum(), self.count(batch)

@@ -88,6 +88,10 @@ class HiddenLoss(ProjectedLoss):
     layers: StateLayers = "uniform"
     pooling: Pooling = "tokens"
 
+    @property
+    def compares_tokens(self) -> bool:
+        return self.pooling == "tokens"
+
     def setup(self, student: PretrainedConfig, teacher: PretrainedConfig | None) -> None:
         """Request the layers that are compared.
 
@@ -110,13 +114,14 @@ class HiddenLoss(ProjectedLoss):
     def forward(self, student: Trace, teacher: Trace | None, batch: Batch, values: LossValues) -> tuple[Tensor, Tensor]:
         """Return the sum over the positions and the layer pairs, and the number of positions."""
         valid, (student_stack, teacher_stack) = self.valid(batch), self.stacks
-        pairing = self.pairing.at(values.epoch)
+        pairing, teacher_valid = self.pairing.at(values.epoch), self.teacher_valid(teacher, batch)
         states = {
             s: self.projections[str(s)](pool(student.hidden[student_stack, s].float(), valid, self.pooling))
             for s in pairing.student_layers
         }
         targets = {
-            t: pool(teacher.hidden[teacher_stack, t].float(), valid, self.pooling) for t in pairing.teacher_layers
+            t: pool(teacher.hidden[teacher_stack, t].float(), teacher_valid, self.pooling)
+            for t in pairing.teacher_layers
         }
         if self.layers == "mixture":
             all_targets = torch.stack(list(targets.values()))

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+SEPARATOR = "/"
+"""Between the name of a teacher and that of an input of its own: ``teacher/input_ids``."""
+
 Batch = dict[str, Tensor]
 """The tensors of B rows of S tokens, by name; a task may add its own.
 
@@ -21,6 +24,8 @@ Batch = dict[str, Tensor]
 - ``decoder_input_ids``: the input of the decoder of an encoder-decoder, [B, T]: the labels, shifted by one.
 - ``decoder_attention_mask``: 1 at tokens of the decoder's input and 0 at padding, [B, T].
 - ``labels``: one for each prediction: [B], [B, S] or [B, T]; classes are integers, and -100 is ignored.
+- ``NAME/input_ids``, ``NAME/attention_mask``, …: the inputs of the teacher NAME, if its tokenizer is not the student's,
+  padded with zeros (``own_tokens.py``).
 - ``row``: the indices of the training rows, [B], if a teacher has a cache.
 - ``task``: the index of the task, [B], if there are several; the same in all rows.
 - ``counts``: the count of each loss in these rows, float32 [L] in the order of the losses; only for training.

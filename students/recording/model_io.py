@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from students.families.families import family
+from students.recording.batch import SEPARATOR
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -31,9 +32,16 @@ MODEL_INPUTS = (
 
 
 def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the part of a batch that the model takes."""
+    """Return the part of a batch that the model takes.
+
+    A model of several teachers takes ``own_tokens``: the inputs of those with a tokenizer of their own, by their names
+    in the batch (``own_tokens.py``).
+    """
     parameters = inspect.signature(model.forward).parameters
-    return {name: batch[name] for name in MODEL_INPUTS if name in batch and name in parameters}
+    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch and name in parameters}
+    if "own_tokens" in parameters:
+        inputs["own_tokens"] = {name: values for name, values in batch.items() if SEPARATOR in name}
+    return inputs
 
 
 @contextmanager

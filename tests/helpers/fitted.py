@@ -72,9 +72,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(folder: Path, teacher_name: str, **given: object) -> tuple[Plan, Task]:
-    """A run before its first step, and its task."""
+    """A run before its first step, and its task; the teacher is a folder's name, or a text with one of the folder."""
     file = folder / "x.yaml"
-    file.write_text(CONFIG.format(folder=folder, teacher=folder / teacher_name))
+    file.write_text(
+        CONFIG.format(
+            folder=folder, teacher=teacher_name.format(folder) if "{" in teacher_name else folder / teacher_name
+        )
+    )
     (config,) = read_runs(file, given)
     return plan(config, folder / "runs" / "x"), config.value.task
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from distill.tasks.columns import bad_texts, check_columns, check_max_length, find_text_columns
 from distill.tasks.data_task import DataTask
+from students.recording.own_tokens import own_key
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,6 +29,7 @@ class TextTask(DataTask):
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
+    reads_whole_texts: ClassVar[bool] = True
 
     text: str | list[str] | None = None
     unlabelled: str | None = None
@@ -53,7 +55,12 @@ class TextTask(DataTask):
         own = table.remove_columns([name for name in self.soft_columns if name in table.column_names])
         self.texts = find_text_columns(own, self.text, self.label_columns, max_columns=2)
         check_columns(table, "label", self.label_columns)
-        check_max_length(tokenizer, self.max_length, pair=len(self.texts) == 2)
+        is_pair = len(self.texts) == 2
+        check_max_length(tokenizer, self.max_length, is_pair)
+        for name, encoder in self.teacher_encoders.items():
+            if encoder.max_length <= (special := encoder.tokenizer.num_special_tokens_to_add(pair=is_pair)):
+                room = f"{encoder.max_length} leaves no room for text beside {special} special tokens"
+                raise ValueError(f"the max_length of {name}: {room}; write a larger one there (teacher)")
 
     @property
     def columns(self) -> list[str]:
@@ -78,6 +85,9 @@ class TextTask(DataTask):
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         encoding = self.encode_inputs(rows)
+        for teacher, encoder in self.teacher_encoders.items():
+            own = encoder.encode(*(rows[column] for column in self.texts))
+            encoding |= {own_key(teacher, name): values for name, values in own.items()}
         if self.label_columns[0] in rows:
             labels = self.targets(rows)
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from datasets import DatasetDict
 from torch import Tensor
@@ -12,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.config.config import Config
 from distill.data import prepare_data
+from distill.data.own_columns import teacher_rows
 from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.tasks.soft_labels import SoftLabelsError
@@ -21,14 +21,22 @@ from distill.teachers.peer import LearningPeer
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
-from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits, check_tokenization
+from distill.training.prepare.checks.fit import align_outputs, check_decoder_start, check_limits
 from distill.training.prepare.checks.soft_labels import check_soft_labels
 from distill.training.prepare.first_batches import first_batches
 from distill.training.prepare.loss_setup import set_up_losses
+from distill.training.prepare.tokenizers import (
+    add_teacher_encoders,
+    at_model_key,
+    own_tokens,
+    own_tokens_note,
+    run_tokenizer,
+)
 from students.kinds.student import resolve, set_task
-from students.loading.adapters import load_config, load_tokenizer
+from students.loading.adapters import load_config
 from students.loading.finite_weights import check_finite_weights
 from students.loading.hub import loading
+from students.recording.own_tokens import OwnTokens
 from students.tokenizer.vocabulary import select_vocabulary
 
 
@@ -45,12 +53,15 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     experiment, teacher_configs = config.value, _teacher_configs(config)
     with config.error_context("student"):
         experiment.student.check(next(iter(teacher_configs.values()), None))
-    tokenizer, model_name = _tokenizer(config)
+    tokenizer, model_name = run_tokenizer(config)
+    encoders = add_teacher_encoders(config, tokenizer, model_name)
     rows, notes = _rows(config, teacher_configs, tokenizer, model_name)
     notes += check_soft_labels(config, rows)
-    _check_tokenizers(config, rows, tokenizer, model_name)
+    rows, own = own_tokens(config, rows, tokenizer, model_name, encoders)
+    notes += [own_tokens_note(name, rows, encoders[name]) for name in own]
     outputs = _recorded_outputs(experiment.task)
-    teachers = _teachers(config, teacher_configs, rows, tokenizer, outputs)
+    tokenizers = {name: encoders[name].tokenizer if name in own else tokenizer for name in teacher_configs}
+    teachers = _teachers(config, teacher_configs, rows, tokenizers, own, outputs)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         start = getattr(next(iter(teacher_configs.values()), None), "decoder_start_token_id", None)
@@ -64,8 +75,8 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
         with config.error_context("replace"):
             block_groups(student, next(iter(teachers.values())).model)
     _check_compression(config, student)
-    for model in (student, *(teacher.model for teacher in all_teachers.values())):
-        model.config.pad_token_id = tokenizer.pad_token_id
+    for name, model in {"": student, **{name: teacher.model for name, teacher in all_teachers.items()}}.items():
+        model.config.pad_token_id = (tokenizers.get(name) or tokenizer).pad_token_id
         experiment.task.add_end_tokens(getattr(model, "generation_config", None))
     vocabulary = None
     if experiment.vocabulary:
@@ -139,13 +150,15 @@ def _teachers(
     config: Config[Experiment],
     teacher_configs: dict[str, PretrainedConfig],
     rows: DatasetDict,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizers: dict[str, PreTrainedTokenizerBase],
+    own: dict[str, OwnTokens],
     outputs: dict[str, dict[str, str]],
 ) -> dict[str, FrozenTeacher]:
     """Return the teachers by name, checked against the rows, their outputs in the order of the classes."""
     experiment, task, teachers = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
-        with config.error_context(experiment.teacher_key(name)):
+        key = experiment.teacher_key(name)
+        with config.error_context(key):
             part = task.parts[name] if experiment.has_teacher_per_task() else task
             if part.classes:
                 with at_model_key():
@@ -154,21 +167,13 @@ def _teachers(
                 model = teacher.load(task.head)
             with at_model_key():
                 check_decoder_start(model.config, repr(teacher.model))
-                check_limits(model, repr(teacher.model), rows, tokenizer)
+                read = DatasetDict({split: teacher_rows(part, own.get(name)) for split, part in rows.items()})
+                check_limits(model, repr(teacher.model), read, tokenizers[name], f"{key}.max_length")
                 outputs[name] = align_outputs(model, part)
             if experiment.replace:
                 model.float()  # its blocks run between the student's
-            teachers[name] = FrozenTeacher(model, teacher.stored())
+            teachers[name] = FrozenTeacher(model, teacher.stored(), own.get(name))
     return teachers
-
-
-@contextmanager
-def at_model_key() -> Iterator[None]:
-    """Add the key ``model`` to the message of a ValueError inside the block."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"model: {error}") from error
 
 
 def _student(
@@ -204,39 +209,3 @@ def _check_compression(config: Config[Experiment], student: PreTrainedModel) -> 
     if experiment.quantize:
         with config.error_context("quantize"):
             experiment.quantize.find(student)
-
-
-def _tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
-    """Return the tokenizer of a pretrained student, else of the first teacher, and the name of that model."""
-    experiment = config.value
-    student_model, teachers = getattr(experiment.student, "model", None), experiment.teachers()
-    model_name = student_model or next(iter(teachers.values())).model
-    with config.error_context("student" if student_model else experiment.teacher_key(next(iter(teachers), ""))):
-        with loading(resolve(model_name)):
-            tokenizer = load_tokenizer(resolve(model_name))
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
-            raise ValueError(
-                f"model: {model_name!r} has no tokenizer files, and without them every word is unknown; save its "
-                f"tokenizer there"
-            )
-    return tokenizer, model_name
-
-
-def _check_tokenizers(
-    config: Config[Experiment], rows: DatasetDict, tokenizer: PreTrainedTokenizerBase, model_name: str
-) -> None:
-    """Raise ConfigError if the tokenizer of another model makes other tokens of the rows."""
-    experiment = config.value
-    models = {experiment.teacher_key(name): teacher.model for name, teacher in experiment.teachers().items()}
-    if peer := getattr(experiment.teacher, "peer", None):
-        models["teacher.peer"] = getattr(peer, "model", model_name)
-    for key, model in models.items():
-        if model == model_name:
-            continue
-        with config.error_context(key):
-            with loading(resolve(model)):
-                other = load_tokenizer(resolve(model))
-            with at_model_key():
-                check_tokenization(experiment.task, rows, tokenizer, other)

@@ -11,7 +11,7 @@ from lightning import Trainer
 from distill.config.config import Config
 from distill.data.batches import LengthGroupedBatchSampler
 from distill.experiment.compatibility import check_compatibility
-from distill.experiment.components import components
+from distill.experiment.components import Component, components, flags_of
 from distill.experiment.experiment import Experiment
 from distill.run_dir.disk import check_writable
 from distill.training.callbacks.trackers.loggers import check_trackers
@@ -90,7 +90,12 @@ def plan(config: Config[Experiment], folder: Path, begins: bool = True, resumes:
         )
     timeline = make_timeline(config, trainer, len(order))
     entries = timeline_entries(config, timeline)
-    check_compatibility(config, components(config.value), timeline)
+    own = [
+        Component(config.value.teacher_key(name), teacher.own_tokens, name, flags_of(reads_own_tokens=True))
+        for name, teacher in parts.teachers.items()
+        if teacher.own_tokens
+    ]
+    check_compatibility(config, [*components(config.value), *own], timeline)
     parts.warnings += check_cache(config, parts.teachers, timeline)
     if begins and trainer.is_global_zero:  # other ranks save nothing
         parts.warnings += check_student(config, parts, timeline)

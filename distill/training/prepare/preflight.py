@@ -100,7 +100,7 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
         key = experiment.teacher_key(name)
         with config.error_context(key):
             device = trainer.strategy.root_device
-            scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device)
+            scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device, teacher.read)
         if begins and experiment.teachers()[name].check:
             _refuse_worse(config, f"{key}.model", scores[name])
     if is_scored and getattr(task, "soft_labels", None):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from distill.config.config import Config
 from distill.config.writer import to_yaml
 from distill.data.batches import Collator, LengthGroupedBatchSampler, TrainLoader, sequential_batches
+from distill.data.own_columns import with_own_tokens
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
@@ -159,11 +160,13 @@ def training_rows(
     rows, teachers = parts.rows["train"].remove_columns("length"), dict(parts.teachers)
     task = experiment.task
     if steps := [step.apply for step in task.augmentations()] + ([task.redraw] if task.redraws_rows else []):
-        return AugmentedDataset(rows, steps, order), teachers
+        encoders, texts = getattr(task, "teacher_encoders", {}), getattr(task, "texts", [])
+        return AugmentedDataset(rows, with_own_tokens(steps, encoders, parts.tokenizer, len(texts)), order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:
         folder = Path(experiment.output) / ".teacher-cache"
-        token_ids = list(rows["input_ids"])
+        own = parts.teachers[name].own_tokens
+        token_ids = list(rows[own.key("input_ids") if own else "input_ids"])
         if "decoder_attention_mask" in rows.column_names:
             token_ids = [ids + written for ids, written in zip(token_ids, rows["labels"], strict=True)]
         teachers[name] = CachedTeacher(teachers[name], token_ids, folder, precision)

@@ -11,6 +11,7 @@ import yaml
 
 from tests.helpers.repositories import save_tiny_bert
 from tests.helpers.runs import CONFIG, command, rows, weights
+from tests.helpers.students.byte_level import save_byte_level_teacher
 from tests.helpers.worlds import COLUMNS, save_data, save_teacher
 
 TASK = """\
@@ -56,6 +57,12 @@ teacher: {{members: {{one: {folder}/still, two: {folder}/still-2}}, weights: {{t
 losses: {{hidden: {{kind: HiddenMSE, teacher: two}}, logits: {{kind: Logits}}}}
 quantize: null
 """
+OWN = """\
+teacher: {{model: {folder}/gpt2, check: false, cache: true}}
+student: {folder}/still
+losses: {{hidden: {{kind: HiddenMSE, pooling: mean, layers: top}}, logits: {{kind: Logits}}}}
+quantize: null
+"""
 AVERAGE = """\
 teacher: {{decay: 0.5}}
 student: {folder}/still
@@ -76,6 +83,7 @@ SENTENCES = {
     "linformer": "student: {{kind: Transformer, layers: 2, attention: {{kind: Linformer, length: 8}}}}\nquantize: null",
     "cached": CACHED,
     "ensemble": ENSEMBLE,
+    "own-tokens": OWN,
     "average": AVERAGE,
     "several": SEVERAL,
 }
@@ -115,6 +123,8 @@ def done(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     ):
         save_tiny_bert(folder / name, layers=layers, hidden=32, heads=4, labels=labels)
         still(folder / name)
+    save_byte_level_teacher(folder / "gpt2", ["negative", "positive"])
+    still(folder / "gpt2")
     base = yaml.safe_load(CONFIG.format(data=materials / "data", teacher=folder / "still", output=""))
     base["trainer"]["max_epochs"] = 1
     documents = []

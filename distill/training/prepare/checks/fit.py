@@ -19,7 +19,13 @@ from students.structure.outputs import check_problem_type, head_names, reorder_o
 _SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows", "test": "the test rows"}
 
 
-def check_limits(model: PreTrainedModel, name: str, rows: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_limits(
+    model: PreTrainedModel,
+    name: str,
+    rows: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: str = "task.max_length",
+) -> None:
     """Check the longest row, the largest token and the largest token type against the embeddings of a model.
 
     Args:
@@ -27,6 +33,7 @@ def check_limits(model: PreTrainedModel, name: str, rows: DatasetDict, tokenizer
         name: its name in messages.
         rows: the rows as tokens.
         tokenizer: gives the text of a token for the message.
+        limit: the key that shortens the rows.
 
     Raises:
         ValueError: naming the model, the embeddings and the row.
@@ -37,7 +44,7 @@ def check_limits(model: PreTrainedModel, name: str, rows: DatasetDict, tokenizer
             row, length = _largest([len(row) for row in _lists(part, column)])
             if length > maxima.get("positions", length):
                 size = f"{length} tokens, and {name} has {maxima['positions']} positions"
-                raise ValueError(f"row {row} of {_SPLIT_NAMES[split]} has {size}; write a smaller task.max_length")
+                raise ValueError(f"row {row} of {_SPLIT_NAMES[split]} has {size}; write a smaller {limit}")
             row, token = _largest([max(row, default=0) for row in _lists(part, column)])
             if token >= maxima["tokens"]:
                 word = tokenizer.convert_ids_to_tokens(token)

@@ -99,7 +99,7 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
     """Stand-ins with the flags and all that the message shows of them."""
 
     class Thing:
-        teacher, precision, shape, rows, processes, least = "large", "int8", "heads", 4, 2, 4
+        teacher, name, precision, shape, rows, processes, least = "large", "large", "int8", "heads", 4, 2, 4
 
         def active_steps(self, timeline: Timeline) -> list[range]:
             return [range(3, timeline.total_steps)]

@@ -92,6 +92,12 @@ def other_tokenizer(folder: Path, name: str, change) -> str:
     return str(folder / name)
 
 
+def has_own_tokens(folder: Path, **given: object) -> bool:
+    """Whether the teacher ``named`` reads the rows in tokens of its own."""
+    plan, _ = planned(folder, "{{model: {}/named, check: false}}", **given)
+    return plan.parts.teachers["teacher"].own_tokens is not None
+
+
 def cased(backend: Tokenizer) -> None:
     backend.normalizer = normalizers.BertNormalizer(lowercase=False)
 
@@ -104,22 +110,35 @@ def with_more_words(backend: Tokenizer) -> None:
     backend.add_tokens(["zebra"])
 
 
-def test_the_same_vocabulary_read_otherwise_is_refused(folder):
+def test_the_same_vocabulary_read_otherwise_is_a_second_encoding(folder):
     rows = [{"text": f"A {word.title()} Film", "label": name} for word in ("Warm", "Dull") for name in NAMES] * 10
     write(folder / "titles.jsonl", rows)
     student = other_tokenizer(folder, "cased", cased)
-    message = refused(folder, "named", student=student, **{"task.data": str(folder / "titles.jsonl")})
-    assert "teacher.model: it reads other tokens: row 1 of the training rows is '… [CLS] [UNK]" in message
-    assert planned(folder, "named", student=student), "rows in small letters are the same for both"
+    assert has_own_tokens(folder, student=student, **{"task.data": str(folder / "titles.jsonl")})
+    assert not has_own_tokens(folder, student=student), "rows in small letters are the same for both"
     student = other_tokenizer(folder, "beginless", without_begin)
-    assert "it reads other tokens: row 1 of the training rows is" in refused(folder, "named", student=student)
+    assert has_own_tokens(folder, student=student)
 
 
 def test_more_words_do_no_harm_where_rows_are_equal(folder):
     student = other_tokenizer(folder, "more", with_more_words)
-    assert planned(folder, "named", student=student)
-    assert "it reads other tokens" in refused(
-        folder, "named", student=student, **{"task.data": str(folder / "words.jsonl")}
-    )
-    message = refused(folder, "named", student=student, **{"task.augment": {"kind": "Masking", "probability": 0.2}})
-    assert "it has another vocabulary, and tokens are predicted or drawn from it here" in message
+    assert not has_own_tokens(folder, student=student)
+    plan, _ = planned(folder, "named", student=student)
+    assert not any(name.startswith("teacher/") for name in plan.parts.rows["train"].column_names)
+    masking = {"kind": "Masking", "probability": 0.2}
+    assert has_own_tokens(folder, student=student, **{"task.augment": masking}), "tokens are drawn"
+
+
+def test_more_tokens_than_the_teacher_reads(folder):
+    save_fitted(folder / "brief", NAMES, [0, 1], max_position_embeddings=64)
+    given = {"task.data": str(folder / "long.jsonl")}
+    message = "row 1 of the training rows has 70 tokens, and '{}' has 64 positions; write a smaller teacher.max_length"
+    assert message.format(folder / "brief") in refused(folder, limited("brief", 70), **given)
+    message = "task: the max_length of teacher: 2 leaves no room for text beside 2 special tokens; write a larger"
+    assert message in refused(folder, limited("brief", 2), **given)
+    assert "teacher.max_length: must be at least 1, not 0" in refused(folder, limited("brief", 0))
+
+
+def limited(teacher: str, length: int) -> str:
+    """The teacher of a config, by its folder's name, with a maximal length of its own."""
+    return f"{{{{model: {{}}/{teacher}, max_length: {length}}}}}"

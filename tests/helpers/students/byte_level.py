@@ -1,0 +1,52 @@
+"""A teacher whose tokenizer is not the student's: a GPT-2 with byte-level tokens, and a BERT with WordPiece."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, PreTrainedTokenizerFast
+
+from tests.helpers.repositories import save_model, save_tiny_bert, sentences
+
+CONFIG = """\
+task: {{name: classification, data: {data}, max_length: 24, batch_size: 8}}
+teacher: {{model: {folder}/gpt2, check: false, max_length: 30}}
+student: {folder}/bert
+losses:
+  labels: {{kind: Labels}}
+  logits: {{kind: Logits, temperature: 2.0}}
+optimizer: {{lr: 1e-3}}
+trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
+output: {folder}/runs
+"""
+
+
+def save_byte_level(folder: Path, vocab_size: int = 300) -> int:
+    """Save a byte-level BPE tokenizer with no padding token, as GPT-2's, and return its size.
+
+    Words of the made-up reviews have two tokens or more, so that a text has more of them than in WordPiece.
+    """
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"], show_progress=False
+    )
+    made.train_from_iterator([row["sentence"] for row in sentences(64, 0)], trainer)
+    end = "<|endoftext|>"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=end, eos_token=end, unk_token=end, model_max_length=64
+    )
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def save_byte_level_teacher(folder: Path, labels: list[str]) -> None:
+    """Save a random GPT-2 that classifies texts, and its tokenizer."""
+    size = save_byte_level(folder)
+    save_model(folder, GPT2Config(vocab_size=size, n_positions=64, n_embd=32, n_layer=3, n_head=4), labels)
+
+
+def save_pair(folder: Path) -> None:
+    """Save the teacher ``gpt2`` and the student ``bert``."""
+    save_byte_level_teacher(folder / "gpt2", ["negative", "positive"])
+    save_tiny_bert(folder / "bert", layers=2, hidden=32, heads=4, labels=["negative", "positive"])
