@@ -101,7 +101,9 @@ class ActivationScored(Pruner):
         def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
             if not reader.training:  # a validation between two batches of one step
                 return
-            rows = inputs[0].detach()[valid]
+            states = inputs[0].detach()
+            states = states.unflatten(0, valid.shape) if states.ndim == 2 else states  # OPT's feed-forward
+            rows = states[valid]
             statistics = self.collect(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             self._pending[reader] = self._pending.get(reader, 0.0) + statistics
 

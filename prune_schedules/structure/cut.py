@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from prune_schedules.targets.norms import detach, kept_dimensions
-from students.families.families import family, is_compact, is_recurrent
+from students.families.families import is_compact, is_recurrent
 from students.structure.factored import rank_components
 from students.structure.hidden import shrink_hidden
 from students.structure.units import Units, heads, neurons, shrink
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 CACHE_COUNTER = "decoder.0.self"
 """The attention whose cached keys tell transformers how many tokens a decoder has seen; it must keep a head."""
+
+
+NO_HEADS = "the code of the model fails without any"
+FIXED_HEADS = "they are bound together, as by a position bias that the layers share"
 
 
 @dataclass
@@ -52,9 +56,9 @@ def nonzero_ranks(component: Units) -> Tensor:
     return (first != 0).any(dim=1) & bool(second.shape[1])
 
 
-def is_fixed(model: PreTrainedModel, units: Units) -> bool:
-    """Return whether units cannot be cut: heads (a module stores their number) whose layers share a position bias."""
-    return family(model.config).relative_position_bias and bool(units.attributes) and not units.zero_bias
+def needs_one(units: Units) -> bool:
+    """Return whether at least one of these units must stay."""
+    return units.needs_one or units.name == CACHE_COUNTER
 
 
 def cut(model: PreTrainedModel) -> CutReport:
@@ -71,15 +75,15 @@ def cut(model: PreTrainedModel) -> CutReport:
         raise ValueError("the model still has parametrizations: fold it before it is cut")
     before, report, skipped = model.num_parameters(), {}, {}
     for units in neurons(model) + heads(model):
-        fixed = is_fixed(model, units)
         kept = nonzero_units(units)
-        if units.name == CACHE_COUNTER and units.count and not (fixed or kept.any()):
+        if needs_one(units) and units.count and not (units.is_fixed or kept.any()):
             kept[0] = True
-            skipped[units.name] = "1 head is zero but stays: by it a decoder counts the tokens it has written"
+            reason = "by it a decoder counts the tokens it has written" if units.name == CACHE_COUNTER else NO_HEADS
+            skipped[units.name] = f"1 head is zero but stays: {reason}"
         zeros = int((~kept).sum())
-        report[units.name] = (units.count, units.count if fixed else units.count - zeros)
-        if zeros and fixed:
-            skipped[units.name] = f"{zeros} heads are zero but stay: the layers share a position bias"
+        report[units.name] = (units.count, units.count if units.is_fixed else units.count - zeros)
+        if zeros and units.is_fixed:
+            skipped[units.name] = f"{zeros} heads are zero but stay: {FIXED_HEADS}"
         elif zeros:
             shrink(units, kept)
     for component in rank_components(model):

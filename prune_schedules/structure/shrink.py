@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prune_schedules.schedule import Timeline
-from prune_schedules.structure.cut import CACHE_COUNTER, is_fixed
+from prune_schedules.structure.cut import needs_one
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.units import UnitTarget
 from students.structure.units import ShrunkParameter, Units, heads, neurons, shrink
@@ -135,7 +135,7 @@ def cut_final(
         if targets[0].remaining is not None:  # removed with its branch
             continue
         is_final = max(final_steps[parameter] for target in targets for parameter in target.parameters) == step
-        if not is_final or shape not in shapes or is_fixed(model, targets[0].units) or _has_qparams(targets[0]):
+        if not is_final or shape not in shapes or targets[0].units.is_fixed or _has_qparams(targets[0]):
             continue
         kept = torch.stack([target.kept_units() for target in targets]).all(dim=0)
         if shape == "layers":
@@ -158,7 +158,7 @@ def _units_of(model: PreTrainedModel, branch: UnitTarget) -> Units:
 
 def _can_cut_branch(model: PreTrainedModel, branch: UnitTarget) -> bool:
     units = _units_of(model, branch)
-    return units.name != CACHE_COUNTER and not is_fixed(model, units)
+    return not (needs_one(units) or units.is_fixed)
 
 
 def _has_qparams(target: UnitTarget) -> bool:

@@ -9,7 +9,6 @@ from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.norms import attach
 from prune_schedules.targets.target import ParameterRef, PruneTarget, TensorGetter
 from prune_schedules.targets.units import UnitTarget
-from students.families.linear import is_linear
 from students.structure.units import Units
 from students.weights import get_weight_transforms, raw_parameter
 
@@ -31,7 +30,7 @@ class HiddenTarget(PruneTarget):
         self.writers, self.readers = UnitTarget(writers), UnitTarget(readers)
         self.initial_count = writers.count
         weights = [part.module for part in writers.slices if part.name == "weight"]
-        self.norms = [module for module in weights if not (is_linear(module) or isinstance(module, nn.Embedding))]
+        self.norms = [module for module in weights if raw_parameter(module).ndim == 1]
         for norm in self.norms:
             attach(norm)
 

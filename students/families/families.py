@@ -29,10 +29,21 @@ def is_recurrent(config: PretrainedConfig) -> bool:
     return config.model_type == RECURRENT
 
 
+def is_listed(config: PretrainedConfig) -> bool:
+    """Return whether the facts of a model's family are in the table, and every technique is tested with it."""
+    return config.model_type.removeprefix(COMPACT) in FAMILIES
+
+
 def family(config: PretrainedConfig) -> Family:
     """Return the facts of a model's family: from the table, or derived; for a compact model, of the stock family."""
     name = config.model_type.removeprefix(COMPACT)
-    return FAMILIES[name] if name in FAMILIES else derive_family(config)
+    if is_listed(config):
+        return FAMILIES[name]
+    if not is_compact(config):
+        return derive_family(config)
+    from transformers import CONFIG_MAPPING  # not above: a config is read without transformers
+
+    return derive_family(config, CONFIG_MAPPING[name])
 
 
 def require(config: PretrainedConfig, level: Level, key: str = "") -> dict[str, LayerStack]:

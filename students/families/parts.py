@@ -94,20 +94,30 @@ class LayerStack:
     """The linear layers that hold the weights of a recurrent block; a block may lack some of them."""
 
 
+def layer_paths(stack: LayerStack) -> list[str]:
+    """Return the paths of all modules of a block that are known and that every block has."""
+    paths = [site.module for site in stack.attention.values()]
+    for parts in stack.attention.values():
+        if isinstance(parts, AttentionParts):
+            paths += [*(layer.path for layer in (*parts.queries, *parts.keys)), parts.output]
+    return paths + ([stack.ffn.outer] if stack.ffn else [])
+
+
 @dataclass(frozen=True)
 class Family:
     """The facts of one ``config.model_type``."""
 
     stacks: dict[str, LayerStack]
     """``encoder`` or ``decoder``, or both; the first is the default. Empty if they are not known."""
-    relative_position_bias: bool = False
-    """Whether self-attention adds a position bias that the layers share, so that its heads cannot be pruned."""
-    scale_decoder_outputs: str = ""
-    """The key of the config that says whether the input of the LM head is scaled by the hidden size."""
+    has_fixed_heads: bool = False
+    """Whether heads cannot be cut one by one: layers share a position bias with an entry for each, or a norm runs over
+    all of them."""
     width: str = "hidden_size"
     """The key of the config that holds the width of the input of the first block."""
-    position_embeddings: str = "embeddings.position_embeddings"
-    """The position embeddings in the base model; empty if there are none."""
+    joint_widths: tuple[str, ...] = ()
+    """Keys of the config that have to change with the hidden size."""
+    position_embeddings: str | None = "embeddings.position_embeddings"
+    """The position embeddings in the base model; empty if there are none, None if that is not known."""
     position_offset: bool = False
     """Whether positions count from ``pad_token_id + 1`` (RoBERTa), so that the rows before it hold no position."""
     head_size: str = ""

@@ -120,9 +120,9 @@ _RECURRENT = LayerStack("layers", {}, None, recurrence=_RECURRENT_LAYERS)
 FAMILIES: dict[str, Family] = {
     "bert": Family({"encoder": _bert()}),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), Family({"encoder": _bert()}, position_offset=True)),
-    "electra": Family({"encoder": _bert()}),
+    "electra": Family({"encoder": _bert()}, joint_widths=("embedding_size",)),
     "distilbert": Family({"encoder": _DISTILBERT}),
-    "albert": Family({"encoder": _ALBERT}),
+    "albert": Family({"encoder": _ALBERT}, joint_widths=("embedding_size",)),
     "gpt2": Family({"decoder": _GPT2}, position_embeddings="wpe"),
     **dict.fromkeys(
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3"),
@@ -132,8 +132,7 @@ FAMILIES: dict[str, Family] = {
         ("t5", "mt5"),
         Family(
             _T5,
-            relative_position_bias=True,
-            scale_decoder_outputs="scale_decoder_outputs",
+            has_fixed_heads=True,
             position_embeddings="",
         ),
     ),

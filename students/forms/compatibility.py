@@ -40,8 +40,8 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
         return f"the model is pruned already; set {kind} in the run that prunes it"
     if present := [key for key in form.not_after if getattr(student, key, None)]:
         return f"the model has {' and '.join(present)} already, and {kind} must be applied before"
-    if form.replaces_attention and family(student).relative_position_bias:
-        return f"kind: a {model} has a relative position bias, which {kind} does not support"
+    if form.replaces_attention and family(student).has_fixed_heads:
+        return f"kind: the heads of a {model} are bound together, as by a position bias, which {kind} does not support"
     if form.encoder_only and is_causal(student):
         return f"kind: {kind} is for encoders only, not for a {model}: {form.encoder_only}"
     if form.shares_layers and repeats_blocks(student):

@@ -214,8 +214,8 @@ class Transformer(Student):
                 f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
                 f"{after} wide, the teacher's {before}; keep more heads, or set weights: random"
             )
-        if family(teacher).relative_position_bias and sizes["heads"][0] != sizes["heads"][1]:
+        if family(teacher).has_fixed_heads and sizes["heads"][0] != sizes["heads"][1]:
             raise ValueError(
-                f"heads: the blocks of a {teacher.model_type} share one position bias, so its "
+                f"heads: those of a {teacher.model_type} are bound together, as by one position bias, so its "
                 f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random"
             )

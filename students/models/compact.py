@@ -6,7 +6,7 @@ a BERT, and then changed by each key of ``FORMS`` in its config; it is saved and
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -22,7 +22,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -35,7 +35,7 @@ from transformers.models.auto.modeling_auto import (
 
 from students.attention.interface import attn_implementation
 from students.families.families import is_compact
-from students.families.table import COMPACT, FAMILIES, RECURRENT
+from students.families.table import COMPACT, FAMILIES
 from students.forms.attention import replace_attention
 from students.forms.embeddings import set_embeddings
 from students.structure.factored import apply_ranks
@@ -57,6 +57,7 @@ FORMS: dict[str, Callable[[PreTrainedModel, Any], None]] = {
 def become_compact(model: PreTrainedModel) -> None:
     """Make a stock model compact, in place; its config then has the keys of ``FORMS``, empty."""
     if not is_compact(model.config):
+        register(model.config.model_type)
         # The modules inside share the config object, so it changes in place.
         model.__class__ = compact_model(type(model))
         model.config.__class__ = model.config_class
@@ -131,9 +132,34 @@ _HEADS = {
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForSeq2SeqLM: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 }
-for _family in (name for name in FAMILIES if name != RECURRENT):
-    _stock = CONFIG_MAPPING[_family]
-    AutoConfig.register(COMPACT + _family, compact_config(_stock))
-    for _head, _models in _HEADS.items():
-        if _stock in _models:
-            _head.register(compact_config(_stock), compact_model(_models[_stock]))
+
+
+def register(name: str) -> type[PretrainedConfig]:
+    """Register the compact models of a family with the Auto classes, and return their config class."""
+    stock = CONFIG_MAPPING[name]
+    compact = compact_config(stock)
+    if CONFIG_MAPPING[COMPACT + name] is not compact:
+        AutoConfig.register(COMPACT + name, compact, exist_ok=True)
+        for head, models in _HEADS.items():
+            if stock in models:
+                head.register(compact, compact_model(models[stock]))
+    return compact
+
+
+class _Unasked:
+    """Stands for the config class of a family's compact models until one is asked for: there are some hundred."""
+
+    stock: ClassVar[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> PretrainedConfig:
+        return register(cls.stock)(*args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, *args: Any, **kwargs: Any) -> PretrainedConfig:
+        return register(cls.stock).from_dict(*args, **kwargs)
+
+
+for _name in CONFIG_MAPPING_NAMES:
+    AutoConfig.register(COMPACT + _name, type("_Unasked", (_Unasked,), {"stock": _name}))
+    if _name in FAMILIES:
+        register(_name)  # now: their classes may be asked for by name

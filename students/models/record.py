@@ -12,6 +12,7 @@ from students.families.families import family, fix_head_size, intermediate_size,
 from students.models.compact import become_compact
 from students.structure.factored import get_ranks
 from students.structure.inherit import head_shape
+from students.structure.outputs import short_logits
 from students.structure.resized import block_sizes
 
 if TYPE_CHECKING:
@@ -51,13 +52,6 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
     # A stock GPT-2 without neurons can be built, but cannot run.
     if any(len(counts) > 1 or 0 in counts for counts in by_key.values()):
         return None
-    if (
-        original_widths
-        and facts.scale_decoder_outputs
-        and getattr(config, facts.scale_decoder_outputs)
-        and model.get_output_embeddings() is not None
-    ):
-        return None
     groups, shared, _ = head_shape(config)
     for name, stack in facts.stacks.items():
         for (count,) in [by_key[stack.intermediate]] if stack.intermediate in by_key else []:
@@ -74,4 +68,18 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
         return None
     shapes, stock_shapes = ({name: p.shape for name, p in m.named_parameters()} for m in (model, stock))
     stock_sizes = block_sizes(stock, has_one_key=groups == 1 < shared)
-    return config if shapes == stock_shapes and sizes == stock_sizes else None
+    if shapes != stock_shapes or sizes != stock_sizes:
+        return None
+    return None if original_widths and not _computes_the_same(model, config) else config
+
+
+@torch.no_grad()
+def _computes_the_same(model: PreTrainedModel, config: PretrainedConfig) -> bool:
+    """Return whether a model made of a config, with the weights of this one, computes what this one does.
+
+    A scale may follow from the hidden size, and is another one in a model that was made narrower.
+    """
+    rebuilt = type(model)(copy.deepcopy(config)).to(model.device, model.dtype)
+    rebuilt.load_state_dict(model.state_dict())
+    logits = [short_logits(each) for each in (model, rebuilt)]
+    return torch.allclose(*logits, rtol=1e-4, atol=1e-5)

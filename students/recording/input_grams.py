@@ -74,7 +74,8 @@ def _collect_grams(
     stacks, grams, mode, valid = stack_by_module(model), {}, model.training, {}
 
     def add_gram(module: nn.Module, args: tuple[Tensor]) -> None:
-        rows = args[0][valid[stacks[module]]].float()
+        rows = args[0].unflatten(0, valid[stacks[module]].shape) if args[0].ndim == 2 else args[0]  # OPT's feed-forward
+        rows = rows[valid[stacks[module]]].float()
         grams[module] = grams.get(module, 0.0) + rows.T @ rows
 
     hooks = [module.register_forward_pre_hook(add_gram) for module in modules if module in stacks]

@@ -6,9 +6,10 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from torch import Tensor, nn
 
-from students.families.families import fix_head_size
+from students.families.families import family, fix_head_size
 from students.families.linear import is_linear
 from students.structure.factored import rank_components
 from students.structure.units import Slice, Units, heads, neurons, shrink
@@ -52,7 +53,11 @@ def hidden_units(model: PreTrainedModel) -> tuple[Units, Units]:
 
 
 def _is_input(part: Slice) -> bool:
-    return is_linear(part.module) and part.name == "weight" and part.axis != out_axis(part.module)
+    if is_linear(part.module):
+        return part.name == "weight" and part.axis != out_axis(part.module)
+    # Of other matrices, as those of experts and their routers, torch's order is assumed: inputs last.
+    last = raw_parameter(part.module, part.name).ndim - 1
+    return part.axis == last > 0 and not isinstance(part.module, nn.Embedding)
 
 
 def _wider(model: PreTrainedModel) -> PreTrainedModel:
@@ -66,22 +71,37 @@ def _wider(model: PreTrainedModel) -> PreTrainedModel:
         return type(model)(config)
 
 
+def _width_attributes(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
+    """Return the attributes of modules that hold the hidden size, as those of experts that reshape by it.
+
+    Those of attentions are the size of all heads, which stays, and whole models scale by theirs (T5).
+    """
+    wide, modules, size = _wider(model), dict(model.named_modules()), model.config.hidden_size
+    owners = {units.owner for units in heads(model)}
+    return [
+        (modules[path], key)
+        for path, wide_module in wide.named_modules()
+        for key, value in vars(wide_module).items()
+        if type(value) is int and value == wide.config.hidden_size and getattr(modules[path], key) == size
+        if modules[path] not in owners and not isinstance(wide_module, transformers.PreTrainedModel)
+    ]
+
+
 def set_hidden_size(config: PretrainedConfig, size: int) -> None:
     """Write another hidden size into a config.
 
-    An embedding size that equals it follows (ELECTRA, which has no projection then). Heads keep their size if there is
-    a key for it in the config.
+    The family's ``joint_widths`` that equal it follow (ELECTRA's embedding size, which has no projection then). Heads
+    keep their size if there is a key for it in the config.
     """
     fix_head_size(config)
-    if getattr(config, "embedding_size", None) == config.hidden_size:
-        config.embedding_size = size
-    config.hidden_size = size
+    for key in config_widths(config):
+        setattr(config, key, size)
 
 
 def config_widths(config: PretrainedConfig) -> dict[str, int]:
     """Return the keys that ``set_hidden_size`` changes, with their values."""
-    is_joint = getattr(config, "embedding_size", None) == config.hidden_size
-    return dict.fromkeys(["hidden_size", *["embedding_size"] * is_joint], config.hidden_size)
+    joint = [key for key in family(config).joint_widths if getattr(config, key) == config.hidden_size]
+    return dict.fromkeys(["hidden_size", *joint], config.hidden_size)
 
 
 def restore_widths(config: PretrainedConfig) -> None:
@@ -108,13 +128,20 @@ def shrink_hidden(model: PreTrainedModel, keep: Tensor) -> dict[str, int]:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             users.setdefault(id(parameter), []).append((module, name))
-    before = config_widths(model.config)
+    before, attributes = config_widths(model.config), _width_attributes(model)
     shrink(written, keep)
     shrink(read, keep)
     for (module, name), *others in users.values():
         for other, key in others:
             setattr(other, key, getattr(module, name))
-    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    configs = {}
+    for module in model.modules():
+        if hasattr(module, "config") and not any(True for _ in module.parameters()):
+            module.config = copy.deepcopy(module.config)  # rotary embeddings take the size of a head from it
+        elif hasattr(module, "config"):
+            configs[id(module.config)] = module.config
     for config in configs.values():
         set_hidden_size(config, int(keep.sum()))
+    for module, key in attributes:
+        setattr(module, key, int(keep.sum()))
     return before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -43,14 +44,14 @@ def reorder_outputs(model: PreTrainedModel, order: list[int]) -> None:
     """
     if order == list(range(len(order))):
         return
-    logits = _probe(model)
+    logits = short_logits(model)
     index = torch.tensor(order)
     layer = _output_layer(model)
     for parameter in layer.parameters() if layer is not None else ():
         if parameter.shape[0] == len(order):
             parameter.copy_(parameter[index.to(parameter.device)])
     rtol = max(1e-4, 2 * torch.finfo(model.dtype).eps)
-    if not torch.allclose(_probe(model), logits[..., index], rtol=rtol, atol=rtol / 10):
+    if not torch.allclose(short_logits(model), logits[..., index], rtol=rtol, atol=rtol / 10):
         raise ValueError("its outputs stand in another order than the run's, and cannot be put in it")
     names = head_names(model)
     model.config.id2label = {i: names[output] for i, output in enumerate(order)}
@@ -70,14 +71,16 @@ def _output_layer(model: PreTrainedModel) -> nn.Module | None:
     return layers[-1] if layers else None
 
 
-def _probe(model: PreTrainedModel) -> torch.Tensor:
-    """Return the logits of three tokens, in eval mode."""
+def short_logits(model: PreTrainedModel) -> torch.Tensor:
+    """Return the logits of three tokens, float32 on the CPU, in eval mode."""
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     eos = getattr(model.config, "eos_token_id", None)
     if isinstance(eos, int):  # some heads pool at the end of the text
         ids[:, -1] = eos
-    mode = model.training
+    mode, inputs = model.training, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        inputs["decoder_input_ids"] = ids
     model.eval()
-    logits = output_logits(model(input_ids=ids, attention_mask=torch.ones_like(ids))).float().cpu()
+    logits = output_logits(model(**inputs)).float().cpu()
     model.train(mode)
     return logits

@@ -20,7 +20,10 @@ def check_max_positions(config: PretrainedConfig) -> None:
     if is_recurrent(config):
         raise ValueError(f"{key}: a recurrent network reads texts of any length")
     require(config, "structure", key)
-    if family(config).relative_position_bias:
+    path = family(config).position_embeddings
+    if path is None:
+        raise ValueError(f"{key}: where a {config.model_type} keeps its positions is not known")
+    if not path and family(config).has_fixed_heads:
         raise ValueError(f"{key}: a {config.model_type} has relative positions and reads texts of any length")
     if is_compact(config):
         raise ValueError(f"{key}: a compact model keeps its positions; name the model that it was made from")
@@ -53,7 +56,7 @@ def position_entries(teacher: PreTrainedModel, student: PretrainedConfig) -> dic
     More positions repeat the teacher's, as in Longformer (Beltagy 2020, arXiv 2004.05150).
 
     Returns:
-        {(weight name, axis): indices}; empty for a family without position embeddings.
+        {(weight name, axis): indices}; empty for a family whose position embeddings are not known, or that has none.
     """
     if not (path := family(student).position_embeddings):
         return {}

@@ -57,6 +57,10 @@ class Units:
     """Slices that belong to all units together, as the one key and value of all query heads; cut with the last unit."""
     zero_bias: tuple[str, int] | None = None
     """As in ``AttentionParts``; a module that has lost heads makes its own."""
+    is_fixed: bool = False
+    """Whether they cannot be cut out one by one."""
+    needs_one: bool = False
+    """Whether at least one must stay."""
 
     @property
     def output_slices(self) -> tuple[Slice, ...]:
@@ -111,10 +115,10 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
         model: of any family.
         has_one_key: whether all query heads share a key (multi-query attention); by default as in the config.
     """
-    all_units = []
+    all_units, facts = [], family(model.config)
     if has_one_key is None:
         has_one_key = getattr(model.config, "num_key_value_heads", None) == 1
-    for name, stack in family(model.config).stacks.items():
+    for name, stack in facts.stacks.items():
         for i, block in enumerate(unique_blocks(model)[name]):
             for kind, parts in attention_parts(stack).items():
                 owner, output = block.get_submodule(parts.module), input_layer(block.get_submodule(parts.output))
@@ -130,12 +134,18 @@ def heads(model: PreTrainedModel, has_one_key: bool | None = None) -> list[Units
                 slices = [part for projection in projections for part in _projection_slices(block, projection, count)]
                 axis = in_axis(output)
                 slices.append(Slice(output, "weight", axis, raw_parameter(output).shape[axis] // max(count, 1)))
-                attributes = {key: 1 for key in parts.num_heads} | {key: size for key in parts.inner_dim}
+                shared = queries // max(count, 1)
+                attributes = dict.fromkeys(parts.num_heads, shared) | dict.fromkeys(parts.inner_dim, shared * size)
                 if parts.split_size:
                     attributes[parts.split_size] = (size,) * parts.queries[0].parts
                 if shared_slices:
                     attributes[parts.num_key_value_groups] = 1
-                optional = {"shared_slices": tuple(shared_slices), "zero_bias": parts.zero_bias}
+                optional = {
+                    "shared_slices": tuple(shared_slices),
+                    "zero_bias": parts.zero_bias,
+                    "is_fixed": facts.has_fixed_heads and not parts.zero_bias,
+                    "needs_one": parts.needs_a_head,
+                }
                 all_units.append(Units(f"{name}.{i}.{kind}", count, tuple(slices), attributes, owner, **optional))
     return _merge_duplicates(all_units)
 

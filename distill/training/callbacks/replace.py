@@ -33,8 +33,8 @@ def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tup
         raise ValueError(f"blocks of a {kinds[0]} cannot replace those of a {kinds[1]}")
     if is_recurrent(student.config):
         raise ValueError("layers of recurrent networks cannot replace one another")
-    if family(student.config).relative_position_bias:
-        raise ValueError(f"the blocks of a {kinds[0]} share one position bias, so none can be replaced alone")
+    if family(student.config).has_fixed_heads:
+        raise ValueError(f"the blocks of a {kinds[0]} share a position bias or the like, so none can be replaced")
     for key in ("hidden_size", "head_dim", "rope_parameters"):
         student_value, teacher_value = (getattr(config, key, None) for config in configs)
         if student_value != teacher_value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,20 @@ MAX_PARAMETERS = 60_000_000
 """The largest model that is run."""
 SHRINKS = ((256, 16), (64, 8), (256, 8), (256, 4), (256, 1))
 """What is tried in turn: sizes from the first number on are divided by the second."""
+_LARGE, LARGE_SHRINK = 2048, (64, 32)
+"""The hidden size from which another one is tried first."""
 _TOKENS, _SHORT = 8, 5
 NAME = "probe"
 """The name of the attention that only looks at what it is called with."""
 
 
-class _Pass:
+class Pass:
     """One forward pass of a tiny model: what went into its blocks and came out, and the calls of its attention."""
 
-    running: _Pass | None = None
+    running: Pass | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, with_gradients: bool = False) -> None:
+        self.with_gradients = with_gradients
         self.entered: list[nn.Module] = []
         self.inputs: dict[nn.Module, Any] = {}
         self.outputs: dict[nn.Module, Any] = {}
@@ -48,12 +51,12 @@ class _Pass:
             arguments["decoder_input_ids"] = ids[:, :_SHORT]
         if "use_cache" in inspect.signature(model.forward).parameters:
             arguments["use_cache"] = False
-        _Pass.running = self
+        Pass.running = self
         try:
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.with_gradients):
                 return model(**arguments)
         finally:
-            _Pass.running = None
+            Pass.running = None
             for hook in hooks:
                 hook.remove()
 
@@ -69,7 +72,7 @@ def _look(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Note the weights that SDPA will compute from these inputs, and call it."""
-    if _Pass.running is not None:
+    if Pass.running is not None:
         causal = getattr(module, "is_causal", None) if kwargs.get("is_causal") is None else kwargs["is_causal"]
         # a mask that is added to the scores is not one that can be recorded
         is_known = causal is not None and (attention_mask is None or attention_mask.dtype == torch.bool)
@@ -81,7 +84,7 @@ def _look(
             visible = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
         if is_known and visible is not None:
             scores = scores.masked_fill(~visible, -torch.inf)
-        _Pass.running.calls.append((module, scores.softmax(-1) if is_known else query[:0]))
+        Pass.running.calls.append((module, scores.softmax(-1) if is_known else query[:0]))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -89,8 +92,16 @@ AttentionInterface.register(NAME, _look)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerStack]:
-    """Return by name the stacks whose blocks hand hidden states on, and what their attention is.
+class Probed(NamedTuple):
+    """What a tiny random model has shown."""
+
+    stacks: dict[str, LayerStack]
+    """By name those whose blocks hand hidden states on, with their attention."""
+    model: PreTrainedModel
+
+
+def probe(config: PretrainedConfig, stacks: dict[str, str]) -> Probed:
+    """Find the stacks whose blocks hand hidden states on, and what their attention is.
 
     Args:
         config: of a model of any size; the one that runs is tiny.
@@ -99,19 +110,13 @@ def probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerSt
     Raises:
         Exception: whatever the model's own code raises, if it runs in no size that is tried.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _probe(config, stacks)
-
-
-def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerStack]:
     model, first = _first_that_runs(config, stacks)
     blocks = {path: [*model.get_submodule(path)] for path in stacks}
     if not all(_hands_on(first, stack_blocks, model.config.hidden_size) for stack_blocks in blocks.values()):
-        return {}
+        return Probed({}, model)
     order = sorted(stacks, key=lambda path: first.entered.index(blocks[path][0]))
     if len(order) != 1 + model.config.is_encoder_decoder:
-        return {}
+        return Probed({}, model)
     names = ["encoder", "decoder"]
     if len(order) == 1 and _is_causal(model, blocks[order[0]]):
         names = ["decoder"]
@@ -121,27 +126,41 @@ def _probe(config: PretrainedConfig, stacks: dict[str, str]) -> dict[str, LayerS
         attention = _attention_sites(blocks[path], first, kinds) if is_exact else {}
         sequence_first = first.outputs[blocks[path][0]].shape[0] != 1
         stacks_by_name[name] = LayerStack(path, attention, None, stacks[path], sequence_first=sequence_first)
-    return stacks_by_name
+    return Probed(stacks_by_name, model)
 
 
-def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[PreTrainedModel, _Pass]:
+def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[PreTrainedModel, Pass]:
     """Return the first tiny model that runs, and its pass."""
     few, errors = with_depths(config, dict.fromkeys(depth_keys(config), FEW)), []
-    for smallest, divisor in SHRINKS:
+    for smallest, divisor in (LARGE_SHRINK, *SHRINKS) if config.hidden_size >= _LARGE else SHRINKS:
         small = copy.deepcopy(few)
         shrink(small, smallest, divisor)
         try:
             if sum(weight.numel() for weight in build_base(small, "meta").parameters()) > MAX_PARAMETERS:
                 raise ValueError("too large to be run")
-            model, first = build_base(small, "cpu").float(), _Pass()
+            model, first = build_base(small, "cpu").float(), Pass()
+            _set_weights(model)
             if model._supports_sdpa:
                 model.set_attn_implementation(NAME)
-            first.run(model, [block for path in stacks for block in model.get_submodule(path)], _ids(model))
+            first.run(model, [block for path in stacks for block in model.get_submodule(path)], text(model))
         except Exception as error:  # sizes that do not go together: the next ones may
             errors.append(error)
         else:
             return model, first
     raise errors[0]
+
+
+@torch.no_grad()
+def _set_weights(model: nn.Module) -> None:
+    """Set all weights at random, norms and gates to 1, biases to 0.
+
+    A model that is built while another one is loaded has none; and one that starts with zeros would hide what it does.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=0.1)
+        else:
+            parameter.fill_(not name.endswith("bias"))
 
 
 def shrink(config: PretrainedConfig, smallest: int, divisor: int) -> None:
@@ -157,12 +176,12 @@ def shrink(config: PretrainedConfig, smallest: int, divisor: int) -> None:
             setattr(config, key, vocabulary - 1)
 
 
-def _ids(model: PreTrainedModel) -> Tensor:
+def text(model: PreTrainedModel) -> Tensor:
     """Return a text of tokens that are all different, [1, S], without those that a config may give a meaning."""
     return torch.arange(_TOKENS, device="cpu")[None] + model.get_input_embeddings().num_embeddings // 2
 
 
-def _hands_on(first: _Pass, blocks: list[nn.Module], width: int) -> bool:
+def _hands_on(first: Pass, blocks: list[nn.Module], width: int) -> bool:
     """Return whether blocks run once each, in their order, and each takes the hidden states that the last one gave."""
     if [module for module in first.entered if module in blocks] != blocks:
         return False
@@ -178,14 +197,14 @@ def _is_causal(model: PreTrainedModel, blocks: list[nn.Module]) -> bool:
     """Return whether another last token leaves the hidden states of the first ones as they are."""
     states = []
     for change in (0, 1):
-        ids, other = _ids(model), _Pass()
+        ids, other = text(model), Pass()
         ids[0, -1] += change
         other.run(model, blocks, ids)
         states.append(other.outputs[blocks[-1]][0, : _TOKENS // 2])
     return torch.allclose(*states, atol=1e-6)
 
 
-def _is_exact(model: PreTrainedModel, first: _Pass) -> bool:
+def _is_exact(model: PreTrainedModel, first: Pass) -> bool:
     """Return whether the weights from the recorded inputs are those that the model computes without a fused kernel."""
     if not first.calls:
         return False
@@ -197,7 +216,7 @@ def _is_exact(model: PreTrainedModel, first: _Pass) -> bool:
 
     hooks = [module.register_forward_hook(leave) for module, _ in first.calls]
     try:
-        _Pass().run(model, [], _ids(model), output_attentions=True)
+        Pass().run(model, [], text(model), output_attentions=True)
     finally:
         for hook in hooks:
             hook.remove()
@@ -207,7 +226,7 @@ def _is_exact(model: PreTrainedModel, first: _Pass) -> bool:
     )
 
 
-def _attention_sites(blocks: list[nn.Module], first: _Pass, kinds: tuple[str, ...]) -> dict[str, AttentionSite]:
+def _attention_sites(blocks: list[nn.Module], first: Pass, kinds: tuple[str, ...]) -> dict[str, AttentionSite]:
     """Return by kind the attention of a block; empty if blocks differ, or call more or fewer than these."""
     called = [module for module, _ in first.calls]
     found = []

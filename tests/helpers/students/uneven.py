@@ -13,7 +13,7 @@ def uneven(name: str) -> torch.nn.Module:
     model = tiny(name)
     for i, units in enumerate(neurons(model)):
         shrink(units, torch.arange(units.count) >= 3 * (i + 1))
-    if not family(model.config).relative_position_bias:
+    if not family(model.config).has_fixed_heads:
         shrink(heads(model)[-1], torch.arange(heads(model)[-1].count) != 1)
     record_sizes(model)
     return model

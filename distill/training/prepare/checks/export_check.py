@@ -13,7 +13,7 @@ from distill.experiment.experiment import Experiment
 from distill.training.prepare.checks.round_trip import logits_of, take_first_rows
 from quant_aware.export.onnx import export_onnx
 from quant_aware.export.onnx_model import OnnxModel
-from students.families.families import family
+from students.families.families import is_listed
 
 MAX_DIFFERENCE = 1e-3
 """The largest difference of logits relative to the largest logit: float sums in another order."""
@@ -29,7 +29,7 @@ def check_export(config: Config[Experiment], student: PreTrainedModel, batch: di
     """
     experiment = config.value
     is_packed = experiment.quantize is not None and experiment.quantize.target == "packed"
-    if family(student.config).level == "structure" or is_packed or not (experiment.quantize or experiment.export):
+    if is_listed(student.config) or is_packed or not (experiment.quantize or experiment.export):
         return
     model, batch = student.config.model_type, take_first_rows(batch)
     with config.error_context("export" if experiment.export else "quantize"):

@@ -33,7 +33,7 @@ def test_whatever_is_zero_leaves_and_no_output_changes(name, data):
     left = {units.name: units.count for units in neurons(model) + heads(model)}
     assert left == {name: after for name, (_, after) in report.units.items()}
     assert report.parameters == (size, model.num_parameters())
-    stay = {name for name in zero if home_of(name) == "attention" and family(model.config).relative_position_bias}
+    stay = {name for name in zero if home_of(name) == "attention" and family(model.config).has_fixed_heads}
     assert {name for name in zero if left[name]} <= stay | {"decoder.0.self"}
     assert all(bool(nonzero_units(units).all()) for units in neurons(model))
 

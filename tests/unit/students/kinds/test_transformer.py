@@ -91,7 +91,7 @@ def test_a_field_that_is_always_wrong(fields, message):
         ("bert", {"hidden": 18}, "heads: 4 heads do not divide a hidden size of 18"),
         ("bert", {"heads": 2}, "heads: 2 heads in a hidden size of 32 are 16 wide, the teacher's 8"),
         ("llama", {"heads": 1}, "heads: 1 is no multiple of 2, the heads that share a key"),
-        ("t5", {"heads": 2}, "heads: the blocks of a t5 share one position bias, so its 4 heads stay"),
+        ("t5", {"heads": 2}, "heads: those of a t5 are bound together, as by one position bias, so its 4 heads stay"),
     ],
 )
 def test_what_does_not_fit_the_teacher_is_told_from_its_config_alone(name, fields, message):

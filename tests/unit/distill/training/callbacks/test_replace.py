@@ -117,7 +117,7 @@ def test_draws_are_a_function_of_seed_and_step_and_as_frequent_as_asked() -> Non
         (tiny("bert", hidden=24), tiny("bert"), "needs a student with the teacher's hidden_size, 32, not 24"),
         (tiny("bert", layers=3), tiny("bert"), "the student has 3 blocks, and the teacher only 2"),
         (tiny("roberta"), tiny("bert"), "blocks of a roberta cannot replace those of a bert"),
-        (tiny("t5"), tiny("t5"), "the blocks of a t5 share one position bias"),
+        (tiny("t5"), tiny("t5"), "the blocks of a t5 share a position bias"),
         (tiny("albert"), tiny("albert"), "a block of a albert runs several times"),
         (tiny("llama", heads=2), tiny("llama"), "needs a student with the teacher's head_dim, 8, not 16"),
         (

@@ -68,7 +68,12 @@ def test_blocks_may_be_fewer_and_started_anywhere():
         (Linformer, {}, "gpt2", "kind: Linformer is for encoders only, not for a gpt2: a projected key mixes"),
         (BlockAttention, {}, "llama", "kind: BlockAttention is for encoders only, not for a llama: its blocks attend"),
         (EfficientAttention, {}, "gpt2", "kind: EfficientAttention is for encoders"),
-        (LocalAttention, {}, "t5", "kind: a t5 has a relative position bias, which LocalAttention does not support"),
+        (
+            LocalAttention,
+            {},
+            "t5",
+            "kind: the heads of a t5 are bound together, as by a position bias, which LocalAttention does not",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, fields, name, message):
