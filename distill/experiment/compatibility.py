@@ -147,6 +147,7 @@ RULES = [
         "averages_weights",
         "a moving average of the student keeps part of pruned hidden dimensions, and its norms would count them",
     ),
+    Rule("prunes_experts", "averages_weights", "a moving average of the student would route tokens to pruned experts"),
     Rule(
         "drops_tokens",
         "predicts_tokens",
@@ -191,6 +192,7 @@ RULES = [
     Rule("changes_with_student", "is_sharded", f"it changes with the student, and {_SHARDED}"),
     Rule("needs_full_weights", "is_sharded", f"kind: {{it.kind}} needs full weights, and {_SHARDED}"),
     Rule("prunes_hidden", "is_sharded", f"shape: hidden dimensions run through all blocks, and {_SHARDED}"),
+    Rule("prunes_experts", "is_sharded", f"shape: a router masks its experts in full, and {_SHARDED}"),
     Rule("allocates_bits", "is_sharded", f"bit_allocation: needs full weights, and {_SHARDED}"),
     Rule("uses_gptq", "is_sharded", f"gptq: needs full weights, and {_SHARDED}"),
 ]

@@ -37,6 +37,7 @@ FLAGS = {
     # pruning
     "prunes": "a pruner",
     "prunes_hidden": "pruning of hidden dimensions",
+    "prunes_experts": "pruning of experts",
     "prunes_embeddings": "pruning of embeddings",
     "cuts_units": "pruning of neurons, heads, hidden dimensions or ranks",
     "reads_inputs": "a pruner that records the inputs of layers",

@@ -194,4 +194,4 @@ def earliest_cut_steps(experiment: Experiment, timeline: Timeline) -> dict[Shape
         return {}
     stops = [loss.stop.step(timeline) for loss in experiment.losses.values() if loss.uses_attention]
     last_stop = max(stops, default=0)
-    return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0}
+    return {"neurons": 0, "heads": last_stop, "layers": last_stop, "ranks": 0, "experts": 0}

@@ -20,7 +20,6 @@ from students.families.families import is_recurrent
 from students.processes import all_reduce_sum
 from students.recording.input_grams import stack_by_module
 from students.structure.units import Units
-from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,6 +30,8 @@ class ActivationScored(Pruner):
     """A pruner that ranks by statistics of the inputs of layers."""
 
     reads_inputs: ClassVar[bool] = True
+    reads_routers: ClassVar[bool] = False
+    """Whether it collects what routers send to experts instead."""
 
     batches: int = 16
     """The optimizer steps before an update of the masks in which inputs are collected."""
@@ -39,6 +40,10 @@ class ActivationScored(Pruner):
         super().__post_init__()
         if self.shape == "hidden":
             raise ValueError("shape: hidden dimensions are read by all layers, scores from inputs are of one layer")
+        if self.shape == "experts" and not self.reads_routers:
+            raise ValueError(
+                "shape: inputs are collected of linear layers, not of experts; kind: Routing ranks experts"
+            )
         if self.batches < 1:
             raise ValueError(f"batches: must be at least 1, not {self.batches}")
         if set(self.where) & {"embeddings", "head"}:
@@ -95,10 +100,10 @@ class ActivationScored(Pruner):
         # A decoder reads the same text, unless it has one of its own.
         valid = {"encoder": mask, "decoder": batch.get("decoder_attention_mask", mask).bool() & ("idle" not in batch)}
         for reader, stack in zip(self._readers, self._positions, strict=True):
-            self._hooks.append(reader.register_forward_pre_hook(self._collector(valid[stack])))
+            self._hooks.append(reader.register_forward_pre_hook(self._collector(valid[stack]), with_kwargs=True))
 
     def _collector(self, valid: Tensor):
-        def hook(reader: nn.Module, inputs: tuple[Tensor]) -> None:
+        def hook(reader: nn.Module, inputs: tuple[Tensor], kwargs: dict) -> None:
             if not reader.training:  # a validation between two batches of one step
                 return
             states = inputs[0].detach()
@@ -131,7 +136,7 @@ class ActivationScored(Pruner):
 
     def statistics_of(self, reader: nn.Module) -> Tensor:
         """Return the statistics of a layer on the device of its weight: they may be loaded before the model moves."""
-        return self.statistics[reader].to(raw_parameter(reader).device)
+        return self.statistics[reader].to(next(reader.parameters()).device)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """Return the statistics."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from prune_schedules.schedule import Constant, Timeline
 from prune_schedules.scores.gradient import GradientScored
-from students.weights import raw_parameter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,7 +100,7 @@ class L0(GradientScored):
             pairs = zip(shifted, self.random_numbers(step), strict=True)
             self._gates = [hard_concrete(logits, uniform) for logits, uniform in pairs]
         for target, gates in zip(self.targets, self._gates, strict=True):
-            target.set_gates(gates.detach().to(raw_parameter(target.reader).device))
+            target.set_gates(gates.detach().to(next(target.reader.parameters()).device))
             target.suspend_mask()
 
     def before_optimizer_step(self, step: int, timeline: Timeline) -> None:

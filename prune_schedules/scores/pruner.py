@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from prune_schedules.ranking import Scope, keep_highest, magnitude
 from prune_schedules.schedule import Constant, Schedule
 from prune_schedules.scores.penalty import group_lasso
-from prune_schedules.targets.elements import ElementTarget
-from prune_schedules.targets.hidden import HiddenTarget
-from prune_schedules.targets.shapes import Shape, find_prunable, resolve, tile_size
-from prune_schedules.targets.target import PruneTarget
-from prune_schedules.targets.units import UnitTarget
+from prune_schedules.targets.make import make_targets
+from prune_schedules.targets.shapes import Shape, find_prunable, resolve
 from prune_schedules.timeline import Timeline, TimePoint
 from students.structure.places import Where
 from students.structure.units import Units
@@ -47,7 +44,7 @@ class Pruner(ABC):
     shape: Shape | list[int] = "elements"
     """The unit of pruning: ``elements`` (single weights), tiles of them as in ``[4, 4]`` (outputs, inputs), ``neurons``
     of the feed-forward, attention ``heads``, ``layers`` (whole attentions and feed-forwards), ``hidden`` dimensions of
-    the model, or ``ranks`` of low-rank layers."""
+    the model, ``ranks`` of low-rank layers, or ``experts``, which a router chooses for each token."""
     where: list[Where] | None = None
     """Which weights; by default attention, ffn and recurrence, for neurons and heads the one they are part of, for
     hidden all."""
@@ -73,6 +70,11 @@ class Pruner(ABC):
     def prunes_hidden(self) -> bool:
         """Return whether hidden dimensions are removed."""
         return self.shape == "hidden"
+
+    @property
+    def prunes_experts(self) -> bool:
+        """Return whether experts are removed."""
+        return self.shape == "experts"
 
     @property
     def prunes_embeddings(self) -> bool:
@@ -117,7 +119,7 @@ class Pruner(ABC):
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
         """Find what can be removed, without changing the model.
 
-        Sets ``weights``, the modules whose weight is pruned, by name, and ``skipped``, why others are left out.
+        Sets ``weights``, the modules whose weight is pruned, and ``skipped``, why others are left out, by name.
 
         Returns:
             Modules with a weight, or units; of hidden dimensions those that write and those that read them.
@@ -133,21 +135,13 @@ class Pruner(ABC):
     def attach(self, model: PreTrainedModel, seed: int = 0) -> None:
         """Add masks to the model, all disabled; before a checkpoint is loaded and before the model is wrapped.
 
-        Sets ``targets``, and ``sizes``, the number of entries of the pruned weights. ``seed`` is that of the random
-        numbers.
+        Sets ``targets``, and ``sizes``, the entries of the pruned weights. ``seed`` is that of the random numbers.
 
         Raises:
             ValueError: as ``find``.
         """
         self.seed = seed
-        min_kept, prunable = 0 if self.shape == "layers" else 1, self.find(model)
-        self.targets: list[PruneTarget]
-        if self.shape == "hidden":
-            self.targets = [HiddenTarget(*prunable)]
-        elif isinstance(prunable[0], Units):
-            self.targets = [UnitTarget(units, min_kept) for units in prunable]
-        else:
-            self.targets = [ElementTarget(module, tile_size(self.shape)) for module in prunable]
+        self.targets = make_targets(self.shape, self.find(model))
         self.sizes = {module: raw_parameter(module).numel() for module in self.weights.values()}
 
     def final_mask_step(self, timeline: Timeline) -> int:
@@ -179,7 +173,7 @@ class Pruner(ABC):
         """Prepare a training batch: drop items at random; subclasses start to collect statistics."""
         if (probability := self.dropout.value(step, timeline)) > 0:
             for target, numbers in zip(self.targets, self.random_numbers(step), strict=True):
-                target.set_gates((numbers >= probability).to(raw_parameter(target.reader).device, torch.float32))
+                target.set_gates((numbers >= probability).to(next(target.reader.parameters()).device, torch.float32))
 
     def before_optimizer_step(self, step: int, timeline: Timeline) -> None:
         """End what ``before_forward`` started; gradients are the same on all ranks, and not clipped yet."""

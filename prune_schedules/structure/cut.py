@@ -1,4 +1,4 @@
-"""Cutting: zero neurons, heads, branches, ranks and hidden dimensions are removed from the tensors of a model."""
+"""Cutting: masked neurons, heads, branches, ranks, experts and hidden dimensions leave the tensors of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from prune_schedules.targets.norms import detach, kept_dimensions
+from prune_schedules.targets.routers import detach_router, kept_experts
 from students.families.families import is_compact, is_recurrent
+from students.structure.experts import experts
 from students.structure.factored import rank_components
 from students.structure.hidden import shrink_hidden
 from students.structure.units import Units, heads, neurons, shrink
@@ -62,7 +64,7 @@ def needs_one(units: Units) -> bool:
 
 
 def cut(model: PreTrainedModel) -> CutReport:
-    """Cut out, in place, units whose parameters are all zero, and hidden dimensions that masked norms do not count.
+    """Cut out, in place, units whose parameters are all zero, and the hidden dimensions and experts that are masked.
 
     The model must have been folded. Its outputs stay the same, given an activation with f(0) = 0, as gelu, relu, silu
     and tanh have. Where no unit of a set is left, the branch adds the bias of the layer that read them. Parameters are
@@ -85,6 +87,12 @@ def cut(model: PreTrainedModel) -> CutReport:
         if zeros and units.is_fixed:
             skipped[units.name] = f"{zeros} heads are zero but stay: {FIXED_HEADS}"
         elif zeros:
+            shrink(units, kept)
+    for units in experts(model):
+        kept = kept_experts(units)
+        report[units.name] = (units.count, int(kept.sum()))
+        detach_router(units)
+        if not kept.all():
             shrink(units, kept)
     for component in rank_components(model):
         kept = nonzero_ranks(component)

@@ -9,6 +9,7 @@ from torch import nn
 
 from prune_schedules.ranking import Scope
 from students.families.families import is_recurrent, require
+from students.structure.experts import experts, has_experts
 from students.structure.factored import rank_components
 from students.structure.hidden import hidden_units
 from students.structure.places import Where, select_modules
@@ -18,8 +19,13 @@ from students.weights import out_axis, parameter_names, raw_parameter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Shape = Literal["elements", "neurons", "heads", "layers", "hidden", "ranks"]
-_UNITS = {"neurons": (["ffn"], neurons), "heads": (["attention"], heads), "layers": (["attention", "ffn"], branches)}
+Shape = Literal["elements", "neurons", "heads", "layers", "hidden", "ranks", "experts"]
+_UNITS = {
+    "neurons": (["ffn"], neurons),
+    "heads": (["attention"], heads),
+    "layers": (["attention", "ffn"], branches),
+    "experts": (["ffn"], experts),
+}
 _WHERE: list[Where] = list(get_args(Where))
 
 
@@ -39,7 +45,7 @@ def resolve(shape: Shape | list[int], scope: Scope | None, where: list[Where] | 
     if scope < 2 if is_group else scope not in names:
         raise ValueError(f"scope: {scope!r} is not one of {', '.join(names)}, nor a number above 1")
     items = "hidden dimensions" if shape == "hidden" else str(shape)
-    if shape in ("neurons", "heads", "layers", "hidden", "ranks") and (is_group or scope == "row"):
+    if isinstance(shape, str) and shape != "elements" and (is_group or scope == "row"):
         raise ValueError(f"scope: {scope} is for elements and tiles, not for {items}")
     if shape in ("layers", "hidden") and scope != "global":
         raise ValueError(f"scope: {items} are ranked over the whole model; it is global, not {scope}")
@@ -71,7 +77,9 @@ def find_prunable(
     """
     if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
         raise ValueError(f"shape: a recurrent network has no {shape}; prune elements or tiles of it")
-    if isinstance(shape, str) and shape not in ("elements", "ranks"):
+    if shape == "experts" and not has_experts(model.config):
+        raise ValueError(f"shape: a {model.config.model_type} has no experts, or its experts are not known")
+    if isinstance(shape, str) and shape not in ("elements", "ranks", "experts"):
         require(model.config, "structure", f"shape: {shape}")
     if shape == "hidden":
         found, names = list(hidden_units(model)), {module: name for name, module in model.named_modules()}

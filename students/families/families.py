@@ -117,6 +117,11 @@ def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
     return [modules[i * len(modules) // count] for i in range(count)]
 
 
+def unique_blocks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
+    """Return the blocks of each stack, each block once however often it runs (ALBERT has one)."""
+    return {name: list(dict.fromkeys(blocks(model, name))) for name in family(model.config).stacks}
+
+
 def repeats_blocks(config: PretrainedConfig, stack: str | None = None) -> bool:
     """Return whether a block of a stack (by default the first one) runs more than once (ALBERT)."""
     key = find_stack(config, stack)[1].groups

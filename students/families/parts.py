@@ -71,6 +71,30 @@ class FeedForwardParts:
 
 
 @dataclass(frozen=True)
+class ExpertParts:
+    """The experts of a block, of which its router chooses a few for each token; a block may lack them."""
+
+    router: str
+    """The module that gives each expert a logit, by its path in the block."""
+    logits: int | None
+    """The index of the logits in what the router returns; None if it returns nothing else."""
+    experts: str
+    """The module that is called with the chosen experts of each token and their weights."""
+    parameters: tuple[tuple[str, str, int], ...]
+    """Module, name and axis of the experts of each parameter: those of the router first, those of the output last."""
+    num_outputs: int
+    """How many of ``parameters``, the last ones, give the output of an expert: it is linear in them."""
+    counters: tuple[tuple[str, str], ...]
+    """Module and name of each attribute that holds the number of experts."""
+    limits: tuple[tuple[str, str], ...]
+    """Module and name of each attribute that holds how many experts a token gets, at most all of them."""
+    num_experts: str
+    """The key of the config that holds the number of experts."""
+    per_token: str
+    """The key of the config that holds how many experts a token gets; empty if it has none."""
+
+
+@dataclass(frozen=True)
 class LayerStack:
     """A stack of equal blocks: its path in the base model, and the parts of one block."""
 
@@ -92,6 +116,8 @@ class LayerStack:
     """Whether hidden states inside the model are [S, B, H] (XLNet)."""
     recurrence: tuple[str, ...] = ()
     """The linear layers that hold the weights of a recurrent block; a block may lack some of them."""
+    experts: ExpertParts | None = None
+    """None if there are none, or they are not known."""
 
 
 def layer_paths(stack: LayerStack) -> list[str]:

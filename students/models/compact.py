@@ -22,6 +22,10 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -143,6 +147,9 @@ def register(name: str) -> type[PretrainedConfig]:
         for head, models in _HEADS.items():
             if stock in models:
                 head.register(compact, compact_model(models[stock]))
+        # files may hold the weights under other names than the model, or in parts, as those of experts
+        if conversions := get_checkpoint_conversion_mapping(name):
+            register_checkpoint_conversion_mapping(COMPACT + name, conversions, overwrite=True)
     return compact
 
 

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from students.families.families import family, fix_head_size, intermediate_size, is_compact
+from students.families.parts import ExpertParts, Family
 from students.models.compact import become_compact
 from students.structure.factored import get_ranks
 from students.structure.inherit import head_shape
@@ -32,6 +33,7 @@ def record_sizes(model: PreTrainedModel, original_widths: dict[str, int] | None 
     if not is_compact(config) and (stock := _stock_config(model, original_widths)):
         facts = family(config)
         sizes = [key for stack in facts.stacks.values() for key in (stack.intermediate, stack.heads)]
+        sizes += [key for parts in _expert_parts(facts) for key in (parts.num_experts, parts.per_token)]
         for key in filter(None, (*sizes, facts.head_size, "num_key_value_heads")):
             if getattr(config, key, None) != getattr(stock, key, None):
                 setattr(config, key, getattr(stock, key))
@@ -48,7 +50,8 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
     by_key: dict[str, set[int]] = {}
     for name, stack in facts.stacks.items():
         for kind, count in (item for block in sizes[name] for item in block.items()):
-            by_key.setdefault(stack.intermediate if kind == "intermediate" else stack.heads, set()).add(count)
+            keys = {"intermediate": stack.intermediate, "experts": stack.experts and stack.experts.num_experts}
+            by_key.setdefault(keys.get(kind) or stack.heads, set()).add(count)
     # A stock GPT-2 without neurons can be built, but cannot run.
     if any(len(counts) > 1 or 0 in counts for counts in by_key.values()):
         return None
@@ -61,6 +64,11 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
             setattr(config, stack.heads, count if groups == 1 else count * shared)
             if groups > 1 and getattr(config, "num_key_value_heads", None):
                 config.num_key_value_heads = count
+    for parts in _expert_parts(facts):
+        for (count,) in [by_key[parts.num_experts]] if parts.num_experts in by_key else []:
+            setattr(config, parts.num_experts, count)
+            if parts.per_token:
+                setattr(config, parts.per_token, min(count, getattr(config, parts.per_token)))
     try:
         with torch.device("meta"):
             stock = type(model)(type(config).from_dict(config.to_dict()))
@@ -83,3 +91,7 @@ def _computes_the_same(model: PreTrainedModel, config: PretrainedConfig) -> bool
     rebuilt.load_state_dict(model.state_dict())
     logits = [short_logits(each) for each in (model, rebuilt)]
     return torch.allclose(*logits, rtol=1e-4, atol=1e-5)
+
+
+def _expert_parts(facts: Family) -> list[ExpertParts]:
+    return [stack.experts for stack in facts.stacks.values() if stack.experts]

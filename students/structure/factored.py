@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from students.families.families import unique_blocks
 from students.recording.input_grams import damp
-from students.structure.units import Slice, Units, unique_blocks
+from students.structure.units import Slice, Units
 from students.weights import in_axis, parameter_names, raw_parameter, set_parameter
 
 if TYPE_CHECKING:

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from students.structure.units import heads, neurons, shrink, unique_blocks
+from students.families.families import unique_blocks
+from students.structure.experts import experts
+from students.structure.units import heads, neurons, shrink
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Sizes = dict[str, list[dict[str, int]]]
 """By stack, for each block: neurons (``intermediate``), key and value heads (``heads``; query heads if all share a
-key), and heads of cross-attention (``cross_heads``); 0 if the whole branch is pruned."""
+key), heads of cross-attention (``cross_heads``), and ``experts``; 0 if the whole branch is pruned."""
 
-_KEYS = {"ffn": "intermediate", "self": "heads", "cross": "cross_heads"}
+_KEYS = {"ffn": "intermediate", "self": "heads", "cross": "cross_heads", "experts": "experts"}
 
 
 def block_sizes(model: PreTrainedModel, has_one_key: bool | None = None) -> Sizes:
     """Return the sizes of the blocks as they are; for ``has_one_key`` see ``units.heads``."""
     sizes: Sizes = {name: [{} for _ in blocks] for name, blocks in unique_blocks(model).items()}
-    for units in neurons(model) + heads(model, has_one_key):
+    for units in neurons(model) + heads(model, has_one_key) + experts(model):
         for block_units in (units, *units.duplicates):
             stack, block, kind = block_units.name.split(".")
             sizes[stack][int(block)][_KEYS[kind]] = units.count
@@ -37,7 +39,7 @@ def resize_blocks(model: PreTrainedModel, sizes: Sizes) -> None:
     counts = {name: len(blocks) for name, blocks in unique_blocks(model).items()}
     if {name: len(blocks) for name, blocks in sizes.items()} != counts:
         raise ValueError(f"block_sizes: does not list the blocks of this {model.config.model_type}")
-    for units in neurons(model) + heads(model):
+    for units in neurons(model) + heads(model) + experts(model):
         stack, block, kind = units.name.split(".")
         key = _KEYS[kind]
         count = sizes[stack][int(block)][key]

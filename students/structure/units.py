@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from students.families.families import attention_parts, blocks, family
+from students.families.families import attention_parts, family, unique_blocks
 from students.families.parts import Projection
 from students.structure.places import Where
 from students.weights import get_weight_transforms, in_axis, input_layer, out_axis, raw_parameter, set_parameter
@@ -61,6 +61,8 @@ class Units:
     """Whether they cannot be cut out one by one."""
     needs_one: bool = False
     """Whether at least one must stay."""
+    counters: tuple[tuple[nn.Module, str, bool], ...] = ()
+    """Attributes of further modules that hold the count or, if true, a number of at most the count."""
 
     @property
     def output_slices(self) -> tuple[Slice, ...]:
@@ -87,11 +89,6 @@ class Units:
             length = raw_parameter(part.module, part.name).shape[part.axis]
             entries[part.module, part.name] = (part.axis, keep.any().cpu().expand(length).clone())
         return entries
-
-
-def unique_blocks(model: PreTrainedModel) -> dict[str, list[nn.Module]]:
-    """Return the blocks of each stack, each block once however often it runs (ALBERT has one)."""
-    return {name: list(dict.fromkeys(blocks(model, name))) for name in family(model.config).stacks}
 
 
 def neurons(model: PreTrainedModel) -> list[Units]:
@@ -160,7 +157,7 @@ def _merge_duplicates(all_units: list[Units]) -> list[Units]:
 
 def branch_type(units: Units) -> Where:
     """Return whether units belong to an attention or a feed-forward."""
-    return "ffn" if units.name.endswith(".ffn") else "attention"
+    return "ffn" if units.name.endswith((".ffn", ".experts")) else "attention"
 
 
 def branches(model: PreTrainedModel) -> list[Units]:
@@ -223,6 +220,8 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
                     setattr(transform, key, buffer.index_select(axis, index))
         changed.append(ShrunkParameter(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
+    for module, name, is_limit in units.counters:
+        setattr(module, name, min(count, getattr(module, name)) if is_limit else count)
     for owner in (units.owner, *(other.owner for other in units.duplicates)):
         if hasattr(core_attention := getattr(owner, "core_attention", None), "keep_heads"):
             core_attention.keep_heads(keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, get_args
 
@@ -55,6 +56,7 @@ def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
 def _facts(config: PretrainedConfig) -> Family:
     import torch
 
+    from students.families.derive.experts import with_experts
     from students.families.derive.probe import probe  # not above: a config is read without transformers
     from students.families.derive.stacks import find_stacks
     from students.families.derive.structure import derive_structure
@@ -72,7 +74,8 @@ def _facts(config: PretrainedConfig) -> Family:
         except Exception:  # as above
             structure = None
     level: Level = "attention" if all(stack.attention for stack in probed.stacks.values()) else "hidden"
-    return structure or Family(probed.stacks, position_embeddings=None, level=level if probed.stacks else "outputs")
+    facts = structure or Family(probed.stacks, position_embeddings=None, level=level if probed.stacks else "outputs")
+    return replace(facts, stacks=with_experts(config, facts.stacks))
 
 
 def _rank(facts: Family) -> tuple[int, bool]:

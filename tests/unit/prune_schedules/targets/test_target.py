@@ -8,14 +8,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prune_schedules.targets.elements import ElementTarget
+from prune_schedules.targets.experts import ExpertTarget
 from prune_schedules.targets.hidden import HiddenTarget
 from prune_schedules.targets.mask import Mask
 from prune_schedules.targets.target import PruneTarget
 from prune_schedules.targets.units import UnitTarget
+from students.structure.experts import experts
 from students.structure.hidden import hidden_units
 from students.structure.units import branches, heads, neurons
 from students.weights import find_weight_transforms, full_parameter, raw_parameter
 from tests.helpers.families import batch, tiny
+from tests.helpers.pruning.mixtures import mixture
 
 MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
     "weights": lambda model: ElementTarget(model.bert.encoder.layer[0].intermediate.dense),
@@ -24,6 +27,7 @@ MADE: dict[str, Callable[[PreTrainedModel], PruneTarget]] = {
     "heads": lambda model: UnitTarget(heads(model)[1]),
     "branches": lambda model: UnitTarget(branches(model)[0], min_kept=0),
     "hidden dimensions": lambda model: HiddenTarget(*hidden_units(model)),
+    "experts": lambda model: ExpertTarget(experts(model)[0]),
 }
 
 
@@ -33,8 +37,12 @@ def subclasses(base: type) -> set[type]:
 
 @pytest.fixture(params=MADE)
 def made(request) -> tuple[PreTrainedModel, PruneTarget]:
-    model = tiny("bert", layers=2).eval()
+    model = model_for(request.param)
     return model, MADE[request.param](model)
+
+
+def model_for(kind: str) -> PreTrainedModel:
+    return mixture("mixtral", "classification") if kind == "experts" else tiny("bert", layers=2).eval()
 
 
 def some(target: PruneTarget) -> Tensor:
@@ -50,18 +58,22 @@ def trains(model: PreTrainedModel) -> None:
 
 
 def logits(model: PreTrainedModel) -> Tensor:
-    return model(**batch("bert")).logits
+    return model(**inputs(model)).logits
+
+
+def inputs(model: PreTrainedModel) -> dict[str, Tensor]:
+    return batch("bert" if model.config.model_type == "bert" else "llama")
 
 
 def gradients(model: PreTrainedModel) -> dict[str, Tensor]:
     model.zero_grad()
-    model(**batch("bert")).loss.backward()
+    model(**inputs(model)).loss.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_every_kind_of_target_is_held_to_the_contract():
-    model = tiny("bert", layers=2)
-    assert {type(make(model)) for make in MADE.values()} == subclasses(PruneTarget)
+    made = {type(make(model_for(kind))) for kind, make in MADE.items()}
+    assert made == subclasses(PruneTarget)
 
 
 def test_numbers_scores_and_masks_go_by_the_shape(made):
@@ -138,5 +150,5 @@ def test_gradients_of_what_is_masked_come_through_while_they_are_asked_for(made)
     again = gradients(model)
     for name, gradient in plain.items():
         assert torch.equal(again[name], gradient)
-    hidden_dimensions = isinstance(target, HiddenTarget)  # which are not made in such a step either
-    assert hidden_dimensions or any(not torch.equal(through[name], gradient) for name, gradient in plain.items())
+    not_computed = isinstance(target, HiddenTarget | ExpertTarget)  # in such a step either
+    assert not_computed or any(not torch.equal(through[name], gradient) for name, gradient in plain.items())

@@ -1,0 +1,31 @@
+"""Routers of experts: hide experts from one, so that it chooses as if they had been cut out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+
+class HiddenExperts(TorchFunctionMode):
+    """While it is entered, a linear layer with an output for each expert gives the hidden ones a logit of -inf.
+
+    So the router that runs gives them a probability of 0, and chooses them only where too few others are left, with a
+    weight of 0.
+
+    Args:
+        shown: which experts are not hidden, bool [experts].
+    """
+
+    def __init__(self, shown: Tensor):
+        super().__init__()
+        self.shown = shown
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is functional.linear and output.shape[-1] == len(self.shown):
+            return output.masked_fill(~self.shown, -torch.inf)
+        return output
