@@ -16,7 +16,7 @@ from transformers.utils import cached_file
 
 from distill.experiment.experiment import Experiment
 from students.kinds.student import resolve
-from students.loading.adapters import base_model_name, load_tokenizer
+from students.loading.adapters import base_model_name, load_tokenizer, tokenizer_source
 
 CARD = "README.md"
 LICENSE_FILES = ("LICEN[CS]E*", "NOTICE*", "USE_POLICY*")
@@ -40,7 +40,7 @@ def reset_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     if not tokenizer.is_fast:
         return
     try:
-        original, backend = load_tokenizer(resolve(source)).backend_tokenizer, tokenizer.backend_tokenizer
+        original, backend = load_tokenizer(tokenizer_source(source)).backend_tokenizer, tokenizer.backend_tokenizer
     except (OSError, ValueError):  # the folder was there when the run began
         return
     backend.no_padding()

@@ -75,7 +75,7 @@ def export(
     if quantize:
         quantize.remove_input_hooks()
     tokenizer, source = vocabulary.tokenizer if vocabulary else tokenizer, source_model(experiment)
-    reset_tokenizer(tokenizer, source)
+    reset_tokenizer(tokenizer, getattr(experiment.student, "tokenizer", None) or source)
     with atomic_update_dir(folder) as draft:
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")

@@ -58,6 +58,8 @@ class Transformer(Student):
             from 1, one for each block of the student, the same in both stacks of T5.
         max_position_embeddings: maximum number of tokens; learned position embeddings are repeated to this length.
         dropout: every dropout probability of the model; by default as in the teacher's config.
+        tokenizer: a hub name or folder whose tokenizer and vocabulary the student has; each token starts as the mean of
+            the teacher's tokens for its text, with ``weights: teacher``. By default the teacher's.
 
     Raises:
         ValueError: if a field is wrong for every teacher.
@@ -71,6 +73,7 @@ class Transformer(Student):
     teacher_layers: Literal["even", "bottom", "top"] | list[int] = "even"
     max_position_embeddings: int | None = None
     dropout: float | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
@@ -137,6 +140,10 @@ class Transformer(Student):
                 raise ValueError("teacher_layers: the teacher runs one block many times, there is no choice")
             missing = init_from_teacher(teacher, student, self._source_blocks(teacher.config))
             warn_newly_initialized("the teacher", missing)
+        if self.tokenizer:
+            from students.tokenizer.transfer import change_vocabulary  # not above: it needs transformers
+
+            change_vocabulary(student, self.tokenizer, teacher.name_or_path if self.weights == "teacher" else None)
         return student
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:

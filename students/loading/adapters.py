@@ -25,9 +25,17 @@ if TYPE_CHECKING:
     from students.loading.auto_class import AutoClass
 
 ADAPTER_CONFIG = "adapter_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 NO_REMOTE_CODE = {"trust_remote_code": False}
 """For everything that is loaded by name: code in a model's repository is not run, and the user is not prompted."""
 _PREFIX = "base_model.model."
+
+
+def set_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a tokenizer with a padding token; GPT-2's has none, and its end token pads."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 @contextmanager
@@ -80,10 +88,25 @@ def load_config(source: str) -> PretrainedConfig:
     return config
 
 
+def tokenizer_source(name: str) -> str:
+    """Return the name to load a tokenizer from: ``student/`` in a run folder, else the folder or hub name itself.
+
+    Raises:
+        ValueError: if it is a folder without a tokenizer.
+    """
+    path = Path(name).expanduser()
+    for folder in (path / "student", path):
+        if any((folder / file).is_file() for file in (*TOKENIZER_FILES, ADAPTER_CONFIG)):
+            return str(folder)
+    if path.exists():
+        raise ValueError(f"{name!r} holds no tokenizer: it has no {' and no '.join(TOKENIZER_FILES)}")
+    return name
+
+
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model; for an adapter without one, that of its base."""
     base = base_model_name(source)
-    has_tokenizer = any((Path(source) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    has_tokenizer = any((Path(source) / name).is_file() for name in TOKENIZER_FILES)
     with explain_remote_code(source):
         return _transformers().AutoTokenizer.from_pretrained(
             source if base is None or has_tokenizer else base, **NO_REMOTE_CODE

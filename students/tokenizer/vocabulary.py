@@ -34,7 +34,7 @@ def select_vocabulary(tokenizer: PreTrainedTokenizerBase, seen: set[int], model:
     Raises:
         ValueError: if the tokenizer or the model cannot be reduced.
     """
-    config_ids = {i for config in _configs(model) for ids in _ids(config).values() for i in ids}
+    config_ids = {i for config in model_configs(model) for ids in _ids(config).values() for i in ids}
     keep = torch.tensor(required_ids(tokenizer, seen | config_ids.intersection(range(len(tokenizer)))))
     embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Embedding):
@@ -68,13 +68,13 @@ def cut_vocabulary(model: PreTrainedModel, keep: Tensor) -> None:
     model.resize_token_embeddings(len(keep))
     new = {old: i for i, old in enumerate(keep.tolist())}
     model.get_input_embeddings().padding_idx = new.get(padding)
-    for config in _configs(model):
+    for config in model_configs(model):
         for name, ids in _ids(config).items():
             is_list = isinstance(getattr(config, name), list)
             setattr(config, name, [new[i] for i in ids if i in new] if is_list else new.get(ids[0]))
 
 
-def _configs(model: PreTrainedModel) -> list[object]:
+def model_configs(model: PreTrainedModel) -> list[object]:
     """Return the configs of the model, its parts and its generation, each once."""
     configs = [module.config for module in model.modules() if hasattr(module, "config")]
     configs += [model.generation_config] if getattr(model, "generation_config", None) else []

@@ -213,6 +213,8 @@ def _comparable(experiment: Experiment) -> Any:
     for holder in (*experiment.teachers().values(), experiment.student, peer):
         if hasattr(holder, "model"):
             holder.model = ""
+        if getattr(holder, "tokenizer", None):
+            holder.tokenizer = "NAME"
     task = experiment.task
     for part in task.parts.values():
         for key in ("data", "unlabelled"):

@@ -13,7 +13,7 @@ from distill.data.own_columns import has_same_tokens, longest_row, without_teach
 from distill.experiment.experiment import Experiment
 from distill.training.prepare.checks.fit import check_tokenization, same_tokenizer
 from students.kinds.student import resolve
-from students.loading.adapters import load_tokenizer
+from students.loading.adapters import load_tokenizer, set_padding, tokenizer_source
 from students.loading.hub import loading
 from students.recording.own_tokens import OwnTokens
 from students.tokenizer.encoder import TextEncoder
@@ -29,12 +29,15 @@ def at_model_key() -> Iterator[None]:
 
 
 def run_tokenizer(config: Config[Experiment]) -> tuple[PreTrainedTokenizerBase, str]:
-    """Return the tokenizer of a pretrained student, else of the first teacher, and the name of that model."""
+    """Return the tokenizer that the student has, and its name or that of its model: of the first teacher by default."""
     experiment = config.value
+    if named := getattr(experiment.student, "tokenizer", None):
+        with config.error_context("student.tokenizer"):
+            return _load(named, tokenizer_source(named)), named
     student_model, teachers = getattr(experiment.student, "model", None), experiment.teachers()
     model_name = student_model or next(iter(teachers.values())).model
     with config.error_context("student" if student_model else experiment.teacher_key(next(iter(teachers), ""))):
-        return _load(model_name), model_name
+        return _load(model_name, resolve(model_name)), model_name
 
 
 def add_teacher_encoders(
@@ -59,7 +62,9 @@ def add_teacher_encoders(
                 raise ValueError(f"max_length: {_NOT_WHOLE}; write task.max_length, which is that of both")
             if not task.reads_whole_texts or (teacher.model == model_name and teacher.max_length is None):
                 continue
-            own = tokenizer if teacher.model == model_name else _load(teacher.model)
+            own = tokenizer if teacher.model == model_name else _load(teacher.model, resolve(teacher.model))
+            if getattr(experiment.student, "tokenizer", None):  # its blocks are the teacher's, and read no more
+                tokenizer.model_max_length = min(tokenizer.model_max_length, own.model_max_length)
             if same_tokenizer(tokenizer, own) and teacher.max_length is None:
                 continue
         for part in task.parts.values():
@@ -102,7 +107,7 @@ def own_tokens(
         if model == model_name:
             continue
         with config.error_context(key):
-            other = _load(model)
+            other = _load(model, resolve(model))
             with at_model_key():
                 try:
                     check_tokenization(task, rows, tokenizer, other)
@@ -121,16 +126,14 @@ _NOT_WHOLE = "the outputs of this task belong to tokens, so teacher and student 
 _PEER = "a peer reads the student's batches, so both must read the same"
 
 
-def _load(model: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model, with a padding token.
+def _load(model: str, source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model in ``source``, with a padding token.
 
     Raises:
         ValueError: if the model has none.
     """
-    with loading(resolve(model)):
-        tokenizer = load_tokenizer(resolve(model))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    with loading(source):
+        tokenizer = set_padding(load_tokenizer(source))
     if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
         raise ValueError(
             f"model: {model!r} has no tokenizer files, and without them every word is unknown; save its tokenizer there"

@@ -11,7 +11,7 @@ import yaml
 
 from tests.helpers.repositories import save_tiny_bert
 from tests.helpers.runs import CONFIG, command, rows, weights
-from tests.helpers.students.byte_level import save_byte_level_teacher
+from tests.helpers.students.other_tokenizers import save_byte_level_teacher
 from tests.helpers.worlds import COLUMNS, save_data, save_teacher
 
 TASK = """\

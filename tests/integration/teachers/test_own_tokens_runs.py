@@ -18,7 +18,7 @@ from distill.training.prepare.prepare import PreparedRun, prepare
 from students.recording.signals import Signals
 from tests.helpers.repositories import save_tiny_bert
 from tests.helpers.runs import resumes_bit_for_bit, rows
-from tests.helpers.students.byte_level import CONFIG, save_pair
+from tests.helpers.students.other_tokenizers import CONFIG, save_pair
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from distill import run
 from distill.config.errors import ConfigError
-from tests.helpers.students.byte_level import CONFIG, save_byte_level_teacher
+from tests.helpers.students.other_tokenizers import CONFIG, save_byte_level_teacher
 from tests.helpers.worlds import save_data, save_teacher
 from tests.integration.teachers.test_own_tokens_runs import prepared
 

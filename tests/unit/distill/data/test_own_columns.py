@@ -14,7 +14,7 @@ from distill.data.own_columns import (
 )
 from students.recording.own_tokens import OwnTokens
 from students.tokenizer.encoder import TextEncoder
-from tests.helpers.students.byte_level import save_byte_level
+from tests.helpers.students.other_tokenizers import save_byte_level
 
 COLUMNS = {
     "input_ids": [[1, 2], [3]],

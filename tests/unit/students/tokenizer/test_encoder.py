@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from students.tokenizer.encoder import TextEncoder
-from tests.helpers.students.byte_level import save_byte_level
+from tests.helpers.students.other_tokenizers import save_byte_level
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from students.tokenizer.vocabulary import _configs, cut_vocabulary, select_vocabulary
+from students.tokenizer.vocabulary import cut_vocabulary, model_configs, select_vocabulary
 from tests.helpers.families import tiny
 from tests.helpers.repositories import save_tokenizer
 
@@ -18,7 +18,7 @@ def test_ids_in_configs_follow():
     cut_vocabulary(model, KEEP)
     assert model.config.eos_token_id == model.generation_config.eos_token_id == [1, 5]
     assert model.config.bos_token_id is None and model.config.sep_token_id == 6
-    assert [config.decoder_start_token_id for config in _configs(model)] == [0] * 4
+    assert [config.decoder_start_token_id for config in model_configs(model)] == [0] * 4
 
 
 def test_padding_moves_with_its_token():
