@@ -171,8 +171,8 @@ def register_trace_hooks(model: PreTrainedModel, trace: Trace) -> None:
     """Start FSDP's backward pass of each block whose attention was recorded in a trace."""
     for (stack, layer), attention in trace.attention.items():
         block = blocks(model, "decoder" if stack == "cross" else stack)[layer - 1]
-        for tensor in (attention.query, attention.key, attention.value):
-            if tensor.requires_grad:
+        for tensor in (attention.query, attention.key, attention.value, attention.own_scores):
+            if tensor is not None and tensor.requires_grad:
                 tensor.register_hook(_on_gradient(block))
 
 

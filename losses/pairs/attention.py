@@ -11,6 +11,7 @@ from torch import Tensor
 
 from losses.loss import LossValues
 from losses.pairing import LayerLoss, Layers
+from students.families.families import num_heads
 from students.recording.batch import Batch
 from students.recording.signals import Attention, Trace
 
@@ -68,9 +69,10 @@ class _OnScores(AttentionLoss):
             ValueError: if the two models have different numbers of heads.
         """
         super().setup(student, teacher)
-        if student.num_attention_heads != teacher.num_attention_heads:
+        heads = num_heads(student), num_heads(teacher)
+        if heads[0] != heads[1]:
             raise ValueError(
-                f"the student has {student.num_attention_heads} heads, the teacher {teacher.num_attention_heads}; "
+                f"the student has {heads[0]} heads, the teacher {heads[1]}; "
                 "use Relations, which does not need equal heads"
             )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.loss import matmul_float32
 from losses.pairing import Layers
 from losses.pairs.attention import AttentionLoss, attention_kl, visible_pairs
+from students.families.families import num_heads
 from students.recording.signals import Attention
 from students.structure.inherit import head_shape
 
@@ -56,9 +57,9 @@ class Relations(AttentionLoss):
             ValueError: if the relation heads do not divide a model's width.
         """
         super().setup(student, teacher)
-        self.relation_heads = self.heads or student.num_attention_heads
+        self.relation_heads = self.heads or num_heads(student)
         for name, config in (("student", student), ("teacher", teacher)):
-            width = config.num_attention_heads * head_shape(config)[2]
+            width = num_heads(config) * head_shape(config)[2]
             if width % self.relation_heads:
                 raise ValueError(
                     f"heads: {self.relation_heads} relation heads do not divide the {name}'s width of {width}"

@@ -102,6 +102,17 @@ def attention_parts(stack: LayerStack) -> dict[str, AttentionParts]:
     return {kind: parts for kind, parts in stack.attention.items() if isinstance(parts, AttentionParts)}
 
 
+def is_watched(config: PretrainedConfig) -> bool:
+    """Return whether the attention of a model is recorded by watching its code, not through its attention function."""
+    return any(site.is_watched for stack in family(config).stacks.values() for site in stack.attention.values())
+
+
+def num_heads(config: PretrainedConfig) -> int:
+    """Return the number of query heads in an attention of a model, which may not be that in its config (ConvBERT)."""
+    sites = [site for stack in family(config).stacks.values() for site in stack.attention.values()]
+    return config.num_attention_heads // max((site.head_ratio for site in sites), default=1)
+
+
 def blocks(model: PreTrainedModel, stack: str | None = None) -> list[nn.Module]:
     """Return the blocks in the order in which they run; a block that runs several times (ALBERT) is repeated.
 
@@ -130,7 +141,8 @@ def repeats_blocks(config: PretrainedConfig, stack: str | None = None) -> bool:
 
 def intermediate_size(config: PretrainedConfig, stack: str | None = None) -> int:
     """Return the number of feed-forward neurons of a block of a stack (by default the first one)."""
-    size = getattr(config, find_stack(config, stack)[1].intermediate)
+    key = find_stack(config, stack)[1].intermediate
+    size = getattr(config, key) if key else None
     return 4 * config.hidden_size if size is None else size
 
 

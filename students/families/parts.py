@@ -1,6 +1,6 @@
 """The facts of a model family: where it keeps its blocks, its attention and its feed-forward layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["outputs", "hidden", "attention", "structure"]
@@ -29,9 +29,13 @@ class Projection:
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """One attention of a block: the module that calls the attention function."""
+    """One attention of a block: the module that calls the attention function, or computes attention itself."""
 
     module: str
+    is_watched: bool = field(default=False, kw_only=True)
+    """Whether it goes through no attention function that says all: it is watched (``students.attention.watch``)."""
+    head_ratio: int = field(default=1, kw_only=True)
+    """The number of heads in the config by that of the attention (ConvBERT)."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ class LayerStack:
     heads: str = "num_attention_heads"
     """The key of the config that holds the number of query heads."""
     intermediate: str = "intermediate_size"
-    """The key of the config that holds the number of feed-forward neurons."""
+    """The key of the config that holds the number of feed-forward neurons; empty if there are always four times as many
+    as hidden dimensions (Bloom)."""
     groups: str = ""
     """The key of the config that holds the number of distinct blocks, if a block can run more than once."""
     sequence_first: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from students.families.families import family, is_causal, is_cut, is_recurrent, repeats_blocks, require
+from students.families.families import family, is_causal, is_cut, is_recurrent, is_watched, repeats_blocks, require
 from students.forms.form import Form
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def refusal(form: Form, student: PretrainedConfig) -> str:
         return f"the model is pruned already; set {kind} in the run that prunes it"
     if present := [key for key in form.not_after if getattr(student, key, None)]:
         return f"the model has {' and '.join(present)} already, and {kind} must be applied before"
+    if form.replaces_attention and is_watched(student):
+        return f"kind: a {model} computes attention in code of its own, which {kind} cannot replace"
     if form.replaces_attention and family(student).has_fixed_heads:
         return f"kind: the heads of a {model} are bound together, as by a position bias, which {kind} does not support"
     if form.encoder_only and is_causal(student):

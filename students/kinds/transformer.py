@@ -155,7 +155,10 @@ class Transformer(Student):
             return config
         set_hidden_size(config, self.hidden or teacher.hidden_size)
         for name, stack in facts.stacks.items():
-            setattr(config, stack.intermediate, self.intermediate or intermediate_size(teacher, name))
+            if stack.intermediate:
+                setattr(config, stack.intermediate, self.intermediate or intermediate_size(teacher, name))
+            elif self.intermediate:
+                raise ValueError(f"intermediate: a {teacher.model_type} always has four times its hidden size")
             setattr(config, stack.heads, self.heads or getattr(teacher, stack.heads))
         groups, shared, _ = head_shape(teacher)
         if getattr(teacher, "num_key_value_heads", None):

@@ -58,7 +58,7 @@ def _stock_config(model: PreTrainedModel, original_widths: dict[str, int] | None
     groups, shared, _ = head_shape(config)
     for name, stack in facts.stacks.items():
         for (count,) in [by_key[stack.intermediate]] if stack.intermediate in by_key else []:
-            if intermediate_size(config, name) != count:
+            if stack.intermediate and intermediate_size(config, name) != count:
                 setattr(config, stack.intermediate, count)
         for (count,) in [by_key[stack.heads]] if stack.heads in by_key else []:
             setattr(config, stack.heads, count if groups == 1 else count * shared)

@@ -43,6 +43,7 @@ class Attention:
 
     ``mask`` is boolean, True = visible, [B or 1, 1, Sq or 1, Sk]; ``causal`` masks later keys, too.
     ``bias`` is T5's position bias, [1, A, Sq, Sk]; rotary embeddings are in query and key already.
+    ``own_scores`` [B, A, Sq, Sk] are those of a model whose attention is watched, with all that it adds to Q K^T.
     """
 
     query: Tensor
@@ -52,6 +53,7 @@ class Attention:
     scale: float
     bias: Tensor | None
     causal: bool
+    own_scores: Tensor | None = None
 
     def repeated_key(self) -> Tensor:
         """Return the key with as many heads as the query, [B, A, Sk, D]."""
@@ -64,8 +66,8 @@ class Attention:
     def detached(self) -> Attention:
         """Return a detached copy."""
         query, key, value = (x.detach() for x in (self.query, self.key, self.value))
-        bias = None if self.bias is None else self.bias.detach()
-        return replace(self, query=query, key=key, value=value, bias=bias)
+        bias, own_scores = (None if x is None else x.detach() for x in (self.bias, self.own_scores))
+        return replace(self, query=query, key=key, value=value, bias=bias, own_scores=own_scores)
 
     def visible(self) -> Tensor:
         """Return the keys that are visible to each query, boolean [B or 1, 1, Sq, Sk]."""
@@ -75,7 +77,9 @@ class Attention:
         return visible if self.mask is None else visible & self.mask
 
     def scores(self) -> Tensor:
-        """Return Q K^T * scale + bias in float32, unmasked, [B, A, Sq, Sk]."""
+        """Return Q K^T * scale + bias, or the model's own scores, in float32, unmasked, [B, A, Sq, Sk]."""
+        if self.own_scores is not None:
+            return self.own_scores.float()
         # float() alone is not enough: autocast casts the factors of a product back to half precision
         with torch.autocast(self.query.device.type, enabled=False):
             scores = self.query.float() @ self.repeated_key().float().mT * self.scale

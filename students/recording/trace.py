@@ -6,14 +6,14 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from students.attention.interface import RECORDING, core_attention_forward, core_attention_mask
-from students.families.families import blocks, family
+from students.families.families import blocks, family, is_watched
 from students.recording.model_io import model_inputs, output_logits, valid_positions
-from students.recording.signals import Attention, Signals, Site, Trace, check_signals, last_site
+from students.recording.recording import Recording, StopForward
+from students.recording.signals import Attention, Signals, Trace, check_signals, last_site
 from students.recording.sparse_lm_head import SparseLMHead
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class Recorder:
     """Make a model traceable: register hooks on its blocks, and replace its SDPA by one that records.
 
+    Attention that cannot be recorded so is watched; from the first trace that asks for it on, the model attends
+    eagerly.
+
     Create it before the model is compiled. The hooks hold no tensors and do nothing outside ``trace``. In a
     ``deepcopy`` of the model they are inactive, and the copy needs a recorder of its own. For a peft model pass
     ``get_base_model()``, which holds the adapters.
@@ -30,7 +33,7 @@ class Recorder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self._recording: _Recording | None = None
+        self._recording: Recording | None = None
         self._attention_sites: dict[nn.Module, tuple[str, str]] = {}
         self._hooks = []
         for stack, facts in family(model.config).stacks.items():
@@ -42,11 +45,16 @@ class Recorder:
                 self._hooks.append(block.register_forward_hook(leave))
                 for kind, parts in facts.attention.items():
                     name = stack if kind == "self" else kind
-                    self._attention_sites[block.get_submodule(parts.module)] = (stack, name)
+                    module = block.get_submodule(parts.module)
+                    self._attention_sites[module] = (stack, name)
+                    if parts.is_watched:
+                        self._hooks.append(module.register_forward_pre_hook(self._start_watch))
+                        self._hooks.append(module.register_forward_hook(self._stop_watch, always_call=True))
         self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
-        self._records_attention = bool(self._attention_sites) and model._supports_sdpa
-        if self._records_attention:
+        self._watches = is_watched(model.config)
+        self._uses_sdpa = bool(self._attention_sites) and model._supports_sdpa and not self._watches
+        if self._uses_sdpa:
             model.set_attn_implementation(NAME)
 
     def trace(self, batch: dict[str, Tensor], signals: Signals, stop_early: bool = False) -> Trace:
@@ -65,21 +73,23 @@ class Recorder:
         """
         config = self.model.config
         check_signals(config, signals)
-        if signals.attention and not self._records_attention:
+        if signals.attention and self._watches:
+            self._attend_eagerly()
+        elif signals.attention and not self._uses_sdpa:
             raise ValueError(f"the attention of {config.model_type} cannot be recorded: it cannot use SDPA")
         arguments: dict[str, Any] = model_inputs(self.model, batch)
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             arguments["use_cache"] = False  # a cache would keep keys and values of all layers in memory
         last = last_site(config, signals) if stop_early else None
-        self._recording = recording = _Recording(signals, self._attention_sites, last, torch.is_grad_enabled())
+        self._recording = recording = Recording(signals, self._attention_sites, last)
         recording.sequence_first = {name for name, stack in family(config).stacks.items() if stack.sequence_first}
-        if signals.attention:
+        if signals.attention and not self._watches:
             arguments["recording"] = recording
         logits, self._head.labels = None, batch.get("labels")
         try:
             output = self.model(**arguments)
             logits = output_logits(output) if signals.logits else None
-        except _Stop:
+        except StopForward:
             pass
         finally:
             self._recording = self._head.labels = None
@@ -95,8 +105,24 @@ class Recorder:
             hook.remove()
         self._hooks.clear()
         self._head.close()
-        if self._records_attention:
+        if self.model.config._attn_implementation != self._implementation:
             self.model.set_attn_implementation(self._implementation)
+
+    def _attend_eagerly(self) -> None:
+        if any(module._compiled_call_impl is not None for module in self.model.modules()):
+            raise ValueError(
+                f"the attention of a {self.model.config.model_type} cannot be recorded in a compiled model"
+            )
+        if self.model.config._attn_implementation != "eager":
+            self.model.set_attn_implementation("eager")
+
+    def _start_watch(self, module: nn.Module, args: tuple) -> None:
+        if self._recording is not None:
+            self._recording.start_watch(module)
+
+    def _stop_watch(self, module: nn.Module, args: tuple, output: object) -> None:
+        if self._recording is not None:
+            self._recording.stop_watch(module)
 
     def _enter(self, stack: str, layers: list[int], block: nn.Module, args: tuple, kwargs: dict) -> None:
         if self._recording is not None:
@@ -108,69 +134,6 @@ class Recorder:
             self._recording.record_hidden((stack, self._recording.running[stack]), state)
 
 
-class _Stop(Exception):
-    """End a forward pass early."""
-
-
-class _Recording:
-    """The signals recorded so far in a forward pass. Not a dataclass: FSDP copies dataclasses that blocks are given.
-
-    Args:
-        signals: to record.
-        attention_sites: by attention module, its stack and the stack name of its sites.
-        last: the site after which nothing more is needed.
-        requires_grad: whether the pass has a gradient.
-    """
-
-    def __init__(
-        self,
-        signals: Signals,
-        attention_sites: dict[nn.Module, tuple[str, str]],
-        last: Site | None,
-        requires_grad: bool,
-    ):
-        self.signals, self.attention_sites, self.last = signals, attention_sites, last
-        self.requires_grad = requires_grad
-        self.sequence_first: set[str] = set()
-        """The stacks whose hidden states are [S, B, H] inside the model."""
-        self.running: dict[str, int] = {}
-        """By stack, the layer that is running."""
-        self.hidden: dict[Site, Tensor] = {}
-        self.attention: dict[Site, Attention] = {}
-
-    def enter(self, stack: str, layers: list[int], state: Tensor) -> None:
-        """Note that a block starts, as the next of its layers: ALBERT's block runs as all of them."""
-        previous = self.running.get(stack, 0)
-        self.running[stack] = next(layer for layer in layers if layer > previous)
-        if previous == 0:
-            self.record_hidden((stack, 0), state)
-
-    def record_hidden(self, site: Site, state: Tensor) -> None:
-        if site in self.signals.hidden:
-            self.hidden[site] = state.transpose(0, 1) if site[0] in self.sequence_first else state
-        if site == self.last:
-            raise _Stop
-
-    def record_attention(self, module: nn.Module, attention: Attention) -> None:
-        stack, name = self.attention_sites[module]
-        site = (name, self.running[stack])
-        if site not in self.signals.attention:
-            return
-        if torch.is_grad_enabled() != self.requires_grad:
-            raise ValueError("gradient checkpointing: use_reentrant=True leaves attention without a gradient")
-        self.attention[site] = attention
-
-    def take(self) -> tuple[dict[Site, Tensor], dict[Site, Attention]]:
-        """Return the recorded hidden states and attentions, and record nothing from now on.
-
-        Gradient checkpointing keeps the recording, to run the blocks again in the backward pass. Nothing must be
-        recorded twice, and no tensor be kept whose graph holds the recording: such a cycle is never collected.
-        """
-        recorded = self.hidden, self.attention
-        self.signals, self.hidden, self.attention = Signals(), {}, {}
-        return recorded
-
-
 def _recording_attention(
     module: nn.Module,
     query: Tensor,
@@ -178,7 +141,7 @@ def _recording_attention(
     value: Tensor,
     mask: Tensor | None,
     *,
-    recording: _Recording | None = None,
+    recording: Recording | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Record the inputs of the model's attention, and call it; the signature is that of ``AttentionInterface``."""

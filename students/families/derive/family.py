@@ -56,6 +56,7 @@ def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
 def _facts(config: PretrainedConfig) -> Family:
     import torch
 
+    from students.families.derive.attention_sites import find_attention
     from students.families.derive.experts import with_experts
     from students.families.derive.probe import probe  # not above: a config is read without transformers
     from students.families.derive.stacks import find_stacks
@@ -69,6 +70,10 @@ def _facts(config: PretrainedConfig) -> Family:
         except Exception as error:  # the code of any model may raise anything here; its outputs are known all the same
             failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
             return Family({}, position_embeddings=None, level="outputs", failure=failure)
+        try:
+            probed = probed._replace(stacks=find_attention(config, probed))
+        except Exception:  # as above
+            probed = probed._replace(stacks={key: replace(s, attention={}) for key, s in probed.stacks.items()})
         try:
             structure = derive_structure(probed.model, probed.stacks)
         except Exception:  # as above

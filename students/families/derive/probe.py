@@ -46,7 +46,7 @@ class Pass:
         """Run the model, and record."""
         hooks = [module.register_forward_pre_hook(self._enter, with_kwargs=True) for module in modules]
         hooks += [module.register_forward_hook(self._leave) for module in modules]
-        arguments |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        arguments = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | arguments
         if model.config.is_encoder_decoder:
             arguments["decoder_input_ids"] = ids[:, :_SHORT]
         if "use_cache" in inspect.signature(model.forward).parameters:

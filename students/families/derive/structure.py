@@ -110,6 +110,8 @@ def _attention(
         head_dim,
         (),
         num_key_value_groups=_attribute(owner, count // reader.count, "groups") if count > reader.count else "",
+        is_watched=site.is_watched,
+        head_ratio=site.head_ratio,
     )
     if not parts.queries:  # one layer holds queries, keys and values of a head side by side
         parts = replace(parts, queries=parts.keys, keys=())
@@ -137,7 +139,8 @@ def _hidden_heads(
     queries, keys = groups if counts[0] != counts[1] else (groups[0], ())
     if len(queries + keys) != len(widths) or len(widths) != 3 or reader.path not in layers:
         return None
-    return AttentionParts(site.module, queries, keys, reader.path, head_dim, ())
+    watched = {"is_watched": site.is_watched, "head_ratio": site.head_ratio}
+    return AttentionParts(site.module, queries, keys, reader.path, head_dim, (), **watched)
 
 
 def _head_counts(config: object, stack: str) -> list[int]:

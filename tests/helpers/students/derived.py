@@ -35,15 +35,13 @@ STRUCTURE = {
     "mixtral": DECODER | {"num_local_experts": 4},
     "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
     "bart": PAIR,
-}
-HIDDEN = {
     "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
-    "bloom": {},
     "mpnet": ENCODER,
-    "xlnet": {"d_inner": 64, "d_head": 8},
-    "gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
+    "bloom": {},
 }
-DERIVED = STRUCTURE | HIDDEN
+ATTENTION = {"xlnet": {"d_inner": 64, "d_head": 8}}
+HIDDEN = {"gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}}
+DERIVED = STRUCTURE | ATTENTION | HIDDEN
 
 
 def config_of(name: str, **changes: object) -> PretrainedConfig:

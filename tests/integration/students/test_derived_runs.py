@@ -1,5 +1,6 @@
 """Runs of families that no table lists: distilled, pruned, in 8 bits, and written as ONNX."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_a_student_of_fewer_layers_learns_from_its_teacher(folder: Path) -> None
     student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
     assert student.config.num_hidden_layers == 2
     assert report.models["student"].runtime == "torch"
+
+
+@pytest.mark.parametrize("name", ["deberta-v2", "xlnet"])
+@pytest.mark.parametrize("kind", ["AttentionScores", "Relations"])
+def test_attention_that_is_watched_is_learnt(folder: Path, name: str, kind: str) -> None:
+    """Its loss, the only one, falls; the student's attention has a gradient of it."""
+    save_teacher(name)
+    teacher = AutoModelForSequenceClassification.from_pretrained("teacher")
+    for parameter in teacher.parameters():
+        parameter.data.mul_(5.0 if parameter.ndim > 1 else 1.0)  # else its attention is nearly uniform
+    teacher.save_pretrained("teacher")
+    losses = {"attention": {"kind": kind, "layers": {1: 1, 2: 3}}}
+    trainer = {"max_steps": 30, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1}
+    run("x.yaml", losses=losses, quantize=None, prune=None, trainer=trainer, optimizer={"lr": 3e-3})
+    with (folder / "runs" / "x" / "metrics.csv").open() as file:
+        values = [float(row["train/attention"]) for row in csv.DictReader(file) if row.get("train/attention")]
+    assert 0 < values[-1] < 0.8 * values[0]
 
 
 def test_what_cannot_be_written_as_onnx_is_refused_before_the_first_step(

@@ -15,7 +15,7 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.places import select_modules
 from tests.helpers.families import FAMILIES, HEIRS, LLAMAS, everything, tiny_config
-from tests.helpers.students.derived import DERIVED, STRUCTURE, config_of, model_of, texts
+from tests.helpers.students.derived import ATTENTION, DERIVED, HIDDEN, STRUCTURE, config_of, model_of, texts
 
 
 @pytest.mark.parametrize("name", [name for name in (*FAMILIES, *LLAMAS, *HEIRS) if name not in ("albert", "gemma2")])
@@ -39,7 +39,9 @@ def test_the_derived_facts_are_those_of_the_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", DERIVED)
 def test_a_family_has_its_level(name: str) -> None:
-    assert family(config_of(name)).level == ("structure" if name in STRUCTURE else "hidden")
+    assert family(config_of(name)).level == (
+        "structure" if name in STRUCTURE else "attention" if name in ATTENTION else "hidden"
+    )
 
 
 @pytest.mark.parametrize("name", DERIVED)
@@ -47,7 +49,7 @@ def test_what_is_recorded_is_what_the_model_says_itself(name: str) -> None:
     """Hidden states and weights of attention, of a padded batch, to 1e-6 of those without a fused kernel."""
     model, batch = model_of(name), texts()
     model.set_attn_implementation("eager")
-    wanted = {"output_hidden_states": True, "output_attentions": name in STRUCTURE, "use_cache": False}
+    wanted = {"output_hidden_states": True, "output_attentions": name not in HIDDEN, "use_cache": False}
     with torch.no_grad():
         own = model.base_model(**batch, **wanted, **_decoder(model, batch))
         recorder = Recorder(model)
@@ -104,13 +106,13 @@ def test_all_linear_layers_of_the_blocks_can_be_pruned_together(name: str) -> No
 
 
 def test_what_a_level_lacks_is_refused_by_its_name() -> None:
-    deberta = config_of("deberta-v2")
-    with pytest.raises(ValueError, match="needs the level 'attention', and a deberta-v2 has the level 'hidden'"):
-        Recorder(model_of("deberta-v2")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
-    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a deberta-v2 has .*'hidden'"):
-        Transformer(hidden=16).check(deberta)
+    xlnet, oss = config_of("xlnet"), config_of("gpt_oss")
+    with pytest.raises(ValueError, match="needs the level 'attention', and a gpt_oss has the level 'hidden'"):
+        Recorder(model_of("gpt_oss")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
+    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a xlnet has .*'attention'"):
+        Transformer(hidden=16).check(xlnet)
     with pytest.raises(ValueError, match="losses on outputs, pruning of elements and quantization; losses on hidden"):
-        require(deberta, "structure")
+        require(oss, "structure")
 
 
 def test_a_family_without_known_blocks_has_its_outputs() -> None:

@@ -10,7 +10,7 @@ import torch
 from prune_schedules.structure.cut import cut
 from students.families.families import blocks
 from students.forms.attention import Linformer
-from students.forms.compatibility import refusal
+from students.forms.compatibility import check_forms, refusal
 from students.forms.embeddings import Factorised
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
@@ -18,6 +18,7 @@ from students.kinds.recurrent import GRU, LSTM, RNN
 from students.kinds.student import Pretrained
 from students.models.recurrent_models import RecurrentConfig
 from tests.helpers.families import FAMILIES, tiny, tiny_config
+from tests.helpers.students.derived import config_of
 from tests.helpers.students.forms import ATTENTIONS, FORMS, build, key_of, student_of
 
 DOCS = Path(__file__).parents[5] / "docs" / "techniques" / "forms.md"
@@ -68,6 +69,11 @@ def test_a_model_that_was_cut_takes_none(tmp_path):
 def test_a_recurrent_network_takes_none(kind):
     with pytest.raises(ValueError, match="^low_rank: forms change Transformers, and this is a recurrent network"):
         kind(low_rank=LowRank()).check(tiny_config("bert"))
+
+
+def test_attention_in_the_code_of_a_model_is_not_replaced():
+    with pytest.raises(ValueError, match="^attention: kind: a deberta-v2 computes attention in code of its own"):
+        check_forms({"attention": Linformer(length=4)}, config_of("deberta-v2"))
 
 
 def pair_rows() -> list[str]:
