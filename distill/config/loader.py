@@ -11,7 +11,7 @@ import inspect
 import math
 import types
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -27,6 +27,7 @@ from distill.config.nodes import construct_value, mapping_items, resolve_value
 from distill.config.schema import (
     describe_type,
     is_plain_type,
+    required_keys,
     schema_of,
     selector,
     shorthand_field,
@@ -86,9 +87,10 @@ class _Reader:
             dicts = [m for m in members if get_origin(m) is dict]
             if dicts and not (classes and selector(classes[0]) in mapping_items(node)):
                 return self.read_dict(node, *get_args(dicts[0]), path)
-            if classes:  # of several, the one with most of the keys
+            if classes:  # of several, the one with most of the keys, and then with most keys that it needs
                 keys = mapping_items(node).keys()
-                return self.read_object(node, max(classes, key=lambda cls: len(keys & schema_of(cls).keys())), path)
+                counts = {cls: (len(keys & schema_of(cls).keys()), len(keys & required_keys(cls))) for cls in classes}
+                return self.read_object(node, max(classes, key=counts.__getitem__), path)
         elif isinstance(node, yaml.SequenceNode):
             lists = [m for m in members if get_origin(m) is list]
             if lists:
@@ -143,8 +145,7 @@ class _Reader:
                 self.config.locations[inner] = location_of(key_node)
                 raise self.config.error(inner, f"{yaml_name(cls)} has no {name!r}{suggest(name, schema)}")
             given[name] = self.read(value_node, schema[name], inner)
-        required = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
-        missing = [name for name in required if name not in given]
+        missing = [name for name in required_keys(cls) if name not in given]
         if missing:
             raise self.config.error(path, f"{yaml_name(cls)} needs {', '.join(repr(name) for name in missing)}")
         return self.construct(cls, given, path)

@@ -8,7 +8,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, reduce
 from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -108,6 +108,12 @@ def schema_of(cls: type) -> dict[str, Any]:
     """Return the fields of a dataclass that its constructor takes: {name: hint}."""
     hints = get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in fields(cls) if f.init}
+
+
+def required_keys(cls: type) -> dict[str, None]:
+    """Return the fields of a dataclass without a default, in their order."""
+    required = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    return dict.fromkeys(required)
 
 
 def shorthand_field(cls: type) -> str | None:

@@ -12,6 +12,7 @@ from distill.data.checks import check_soft_columns, locate_problems, raise_probl
 from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
+from distill.data.teachers.judged import add_missing_labels, add_outputs
 from distill.tasks.columns import bad_texts, check_columns
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import DataFacts, Truncation
@@ -57,6 +58,7 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     splits = read_splits(task.data)
     task.facts = DataFacts([split.facts for split in splits.values()])
     test = splits.pop("test", None)
+    has_labels = not (task.judge and add_missing_labels(task, splits))
     setup_and_check(task, splits, tokenizer)
     if test and (reason := unlabelled_test(task, splits["train"], test)):
         task.notes.append(f"{test.facts.path} is not evaluated: {reason}")
@@ -73,12 +75,17 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     if head and task.classes:
         with suppress(ValueError):  # an unsuitable head is refused where the model is loaded
             task.classes.follow(list(head.values()))
+    extra = unlabelled(task) if isinstance(task, TextTask) and task.unlabelled else None
+    if task.judge:
+        judged = add_outputs(task, tables | ({"unlabelled": extra} if extra else {}), has_labels)
+        extra = judged.pop("unlabelled", None)
+        tables = judged
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     for name, split in splits.items():
         fill_split_facts(task, split, len(tables[name]))
     fill_facts(task, rows, _check_truncation(task, tables, rows))
-    if isinstance(task, TextTask) and task.unlabelled:
-        rows["train"] = concatenate_datasets([rows["train"], encode(task, unlabelled(task))])
+    if extra:
+        rows["train"] = concatenate_datasets([rows["train"], encode(task, extra)])
     for split in rows.keys() - {"train"}:
         rows[split] = sort_by_length(redraw_rows(task, rows[split]))
     task.validation, task.test = tables["validation"], tables.get("test")

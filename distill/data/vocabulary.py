@@ -8,8 +8,8 @@ from copy import copy
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from distill.data.own_columns import student_rows
 from distill.data.rows import encode
+from distill.data.teachers.own_columns import student_rows
 from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
 

@@ -14,6 +14,9 @@ from distill.experiment.optimizer import Optimizer
 from distill.tasks.task import Task
 from distill.teachers.columns import Columns
 from distill.teachers.ensemble import Teachers
+from distill.teachers.judges.combined import Judges
+from distill.teachers.judges.endpoint import Endpoint
+from distill.teachers.judges.prompted_model import PromptedModel
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.settings import LoopTeacher
@@ -67,7 +70,8 @@ class Experiment:
         task: the task and its data.
         teacher: the model to imitate: a hub name, a folder, or an earlier run; or several as ``members``; or an
             online teacher, the student's moving average (``decay``) or a ``peer``; or ``columns`` of the data with
-            its outputs.
+            its outputs; or a language model that judges the texts by a ``prompt``, behind an ``endpoint`` or as one of
+            several ``judges``.
         student: how to build the student; a hub name, a folder or an earlier run is used as it is.
         replace: the probability that a block of the student runs in training, else the blocks of the (first) teacher
             that it replaces.
@@ -91,7 +95,7 @@ class Experiment:
 
     imports: list[str] = field(default_factory=list)
     task: Task
-    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | PromptedModel | Endpoint | Judges | None = None
     student: Student
     replace: Schedule | None = None
     losses: dict[str, Loss]

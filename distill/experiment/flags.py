@@ -21,7 +21,7 @@ FLAGS = {
     "is_ensemble_for_all_tasks": "several teachers of the same task",
     "has_teacher_per_task": "a teacher for each task",
     "changes_with_student": "a teacher that changes with the student",
-    "reads_columns": "a teacher in columns of the data",
+    "has_recorded_outputs": "a teacher whose outputs are recorded before training",
     "reads_own_tokens": "a teacher with a tokenizer of its own",
     "averages_weights": "the moving average of the student",
     "can_be_matched": "a teacher that the student can match",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.config.schema import check_identifiers
 from distill.tasks.augment.augmentation import Augmentation, Row
-from distill.tasks.soft_labels import SoftLabels
+from distill.tasks.soft_labels import RowJudge, SoftLabels
 from distill.tasks.task import Predict, Task
 from students.recording.sparse_lm_head import IGNORED
 from students.tokenizer.encoder import TextEncoder
@@ -64,6 +64,10 @@ class DataTask(Task):
                 raise ValueError(f"{name}: must be at least 1, not {getattr(self, name)}")
         self.soft_labels: SoftLabels | None = None
         """The columns of the teacher's outputs, if it has no model."""
+        self.judge: RowJudge | None = None
+        """What judges the rows before they are encoded, if the teacher does so."""
+        self.judge_notes: list[str] = []
+        """On how its outputs came about."""
         self.teacher_encoders: dict[str, TextEncoder] = {}
         """By teacher with a tokenizer of its own, what encodes the texts for it."""
         check_identifiers("augment", self.augment if isinstance(self.augment, dict) else ())

@@ -1,11 +1,11 @@
-"""Soft labels: a teacher's outputs for each row, as columns of the data."""
+"""Soft labels: a teacher's outputs for each row, as columns of the data or by a judge."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distill.config.errors import suggest
 from distill.tasks.classes import Classes
@@ -24,7 +24,24 @@ KEY = "teacher_logits"
 
 
 class SoftLabelsError(ValueError):
-    """The columns do not fit the classes: an error of ``teacher``, not of ``task``."""
+    """The teacher's outputs do not fit the task, or cannot be had: an error of ``teacher``, not of ``task``."""
+
+
+class RowJudge(Protocol):
+    """What judges the rows of a task before they are encoded: a teacher that answers by the words of the classes."""
+
+    labels: dict[str, str]
+    """The word of each label."""
+
+    def outputs(self, classes: Classes) -> dict[str, str]:
+        """Return {word: class}."""
+
+    def judge(self, rows: list[dict[str, str]], classes: Classes) -> tuple[list[list[float]], list[str]]:
+        """Return the logits of rows, {column: text}, in the order of the classes, and notes on how they came about.
+
+        Raises:
+            ValueError: if the judge does not suit the classes or the columns, or cannot be asked.
+        """
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from students.recording.batch import Batch
     from students.recording.own_tokens import OwnTokens
     from students.recording.signals import Signals, Trace
+
+
+TEACHER_CACHE = ".teacher-cache"
+"""The folder, beside the runs, of what teachers have said."""
 
 
 class LoopTeacher(Protocol):
@@ -35,6 +40,8 @@ class TeacherSettings:
     """Whether all of several teachers read all rows."""
     has_teacher_per_task: ClassVar[bool] = False
     """Whether each of several tasks has its own teacher."""
+    has_recorded_outputs: ClassVar[bool] = False
+    """Whether its outputs are recorded with the rows before training, and no model runs in the loop."""
     drop_when_matched: ClassVar[bool] = False
     """Whether training goes on without the teacher once the student matches it."""
 
@@ -49,8 +56,12 @@ class TeacherSettings:
             ValueError: if one is not possible, with the name of its field first.
         """
 
-    def set_up_task(self, task: Task) -> None:
+    def set_up_task(self, task: Task, cache: Path) -> None:
         """Let the rows of a task hold what the teacher reads, before they are read.
+
+        Args:
+            task: of the run.
+            cache: the folder of what teachers have said.
 
         Raises:
             ValueError: if the teacher does not suit the task.

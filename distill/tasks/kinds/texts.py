@@ -73,6 +73,8 @@ class SingleLabelTask(TextTask):
         encoding = super().encode(rows)
         if self.soft_labels and self.classes and self.soft_labels.names[0] in rows:
             encoding[KEY] = self.soft_labels.logits(rows, self.classes)
+        if KEY in rows:  # judged
+            encoding[KEY] = rows[KEY]
         return encoding
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 from datasets import DatasetDict
 from torch import Tensor
@@ -11,13 +12,14 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.config.config import Config
 from distill.data import prepare_data
-from distill.data.own_columns import teacher_rows
+from distill.data.teachers.own_columns import teacher_rows
 from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
 from distill.tasks.soft_labels import SoftLabelsError
 from distill.tasks.task import Task
 from distill.teachers.averaged_student import AveragedStudent
 from distill.teachers.peer import LearningPeer
+from distill.teachers.settings import TEACHER_CACHE
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.replace import block_groups
 from distill.training.parts import Parts
@@ -56,7 +58,7 @@ def assemble(config: Config[Experiment], begins: bool = True) -> Parts:
     tokenizer, model_name = run_tokenizer(config)
     encoders = add_teacher_encoders(config, tokenizer, model_name)
     rows, notes = _rows(config, teacher_configs, tokenizer, model_name)
-    notes += check_soft_labels(config, rows)
+    notes += check_soft_labels(config, rows) + getattr(experiment.task, "judge_notes", [])
     rows, own = own_tokens(config, rows, tokenizer, model_name, encoders)
     notes += [own_tokens_note(name, rows, encoders[name]) for name in own]
     outputs = _recorded_outputs(experiment.task)
@@ -112,7 +114,7 @@ def _rows(
         tokenizer.model_max_length = places
     with config.error_context("teacher"):
         if experiment.teacher:
-            experiment.teacher.set_up_task(task)
+            experiment.teacher.set_up_task(task, Path(experiment.output) / TEACHER_CACHE)
     with config.error_context("task"):
         for step in task.augmentations():
             step.setup(tokenizer)
@@ -141,7 +143,9 @@ def _heads(config: Config[Experiment], teacher_configs: dict[str, PretrainedConf
 
 
 def _recorded_outputs(task: Task) -> dict[str, dict[str, str]]:
-    """Return {column: class} of a teacher in columns of the data."""
+    """Return {column or word: class} of a teacher whose outputs are recorded."""
+    if judge := getattr(task, "judge", None):
+        return {"teacher": judge.outputs(task.classes)}
     labels = getattr(task, "soft_labels", None)
     return {"teacher": dict(zip(labels.by_class(task.classes), task.classes.names, strict=True))} if labels else {}
 

@@ -103,10 +103,10 @@ def preflight(config: Config[Experiment], parts: Parts, trainer: Trainer, begins
             scores[name] = score_against_baseline(teacher.model, teacher_task, rows, collate, device, teacher.read)
         if begins and experiment.teachers()[name].check:
             _refuse_worse(config, f"{key}.model", scores[name])
-    if is_scored and getattr(task, "soft_labels", None):
+    if is_scored and experiment.teacher and experiment.teacher.has_recorded_outputs:
         scores["teacher"] = score_recorded(task, parts.rows)
         if begins and experiment.teacher.check:
-            _refuse_worse(config, "teacher.columns", scores["teacher"])
+            _refuse_worse(config, "teacher.columns" if task.soft_labels else "teacher", scores["teacher"])
     data = {name: part.facts for name, part in task.parts.items()}
     labels = {name: part.classes.labels() if part.classes else {} for name, part in task.parts.items()}
     # The output of a regression has no name.

@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 from distill.config.config import Config
 from distill.config.writer import to_yaml
 from distill.data.batches import Collator, LengthGroupedBatchSampler, TrainLoader, sequential_batches
-from distill.data.own_columns import with_own_tokens
+from distill.data.teachers.own_columns import with_own_tokens
 from distill.experiment.experiment import Experiment
 from distill.experiment.runs import folder_of
 from distill.run_dir.files import write_text
 from distill.tasks.augment.augmentation import AugmentedDataset
 from distill.teachers.cache import CachedTeacher
+from distill.teachers.settings import TEACHER_CACHE
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.callbacks.display.messages import say
 from distill.training.module import Distillation
@@ -164,7 +165,7 @@ def training_rows(
         return AugmentedDataset(rows, with_own_tokens(steps, encoders, parts.tokenizer, len(texts)), order), teachers
     cached = [name for name, teacher in experiment.teachers().items() if teacher.cache]
     for name in cached:
-        folder = Path(experiment.output) / ".teacher-cache"
+        folder = Path(experiment.output) / TEACHER_CACHE
         own = parts.teachers[name].own_tokens
         token_ids = list(rows[own.key("input_ids") if own else "input_ids"])
         if "decoder_attention_mask" in rows.column_names:

@@ -9,7 +9,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from distill.config.config import Config
-from distill.data.own_columns import has_same_tokens, longest_row, without_teacher
+from distill.data.teachers.own_columns import has_same_tokens, longest_row, without_teacher
 from distill.experiment.experiment import Experiment
 from distill.training.prepare.checks.fit import check_tokenization, same_tokenizer
 from students.kinds.student import resolve

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helpers.hub import Hub
 from tests.helpers.reports.promised import keeps_promises
 from tests.helpers.repositories import save_conll, save_squad, save_sst2, save_stsb, save_tiny_bert, save_tiny_reader
 from tests.helpers.runs import train_command
+from tests.helpers.servers.hub import Hub
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.hub import Hub, commit, entries
 from tests.helpers.repositories import save_sst2, save_tiny_bert
+from tests.helpers.servers.hub import Hub, commit, entries
 
 ROOT = Path(__file__).parents[3]
 CLASSIFIER = "textattack/bert-base-uncased-SST-2"

@@ -17,8 +17,8 @@ from distill import load, run
 from distill.command.main import main
 from distill.evaluation.measure import Latency
 from distill.reporting.summary import summary_sentence
-from tests.helpers.hub import Hub
 from tests.helpers.repositories import save_tiny_bert, sentences
+from tests.helpers.servers.hub import Hub
 from tests.helpers.tables import write
 
 ROOT = Path(__file__).parents[3]

@@ -24,6 +24,9 @@ from distill.tasks.augment.augmentation import Augmentation
 from distill.tasks.task import Task
 from distill.teachers.columns import Columns
 from distill.teachers.ensemble import Teachers
+from distill.teachers.judges.combined import Judges
+from distill.teachers.judges.endpoint import Endpoint
+from distill.teachers.judges.prompted_model import PromptedModel
 from distill.teachers.moving_average import MovingAverage
 from distill.teachers.peer import Peer
 from distill.teachers.teacher import Teacher
@@ -58,7 +61,7 @@ class Fragment:
     """The part of a config that an entry sets."""
 
     task: Task | None = None
-    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | None = None
+    teacher: Teacher | Teachers | MovingAverage | Peer | Columns | PromptedModel | Endpoint | Judges | None = None
     augment: Augmentation | None = None
     loss: Loss | None = None
     losses: dict[str, Loss] | None = None
@@ -107,6 +110,9 @@ def test_an_entry_has_its_fields_and_yaml_that_can_be_read(heading, entry, tmp_p
     (tmp_path / "row.yaml").write_text(yaml.safe_dump({HEADINGS[heading]: given}))
     value = getattr(load(tmp_path / "row.yaml", Fragment).value, HEADINGS[heading])
     teachers = {
+        "judges": "Judges",
+        "endpoint": "Endpoint",
+        "prompt": "PromptedModel",
         "model": "Teacher",
         "members": "Teachers",
         "decay": "MovingAverage",
@@ -115,7 +121,7 @@ def test_an_entry_has_its_fields_and_yaml_that_can_be_read(heading, entry, tmp_p
     }
     without_kind = {
         "Quantization": "Quantize",
-        "Teachers": next((teachers[key] for key in given if key in teachers), ""),
+        "Teachers": next((teachers[key] for key in teachers if key in given), ""),
     }
     assert yaml_name(type(value)) == (given.get("kind") or given.get("name") or without_kind[heading])
 

@@ -128,10 +128,10 @@ def test_losses_that_are_infinite_at_a_probability_of_zero(tmp_path: Path, stude
 @pytest.mark.parametrize(
     ("loss", "given", "message"),
     [
-        ("{kind: HiddenMSE}", {}, "losses.soft: compares layers, and the columns of the teacher hold outputs alone"),
+        ("{kind: HiddenMSE}", {}, "losses.soft: compares layers, and outputs alone are recorded of the teacher"),
         ("{kind: AttentionScores}", {}, "losses.soft: compares layers"),
-        (LOGITS, {"task.augment": {"kind": "Masking"}}, "teacher.columns: hold the teacher's outputs for the texts of"),
-        (LOGITS, {"task.name": "masked_lm"}, "teacher.columns: hold one distribution or number for a text; only"),
+        (LOGITS, {"task.augment": {"kind": "Masking"}}, "teacher: its outputs are recorded for the texts of"),
+        (LOGITS, {"task.name": "masked_lm"}, "teacher: one distribution or number is recorded for a text; only"),
         (LOGITS, {"student": {"kind": "Transformer", "layers": 1}}, "student: .*teacher"),
         (LOGITS, {"student": {"kind": "LSTM"}}, "student: .*teacher"),
         (LOGITS, {"replace": 0.5}, "replace: there is no teacher whose blocks"),

@@ -9,7 +9,7 @@ from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY, SoftLabels
-from distill.teachers.columns import has_zeros
+from distill.teachers.recorded import has_zeros
 
 
 def check_soft_labels(config: Config[Experiment], rows: DatasetDict) -> list[str]:

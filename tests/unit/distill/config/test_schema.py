@@ -1,14 +1,22 @@
 """The whole schema is one that the reader, the printer and the help understand."""
 
 import types
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-from distill.config.schema import field_classes, schema_of, shorthand_field, subclasses, suggest_key, union_members
+from distill.config.schema import (
+    field_classes,
+    required_keys,
+    schema_of,
+    shorthand_field,
+    subclasses,
+    suggest_key,
+    union_members,
+)
 from distill.experiment.experiment import Experiment
 from distill.experiment.help import field_docs
 from losses.loss import Loss
@@ -35,13 +43,14 @@ def alien(hint: Any) -> list[Any]:
 
 
 def told_apart(first: type, second: type) -> bool:
-    """Whether two classes share no key, or each needs one that the other lacks; the reader takes that of most keys."""
+    """Whether two classes share no key, each needs one that the other lacks, or one needs more than the other.
+
+    The reader takes that of most keys and, of these, that of most needed ones.
+    """
     keys = [schema_of(cls).keys() for cls in (first, second)]
-    needed = [
-        {f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING}
-        for cls in (first, second)
-    ]
-    return not keys[0] & keys[1] or bool(needed[0] - keys[1] and needed[1] - keys[0])
+    needed = [set(required_keys(cls)) for cls in (first, second)]
+    apart = bool(needed[0] - keys[1] and needed[1] - keys[0])
+    return not keys[0] & keys[1] or apart or needed[0] < needed[1] or needed[1] < needed[0]
 
 
 @pytest.mark.parametrize("cls", reachable(), ids=lambda cls: cls.__name__)

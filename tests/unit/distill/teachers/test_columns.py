@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill.tasks.soft_labels import KEY, LOG_ZERO
-from distill.teachers.columns import Columns, ColumnTeacher, fill_missing, has_zeros
+from distill.teachers.columns import Columns
+from distill.teachers.recorded import RecordedTeacher, fill_missing, has_zeros
 from losses.outputs.logits import JensenShannon, Logits
 from losses.outputs.mse import LogitsMSE
 from prune_schedules.schedule import Constant, Timeline
@@ -28,7 +29,7 @@ def compared(loss, student: torch.Tensor, rows: dict[str, torch.Tensor]) -> tupl
     loss.setup(config, config)
     student = student.float().requires_grad_()
     total, count = loss(
-        Trace(student, {}, {}, {}), ColumnTeacher().trace(rows, Signals(logits=True)), rows, loss.at(0, LINE)
+        Trace(student, {}, {}, {}), RecordedTeacher().trace(rows, Signals(logits=True)), rows, loss.at(0, LINE)
     )
     assert count == len(student)
     total.backward()
@@ -86,5 +87,5 @@ def test_the_teacher_is_evaluated_on_rows_with_cells() -> None:
 
 
 def test_layers_are_refused() -> None:
-    with pytest.raises(ValueError, match="columns: hold outputs alone"):
-        ColumnTeacher().trace(batch([[0.0, 1.0]], torch.tensor([0])), Signals(hidden=frozenset({("encoder", 1)})))
+    with pytest.raises(ValueError, match="teacher: outputs alone are recorded"):
+        RecordedTeacher().trace(batch([[0.0, 1.0]], torch.tensor([0])), Signals(hidden=frozenset({("encoder", 1)})))

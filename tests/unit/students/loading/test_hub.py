@@ -17,8 +17,8 @@ from huggingface_hub import constants
 from transformers import AutoConfig
 
 from students.loading import hub
-from tests.helpers.hub import Hub
 from tests.helpers.repositories import save_sst2, save_tiny_bert
+from tests.helpers.servers.hub import Hub
 
 ROOT = Path(__file__).parents[4]
 SCRIPT = """

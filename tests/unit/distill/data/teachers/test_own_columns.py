@@ -4,7 +4,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
-from distill.data.own_columns import (
+from distill.data.teachers.own_columns import (
     has_same_tokens,
     longest_row,
     student_rows,

@@ -1,0 +1,1 @@
+"""Teachers that judge texts by the words of the classes: prompted language models, endpoints, several of them."""
