@@ -13,18 +13,7 @@ from prune_schedules.scores.inputs import ActivationScored
 from prune_schedules.scores.pruner import ScoredPruner
 from prune_schedules.targets.routers import kept_experts
 from prune_schedules.targets.shapes import Shape
-
-
-def routed_weights(indices: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Return for each expert the sum of the weights with which tokens are sent to it, [count].
-
-    Args:
-        indices: of the experts that each token gets, [tokens, k].
-        weights: of their outputs, [tokens, k].
-        count: the number of experts.
-    """
-    sums = torch.zeros(count, dtype=weights.dtype, device=weights.device)
-    return sums.index_add_(0, indices.flatten(), weights.flatten())
+from students.structure.experts import routed_weights
 
 
 @dataclass(kw_only=True)
@@ -56,15 +45,8 @@ class Routing(ActivationScored, ScoredPruner):
         def hook(experts: nn.Module, args: tuple, kwargs: dict) -> None:
             if not experts.training:  # a validation between two batches of one step
                 return
-            arguments = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-            (indices,) = (value for value in arguments if not value.is_floating_point())
-            (weights,) = (value for value in arguments[1:] if value.shape == indices.shape and value is not indices)
-            rows = valid.flatten()
-            weights = weights.detach()[rows].to(torch.float32)
-            # Where too few experts are left, hidden ones are chosen too, with a weight of 0.
-            weights = weights if self.weighted else (weights > 0).to(torch.float32)
             (count,) = (target.units.count for target in self.targets if target.reader is experts)
-            statistics = routed_weights(indices[rows], weights, count)
+            statistics = routed_weights(args, kwargs, valid, count, self.weighted)
             self._pending[experts] = self._pending.get(experts, 0.0) + statistics
 
         return hook

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
-from students.kinds.student import Student, check_dropout, set_task
+from students.kinds.dropout import check_dropout
+from students.kinds.student import Student, set_task
 from students.structure.tensor_train import embedding_matrix
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from students.forms.embeddings import Embeddings
 from students.forms.form import Form, check_sizes
 from students.forms.low_rank import LowRank
 from students.forms.share_layers import ShareLayers
+from students.kinds.dropout import check_dropout, set_dropout
 from students.loading.adapters import ADAPTER_CONFIG as ADAPTER
 from students.loading.adapters import load_config, load_model
 from students.loading.auto_class import AutoClass
@@ -80,6 +81,9 @@ class Student(ABC):
             ValueError: if the student cannot be built; the message starts with the field.
         """
 
+    def adapt(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Change a built base, in place, by what batches of training show of it; by default do nothing."""
+
     def build(
         self,
         teacher: PreTrainedModel | None,
@@ -92,12 +96,13 @@ class Student(ABC):
 
         Args:
             teacher: as in ``build_base``, like ``id2label``, ``problem_type`` and ``head``.
-            batches: of training, for forms that depend on them; without them only values differ, and no shape.
+            batches: of training, for what depends on them; without them only values differ, and no shape.
 
         Raises:
             ValueError: if the student cannot be built; the message starts with the field.
         """
         student = self.build_base(teacher, id2label, problem_type, head)
+        self.adapt(student, batches)
         if self.forms:
             from students.models.compact import become_compact  # not above: a config is read without transformers
 
@@ -208,19 +213,6 @@ def copy_generation_config(student: PreTrainedModel, source: PreTrainedModel) ->
     """Copy the generation config of the model that a student is made from: end tokens, penalties, sampling."""
     if student.can_generate() and getattr(source, "generation_config", None) is not None:
         student.generation_config = copy.deepcopy(source.generation_config)
-
-
-def check_dropout(dropout: float | None) -> None:
-    """Raise ValueError if a dropout probability is set and not in [0, 1)."""
-    if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"dropout: must be a probability, from 0 to below 1, not {dropout}")
-
-
-def set_dropout(config: PretrainedConfig, dropout: float | None) -> None:
-    """Set every dropout probability of a config (keys ``*dropout*`` and ``*pdrop``); ``None`` keeps its own."""
-    for name, value in config.to_dict().items() if dropout is not None else ():
-        if ("dropout" in name or name.endswith("pdrop")) and type(value) in (int, float):
-            setattr(config, name, dropout)
 
 
 def is_head_weight(model: PreTrainedModel, name: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from students.families.families import (
     depth,
@@ -21,16 +23,16 @@ from students.families.layer_lists import select_layers
 from students.families.layers import evenly_spaced_layer
 from students.forms.compatibility import check_forms
 from students.forms.form import check_sizes
+from students.kinds.dropout import check_dropout, set_dropout
 from students.kinds.student import (
     Student,
-    check_dropout,
     copy_generation_config,
-    set_dropout,
     set_task,
     warn_newly_initialized,
 )
 from students.structure.hidden import set_hidden_size
 from students.structure.inherit import head_shape, init_from_teacher
+from students.structure.merged_experts import check_experts, reduce_experts
 from students.structure.position_embeddings import check_max_positions, set_max_positions
 
 if TYPE_CHECKING:
@@ -57,6 +59,10 @@ class Transformer(Student):
         teacher_layers: the teacher's blocks to initialize from: evenly spaced, the bottom or top ones, or their numbers
             from 1, one for each block of the student, the same in both stacks of T5.
         max_position_embeddings: maximum number of tokens; learned position embeddings are repeated to this length.
+        experts: number of experts of a block of a mixture of experts: those to which most tokens of 16 batches are
+            sent, each counted with its weight.
+        merge_experts: whether each kept expert becomes the mean, weighted by these tokens, of itself and those of the
+            others whose router is most like its own (near MC-SMoE, Li et al. 2023, arXiv 2310.01334).
         dropout: every dropout probability of the model; by default as in the teacher's config.
         tokenizer: a hub name or folder whose tokenizer and vocabulary the student has; each token starts as the mean of
             the teacher's tokens for its text, with ``weights: teacher``. By default the teacher's.
@@ -74,10 +80,12 @@ class Transformer(Student):
     max_position_embeddings: int | None = None
     dropout: float | None = None
     tokenizer: str | None = None
+    experts: int | None = None
+    merge_experts: bool = False
 
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
-        check_sizes(self, "layers", "hidden", "heads", "intermediate", "max_position_embeddings")
+        check_sizes(self, "layers", "hidden", "heads", "intermediate", "experts", "max_position_embeddings")
         if self.weights not in ("teacher", "random"):
             raise ValueError(f"weights: 'teacher' or 'random', not {self.weights!r}")
         if self.hidden is not None and self.heads is not None and self.hidden % self.heads:
@@ -100,6 +108,7 @@ class Transformer(Student):
             raise ValueError("a Transformer student cannot be cut from a recurrent teacher; try LSTM or GRU")
         if self.max_position_embeddings:
             check_max_positions(teacher)
+        check_experts(teacher, self.experts, self.merge_experts, self.intermediate, self.weights)
         if not self._has_widths(teacher):
             if self.weights == "teacher":
                 self._check_blocks(teacher)
@@ -145,6 +154,14 @@ class Transformer(Student):
 
             change_vocabulary(student, self.tokenizer, teacher.name_or_path if self.weights == "teacher" else None)
         return student
+
+    def adapt(self, student: PreTrainedModel, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Reduce the experts."""
+        if self.experts:
+            from students.models.record import record_sizes  # not above: a config is read without transformers
+
+            reduce_experts(student, self.experts, self.merge_experts, batches if self.is_trained else ())
+            record_sizes(student)
 
     def _config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """Return the student's config, with the teacher's labels."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from students.families.families import family, unique_blocks
 from students.structure.units import Slice, Units
 from students.weights import raw_parameter
@@ -41,6 +44,28 @@ def experts(model: PreTrainedModel) -> list[Units]:
                 )
             )
     return all_units
+
+
+def routed_weights(args: tuple, kwargs: dict[str, object], valid: Tensor, count: int, weighted: bool = True) -> Tensor:
+    """Return for each expert the sum of the weights with which tokens are sent to it, float32 [count].
+
+    Args:
+        args: with which the module of the experts is called: hidden states, the chosen experts of each token [T, k],
+            and their weights [T, k], in any order.
+        kwargs: as ``args``.
+        valid: where a token is not padding, bool, with T entries.
+        count: the number of experts.
+        weighted: whether a token counts by its weight, and not as one; where too few experts are left, hidden ones are
+            chosen too, with a weight of 0, which does not count.
+    """
+    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    (chosen,) = (value for value in tensors if not value.is_floating_point())
+    (weights,) = (value for value in tensors if value.is_floating_point() and value.shape == chosen.shape)
+    rows = valid.flatten()
+    weights = weights.detach()[rows].to(torch.float32)
+    weights = weights if weighted else (weights > 0).to(torch.float32)
+    sums = torch.zeros(count, dtype=torch.float32, device=weights.device)
+    return sums.index_add_(0, chosen[rows].flatten(), weights.flatten())
 
 
 def has_experts(config: PretrainedConfig) -> bool:

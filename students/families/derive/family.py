@@ -57,13 +57,14 @@ def _facts(config: PretrainedConfig) -> Family:
     import torch
 
     from students.families.derive.attention_sites import find_attention
-    from students.families.derive.experts import with_experts
+    from students.families.derive.expert_parts import with_experts
     from students.families.derive.probe import probe  # not above: a config is read without transformers
     from students.families.derive.stacks import find_stacks
     from students.families.derive.structure import derive_structure
 
-    # The facts may be asked for while another model is made on the meta device, and leave its random numbers alone.
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+    # The facts may be asked for while another model is made on the meta device, and leave its random numbers alone;
+    # also where gradients are off, without which the layers are not found.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)
         try:
             probed = probe(config, find_stacks(config))

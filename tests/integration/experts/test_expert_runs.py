@@ -90,3 +90,27 @@ def test_blocks_may_keep_different_numbers(file: Path) -> None:
     assert [len(layer.mlp.experts.down_proj) for layer in loaded.model.layers] == [4, 6]
     torch.testing.assert_close(logits(loaded), before, atol=1e-5, rtol=1e-5)
     assert [units.count for units in experts(loaded)] == [4, 6]
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_a_dense_student_of_a_mixture(file: Path, merges: bool) -> None:
+    student = {"kind": "Transformer", "experts": 1, "merge_experts": merges}
+    report = run(file, student=student, prune=None, trainer={"max_steps": 4})
+    loaded = AutoModelForSequenceClassification.from_pretrained(report.folder / "student")
+    assert type(loaded).__module__.startswith("transformers.")
+    assert loaded.config.num_experts == loaded.config.num_experts_per_tok == 1
+    models = json.loads((report.folder / "report.json").read_text())["models"]
+    assert models["student"]["flops_per_example"] < models["teacher"]["flops_per_example"]
+
+
+def test_the_start_follows_from_the_first_batches(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a run that is resumed."""
+    student = {"kind": "Transformer", "experts": 2, "merge_experts": True}
+    resumes_bit_for_bit(monkeypatch, 4, 8, file, student=student, prune=None, trainer={"max_steps": 8})
+
+
+@pytest.mark.slow  # it writes three files in ONNX
+def test_a_dense_student_in_8_bits(file: Path) -> None:
+    student = {"kind": "Transformer", "experts": 1, "merge_experts": True}
+    report = run(file, student=student, prune=None, quantize={"start": "50%"})
+    assert report.models["student"].runtime == "onnxruntime" and report.exports[0].agreement > 0.9

@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from prune_schedules.schedule import Steps
-from prune_schedules.scores.routing import Routing, routed_weights
+from prune_schedules.scores.routing import Routing
 from prune_schedules.scores.wanda import Wanda
 from students.structure.experts import experts
 from tests.helpers.families import tiny
@@ -38,11 +38,6 @@ def read(pruner: Routing, *batches: dict[str, Tensor], name: str = "mixtral") ->
         model(**inputs)
     pruner.before_optimizer_step(4, TIMELINE)
     return model
-
-
-def test_weights_are_added_up_by_expert() -> None:
-    indices, weights = torch.tensor([[0, 2], [2, 1]]), torch.tensor([[0.75, 0.25], [0.5, 0.5]])
-    assert routed_weights(indices, weights, 4).tolist() == [0.75, 0.5, 0.75, 0.0]
 
 
 @pytest.mark.parametrize("weighted", [True, False])
