@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from losses.loss import Loss, LossValues, valid_tokens
-from students.families.families import depth, find_stack
+from students.families.families import attention_layers, depth, find_stack, require
 from students.families.layers import LayerRule, layer_pairs
 from students.recording.batch import Batch
 from students.recording.signals import Signals, Trace, check_signals
@@ -54,6 +54,7 @@ class Pairing:
 
     def __init__(self, layers: StateLayers, student: int, teacher: int, blocks_only: bool = False):
         self.layers, self.student, self.teacher = layers, student, teacher
+        self.names: tuple[list[int], list[int]] | None = None
         if layers == "random":
             if not 2 <= student <= teacher:
                 raise ValueError(
@@ -69,13 +70,25 @@ class Pairing:
         else:
             self.pairs = layer_pairs(layers, student, teacher, blocks_only)
 
+    def among(self, student_layers: list[int], teacher_layers: list[int]) -> Pairing:
+        """Return the pairing of the layers of two hybrids; the pairs so far are of their places in these lists.
+
+        Args:
+            student_layers: those of the student that have what is compared.
+            teacher_layers: those of the teacher.
+        """
+        pairing = copy(self)
+        pairing.names = student_layers, teacher_layers
+        pairing.pairs = [(student_layers[s - 1], teacher_layers[t - 1]) for s, t in self.pairs]
+        return pairing
+
     def at(self, epoch: int) -> Pairing:
         """Return the pairing of an epoch; with ``random`` it depends on the number of the epoch alone."""
         if self.layers != "random":
             return self
         pairing = copy(self)
         pairing.pairs = self._draw_pairs(epoch)
-        return pairing
+        return pairing.among(*self.names) if self.names else pairing
 
     def _draw_pairs(self, epoch: int) -> list[tuple[int, int]]:
         return list(enumerate(sorted(random.Random(epoch).sample(range(1, self.teacher), self.student - 1)), 1))
@@ -132,7 +145,8 @@ class LayerLoss(Loss):
     """The base class of losses on layers; the loss is the sum over the pairs of layers, as in the papers.
 
     Args:
-        layers: the pairs of layers: a rule, or {student layer: teacher layer}.
+        layers: the pairs of layers: a rule, or {student layer: teacher layer}. A rule for attention is over the layers
+            that have it, if not all do.
         stack: ``encoder`` or ``decoder`` of an encoder-decoder, for attention also ``cross``; by default the model's
             first.
         teacher: the name of the teacher, if there are several.
@@ -164,6 +178,11 @@ class LayerLoss(Loss):
         depths = [depth(config, stack) for config, stack in zip((student, teacher), stacks, strict=True)]
         self.stacks = ("cross", "cross") if cross else tuple(stacks)
         self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
+        if self.signal == "attention" and not isinstance(self.layers, dict):
+            for config in (student, teacher):
+                require(config, "attention")
+            layers = [attention_layers(*pair) for pair in zip((student, teacher), self.stacks, strict=True)]
+            self.pairing = Pairing(self.layers, *map(len, layers), blocks_only=True).among(*layers)
         self.student_signals, self.teacher_signals = self._signals(self.pairing)
         check_signals(student, self.student_signals)
         check_signals(teacher, self.teacher_signals)

@@ -107,6 +107,18 @@ def is_watched(config: PretrainedConfig) -> bool:
     return any(site.is_watched for stack in family(config).stacks.values() for site in stack.attention.values())
 
 
+def attention_layers(config: PretrainedConfig, name: str) -> list[int]:
+    """Return the layers that have an attention, from 1: all of a stack but in hybrids.
+
+    Args:
+        config: of the model.
+        name: ``encoder``, ``decoder``, or ``cross`` of the decoder.
+    """
+    stack, kind = ("decoder", "cross") if name == "cross" else (name, "self")
+    site = family(config).stacks[stack].attention.get(kind)
+    return list(site.layers) if site and site.layers else [*range(1, depth(config, stack) + 1)]
+
+
 def num_heads(config: PretrainedConfig) -> int:
     """Return the number of query heads in an attention of a model, which may not be that in its config (ConvBERT)."""
     sites = [site for stack in family(config).stacks.values() for site in stack.attention.values()]

@@ -36,6 +36,8 @@ class AttentionSite:
     """Whether it goes through no attention function that says all: it is watched (``students.attention.watch``)."""
     head_ratio: int = field(default=1, kw_only=True)
     """The number of heads in the config by that of the attention (ConvBERT)."""
+    layers: tuple[int, ...] = field(default=(), kw_only=True)
+    """The layers that have it, from 1, if not all blocks do, as in hybrids; else empty."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import depth, family, require
+from students.families.families import attention_layers, depth, family, require
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -144,6 +144,11 @@ def check_signals(config: PretrainedConfig, signals: Signals) -> None:
                 raise ValueError(f"{kind}: {config.model_type} has no {name!r}, it has {', '.join(known)}")
             if not first <= layer <= known[name]:
                 raise ValueError(f"{kind}: the {name} has layers {first} to {known[name]}, not {layer}")
+            if kind == "attention" and layer not in (having := attention_layers(config, name)):
+                listed = ", ".join(map(str, having))
+                raise ValueError(
+                    f"attention: the {name} of a {config.model_type} has it in layers {listed}, not {layer}"
+                )
     for name, layer in sorted(signals.attention & _headless(config)):
         raise ValueError(f"attention: no head is left in layer {layer} of the {name}")
 

@@ -36,26 +36,30 @@ class Recorder:
         self._recording: Recording | None = None
         self._attention_sites: dict[nn.Module, tuple[str, str]] = {}
         self._hooks = []
-        for stack, facts in family(model.config).stacks.items():
+        for stack in family(model.config).stacks:
             order = blocks(model, stack)
             for block in dict.fromkeys(order):
                 layers = [layer for layer, other in enumerate(order, start=1) if other is block]
                 enter, leave = partial(self._enter, stack, layers), partial(self._leave, stack)
                 self._hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
                 self._hooks.append(block.register_forward_hook(leave))
-                for kind, parts in facts.attention.items():
-                    name = stack if kind == "self" else kind
-                    module = block.get_submodule(parts.module)
-                    self._attention_sites[module] = (stack, name)
-                    if parts.is_watched:
-                        self._hooks.append(module.register_forward_pre_hook(self._start_watch))
-                        self._hooks.append(module.register_forward_hook(self._stop_watch, always_call=True))
+                self._find_attention(stack, layers, block)
         self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
         self._watches = is_watched(model.config)
         self._uses_sdpa = bool(self._attention_sites) and model._supports_sdpa and not self._watches
         if self._uses_sdpa:
             model.set_attn_implementation(NAME)
+
+    def _find_attention(self, stack: str, layers: list[int], block: nn.Module) -> None:
+        for kind, site in family(self.model.config).stacks[stack].attention.items():
+            if site.layers and not set(layers) & set(site.layers):
+                continue
+            module = block.get_submodule(site.module)
+            if site.is_watched and module not in self._attention_sites:  # Zamba's blocks share it
+                self._hooks.append(module.register_forward_pre_hook(self._start_watch))
+                self._hooks.append(module.register_forward_hook(self._stop_watch, always_call=True))
+            self._attention_sites[module] = (stack, stack if kind == "self" else kind)
 
     def trace(self, batch: dict[str, Tensor], signals: Signals, stop_early: bool = False) -> Trace:
         """Run one forward pass, in the model's own mode, under the caller's autocast and gradient settings.

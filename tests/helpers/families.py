@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from students.families.families import depth, family
+from students.families.families import attention_layers, depth, family
 from students.forms.embeddings import Factorised
 from students.forms.low_rank import LowRank
 from students.kinds.transformer import Transformer
@@ -174,7 +174,8 @@ def everything(config: PretrainedConfig, logits: bool = True) -> Signals:
         layers = depth(config, name)
         hidden |= {(name, layer) for layer in range(layers + 1)}
         for kind in stack.attention:
-            attention |= {(name if kind == "self" else kind, layer) for layer in range(1, layers + 1)}
+            site = name if kind == "self" else kind
+            attention |= {(site, layer) for layer in attention_layers(config, site)}
     return Signals(logits=logits, hidden=frozenset(hidden), attention=frozenset(attention))
 
 

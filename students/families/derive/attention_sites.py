@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from students.attention.recorded import RecordedAttention, by_head, record_watched
 from students.attention.watch import AttentionWatch, WatchedAttention
-from students.families.derive.probe import Pass, Probed, text
-from students.families.derive.stacks import build_base
+from students.families.derive.probe import Pass, Probed, probe, text
+from students.families.derive.stacks import FEW, build_base
 from students.families.parts import AttentionSite, LayerStack
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+_MOST = 16
+"""The largest number of blocks of a tiny model."""
 _PADDED = 2
 """The number of tokens at the end of the second text that are padding."""
 
@@ -28,64 +30,117 @@ def find_attention(config: PretrainedConfig, probed: Probed) -> dict[str, LayerS
     """Return the stacks with their attention; those of a model whose attention is watched have it only if it is exact.
 
     The weights have to be those that the model returns itself. If it returns none, those of a text may not depend on
-    the other text of the batch. Their product with the value has to be what the model computes.
+    the other text of the batch. Their product with the value has to be what the model computes. If only some blocks
+    have attention, a tiny model of as many blocks is tried that each kind of them is there.
 
     Args:
         config: of the model itself.
         probed: of a tiny model, which attends eagerly afterwards if its attention has to be watched.
     """
-    if not probed.stacks or all(stack.attention for stack in probed.stacks.values()):
-        return probed.stacks
-    model = probed.model
+    if not probed.stacks:
+        return {}
+    whole, found = build_base(config, "meta"), None
+    if all(stack.attention for stack in probed.stacks.values()):
+        found = _with_layers(whole, probed.model, probed.stacks)
+    found = found or _watch_stacks(whole, probed.model, probed.stacks)
+    if found is None and len(probed.stacks) == 1:
+        (stack,) = probed.stacks.values()
+        depth = _depth_of_all_kinds([*whole.get_submodule(stack.blocks)])
+        if depth <= _MOST:
+            deeper = probe(config, {stack.blocks: stack.depth}, max(depth, FEW))
+            found = _watch_stacks(whole, deeper.model, deeper.stacks)
+    return found or {name: replace(stack, attention={}) for name, stack in probed.stacks.items()}
+
+
+def _with_layers(
+    whole: PreTrainedModel, model: PreTrainedModel, stacks: dict[str, LayerStack]
+) -> dict[str, LayerStack] | None:
+    """Return stacks whose blocks all have attention in a tiny model, with the layers that have it in the whole one."""
+    found = {}
+    for name, stack in stacks.items():
+        every, attention = range(len(model.get_submodule(stack.blocks))), {}
+        for kind, site in stack.attention.items():
+            layers = _layers(whole, model, stack.blocks, site.module, list(every))
+            if layers is None:
+                return None
+            attention[kind] = replace(site, layers=layers)
+        found[name] = replace(stack, attention=attention)
+    return found
+
+
+def _watch_stacks(
+    whole: PreTrainedModel, model: PreTrainedModel, stacks: dict[str, LayerStack]
+) -> dict[str, LayerStack] | None:
+    """Return the stacks of a tiny model with the attentions that are watched; None if one has none, or is not exact."""
     model.set_attn_implementation("eager")
-    found, whole = {}, build_base(config, "meta")
-    for name, stack in probed.stacks.items():
-        kinds = ("self", "cross") if name == "decoder" and len(probed.stacks) == 2 else ("self",)
-        attention = _watched_sites(model, name, stack, kinds)
-        if attention is None or not _all_have(whole, model, stack.blocks, attention):
-            return {key: replace(other, attention={}) for key, other in probed.stacks.items()}
+    found = {}
+    for name, stack in stacks.items():
+        kinds = ("self", "cross") if name == "decoder" and len(stacks) == 2 else ("self",)
+        attention = _watched_sites(whole, model, name, stack, kinds)
+        if attention is None:
+            return None
         found[name] = replace(stack, attention=attention)
     return found
 
 
 def _watched_sites(
-    model: PreTrainedModel, name: str, stack: LayerStack, kinds: tuple[str, ...]
+    whole: PreTrainedModel, model: PreTrainedModel, name: str, stack: LayerStack, kinds: tuple[str, ...]
 ) -> dict[str, AttentionSite] | None:
-    """Return by kind the attentions of each block; None if blocks differ, or one is not exact."""
+    """Return by kind the attentions of the blocks that have them; None if these differ, or one is not exact."""
     blocks, ids = [*model.get_submodule(stack.blocks)], text(model)
     ids = torch.cat([ids, ids.flip(-1)])
     calls, output = _watch(model, blocks, ids)
     others, _ = _watch(model, blocks, torch.stack([ids[0], ids[1].roll(1)]))
-    paths = [[call.path for call in block] for block in calls]
-    if any(block != paths[0] for block in paths) or len(paths[0]) != len(kinds):
+    called = [n for n, found in enumerate(calls) if found]
+    paths = [[call.path for call in calls[n]] for n in called]
+    if not called or any(block != paths[0] for block in paths) or len(paths[0]) != len(kinds):
         return None
     sites = {}
     for i, (kind, path) in enumerate(zip(kinds, paths[0], strict=True)):
-        own = _own_weights(output, name if kind == "self" else kind, len(blocks))
-        if not all(_is_exact(calls[n][i], others[n][i], own[n]) for n in range(len(blocks))):
+        own = _own_weights(output, name if kind == "self" else kind, len(called))
+        if not all(_is_exact(calls[n][i], others[n][i], own[place]) for place, n in enumerate(called)):
             return None
-        while isinstance(blocks[0].get_submodule(".".join(path)), nn.ModuleList):
+        while isinstance(blocks[called[0]].get_submodule(".".join(path)), nn.ModuleList):
             path = path[:-1]
-        num_heads, heads = model.config.num_attention_heads, record_watched(calls[0][i], 2).query.shape[1]
-        if num_heads % heads:
+        num_heads = model.config.num_attention_heads
+        heads = record_watched(calls[called[0]][i], 2).query.shape[1]
+        layers = _layers(whole, model, stack.blocks, ".".join(path), called)
+        if num_heads % heads or layers is None:
             return None
-        sites[kind] = AttentionSite(".".join(path), is_watched=True, head_ratio=num_heads // heads)
+        site = AttentionSite(".".join(path), is_watched=True, head_ratio=num_heads // heads, layers=layers)
+        sites[kind] = site
     return sites
 
 
-def _all_have(whole: PreTrainedModel, tiny: PreTrainedModel, blocks: str, attention: dict[str, AttentionSite]) -> bool:
-    """Return whether all blocks of a model have the attention modules that were watched in a tiny one of its family.
+def _layers(
+    whole: PreTrainedModel, tiny: PreTrainedModel, blocks: str, path: str, called: list[int]
+) -> tuple[int, ...] | None:
+    """Return the layers of a model that have an attention, of which a tiny one has shown where; empty if all have it.
 
-    Those of a hybrid do not, and those of a model that replaces them when it runs (BigBird).
+    Args:
+        whole: the model, without weights.
+        tiny: the tiny one.
+        blocks: path of the stack.
+        path: of the attention in a block.
+        called: the places of the blocks of the tiny model that have it.
+
+    Returns:
+        None if no block has it, as in a model that replaces modules when it runs (BigBird), or it is not told by the
+        class of the module.
     """
-    modules = [module for block in whole.get_submodule(blocks) for module in _sites(block, attention)]
-    watched = [module for block in tiny.get_submodule(blocks) for module in _sites(block, attention)]
-    return {type(module) for module in modules} == {type(module) for module in watched}
+    classes = [type(dict(block.named_modules()).get(path)) for block in tiny.get_submodule(blocks)]
+    having = {classes[n] for n in called}
+    if any(other in having for n, other in enumerate(classes) if n not in called):
+        return None
+    modules = [dict(block.named_modules()).get(path) for block in whole.get_submodule(blocks)]
+    layers = tuple(layer for layer, module in enumerate(modules, start=1) if type(module) in having)
+    return (() if len(layers) == len(modules) else layers) if layers else None
 
 
-def _sites(block: nn.Module, attention: dict[str, AttentionSite]) -> list[nn.Module | None]:
-    modules = dict(block.named_modules())
-    return [modules.get(site.module) for site in attention.values()]
+def _depth_of_all_kinds(blocks: list[nn.Module]) -> int:
+    """Return the number of first blocks among which there is each kind, by the classes of its modules."""
+    kinds = [tuple(type(module) for module in block.modules()) for block in blocks]
+    return max(kinds.index(kind) for kind in set(kinds)) + 1
 
 
 def _is_exact(call: WatchedAttention, other: WatchedAttention, own: Tensor | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from students.families.derive.probe import SHRINKS, shrink
+from students.families.derive.probe import MAX_PARAMETERS, SHRINKS, shrink
 from students.families.derive.stacks import FEW, build_base, depth_keys, with_depths
 from students.families.parts import ExpertParts, LayerStack
 from students.families.routers import HiddenExperts
@@ -116,6 +116,8 @@ def _tiny(config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]
         small = copy.deepcopy(config)
         shrink(small, smallest, divisor)
         try:
+            if sum(weight.numel() for weight in build_base(small, "meta").parameters()) > MAX_PARAMETERS:
+                raise ValueError("too large to be run")
             model = build_base(small, "cpu").float()
             with torch.no_grad():
                 for parameter in model.parameters():

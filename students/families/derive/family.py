@@ -18,7 +18,7 @@ def derive_family(config: PretrainedConfig, config_class: type[PretrainedConfig]
     """Return what can be derived of a family: its blocks, and the attention in them; in the worst case, nothing.
 
     Blocks are those module lists that grow with a number of layers in the config, and that hand hidden states on
-    from one to the next. An attention is known if each block has it, and its recorded inputs give the weights that
+    from one to the next. An attention is known if its recorded inputs give the weights that
     the model itself computes without a fused kernel. The layers are those of ``structure.derive_structure``.
 
     Args:
@@ -102,6 +102,8 @@ def _fits(config: PretrainedConfig, facts: Family) -> bool:
     """Return whether a model has the blocks, attentions and layers that are known of its family."""
     from students.families.derive.stacks import build_base
 
+    if any(site.layers for stack in facts.stacks.values() for site in stack.attention.values()):
+        return False  # they are those of another depth
     model = build_base(config, "meta")
     try:
         blocks = [(stack, block) for stack in facts.stacks.values() for block in model.get_submodule(stack.blocks)]

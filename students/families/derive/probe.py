@@ -100,17 +100,18 @@ class Probed(NamedTuple):
     model: PreTrainedModel
 
 
-def probe(config: PretrainedConfig, stacks: dict[str, str]) -> Probed:
+def probe(config: PretrainedConfig, stacks: dict[str, str], depth: int = 0) -> Probed:
     """Find the stacks whose blocks hand hidden states on, and what their attention is.
 
     Args:
         config: of a model of any size; the one that runs is tiny.
         stacks: by path, the key of the config that holds the depth.
+        depth: number of blocks of each stack; by default so few that all sizes with "layer" in their name are as small.
 
     Raises:
         Exception: whatever the model's own code raises, if it runs in no size that is tried.
     """
-    model, first = _first_that_runs(config, stacks)
+    model, first = _first_that_runs(config, stacks, depth)
     blocks = {path: [*model.get_submodule(path)] for path in stacks}
     if not all(_hands_on(first, stack_blocks, model.config.hidden_size) for stack_blocks in blocks.values()):
         return Probed({}, model)
@@ -129,9 +130,10 @@ def probe(config: PretrainedConfig, stacks: dict[str, str]) -> Probed:
     return Probed(stacks_by_name, model)
 
 
-def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str]) -> tuple[PreTrainedModel, Pass]:
+def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str], depth: int) -> tuple[PreTrainedModel, Pass]:
     """Return the first tiny model that runs, and its pass."""
-    few, errors = with_depths(config, dict.fromkeys(depth_keys(config), FEW)), []
+    depths = dict.fromkeys(stacks.values(), depth) if depth else dict.fromkeys(depth_keys(config), FEW)
+    few, errors = with_depths(config, depths), []
     for smallest, divisor in (LARGE_SHRINK, *SHRINKS) if config.hidden_size >= _LARGE else SHRINKS:
         small = copy.deepcopy(few)
         shrink(small, smallest, divisor)

@@ -31,7 +31,8 @@ def derive_structure(model: PreTrainedModel, stacks: dict[str, LayerStack]) -> F
         model: a tiny random one, which is changed.
         stacks: those of it, with the modules that compute attention.
     """
-    if not stacks or not all(stack.attention for stack in stacks.values()):
+    sites = [[*stack.attention.values()] for stack in stacks.values()]
+    if not all(sites) or not sites or any(site.layers for stack_sites in sites for site in stack_sites):
         return None
     model.requires_grad_(True)
     known, has_fixed_heads = {}, False
