@@ -28,9 +28,10 @@ def encode_untruncated(task: DataTask, table: Dataset, rows: Dataset) -> tuple[l
     """
     encoded = list(zip(values_of(rows, "input_ids"), values_of(rows, "labels"), strict=True))
     untruncated = encoded.copy()
-    if at_limit := [i for i, row in enumerate(encoded) if max(_lengths(row)) >= task.max_length]:
+    has_shared_words = task.reads_words and task.teacher_encoders  # a teacher may read fewer words of any row
+    if at_limit := [i for i, row in enumerate(encoded) if has_shared_words or max(_lengths(row)) >= task.max_length]:
         unlimited = copy(task)
-        unlimited.max_length = UNLIMITED
+        unlimited.max_length, unlimited.teacher_encoders = UNLIMITED, {}
         columns = unlimited.encode(table.select(at_limit)[:])
         for i, row in zip(at_limit, zip(columns["input_ids"], columns["labels"], strict=True), strict=True):
             untruncated[i] = row
@@ -72,7 +73,8 @@ def lost_label_warnings(task: DataTask, split: str, encoded: list[Row], untrunca
         raise ValueError(f"max_length: {beyond if lost else no_token}, so there is nothing to {purpose}")
     warnings = []
     if lost:
-        reason = f"lie beyond max_length: {task.max_length}, and {task.lost_label_effect[split]}"
+        teacher = " or are not read by the teacher" if task.reads_words and task.teacher_encoders else ""
+        reason = f"lie beyond max_length: {task.max_length}{teacher}, and {task.lost_label_effect[split]}"
         warnings.append(f"{lost:,} of {sum(full_counts):,} {name} {task.label_noun} {reason}")
     if unmatched := full_counts.count(0):
         rows = f"{unmatched:,} of {len(full_counts):,} {name} rows"

@@ -89,7 +89,7 @@ def score_against_baseline(
         rows: validation rows with their ``length``.
         collate: makes a batch.
         device: the device to run on.
-        read: returns a batch with the inputs of the model.
+        read: returns a batch with the inputs of the model, and labels at its tokens.
 
     Raises:
         ValueError: if an output is NaN or infinite.
@@ -110,10 +110,10 @@ def score_against_baseline(
         predictions, labels = [], []
         predict = torch_predict(model)
         for batch in batches:
-            batch = {key: value.to(device) for key, value in batch.items()}
+            batch = read({key: value.to(device) for key, value in batch.items()})
             mask = prediction_mask(batch)
             labels.append(batch["labels"][mask].cpu())
-            logits = task.select_logits(predict(read(batch)), batch)[mask].float().cpu()
+            logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
             if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Logits over a vocabulary would not fit into memory for all tokens.

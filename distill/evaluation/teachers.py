@@ -60,4 +60,7 @@ def read_batches(teachers: dict[str, FrozenTeacher], name: str, batches: list[Ba
 def reading(teachers: dict[str, FrozenTeacher], name: str, predict: Predict) -> Predict:
     """Return a runner of the teacher of this name that takes any batch of the run."""
     teacher = own_reader(teachers, name)
-    return (lambda batch: predict(teacher.read(batch))) if teacher else predict
+    if teacher is None or teacher.own_tokens is None:
+        return predict
+    own = teacher.own_tokens
+    return lambda batch: own.align(predict(own.read(batch)), batch)

@@ -50,8 +50,8 @@ class Task(ABC):
     """Whether it consists of several tasks, ``tasks`` by name."""
     is_multi_label: ClassVar[bool] = False
     """Whether a row may have several labels: selected logits are [B, L, 2], and predictions [B, L] of 0 and 1."""
-    reads_whole_texts: ClassVar[bool] = False
-    """Whether an output stands for a whole text or pair, so that a teacher may read it in other tokens."""
+    allows_own_tokens: ClassVar[bool] = False
+    """Whether a teacher may read a text in other tokens: an output stands for a whole text or pair, or for a word."""
     redraws_rows: ClassVar[bool] = False
     """Whether the inputs and labels of a row are drawn anew in each epoch, by ``redraw``."""
 

@@ -41,8 +41,7 @@ class CachedTeacher:
 
     Args:
         teacher: runs for missing rows.
-        rows: the token ids of all training rows in order, as the teacher reads them; for a seq2seq task followed by
-            those of the target.
+        rows: the teacher's token ids of all training rows in order, for a seq2seq task followed by the target's.
         folder: of all caches.
         precision: of the teacher's computation, part of the folder's name.
     """
@@ -89,10 +88,10 @@ class CachedTeacher:
         Raises:
             ValueError: if the tokens of a row differ from those that the cache was made for.
         """
-        batch, rows = self.teacher.read(batch), batch["row"].cpu().numpy()
+        given, batch, rows = batch, self.teacher.read(batch), batch["row"].cpu().numpy()
         if signals.attention:
             self.ran += len(rows)
-            return self.teacher.trace(batch, signals)
+            return self.teacher.trace(given, signals)
         valid = valid_positions(self.teacher.model.config, batch)
         self._check(rows, batch)
         names = ["logits"] * signals.logits + [f"{stack}-{layer}" for stack, layer in sorted(signals.hidden)]
@@ -106,7 +105,7 @@ class CachedTeacher:
             self.read += len(rows)
         else:
             self.ran += len(rows)
-            trace = self.teacher.trace(batch, signals)
+            trace = self.teacher.record(batch, signals)
             if trace.logits is not None and not is_cacheable(trace.logits):
                 return trace
             computed = self._rounded(trace, valid)
@@ -119,7 +118,8 @@ class CachedTeacher:
             return tensor if tensor.ndim == 2 else unpack_rows(tensor, mask)
 
         hidden = {(stack, layer): unpack(f"{stack}-{layer}", valid[stack]) for stack, layer in signals.hidden}
-        return Trace(unpack("logits", _output_mask(valid)) if signals.logits else None, hidden, {}, valid)
+        logits = unpack("logits", _output_mask(valid)) if signals.logits else None
+        return self.teacher.align(Trace(logits, hidden, {}, valid), given)
 
     def note(self) -> str:
         """Return the numbers of computed and cached rows, for the report."""

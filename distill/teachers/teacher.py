@@ -122,9 +122,22 @@ class FrozenTeacher:
         """Return a batch with the inputs of this teacher; reading twice is reading once."""
         return self.own_tokens.read(batch) if self.own_tokens else batch
 
-    @torch.no_grad()
     def trace(self, batch: dict[str, Tensor], signals: Signals) -> Trace:
-        """Return the signals of a batch, in the precision of the model; losses compute in float32."""
+        """Return the signals of a batch, in the precision of the model; losses compute in float32.
+
+        The logits of words are at the student's positions.
+        """
+        return self.align(self.record(batch, signals), batch)
+
+    def align(self, trace: Trace, batch: Batch) -> Trace:
+        """Return a trace of ``record`` with the logits of words at the student's positions in the batch."""
+        if trace.logits is not None and self.own_tokens:
+            trace.logits = self.own_tokens.align(trace.logits, batch)
+        return trace
+
+    @torch.no_grad()
+    def record(self, batch: Batch, signals: Signals) -> Trace:
+        """Return the signals of a batch, all at the positions of this teacher's tokens."""
         from torch.distributed.fsdp import FSDPModule
 
         is_float32, device = self.model.dtype == torch.float32, self.model.device.type

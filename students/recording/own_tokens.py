@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from students.recording.batch import SEPARATOR, Batch
 from students.recording.model_io import MODEL_INPUTS
+from students.recording.sparse_lm_head import IGNORED
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,38 @@ class OwnTokens:
         return own_key(self.name, name)
 
     def read(self, batch: Batch) -> Batch:
-        """Return a batch with the teacher's inputs in place of the student's; labels and all else stay.
+        """Return a batch with the teacher's inputs in place of the student's, and the labels if they are of its tokens.
 
         A batch pads with zeros, so the teacher's padding is set here, by its mask. Reading twice is reading once.
         """
         mask = batch[self.key("attention_mask")]
+        own_labels = batch.get(self.key("labels"))
         padding = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id}
         rest = {name: values for name, values in batch.items() if name not in MODEL_INPUTS or name == "task"}
         for name in MODEL_INPUTS:
             if (values := batch.get(self.key(name))) is not None:
                 rest[name] = values.masked_fill(mask == 0, padding[name]) if name in padding else values
+        if own_labels is not None:
+            rest["labels"] = own_labels.masked_fill(mask == 0, IGNORED)
         return rest
+
+    def align(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return logits at the positions of the student: of tagged words [B, T, C] those at its labels, [B, S, C].
+
+        Labels are those of the same words in the same order on both sides; other positions are zeros. Outputs for
+        whole texts are returned as they are.
+
+        Raises:
+            ValueError: if a text has more labels on one side.
+        """
+        if self.key("labels") not in batch:
+            return logits
+        own, labelled = self.read(batch)["labels"] != IGNORED, batch["labels"] != IGNORED
+        if not torch.equal(own.sum(1), labelled.sum(1)):
+            raise ValueError(f"{self.name} and the student have labels of different words")
+        aligned = logits.new_zeros(*labelled.shape, logits.shape[-1])
+        aligned[labelled] = logits[own]
+        return aligned
 
 
 def own_key(teacher: str, name: str) -> str:

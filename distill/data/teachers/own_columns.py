@@ -51,7 +51,8 @@ def teacher_rows(rows: Dataset, own: OwnTokens | None) -> Dataset:
     if own is None:
         return student_rows(rows)
     renamed = {name: name.removeprefix(own.key("")) for name in own_names(rows, own.name)}
-    rows = rows.remove_columns([name for name in MODEL_INPUTS if name in rows.column_names and name != "task"])
+    replaced = {*MODEL_INPUTS, *renamed.values()} - {"task"}
+    rows = rows.remove_columns([name for name in rows.column_names if name in replaced])
     return student_rows(rows.rename_columns(renamed))
 
 

@@ -32,7 +32,7 @@ class MultiTask(Task):
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
     is_multi_task: ClassVar[bool] = True
-    reads_whole_texts: ClassVar[bool] = True
+    allows_own_tokens: ClassVar[bool] = True
 
     tasks: dict[str, SingleLabelTask]
 

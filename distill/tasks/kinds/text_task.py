@@ -29,7 +29,7 @@ class TextTask(DataTask):
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
-    reads_whole_texts: ClassVar[bool] = True
+    allows_own_tokens: ClassVar[bool] = True
 
     text: str | list[str] | None = None
     unlabelled: str | None = None

@@ -13,6 +13,7 @@ from torch import Tensor
 from distill.tasks.classes import Classes, label_kind_of
 from distill.tasks.columns import check_columns, check_max_length, first_value, is_label, is_list
 from distill.tasks.data_task import DataTask
+from students.recording.own_tokens import own_key
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TokenClassification(DataTask):
     pipeline: ClassVar[str] = "token-classification"
     label_noun: ClassVar[str] = "tags"
     reads_words: ClassVar[bool] = True
+    allows_own_tokens: ClassVar[bool] = True
 
     words: str = "tokens"
     tags: str = "ner_tags"
@@ -50,7 +52,12 @@ class TokenClassification(DataTask):
                 raise ValueError(f"{key}: the column {name!r} does not hold lists")
         if not tokenizer.is_fast:
             raise ValueError("words: a fast tokenizer is needed, which maps tokens to words")
+        for name, encoder in self.teacher_encoders.items():
+            if not encoder.tokenizer.is_fast:
+                raise ValueError(f"words: the tokenizer of {name} is no fast one, which maps tokens to words")
         check_max_length(tokenizer, self.max_length)
+        if self.teacher_encoders and self.augment:
+            raise ValueError("augment: changed tokens have no words, by which a teacher with other tokens is aligned")
         tags = chain.from_iterable(row for row in table[self.tags] if row)
         self.classes: Classes = Classes.from_column(table.features[self.tags].feature, tags, self.labels)
 
@@ -68,11 +75,7 @@ class TokenClassification(DataTask):
 
     def _tokenize(self, texts: list[Any]) -> BatchEncoding:
         """Return the model inputs, and to which word each token belongs."""
-        words = [text.split() if isinstance(text, str) else text for text in texts]
-        encoding: BatchEncoding = self.tokenizer(
-            words, is_split_into_words=True, truncation=True, max_length=self.max_length
-        )
-        return encoding
+        return encode_words(self.tokenizer, self.max_length, texts)
 
     def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return ``words``: for each word its ``label`` and the probability ``score``; truncated words have none."""
@@ -115,16 +118,26 @@ class TokenClassification(DataTask):
         if self.metric == "f1" and not self.has_entity_tags:
             tags = ", ".join(self.classes.names[:5])
             raise ValueError(f"metric: f1 needs tags B-..., I-... and O, not {tags}; use accuracy")
-        encoding, labels = self._tokenize(rows[self.words]), []
-        for i, tags in enumerate(rows[self.tags]):
-            words = encoding.word_ids(i)
-            labels.append(
-                [
-                    IGNORED if word in (None, previous) else self.classes.label_id(tags[word])
-                    for previous, word in zip([None, *words], words, strict=False)
-                ]
+        encodings = {"": self._tokenize(rows[self.words])}
+        for teacher, encoder in self.teacher_encoders.items():
+            encodings[teacher] = encode_words(
+                encoder.tokenizer, encoder.max_length, rows[self.words], return_attention_mask=True
             )
-        return dict(encoding) | {"labels": labels}
+        starts = {
+            name: [word_starts(encoding.word_ids(i)) for i in range(len(rows[self.words]))]
+            for name, encoding in encodings.items()
+        }
+        # Words that one side truncates or does not see have no pair.
+        shared = [set.intersection(*map(set, of_row)) - {None} for of_row in zip(*starts.values(), strict=True)]
+        columns: dict[str, list[Any]] = {}
+        for name, encoding in encodings.items():
+            labels = [
+                [self.classes.label_id(tags[word]) if word in words else IGNORED for word in row]
+                for row, tags, words in zip(starts[name], rows[self.tags], shared, strict=True)
+            ]
+            inputs = dict(encoding) | {"labels": labels}
+            columns |= {own_key(name, key): values for key, values in inputs.items()} if name else inputs
+        return columns
 
     @property
     def main_metric(self) -> str:
@@ -145,3 +158,34 @@ class TokenClassification(DataTask):
 
     def update_metrics(self, metrics: MetricCollection, logits: Tensor, batch: dict[str, Tensor]) -> None:
         metrics.update(logits.argmax(-1), batch["labels"])
+
+
+def word_starts(words: list[int | None]) -> list[int | None]:
+    """Return for each token the word that begins with it; None within a word and at special tokens.
+
+    Args:
+        words: the word of each token, None of a special one.
+    """
+    return [None if word == before else word for before, word in zip([None, *words], words, strict=False)]
+
+
+def encode_words(
+    tokenizer: PreTrainedTokenizerBase, max_length: int, texts: list[Any], return_attention_mask: bool | None = None
+) -> BatchEncoding:
+    """Return the model inputs of texts that are words, or are split at whitespace, and to which word a token belongs.
+
+    Raises:
+        ValueError: if the tokenizer reads no words.
+    """
+    words = [text.split() if isinstance(text, str) else text for text in texts]
+    try:
+        encoding: BatchEncoding = tokenizer(
+            words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=return_attention_mask,
+        )
+    except AssertionError as error:  # of GPT-2's, saved without add_prefix_space
+        raise ValueError(f"words: {error}") from error
+    return encoding

@@ -58,15 +58,17 @@ def add_teacher_encoders(
     experiment, task, encoders = config.value, config.value.task, {}
     for name, teacher in experiment.teachers().items():
         with config.error_context(experiment.teacher_key(name)):
-            if teacher.max_length is not None and not task.reads_whole_texts:
+            if teacher.max_length is not None and not task.allows_own_tokens:
                 raise ValueError(f"max_length: {_NOT_WHOLE}; write task.max_length, which is that of both")
-            if not task.reads_whole_texts or (teacher.model == model_name and teacher.max_length is None):
+            if not task.allows_own_tokens or (teacher.model == model_name and teacher.max_length is None):
                 continue
             own = tokenizer if teacher.model == model_name else _load(teacher.model, resolve(teacher.model))
             if getattr(experiment.student, "tokenizer", None):  # its blocks are the teacher's, and read no more
                 tokenizer.model_max_length = min(tokenizer.model_max_length, own.model_max_length)
             if same_tokenizer(tokenizer, own) and teacher.max_length is None:
                 continue
+            if experiment.teacher.is_ensemble and any(part.reads_words for part in task.parts.values()):
+                raise ValueError(f"model: {_ENSEMBLE}")
         for part in task.parts.values():
             encoders[name] = TextEncoder(own, teacher.max_length or part.max_length)
             part.teacher_encoders[name] = encoders[name]
@@ -100,7 +102,7 @@ def own_tokens(
                 raise ValueError(f"max_length: {reason}; write a smaller one")
         own[name] = OwnTokens(name, encoder.tokenizer.pad_token_id, encoder.tokenizer.pad_token_type_id)
     models = {experiment.teacher_key(name): teacher.model for name, teacher in experiment.teachers().items()}
-    models = {} if task.reads_whole_texts else models
+    models = {} if task.allows_own_tokens else models
     if peer := getattr(experiment.teacher, "peer", None):
         models["teacher.peer"] = getattr(peer, "model", model_name)
     for key, model in models.items():
@@ -123,6 +125,7 @@ def own_tokens_note(name: str, rows: DatasetDict, encoder: TextEncoder) -> str:
 
 
 _NOT_WHOLE = "the outputs of this task belong to tokens, so teacher and student must read the same"
+_ENSEMBLE = "it reads other tokens, and outputs for words are combined token by token; name one teacher for this task"
 _PEER = "a peer reads the student's batches, so both must read the same"
 
 

@@ -61,7 +61,7 @@ def check_outputs(
         frozen = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
         with config.error_context(config.value.teacher_key(name)):
             signals = signals_of(config.value, name)
-            trace = frozen.trace(batch, Signals(logits=True, hidden=signals.hidden))
+            trace = frozen.record(batch, Signals(logits=True, hidden=signals.hidden))
             logits = trace.logits
             if logits.isnan().any() or logits.isposinf().any():
                 model = config.value.teachers()[name].model

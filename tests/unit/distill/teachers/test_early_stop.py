@@ -41,13 +41,13 @@ def level(monkeypatch, mark: float) -> None:
 
 def watched(monkeypatch) -> list[int]:
     """How many rows the teacher was asked for, batch by batch."""
-    batch_sizes, real = [], FrozenTeacher.trace
+    batch_sizes, real = [], FrozenTeacher.record
 
-    def trace(self, batch, signals):
+    def record(self, batch, signals):
         batch_sizes.append(len(batch["input_ids"]))
         return real(self, batch, signals)
 
-    monkeypatch.setattr(FrozenTeacher, "trace", trace)
+    monkeypatch.setattr(FrozenTeacher, "record", record)
     return batch_sizes
 
 

@@ -1,5 +1,6 @@
 """The inputs of a teacher in a batch of the student."""
 
+import pytest
 import torch
 
 from students.recording.own_tokens import OwnTokens, is_own
@@ -40,3 +41,26 @@ def test_token_types_are_padded():
 def test_names():
     assert OwnTokens("large", 0).key("input_ids") == "large/input_ids"
     assert is_own("large/input_ids") and not is_own("input_ids")
+
+
+TAGGED = BATCH | {
+    "labels": torch.tensor([[-100, 1, 0]]),
+    "large/labels": torch.tensor([[1, 0, 0, 0]]),  # padding is written as zeros
+}
+
+
+def test_labels_of_words_are_the_teachers_and_its_logits_go_to_the_students():
+    own = OwnTokens("large", pad_token_id=9)
+    assert own.read(TAGGED)["labels"].tolist() == [[1, 0, -100, -100]]
+    logits = torch.arange(8.0).view(1, 4, 2)
+    aligned = own.align(logits, TAGGED)
+    assert aligned.tolist() == [[[0.0, 0.0], [0.0, 1.0], [2.0, 3.0]]]
+    read = own.read(TAGGED)
+    assert torch.equal(own.align(logits, read)[:, :2], logits[:, :2]), "at its own tokens they stay"
+    assert own.align(logits, BATCH) is logits, "outputs for whole texts have no place"
+
+
+def test_labels_of_different_words_are_an_error():
+    batch = TAGGED | {"labels": torch.tensor([[-100, 1, -100]])}
+    with pytest.raises(ValueError, match="large and the student have labels of different words"):
+        OwnTokens("large", 9).align(torch.zeros(1, 4, 2), batch)
