@@ -203,7 +203,8 @@ def _is_causal(model: PreTrainedModel, blocks: list[nn.Module]) -> bool:
         ids[0, -1] += change
         other.run(model, blocks, ids)
         states.append(other.outputs[blocks[-1]][0, : _TOKENS // 2])
-    return torch.allclose(*states, atol=1e-6)
+    # rounding of another batch of experts or chunk is near 1e-5; what an encoder sees is over 0.1
+    return torch.allclose(*states, atol=1e-3)
 
 
 def _is_exact(model: PreTrainedModel, first: Pass) -> bool:

@@ -105,6 +105,12 @@ def test_all_linear_layers_of_the_blocks_can_be_pruned_together(name: str) -> No
             select_modules(model, ["ffn"])
 
 
+@pytest.mark.parametrize("name", ["granitemoe", "minimax"])
+def test_rounding_does_not_make_a_decoder_an_encoder(name: str) -> None:
+    """Experts get other batches of tokens if the last token is another one."""
+    assert list(family(AutoConfig.for_model(name)).stacks) == ["decoder"]
+
+
 def test_what_a_level_lacks_is_refused_by_its_name() -> None:
     xlnet, oss = config_of("xlnet"), config_of("gpt_oss")
     with pytest.raises(ValueError, match="needs the level 'attention', and a gpt_oss has the level 'hidden'"):
