@@ -31,7 +31,7 @@ from students.kinds.student import (
     warn_newly_initialized,
 )
 from students.structure.hidden import set_hidden_size
-from students.structure.inherit import head_shape, init_from_teacher
+from students.structure.inherit import check_heads, head_shape, init_from_teacher
 from students.structure.merged_experts import check_experts, reduce_experts
 from students.structure.position_embeddings import check_max_positions, set_max_positions
 
@@ -241,8 +241,4 @@ class Transformer(Student):
                 f"heads: {sizes['heads'][1]} heads in a hidden size of {sizes['hidden'][1]} are "
                 f"{after} wide, the teacher's {before}; keep more heads, or set weights: random"
             )
-        if family(teacher).has_fixed_heads and sizes["heads"][0] != sizes["heads"][1]:
-            raise ValueError(
-                f"heads: those of a {teacher.model_type} are bound together, as by one position bias, so its "
-                f"{sizes['heads'][0]} heads stay; leave heads out, or set weights: random"
-            )
+        check_heads(teacher, student)

@@ -67,8 +67,12 @@ def _wider(model: PreTrainedModel) -> PreTrainedModel:
         restore_widths(config)
     # one more for each head: the heads divide the hidden size in most families
     set_hidden_size(config, config.hidden_size + config.num_attention_heads)
-    with torch.device("meta"):
-        return type(model)(config)
+    try:
+        with torch.device("meta"):
+            return type(model)(type(config).from_dict(config.to_dict()))
+    except Exception as error:  # whatever its own code says of sizes that do not go together
+        reason = " ".join(str(error).split())
+        raise ValueError(f"shape: there is no {config.model_type} of another hidden size: {reason}") from error
 
 
 def _width_attributes(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:

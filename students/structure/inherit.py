@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from students.families.families import blocks, family, intermediate_size, repeats_blocks
+from students.families.parts import AttentionParts
 from students.structure.position_embeddings import position_entries
 from students.structure.units import heads, neurons
 
@@ -110,6 +111,25 @@ def head_shape(config: PretrainedConfig) -> tuple[int, int, int]:
     groups = getattr(config, "num_key_value_heads", None) or count
     # Llama and T5 have a key for the head size; in other families the heads divide the hidden size.
     return groups, count // groups, getattr(config, "head_dim", None) or hidden // count
+
+
+def check_heads(teacher: PretrainedConfig, student: PretrainedConfig) -> None:
+    """Check that a student does not change what its family's attention cannot: its number of heads, or its width.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    name, advice = teacher.model_type, "or set weights: random"
+    sites = [site for stack in family(teacher).stacks.values() for site in stack.attention.values()]
+    is_known = all(isinstance(site, AttentionParts) for site in sites)
+    if teacher.num_attention_heads != student.num_attention_heads and (family(teacher).has_fixed_heads or not is_known):
+        reason = "bound together, as by one position bias" if is_known else "not known"
+        count = teacher.num_attention_heads
+        raise ValueError(f"heads: those of a {name} are {reason}, so its {count} heads stay; leave heads out, {advice}")
+    if teacher.hidden_size != student.hidden_size and not is_known:
+        raise ValueError(
+            f"hidden: the layers of attention of a {name} are not known, so it stays; leave hidden out, {advice}"
+        )
 
 
 def _teacher_names(teacher: PreTrainedModel, student: PreTrainedModel, layers: dict[str, list[int]]) -> dict[str, str]:

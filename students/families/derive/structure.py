@@ -25,7 +25,8 @@ def derive_structure(model: PreTrainedModel, stacks: dict[str, LayerStack]) -> F
 
     They are known if linear layers of the first block read units (``units.find_readers``), one for each attention and
     at most one more, the feed-forward's, and if neurons can be cut out of all blocks of a tiny model without another
-    change of what it computes. Heads of which that is not true are fixed.
+    change of what it computes. Heads of which that is not true are fixed; where attention has no linear layers (XLNet)
+    its heads are not known.
 
     Args:
         model: a tiny random one, which is changed.
@@ -59,10 +60,10 @@ def _derive_stack(model: PreTrainedModel, name: str, stack: LayerStack) -> tuple
     readers = find_readers(first, partial(Pass(with_gradients=True).run, model, [], text(model)))
     neurons = [reader for reader in readers if not reader.mixes_tokens]
     heads = [reader for reader in readers if reader.mixes_tokens]
-    if len(neurons) > 1 or len(heads) != len(stack.attention):
+    if len(neurons) > 1 or len(heads) not in (0, len(stack.attention)) or not readers:
         return None
-    attention, keys, is_fixed = {}, {}, False
-    for (kind, site), reader in zip(stack.attention.items(), heads, strict=True):
+    attention, keys, is_fixed = dict(stack.attention), {}, False
+    for (kind, site), reader in zip(stack.attention.items(), heads, strict=bool(heads)):
         found = _attention(model, name, stack, site, reader)
         if found is None:
             return None
@@ -179,6 +180,8 @@ def _without_second(count: int) -> Tensor:
 def _head_size(model: PreTrainedModel, stacks: dict[str, LayerStack]) -> str:
     stack = next(iter(stacks.values()))
     parts = stack.attention["self"]
+    if not isinstance(parts, AttentionParts):
+        return ""
     size = getattr(model.get_submodule(stack.blocks)[0].get_submodule(parts.module), parts.head_dim)
     return head_size_key(model.config, stack.blocks, parts.output, size)
 

@@ -38,10 +38,10 @@ STRUCTURE = {
     "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
     "mpnet": ENCODER,
     "bloom": {},
+    "xlnet": {"d_inner": 64, "d_head": 8},
 }
-ATTENTION = {"xlnet": {"d_inner": 64, "d_head": 8}}
 HIDDEN = {"gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}}
-DERIVED = STRUCTURE | ATTENTION | HIDDEN
+DERIVED = STRUCTURE | HIDDEN
 
 
 def config_of(name: str, **changes: object) -> PretrainedConfig:

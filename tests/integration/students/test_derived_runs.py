@@ -117,3 +117,25 @@ def test_a_file_with_other_logits_is_refused_before_the_first_step(
     monkeypatch.setattr(export_check, "OnnxModel", shifted)
     with pytest.raises(ConfigError, match="quantize: a modernbert written as ONNX gives logits that differ by up to 1"):
         run("x.yaml")
+
+
+@pytest.mark.slow  # each writes three files in ONNX
+@pytest.mark.parametrize(
+    ("name", "prune"),
+    [
+        ("modernbert", {"heads": "heads", "neurons": "neurons"}),
+        ("opt", {"neurons": "neurons", "layers": "layers"}),
+        ("bart", {"hidden": "hidden"}),
+    ],
+)
+def test_units_are_cut_and_the_int8_file_is_what_was_trained(folder: Path, name: str, prune: dict[str, str]) -> None:
+    save_teacher(name)
+    pruners = {key: {"kind": "Magnitude", "sparsity": 0.5, "shape": shape} for key, shape in prune.items()}
+    report = run("x.yaml", prune=pruners)
+    student = AutoModelForSequenceClassification.from_pretrained(report.folder / "student").eval()
+    teacher = AutoModelForSequenceClassification.from_pretrained("teacher")
+    assert student.num_parameters() < teacher.num_parameters()
+    inputs = AutoTokenizer.from_pretrained(report.folder / "student")("a fine film", return_tensors="pt")
+    with torch.no_grad():
+        scores = student(**inputs).logits.softmax(-1)[0]
+    assert load(report.folder)("a fine film")["score"] == pytest.approx(float(scores.max()), abs=0.02)

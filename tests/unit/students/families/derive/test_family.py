@@ -15,7 +15,7 @@ from students.recording.signals import Signals
 from students.recording.trace import Recorder
 from students.structure.places import select_modules
 from tests.helpers.families import FAMILIES, HEIRS, LLAMAS, everything, tiny_config
-from tests.helpers.students.derived import ATTENTION, DERIVED, HIDDEN, STRUCTURE, config_of, model_of, texts
+from tests.helpers.students.derived import DERIVED, HIDDEN, STRUCTURE, config_of, model_of, texts
 
 
 @pytest.mark.parametrize("name", [name for name in (*FAMILIES, *LLAMAS, *HEIRS) if name not in ("albert", "gemma2")])
@@ -39,9 +39,7 @@ def test_the_derived_facts_are_those_of_the_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", DERIVED)
 def test_a_family_has_its_level(name: str) -> None:
-    assert family(config_of(name)).level == (
-        "structure" if name in STRUCTURE else "attention" if name in ATTENTION else "hidden"
-    )
+    assert family(config_of(name)).level == ("structure" if name in STRUCTURE else "hidden")
 
 
 @pytest.mark.parametrize("name", DERIVED)
@@ -112,11 +110,11 @@ def test_rounding_does_not_make_a_decoder_an_encoder(name: str) -> None:
 
 
 def test_what_a_level_lacks_is_refused_by_its_name() -> None:
-    xlnet, oss = config_of("xlnet"), config_of("gpt_oss")
+    oss = config_of("gpt_oss")
     with pytest.raises(ValueError, match="needs the level 'attention', and a gpt_oss has the level 'hidden'"):
         Recorder(model_of("gpt_oss")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
-    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a xlnet has .*'attention'"):
-        Transformer(hidden=16).check(xlnet)
+    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a gpt_oss has .*'hidden'"):
+        Transformer(hidden=16).check(oss)
     with pytest.raises(ValueError, match="losses on outputs, pruning of elements and quantization; losses on hidden"):
         require(oss, "structure")
 

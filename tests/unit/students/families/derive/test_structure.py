@@ -27,6 +27,7 @@ SHAPES = [
     for name in STRUCTURE
     for shape in ("neurons", "heads", "hidden", "layers")
     if shape != "neurons" or name not in ("mixtral", "qwen3_moe")  # whose neurons are in experts
+    if shape not in ("heads", "hidden") or name != "xlnet"  # whose attention has no linear layers
     if shape != "heads" or name not in FIXED
 ]
 
@@ -58,8 +59,12 @@ def test_a_model_without_its_masked_units_computes_the_same(name: str, shape: st
 def test_a_narrower_student_is_a_stock_model(name: str, tmp_path: Path) -> None:
     teacher = model_of(name)
     sizes = {"layers": 2, "hidden": 24} | ({} if name in OTHERS else {"intermediate": 40})
+    if name == "xlnet":
+        with pytest.raises(ValueError, match="hidden: the layers of attention of a xlnet are not known, so it stays"):
+            Transformer(**sizes).build(teacher, None, None, None)
+        del sizes["hidden"]
     student = Transformer(**sizes).build(teacher, None, None, None)
-    assert student.config.hidden_size == 24 and not is_compact(student.config)
+    assert student.config.hidden_size == sizes.get("hidden", 32) and not is_compact(student.config)
     assert {units.count for units in neurons(student)} <= {96 if name == "bloom" else 40}
     student.save_pretrained(tmp_path)
     loaded, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
@@ -83,3 +88,11 @@ def test_a_student_of_fewer_heads_has_the_largest_of_the_teacher(name: str) -> N
     for part, kept in zip(rows, new.slices, strict=True):
         weight = getattr(kept.module, kept.name)
         assert torch.equal(part[largest], kept.rows(weight, 2))
+
+
+def test_heads_that_are_no_linear_layers_are_not_pruned() -> None:
+    model = model_of("xlnet")
+    with pytest.raises(ValueError, match="where: there is nothing to prune in attention"):
+        mask(model, 0.5, "heads")
+    with pytest.raises(ValueError, match="shape: there is no xlnet of another hidden size: .*d_head"):
+        mask(model, 0.5, "hidden")
