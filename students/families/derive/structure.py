@@ -111,7 +111,7 @@ def _attention(
         reader.path,
         head_dim,
         (),
-        num_key_value_groups=_attribute(owner, count // reader.count, "groups") if count > reader.count else "",
+        num_key_value_groups=_attribute(owner, count // reader.count, "groups"),
         is_watched=site.is_watched,
         head_ratio=site.head_ratio,
     )

@@ -35,6 +35,7 @@ STRUCTURE = {
     "mixtral": DECODER | {"num_local_experts": 4},
     "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
     "bart": PAIR,
+    "starcoder2": DECODER,
     "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
     "mpnet": ENCODER,
     "bloom": {},

@@ -16,7 +16,7 @@ from students.weights import fold
 from tests.helpers.pruning.models import mask
 from tests.helpers.students.derived import STRUCTURE, model_of, texts
 
-GROUPED = ("phi", "mixtral", "qwen3_moe")
+GROUPED = ("phi", "mixtral", "qwen3_moe", "starcoder2")
 """Those whose keys several queries share."""
 FIXED = ("mpnet", "bloom")
 """Those whose heads a position bias has entries for."""
@@ -96,3 +96,19 @@ def test_heads_that_are_no_linear_layers_are_not_pruned() -> None:
         mask(model, 0.5, "heads")
     with pytest.raises(ValueError, match="shape: there is no xlnet of another hidden size: .*d_head"):
         mask(model, 0.5, "hidden")
+
+
+@pytest.mark.parametrize("name", ["phi", "starcoder2"])
+def test_query_heads_that_share_one_key_are_units(name: str, tmp_path: Path) -> None:
+    """As a pruner of whole groups does nothing where there is one (onnxsim 1103)."""
+    model = model_of(name, num_key_value_heads=1)
+    mask(model, 0.5, "heads")
+    masked = logits(model)
+    fold(model)
+    assert {kind: after for kind, (_, after) in cut(model).units.items() if kind.endswith("self")} == {
+        f"decoder.{i}.self": 2 for i in range(3)
+    }
+    torch.testing.assert_close(logits(model), masked, rtol=1e-5, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(loaded), masked, rtol=1e-5, atol=1e-5)
