@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,6 +72,9 @@ class Loss(nn.Module, ABC):
     compares_classes: ClassVar[bool] = False
     """Whether it compares the classes of a distribution with one another, which needs more than two."""
 
+    balances_experts: ClassVar[bool] = False
+    """Whether it spreads the tokens over the student's experts."""
+
     weight: Schedule = Constant(1.0)
     start: TimePoint = START
     stop: TimePoint = STOP
@@ -121,9 +124,9 @@ class Loss(nn.Module, ABC):
     def compares_tokens(self) -> bool:
         """Whether it compares the tokens of a text one by one, so that student and teacher must read the same.
 
-        By default, if it needs hidden states or attention; valid after ``setup``.
+        By default, if it needs more than outputs; valid after ``setup``.
         """
-        return bool(self.teacher_signals.hidden or self.teacher_signals.attention)
+        return bool(replace(self.teacher_signals, logits=False))
 
     @property
     def is_infinite_at_zero(self) -> bool:

@@ -152,7 +152,7 @@ class LayerLoss(Loss):
         teacher: the name of the teacher, if there are several.
     """
 
-    signal: ClassVar[Literal["hidden", "attention"]]
+    signal: ClassVar[Literal["hidden", "attention", "routing"]]
     """The signal of each layer that is compared."""
 
     uses_layers: ClassVar[bool] = True
@@ -177,7 +177,7 @@ class LayerLoss(Loss):
         stacks = [find_stack(config, "decoder" if cross else self.stack)[0] for config in (student, teacher)]
         depths = [depth(config, stack) for config, stack in zip((student, teacher), stacks, strict=True)]
         self.stacks = ("cross", "cross") if cross else tuple(stacks)
-        self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal == "attention")
+        self.pairing = Pairing(self.layers, *depths, blocks_only=self.signal != "hidden")
         if self.signal == "attention" and not isinstance(self.layers, dict):
             for config in (student, teacher):
                 require(config, "attention")

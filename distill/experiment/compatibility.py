@@ -151,6 +151,7 @@ RULES = [
         "averages_weights",
         "a moving average of the student keeps part of pruned hidden dimensions, and its norms would count them",
     ),
+    Rule("uses_routing", "prunes_experts", "compares all experts, of which {other.name} removes some"),
     Rule("prunes_experts", "averages_weights", "a moving average of the student would route tokens to pruned experts"),
     Rule(
         "drops_tokens",

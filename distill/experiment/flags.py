@@ -32,6 +32,7 @@ FLAGS = {
     "uses_attention": "a loss on attention",
     "compares_tokens": "a loss that compares single tokens",
     "uses_layers": "a loss on layers",
+    "uses_routing": "a loss on the routing over all experts",
     "has_named_teacher": "a loss that names one of several teachers",
     "all_need_teacher": "losses that all need the teacher",
     # pruning

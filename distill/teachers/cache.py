@@ -89,7 +89,7 @@ class CachedTeacher:
             ValueError: if the tokens of a row differ from those that the cache was made for.
         """
         given, batch, rows = batch, self.teacher.read(batch), batch["row"].cpu().numpy()
-        if signals.attention:
+        if signals.attention or signals.routing:
             self.ran += len(rows)
             return self.teacher.trace(given, signals)
         valid = valid_positions(self.teacher.model.config, batch)

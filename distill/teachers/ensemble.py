@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -138,12 +138,11 @@ class Ensemble:
             return self._trace_task_teacher(batch, signals)
         traces = {}
         for name, member in self.members.items():
-            hidden, attention = (member_sites(sites, name) for sites in (signals.hidden, signals.attention))
-            if needed := replace(signals, hidden=hidden, attention=attention):
+            if needed := member_signals(signals, name):
                 traces[name] = member.trace(batch, needed)
         merged = Trace(None, {}, {}, {})
         for name, trace in traces.items():
-            for kind in ("hidden", "attention", "valid"):
+            for kind in ("hidden", "attention", "valid", "routing"):
                 for site, value in getattr(trace, kind).items():
                     stack = f"{name}/{site}" if kind == "valid" else (f"{name}/{site[0]}", site[1])
                     getattr(merged, kind)[stack] = value
@@ -161,10 +160,14 @@ class Ensemble:
         return trace
 
 
-def member_sites(sites: frozenset[Site], name: str) -> frozenset[Site]:
-    """Return the sites of one teacher, without its name."""
-    split = [(stack.partition("/"), layer) for stack, layer in sites]
-    return frozenset((stack, layer) for (member, _, stack), layer in split if member == name)
+def member_signals(signals: Signals, name: str) -> Signals:
+    """Return the signals of one teacher, the sites without its name, and the outputs of all."""
+
+    def own(sites: frozenset[Site]) -> frozenset[Site]:
+        split = [(stack.partition("/"), layer) for stack, layer in sites]
+        return frozenset((stack, layer) for (member, _, stack), layer in split if member == name)
+
+    return Signals(signals.logits, own(signals.hidden), own(signals.attention), own(signals.routing))
 
 
 class EnsembleModel(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -52,7 +53,7 @@ class RecordedTeacher:
         Raises:
             ValueError: if hidden states or attention are requested.
         """
-        if signals.hidden or signals.attention:
+        if replace(signals, logits=False):
             raise ValueError("teacher: outputs alone are recorded, and a loss needs hidden states or attention")
         return Trace(fill_missing(batch[KEY], batch["labels"], is_regression(batch)), {}, {}, {})
 

@@ -168,7 +168,10 @@ def register_backward_start(model: PreTrainedModel, loss: Tensor) -> None:
 
 
 def register_trace_hooks(model: PreTrainedModel, trace: Trace) -> None:
-    """Start FSDP's backward pass of each block whose attention was recorded in a trace."""
+    """Start FSDP's backward pass of each block whose attention or router was recorded in a trace."""
+    for (stack, layer), logits in trace.routing.items():
+        if logits.requires_grad:
+            logits.register_hook(_on_gradient(blocks(model, stack)[layer - 1]))
     for (stack, layer), attention in trace.attention.items():
         block = blocks(model, "decoder" if stack == "cross" else stack)[layer - 1]
         for tensor in (attention.query, attention.key, attention.value, attention.own_scores):

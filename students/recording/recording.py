@@ -40,6 +40,7 @@ class Recording:
         self.hidden: dict[Site, Tensor] = {}
         self.attention: dict[Site, Attention] = {}
         self.watches: dict[Site, AttentionWatch] = {}
+        self.routing: dict[Site, Tensor] = {}
 
     def enter(self, stack: str, layers: list[int], state: Tensor) -> None:
         """Note that a block starts, as the next of its layers: ALBERT's block runs as all of them."""
@@ -66,6 +67,14 @@ class Recording:
         if site is not None:
             self.attention[site] = attention
 
+    def record_routing(self, stack: str, logits: Tensor) -> None:
+        """Record the logits of a router that runs, [B x S, E], if they are requested."""
+        site = (stack, self.running[stack])
+        if site in self.signals.routing:
+            if torch.is_grad_enabled() != self.requires_grad:
+                raise ValueError("gradient checkpointing: use_reentrant=True leaves routers without a gradient")
+            self.routing[site] = logits.reshape(self.rows, -1, logits.shape[-1])
+
     def start_watch(self, module: nn.Module) -> None:
         """Watch an attention module from now on, if its layer is requested."""
         site = self._requested_site(module)
@@ -89,8 +98,8 @@ class Recording:
             raise ValueError("gradient checkpointing: use_reentrant=True leaves attention without a gradient")
         return site
 
-    def take(self) -> tuple[dict[Site, Tensor], dict[Site, Attention]]:
-        """Return the recorded hidden states and attentions, and record nothing from now on.
+    def take(self) -> tuple[dict[Site, Tensor], dict[Site, Attention], dict[Site, Tensor]]:
+        """Return the recorded hidden states, attentions and logits of routers, and record nothing from now on.
 
         Gradient checkpointing keeps the recording, to run the blocks again in the backward pass. Nothing must be
         recorded twice, and no tensor be kept whose graph holds the recording: such a cycle is never collected. What
@@ -98,8 +107,8 @@ class Recording:
         """
         watched = {site: watch.found[0] for site, watch in self.watches.items() if len(watch.found) == 1}
         attention = self.attention | {site: _as_attention(found, self.rows) for site, found in watched.items()}
-        recorded = self.hidden, attention
-        self.signals, self.hidden, self.attention, self.watches = Signals(), {}, {}, {}
+        recorded = self.hidden, attention, self.routing
+        self.signals, self.hidden, self.attention, self.watches, self.routing = Signals(), {}, {}, {}, {}
         return recorded
 
 

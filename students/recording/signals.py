@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ Site = tuple[str, int]
 """(stack, layer): the stack is ``encoder``, ``decoder`` or, for attention, ``cross`` (decoder to encoder).
 
 Hidden layer 0 is the input of the first block and layer i the output of block i, so that the last one is the
-state *before* any final norm. Attention layers are 1 to N.
+state *before* any final norm. Layers of attention and of routing are 1 to N.
 """
 
 
@@ -28,13 +28,14 @@ class Signals:
     logits: bool = False
     hidden: frozenset[Site] = frozenset()
     attention: frozenset[Site] = frozenset()
+    routing: frozenset[Site] = frozenset()
 
     def __or__(self, other: Signals) -> Signals:
         hidden, attention = self.hidden | other.hidden, self.attention | other.attention
-        return Signals(self.logits or other.logits, hidden, attention)
+        return Signals(self.logits or other.logits, hidden, attention, self.routing | other.routing)
 
     def __bool__(self) -> bool:
-        return self.logits or bool(self.hidden) or bool(self.attention)
+        return self.logits or bool(self.hidden | self.attention | self.routing)
 
 
 @dataclass
@@ -110,6 +111,8 @@ class Trace:
     attention: dict[Site, Attention]
     valid: dict[str, Tensor]
     """By stack, True at tokens and False at padding, boolean, [B, S]."""
+    routing: dict[Site, Tensor] = field(default_factory=dict)
+    """The logits of the routers of experts, [B, S, E] each; minus infinity for masked experts."""
 
     def detached(self) -> Trace:
         """Return a detached copy."""
@@ -118,12 +121,13 @@ class Trace:
             {site: state.detach() for site, state in self.hidden.items()},
             {site: attention.detached() for site, attention in self.attention.items()},
             self.valid,
+            {site: logits.detach() for site, logits in self.routing.items()},
         )
 
 
 def check_signals(config: PretrainedConfig, signals: Signals) -> None:
     """Raise ValueError if a model of this config lacks a requested site, or all heads of an attention are pruned."""
-    if signals.hidden or signals.attention:
+    if signals.hidden or signals.attention or signals.routing:
         require(config, "hidden")
     if signals.attention:
         require(config, "attention")
@@ -135,9 +139,13 @@ def check_signals(config: PretrainedConfig, signals: Signals) -> None:
     for name, stack in stacks.items():
         if "cross" in stack.attention:
             attention["cross"] = hidden[name]
+    routing = {name: hidden[name] for name, stack in stacks.items() if stack.experts}
+    if signals.routing and not routing:
+        raise ValueError(f"routing: a {config.model_type} has no experts, or its experts are not known")
     for kind, sites, known, first in (
         ("hidden", signals.hidden, hidden, 0),
         ("attention", signals.attention, attention, 1),
+        ("routing", signals.routing, routing, 1),
     ):
         for name, layer in sorted(sites):
             if name not in known:
@@ -170,6 +178,6 @@ def last_site(config: PretrainedConfig, signals: Signals) -> Site | None:
     if signals.logits or not signals:
         return None
     order = list(family(config).stacks)
-    requested = signals.hidden | signals.attention
+    requested = signals.hidden | signals.attention | signals.routing
     sites = [("decoder" if stack == "cross" else stack, layer) for stack, layer in requested]
     return max(sites, key=lambda site: (order.index(site[0]), site[1]))

@@ -36,7 +36,7 @@ class Recorder:
         self._recording: Recording | None = None
         self._attention_sites: dict[nn.Module, tuple[str, str]] = {}
         self._hooks = []
-        for stack in family(model.config).stacks:
+        for stack, facts in family(model.config).stacks.items():
             order = blocks(model, stack)
             for block in dict.fromkeys(order):
                 layers = [layer for layer, other in enumerate(order, start=1) if other is block]
@@ -44,6 +44,9 @@ class Recorder:
                 self._hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
                 self._hooks.append(block.register_forward_hook(leave))
                 self._find_attention(stack, layers, block)
+                if facts.experts and facts.experts.router in dict(block.named_modules()):
+                    router, route = facts.experts.router, partial(self._route, stack, facts.experts.logits)
+                    self._hooks.append(block.get_submodule(router).register_forward_hook(route))
         self._head = SparseLMHead(model)
         self._implementation = model.config._attn_implementation
         self._watches = is_watched(model.config)
@@ -97,11 +100,12 @@ class Recorder:
             pass
         finally:
             self._recording = self._head.labels = None
-            hidden, attention = recording.take()
+            hidden, attention, routing = recording.take()
         missing = sorted(signals.hidden - hidden.keys()) + sorted(signals.attention - attention.keys())
+        missing += sorted(signals.routing - routing.keys())
         if missing or (signals.logits and logits is None):
             raise RuntimeError(f"{type(self.model).__name__} gave no {missing or 'logits'}, which were requested")
-        return Trace(logits, hidden, attention, valid_positions(config, batch))
+        return Trace(logits, hidden, attention, valid_positions(config, batch), routing)
 
     def close(self) -> None:
         """Remove the hooks and restore the model's own attention."""
@@ -119,6 +123,10 @@ class Recorder:
             )
         if self.model.config._attn_implementation != "eager":
             self.model.set_attn_implementation("eager")
+
+    def _route(self, stack: str, index: int | None, router: nn.Module, args: tuple, output: Any) -> None:
+        if self._recording is not None:
+            self._recording.record_routing(stack, output if index is None else output[index])
 
     def _start_watch(self, module: nn.Module, args: tuple) -> None:
         if self._recording is not None:

@@ -15,7 +15,7 @@ from students.structure.experts import experts
 from students.weights import fold
 from tests.helpers.pruning.mixtures import logits, mixture
 from tests.helpers.repositories import save_tokenizer, sentences
-from tests.helpers.runs import resumes_bit_for_bit, weights
+from tests.helpers.runs import resumes_bit_for_bit, rows, weights
 
 CONFIG = """\
 task: {{name: classification, data: {folder}/data.csv, max_length: 16, batch_size: 4}}
@@ -35,8 +35,8 @@ def file(tmp_path: Path) -> Path:
     labels = {0: "negative", 1: "positive"}
     model = mixture("qwen3_moe", "classification", vocab_size=vocabulary, num_labels=2, id2label=labels)
     model.save_pretrained(tmp_path / "teacher")
-    rows = "".join(f"{row['sentence']},{labels[row['label']]}\n" for row in sentences(40, 0))
-    (tmp_path / "data.csv").write_text(f"text,label\n{rows}")
+    lines = "".join(f"{row['sentence']},{labels[row['label']]}\n" for row in sentences(40, 0))
+    (tmp_path / "data.csv").write_text(f"text,label\n{lines}")
     (tmp_path / "x.yaml").write_text(CONFIG.format(folder=tmp_path))
     return tmp_path / "x.yaml"
 
@@ -114,3 +114,30 @@ def test_a_dense_student_in_8_bits(file: Path) -> None:
     student = {"kind": "Transformer", "experts": 1, "merge_experts": True}
     report = run(file, student=student, prune=None, quantize={"start": "50%"})
     assert report.models["student"].runtime == "onnxruntime" and report.exports[0].agreement > 0.9
+
+
+def test_routers_learn_from_the_teacher_and_stay_balanced(file: Path) -> None:
+    """With as many terms as losses, and over an accumulation window."""
+    losses = {"logits": {"kind": "Logits"}, "routers": {"kind": "RouterKL"}, "balance": {"kind": "LoadBalancing"}}
+    trainer = {"max_steps": 6, "accumulate_grad_batches": 2}
+    student = {"kind": "Transformer", "layers": 1}
+    report = run(file, losses=losses, student=student, prune=None, trainer=trainer)
+    last = [row for row in rows(report.folder) if row["train/routers"]][-1]
+    assert float(last["train/routers"]) > 0 and 0.001 < float(last["train/balance"]) < 0.01
+    assert not any("LoadBalancing" in warning for warning in report.warnings)
+
+
+def test_a_mixture_without_load_balancing_is_told_so(file: Path) -> None:
+    report = run(file, prune=None, trainer={"max_steps": 2})
+    assert any(warning.startswith("losses: no LoadBalancing") for warning in report.warnings)
+
+
+def test_routers_of_pruned_experts_are_not_compared(file: Path) -> None:
+    with pytest.raises(ConfigError, match="losses.routers: compares all experts, of which prune removes some"):
+        run(file, losses={"routers": {"kind": "RouterKL"}})
+
+
+def test_teachers_whose_answers_are_kept_have_no_routers(file: Path) -> None:
+    with pytest.raises(ConfigError, match="cache: would never be read: the losses look at routers at every step"):
+        teacher = {"model": str(file.parent / "teacher"), "check": False, "cache": True}
+        run(file, teacher=teacher, losses={"routers": {"kind": "RouterKL"}}, prune=None)

@@ -13,6 +13,7 @@ from distill.training.prepare.checks.export_check import check_export
 from distill.training.prepare.checks.round_trip import cut_fully, prune_fully, round_trip
 from distill.training.prepare.first_batches import first_batches
 from prune_schedules.schedule import Timeline
+from students.structure.experts import experts
 from students.weights import SPARSITY_THRESHOLD, model_sparsity
 
 MAX_SPARSITY_GAP = 0.05
@@ -23,7 +24,7 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
     """Save, load and compare the student as built, and with the final sparsity and vocabulary.
 
     Returns:
-        Warnings for the report about zeros that it has, and about a sparsity that cannot be reached.
+        Warnings for the report about experts, about zeros that it has, and about a sparsity that cannot be reached.
 
     Raises:
         ConfigError: if it cannot be saved or loaded again, or a pruner cannot remove anything.
@@ -37,6 +38,9 @@ def check_student(config: Config[Experiment], parts: Parts, timeline: Timeline) 
         if experiment.save_dtype != "float32":
             round_trip(deepcopy(student).to(getattr(torch, experiment.save_dtype)), parts.tokenizer, batch, head)
     check_export(config, student, batch)
+    has_routers = any(units.count > 1 for units in experts(student))
+    if has_routers and not any(loss.balances_experts for loss in experiment.losses.values()):
+        warnings.append("losses: no LoadBalancing, with which a mixture of experts is trained: experts may idle")
     sparsity, pruners = model_sparsity(student), experiment.pruners()
     if sparsity >= SPARSITY_THRESHOLD and not pruners:
         warnings.append(

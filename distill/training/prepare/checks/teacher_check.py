@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
 from distill.teachers.cache import MAX_OUTPUTS, CachedTeacher
-from distill.teachers.ensemble import member_sites
+from distill.teachers.ensemble import member_signals
 from distill.teachers.teacher import FrozenTeacher
 from distill.training.timeline import step_ranges
 from prune_schedules.schedule import Timeline
@@ -34,7 +34,7 @@ def check_cache(config: Config[Experiment], teachers: dict[str, FrozenTeacher], 
         reasons: dict[str, None] = {}
         for steps in step_ranges(config.value.losses, timeline):
             signals = signals_of(config.value, name, steps[0], timeline)
-            uncached = ["attention"] * bool(signals.attention)
+            uncached = ["attention"] * bool(signals.attention) + ["routers"] * bool(signals.routing)
             uncached += [f"logits over a vocabulary of {vocabulary:,}"] * (signals.logits and not caches_logits)
             reasons |= dict.fromkeys(uncached)
             running_steps += bool(uncached) * len(steps)
@@ -84,5 +84,5 @@ def signals_of(experiment: Experiment, name: str, step: int | None = None, timel
             needs.append(loss.signals_at(values)[1])
     signals = reduce(or_, needs, Signals())
     if experiment.teacher and experiment.teacher.is_ensemble_for_all_tasks:
-        return Signals(signals.logits, member_sites(signals.hidden, name), member_sites(signals.attention, name))
+        return member_signals(signals, name)
     return signals
