@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.pruner import Pruner
-from students.families.families import is_recurrent
+from students.families.families import own_kind
 from students.processes import all_reduce_sum
 from students.recording.input_grams import stack_by_module
 from students.structure.units import Units
@@ -54,13 +54,13 @@ class ActivationScored(Pruner):
         """Return the statistics of one batch, from the inputs [positions, in] of a layer."""
 
     def find(self, model: PreTrainedModel) -> list[nn.Module] | list[Units]:
-        """Find what can be removed; nothing of a recurrent network.
+        """Find what can be removed; nothing of a recurrent network or a static model.
 
         Raises:
-            ValueError: as in ``Pruner``, and if the model is recurrent.
+            ValueError: as in ``Pruner``, and if the model has no layers whose inputs are collected.
         """
-        if is_recurrent(model.config):
-            raise ValueError(f"kind: {type(self).__name__} cannot collect the inputs of recurrent layers")
+        if own := own_kind(model.config):
+            raise ValueError(f"kind: {type(self).__name__} cannot collect the inputs of layers of a {own}")
         return super().find(model)
 
     def check(self, timeline: Timeline) -> None:

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from prune_schedules.targets.norms import detach, kept_dimensions
 from prune_schedules.targets.routers import detach_router, kept_experts
-from students.families.families import is_compact, is_recurrent
+from students.families.families import is_own
 from students.structure.experts import experts
 from students.structure.factored import rank_components
 from students.structure.hidden import shrink_hidden
@@ -108,5 +108,5 @@ def cut(model: PreTrainedModel) -> CutReport:
         from students.models.record import record_sizes  # not above: a config is read without transformers
 
         record_sizes(model, built)
-    is_stock = not (is_compact(model.config) or is_recurrent(model.config))
+    is_stock = not is_own(model.config)
     return CutReport(report, skipped, (before, model.num_parameters()), is_stock)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prune_schedules.ranking import Scope
-from students.families.families import is_recurrent, require
+from students.families.families import own_kind, require
 from students.structure.experts import experts, has_experts
 from students.structure.factored import rank_components
 from students.structure.hidden import hidden_units
@@ -75,8 +75,8 @@ def find_prunable(
         ValueError: if too little is known of the model's family, nothing can be removed, or a weight does not divide
             into tiles or groups.
     """
-    if isinstance(shape, str) and shape != "elements" and is_recurrent(model.config):
-        raise ValueError(f"shape: a recurrent network has no {shape}; prune elements or tiles of it")
+    if isinstance(shape, str) and shape != "elements" and (own := own_kind(model.config)):
+        raise ValueError(f"shape: a {own} has no {shape}; prune elements or tiles of it")
     if shape == "experts" and not has_experts(model.config):
         raise ValueError(f"shape: a {model.config.model_type} has no experts, or its experts are not known")
     if isinstance(shape, str) and shape not in ("elements", "ranks", "experts"):

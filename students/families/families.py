@@ -8,7 +8,7 @@ from torch import nn
 
 from students.families.derive.family import derive_family
 from students.families.parts import AttentionParts, Family, LayerStack, Level
-from students.families.table import COMPACT, FAMILIES, RECURRENT
+from students.families.table import COMPACT, FAMILIES, OWN
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -24,9 +24,14 @@ def is_cut(config: PretrainedConfig) -> bool:
     return is_compact(config) and bool(config.block_sizes or config.original_widths)
 
 
-def is_recurrent(config: PretrainedConfig) -> bool:
-    """Return whether this is the config of a recurrent network, which has no attention, FFN or residual stream."""
-    return config.model_type == RECURRENT
+def own_kind(config: PretrainedConfig) -> str:
+    """Return what a model of ours without attention is called (a recurrent network); empty for any other model."""
+    return OWN.get(config.model_type, "")
+
+
+def is_own(config: PretrainedConfig) -> bool:
+    """Return whether plain transformers has no such model: it is loaded after ``import students``."""
+    return is_compact(config) or bool(own_kind(config))
 
 
 def is_listed(config: PretrainedConfig) -> bool:

@@ -6,6 +6,10 @@ from students.families.parts import AttentionParts, Family, FeedForwardParts, La
 
 RECURRENT = "recurrent"
 """The ``model_type`` of our recurrent networks."""
+STATIC = "static"
+"""The ``model_type`` of our static models."""
+OWN = {RECURRENT: "recurrent network", STATIC: "static model"}
+"""What our own models are called, by ``model_type``: they have no attention, feed-forward or residual stream."""
 COMPACT = "compact-"
 """The prefix of the ``model_type`` of a compact model, before the family."""
 
@@ -137,4 +141,5 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
     RECURRENT: Family({"encoder": _RECURRENT}, width="embedding_size", position_embeddings=""),
+    STATIC: Family({}, width="embedding_size", position_embeddings="", level="outputs"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from students.families.families import family, is_causal, is_cut, is_recurrent, is_watched, repeats_blocks, require
+from students.families.families import family, is_causal, is_cut, is_watched, own_kind, repeats_blocks, require
 from students.forms.form import Form
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def check_forms(forms: dict[str, Form], student: PretrainedConfig) -> None:
 def refusal(form: Form, student: PretrainedConfig) -> str:
     """Return why a student of this config cannot have a form; an empty text if it can."""
     kind, model = type(form).__name__, student.model_type
-    if is_recurrent(student):
-        return "forms change Transformers, and this is a recurrent network"
+    if own := own_kind(student):
+        return f"forms change Transformers, and this is a {own}"
     if is_cut(student):
         return f"the model is pruned already; set {kind} in the run that prunes it"
     if present := [key for key in form.not_after if getattr(student, key, None)]:

@@ -15,7 +15,7 @@ from students.families.families import (
     family,
     intermediate_size,
     is_compact,
-    is_recurrent,
+    own_kind,
     repeats_blocks,
     require,
 )
@@ -104,8 +104,8 @@ class Transformer(Student):
             raise ValueError(
                 "a Transformer student cannot be cut from a compact teacher; name the model it was made from"
             )
-        if is_recurrent(teacher):
-            raise ValueError("a Transformer student cannot be cut from a recurrent teacher; try LSTM or GRU")
+        if own := own_kind(teacher):
+            raise ValueError(f"a Transformer student cannot be cut from a {own}; try LSTM, GRU or Static")
         if self.max_position_embeddings:
             check_max_positions(teacher)
         check_experts(teacher, self.experts, self.merge_experts, self.intermediate, self.weights)

@@ -1,1 +1,1 @@
-"""Models that transformers does not have: recurrent networks, and compact Transformers."""
+"""Models that transformers does not have: recurrent networks, static models, and compact Transformers."""

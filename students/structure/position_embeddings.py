@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from students.families.families import family, is_compact, is_recurrent, position_counts, require
+from students.families.families import family, is_compact, own_kind, position_counts, require
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def check_max_positions(config: PretrainedConfig) -> None:
     """Raise ValueError if a model cannot be given another number of positions."""
     key = "max_position_embeddings"
-    if is_recurrent(config):
-        raise ValueError(f"{key}: a recurrent network reads texts of any length")
+    if own := own_kind(config):
+        raise ValueError(f"{key}: a {own} reads texts of any length")
     require(config, "structure", key)
     path = family(config).position_embeddings
     if path is None:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from prune_schedules.schedule import Schedule
-from students.families.families import blocks, family, is_recurrent
+from students.families.families import blocks, family, own_kind
 from students.families.layer_lists import layer_lists
 from students.families.layers import evenly_spaced_layer
 from students.families.table import COMPACT
@@ -31,8 +31,8 @@ def block_groups(student: PreTrainedModel, teacher: PreTrainedModel) -> list[tup
     kinds = [config.model_type.removeprefix(COMPACT) for config in configs]
     if kinds[0] != kinds[1]:
         raise ValueError(f"blocks of a {kinds[0]} cannot replace those of a {kinds[1]}")
-    if is_recurrent(student.config):
-        raise ValueError("layers of recurrent networks cannot replace one another")
+    if own := own_kind(student.config):
+        raise ValueError(f"the layers of a {own} cannot replace one another")
     if family(student.config).has_fixed_heads:
         raise ValueError(f"the blocks of a {kinds[0]} share a position bias or the like, so none can be replaced")
     for key in ("hidden_size", "head_dim", "rope_parameters"):

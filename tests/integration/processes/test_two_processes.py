@@ -87,11 +87,13 @@ SENTENCES = {
     "average": AVERAGE,
     "several": SEVERAL,
 }
+STATIC = "student: {kind: Static, width: 16, dropout: 0.0}\nlosses: {logits: {kind: LogitsMSE}}"
 TASKS = {
     "tokens": ("token_classification", 32, ""),
     "drawn-anew": ("masked_lm", 6, ""),
     "pruned": ("token_classification", 32, PRUNED),
     "recurrent": ("token_classification", 32, "student: {kind: LSTM, hidden: 12, dropout: 0.0}"),
+    "static": ("regression", 32, STATIC),
     "answers": ("question_answering", 32, ""),
     "next": ("causal_lm", 6, ""),
     "written": ("seq2seq", 32, ""),

@@ -41,5 +41,5 @@ def test_units_of_transformers_are_refused(shape):
 
 
 def test_pruning_by_what_is_read_is_refused():
-    with pytest.raises(ValueError, match="kind: Wanda cannot collect the inputs of recurrent layers"):
+    with pytest.raises(ValueError, match="kind: Wanda cannot collect the inputs of layers of a recurrent network"):
         Wanda(sparsity=Constant(0.5)).find(small())

@@ -56,7 +56,7 @@ def test_with_random_weights_embeddings_may_be_wider():
             lambda: LSTM(bidirectional=True).build(tiny("gpt2", head="language"), None, None, AutoModelForCausalLM),
             "bidirectional: a causal language model reads forward only",
         ),
-        (lambda: Transformer().check(small().config), "a Transformer student cannot be cut from a recurrent teacher"),
+        (lambda: Transformer().check(small().config), "a Transformer student cannot be cut from a recurrent network"),
     ],
 )
 def test_what_cannot_be_built_is_said(make, message):
