@@ -32,7 +32,7 @@ def recorded_stats(result: EvalResult) -> ModelStats:
         nonzero_parameters=None,
         bytes=None,
         flops_per_example=None,
-        runtime="columns of the data",
+        runtime="recorded outputs",
         precision="",
         intervals=intervals(result.replicates),
     )

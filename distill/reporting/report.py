@@ -55,7 +55,7 @@ class Report:
             if teacher.metrics[self.main_metric]
             else 0.0,
         }
-        if teacher.bytes and student.bytes:  # a teacher in columns of the data has no size
+        if teacher.bytes and student.bytes:  # a teacher whose outputs are recorded has no size
             ratios["smaller"] = teacher.bytes / student.bytes
         for key in teacher.latency_ms:
             ratios[f"faster_{key}"] = teacher.latency_ms[key] / student.latency_ms[key]

@@ -146,7 +146,7 @@ def _candidates(reports: dict[Path, dict]) -> list[Candidate]:
 
 
 def _candidate(name: str, model: dict, metric: str, machine: str, folder: Path) -> Candidate | None:
-    """Return a model of a report; None if its metric is not a number, or it was not timed (columns of the data)."""
+    """Return a model of a report; None if its metric is not a number, or it was not timed (recorded outputs)."""
     quality, latency = model["metrics"][metric], model["latency_ms"]
     runtime = f"{model['runtime']} {model['precision']}"
     if quality is None or not latency:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,12 @@ class Judge(RecordedOutputs, ABC):
         answers = self.answers(cache)
         with answers.locked():
             missing = answers.missing(list(texts))
-            notes = self.ask({text: texts[text] for text in missing}, words, answers.add) if missing else []
+            try:
+                notes = self.ask({text: texts[text] for text in missing}, words, answers.add) if missing else []
+            except BaseException:  # Ctrl-C, too
+                if new := len(missing) - len(answers.missing(missing)):
+                    print(f"teacher: {new:,} new answers are kept; another run asks only the rest", file=sys.stderr)
+                raise
         if kept := len(texts) - len(missing):
             notes.append(f"{kept:,} of {len(texts):,} answers were kept from before ({answers.path.name})")
         scores = torch.tensor([answers.get(prompt.fill(row)) for row in rows], dtype=torch.float64)

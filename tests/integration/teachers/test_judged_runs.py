@@ -139,7 +139,7 @@ def test_an_endpoint_that_fails_at_times_is_asked_once_a_text(world: Path, monke
         assert file.is_dir() or b"sk-secret" not in file.read_bytes()
 
 
-def test_what_was_answered_is_kept_when_the_server_goes_down(world: Path) -> None:
+def test_what_was_answered_is_kept_when_the_server_goes_down(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[dict] = []
 
     def down(body: dict, count: int) -> Reply:
@@ -152,6 +152,7 @@ def test_what_was_answered_is_kept_when_the_server_goes_down(world: Path) -> Non
             run(write(world, teacher))
     (kept,) = (world / "runs" / ".teacher-cache").glob("judge-*.jsonl")
     assert len([line for line in kept.read_text().splitlines() if line]) == 20
+    assert "teacher: 20 new answers are kept; another run asks only the rest" in capsys.readouterr().err
     assert not (world / "runs" / "x").exists()
 
 
