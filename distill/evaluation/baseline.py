@@ -126,7 +126,7 @@ def score_against_baseline(
 
 
 def score_recorded(task: Task, rows: DatasetDict) -> list[BaselineScore]:
-    """Return the score of a teacher whose outputs are recorded, on validation rows or, if they have none, training rows.
+    """Return the score of a teacher whose outputs are recorded, on validation rows, or without any on training rows.
 
     Args:
         task: a single task.
