@@ -6,7 +6,6 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from students.families.families import family, fix_head_size
@@ -87,7 +86,7 @@ def _width_attributes(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
         for path, wide_module in wide.named_modules()
         for key, value in vars(wide_module).items()
         if type(value) is int and value == wide.config.hidden_size and getattr(modules[path], key) == size
-        if modules[path] not in owners and not isinstance(wide_module, transformers.PreTrainedModel)
+        if modules[path] not in owners and not hasattr(wide_module, "base_model_prefix")
     ]
 
 

@@ -13,8 +13,8 @@ from distill.teachers.judges.judge import Judge, Save
 from distill.teachers.judges.prompt import Prompt
 from distill.teachers.judges.scorer import Scorer
 from students.kinds.student import resolve
+from students.loading.adapters import NO_REMOTE_CODE
 from students.loading.finite_weights import check_finite_weights
-from students.loading.hub import loading
 from students.loading.stored import stored_precision
 
 
@@ -72,17 +72,19 @@ class PromptedModel(Judge):
         return notes + [f"{scorer.num_cut:,} prompts were too long, and their texts cut"] * bool(scorer.num_cut)
 
     def _scorer(self, words: list[str]) -> Scorer:
-        from transformers import AutoModelForCausalLM, AutoTokenizer  # not above: a config is read without transformers
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # not above: a config is read without these
+
+        from students.loading.hub import loading
 
         source, is_cpu = resolve(self.model), not torch.cuda.is_available()
         stored = "float32" if is_cpu else stored_precision(source).precision
         name = self.dtype or (stored if stored in ("bfloat16", "float16") else "float32")
         with loading(source):
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, **NO_REMOTE_CODE)
             if self.chat and not tokenizer.chat_template:
                 raise ValueError("chat: its tokenizer has no chat template")
             model, info = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, name), output_loading_info=True
+                source, dtype=getattr(torch, name), output_loading_info=True, **NO_REMOTE_CODE
             )
         if missing := [key for key in info["missing_keys"] if "lm_head" in key or "embed" in key]:
             raise ValueError(f"model: it has no {', '.join(sorted(missing))}; it must be a causal language model")

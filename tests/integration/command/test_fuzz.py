@@ -134,24 +134,24 @@ def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, message: str) -
 
 LACKING = {
     "heads to prune": (
-        "bloom",
+        "diffllama",
         "student: foreign\nlosses: {labels: {kind: Labels}}\nprune: {kind: Magnitude, shape: heads, sparsity: 0.5}",
-        "x.yaml:4: prune.shape: heads: this needs the level 'structure', and a bloom has the level 'hidden'",
+        "x.yaml:4: prune.shape: heads: this needs the level 'structure', and a diffllama has the level 'hidden'",
     ),
     "a narrower student": (
-        "bloom",
+        "diffllama",
         "teacher: foreign\nstudent: {kind: Transformer, hidden: 8}\nlosses: {logits: {kind: Logits}}",
-        "x.yaml:3: student.hidden: this needs the level 'structure', and a bloom has the level 'hidden'",
+        "x.yaml:3: student.hidden: this needs the level 'structure', and a diffllama has the level 'hidden'",
     ),
     "a form": (
-        "bloom",
+        "diffllama",
         "teacher: foreign\nstudent: {kind: Transformer, share_layers: {}}\nlosses: {logits: {kind: Logits}}",
-        "x.yaml:3: student.share_layers: this needs the level 'structure', and a bloom has the level 'hidden'",
+        "x.yaml:3: student.share_layers: this needs the level 'structure', and a diffllama has the level 'hidden'",
     ),
     "attention": (
-        "bloom",
+        "diffllama",
         "teacher: foreign\nstudent: {kind: Transformer}\nlosses: {a: {kind: AttentionKL}}",
-        "x.yaml:4: losses.a: this needs the level 'attention', and a bloom has the level 'hidden'",
+        "x.yaml:4: losses.a: this needs the level 'attention', and a diffllama has the level 'hidden'",
     ),
     "hidden states": (
         "openai-gpt",
