@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from distill.runner import run as run
     from distill.tasks.augment.augmentation import Augmentation as Augmentation
     from distill.tasks.data_task import DataTask as DataTask
-    from distill.tasks.kinds.causal import CausalLM as CausalLM
-    from distill.tasks.kinds.masked import MaskedLM as MaskedLM
+    from distill.tasks.kinds.language.causal import CausalLM as CausalLM
+    from distill.tasks.kinds.language.masked import MaskedLM as MaskedLM
+    from distill.tasks.kinds.language.sequences import Seq2Seq as Seq2Seq
     from distill.tasks.kinds.multi_label import MultiLabel as MultiLabel
-    from distill.tasks.kinds.sequences import Seq2Seq as Seq2Seq
     from distill.tasks.kinds.spans import QuestionAnswering as QuestionAnswering
     from distill.tasks.kinds.texts import Classification as Classification
     from distill.tasks.kinds.texts import Regression as Regression
@@ -55,10 +55,10 @@ _MODULES = {
     "distill.runner": ["run"],
     "distill.export.serving.predictor": ["Predictor", "load"],
     "distill.tasks.augment.augmentation": ["Augmentation"],
-    "distill.tasks.kinds.causal": ["CausalLM"],
-    "distill.tasks.kinds.masked": ["MaskedLM"],
+    "distill.tasks.kinds.language.causal": ["CausalLM"],
+    "distill.tasks.kinds.language.masked": ["MaskedLM"],
     "distill.tasks.kinds.multi_label": ["MultiLabel"],
-    "distill.tasks.kinds.sequences": ["Seq2Seq"],
+    "distill.tasks.kinds.language.sequences": ["Seq2Seq"],
     "distill.tasks.kinds.spans": ["QuestionAnswering"],
     "distill.tasks.kinds.texts": ["Classification", "Regression"],
     "distill.tasks.kinds.tokens": ["TokenClassification"],

@@ -203,7 +203,7 @@ def _score(task: Task, predictions: Tensor, labels: Tensor) -> tuple[str, float,
     if not count:
         return None
     if task.is_multi_label:
-        from distill.tasks.label_metrics import average_precision  # not above: torchmetrics takes seconds
+        from distill.tasks.metrics.label_scores import average_precision  # not above: torchmetrics takes seconds
 
         scores, labels = (x.reshape(-1, len(task.classes.names), *x.shape[1:]) for x in (predictions, labels))
         precision = average_precision(scores[..., 1] - scores[..., 0], labels)

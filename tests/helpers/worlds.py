@@ -11,10 +11,10 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import BertConfig, GPT2Config, PreTrainedModel, T5Config
 
 from distill.tasks.classes import Classes
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.masked import MaskedLM
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.masked import MaskedLM
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.multi_label import MultiLabel
-from distill.tasks.kinds.sequences import Seq2Seq
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.tasks.kinds.tokens import TokenClassification

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
     from transformers import PreTrainedTokenizerBase
 
-    from distill.tasks.label_metrics import F1AtThreshold
+    from distill.tasks.metrics.label_scores import F1AtThreshold
 
 NO_LABELS = "no label"
 """The text of a row without labels."""
@@ -207,13 +207,13 @@ class MultiLabel(TextTask):
         # Imported here: torchmetrics takes seconds, and reading a config does not need it.
         from torchmetrics import MetricCollection
 
-        from distill.tasks.label_metrics import MeanAveragePrecision
+        from distill.tasks.metrics.label_scores import MeanAveragePrecision
 
         f1 = {"f1_micro": self._f1("micro"), "f1_macro": self._f1("macro")}
         return MetricCollection({**f1, "mAP": MeanAveragePrecision()}, compute_groups=False)
 
     def _f1(self, average: Literal["micro", "macro"]) -> F1AtThreshold:
-        from distill.tasks.label_metrics import THRESHOLDS, F1AtThreshold
+        from distill.tasks.metrics.label_scores import THRESHOLDS, F1AtThreshold
 
         thresholds = THRESHOLDS if self.threshold is None else [self.threshold]
         return F1AtThreshold(len(self.classes.names), average, thresholds)

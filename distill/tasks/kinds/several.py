@@ -140,7 +140,7 @@ class MultiTask(Task):
         """Return the metrics of each task as ``task/metric``, and the mean of their main metrics."""
         from torchmetrics import MetricCollection  # not above: it takes seconds
 
-        from distill.tasks.metrics import MeanOfMetrics
+        from distill.tasks.metrics.predictions import MeanOfMetrics
 
         metrics = {f"{name}/{key}": m for name, task in self.tasks.items() for key, m in task.metrics().items()}
         main_metrics = [metrics[f"{name}/{task.main_metric}"] for name, task in self.tasks.items()]

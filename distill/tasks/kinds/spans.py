@@ -143,7 +143,7 @@ class QuestionAnswering(DataTask):
         """Return exact match and F1 of words, over the best of the true answers (Rajpurkar 2016, arXiv 1606.05250)."""
         from torchmetrics import MetricCollection  # not above: it takes seconds
 
-        from distill.tasks.metrics import SquadShare
+        from distill.tasks.metrics.predictions import SquadShare
 
         return MetricCollection({name: SquadShare(name) for name in ("exact_match", "f1")})
 

@@ -117,7 +117,7 @@ class Classification(SingleLabelTask):
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-        from distill.tasks.metrics import F1OfClassOne, Matthews
+        from distill.tasks.metrics.predictions import F1OfClassOne, Matthews
 
         count = len(self.classes.names)
         return MetricCollection(
@@ -185,7 +185,7 @@ class Regression(SingleLabelTask):
         from torchmetrics import MetricCollection
         from torchmetrics.regression import SpearmanCorrCoef
 
-        from distill.tasks.metrics import Pearson
+        from distill.tasks.metrics.predictions import Pearson
 
         return MetricCollection({"pearson": Pearson(), "spearman": SpearmanCorrCoef()}, compute_groups=False)
 

@@ -150,7 +150,7 @@ class TokenClassification(DataTask):
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
 
-        from distill.tasks.metrics import EntityF1
+        from distill.tasks.metrics.predictions import EntityF1
 
         accuracy = MulticlassAccuracy(len(self.classes.names), average="micro", ignore_index=IGNORED)
         entities = {"f1": EntityF1(self.classes.names)} if self.has_entity_tags else {}

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from distill.data import Truncation, prepare_data, read
 from distill.data.describe import class_warnings
 from distill.tasks.columns import is_pair
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.texts import Classification, Regression
 from tests.helpers.tables import ready, write
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.masked import MaskedLM
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.masked import MaskedLM
 from students.recording.sparse_lm_head import IGNORED
 from tests.helpers.tables import refused, write
 

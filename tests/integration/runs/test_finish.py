@@ -10,7 +10,7 @@ from distill.evaluation.measure import EvalResult, ModelStats
 from distill.reporting.details import page_details
 from distill.reporting.report_warnings import changed_outputs
 from distill.tasks.classes import Classes
-from distill.tasks.kinds.masked import MaskedLM
+from distill.tasks.kinds.language.masked import MaskedLM
 from distill.tasks.kinds.texts import Classification
 
 STUDENT = DeployedStudent(None, None, None, parity={}, layers=[], notes=[], precision="float32")

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from distill.data import Truncation, prepare_data
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification
 from distill.tasks.kinds.tokens import TokenClassification

@@ -10,7 +10,7 @@ from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation import baseline
 from distill.evaluation.baseline import _sample_rows, _score, _token_losses, baseline_metrics, score_against_baseline
-from distill.tasks.kinds.causal import CausalLM
+from distill.tasks.kinds.language.causal import CausalLM
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Regression
 from tests.helpers.worlds import save_data, save_teacher, three_classes, three_labels

@@ -10,7 +10,7 @@ from datasets import Dataset
 from distill import run
 from distill.evaluation.batch_dependence import BatchDependence, batch_dependence, padding_samples
 from distill.evaluation.deployed import ExportStats
-from distill.tasks.kinds.masked import MaskedLM
+from distill.tasks.kinds.language.masked import MaskedLM
 from losses.loss import IGNORED
 from tests.helpers.worlds import three_classes
 

@@ -17,7 +17,7 @@ from distill.evaluation.deployed import DeployedStudent
 from distill.evaluation.measure import EvalResult, evaluate_model
 from distill.evaluation.slices import Slice, find_slices, length_names, slice_quality
 from distill.reporting.details import page_details
-from distill.tasks.kinds.causal import CausalLM
+from distill.tasks.kinds.language.causal import CausalLM
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.tasks.task import Task

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.writing import CachedGenerator, greedy_generate
 from prune_schedules.schedule import Timeline
 from prune_schedules.structure.cut import cut

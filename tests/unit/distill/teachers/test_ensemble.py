@@ -12,8 +12,8 @@ from distill import run
 from distill.config.loader import ConfigError
 from distill.evaluation.measure import count_parameters, torch_predict
 from distill.tasks.classes import Classes
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.teachers.ensemble import Ensemble, EnsembleModel, Teachers, combine_logits, combine_task_logits

@@ -26,9 +26,9 @@ from distill.config.errors import ConfigError
 from distill.export.export import write_onnx
 from distill.export.serving.deployment import Deployment
 from distill.export.serving.folder import write_folder
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.masked import MaskedLM
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.masked import MaskedLM
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.several import MultiTask
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification, Regression

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from distill.data import prepare_data
 from distill.tasks.classes import Classes
 from distill.tasks.kinds.tokens import TokenClassification
-from distill.tasks.metrics import EntityF1
+from distill.tasks.metrics.predictions import EntityF1
 from students.recording.sparse_lm_head import IGNORED
 from tests.helpers.tables import refused, write
 

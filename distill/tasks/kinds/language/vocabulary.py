@@ -41,7 +41,7 @@ class VocabularyTask(DataTask):
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
 
-        from distill.tasks.metrics import Perplexity
+        from distill.tasks.metrics.predictions import Perplexity
 
         accuracy = MulticlassAccuracy(len(self.tokenizer), average="micro")
         return MetricCollection({"perplexity": Perplexity(), "accuracy": accuracy})

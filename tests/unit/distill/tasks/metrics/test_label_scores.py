@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
-from distill.tasks.label_metrics import THRESHOLDS, F1AtThreshold, MeanAveragePrecision, average_precision
+from distill.tasks.metrics.label_scores import THRESHOLDS, F1AtThreshold, MeanAveragePrecision, average_precision
 
 DRAW = np.random.default_rng(0)
 LABELS = (DRAW.random((80, 4)) < 0.3).astype(int)

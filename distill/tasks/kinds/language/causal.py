@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from distill.tasks.kinds.language import DocumentPart, Language, boundary_tokens
+from distill.tasks.kinds.language.raw_text import DocumentPart, Language, boundary_tokens
 from distill.tasks.task import Predict
 from students.recording.sparse_lm_head import IGNORED
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from distill.tasks.columns import check_columns, check_max_length, find_text_columns
-from distill.tasks.kinds.vocabulary import VocabularyTask
+from distill.tasks.kinds.language.vocabulary import VocabularyTask
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from distill.data import prepare_data
 from distill.data.batches import Collator
-from distill.tasks.kinds.sequences import Seq2Seq
+from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.writing import greedy_generate
 from losses.pairs.attention import AttentionKL
 from losses.states.hidden import HiddenMSE

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.tasks.augment.augmentation import Row
-from distill.tasks.kinds.language import DocumentPart, Language
+from distill.tasks.kinds.language.raw_text import DocumentPart, Language
 from students.recording.sparse_lm_head import IGNORED
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from distill.data import prepare_data
 from distill.data.batches import LengthGroupedBatchSampler
 from distill.tasks.augment.augmentation import AugmentedDataset
-from distill.tasks.kinds.causal import CausalLM
-from distill.tasks.kinds.masked import MaskedLM
-from distill.tasks.metrics import Perplexity
+from distill.tasks.kinds.language.causal import CausalLM
+from distill.tasks.kinds.language.masked import MaskedLM
+from distill.tasks.metrics.predictions import Perplexity
 from students.recording.sparse_lm_head import IGNORED
 from tests.helpers.tables import refused, write
 

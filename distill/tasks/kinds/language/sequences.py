@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from distill.tasks.columns import bad_texts, check_columns, check_max_length
-from distill.tasks.kinds.vocabulary import VocabularyTask
+from distill.tasks.kinds.language.vocabulary import VocabularyTask
 from distill.tasks.task import Predict
 
 if TYPE_CHECKING:

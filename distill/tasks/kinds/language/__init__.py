@@ -1,0 +1,1 @@
+"""Tasks whose outputs are the tokens of a vocabulary: language models and sequence-to-sequence."""
