@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from distill.runner import run as run
     from distill.tasks.augment.augmentation import Augmentation as Augmentation
     from distill.tasks.data_task import DataTask as DataTask
+    from distill.tasks.kinds.embedding import Embedding as Embedding
     from distill.tasks.kinds.language.causal import CausalLM as CausalLM
     from distill.tasks.kinds.language.masked import MaskedLM as MaskedLM
     from distill.tasks.kinds.language.sequences import Seq2Seq as Seq2Seq
@@ -55,6 +56,7 @@ _MODULES = {
     "distill.runner": ["run"],
     "distill.export.serving.predictor": ["Predictor", "load"],
     "distill.tasks.augment.augmentation": ["Augmentation"],
+    "distill.tasks.kinds.embedding": ["Embedding"],
     "distill.tasks.kinds.language.causal": ["CausalLM"],
     "distill.tasks.kinds.language.masked": ["MaskedLM"],
     "distill.tasks.kinds.multi_label": ["MultiLabel"],

@@ -69,6 +69,10 @@ class Loss(nn.Module, ABC):
     """Whether it compares layers; such a loss has a field ``teacher``, the name of one of several teachers."""
     uses_all_classes: ClassVar[bool] = False
     """Whether it compares all classes, including those that only pad the output."""
+    reads_predictions: ClassVar[bool] = False
+    """Whether it needs predictions of the head, or labels."""
+    compares_vectors: ClassVar[bool] = False
+    """Whether it compares the vectors of texts."""
     compares_classes: ClassVar[bool] = False
     """Whether it compares the classes of a distribution with one another, which needs more than two."""
 
@@ -179,6 +183,8 @@ class PerExample(Loss):
 
 class PerPrediction(Loss):
     """A loss with one value per prediction of the head: one for an example, or for each position with a label."""
+
+    reads_predictions: ClassVar[bool] = True
 
     def count(self, batch: Batch) -> Tensor:
         """Return the number of predictions."""

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from losses.loss import Loss, loss_counts
 from students.recording.batch import Batch
+from students.recording.second_text import SECOND
 from students.recording.sparse_lm_head import IGNORED
 
 
@@ -45,8 +46,8 @@ class Collator:
         batch: Batch = {}
         for name, value in rows[0].items():
             values = [torch.tensor(row[name]) for row in rows]
-            is_list = isinstance(value, list)
-            batch[name] = pad_sequence(values, True, self.padding.get(name, 0)) if is_list else torch.stack(values)
+            padding = self.padding.get(name.removeprefix(SECOND), 0)
+            batch[name] = pad_sequence(values, True, padding) if isinstance(value, list) else torch.stack(values)
         if "decoder_attention_mask" in batch:
             shifted = batch["labels"][:, :-1].masked_fill(batch["labels"][:, :-1] == IGNORED, self.padding["input_ids"])
             batch["decoder_input_ids"] = torch.cat([torch.full((len(shifted), 1), self.decoder_start), shifted], 1)

@@ -13,7 +13,7 @@ from distill.data.describe import fill_facts, fill_split_facts
 from distill.data.files import read_splits
 from distill.data.limit import check_pieces, encode_untruncated, lost_label_warnings, measure_truncation
 from distill.data.teachers.judged import add_missing_labels, add_outputs
-from distill.tasks.columns import bad_texts, check_columns
+from distill.tasks.columns import bad_texts
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import DataFacts, Truncation
 from distill.tasks.kinds.text_task import TextTask
@@ -80,12 +80,13 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
         judged = add_outputs(task, tables | ({"unlabelled": extra} if extra else {}), has_labels)
         extra = judged.pop("unlabelled", None)
         tables = judged
-    rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     for name, split in splits.items():
         fill_split_facts(task, split, len(tables[name]))
+    tables["train"] = task.training_rows(tables["train"])
+    rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     fill_facts(task, rows, _check_truncation(task, tables, rows))
     if extra:
-        rows["train"] = concatenate_datasets([rows["train"], encode(task, extra)])
+        rows["train"] = concatenate_datasets([rows["train"], encode(task, task.training_rows(extra))])
     for split in rows.keys() - {"train"}:
         rows[split] = sort_by_length(redraw_rows(task, rows[split]))
     task.validation, task.test = tables["validation"], tables.get("test")
@@ -121,12 +122,12 @@ def unlabelled(task: TextTask) -> Dataset:
         split = read_splits(task.unlabelled)["train"]
         split.facts.split = "unlabelled"
         task.facts.files.append(split.facts)
-        check_columns(split.rows, "data", task.texts)
+        texts = task.unlabelled_columns(split.rows)
         check_soft_columns(task, split, is_required=True)
-        used = (None, *task.texts, *task.soft_columns)
+        used = (None, *texts, *task.soft_columns)
         problems = [(file, p) for file in split.files for p in file.problems if p.column in used]
         known = {(id(file), problem.line) for file, problem in problems}
-        bad_rows = [*bad_texts(split.rows, task.texts)]
+        bad_rows = [*bad_texts(split.rows, texts)]
         if task.soft_labels:
             bad_rows += task.soft_labels.bad_rows(split.rows, task.classes, "and the row has no label either")
         bad = locate_problems(split, bad_rows)
@@ -134,7 +135,7 @@ def unlabelled(task: TextTask) -> Dataset:
     except ValueError as error:
         raise ValueError(str(error).replace("data:", "unlabelled:", 1)) from error
     fill_split_facts(task, split, len(split.rows))
-    return split.rows.select_columns([*task.texts, *task.soft_columns])
+    return split.rows.select_columns([*texts, *task.soft_columns])
 
 
 def encode(task: DataTask, table: Dataset) -> Dataset:

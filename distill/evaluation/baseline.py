@@ -113,7 +113,7 @@ def score_against_baseline(
             batch = read({key: value.to(device) for key, value in batch.items()})
             mask = prediction_mask(batch)
             labels.append(batch["labels"][mask].cpu())
-            logits = task.select_logits(predict(batch), batch)[mask].float().cpu()
+            logits = task.compute_logits(predict, batch)[mask].float().cpu()
             if logits.isnan().any() or logits.isposinf().any():
                 raise ValueError("model: it gives NaN or infinity for rows of validation")
             # Logits over a vocabulary would not fit into memory for all tokens.

@@ -50,10 +50,10 @@ def batch_dependence(task: Task, predict: Predict, samples: list[PaddingSample])
     """Compare the predictions of a model for single rows and for padded batches."""
     largest, rows, padded_predictions, single_predictions = 0.0, 0, [], []
     for sample in samples:
-        padded_logits = task.select_logits(predict(sample.padded), sample.padded)
+        padded_logits = task.compute_logits(predict, sample.padded)
         padded_predictions.append(task.predictions(padded_logits, sample.padded))
         for row, batch in zip(padded_logits, sample.single, strict=True):
-            logits = task.select_logits(predict(batch), batch)
+            logits = task.compute_logits(predict, batch)
             single_predictions.append(task.predictions(logits, batch))
             without_padding = row[tuple(slice(length) for length in logits.shape[1:])]
             largest = max(largest, float((without_padding - logits[0]).abs().max()))

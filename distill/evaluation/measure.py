@@ -99,7 +99,7 @@ def evaluate_model(
 
     Where a row may have several labels and the task has no threshold yet, the best one on these rows is used.
     """
-    outputs: Iterable[Tensor] = (task.select_logits(predict(batch), batch) for batch in batches)
+    outputs: Iterable[Tensor] = (task.compute_logits(predict, batch) for batch in batches)
     if task.is_multi_label and task.decision_threshold is None:
         outputs = list(outputs)
         task = task.at_threshold(task.best_threshold(outputs, batches))

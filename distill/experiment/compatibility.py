@@ -58,6 +58,19 @@ RULES = [
         "unlabelled: needs a teacher, from whose outputs the student learns on these texts",
         is_required=True,
     ),
+    Rule("gives_vectors", "is_teacher", "learns a teacher's vectors, and the run has no teacher", is_required=True),
+    Rule(
+        "reads_predictions",
+        "gives_vectors",
+        "compares predictions, and {other.kind} gives vectors; use VectorCosine, VectorMSE or SimilarityKL",
+    ),
+    Rule("compares_vectors", "gives_vectors", "compares vectors, which only embedding gives", is_required=True),
+    Rule(
+        "is_ensemble",
+        "gives_vectors",
+        "the vectors of several teachers have directions of their own and cannot be combined; name one teacher",
+    ),
+    Rule("gives_vectors", "is_multi_task", "gives vectors, and the heads of {other.name} are slices of one layer"),
     Rule(
         "is_ensemble",
         "predicts_positions",

@@ -8,6 +8,7 @@ FLAGS = {
     "predicts_positions": "a task whose classes are positions in a text",
     "is_multi_label": "a task with several labels for a row",
     "needs_teacher": "unlabelled texts",
+    "gives_vectors": "a task whose outputs are vectors",
     "is_single": "a single task",
     "is_multi_task": "several tasks",
     "accepts_soft_labels": "a task with one prediction for a text",
@@ -27,6 +28,8 @@ FLAGS = {
     "can_be_matched": "a teacher that the student can match",
     # losses
     "compares_examples": "a loss that compares the examples of a batch",
+    "reads_predictions": "a loss on predictions or labels",
+    "compares_vectors": "a loss on vectors",
     "uses_all_classes": "a loss over all classes",
     "compares_classes": "a loss that compares classes of a distribution",
     "uses_attention": "a loss on attention",

@@ -79,6 +79,7 @@ def export(
     with atomic_update_dir(folder) as draft:
         student.save_pretrained(draft / "student")
         tokenizer.save_pretrained(draft / "student")
+        experiment.task.finish_folder(student, draft / "student")
         report_notes += copy_model_card(source, draft / "student")
     exported = write_export(experiment, student, fixed, folder)
     if exported:

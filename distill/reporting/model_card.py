@@ -28,7 +28,8 @@ def write_model_card(report: Report, task: Task, is_stock: bool) -> None:
     """
     path = report.folder / "student" / CARD
     metadata = (metadata_load(path) if path.is_file() else None) or {}
-    metadata |= {"library_name": "transformers", "tags": ["distill-compress"]}
+    library = "sentence-transformers" if task.gives_vectors else "transformers"
+    metadata |= {"library_name": library, "tags": ["distill-compress"]}
     if task.pipeline:
         metadata["pipeline_tag"] = task.pipeline
     sections = [
@@ -90,8 +91,11 @@ def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
     folder, head = report.folder.name, task.auto_class
     ours = "" if is_stock else "import students  # of distill-compress: the model has a form of its own\n"
     code = [
-        f'from distill import load\n\nprint(load("{folder}")({_example(report)}))',
-        f"{ours}from transformers import AutoTokenizer, {head}\n\n"
+        f'from distill import load\n\nprint(load("{folder}")({_example(report, task)}))',
+        f"{ours}from sentence_transformers import SentenceTransformer\n\n"
+        f'print(SentenceTransformer("{folder}/student").encode(["a text"]))'
+        if task.gives_vectors
+        else f"{ours}from transformers import AutoTokenizer, {head}\n\n"
         f'model = {head}.from_pretrained("{folder}/student")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}/student")',
     ]
@@ -129,8 +133,10 @@ def _threshold(report: Report, task: Task) -> str:
     )
 
 
-def _example(report: Report) -> str:
+def _example(report: Report, task: Task) -> str:
     """Return an input of a model that reads texts or pairs, as Python."""
+    if task.gives_vectors:
+        return '"a text"'
     files = next(iter(report.preflight.get("data", {}).values()), {"files": []})["files"]
     uses = files[0]["columns_used"].values() if files else []
     pair = sum(use.startswith("text") for use in uses) == 2 or "context" in uses

@@ -126,6 +126,10 @@ class DataTask(Task):
         """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
         return table
 
+    def training_rows(self, table: Dataset) -> Dataset:
+        """Return the training rows as they are encoded, of those of the data."""
+        return table
+
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the model inputs, ``labels``, and what metrics need, of a batch of rows."""

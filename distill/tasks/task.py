@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from losses.loss import prediction_mask
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from torchmetrics import MetricCollection
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PreTrainedModel
 
     from distill.tasks.facts import DataFacts
     from students.loading.auto_class import AutoClass
@@ -50,6 +51,8 @@ class Task(ABC):
     """Whether it consists of several tasks, ``tasks`` by name."""
     is_multi_label: ClassVar[bool] = False
     """Whether a row may have several labels: selected logits are [B, L, 2], and predictions [B, L] of 0 and 1."""
+    gives_vectors: ClassVar[bool] = False
+    """Whether an output is the vector of a text, instead of a prediction about it."""
     allows_own_tokens: ClassVar[bool] = False
     """Whether a teacher may read a text in other tokens: an output stands for a whole text or pair, or for a word."""
     redraws_rows: ClassVar[bool] = False
@@ -147,6 +150,10 @@ class Task(ABC):
     def add_end_tokens(self, settings: GenerationConfig | None) -> None:
         """Add the tokens with which a model of the run ends a text."""
 
+    def compute_logits(self, predict: Predict, batch: dict[str, Tensor]) -> Tensor:
+        """Return the logits of a batch that metrics compare, from what computes those of a model."""
+        return self.select_logits(predict(batch), batch)
+
     def select_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the logits that the task uses: a distribution or a number, in the last dimension, for each label."""
         return logits
@@ -194,6 +201,9 @@ class Task(ABC):
     def label_text(self, row: dict[str, Any]) -> str:
         """Return the label of a row of the data as text."""
         return ""
+
+    def finish_folder(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write further files into the folder of a saved model."""
 
     def input_text(self, row: dict[str, Any]) -> str:
         """Return the input of a row of the data as text."""

@@ -50,7 +50,7 @@ class TeacherEarlyStop(Callback):
                 return self.teacher.trace(batch, Signals(logits=True)).logits
 
             with trainer.precision_plugin.forward_context():
-                self.task.update_metrics(self.metrics, self.task.select_logits(predict(batch), batch), batch)
+                self.task.update_metrics(self.metrics, self.task.compute_logits(predict, batch), batch)
                 self.task.update_generation_metrics(
                     self.metrics, predict if module.fsdp2 else CachedGenerator(self.teacher.model, predict), batch
                 )

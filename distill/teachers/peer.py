@@ -63,5 +63,5 @@ class LearningPeer:
 
 
 def uses_logits_only(loss: Loss) -> bool:
-    """Return whether a loss uses logits only, so that student and peer can swap roles in it."""
-    return loss.student_signals | loss.teacher_signals == Signals(logits=True)
+    """Return whether a loss uses logits only and learns nothing, so that student and peer can swap roles in it."""
+    return loss.student_signals | loss.teacher_signals == Signals(logits=True) and not any(loss.parameters())

@@ -175,7 +175,7 @@ class Distillation(LightningModule):
         def predict(batch: Batch) -> Tensor:
             return self.recorder.trace(batch, Signals(logits=True)).logits
 
-        logits = self.task.select_logits(predict(batch), batch)
+        logits = self.task.compute_logits(predict, batch)
         self.task.update_metrics(self.metrics, logits, batch)
         # All processes must run each pass of a sharded model, and their texts may differ in length.
         self.task.update_generation_metrics(

@@ -115,11 +115,11 @@ class Static(Student):
 
 @torch.no_grad()
 def token_vectors(model: PreTrainedModel) -> Tensor:
-    """Return what a model makes of each token alone, its last hidden state, as float32 [vocabulary, width]."""
+    """Return what a model makes of each token alone, its last state or vector, as float32 [vocabulary, width]."""
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     ids = torch.arange(model.config.vocab_size, device=next(encoder.parameters()).device)[:, None]
     chunks = [encoder(input_ids=chunk, attention_mask=torch.ones_like(chunk))[0] for chunk in ids.split(CHUNK)]
-    return torch.cat([chunk[:, 0].float() for chunk in chunks])
+    return torch.cat([chunk.float().reshape(len(chunk), -1) for chunk in chunks])
 
 
 def principal_components(vectors: Tensor, width: int) -> Tensor:

@@ -68,7 +68,11 @@ class StaticModel(Static):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        return_dict: bool = True,
     ) -> BaseModelOutputWithPooling:
         """Return the embeddings [B, S, E], with zeros at padding, and their mean over tokens, [B, E].
 
@@ -76,6 +80,7 @@ class StaticModel(Static):
             input_ids: [B, S].
             attention_mask: 1 at tokens and 0 at padding, on either side, [B, S]; by default all are tokens.
             token_type_ids: ignored; the tokenizers of some teachers return them.
+            return_dict: ignored; sentence-transformers sets it.
         """
         embeddings = self.embeddings(input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from students.recording.batch import SEPARATOR, Batch
 from students.recording.model_io import MODEL_INPUTS
+from students.recording.second_text import SECOND
 from students.recording.sparse_lm_head import IGNORED
+
+_READ = {f"{prefix}{name}" for prefix in ("", SECOND) for name in MODEL_INPUTS} - {"task"}
+"""The names of the inputs of a model in a batch, those of a second text among them."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,16 @@ class OwnTokens:
 
         A batch pads with zeros, so the teacher's padding is set here, by its mask. Reading twice is reading once.
         """
-        mask = batch[self.key("attention_mask")]
-        own_labels = batch.get(self.key("labels"))
         padding = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id}
-        rest = {name: values for name, values in batch.items() if name not in MODEL_INPUTS or name == "task"}
-        for name in MODEL_INPUTS:
-            if (values := batch.get(self.key(name))) is not None:
-                rest[name] = values.masked_fill(mask == 0, padding[name]) if name in padding else values
-        if own_labels is not None:
-            rest["labels"] = own_labels.masked_fill(mask == 0, IGNORED)
+        rest = {name: values for name, values in batch.items() if name not in _READ}
+        for prefix in ("", SECOND):
+            mask = batch.get(self.key(f"{prefix}attention_mask"))
+            for name in MODEL_INPUTS if mask is not None else ():
+                if (values := batch.get(self.key(f"{prefix}{name}"))) is not None:
+                    is_padded = name in padding
+                    rest[f"{prefix}{name}"] = values.masked_fill(mask == 0, padding[name]) if is_padded else values
+        if (own_labels := batch.get(self.key("labels"))) is not None:
+            rest["labels"] = own_labels.masked_fill(batch[self.key("attention_mask")] == 0, IGNORED)
         return rest
 
     def align(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from distill.tasks.columns import find_text_columns, is_list, is_text, list_name
 from distill.tasks.task import Task
 from students.kinds.student import resolve
 from students.loading.adapters import load_config, load_tokenizer
+from students.models.pooling import read_pooling
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -95,7 +96,7 @@ def _task(model: str, config: PretrainedConfig) -> str:
 
     names = config.architectures or []
     for name, cls in subclasses(Task).items():
-        if cls.is_multi_task:
+        if cls.is_multi_task or (cls.gives_vectors and read_pooling(resolve(model)) is None):
             continue
         heads = getattr(transformers, cls.auto_class)._model_mapping.get(type(config), ())
         heads = heads if isinstance(heads, tuple) else (heads,)
@@ -118,7 +119,7 @@ def _columns(task: str, rows: Dataset, label: str | None, outputs: list[str]) ->
             if cls.is_multi_label:
                 labels = multi_label_columns(rows, label, outputs, (*LABELS, "tags"))
             else:
-                labels = {"label": label or _label(rows, len(outputs))}
+                labels = {"label": label or _label(rows, 1 if cls.gives_vectors else len(outputs))}
             columns = find_text_columns(rows, None, _as_list(labels["label"]), max_columns=2)
             return {"text": columns[0] if len(columns) == 1 else columns, **labels}
         if "words" in keys:

@@ -50,6 +50,8 @@ def starter_config(model: str, data: str, facts: StarterFacts, target: Target) -
 
 def _losses(facts: StarterFacts) -> list[str]:
     hidden = "  hidden: {kind: HiddenMSE, layers: uniform, stop: 60%}  # imitate the teacher's blocks first"
+    if facts.task == "embedding":
+        return [hidden, "  cosine: {kind: VectorCosine}", "  similarity: {kind: SimilarityKL}"]
     if facts.task == "regression":
         return [hidden, "  logits: {kind: LogitsMSE}"]
     return [hidden, "  logits: {kind: Logits, temperature: 2.0}"]

@@ -62,6 +62,11 @@ class TextTask(DataTask):
                 room = f"{encoder.max_length} leaves no room for text beside {special} special tokens"
                 raise ValueError(f"the max_length of {name}: {room}; write a larger one there (teacher)")
 
+    def unlabelled_columns(self, table: Dataset) -> list[str]:
+        """Return the columns of texts that unlabelled rows have; raise ValueError if one is missing."""
+        check_columns(table, "data", self.texts)
+        return self.texts
+
     @property
     def columns(self) -> list[str]:
         return [*self.texts, *self.label_columns]

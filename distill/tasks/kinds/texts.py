@@ -149,7 +149,7 @@ class Regression(SingleLabelTask):
         metric: by which the best checkpoint is chosen.
     """
 
-    problem: ClassVar[str] = "regression"
+    problem: ClassVar[str | None] = "regression"
     metric: Literal["pearson", "spearman"] = "spearman"
 
     @property

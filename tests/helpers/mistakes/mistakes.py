@@ -69,13 +69,13 @@ IN_FILE = {
     "a task that is none": (
         "name: classification",
         "name: language",
-        "1: task.name: no Task 'language'; there are causal_lm, masked_lm",
+        "1: task.name: no Task 'language'; there are classification, regression",
     ),
     "a loss without kind": ("kind: Logits, ", "", "6: losses.logits: no 'kind'; expected one of "),
     "a task without name": (
         "name: classification, ",
         "",
-        "1: task: no 'name'; expected one of causal_lm, masked_lm, seq2seq, multi_label, classification, regression",
+        "1: task: no 'name'; expected one of classification, regression",
     ),
     "a schedule without its end": (", to: 0.5", "", "7: prune.sparsity: Cubic needs 'to'"),
     "no student": ("student: {kind: Transformer, layers: 1}\n", "", "1: Experiment needs 'student'"),

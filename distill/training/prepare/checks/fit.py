@@ -14,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from distill.data import prepare_data
 from distill.tasks.task import Task
 from students.recording.limits import input_limits
+from students.recording.second_text import SECOND
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 
 _SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows", "test": "the test rows"}
@@ -40,7 +41,9 @@ def check_limits(
     """
     maxima = input_limits(model)
     for split, part in rows.items():
-        for column in ("input_ids", "labels") if "decoder_attention_mask" in part.column_names else ("input_ids",):
+        writes = "decoder_attention_mask" in part.column_names
+        columns = ("input_ids", f"{SECOND}input_ids", *(["labels"] if writes else []))
+        for column in (name for name in columns if name in part.column_names):
             row, length = _largest([len(row) for row in _lists(part, column)])
             if length > maxima.get("positions", length):
                 size = f"{length} tokens, and {name} has {maxima['positions']} positions"

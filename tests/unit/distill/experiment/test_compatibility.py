@@ -107,10 +107,9 @@ def test_each_rule_is_judged_on_its_two_flags_alone(rule):
     Thing.members, Thing.tasks = {"one": 1}, {"other": 1}
     component = Component("losses.mine", Thing(), "mine", frozenset({rule.flag}))
     other = Component("prune", Thing(), "late", frozenset({rule.other_flag}))
-    # `replace` and columns need one
-    teacher = Component(
-        "teacher", flags=frozenset({"is_frozen", "accepts_soft_labels"} if not rule.is_required else ())
-    )
+    # `replace`, columns and vectors need one
+    flags = {"is_teacher"} if rule.is_required else {"is_teacher", "is_frozen", "accepts_soft_labels"}
+    teacher = Component("teacher", flags=frozenset(flags))
     together = list(conflicts([component, other, teacher], Timeline(5, 5)))
     if rule.is_required:
         assert together == [] and [key for key, _ in conflicts([component])] == ["losses.mine"]

@@ -10,6 +10,7 @@ from distill.command.starter.recipe import TARGETS, starter_config
 from distill.config.errors import ConfigError
 from distill.experiment.runs import read_runs
 from distill.training.prepare.documents import check_runs
+from students.models.pooling import Pooling, write_pooling
 from tests.helpers.repositories import save_tiny_bert, save_tokenizer, sentences
 from tests.helpers.tables import write
 
@@ -90,6 +91,17 @@ def test_a_pair_a_number_and_words(folder: Path) -> None:
     write(folder / "words.jsonl", [{"tokens": ["a", "film"], "ner_tags": ["O", "B-X"]}] * 20)
     facts = look_at("tagger", "words.jsonl", None)
     assert facts.task == "token_classification" and facts.columns == {"words": "tokens", "tags": "ner_tags"}
+
+
+def test_a_text_encoder_and_pairs(folder: Path) -> None:
+    save_tiny_bert(folder / "encoder", layers=2, hidden=24, heads=4)
+    write_pooling(folder / "encoder", Pooling("mean", True), 24)
+    write(folder / "pairs.jsonl", [{"sentence1": "a film", "sentence2": "the film", "score": i / 9} for i in range(20)])
+    facts = look_at("encoder", "pairs.jsonl", None)
+    assert facts.task == "embedding" and facts.columns == {"text": ["sentence1", "sentence2"], "label": "score"}
+    (folder / "first.yaml").write_text(starter_config("encoder", "pairs.jsonl", facts, "browser"))
+    ((_, plan),) = check_runs(read_runs(folder / "first.yaml", {"trainer.accelerator": "cpu"}), False)
+    assert plan.parts.student.pooling == Pooling("mean", True)
 
 
 def test_what_is_missing_is_named(folder: Path) -> None:
