@@ -174,7 +174,7 @@ def register_trace_hooks(model: PreTrainedModel, trace: Trace) -> None:
             logits.register_hook(_on_gradient(blocks(model, stack)[layer - 1]))
     for (stack, layer), attention in trace.attention.items():
         block = blocks(model, "decoder" if stack == "cross" else stack)[layer - 1]
-        for tensor in (attention.query, attention.key, attention.value, attention.own_scores):
+        for tensor in (attention.query, attention.key, attention.value, attention.own_scores, attention.sink):
             if tensor is not None and tensor.requires_grad:
                 tensor.register_hook(_on_gradient(block))
 

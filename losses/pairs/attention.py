@@ -96,7 +96,18 @@ class AttentionScores(_OnScores):
 class AttentionKL(_OnScores):
     """KL of the attention distributions, teacher to student (MiniLM's first term, Wang et al. 2020, arXiv
     2002.10957).
+
+    A sink of attention (GPT-OSS) is one more entry of the distributions if both models have one; if one has none, the
+    distributions are those over keys.
     """
 
     layers: Layers = "top"
     score_distance = staticmethod(attention_kl)
+
+    def distance(self, student: Attention, teacher: Attention, valid: Tensor) -> Tensor:
+        """Return the sum over the queries that are tokens."""
+        if student.sink is None or teacher.sink is None:
+            return super().distance(student, teacher, valid)
+        visible = visible_pairs(student, valid)
+        scores = (torch.cat([model.scores(), model.sink.float()], -1) for model in (student, teacher))
+        return attention_kl(*scores, torch.cat([visible, valid[:, None, :, None]], -1)).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,8 @@ class RecordedAttention(NamedTuple):
     scale: float
     scores: Tensor
     """What the model puts into its softmax, 0 where it is masked, [B, A, Sq, Sk]."""
+    sink: Tensor | None
+    """What it puts there beside the scores, as one column: the logarithm of the sum of exponentials, [B, A, Sq, 1]."""
 
 
 def record_watched(watched: WatchedAttention, rows: int) -> RecordedAttention:
@@ -54,7 +57,32 @@ def record_watched(watched: WatchedAttention, rows: int) -> RecordedAttention:
         hidden = (masked < masked.amax(-1, keepdim=True) - _FAR_BELOW) | (masked < _HIDDEN)
         hidden = hidden.all(1, keepdim=True)
     scores = masked.float().masked_fill(hidden, 0.0)
-    return RecordedAttention(query, key, value, ~hidden, watched.scale, scores)
+    sink = None if watched.sink is None else by_head(watched.sink, rows).float().logsumexp(-1, keepdim=True)
+    return RecordedAttention(query, key, value, ~hidden, watched.scale, scores, sink)
+
+
+def join_values(found: list[WatchedAttention]) -> list[WatchedAttention]:
+    """Return attentions, those of one module and the same query as one with the values of all, side by side.
+
+    DiffLlama multiplies the weights of a head by two values, in two calls.
+    """
+    joined: list[WatchedAttention] = []
+    for watched in found:
+        if joined and joined[-1].query is watched.query and joined[-1].path == watched.path:
+            first = joined.pop()
+            value = torch.cat([first.value, watched.value], -1)
+            context = torch.cat([first.context, watched.context], -1)
+            joined.append(replace(first, value=value, context=context))
+        else:
+            joined.append(watched)
+    return joined
+
+
+def attention_weights(attention: RecordedAttention) -> Tensor:
+    """Return the weights of a watched attention: the softmax over keys and sink, without the sink, [B, A, Sq, Sk]."""
+    scores = attention.scores.masked_fill(~attention.mask, torch.finfo(torch.float32).min)
+    columns = scores if attention.sink is None else torch.cat([scores, attention.sink], -1)
+    return columns.softmax(-1)[..., : scores.shape[-1]]
 
 
 def by_head(tensor: Tensor, rows: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from students.attention.recorded import record_watched
+from students.attention.recorded import join_values, record_watched
 from students.attention.watch import AttentionWatch, WatchedAttention
 from students.recording.signals import Attention, Signals, Site
 
@@ -105,13 +105,15 @@ class Recording:
         recorded twice, and no tensor be kept whose graph holds the recording: such a cycle is never collected. What
         was watched is brought into its layout here: what runs inside a block must be the same when it runs again.
         """
-        watched = {site: watch.found[0] for site, watch in self.watches.items() if len(watch.found) == 1}
-        attention = self.attention | {site: _as_attention(found, self.rows) for site, found in watched.items()}
+        watched = {site: join_values(watch.found) for site, watch in self.watches.items()}
+        attention = self.attention | {
+            site: _as_attention(found[0], self.rows) for site, found in watched.items() if len(found) == 1
+        }
         recorded = self.hidden, attention, self.routing
         self.signals, self.hidden, self.attention, self.watches, self.routing = Signals(), {}, {}, {}, {}
         return recorded
 
 
 def _as_attention(watched: WatchedAttention, rows: int) -> Attention:
-    query, key, value, mask, scale, scores = record_watched(watched, rows)
-    return Attention(query, key, value, mask, scale, None, False, scores)
+    query, key, value, mask, scale, scores, sink = record_watched(watched, rows)
+    return Attention(query, key, value, mask, scale, None, False, scores, sink)

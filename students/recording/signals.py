@@ -45,6 +45,8 @@ class Attention:
     ``mask`` is boolean, True = visible, [B or 1, 1, Sq or 1, Sk]; ``causal`` masks later keys, too.
     ``bias`` is T5's position bias, [1, A, Sq, Sk]; rotary embeddings are in query and key already.
     ``own_scores`` [B, A, Sq, Sk] are those of a model whose attention is watched, with all that it adds to Q K^T.
+    ``sink`` [B, A, Sq, 1] is a learned score beside them that belongs to no key (GPT-OSS): it takes a share of the
+    softmax, so that the probabilities of the keys add up to less than 1.
     """
 
     query: Tensor
@@ -55,6 +57,7 @@ class Attention:
     bias: Tensor | None
     causal: bool
     own_scores: Tensor | None = None
+    sink: Tensor | None = None
 
     def repeated_key(self) -> Tensor:
         """Return the key with as many heads as the query, [B, A, Sk, D]."""
@@ -67,8 +70,9 @@ class Attention:
     def detached(self) -> Attention:
         """Return a detached copy."""
         query, key, value = (x.detach() for x in (self.query, self.key, self.value))
-        bias, own_scores = (None if x is None else x.detach() for x in (self.bias, self.own_scores))
-        return replace(self, query=query, key=key, value=value, bias=bias, own_scores=own_scores)
+        extra = (self.bias, self.own_scores, self.sink)
+        bias, own_scores, sink = (None if x is None else x.detach() for x in extra)
+        return replace(self, query=query, key=key, value=value, bias=bias, own_scores=own_scores, sink=sink)
 
     def visible(self) -> Tensor:
         """Return the keys that are visible to each query, boolean [B or 1, 1, Sq, Sk]."""
@@ -87,11 +91,15 @@ class Attention:
         return scores if self.bias is None else scores + self.bias.float()
 
     def probabilities(self) -> Tensor:
-        """Return the softmax of the scores over visible keys, float32 [B, A, Sq, Sk]; zeros without a visible key."""
+        """Return the softmax over visible keys and sink, without the sink; zeros without a visible key.
+
+        float32, [B, A, Sq, Sk]. What is missing to a sum of 1 is the share of the sink, which has no value.
+        """
         hidden = ~self.visible()
         # a finite minimum: a row without a visible key would be NaN here, and stop anomaly detection
-        minimum = torch.finfo(torch.float32).min
-        return self.scores().masked_fill(hidden, minimum).softmax(-1).masked_fill(hidden, 0.0)
+        scores = self.scores().masked_fill(hidden, torch.finfo(torch.float32).min)
+        columns = scores if self.sink is None else torch.cat([scores, self.sink.float()], -1)
+        return columns.softmax(-1)[..., : scores.shape[-1]].masked_fill(hidden, 0.0)
 
 
 def _repeat_heads(heads: Tensor, query: Tensor) -> Tensor:

@@ -140,9 +140,9 @@ class Recorder:
         if self._recording is not None:
             self._recording.enter(stack, layers, args[0] if args else kwargs["hidden_states"])
 
-    def _leave(self, stack: str, block: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+    def _leave(self, stack: str, block: nn.Module, args: tuple, output: Tensor | tuple | list) -> None:
         if self._recording is not None:
-            state = output[0] if isinstance(output, tuple) else output
+            state = output[0] if isinstance(output, tuple | list) else output
             self._recording.record_hidden((stack, self._recording.running[stack]), state)
 
 

@@ -131,7 +131,7 @@ class BlockReplacement(Callback):
             kwargs.pop("recording", None)  # the teacher's attention is not to be recorded as the student's
             for teacher_block in teacher_blocks:
                 output = teacher_block(*args, **kwargs)
-                state = output[0] if isinstance(output, tuple) else output
+                state = output[0] if isinstance(output, tuple | list) else output
                 args, kwargs = ((state, *args[1:]), kwargs) if args else ((), kwargs | {"hidden_states": state})
             return output
 

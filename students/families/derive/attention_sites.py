@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from students.attention.recorded import RecordedAttention, by_head, record_watched
+from students.attention.recorded import attention_weights, by_head, join_values, record_watched
 from students.attention.watch import AttentionWatch, WatchedAttention
 from students.families.derive.probe import Pass, Probed, probe, text
 from students.families.derive.stacks import FEW, build_base
@@ -152,19 +152,15 @@ def _is_exact(call: WatchedAttention, other: WatchedAttention, own: Tensor | Non
         own: the weights that the model returns for the first two, if it does.
     """
     attention, again = record_watched(call, 2), record_watched(other, 2)
-    weights, value = _weights(attention), attention.value
+    weights, value = attention_weights(attention), attention.value
     product = weights @ value.repeat_interleave(weights.shape[1] // value.shape[1], 1)
     rows = attention.mask.any(-1).expand(weights.shape[:3])
     if not torch.allclose(product[rows], by_head(call.context, 2)[rows], atol=1e-5):
         return False
-    expected = _weights(again)[0] if own is None else own
+    expected = attention_weights(again)[0] if own is None else own
     actual = weights[0] if own is None else weights
     rows = rows[: len(expected)] if own is not None else rows[0]
     return actual.shape == expected.shape and torch.allclose(actual[rows], expected[rows], atol=1e-5)
-
-
-def _weights(attention: RecordedAttention) -> Tensor:
-    return attention.scores.masked_fill(~attention.mask, torch.finfo(torch.float32).min).softmax(-1)
 
 
 def _own_weights(output: Any, kind: str, layers: int) -> list[Tensor] | list[None]:
@@ -182,10 +178,11 @@ def _watch(model: PreTrainedModel, blocks: list[nn.Module], ids: Tensor) -> tupl
     mask[1, -_PADDED:] = 0
     try:
         with _watching(blocks) as calls:
-            return calls, Pass().run(model, [], ids, attention_mask=mask, output_attentions=True)
+            output = Pass().run(model, [], ids, attention_mask=mask, output_attentions=True)
     except (TypeError, ValueError):  # it does not return its weights
         with _watching(blocks) as calls:
-            return calls, Pass().run(model, [], ids, attention_mask=mask)
+            output = Pass().run(model, [], ids, attention_mask=mask)
+    return [join_values(found) for found in calls], output
 
 
 @contextmanager

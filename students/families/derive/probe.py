@@ -65,7 +65,7 @@ class Pass:
         self.inputs[module] = args[0] if args else kwargs.get("hidden_states")
 
     def _leave(self, module: nn.Module, args: tuple, output: object) -> None:
-        self.outputs[module] = output[0] if isinstance(output, tuple) else output
+        self.outputs[module] = output[0] if isinstance(output, tuple | list) else output
 
 
 def _look(
@@ -180,7 +180,11 @@ def shrink(config: PretrainedConfig, smallest: int, divisor: int) -> None:
 
 def text(model: PreTrainedModel) -> Tensor:
     """Return a text of tokens that are all different, [1, S], without those that a config may give a meaning."""
-    return torch.arange(_TOKENS, device="cpu")[None] + model.get_input_embeddings().num_embeddings // 2
+    try:
+        size = model.get_input_embeddings().num_embeddings
+    except NotImplementedError:  # of the base of a decoder that stands alone only under its head
+        size = model.config.vocab_size
+    return torch.arange(_TOKENS, device="cpu")[None] + size // 2
 
 
 def _hands_on(first: Pass, blocks: list[nn.Module], width: int) -> bool:

@@ -63,10 +63,14 @@ _NOT_PER_BLOCK = ("_token_id", "_token_ids", "architectures")
 
 def build_base(config: PretrainedConfig, device: str) -> PreTrainedModel:
     """Build a model without a head, with random weights; on ``meta`` without any."""
-    from transformers import AutoModel  # not above: a config is read without transformers
+    from transformers import AutoModel, AutoModelForCausalLM  # not above: a config is read without transformers
 
     with torch.device(device):
-        model: PreTrainedModel = AutoModel.from_config(config, trust_remote_code=False)
+        model: PreTrainedModel
+        if type(config) in AutoModel._model_mapping or type(config) not in AutoModelForCausalLM._model_mapping:
+            model = AutoModel.from_config(config, trust_remote_code=False)
+        else:  # a decoder that stands alone only under its head (TrOCR)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).base_model
     return model.eval()
 
 

@@ -92,8 +92,11 @@ def _attention(
     # A norm of all queries together hides their heads.
     is_hidden = reader.count == width
     for count in dict.fromkeys(_head_counts(config, name)):
-        groups = (getattr(config, "num_key_value_heads", None) or count) if is_hidden else reader.count
-        if count % groups or getattr(config, "num_key_value_heads", None) not in (None, count, groups):
+        keys = getattr(config, "num_key_value_heads", None)
+        groups = (keys or count) if is_hidden else reader.count
+        if count % groups or keys not in (None, count, groups):
+            continue
+        if keys == count and groups not in (1, count):  # pairs of heads (DiffLlama): the config has no number of them
             continue
         size = width // count
         head_dim = _attribute(owner, size, "head", "dim", "size")

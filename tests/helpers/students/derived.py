@@ -34,6 +34,7 @@ STRUCTURE = {
     "phi": DECODER,
     "mixtral": DECODER | {"num_local_experts": 4},
     "qwen3_moe": DECODER | EXPERTS | {"head_dim": 8},
+    "gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
     "bart": PAIR,
     "starcoder2": DECODER,
     "deberta-v2": ENCODER | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
@@ -41,7 +42,7 @@ STRUCTURE = {
     "bloom": {},
     "xlnet": {"d_inner": 64, "d_head": 8},
 }
-HIDDEN = {"gpt_oss": DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}}
+HIDDEN = {"big_bird": ENCODER | {"block_size": 4}}
 DERIVED = STRUCTURE | HIDDEN
 
 

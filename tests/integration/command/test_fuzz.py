@@ -134,34 +134,34 @@ def test_a_kind_that_once_was_a_fault(tmp_path: Path, line: str, message: str) -
 
 LACKING = {
     "heads to prune": (
-        "diffllama",
+        "big_bird",
         "student: foreign\nlosses: {labels: {kind: Labels}}\nprune: {kind: Magnitude, shape: heads, sparsity: 0.5}",
-        "x.yaml:4: prune.shape: heads: this needs the level 'structure', and a diffllama has the level 'hidden'",
+        "x.yaml:4: prune.shape: heads: this needs the level 'structure', and a big_bird has the level 'hidden'",
     ),
     "a narrower student": (
-        "diffllama",
+        "big_bird",
         "teacher: foreign\nstudent: {kind: Transformer, hidden: 8}\nlosses: {logits: {kind: Logits}}",
-        "x.yaml:3: student.hidden: this needs the level 'structure', and a diffllama has the level 'hidden'",
+        "x.yaml:3: student.hidden: this needs the level 'structure', and a big_bird has the level 'hidden'",
     ),
     "a form": (
-        "diffllama",
+        "big_bird",
         "teacher: foreign\nstudent: {kind: Transformer, share_layers: {}}\nlosses: {logits: {kind: Logits}}",
-        "x.yaml:3: student.share_layers: this needs the level 'structure', and a diffllama has the level 'hidden'",
+        "x.yaml:3: student.share_layers: this needs the level 'structure', and a big_bird has the level 'hidden'",
     ),
     "attention": (
-        "diffllama",
+        "big_bird",
         "teacher: foreign\nstudent: {kind: Transformer}\nlosses: {a: {kind: AttentionKL}}",
-        "x.yaml:4: losses.a: this needs the level 'attention', and a diffllama has the level 'hidden'",
+        "x.yaml:4: losses.a: this needs the level 'attention', and a big_bird has the level 'hidden'",
     ),
     "hidden states": (
-        "openai-gpt",
+        "xlm",
         "teacher: foreign\nstudent: foreign\nlosses: {h: {kind: HiddenMSE}}",
-        "x.yaml:4: losses.h: this needs the level 'hidden', and a openai-gpt has the level 'outputs'",
+        "x.yaml:4: losses.h: this needs the level 'hidden', and a xlm has the level 'outputs'",
     ),
     "blocks to take": (
-        "openai-gpt",
+        "xlm",
         "teacher: foreign\nstudent: {kind: Transformer}\nlosses: {logits: {kind: Logits}}",
-        "x.yaml:3: student: this needs the level 'hidden', and a openai-gpt has the level 'outputs'",
+        "x.yaml:3: student: this needs the level 'hidden', and a xlm has the level 'outputs'",
     ),
 }
 

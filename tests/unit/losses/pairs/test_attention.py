@@ -1,6 +1,7 @@
 """The losses on attention, against loops in float64 over real traces."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -145,3 +146,29 @@ def test_unequal_heads_are_sent_to_the_relations(kind):
 def test_a_model_without_cross_attention_is_refused_before_the_first_step(student, teacher, lacks):
     with pytest.raises(ValueError, match=f"{lacks} has no '(cross|decoder)'"):
         set_up(AttentionKL(stack="cross"), tiny(student), tiny(teacher))
+
+
+def test_sinks_are_an_entry_of_the_distributions_if_both_have_one() -> None:
+    """Against sums in float64; padding does not count, and equal attentions are at 0."""
+    torch.manual_seed(0)
+    valid, mask = torch.tensor([[True] * 4, [True, True, False, False]]), torch.ones(4, 4).tril().bool()
+    mask = mask & valid[:, None, None]
+
+    def attention(has_sink: bool) -> Attention:
+        query, key, value = (torch.randn(2, 3, 4, 8) for _ in range(3))
+        sink = torch.randn(2, 3, 4, 1) if has_sink else None
+        return Attention(query, key, value, mask, 0.3, None, False, None, sink)
+
+    def distribution(attention: Attention, has_sink: bool) -> torch.Tensor:
+        powers = scores(attention).masked_fill(~mask, -torch.inf).exp()
+        powers = torch.cat([powers, attention.sink.double().exp()], -1) if has_sink else powers
+        return powers / powers.sum(-1, keepdim=True)
+
+    student, teacher, plain = attention(True), attention(True), attention(False)
+    for other, has_sink in ((teacher, True), (plain, False)):
+        q, p = (distribution(a, has_sink) for a in (student, other))
+        expected = (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1).mean(1)[valid].sum()
+        torch.testing.assert_close(AttentionKL().distance(student, other, valid).double(), expected)
+    assert AttentionKL().distance(student, student, valid) == 0
+    assert AttentionScores().distance(student, replace(student, sink=None), valid) == 0
+    torch.testing.assert_close(student.probabilities().double(), distribution(student, True)[..., :4] * mask)

@@ -82,6 +82,40 @@ def test_attention_in_code_of_its_own_is_found(name: str) -> None:
     assert not stack.attention["self"].layers
 
 
+def test_a_decoder_that_stands_alone_only_under_its_head_is_found() -> None:
+    """TrOCR's: transformers has no model of its config without the head."""
+    assert family(AutoConfig.for_model("trocr")).level == "structure"
+
+
+def test_blocks_that_return_a_list_hand_their_hidden_states_on() -> None:
+    """Those of OpenAI's first GPT."""
+    config = AutoConfig.for_model("openai-gpt", vocab_size=100, n_embd=32, n_layer=3, n_head=4, num_labels=3)
+    config.pad_token_id = 0
+    model = random_model(config)
+    trace = Recorder(model).trace(texts(), everything(config))
+    with torch.no_grad():
+        own = model.base_model(**texts(), output_hidden_states=True, output_attentions=True)
+    for layer in (1, 2, 3):
+        torch.testing.assert_close(trace.hidden["decoder", layer], own.hidden_states[layer])
+        rows = texts()["attention_mask"].bool()
+        weights = trace.attention["decoder", layer].probabilities().transpose(1, 2)[rows]
+        torch.testing.assert_close(weights, own.attentions[layer - 1].transpose(1, 2)[rows], atol=1e-6, rtol=1e-5)
+
+
+def test_a_head_that_multiplies_two_values_has_both_and_no_head_can_be_cut() -> None:
+    """DiffLlama's attention calls twice with the same query; its heads belong together in pairs."""
+    config = AutoConfig.for_model("diffllama", **(SIZES | DECODER))
+    assert family(config).level == "attention"
+    model = random_model(config)
+    (attention,) = Recorder(model).trace(texts(), Signals(attention=frozenset({("decoder", 2)}))).attention.values()
+    assert (attention.query.shape[-1], attention.value.shape[-1]) == (8, 16)
+    with torch.no_grad():
+        own = model.base_model(**texts(), output_attentions=True, use_cache=False).attentions[1]
+    rows = texts()["attention_mask"].bool()
+    weights = attention.probabilities().transpose(1, 2)[rows]
+    torch.testing.assert_close(weights, own.transpose(1, 2)[rows], atol=1e-6, rtol=1e-5)
+
+
 def test_a_model_whose_heads_are_fewer_than_its_config_says() -> None:
     config = AutoConfig.for_model("convbert", **(SIZES | ENCODER | {"num_attention_heads": 4, "embedding_size": 32}))
     model = random_model(config)
@@ -89,7 +123,7 @@ def test_a_model_whose_heads_are_fewer_than_its_config_says() -> None:
     assert attention.query.shape[1] == num_heads(config) == 2
 
 
-@pytest.mark.parametrize("name", ["big_bird", "diffllama", "nystromformer", "longformer", "rwkv"])
+@pytest.mark.parametrize("name", ["big_bird", "nystromformer", "longformer", "rwkv"])
 def test_what_cannot_be_recorded_exactly_is_not_counted(name: str) -> None:
-    """Modules that are replaced, two softmaxes, an approximation, windows in chunks, no attention at all."""
+    """Modules that are replaced, an approximation, windows in chunks, no attention at all."""
     assert family(AutoConfig.for_model(name)).level == "hidden"

@@ -110,26 +110,26 @@ def test_rounding_does_not_make_a_decoder_an_encoder(name: str) -> None:
 
 
 def test_what_a_level_lacks_is_refused_by_its_name() -> None:
-    oss = config_of("gpt_oss")
-    with pytest.raises(ValueError, match="needs the level 'attention', and a gpt_oss has the level 'hidden'"):
-        Recorder(model_of("gpt_oss")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
-    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a gpt_oss has .*'hidden'"):
-        Transformer(hidden=16).check(oss)
+    bird = config_of("big_bird")
+    with pytest.raises(ValueError, match="needs the level 'attention', and a big_bird has the level 'hidden'"):
+        Recorder(model_of("big_bird")).trace(texts(), Signals(attention=frozenset({("encoder", 1)})))
+    with pytest.raises(ValueError, match=r"^hidden: this needs the level 'structure', and a big_bird has .*'hidden'"):
+        Transformer(hidden=16).check(bird)
     with pytest.raises(ValueError, match="losses on outputs, pruning of elements and quantization; losses on hidden"):
-        require(oss, "structure")
+        require(bird, "structure")
 
 
 def test_a_family_without_known_blocks_has_its_outputs() -> None:
-    """OpenAI's first GPT keeps its blocks in a list that hands no tuple of hidden states on."""
-    config = AutoConfig.for_model("openai-gpt", vocab_size=100, n_embd=32, n_layer=3, n_head=4, pad_token_id=0)
+    """XLM has no blocks, but a list of each kind of layer."""
+    config = AutoConfig.for_model("xlm", vocab_size=100, emb_dim=32, n_layers=3, n_heads=4, pad_token_id=0)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     assert family(config).level == "outputs"
     trace = Recorder(model).trace(texts(), Signals(logits=True))
     assert torch.equal(trace.logits, model(**texts()).logits)
-    with pytest.raises(ValueError, match="needs the level 'hidden', and a openai-gpt has the level 'outputs'"):
+    with pytest.raises(ValueError, match="needs the level 'hidden', and a xlm has the level 'outputs'"):
         find_stack(config)
     chosen, _ = select_modules(model, ["attention", "ffn"])
-    assert len(chosen) == 12
+    assert len(chosen) == 18
 
 
 def test_a_family_whose_code_fails_says_how(monkeypatch: pytest.MonkeyPatch) -> None:

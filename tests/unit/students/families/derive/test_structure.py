@@ -18,17 +18,18 @@ from tests.helpers.students.derived import STRUCTURE, model_of, texts
 
 GROUPED = ("phi", "mixtral", "qwen3_moe", "starcoder2")
 """Those whose keys several queries share."""
-FIXED = ("mpnet", "bloom")
-"""Those whose heads a position bias has entries for."""
-OTHERS = ("mixtral", "qwen3_moe", "bloom")
+FIXED = ("mpnet", "bloom", "gpt_oss")
+"""Those whose heads a position bias, or a sink, has entries for."""
+OTHERS = ("mixtral", "qwen3_moe", "gpt_oss", "bloom")
 """Those whose number of neurons cannot be set."""
 SHAPES = [
     (name, shape)
     for name in STRUCTURE
     for shape in ("neurons", "heads", "hidden", "layers")
-    if shape != "neurons" or name not in ("mixtral", "qwen3_moe")  # whose neurons are in experts
+    if shape != "neurons" or name not in ("mixtral", "qwen3_moe", "gpt_oss")  # whose neurons are in experts
     if shape not in ("heads", "hidden") or name != "xlnet"  # whose attention has no linear layers
     if shape != "heads" or name not in FIXED
+    if shape != "layers" or name != "gpt_oss"  # neither branch of which can be cut off
 ]
 
 
