@@ -71,6 +71,8 @@ class Loss(nn.Module, ABC):
     """Whether it compares all classes, including those that only pad the output."""
     reads_predictions: ClassVar[bool] = False
     """Whether it needs predictions of the head, or labels."""
+    compares_passages: ClassVar[bool] = False
+    """Whether it compares the passages of a query with one another."""
     compares_vectors: ClassVar[bool] = False
     """Whether it compares the vectors of texts."""
     compares_classes: ClassVar[bool] = False
@@ -206,16 +208,19 @@ def is_regression(batch: Batch) -> bool:
 
 
 def prediction_mask(batch: Batch) -> Tensor:
-    """Return where a prediction counts, boolean in the shape of the labels: not where an integer label is -100."""
-    if "labels" not in batch or is_regression(batch):
+    """Return where a prediction counts, boolean in the shape of the labels.
+
+    That is not where an integer label is -100, or a real one minus infinity.
+    """
+    if "labels" not in batch:
         return batch["input_ids"].new_ones(len(batch["input_ids"])).bool()
-    return batch["labels"] != IGNORED
+    return ~batch["labels"].isneginf() if is_regression(batch) else batch["labels"] != IGNORED
 
 
 def label_mask(batch: Batch) -> Tensor:
     """Return where a prediction counts and has a label, boolean in the shape of the labels."""
     labels = batch["labels"]
-    return ~labels.isnan() if is_regression(batch) else (labels != IGNORED) & (labels != UNLABELED)
+    return labels.isfinite() if is_regression(batch) else (labels != IGNORED) & (labels != UNLABELED)
 
 
 def matmul_float32(left: Tensor, right: Tensor) -> Tensor:

@@ -10,12 +10,27 @@ from datasets import Dataset
 from distill.tasks.columns import values_of
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
+from students.recording.second_text import SECOND
 
 UNLIMITED = 10**9
 """A ``max_length`` beyond the length of any row."""
 
 Row = tuple[list[int], list[int] | int | float]
 """Tokens and labels of a row."""
+
+
+def text_lengths(rows: Dataset, prefix: str = "") -> list[int]:
+    """Return the tokens of the text that a model reads in each row, of several texts those of the longest.
+
+    Args:
+        rows: tokenized.
+        prefix: of the columns.
+    """
+    if f"{prefix}sizes" in rows.column_names:
+        return [max(sizes) for sizes in values_of(rows, f"{prefix}sizes")]
+    columns = [name for name in (f"{prefix}input_ids", f"{prefix}{SECOND}input_ids") if name in rows.column_names]
+    lengths = [[len(ids) for ids in values_of(rows, name)] for name in columns]
+    return [max(of_row) for of_row in zip(*lengths, strict=True)]
 
 
 def encode_untruncated(task: DataTask, table: Dataset, rows: Dataset) -> tuple[list[Row], list[Row]]:

@@ -68,7 +68,7 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
     if "validation" not in tables:
         parts = tables["train"].train_test_split(test_size=0.1, seed=0, shuffle=not task.in_order)
         tables |= {"train": parts["train"], "validation": parts["test"]}
-        splits["train"].facts.rows_held_out = len(parts["test"])
+        splits["train"].facts.rows_held_out = task.count_rows(parts["test"])
     if task.max_train_samples is not None:
         table = tables["train"] if task.in_order else tables["train"].shuffle(seed=0)
         tables["train"] = table.select(range(min(task.max_train_samples, len(table))))
@@ -81,12 +81,14 @@ def _prepare_part(task: DataTask, tokenizer: PreTrainedTokenizerBase, head: dict
         extra = judged.pop("unlabelled", None)
         tables = judged
     for name, split in splits.items():
-        fill_split_facts(task, split, len(tables[name]))
+        fill_split_facts(task, split, task.count_rows(tables[name]))
     tables["train"] = task.training_rows(tables["train"])
     rows = DatasetDict({split: encode(task, table) for split, table in tables.items()})
     fill_facts(task, rows, _check_truncation(task, tables, rows))
     if extra:
-        rows["train"] = concatenate_datasets([rows["train"], encode(task, task.training_rows(extra))])
+        rows["train"] = concatenate_datasets(
+            [rows["train"], encode(task, task.training_rows(task.mark_documents(extra)))]
+        )
     for split in rows.keys() - {"train"}:
         rows[split] = sort_by_length(redraw_rows(task, rows[split]))
     task.validation, task.test = tables["validation"], tables.get("test")

@@ -126,6 +126,10 @@ class DataTask(Task):
         """Return the rows of a file with the columns about neighbouring rows that ``encode`` needs."""
         return table
 
+    def count_rows(self, table: Dataset) -> int:
+        """Return the number of rows of the data in a table that ``mark_documents`` has returned."""
+        return len(table)
+
     def training_rows(self, table: Dataset) -> Dataset:
         """Return the training rows as they are encoded, of those of the data."""
         return table

@@ -51,6 +51,8 @@ class Task(ABC):
     """Whether it consists of several tasks, ``tasks`` by name."""
     is_multi_label: ClassVar[bool] = False
     """Whether a row may have several labels: selected logits are [B, L, 2], and predictions [B, L] of 0 and 1."""
+    groups_passages: ClassVar[bool] = False
+    """Whether an example is a query with all its passages: selected logits are [B, P, 1]."""
     gives_vectors: ClassVar[bool] = False
     """Whether an output is the vector of a text, instead of a prediction about it."""
     allows_own_tokens: ClassVar[bool] = False

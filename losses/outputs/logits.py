@@ -67,6 +67,13 @@ def logits_of(trace: Trace | None) -> Tensor:
     return trace.logits
 
 
+def check_temperature(values: LossValues, step: int) -> LossValues:
+    """Return the values of a step; raise ValueError if the temperature in them is not above 0."""
+    if values["temperature"] <= 0:
+        raise ValueError(f"temperature: must be above 0, and is {values['temperature']} at step {step}")
+    return values
+
+
 @dataclass(kw_only=True, eq=False)
 class TemperatureLoss(LogitsLoss):
     """The base class of losses on softened outputs. For a single output (regression) use ``LogitsMSE``.
@@ -104,10 +111,7 @@ class TemperatureLoss(LogitsLoss):
         Raises:
             ValueError: if the temperature is not above 0, as in a ramp that starts from the default of 0.
         """
-        values = super().at(step, timeline)
-        if values["temperature"] <= 0:
-            raise ValueError(f"temperature: must be above 0, and is {values['temperature']} at step {step}")
-        return values
+        return check_temperature(super().at(step, timeline), step)
 
 
 @dataclass(kw_only=True, eq=False)

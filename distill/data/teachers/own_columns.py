@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
+from distill.data.limit import text_lengths
 from distill.tasks.augment.augmentation import Row
 from students.recording.model_io import MODEL_INPUTS
 from students.recording.own_tokens import OwnTokens, is_own, own_key
@@ -58,9 +59,7 @@ def teacher_rows(rows: Dataset, own: OwnTokens | None) -> Dataset:
 
 def longest_row(rows: DatasetDict, teacher: str) -> int:
     """Return the length of the longest row in the tokens of a teacher."""
-    key = own_key(teacher, "input_ids")
-    batches = (batch[key] for part in rows.values() for batch in part.select_columns(key).iter(1_000))
-    return max(len(ids) for batch in batches for ids in batch)
+    return max(max(text_lengths(part, own_key(teacher, ""))) for part in rows.values())
 
 
 def with_own_tokens(

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from distill.config.config import Config
 from distill.data import prepare_data
+from distill.data.limit import text_lengths
 from distill.data.teachers.own_columns import teacher_rows
 from distill.data.vocabulary import reachable_tokens
 from distill.experiment.experiment import Experiment
@@ -122,7 +123,7 @@ def _rows(
             rows = prepare_data(task, tokenizer, _heads(config, teacher_configs))
         except SoftLabelsError as error:
             raise config.error("teacher", str(error)) from error
-        longest, limit = max(max(part["length"]) for part in rows.values()), tokenizer.model_max_length
+        longest, limit = max(max(text_lengths(part)) for part in rows.values()), tokenizer.model_max_length
         if longest > limit:
             raise ValueError(f"max_length: there are rows of {longest} tokens, and {model_name} reads {limit} at most")
     return rows, list(task.notes) if task.is_multi_task else []

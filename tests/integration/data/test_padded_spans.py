@@ -13,7 +13,11 @@ from prune_schedules.schedule import Timeline
 from students.kinds.transformer import Transformer
 from students.recording.signals import Trace
 
-KINDS = [cls for cls in subclasses(Loss).values() if issubclass(cls, PerPrediction) and cls.reads_predictions]
+KINDS = [
+    cls
+    for cls in subclasses(Loss).values()
+    if issubclass(cls, PerPrediction) and cls.reads_predictions and not cls.compares_passages
+]
 REFUSED = {"DIST": {}, "Labels": {"smoothing": 0.1}, "LogitsMSE": {"noise_std": 0.1, "noise_probability": 0.5}}
 
 

@@ -9,6 +9,7 @@ from losses.loss import Loss
 from losses.outputs.labels import Labels, label_loss
 from losses.outputs.logits import Logits
 from losses.outputs.mse import LogitsMSE, logits_mse
+from losses.outputs.passages import ListwiseKL, MarginMSE
 from losses.outputs.vectors import SimilarityKL, VectorCosine, VectorMSE
 from losses.states.routers import LoadBalancing, RouterKL
 from prune_schedules.schedule import Constant, Linear, Timeline, TimePoint
@@ -38,8 +39,8 @@ def concrete(kind):
 
 
 def test_no_loss_is_left_out():
-    """Those on routers and vectors, which these models have not, are held to the same in files of their own."""
-    on_others = {RouterKL, LoadBalancing, VectorMSE, VectorCosine, SimilarityKL}
+    """Those on what these models and batches have not are held to the same in files of their own."""
+    on_others = {RouterKL, LoadBalancing, MarginMSE, ListwiseKL, VectorMSE, VectorCosine, SimilarityKL}
     assert {type(make()) for make in LOSSES.values()} | on_others == concrete(Loss)
 
 

@@ -23,8 +23,8 @@ def check_traces(config: Config[Experiment], parts: Parts) -> None:
     """
     experiment = config.value
     start = getattr(parts.student.config, "decoder_start_token_id", None)
-    rows = first_batches(experiment.task, parts.rows["train"], parts.tokenizer, start, experiment.seed)
-    batch = {name: values[:2] for name, values in next(iter(rows)).items()}
+    rows = parts.rows["train"].select(range(min(2, len(parts.rows["train"]))))
+    batch = next(iter(first_batches(experiment.task, rows, parts.tokenizer, start, experiment.seed)))
     losses = experiment.losses.values()
     needs = reduce(or_, (loss.student_signals for loss in losses), Signals(logits=True))
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distill.data import prepare_data
+from distill.data.limit import text_lengths
 from distill.tasks.task import Task
 from students.recording.limits import input_limits
 from students.recording.second_text import SECOND
@@ -44,7 +45,8 @@ def check_limits(
         writes = "decoder_attention_mask" in part.column_names
         columns = ("input_ids", f"{SECOND}input_ids", *(["labels"] if writes else []))
         for column in (name for name in columns if name in part.column_names):
-            row, length = _largest([len(row) for row in _lists(part, column)])
+            is_text = column == "input_ids"
+            row, length = _largest(text_lengths(part) if is_text else [len(row) for row in _lists(part, column)])
             if length > maxima.get("positions", length):
                 size = f"{length} tokens, and {name} has {maxima['positions']} positions"
                 raise ValueError(f"row {row} of {_SPLIT_NAMES[split]} has {size}; write a smaller {limit}")

@@ -19,10 +19,11 @@ import pytest
 
 from distill.config.config import Config
 from distill.config.errors import ConfigError
-from distill.experiment.compatibility import RULES, check_compatibility, conflicts
+from distill.experiment.compatibility import check_compatibility, conflicts
 from distill.experiment.components import Component, components
 from distill.experiment.experiment import Experiment
 from distill.experiment.flags import FLAGS
+from distill.experiment.rules import RULES
 from distill.experiment.runs import read_runs
 from prune_schedules.schedule import Timeline
 from prune_schedules.scores.magnitude import Magnitude
@@ -32,7 +33,7 @@ PAGE = ROOT / "docs" / "guide" / "compatibility.md"
 INTRO = """\
 # What cannot be combined
 
-Each entry is a rule of `distill/experiment/compatibility.py`: two things that exclude each other, and the message.
+Each entry is a rule of `distill/experiment/rules.py`: two things that exclude each other, and the message.
 Everything else can be combined.
 The rules are checked before the first step, and the error names the key of the first of the two.
 `…` stands for names and numbers of the run.
@@ -90,7 +91,7 @@ def test_flags_are_declared_and_all_are_used():
 
 
 def test_no_class_is_named_in_the_rules():
-    tree = ast.parse((ROOT / "distill" / "experiment" / "compatibility.py").read_text())
+    tree = ast.parse((ROOT / "distill" / "experiment" / "rules.py").read_text())
     assert "isinstance" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
