@@ -20,9 +20,9 @@ from transformers import PreTrainedModel
 
 from distill.data.batches import Collator, sequential_batches
 from distill.evaluation.measure import evaluate_model, torch_predict
-from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY
 from distill.tasks.task import Task
+from distill.teachers.recorded import recorded_values
 from losses.loss import label_mask, prediction_mask
 from students.recording.batch import Batch
 
@@ -135,7 +135,7 @@ def score_recorded(task: Task, rows: DatasetDict) -> list[BaselineScore]:
     for split, name in (("validation", "validation"), ("train", "training")):
         if KEY not in rows[split].column_names:
             continue
-        logits, labels = (torch.tensor(list(values_of(rows[split], key))) for key in (KEY, "labels"))
+        logits, labels = (recorded_values(task, rows[split], key) for key in (KEY, "labels"))
         scored = ~logits.isnan().any(-1) & label_mask({"labels": labels})
         if score := _score(task, logits[scored], labels[scored]):
             return [BaselineScore("", *score[:3], int(scored.sum()), len(scored), score[3], name)]
@@ -146,7 +146,8 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
     """Return the main metric of the constant prediction on all batches, of several tasks that of each.
 
     For classes it is the most frequent label; for tokens, and for rows with several labels, their frequencies; for
-    numbers, a constant, whose correlation counts as 0. For answer spans and generated texts it is never right: 0.
+    numbers, a constant, whose correlation counts as 0. For passages of queries it is the mean of all their orders. For
+    answer spans and generated texts it is never right: 0.
     """
     if len(task.parts) > 1:
         metrics = {}
@@ -159,6 +160,12 @@ def baseline_metrics(task: Task, batches: list[dict[str, Tensor]]) -> dict[str, 
         logits = frequencies.clamp(1e-6, 1 - 1e-6).logit().float()
         result = evaluate_model(task, lambda batch: logits.expand(len(batch["labels"]), -1), batches)
         return {task.main_metric: result.metrics[task.main_metric]}
+    if task.groups_passages:
+        from distill.tasks.metrics.retrieval import RankingMetric  # not above: torchmetrics takes seconds
+
+        metric = task.metrics()[task.main_metric]
+        assert isinstance(metric, RankingMetric)
+        return {task.main_metric: metric.of_any_order([batch["labels"] for batch in batches])}
     outputs = len(task.classes.names) if task.classes else 0
     if task.predicts_tokens:
         outputs = len(task.tokenizer)

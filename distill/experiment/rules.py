@@ -129,7 +129,7 @@ RULES = [
     Rule(
         "has_recorded_outputs",
         "accepts_soft_labels",
-        "one distribution or number is recorded for a text; only classification and regression can read them",
+        "one distribution or number is recorded for a text; only classification, regression and ranking can read them",
         is_required=True,
     ),
     Rule(

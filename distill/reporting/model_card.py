@@ -107,7 +107,7 @@ def _use(report: Report, task: Task, is_stock: bool) -> list[str]:
             f'session = InferenceSession("{folder}/{exported.path}")'
         )
     sections = ["## Use", *(f"```python\n{snippet}\n```" for snippet in code)]
-    if exported and task.pipeline:
+    if exported and task.pipeline and not task.groups_passages:  # transformers.js has no pipeline that ranks
         dtype = "q8" if "int8" in exported.precision else "fp32"
         sections.append(
             f"`distill export {folder} FOLDER` writes a folder for transformers.js:\n\n"

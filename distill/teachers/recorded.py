@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY, LOG_ZERO
 from distill.teachers.settings import TeacherSettings
-from losses.loss import is_regression
+from losses.loss import is_regression, prediction_mask
 from students.recording.signals import Signals, Trace
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from distill.tasks.task import Task
     from distill.teachers.settings import LoopTeacher
     from students.recording.batch import Batch
@@ -33,7 +37,8 @@ class RecordedOutputs(TeacherSettings):
         recorded = []
         for batch in batches:
             if KEY in batch and (has_outputs := ~batch[KEY].isnan().any(-1)).any():
-                recorded.append({name: values[has_outputs] for name, values in batch.items()})
+                is_whole = has_outputs.all()
+                recorded.append(batch if is_whole else {name: values[has_outputs] for name, values in batch.items()})
         return recorded
 
 
@@ -55,7 +60,14 @@ class RecordedTeacher:
         """
         if replace(signals, logits=False):
             raise ValueError("teacher: outputs alone are recorded, and a loss needs hidden states or attention")
-        return Trace(fill_missing(batch[KEY], batch["labels"], is_regression(batch)), {}, {}, {})
+        labels = batch["labels"][prediction_mask(batch)]
+        return Trace(fill_missing(batch[KEY], labels, is_regression(batch)), {}, {}, {})
+
+
+def recorded_values(task: Task, rows: Dataset, column: str) -> Tensor:
+    """Return a column of encoded rows, [N, …]; where a row has several passages, those of one after the other."""
+    values = values_of(rows, column)
+    return torch.tensor([*chain.from_iterable(values)] if task.groups_passages else list(values))  # type: ignore[arg-type]
 
 
 def fill_missing(logits: Tensor, labels: Tensor, are_numbers: bool = False) -> Tensor:

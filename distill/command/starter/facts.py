@@ -72,6 +72,7 @@ def look_at(model: str, data: str, label: str | None) -> StarterFacts:
     task = _task(model, config)
     names = [config.id2label[i] for i in range(config.num_labels)]
     columns = _columns(task, rows, label, names)
+    task = "ranking" if task == "regression" and _has_passages(rows, columns["text"]) else task
     texts = [name for key, names in columns.items() if key in ("text", "words", "source") for name in _as_list(names)]
     length = _length(tokenizer, rows, texts, getattr(config, "max_position_embeddings", None))
     labels = _labels(rows, columns, names) if task == "classification" else {}
@@ -135,6 +136,13 @@ def _columns(task: str, rows: Dataset, label: str | None, outputs: list[str]) ->
         return {"text": find_text_columns(rows, None, [], max_columns=1)[0]} if "text" in keys else {}
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _has_passages(rows: Dataset, texts: str | list[str]) -> bool:
+    """Return whether two columns of texts are queries, by name and because they repeat, and passages."""
+    if isinstance(texts, str) or texts[0].lower() not in ("query", "question"):
+        return False
+    return len(set(values_of(rows, texts[0]))) < len(rows)
 
 
 def _label(rows: Dataset, num_labels: int) -> str:

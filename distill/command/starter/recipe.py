@@ -29,7 +29,9 @@ def starter_config(model: str, data: str, facts: StarterFacts, target: Target) -
     columns = "".join(f", {key}: {_flow(names)}" for key, names in facts.columns.items())
     if facts.labels:
         columns += f", labels: {_flow(facts.labels)}"
-    task = f"{{name: {facts.task}, data: {_flow(data)}{columns}, max_length: {facts.max_length}, batch_size: 32}}"
+    batch_size = 8 if facts.task == "ranking" else 32  # queries, each with its passages
+    sizes = f"max_length: {facts.max_length}, batch_size: {batch_size}"
+    task = f"{{name: {facts.task}, data: {_flow(data)}{columns}, {sizes}}}"
     blocks = max(1, facts.layers // 2)
     lines = [
         f"# Made by `distill init`: a student with {blocks} of the {facts.layers} blocks of its teacher.",
@@ -52,6 +54,8 @@ def _losses(facts: StarterFacts) -> list[str]:
     hidden = "  hidden: {kind: HiddenMSE, layers: uniform, stop: 60%}  # imitate the teacher's blocks first"
     if facts.task == "embedding":
         return [hidden, "  cosine: {kind: VectorCosine}", "  similarity: {kind: SimilarityKL}"]
+    if facts.task == "ranking":
+        return [hidden, "  margin: {kind: MarginMSE}"]
     if facts.task == "regression":
         return [hidden, "  logits: {kind: LogitsMSE}"]
     return [hidden, "  logits: {kind: Logits, temperature: 2.0}"]

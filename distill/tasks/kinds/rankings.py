@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from distill.tasks.columns import values_of
+from distill.tasks.columns import PAIRS, values_of
 from distill.tasks.kinds.texts import Regression
+from distill.tasks.soft_labels import KEY
 from losses.loss import prediction_mask
 from students.recording.model_io import MODEL_INPUTS
 from students.recording.own_tokens import own_key
@@ -41,7 +42,6 @@ class Ranking(Regression):
         metric: by which the best checkpoint is chosen, of the ten passages with the best scores.
     """
 
-    accepts_soft_labels: ClassVar[bool] = False
     groups_passages: ClassVar[bool] = True
     pipeline: ClassVar[str] = "text-ranking"
 
@@ -52,20 +52,32 @@ class Ranking(Regression):
         super().setup(table, tokenizer)
         if len(self.texts) != 2:
             raise ValueError(f"text: name the columns of query and passage, not {self.texts[0]!r} alone")
+        if self.text is None and tuple(name.lower() for name in reversed(self.texts)) in PAIRS:
+            self.texts = self.texts[::-1]  # the file has the passage first
+        queries = list(values_of(table, self.texts[0]))
+        if len(set(queries)) == len(queries):
+            raise ValueError(
+                f"text: no text of {self.texts[0]!r} has two rows, so no passages can be ranked; "
+                "the rows of a query have the same text there"
+            )
 
     def bad_targets(self, table: Dataset) -> Iterator[tuple[int, str]]:
         bad = list(super().bad_targets(table))
         yield from bad
-        for row, label in enumerate(table[self.label] if not bad else (), 1):
+        if bad:
+            return
+        for row, label in enumerate(table[self.label], 1):
             if float(label) < 0:
                 yield row, f"{self.label!r} is {label!r}; a relevance is at least 0"
+        if self.soft_labels:
+            yield from self.soft_labels.bad_rows(table, self.classes, "and a relevance is not a score")
 
     def mark_documents(self, table: Dataset) -> Dataset:
         """Return a row for each query, with the lists of its passages and of their labels, in the order of the file."""
         from datasets import Dataset  # not above: a config is read without datasets
 
         query, passage = self.texts
-        columns = [name for name in (query, passage, self.label) if name in table.column_names]
+        columns = [name for name in (query, passage, self.label, *self.soft_columns) if name in table.column_names]
         groups: dict[str, dict[str, Any]] = {}
         for values in zip(*(values_of(table, name) for name in columns), strict=True):
             row = groups.setdefault(values[0], {query: values[0]} | {name: [] for name in columns[1:]})
@@ -85,6 +97,9 @@ class Ranking(Regression):
         encoding = _joined("", inputs, counts)
         for teacher, encoder in self.teacher_encoders.items():
             encoding |= _joined(own_key(teacher, ""), encoder.encode(*pairs), counts)
+        if self.soft_labels and self.soft_labels.names[0] in rows:
+            scores = self.soft_labels.logits({name: [*chain(*rows[name])] for name in self.soft_columns}, self.classes)
+            encoding[KEY] = _by_query(scores, counts)
         if self.label in rows:
             return encoding | {"labels": [list(map(self.label_id, labels)) for labels in rows[self.label]]}
         return encoding | {"labels": [[math.nan] * count for count in counts]}
@@ -107,6 +122,8 @@ class Ranking(Regression):
                     batch[f"{prefix}{name}"] = _split(values, sizes, padding_value)
             if not prefix:
                 batch["labels"] = batch["labels"].float().masked_fill(sizes == 0, -torch.inf)
+                if KEY in batch:
+                    batch[KEY] = batch[KEY][sizes > 0]
         return batch
 
     def select_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -154,15 +171,17 @@ class Ranking(Regression):
 
 def _joined(prefix: str, inputs: dict[str, list[list[int]]], counts: list[int]) -> dict[str, list[list[int]]]:
     """Return inputs of passages joined by query, and the sizes of the passages, under names with a prefix."""
-    columns: dict[str, list[list[int]]] = {f"{prefix}{name}": [] for name in (*inputs, SIZES)}
-    start = 0
-    for count in counts:
-        stop = start + count
-        for name, values in inputs.items():
-            columns[f"{prefix}{name}"].append([*chain(*values[start:stop])])
-        columns[f"{prefix}{SIZES}"].append(list(map(len, inputs["input_ids"][start:stop])))
-        start = stop
-    return columns
+    columns = {
+        f"{prefix}{name}": [[*chain(*query)] for query in _by_query(values, counts)] for name, values in inputs.items()
+    }
+    sizes = [[len(ids) for ids in query] for query in _by_query(inputs["input_ids"], counts)]
+    return columns | {f"{prefix}{SIZES}": sizes}
+
+
+def _by_query(values: list[Any], counts: list[int]) -> list[list[Any]]:
+    """Return the values of passages, one after the other, as a list for each query."""
+    rest = iter(values)
+    return [list(islice(rest, count)) for count in counts]
 
 
 def _split(values: Tensor, sizes: Tensor, padding: int) -> Tensor:

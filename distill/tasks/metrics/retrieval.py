@@ -7,6 +7,7 @@ above 0, as a probability of 0, and scores are any numbers.)
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -51,6 +52,21 @@ def recall(relevance: Tensor, k: int) -> Tensor:
     return is_relevant[:, :k].sum(1) / is_relevant.sum(1)
 
 
+def reciprocal_rank_of_any_order(relevance: Tensor, k: int) -> float:
+    """Return the mean of ``reciprocal_rank`` over all orders of one query's passages, whose relevance is [P]."""
+    count, relevant = len(relevance), int((relevance > 0).sum())
+    first = (math.comb(count - rank, relevant - 1) / rank for rank in range(1, min(k, count - relevant + 1) + 1))
+    return sum(first) / math.comb(count, relevant)
+
+
+def ndcg_of_any_order(relevance: Tensor, k: int) -> float:
+    """Return the mean of ``ndcg`` over all orders of one query's passages, whose relevance is [P]."""
+    means = relevance.double().mean().expand(1, len(relevance))
+    best = relevance.double().sort(descending=True).values
+    discounts = 1 / torch.arange(2, min(k, len(relevance)) + 2, dtype=torch.float64).log2()
+    return float((means[0, :k].cpu() * discounts).sum() / (best[:k].cpu() * discounts).sum())
+
+
 class RankingMetric(Metric):
     """The mean over queries of a number that the order of their passages gives.
 
@@ -73,6 +89,20 @@ class RankingMetric(Metric):
     def of_queries(self, relevance: Tensor) -> Tensor:
         """Return the number of each query, [Q], from its ranked relevance [Q, P]."""
 
+    @abstractmethod
+    def of_order(self, relevance: Tensor) -> float:
+        """Return the mean of the number over all orders of a query's passages, whose relevance is [P]."""
+
+    def of_any_order(self, relevance: list[Tensor]) -> float:
+        """Return the mean over all orders of the passages: what scores at random give.
+
+        Args:
+            relevance: of the queries of each batch, as ``update`` takes it.
+        """
+        queries = [query[~query.isneginf()] for batch in relevance for query in batch]
+        values = [self.of_order(query) for query in queries if (query > 0).any()]
+        return sum(values) / len(values) if values else math.nan
+
     def update(self, scores: Tensor, relevance: Tensor) -> None:
         """Add queries: the scores and the relevance of their passages, as ``ranked`` takes them."""
         order = ranked(scores, relevance)
@@ -91,9 +121,15 @@ class MRR(RankingMetric):
     def of_queries(self, relevance: Tensor) -> Tensor:
         return reciprocal_rank(relevance, self.k)
 
+    def of_order(self, relevance: Tensor) -> float:
+        return reciprocal_rank_of_any_order(relevance, self.k)
+
 
 class NDCG(RankingMetric):
     """The mean normalized discounted cumulative gain of the best k."""
 
     def of_queries(self, relevance: Tensor) -> Tensor:
         return ndcg(relevance, self.k)
+
+    def of_order(self, relevance: Tensor) -> float:
+        return ndcg_of_any_order(relevance, self.k)

@@ -1,5 +1,6 @@
 """Ranking runs from data to report: queries with their passages, whatever their order and number."""
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -127,6 +128,33 @@ def test_labels_and_single_scores_can_be_learnt_too(world):
     folder = trained(world, "labels", ("margin: {kind: MarginMSE}, list: {kind: ListwiseKL}", losses))
     first = (folder / "metrics.csv").read_text().splitlines()
     assert "train/labels" in first[0] and "train/scores" in first[0]
+
+
+def test_a_column_of_the_teachers_scores_gives_the_run_of_the_teacher(world, tmp_path):
+    """The loss of each step is that with the model, and the report has the teacher's metrics."""
+    model = BertForSequenceClassification.from_pretrained(world / "teacher").eval()
+    tokenizer = load_tokenizer(str(world / "teacher"))
+    for split, count, seed in (("train", 30, 0), ("validation", 12, 1)):
+        rows = asked(count, seed)
+        for row in rows:
+            with torch.no_grad():
+                inputs = tokenizer(row["query"], row["passage"], return_tensors="pt")
+                row["score"] = float(model(**inputs).logits)
+        Dataset.from_list(rows).to_parquet(tmp_path / f"{split}.parquet")
+    outputs = (", hidden: {kind: HiddenMSE}", ""), ("{kind: Transformer, layers: 1}", f"{world}/teacher")
+    online = trained(world, "online", *outputs)
+    columns = (f"teacher: {world}/teacher", "teacher: {columns: [score], check: false}")
+    offline = trained(world, "offline", (f"{world}/data", str(tmp_path)), columns, *outputs)
+    losses = [read_column(folder / "metrics.csv", "train/margin") for folder in (online, offline)]
+    assert len(losses[0]) > 4 and losses[0] == pytest.approx(losses[1], abs=1e-6)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (online, offline)]
+    ours, theirs = (report["models"]["teacher"]["metrics"] for report in reports)
+    assert ours == pytest.approx(theirs) and 0 < reports[0]["baseline"]["ndcg_10"] < 1
+
+
+def read_column(file: Path, name: str) -> list[float]:
+    with open(file) as lines:
+        return [float(row[name]) for row in csv.DictReader(lines) if row[name]]
 
 
 def test_several_teachers_are_averaged(world):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from datasets import DatasetDict
 
 from distill.config.config import Config
 from distill.experiment.experiment import Experiment
-from distill.tasks.columns import values_of
 from distill.tasks.soft_labels import KEY, SoftLabels
-from distill.teachers.recorded import has_zeros
+from distill.teachers.recorded import has_zeros, recorded_values
 
 
 def check_soft_labels(config: Config[Experiment], rows: DatasetDict) -> list[str]:
@@ -27,7 +25,7 @@ def check_soft_labels(config: Config[Experiment], rows: DatasetDict) -> list[str
         if KEY not in table.column_names:
             notes.append(f"teacher: the {name} rows have no columns of it, so it is not evaluated on them")
             continue
-        logits = torch.tensor(list(values_of(table, KEY)), dtype=torch.float64)
+        logits = recorded_values(experiment.task, table, KEY).double()
         empty = int(logits.isnan().any(-1).sum())
         if split == "train":
             if empty == len(logits):

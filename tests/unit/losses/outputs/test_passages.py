@@ -86,6 +86,18 @@ def test_gradients_are_finite_and_those_of_differences(loss):
     assert float(gradient[1, 2]) == pytest.approx(float(slope), rel=1e-2)
 
 
+@pytest.mark.parametrize("loss", [MarginMSE(), ListwiseKL()])
+def test_a_batch_of_queries_with_one_passage_has_a_loss_of_zero_with_a_gradient(loss):
+    """Losses of ordered pairs were NaN there (sentence-transformers 4032)."""
+    student = torch.randn(3, 1, 1, requires_grad=True)
+    batch = {"input_ids": torch.ones(3, 3, dtype=torch.long), "labels": torch.zeros(3, 1)}
+    values = LossValues(0, {"weight": 1.0, "temperature": 1.0})
+    total, count = loss(*(Trace(scores, {}, {}, {}) for scores in (student, torch.randn(3, 1, 1))), batch, values)
+    assert float(total) == int(count) == int(loss.count(batch)) == 0
+    total.backward()
+    assert not student.grad.any()
+
+
 def test_models_with_several_outputs_or_none_to_learn_from_are_refused():
     MarginMSE().setup(ONE, ONE)
     with pytest.raises(ValueError, match="a passage has one score, and the models have 2 outputs"):

@@ -104,6 +104,19 @@ def test_a_text_encoder_and_pairs(folder: Path) -> None:
     assert plan.parts.student.pooling == Pooling("mean", True)
 
 
+def test_queries_and_passages(folder: Path) -> None:
+    save_tiny_bert(folder / "scorer", layers=2, hidden=24, heads=4, labels=["relevance"])
+    rows = [{"query": f"a film {i // 4}", "passage": "the film", "label": int(i % 4 == 0)} for i in range(40)]
+    write(folder / "found.jsonl", rows)
+    facts = look_at("scorer", "found.jsonl", None)
+    assert facts.task == "ranking" and facts.columns == {"text": ["query", "passage"], "label": "label"}
+    (folder / "third.yaml").write_text(starter_config("scorer", "found.jsonl", facts, "cpu"))
+    assert "MarginMSE" in (folder / "third.yaml").read_text() and "batch_size: 8" in (folder / "third.yaml").read_text()
+    check_runs(read_runs(folder / "third.yaml", {"trainer.accelerator": "cpu"}), False)
+    write(folder / "alone.jsonl", rows[::4])
+    assert look_at("scorer", "alone.jsonl", "label").task == "regression", "no query has two passages"
+
+
 def test_what_is_missing_is_named(folder: Path) -> None:
     save_tiny_bert(folder / "headless", layers=2, hidden=24, heads=4)
     write(folder / "odd.jsonl", [{"review": "a film", "verdict": "good"}, {"review": "film", "verdict": "bad"}])

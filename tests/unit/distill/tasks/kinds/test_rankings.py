@@ -8,10 +8,15 @@ from datasets import Dataset
 
 from distill.data import prepare_data
 from distill.data.batches import Collator
+from distill.evaluation.baseline import baseline_metrics
 from distill.evaluation.measure import evaluate_model
 from distill.tasks.kinds.rankings import Ranking
+from distill.tasks.soft_labels import KEY
+from distill.teachers.columns import Columns
+from distill.teachers.recorded import RecordedTeacher, recorded_values
 from losses.loss import label_mask, prediction_mask
 from students.loading.adapters import load_tokenizer
+from students.recording.signals import Signals
 from tests.helpers.repositories import save_tokenizer
 
 ROWS = [
@@ -96,6 +101,43 @@ def test_usual_names_of_columns_are_found_and_others_asked_for(tmp_path, tokeniz
     task = task_of(tmp_path, names=("q", "p", "label"))
     with pytest.raises(ValueError, match="text: name the column of the text, or the two of a pair"):
         prepare_data(task, tokenizer)
+
+
+def test_the_passage_may_be_the_first_column(tmp_path, tokenizer):
+    rows = [(passage, query, label) for query, passage, label in ROWS]
+    task = task_of(tmp_path, rows, names=("passage", "query", "label"))
+    assert prepare_data(task, tokenizer)["train"]["labels"][:] == [[2.0, 0.0, 1.0], [1.0, 0.0]]
+    assert task.texts == ["query", "passage"]
+
+
+def test_queries_with_one_passage_each_are_refused(tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="text: no text of 'query' has two rows, so no passages can be ranked"):
+        prepare_data(task_of(tmp_path, ROWS[:2]), tokenizer)
+
+
+def test_a_teachers_scores_are_read_by_passage(tmp_path, tokenizer):
+    rows = [(*row, 10.0 * number) for number, row in enumerate(ROWS, 1)]
+    task = task_of(tmp_path, rows, names=("query", "passage", "label", "score"))
+    Columns(columns=["score"]).set_up_task(task, tmp_path)
+    table = prepare_data(task, tokenizer)["train"]
+    assert recorded_values(task, table, KEY).squeeze(-1).tolist() == [10, 30, 50, 20, 40]
+    assert recorded_values(task, table, "labels").tolist() == [2, 0, 1, 1, 0]
+    batch = Collator(tokenizer, None, task.finalize_batch)(list(table.remove_columns("length")))
+    logits = RecordedTeacher().trace(batch, Signals(logits=True)).logits
+    assert task.select_logits(logits, batch).squeeze(-1).tolist() == [[10, 30, 50], [20, 40, 0]]
+    assert Columns(columns=["score"]).recorded_batches([batch]) == [batch]
+    rows[3] = (*ROWS[3], None)
+    task = task_of(tmp_path, rows, names=("query", "passage", "label", "score"))
+    Columns(columns=["score"]).set_up_task(task, tmp_path)
+    with pytest.raises(ValueError, match="row 4: score is empty, and a relevance is not a score"):
+        prepare_data(task, tokenizer)
+
+
+def test_the_baseline_is_any_order_of_passages(tmp_path, tokenizer):
+    task = task_of(tmp_path, [*ROWS[:1], *ROWS[2:3], *ROWS[1:2], *ROWS[3:4]], metric="mrr_10")
+    rows = prepare_data(task, tokenizer)["validation"].remove_columns(["length", "row"])
+    batch = Collator(tokenizer, None, task.finalize_batch)(list(rows))
+    assert baseline_metrics(task, [batch]) == {"mrr_10": pytest.approx(0.75)}  # of two passages one, first or second
 
 
 def test_unlabelled_queries_are_learnt_from_the_teacher(tmp_path, tokenizer):

@@ -1,5 +1,7 @@
 """Metrics of rankings: those of scikit-learn and of their definitions, and equal scores in the worst order."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -79,3 +81,15 @@ def test_a_relevant_passage_below_the_best_k_is_worth_nothing():
     metric = MRR(k=2)
     metric.update(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
     assert float(metric.compute()) == 0.0
+
+
+@pytest.mark.parametrize("relevance", [[1, 0, 0, 0], [2, 0, 1, 1, 0], [0, 3], [1, 1, 1]])
+@pytest.mark.parametrize("k", [1, 2, 10])
+def test_the_baseline_is_the_mean_of_all_orders(relevance, k):
+    orders = torch.tensor([*itertools.permutations(relevance)], dtype=torch.float32)
+    scores = torch.arange(float(len(relevance)), 0, -1).expand(orders.shape)
+    padded = torch.tensor([[*relevance, ABSENT], [0.0] * (len(relevance) + 1)])  # the second does not count
+    for metric in (MRR(k), NDCG(k)):
+        metric.update(scores, orders)
+        assert metric.of_any_order([padded]) == pytest.approx(float(metric.compute()))
+        assert np.isnan(metric.of_any_order([padded[1:]]))
