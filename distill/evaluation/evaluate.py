@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,8 +70,10 @@ def eval_batches(
     if not vocabulary:
         return teacher_batches, teacher_batches
     student_rows = retokenize(task, rows, vocabulary.tokenizer)
+    student_task = copy(task)
+    student_task.tokenizer = vocabulary.tokenizer  # a task that pads in its batches does so by it
     return teacher_batches, EvalBatches.of(
-        student_rows, groups, chosen, Collator(vocabulary.tokenizer, finalize=task.finalize_batch)
+        student_rows, groups, chosen, Collator(vocabulary.tokenizer, finalize=student_task.finalize_batch)
     )
 
 

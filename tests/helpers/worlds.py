@@ -15,6 +15,7 @@ from distill.tasks.kinds.language.causal import CausalLM
 from distill.tasks.kinds.language.masked import MaskedLM
 from distill.tasks.kinds.language.sequences import Seq2Seq
 from distill.tasks.kinds.multi_label import MultiLabel
+from distill.tasks.kinds.rankings import Ranking
 from distill.tasks.kinds.spans import QuestionAnswering
 from distill.tasks.kinds.texts import Classification, Regression
 from distill.tasks.kinds.tokens import TokenClassification
@@ -68,6 +69,16 @@ def praised(draw: random.Random) -> dict:
     return {"sentence": " ".join(words), "labels": held}
 
 
+def sought(draw: random.Random) -> dict:
+    """A query, which other rows have too, and a passage; relevant if it is about the same thing."""
+    noun, about = draw.choice(NOUNS[:6]), draw.choice(NOUNS[:6])
+    return {
+        "query": f"is the {noun} good",
+        "passage": f"the {about} is {draw.choice(GOOD)}",
+        "label": int(noun == about),
+    }
+
+
 WORLDS = {
     "regression": (Regression, scored, BertConfig),
     "token_classification": (TokenClassification, tagged, BertConfig),
@@ -76,6 +87,7 @@ WORLDS = {
     "causal_lm": (CausalLM, told, GPT2Config),
     "seq2seq": (Seq2Seq, turned, T5Config),
     "multi_label": (MultiLabel, praised, BertConfig),
+    "ranking": (Ranking, sought, BertConfig),
 }
 COLUMNS = {"seq2seq": {"source": "left", "target": "right"}, "multi_label": {"label": "labels"}}
 """What a task has to be told of its data."""
@@ -119,8 +131,10 @@ def save_teacher(name: str, folder: Path, layers: int = 4, hidden: int = 32) -> 
     else:
         # A vocabulary that is padded to a round size, as many are.
         config = GPT2Config(vocab_size=size + 11, n_layer=layers, n_embd=hidden, n_head=4, n_positions=64)
-    if name == "regression":
+    if name in ("regression", "ranking"):
         config.num_labels = 1
+    if name == "ranking":
+        config.initializer_range = 0.3  # else the scores of all passages are nearly the same
     if name == "multi_label":
         config.id2label, config.problem_type = dict(enumerate(["thing", "praise", "blame"])), task.problem
     if name == "token_classification":

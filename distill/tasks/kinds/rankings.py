@@ -69,7 +69,7 @@ class Ranking(Regression):
         for row, label in enumerate(table[self.label], 1):
             if float(label) < 0:
                 yield row, f"{self.label!r} is {label!r}; a relevance is at least 0"
-        if self.soft_labels:
+        if self.soft_labels and self.classes:
             yield from self.soft_labels.bad_rows(table, self.classes, "and a relevance is not a score")
 
     def mark_documents(self, table: Dataset) -> Dataset:
@@ -97,7 +97,7 @@ class Ranking(Regression):
         encoding = _joined("", inputs, counts)
         for teacher, encoder in self.teacher_encoders.items():
             encoding |= _joined(own_key(teacher, ""), encoder.encode(*pairs), counts)
-        if self.soft_labels and self.soft_labels.names[0] in rows:
+        if self.soft_labels and self.classes and self.soft_labels.names[0] in rows:
             scores = self.soft_labels.logits({name: [*chain(*rows[name])] for name in self.soft_columns}, self.classes)
             encoding[KEY] = _by_query(scores, counts)
         if self.label in rows:

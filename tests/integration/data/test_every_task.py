@@ -35,7 +35,7 @@ output: {folder}/runs
 """
 
 MORE = {"seq2seq": ", source: left, target: right", "multi_label": ", label: labels"}
-LOGITS = {"regression": "LogitsMSE"}
+LOGITS = {"regression": "LogitsMSE", "ranking": "MarginMSE"}
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -80,7 +80,12 @@ def loaded(name: str, folder: Path) -> tuple[Task, Dataset, Collator, PreTrained
     tokenizer = AutoTokenizer.from_pretrained(folder / "teacher")
     model = task.head.from_pretrained(folder / "teacher").eval()
     model.config.pad_token_id = tokenizer.pad_token_id
-    return task, prepare_data(task, tokenizer)["validation"].remove_columns("length"), Collator(tokenizer, 0), model
+    return (
+        task,
+        prepare_data(task, tokenizer)["validation"].remove_columns("length"),
+        Collator(tokenizer, 0, task.finalize_batch),
+        model,
+    )
 
 
 def test_what_is_predicted_does_not_depend_on_padding(world):

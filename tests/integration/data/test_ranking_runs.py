@@ -102,7 +102,7 @@ def test_runs_from_data_to_report(world):
 
 def test_an_int8_student_ranks_in_its_file(world):
     activations = "activations: {granularity: token, symmetric: true}"
-    folder = trained(world, "int8", ("output", f"quantize: {{{activations}, start: 50%}}\noutput"))
+    folder = trained(world, "int8", ("output", f"quantize: {{{activations}, start: 50%}}\nvocabulary: seen\noutput"))
     export = json.loads((folder / "report.json").read_text())["exports"][0]
     assert export["precision"].endswith("int8") and export["agreement"] > 0.8
     assert export["batch_dependence"]["changed"] < 0.1

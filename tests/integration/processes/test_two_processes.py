@@ -102,6 +102,12 @@ TASKS = {
         32,
         "losses: {labels: {kind: Labels, focal: 2.0, class_weights: balanced}, logits: {kind: Logits}}",
     ),
+    "passages": (
+        "ranking",
+        32,
+        "losses: {labels: {kind: Labels}, logits: {kind: MarginMSE}, list: {kind: ListwiseKL}}\n"
+        "trainer: {max_epochs: 4, accelerator: cpu, log_every_n_steps: 1}",  # all six queries are a batch
+    ),
     "numbers": ("regression", 32, "losses: {labels: {kind: Labels}, logits: {kind: LogitsMSE}}"),
 }
 
