@@ -178,3 +178,22 @@ def test_tokens_that_no_text_has_are_cut_from_both_texts_of_a_pair(world):
     left, right = (torch.tensor(library.encode(rows[name][:])) for name in ("sentence1", "sentence2"))
     expected = spearmanr(torch.cosine_similarity(left, right), rows["label"][:]).statistic
     assert report["models"]["student"]["metrics"]["spearman"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["cls", "last"])
+def test_the_place_of_a_token_is_found_in_onnx(world, mode):
+    """ONNX Runtime has no ArgMax of int64 (sentence-transformers 2510)."""
+    folder = trained(
+        world, mode, ("max_length: 16", f"max_length: 16, pooling: {mode}"), ("output", "export: onnx\noutput")
+    )
+    expected = SentenceTransformer(str(folder / "student"), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(vectors(folder, "onnxruntime"), expected, atol=1e-5)
+    np.testing.assert_allclose(vectors(folder, "torch"), expected, atol=1e-5)
+
+
+def test_half_precision_trains(world):
+    folder = trained(
+        world, "half", ("VectorCosine", "SimilarityKL"), ("max_epochs: 1", "max_epochs: 1, precision: bf16-mixed")
+    )
+    rows = (folder / "metrics.csv").read_text()
+    assert "nan" not in rows.lower()
