@@ -22,7 +22,8 @@ def ranked(scores: Tensor, relevance: Tensor) -> Tensor:
         scores: of the passages, [Q, P].
         relevance: of the same, at least 0, [Q, P]; minus infinity where a query has fewer passages.
     """
-    scores = scores.double().masked_fill(relevance.isneginf(), -torch.inf)
+    lowest = torch.finfo(torch.float64).min  # of NaN, which would sort first; above what is no passage
+    scores = scores.double().nan_to_num(nan=lowest, neginf=lowest).masked_fill(relevance.isneginf(), -torch.inf)
     by_relevance = relevance.argsort(dim=1)
     order = by_relevance.gather(1, scores.gather(1, by_relevance).argsort(dim=1, descending=True, stable=True))
     return relevance.gather(1, order).clamp(min=0).double()

@@ -68,6 +68,11 @@ def test_equal_scores_are_in_the_worst_order():
     assert float(metric.compute()) == pytest.approx(1 / 3)
 
 
+def test_a_score_of_nan_is_the_lowest():
+    scores = torch.tensor([[torch.nan, 1.0, 0.0, 0.0]])
+    assert ranked(scores, torch.tensor([[1.0, 0.0, 0.0, ABSENT]])).tolist() == [[0, 0, 1, 0]]
+
+
 def test_a_query_without_a_relevant_passage_does_not_count():
     scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     relevance = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
