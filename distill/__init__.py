@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from distill.tasks.kinds.language.sequences import Seq2Seq as Seq2Seq
     from distill.tasks.kinds.multi_label import MultiLabel as MultiLabel
     from distill.tasks.kinds.rankings import Ranking as Ranking
+    from distill.tasks.kinds.searches import Search as Search
     from distill.tasks.kinds.spans import QuestionAnswering as QuestionAnswering
     from distill.tasks.kinds.texts import Classification as Classification
     from distill.tasks.kinds.texts import Regression as Regression
@@ -63,6 +64,7 @@ _MODULES = {
     "distill.tasks.kinds.multi_label": ["MultiLabel"],
     "distill.tasks.kinds.rankings": ["Ranking"],
     "distill.tasks.kinds.language.sequences": ["Seq2Seq"],
+    "distill.tasks.kinds.searches": ["Search"],
     "distill.tasks.kinds.spans": ["QuestionAnswering"],
     "distill.tasks.kinds.texts": ["Classification", "Regression"],
     "distill.tasks.kinds.tokens": ["TokenClassification"],

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities.data import dim_zero_cat, dim_zero_sum
 
+from distill.tasks.metrics.search import SearchMetric
 from distill.tasks.task import Task
 
 RESAMPLES, LEVEL, SEED = 1000, 0.95, 0
@@ -53,6 +54,8 @@ class RowStates:
         """By metric and state, those that add up: for each batch [B, ...]."""
         self.lists: dict[tuple[str, str], list[list[Tensor]]] = {}
         """By metric and state, lists of values: for each row the tensors, of which there may be none."""
+        self.terms: dict[str, np.ndarray] = {}
+        """By metric of a search, the weighted value and the weight of each row, [N, 2]."""
 
     def update(self, logits: Tensor, batch: dict[str, Tensor], generated: dict[str, UpdateRecorder]) -> None:
         """Add the rows of a batch: the selected logits [B, ...], and the arguments of metrics of generated texts."""
@@ -104,6 +107,7 @@ class RowStates:
             names: of the metrics; all if empty.
         """
         states = [entry for entry in self._states() if not names or entry[0] in names]
+        states = [entry for entry in states if not isinstance(entry[1], SearchMetric)]
         weights = np.stack([np.bincount(draw, minlength=len(starts)) for draw in draws]).astype(np.float64)
         sums, lists = {}, {}
         for name, _, state in states:
@@ -113,7 +117,9 @@ class RowStates:
                 sums[key] = weights @ np.add.reduceat(matrix[rows], starts)
             else:
                 lists[key] = RowLists.of(self.lists[key]).blocks(rows, starts)
-        metrics = {name: metric for name, metric in self.metrics.items() if not names or name in names}
+        chosen = {name: metric for name, metric in self.metrics.items() if not names or name in names}
+        metrics = {name: metric for name, metric in chosen.items() if not isinstance(metric, SearchMetric)}
+        searches = {name: self._of_search(name, rows, starts, weights) for name in chosen.keys() - metrics.keys()}
         values: dict[str, list[float]] = {name: [] for name in metrics}
         for metric in metrics.values():
             metric._update_count = 1  # else compute warns that there is no data
@@ -131,7 +137,19 @@ class RowStates:
                 warnings.filterwarnings("ignore", "The variance of predictions or target")  # the metric is NaN then
                 for name, metric in metrics.items():
                     values[name].append(float(metric.compute()))
-        return {name: np.array(column) for name, column in values.items()}
+        return searches | {name: np.array(column) for name, column in values.items()}
+
+    def _of_search(self, name: str, rows: np.ndarray, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the means of a metric whose values of rows stay when rows are drawn, [R]."""
+        if name not in self.terms:
+            metric = self.metrics[name]
+            for state in metric._defaults:
+                setattr(metric, state, [RowLists.of(self.lists[name, state]).values])
+            value, weight = (part.double().cpu().numpy() for part in metric.row_terms())
+            self.terms[name] = np.stack([value * weight, weight], 1)
+        totals = weights @ np.add.reduceat(self.terms[name][rows], starts)
+        with np.errstate(invalid="ignore"):  # of no query with a relevant passage the mean is not defined
+            return totals[:, 0] / totals[:, 1]
 
     def _states(self) -> list[tuple[str, Metric, str]]:
         return [(name, metric, state) for name, metric in self.metrics.items() for state in metric._defaults]

@@ -109,7 +109,7 @@ def column_names(task: DataTask) -> list[list[str]]:
     """Return for each column that the task does not read, and that has few values, "column: value" for each row."""
     columns = []
     for column in task.validation.column_names:
-        if column in (*task.columns, *task.soft_columns):
+        if column in (*task.columns, *task.added_columns, *task.soft_columns):
             continue
         feature = task.validation.features[column]
         if not isinstance(feature, Value | ClassLabel) or "binary" in feature.dtype:

@@ -92,6 +92,11 @@ class DataTask(Task):
         """The columns that are read, known after ``setup``."""
 
     @property
+    def added_columns(self) -> tuple[str, ...]:
+        """The columns that ``mark_documents`` adds to the rows of the data."""
+        return ()
+
+    @property
     def soft_columns(self) -> list[str]:
         """The columns of the teacher's outputs, which rows of validation and test may lack."""
         return self.soft_labels.names if self.soft_labels else []

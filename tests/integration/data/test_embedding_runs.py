@@ -197,3 +197,26 @@ def test_half_precision_trains(world):
     )
     rows = (folder / "metrics.csv").read_text()
     assert "nan" not in rows.lower()
+
+
+def test_an_encoder_is_judged_by_what_it_finds(world):
+    """The metric is that of the vectors that sentence-transformers gives."""
+    (world / "pairs").mkdir()
+    for split in ("train", "validation"):
+        table = Dataset.from_parquet(str(world / "data" / f"{split}.parquet"), cache_dir=str(world / "cache"))
+        table = table.remove_columns("label")
+        table.to_parquet(world / "pairs" / f"{split}.parquet")
+    changes = (("name: embedding", "name: search"), ("/data", "/pairs"), ("output", "export: onnx\noutput"))
+    folder = trained(world, "found", *changes)
+    report = json.loads((folder / "report.json").read_text())
+    student = report["models"]["student"]
+    assert report["main_metric"] == "ndcg_10" and student["metrics"].keys() == {"ndcg_10", "recall_10", "mrr_10"}
+    library = SentenceTransformer(str(folder / "student"), device="cpu")
+    texts = [table[name][:] for name in ("sentence1", "sentence2")]
+    assert [len(set(column)) for column in texts] == [12, 12]
+    queries, passages = map(library.encode, texts)
+    ranks = [1 + int((line > line[number]).sum()) for number, line in enumerate(queries @ passages.T)]
+    expected = np.mean([1 / rank if rank <= 10 else 0 for rank in ranks])
+    assert student["metrics"]["mrr_10"] == pytest.approx(expected, abs=1e-6)
+    low, high = student["intervals"]["mrr_10"]
+    assert low < expected < high
