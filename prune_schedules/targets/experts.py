@@ -20,11 +20,10 @@ class ExpertTarget(UnitTarget):
 
     Args:
         units: the experts, with their rows of the router first.
-        min_kept: the number of experts that always stay.
     """
 
-    def __init__(self, units: Units, min_kept: int = 1):
-        super().__init__(units, min_kept)
+    def __init__(self, units: Units):
+        super().__init__(units, max(1, units.fewest))
         self.router = attach_router(units)
 
     def keep(self, kept: Tensor) -> None:

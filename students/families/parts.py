@@ -88,6 +88,8 @@ class ExpertParts:
     """The module that is called with the chosen experts of each token and their weights."""
     parameters: tuple[tuple[str, str, int], ...]
     """Module, name and axis of the experts of each parameter: those of the router first, those of the output last."""
+    buffers: tuple[tuple[str, str, int], ...]
+    """Likewise of each buffer, as of the bias by which DeepSeek's router chooses."""
     num_outputs: int
     """How many of ``parameters``, the last ones, give the output of an expert: it is linear in them."""
     counters: tuple[tuple[str, str], ...]
@@ -98,6 +100,8 @@ class ExpertParts:
     """The key of the config that holds the number of experts."""
     per_token: str
     """The key of the config that holds how many experts a token gets; empty if it has none."""
+    fewest: int = 1
+    """How many experts a block needs: 2 if its router looks for the best two of a group (DeepSeek-V3, GLM-4)."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ class HiddenExperts(TorchFunctionMode):
     """While it is entered, a linear layer with an output for each expert gives the hidden ones a logit of -inf.
 
     So the router that runs gives them a probability of 0, and chooses them only where too few others are left, with a
-    weight of 0.
+    weight of 0. What a router adds to its probabilities before it chooses, a number for each expert (DeepSeek-V3), is
+    -inf for the hidden ones too.
 
     Args:
         shown: which experts are not hidden, bool [experts].
@@ -25,7 +26,10 @@ class HiddenExperts(TorchFunctionMode):
         self.shown = shown
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func is functional.linear and output.shape[-1] == len(self.shown):
+        output, count = func(*args, **(kwargs or {})), self.shown.shape
+        is_bias = getattr(func, "__name__", "").strip("_") in ("add", "radd") and any(
+            isinstance(term, Tensor) and term.shape == count for term in args
+        )
+        if (func is functional.linear or is_bias) and output.shape[-1:] == count:
             return output.masked_fill(~self.shown, -torch.inf)
         return output

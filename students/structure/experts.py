@@ -37,6 +37,8 @@ def experts(model: PreTrainedModel) -> list[Units]:
                     {},
                     modules[parts.experts],
                     parts.num_outputs,
+                    buffers=tuple((modules[path], key, axis) for path, key, axis in parts.buffers),
+                    fewest=parts.fewest,
                     counters=(
                         *((modules[path], key, False) for path, key in parts.counters),
                         *((modules[path], key, True) for path, key in parts.limits),

@@ -44,6 +44,8 @@ def check_experts(
     available = getattr(teacher, stack.experts.num_experts)
     if count is not None and count > available:
         raise ValueError(f"experts: the teacher has {available} in a block, not {count}")
+    if count is not None and count < stack.experts.fewest:
+        raise ValueError(f"experts: a router of a {teacher.model_type} needs {stack.experts.fewest}, not {count}")
 
 
 def reduce_experts(model: PreTrainedModel, count: int, merges: bool, batches: Iterable[dict[str, Tensor]] = ()) -> None:

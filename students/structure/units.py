@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from students.attention.zero_bias import use_zero_bias
 from students.families.families import attention_parts, family, unique_blocks
 from students.families.parts import Projection
 from students.structure.places import Where
@@ -63,6 +63,10 @@ class Units:
     """Whether at least one must stay."""
     counters: tuple[tuple[nn.Module, str, bool], ...] = ()
     """Attributes of further modules that hold the count or, if true, a number of at most the count."""
+    buffers: tuple[tuple[nn.Module, str, int], ...] = ()
+    """Buffers with an entry for each unit along an axis, which are cut with them."""
+    fewest: int = 0
+    """How many stay if any does."""
 
     @property
     def output_slices(self) -> tuple[Slice, ...]:
@@ -220,6 +224,9 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
                     setattr(transform, key, buffer.index_select(axis, index))
         changed.append(ShrunkParameter(old, raw_parameter(module, name), axis, index))
     count = int(keep.sum())
+    for module, name, axis in units.buffers:
+        buffer = getattr(module, name)
+        setattr(module, name, buffer.index_select(axis, keep.nonzero().flatten().to(buffer.device)))
     for module, name, is_limit in units.counters:
         setattr(module, name, min(count, getattr(module, name)) if is_limit else count)
     for owner in (units.owner, *(other.owner for other in units.duplicates)):
@@ -231,19 +238,3 @@ def shrink(units: Units, keep: Tensor) -> list[ShrunkParameter]:
         if units.zero_bias and count < units.count:
             use_zero_bias(owner, *units.zero_bias)
     return changed
-
-
-def use_zero_bias(owner: nn.Module, argument: str, index: int) -> None:
-    """Let a pruned attention make its own zero bias; ``argument`` and ``index`` are those of ``zero_bias``."""
-    if not getattr(owner, "has_zero_bias", False):
-        owner.has_zero_bias = True
-        owner.register_forward_pre_hook(partial(_clear_argument, argument), with_kwargs=True)
-        owner.register_forward_hook(partial(_clear_output, index))
-
-
-def _clear_argument(argument: str, owner: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    return args, kwargs | {argument: None}
-
-
-def _clear_output(index: int, owner: nn.Module, args: tuple, output: tuple) -> tuple:
-    return (*output[:index], None, *output[index + 1 :])

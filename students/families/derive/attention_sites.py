@@ -20,7 +20,7 @@ from students.families.parts import AttentionSite, LayerStack
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_MOST = 16
+MOST = 16
 """The largest number of blocks of a tiny model."""
 _PADDED = 2
 """The number of tokens at the end of the second text that are padding."""
@@ -45,8 +45,8 @@ def find_attention(config: PretrainedConfig, probed: Probed) -> dict[str, LayerS
     found = found or _watch_stacks(whole, probed.model, probed.stacks)
     if found is None and len(probed.stacks) == 1:
         (stack,) = probed.stacks.values()
-        depth = _depth_of_all_kinds([*whole.get_submodule(stack.blocks)])
-        if depth <= _MOST:
+        depth = depth_of_all_kinds([*whole.get_submodule(stack.blocks)])
+        if depth <= MOST:
             deeper = probe(config, {stack.blocks: stack.depth}, max(depth, FEW))
             found = _watch_stacks(whole, deeper.model, deeper.stacks)
     return found or {name: replace(stack, attention={}) for name, stack in probed.stacks.items()}
@@ -137,7 +137,7 @@ def _layers(
     return (() if len(layers) == len(modules) else layers) if layers else None
 
 
-def _depth_of_all_kinds(blocks: list[nn.Module]) -> int:
+def depth_of_all_kinds(blocks: list[nn.Module]) -> int:
     """Return the number of first blocks among which there is each kind, by the classes of its modules."""
     kinds = [tuple(type(module) for module in block.modules()) for block in blocks]
     return max(kinds.index(kind) for kind in set(kinds)) + 1

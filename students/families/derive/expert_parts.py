@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from students.families.derive.attention_sites import MOST, depth_of_all_kinds
+from students.families.derive.expert_proof import EXPERTS, PER_TOKEN, fewest_experts, run
 from students.families.derive.probe import MAX_PARAMETERS, SHRINKS, shrink
 from students.families.derive.stacks import FEW, build_base, depth_keys, with_depths
 from students.families.parts import ExpertParts, LayerStack
-from students.families.routers import HiddenExperts
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_EXPERTS, _PER_TOKEN, _TOKENS = 5, 2, 16
-_KEPT = ([0, 2, 4], [3])
-"""The experts that are left where it is tried whether to hide the others is to cut them; once fewer than a token gets.
-"""
+_TOKENS = 16
 
 
 def with_experts(config: PretrainedConfig, stacks: dict[str, LayerStack]) -> dict[str, LayerStack]:
     """Return the stacks with what is found of their experts.
 
-    Parameters with an axis that grows with a number in the config are those of experts and router. The router's are
-    those of the module that returns a number for each expert; the rest must be in one module. Their facts are kept if,
-    on a tiny random model, to hide experts from the router gives the outputs of a model without them.
+    Parameters and buffers with an axis that grows with a number in the config are those of experts and router. The
+    router's are those of the module that returns a number for each expert; the rest must be in one module. Their facts
+    are kept if, on a tiny random model, to hide experts from the router gives the outputs of a model without them.
+    If the first blocks have none (DeepSeek, GLM-4), models of more blocks are tried.
 
     Args:
         config: of a model of any size.
         stacks: by name, without experts.
     """
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+    keys = _number_keys(config, "expert") if stacks else []
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         torch.manual_seed(0)
-        for key in _number_keys(config, "expert"):
+        for key, depth in product(keys, _depths(config, stacks) if keys else ()):
             try:
-                found = {name: _experts(config, stack, key) for name, stack in stacks.items()}
+                found = {name: _experts(config, stack, key, depth) for name, stack in stacks.items()}
             except Exception:  # the code of any model may raise anything here; the rest of its facts stay
                 continue
             if any(found.values()):
@@ -46,14 +47,21 @@ def with_experts(config: PretrainedConfig, stacks: dict[str, LayerStack]) -> dic
     return stacks
 
 
+def _depths(config: PretrainedConfig, stacks: dict[str, LayerStack]) -> list[int]:
+    """Return the numbers of blocks that are tried: few, and so many that there is each kind of them."""
+    whole = build_base(config, "meta")
+    depth = max(depth_of_all_kinds([*whole.get_submodule(stack.blocks)]) for stack in stacks.values())
+    return [FEW, depth] if FEW < depth <= MOST else [FEW]
+
+
 def _number_keys(config: PretrainedConfig, part: str) -> list[str]:
     return [key for key, value in config.to_dict().items() if part in key and type(value) is int and value > 0]
 
 
-def _few(config: PretrainedConfig, **numbers: int) -> PretrainedConfig:
+def _few(config: PretrainedConfig, depth: int, **numbers: int) -> PretrainedConfig:
     """Return the config of a model of few blocks and experts."""
-    few = with_depths(config, dict.fromkeys(depth_keys(config), FEW))
-    for key, number in (dict.fromkeys(_number_keys(config, "per_tok"), _PER_TOKEN) | numbers).items():
+    few = with_depths(config, dict.fromkeys(depth_keys(config), depth))
+    for key, number in (dict.fromkeys(_number_keys(config, "per_tok"), PER_TOKEN) | numbers).items():
         setattr(few, key, number)
     return few
 
@@ -62,32 +70,37 @@ class _Growth(NamedTuple):
     """What grows by one in the blocks of a stack, if a number in the config does."""
 
     parameters: tuple[tuple[str, str, int], ...]
+    buffers: tuple[tuple[str, str, int], ...]
     attributes: tuple[tuple[str, str], ...]
 
 
 def _growth(before: nn.Module, after: nn.Module, number: int) -> _Growth:
-    parameters, attributes, grown = [], [], dict(after.named_modules())
+    parameters, buffers, attributes, grown = [], [], [], dict(after.named_modules())
     for path, module in before.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            shape, wider = parameter.shape, getattr(grown[path], name).shape
-            axes = [axis for axis in range(len(shape)) if shape[axis] != wider[axis]]
-            if axes and [(shape[axis], wider[axis]) for axis in axes] != [(number, number + 1)]:
-                raise ValueError(f"{path}.{name} grows from {shape} to {wider}")
-            parameters += [(path, name, axis) for axis in axes]
+        for tensors, found in (
+            (module.named_parameters(recurse=False), parameters),
+            (module.named_buffers(recurse=False), buffers),
+        ):
+            for name, tensor in tensors:
+                shape, wider = tensor.shape, getattr(grown[path], name).shape
+                axes = [axis for axis in range(len(shape)) if shape[axis] != wider[axis]]
+                if axes and [(shape[axis], wider[axis]) for axis in axes] != [(number, number + 1)]:
+                    raise ValueError(f"{path}.{name} grows from {shape} to {wider}")
+                found += [(path, name, axis) for axis in axes]
         for name, value in vars(module).items():
             if type(value) is int and (value, vars(grown[path]).get(name)) == (number, number + 1):
                 attributes.append((path, name))
-    return _Growth(tuple(parameters), tuple(attributes))
+    return _Growth(tuple(parameters), tuple(buffers), tuple(attributes))
 
 
-def _experts(config: PretrainedConfig, stack: LayerStack, key: str) -> ExpertParts | None:
+def _experts(config: PretrainedConfig, stack: LayerStack, key: str, depth: int) -> ExpertParts | None:
     """Return the experts of a stack, whose number the config holds under a key; None if it is not that number."""
 
     def blocks(**numbers: int) -> list[nn.Module]:
-        return [*build_base(_few(config, **numbers), "meta").get_submodule(stack.blocks)]
+        return [*build_base(_few(config, depth, **numbers), "meta").get_submodule(stack.blocks)]
 
-    few, more = blocks(**{key: _EXPERTS}), blocks(**{key: _EXPERTS + 1})
-    growths = [_growth(*pair, _EXPERTS) for pair in zip(few, more, strict=True)]
+    few, more = blocks(**{key: EXPERTS}), blocks(**{key: EXPERTS + 1})
+    growths = [_growth(*pair, EXPERTS) for pair in zip(few, more, strict=True)]
     found = {growth for growth in growths if growth.parameters}
     if len(found) != 1:
         return None
@@ -95,17 +108,17 @@ def _experts(config: PretrainedConfig, stack: LayerStack, key: str) -> ExpertPar
     sparse = growths.index(growth)
     limits: dict[str, tuple[tuple[str, str], ...]] = {}
     for per_token in _number_keys(config, "per_tok"):
-        wider = blocks(**{key: _EXPERTS, per_token: _PER_TOKEN + 1})[sparse]
-        limits[per_token] = _growth(few[sparse], wider, _PER_TOKEN).attributes
+        wider = blocks(**{key: EXPERTS, per_token: PER_TOKEN + 1})[sparse]
+        limits[per_token] = _growth(few[sparse], wider, PER_TOKEN).attributes
     limits = {per_token: attributes for per_token, attributes in limits.items() if attributes}
     if len(limits) > 1:
         return None
-    model, text = _tiny(_few(config, **{key: _EXPERTS}))
+    model, text = _tiny(_few(config, depth, **{key: EXPERTS}))
     block = model.get_submodule(stack.blocks)[sparse]
     for per_token, attributes in (limits or {"": ()}).items():
         parts = _roles(model, text, block, growth, attributes, (key, per_token))
-        if parts and all(_is_proved(model, text, stack.blocks, parts, kept) for kept in _KEPT):
-            return parts
+        if parts and (fewest := fewest_experts(model, text, stack.blocks, parts)):
+            return replace(parts, fewest=fewest)
     return None
 
 
@@ -127,17 +140,12 @@ def _tiny(config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Tensor]]
                 text["decoder_input_ids"] = text["input_ids"]
             if model._can_set_experts_implementation():
                 model.set_experts_implementation("eager")
-            _run(model, text)
+            run(model, text)
         except Exception as error:  # sizes that do not go together: the next ones may
             errors.append(error)
         else:
             return model, text
     raise errors[0]
-
-
-@torch.no_grad()
-def _run(model: PreTrainedModel, text: dict[str, Tensor]) -> Tensor:
-    return model(**text).last_hidden_state
 
 
 def _roles(
@@ -157,7 +165,7 @@ def _roles(
         )
         for path, module in modules.items()
     ]
-    _run(model, text)
+    run(model, text)
     for hook in hooks:
         hook.remove()
     logits = {path: _logits(output) for path, (_, _, output) in calls.items()}
@@ -172,7 +180,9 @@ def _roles(
     parameters = sorted(growth.parameters, key=lambda part: (part[0] == experts, part[1] in outgoing))
     index = None if logits[router] == -1 else logits[router]
     return (
-        ExpertParts(router, index, experts, tuple(parameters), len(outgoing), growth.attributes, limits, *keys)
+        ExpertParts(
+            router, index, experts, tuple(parameters), growth.buffers, len(outgoing), growth.attributes, limits, *keys
+        )
         if outgoing
         else None
     )
@@ -181,7 +191,7 @@ def _roles(
 def _logits(output: Any) -> int | None:
     """Return the index of a tensor with a number for each expert, -1 if it is alone; None if there is none."""
     for index, part in enumerate(output if isinstance(output, tuple) else [output]):
-        if isinstance(part, Tensor) and part.is_floating_point() and part.shape[-1] == _EXPERTS:
+        if isinstance(part, Tensor) and part.is_floating_point() and part.shape[-1] == EXPERTS:
             return index if isinstance(output, tuple) else -1
     return None
 
@@ -196,30 +206,3 @@ def _is_linear_in(module: nn.Module, name: str, args: tuple, kwargs: dict) -> bo
         outputs.append(module(*args, **kwargs))
     parameter.copy_(weight)
     return torch.allclose(outputs[0] + outputs[1], 2 * outputs[2], atol=1e-6) and not torch.equal(*outputs[:2])
-
-
-def _is_proved(
-    model: PreTrainedModel, text: dict[str, Tensor], blocks: str, parts: ExpertParts, kept: list[int]
-) -> bool:
-    """Return whether to hide all experts but the kept ones gives the outputs of a model without them."""
-    shown, small, hooks = torch.zeros(_EXPERTS, dtype=torch.bool), copy.deepcopy(model), []
-    shown[kept] = True
-    for block, reduced in zip(model.get_submodule(blocks), small.get_submodule(blocks), strict=True):
-        if parts.router not in dict(block.named_modules()):
-            continue
-        mode = HiddenExperts(shown)
-        router = block.get_submodule(parts.router)
-        hooks.append(router.register_forward_pre_hook(lambda *_, mode=mode: mode.__enter__() and None))
-        hooks.append(router.register_forward_hook(lambda *_, mode=mode: mode.__exit__(None, None, None)))
-        for path, name, axis in parts.parameters:
-            module = reduced.get_submodule(path)
-            setattr(module, name, nn.Parameter(getattr(module, name).detach().index_select(axis, torch.tensor(kept))))
-        for path, name in parts.counters:
-            setattr(reduced.get_submodule(path), name, len(kept))
-        for path, name in parts.limits:
-            setattr(reduced.get_submodule(path), name, min(len(kept), _PER_TOKEN))
-    before, hidden = None, _run(model, text)
-    for hook in hooks:
-        hook.remove()
-    before = _run(model, text)
-    return torch.allclose(hidden, _run(small, text), atol=1e-5) and not torch.allclose(hidden, before, atol=1e-5)

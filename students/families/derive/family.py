@@ -43,7 +43,15 @@ _LABELS = ("id2label", "label2id", "_name_or_path", "problem_type", "dtype", "fi
 
 @lru_cache(maxsize=64)
 def _derive(config_class: type[PretrainedConfig], settings: str) -> Family:
+    from students.families.derive.expert_parts import with_experts  # not above: a config is read without transformers
+
     config = config_class.from_dict(json.loads(settings))
+    facts = _known(config)
+    return replace(facts, stacks=with_experts(config, facts.stacks))
+
+
+def _known(config: PretrainedConfig) -> Family:
+    """Return the facts without experts."""
     facts = _facts(config)
     if facts.level != "structure" or facts.has_fixed_heads:
         # Sizes may hide what a family is: a single head, or so few neurons that all follow from one another.
@@ -57,7 +65,6 @@ def _facts(config: PretrainedConfig) -> Family:
     import torch
 
     from students.families.derive.attention_sites import find_attention
-    from students.families.derive.expert_parts import with_experts
     from students.families.derive.probe import probe  # not above: a config is read without transformers
     from students.families.derive.stacks import find_stacks
     from students.families.derive.structure import derive_structure
@@ -77,11 +84,15 @@ def _facts(config: PretrainedConfig) -> Family:
             probed = probed._replace(stacks={key: replace(s, attention={}) for key, s in probed.stacks.items()})
         try:
             structure = derive_structure(probed.model, probed.stacks)
+            # the first blocks are dense, others have experts (GLM-4)
+            if structure and not _has_paths(config, structure):
+                without = {name: replace(stack, ffn=None) for name, stack in structure.stacks.items()}
+                structure = replace(structure, stacks=without)
+                structure = structure if _has_paths(config, structure) else None
         except Exception:  # as above
             structure = None
     level: Level = "attention" if all(stack.attention for stack in probed.stacks.values()) else "hidden"
-    facts = structure or Family(probed.stacks, position_embeddings=None, level=level if probed.stacks else "outputs")
-    return replace(facts, stacks=with_experts(config, facts.stacks))
+    return structure or Family(probed.stacks, position_embeddings=None, level=level if probed.stacks else "outputs")
 
 
 def _rank(facts: Family) -> tuple[int, bool]:
@@ -99,11 +110,16 @@ def _with_default_sizes(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def _fits(config: PretrainedConfig, facts: Family) -> bool:
+    """Return whether the facts of a model of default sizes are those of this one."""
+    if any(site.layers for stack in facts.stacks.values() for site in stack.attention.values()):
+        return False  # they are those of another depth
+    return _has_paths(config, facts)
+
+
+def _has_paths(config: PretrainedConfig, facts: Family) -> bool:
     """Return whether a model has the blocks, attentions and layers that are known of its family."""
     from students.families.derive.stacks import build_base
 
-    if any(site.layers for stack in facts.stacks.values() for site in stack.attention.values()):
-        return False  # they are those of another depth
     model = build_base(config, "meta")
     try:
         blocks = [(stack, block) for stack in facts.stacks.values() for block in model.get_submodule(stack.blocks)]

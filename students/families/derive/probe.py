@@ -142,6 +142,8 @@ def _first_that_runs(config: PretrainedConfig, stacks: dict[str, str], depth: in
                 raise ValueError("too large to be run")
             model, first = build_base(small, "cpu").float(), Pass()
             _set_weights(model)
+            if model._can_set_experts_implementation():  # the usual one wants sizes that tiny models have not
+                model.set_experts_implementation("eager")
             if model._supports_sdpa:
                 model.set_attn_implementation(NAME)
             first.run(model, [block for path in stacks for block in model.get_submodule(path)], text(model))

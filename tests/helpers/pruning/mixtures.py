@@ -7,6 +7,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from tests.helpers.students.derived import DECODER, SIZES
 
 _EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2}
+_ROUTED = {"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 0}
+_LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "qk_nope_head_dim": 4}
+_LATENT |= {"num_key_value_heads": 4, "n_group": 1, "topk_group": 1}
 MIXTURES = {
     "mixtral": DECODER | {"num_local_experts": 6, "num_experts_per_tok": 2},
     "qwen3_moe": DECODER | _EXPERTS | {"moe_intermediate_size": 32, "head_dim": 8, "norm_topk_prob": True},
@@ -14,6 +17,9 @@ MIXTURES = {
     "gpt_oss": DECODER | {"num_local_experts": 6, "num_experts_per_tok": 2, "head_dim": 8},
     "qwen2_moe": DECODER | _EXPERTS | {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 16},
     "granitemoe": DECODER | {"num_local_experts": 6, "num_experts_per_tok": 2},
+    "deepseek_v2": DECODER | _ROUTED | _LATENT,
+    "deepseek_v3": DECODER | _ROUTED | _LATENT,
+    "glm4_moe": DECODER | _ROUTED | {"head_dim": 8},
 }
 """By family, the sizes of a model of 6 experts, of which a token gets 2."""
 
@@ -31,6 +37,9 @@ def mixture(name: str, head: str = "language", **sizes: object) -> PreTrainedMod
                     parameter.normal_(std=0.2)
                 else:
                     parameter.add_(0.1 * torch.randn_like(parameter))
+            for name, buffer in model.named_buffers():
+                if name.endswith("correction_bias"):
+                    buffer.normal_(std=0.3)
     return model.eval()
 
 

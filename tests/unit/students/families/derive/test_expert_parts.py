@@ -25,6 +25,7 @@ def test_the_parts_of_mixtral() -> None:
         logits=0,
         experts="mlp.experts",
         parameters=(("mlp.gate", "weight", 0), ("mlp.experts", "gate_up_proj", 0), ("mlp.experts", "down_proj", 0)),
+        buffers=(),
         num_outputs=1,
         counters=(("mlp.gate", "num_experts"), ("mlp.experts", "num_experts")),
         limits=(("mlp", "top_k"), ("mlp.gate", "top_k")),
@@ -52,12 +53,21 @@ def test_the_number_of_experts_of_a_config_does_not_matter(number: int) -> None:
     assert parts_of("qwen3_moe", num_experts=number, num_experts_per_tok=1) == parts_of("qwen3_moe")
 
 
-def test_a_router_that_adds_a_bias_to_probabilities_is_not_proved() -> None:
-    """A hidden expert of DeepSeek's has a probability of 0, and may be chosen by its bias, or by its group."""
-    sizes = {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 0, "q_lora_rank": 8}
-    sizes |= {"kv_lora_rank": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "qk_nope_head_dim": 4}
-    config = AutoConfig.for_model("deepseek_v3", **(SIZES | sizes | {"moe_intermediate_size": 16}))
-    assert not any(stack.experts for stack in family(config).stacks.values())
+def test_a_bias_by_which_a_router_chooses_is_cut_too() -> None:
+    """Of DeepSeek-V3, beside shared experts, which are no units."""
+    parts = parts_of("deepseek_v3")
+    assert parts.buffers == (("mlp.gate", "e_score_correction_bias", 0),) and parts.fewest == 2
+    assert {path for path, *_ in parts.parameters} == {"mlp.gate", "mlp.experts"}
+    assert parts_of("deepseek_v2").fewest == 1
+
+
+def test_experts_behind_dense_blocks_are_found() -> None:
+    assert parts_of("glm4_moe", num_hidden_layers=5, first_k_dense_replace=4) == parts_of("glm4_moe")
+
+
+def test_experts_in_groups_of_which_a_router_chooses_some_are_not_known() -> None:
+    """A group that loses an expert has no place for the others in the router's arithmetic."""
+    assert parts_of("deepseek_v3", n_routed_experts=8, n_group=2) is None
 
 
 def test_a_dense_model_has_none() -> None:
