@@ -154,6 +154,13 @@ def test_wrong_predictions_are_marked_and_right_ones_are_not(page):
     assert re.findall(r'data-outcome="(\w+)"', page) == ["lost", "gained"]
 
 
+def test_a_number_is_neither_right_nor_wrong():
+    """Without a count of changed rows, predictions are numbers, which are hardly ever equal to their label."""
+    examples = [{"text": "a film · a movie", "label": "2.8", "teacher": "2.79", "student": "0.78"}]
+    page = render(sample_report(), sample_rows()[::100], {"examples": examples})
+    assert "0.78" in page and "✗" not in page and re.findall(r'data-outcome="(\w+)"', page) == ["none"]
+
+
 def test_what_was_joined_stands_in_a_table():
     (table,) = label_tables(sample_report())
     assert table["head"] == ["class", "value in the data", "output of teacher"]
