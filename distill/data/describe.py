@@ -12,6 +12,7 @@ from distill.data.table import Split
 from distill.tasks.columns import shorten, values_of
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
+from students.recording.second_text import TEXTS
 
 _KEYS = ("text", "document", "words", "tags", "source", "target")
 """Keys of tasks that name a column."""
@@ -90,8 +91,9 @@ def class_warnings(counts: dict[str, int]) -> list[str]:
 
 
 def _duplicates(train: Dataset, other: Dataset) -> int:
-    """Return the number of training rows whose tokens are those of a row of another split."""
-    tokens = {tuple(ids) for ids in values_of(other, "input_ids")}
+    """Return the number of training rows whose tokens are those of a text of another split."""
+    columns = [name for name in (f"{prefix}input_ids" for prefix in TEXTS) if name in other.column_names]
+    tokens = {tuple(ids) for name in columns for ids in values_of(other, name)}
     return sum(tuple(ids) in tokens for ids in values_of(train, "input_ids"))
 
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from distill.tasks.columns import values_of
 from distill.tasks.data_task import DataTask
 from distill.tasks.facts import Truncation
-from students.recording.second_text import SECOND
+from students.recording.second_text import TEXTS
 
 UNLIMITED = 10**9
 """A ``max_length`` beyond the length of any row."""
@@ -28,7 +28,7 @@ def text_lengths(rows: Dataset, prefix: str = "") -> list[int]:
     """
     if f"{prefix}sizes" in rows.column_names:
         return [max(sizes) for sizes in values_of(rows, f"{prefix}sizes")]
-    columns = [name for name in (f"{prefix}input_ids", f"{prefix}{SECOND}input_ids") if name in rows.column_names]
+    columns = [name for name in (f"{prefix}{text}input_ids" for text in TEXTS) if name in rows.column_names]
     lengths = [[len(ids) for ids in values_of(rows, name)] for name in columns]
     return [max(of_row) for of_row in zip(*lengths, strict=True)]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from students.recording.batch import SEPARATOR, Batch
 from students.recording.model_io import MODEL_INPUTS
-from students.recording.second_text import SECOND
+from students.recording.second_text import TEXTS
 from students.recording.sparse_lm_head import IGNORED
 
-_READ = {f"{prefix}{name}" for prefix in ("", SECOND) for name in MODEL_INPUTS} - {"task"}
+_READ = {f"{prefix}{name}" for prefix in TEXTS for name in MODEL_INPUTS} - {"task"}
 """The names of the inputs of a model in a batch, those of a second text among them."""
 
 
@@ -41,7 +41,7 @@ class OwnTokens:
         """
         padding = {"input_ids": self.pad_token_id, "token_type_ids": self.pad_token_type_id}
         rest = {name: values for name, values in batch.items() if name not in _READ}
-        for prefix in ("", SECOND):
+        for prefix in TEXTS:
             mask = batch.get(self.key(f"{prefix}attention_mask"))
             for name in MODEL_INPUTS if mask is not None else ():
                 if (values := batch.get(self.key(f"{prefix}{name}"))) is not None:

@@ -7,6 +7,8 @@ from students.recording.model_io import MODEL_INPUTS
 
 SECOND = "second_"
 """Begins the names of the inputs of a row's second text: ``second_input_ids``."""
+TEXTS = ("", SECOND)
+"""What the names of the inputs of each text of a row begin with."""
 
 
 def second_text(batch: Batch) -> Batch | None:

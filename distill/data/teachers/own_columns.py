@@ -12,6 +12,7 @@ from distill.data.limit import text_lengths
 from distill.tasks.augment.augmentation import Row
 from students.recording.model_io import MODEL_INPUTS
 from students.recording.own_tokens import OwnTokens, is_own, own_key
+from students.recording.second_text import TEXTS
 from students.tokenizer.encoder import TextEncoder
 
 Step = Callable[[Row, torch.Generator], Row]
@@ -21,8 +22,10 @@ Step = Callable[[Row, torch.Generator], Row]
 def has_same_tokens(rows: DatasetDict, teacher: str) -> bool:
     """Return whether a teacher's inputs equal the student's in all rows."""
     for part in rows.values():
-        for name in ("input_ids", "token_type_ids"):
+        for name in (f"{prefix}{name}" for prefix in TEXTS for name in ("input_ids", "token_type_ids")):
             names = [column for column in (name, own_key(teacher, name)) if column in part.column_names]
+            if not names:
+                continue
             for batch in part.select_columns(names).iter(1_000):
                 values = [batch[column] for column in names]
                 if len(values) == 2 and values[0] != values[1]:

@@ -17,7 +17,7 @@ from distill.tasks.kinds.texts import Regression
 from distill.tasks.task import Predict
 from students.models.pooling import PoolingMode, write_max_length
 from students.recording.own_tokens import own_key
-from students.recording.second_text import SECOND, second_text
+from students.recording.second_text import TEXTS, second_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,7 +87,7 @@ class Embedding(Regression):
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the inputs of each text, of a pair those of both, and the label of a pair."""
         encoding: dict[str, list[Any]] = {}
-        for prefix, column in zip(("", SECOND), self.texts, strict=False):
+        for prefix, column in zip(TEXTS, self.texts, strict=False):
             if column not in rows:
                 continue
             inputs = self.tokenizer(rows[column], truncation=True, max_length=self.max_length)

@@ -15,7 +15,7 @@ from distill.data import prepare_data
 from distill.data.limit import text_lengths
 from distill.tasks.task import Task
 from students.recording.limits import input_limits
-from students.recording.second_text import SECOND
+from students.recording.second_text import TEXTS
 from students.structure.outputs import check_problem_type, head_names, reorder_outputs
 
 _SPLIT_NAMES = {"train": "the training rows", "validation": "the validation rows", "test": "the test rows"}
@@ -43,7 +43,7 @@ def check_limits(
     maxima = input_limits(model)
     for split, part in rows.items():
         writes = "decoder_attention_mask" in part.column_names
-        columns = ("input_ids", f"{SECOND}input_ids", *(["labels"] if writes else []))
+        columns = (*(f"{prefix}input_ids" for prefix in TEXTS), *(["labels"] if writes else []))
         for column in (name for name in columns if name in part.column_names):
             is_text = column == "input_ids"
             row, length = _largest(text_lengths(part) if is_text else [len(row) for row in _lists(part, column)])
@@ -122,8 +122,10 @@ def check_tokenization(
         message = "it has another vocabulary, and tokens are predicted or drawn from it here"
         raise ValueError(f"{message}; they must be equal")
     other_rows = prepare_data(deepcopy(task), other)
-    for split, part in rows.items():
-        ids, other_ids = part["input_ids"], other_rows[split]["input_ids"]
+    for split, column in ((split, f"{prefix}input_ids") for split in rows for prefix in TEXTS):
+        if column not in rows[split].column_names:
+            continue
+        ids, other_ids = rows[split][column], other_rows[split][column]
         different = (i for i, (a, b) in enumerate(zip(ids, other_ids, strict=False)) if a != b)
         row = next(different, None if len(ids) == len(other_ids) else min(len(ids), len(other_ids)) - 1)
         if row is not None:

@@ -38,6 +38,12 @@ def test_encodings_are_the_same_if_ids_and_types_are():
     assert not has_same_tokens(rows(**{"b/token_type_ids": [[0, 1], [0]]}), "b")
 
 
+def test_the_second_text_of_a_pair_is_compared_too():
+    second = {"second_input_ids": [[4], [5, 6]], "b/second_input_ids": [[4], [5, 6]]}
+    assert has_same_tokens(rows(**second), "b")
+    assert not has_same_tokens(rows(**second | {"b/second_input_ids": [[4], [5, 7]]}), "b")
+
+
 def test_rows_of_the_student_and_of_each_teacher():
     given = rows()
     assert student_rows(given["train"]).column_names == ["input_ids", "token_type_ids", "labels"]
