@@ -60,7 +60,7 @@ RULES = [
         "gives_vectors",
         "compares predictions, and {other.kind} gives vectors; use VectorCosine, VectorMSE or SimilarityKL",
     ),
-    Rule("compares_vectors", "gives_vectors", "compares vectors, which only embedding gives", is_required=True),
+    Rule("compares_vectors", "gives_vectors", "compares vectors; embedding and search give them", is_required=True),
     Rule(
         "is_ensemble",
         "gives_vectors",

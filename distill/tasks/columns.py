@@ -81,6 +81,13 @@ def bad_labels(table: Dataset, column: str, numbers: bool) -> Iterator[tuple[int
         yield row, f"{column!r} is {value}, {type_name}; {expected}"
 
 
+def bad_relevance(table: Dataset, column: str) -> Iterator[tuple[int, str]]:
+    """Yield (row counted from 1, message) for each negative number of a column of numbers."""
+    for row, value in enumerate(table[column], 1):
+        if float(value) < 0:
+            yield row, f"{column!r} is {value!r}; a relevance is at least 0"
+
+
 def is_label(kind: pa.DataType) -> bool:
     """Return whether values of a type may be classes or numbers; ``bad_rows`` checks the values."""
     types = pa.types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.tasks.columns import bad_labels, check_columns, values_of
-from distill.tasks.kinds.texts import Regression
+from distill.tasks.columns import check_columns, values_of
+from distill.tasks.kinds.texts import NumberLabelTask, correlations
 from distill.tasks.task import Predict
 from students.models.pooling import PoolingMode, write_max_length
 from students.recording.own_tokens import own_key
@@ -21,27 +20,25 @@ from students.recording.second_text import TEXTS, second_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torchmetrics import MetricCollection
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from students.loading.auto_class import AutoClass
 
 
 @dataclass(kw_only=True)
-class Embedding(Regression):
-    """A vector for each text, learnt from a teacher's; judged by how the cosines of pairs follow their labels.
+class VectorTask(NumberLabelTask):
+    """The base class of tasks whose model gives a vector for each text, learnt from a teacher's.
 
     Each text of a pair is a training example of its own, and so are ``unlabelled`` texts, which may lack the second
     column. The labels are for validation and test.
 
     Args:
-        label: the column of the similarity of a pair, a number.
         pooling: how the states of the tokens become a vector: their ``mean``, the first (``cls``) or the ``last`` one;
             by default as in the teacher's sentence-transformers folder, else the mean.
         normalize: whether vectors have length 1; by default as in that folder, else not.
-        metric: by which the best checkpoint is chosen: the rank correlation of cosines and labels, or the linear one.
     """
 
-    problem: ClassVar[str | None] = None
     auto_class: ClassVar[str] = "AutoModel"
     pipeline: ClassVar[str] = "feature-extraction"
     accepts_soft_labels: ClassVar[bool] = False
@@ -49,7 +46,6 @@ class Embedding(Regression):
 
     pooling: PoolingMode | None = None
     normalize: bool | None = None
-    metric: Literal["spearman", "pearson"] = "spearman"
 
     @property
     def head(self) -> AutoClass:
@@ -64,7 +60,6 @@ class Embedding(Regression):
                 f"text: name the two columns of a pair, by whose similarity models are judged, not {self.texts[0]!r} "
                 "alone; texts without a pair go into unlabelled"
             )
-        self.classes = None
 
     @property
     def input_columns(self) -> list[str]:
@@ -73,9 +68,6 @@ class Embedding(Regression):
     def unlabelled_columns(self, table: Dataset) -> list[str]:
         check_columns(table, "data", self.texts[:1])
         return [name for name in self.texts if name in table.column_names]
-
-    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        yield from bad_labels(table, self.label, numbers=True)
 
     def training_rows(self, table: Dataset) -> Dataset:
         """Return a row for each text."""
@@ -107,6 +99,9 @@ class Embedding(Regression):
         """Return the cosine of each pair, [B], from the vectors of both texts, [B, 2, D]."""
         return F.cosine_similarity(logits[:, 0].float(), logits[:, 1].float(), dim=-1)
 
+    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:
+        return f"{float(prediction):.2f}"
+
     def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
         """Return the ``vector``."""
         return {"vector": logits.float().tolist()}
@@ -114,3 +109,24 @@ class Embedding(Regression):
     def finish_folder(self, model: PreTrainedModel, folder: Path) -> None:
         """Write the maximum length of a text for sentence-transformers."""
         write_max_length(folder, self.max_length)
+
+
+@dataclass(kw_only=True)
+class Embedding(VectorTask):
+    """A vector for each text, learnt from a teacher's; judged by how the cosines of pairs follow their labels.
+
+    Args:
+        label: the column of the similarity of a pair, a number.
+        metric: by which the best checkpoint is chosen: the rank correlation of cosines and labels, or the linear one.
+    """
+
+    metric: Literal["spearman", "pearson"] = "spearman"
+
+    @property
+    def main_metric(self) -> str:
+        """The config's ``metric``."""
+        return self.metric
+
+    def metrics(self) -> MetricCollection:
+        """Return Pearson and Spearman correlation of cosines and labels."""
+        return correlations()

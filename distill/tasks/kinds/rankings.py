@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from distill.tasks.columns import PAIRS, values_of
-from distill.tasks.kinds.texts import Regression
+from distill.tasks.columns import PAIRS, bad_relevance, values_of
+from distill.tasks.kinds.texts import ScoreTask
 from distill.tasks.soft_labels import KEY
 from losses.loss import prediction_mask
 from students.recording.model_io import MODEL_INPUTS
@@ -29,7 +29,7 @@ SIZES = "sizes"
 
 
 @dataclass(kw_only=True)
-class Ranking(Regression):
+class Ranking(ScoreTask):
     """A score for each passage of a query; judged by where the relevant passages stand.
 
     A row of the data is a query and one passage. All passages of a query, which may stand anywhere in a file, make one
@@ -45,7 +45,7 @@ class Ranking(Regression):
     groups_passages: ClassVar[bool] = True
     pipeline: ClassVar[str] = "text-ranking"
 
-    metric: Literal["ndcg_10", "mrr_10"] = "ndcg_10"  # type: ignore[assignment]  # other metrics than those of numbers
+    metric: Literal["ndcg_10", "mrr_10"] = "ndcg_10"
     batch_size: int = 8
 
     def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -66,9 +66,7 @@ class Ranking(Regression):
         yield from bad
         if bad:
             return
-        for row, label in enumerate(table[self.label], 1):
-            if float(label) < 0:
-                yield row, f"{self.label!r} is {label!r}; a relevance is at least 0"
+        yield from bad_relevance(table, self.label)
         if self.soft_labels and self.classes:
             yield from self.soft_labels.bad_rows(table, self.classes, "and a relevance is not a score")
 
@@ -141,6 +139,11 @@ class Ranking(Regression):
     def expand_logits(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return logits[prediction_mask(batch)] if "labels" in batch else logits
 
+    @property
+    def main_metric(self) -> str:
+        """The config's ``metric``."""
+        return self.metric
+
     def metrics(self) -> MetricCollection:
         """Return nDCG and MRR of the ten best passages of each query."""
         from torchmetrics import MetricCollection  # not above: it takes seconds
@@ -158,9 +161,6 @@ class Ranking(Regression):
 
     def prediction_labels(self, batch: dict[str, Tensor]) -> Tensor:
         return batch["labels"][prediction_mask(batch)]
-
-    def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> None:  # type: ignore[override]
-        return None
 
     def label_text(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{float(label):g}" for label in row[self.label])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from distill.tasks.columns import values_of
-from distill.tasks.kinds.embedding import Embedding
+from distill.tasks.columns import bad_relevance, values_of
+from distill.tasks.kinds.embedding import VectorTask
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,8 +22,8 @@ NUMBERS = ("query_number", "passage_number")
 
 
 @dataclass(kw_only=True)
-class Search(Embedding):
-    """A vector for each query and passage, learnt as in ``Embedding``; judged by what the cosines find.
+class Search(VectorTask):
+    """A vector for each query and passage, learnt from a teacher's; judged by what the cosines find.
 
     Each query of the validation rows is searched for among all of their passages. A row is a query and a passage, which
     is relevant to it unless a label says that it is not.
@@ -33,7 +33,12 @@ class Search(Embedding):
         metric: by which the best checkpoint is chosen, of the ten nearest passages.
     """
 
-    metric: Literal["ndcg_10", "recall_10", "mrr_10"] = "ndcg_10"  # type: ignore[assignment]  # not those of numbers
+    metric: Literal["ndcg_10", "recall_10", "mrr_10"] = "ndcg_10"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.has_labels = True
+        """Whether the data says of each pair how relevant the passage is, known after ``setup``."""
 
     @property
     def label_columns(self) -> list[str]:
@@ -50,9 +55,8 @@ class Search(Embedding):
     def bad_targets(self, table: Dataset) -> Iterator[tuple[int, str]]:
         bad = list(super().bad_targets(table)) if self.has_labels else []
         yield from bad
-        for row, label in enumerate(table[self.label] if self.has_labels and not bad else (), 1):
-            if float(label) < 0:
-                yield row, f"{self.label!r} is {label!r}; a relevance is at least 0"
+        if self.has_labels and not bad:
+            yield from bad_relevance(table, self.label)
 
     def mark_documents(self, table: Dataset) -> Dataset:
         """Return the rows with the numbers of their query and passage; a text has one number."""
@@ -71,6 +75,17 @@ class Search(Embedding):
 
     def label_text(self, row: dict[str, Any]) -> str:
         return super().label_text(row) if self.has_labels else "relevant"
+
+    @property
+    def main_metric(self) -> str:
+        """The config's ``metric``."""
+        return self.metric
+
+    def training_metrics(self) -> MetricCollection:
+        """Return the main metric: each ranks all passages anew."""
+        from torchmetrics import MetricCollection  # not above: it takes seconds
+
+        return MetricCollection({self.metric: self.metrics()[self.metric]}, compute_groups=False)
 
     def metrics(self) -> MetricCollection:
         """Return nDCG, recall and MRR of the ten nearest passages of each query."""

@@ -45,7 +45,7 @@ class SingleLabelTask(TextTask):
         return UNLABELED
 
     def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
-        yield from bad_labels(table, self.label, numbers=self.problem == "regression")
+        yield from bad_labels(table, self.label, numbers=False)
 
     def bad_targets(self, table: Dataset) -> Iterator[tuple[int, str]]:
         labels = list(values_of(table, self.label))
@@ -142,28 +142,15 @@ class Classification(SingleLabelTask):
 
 
 @dataclass(kw_only=True)
-class Regression(SingleLabelTask):
-    """A number for each text or pair of texts.
-
-    Args:
-        metric: by which the best checkpoint is chosen.
-    """
-
-    problem: ClassVar[str | None] = "regression"
-    metric: Literal["pearson", "spearman"] = "spearman"
+class NumberLabelTask(SingleLabelTask):
+    """The base class of tasks whose label is a number."""
 
     @property
     def missing_target(self) -> float:
         return math.nan
 
-    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().setup(table, tokenizer)
-        self.classes = Classes([""])
-
-    def head_order(self, head: list[str]) -> list[int]:
-        if len(head) != 1:
-            raise ValueError(f"it has {len(head)} outputs ({list_names(head)}), and a regression has one, a number")
-        return [0]
+    def bad_types(self, table: Dataset) -> Iterator[tuple[int, str]]:
+        yield from bad_labels(table, self.label, numbers=True)
 
     def label_error(self, label: object) -> str:
         try:
@@ -175,6 +162,43 @@ class Regression(SingleLabelTask):
     def label_id(self, label: int | float | str) -> float:
         return float(label)
 
+    def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        return None
+
+    def label_text(self, row: dict[str, Any]) -> str:
+        return f"{float(row[self.label]):g}"  # a float32 from Parquet has more digits than were written
+
+
+@dataclass(kw_only=True)
+class ScoreTask(NumberLabelTask):
+    """The base class of tasks whose model gives one number of a text or pair."""
+
+    problem: ClassVar[str] = "regression"
+
+    def setup(self, table: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().setup(table, tokenizer)
+        self.classes = Classes([""])
+
+    def head_order(self, head: list[str]) -> list[int]:
+        if len(head) != 1:
+            raise ValueError(f"it has {len(head)} outputs ({list_names(head)}), and a regression has one, a number")
+        return [0]
+
+    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
+        """Return the number ``score``."""
+        return {"score": float(logits[0])}
+
+
+@dataclass(kw_only=True)
+class Regression(ScoreTask):
+    """A number for each text or pair of texts.
+
+    Args:
+        metric: by which the best checkpoint is chosen.
+    """
+
+    metric: Literal["pearson", "spearman"] = "spearman"
+
     @property
     def main_metric(self) -> str:
         """The config's ``metric``."""
@@ -182,26 +206,21 @@ class Regression(SingleLabelTask):
 
     def metrics(self) -> MetricCollection:
         """Return Pearson and Spearman correlation."""
-        from torchmetrics import MetricCollection
-        from torchmetrics.regression import SpearmanCorrCoef
-
-        from distill.tasks.metrics.predictions import Pearson
-
-        return MetricCollection({"pearson": Pearson(), "spearman": SpearmanCorrCoef()}, compute_groups=False)
+        return correlations()
 
     def predictions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Return the predicted number of each row."""
         return logits.squeeze(-1).to(torch.float32)
 
-    def confidences(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        return None
-
-    def answer(self, logits: Tensor, row: dict[str, Any], names: list[str]) -> dict[str, Any]:
-        """Return the number ``score``."""
-        return {"score": float(logits[0])}
-
     def prediction_text(self, prediction: Tensor, row: dict[str, Any]) -> str:
         return f"{float(prediction):.2f}"
 
-    def label_text(self, row: dict[str, Any]) -> str:
-        return f"{float(row[self.label]):g}"  # a float32 from Parquet has more digits than were written
+
+def correlations() -> MetricCollection:
+    """Return Pearson and Spearman correlation of predicted numbers and labels."""
+    from torchmetrics import MetricCollection  # not above: it takes seconds
+    from torchmetrics.regression import SpearmanCorrCoef
+
+    from distill.tasks.metrics.predictions import Pearson
+
+    return MetricCollection({"pearson": Pearson(), "spearman": SpearmanCorrCoef()}, compute_groups=False)

@@ -151,7 +151,7 @@ def test_a_teacher_may_read_tokens_of_its_own(world):
         ),
         ("VectorCosine", "LogitsMSE", "losses.cosine: compares predictions, and embedding gives vectors"),
         ("teacher: {folder}/teacher\n", "", "task: learns a teacher's vectors, and the run has no teacher"),
-        ("name: embedding", "name: regression", "losses.cosine: compares vectors, which only embedding gives"),
+        ("name: embedding", "name: regression", "losses.cosine: compares vectors; embedding and search give them"),
         ("max_length: 16", "max_length: 16, pooling: max", "task.pooling: "),
     ],
 )

@@ -74,3 +74,8 @@ def test_a_label_of_zero_is_not_relevant(tmp_path, tokenizer):
     rows[3] = (*PAIRS[3], -1)
     with pytest.raises(ValueError, match="'label' is -1; a relevance is at least 0"):
         prepare_data(task_of(tmp_path, rows, ("query", "passage", "label")), tokenizer)
+
+
+def test_in_training_only_the_metric_that_chooses_is_computed(tmp_path):
+    task = task_of(tmp_path, metric="mrr_10")
+    assert list(task.training_metrics()) == ["mrr_10"] and len(task.metrics()) == 3
