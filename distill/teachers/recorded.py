@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -66,8 +66,8 @@ class RecordedTeacher:
 
 def recorded_values(task: Task, rows: Dataset, column: str) -> Tensor:
     """Return a column of encoded rows, [N, …]; where a row has several passages, those of one after the other."""
-    values = values_of(rows, column)
-    return torch.tensor([*chain.from_iterable(values)] if task.groups_passages else list(values))  # type: ignore[arg-type]
+    values: list[Any] = list(values_of(rows, column))
+    return torch.tensor([*chain.from_iterable(values)] if task.groups_passages else values)
 
 
 def fill_missing(logits: Tensor, labels: Tensor, are_numbers: bool = False) -> Tensor:

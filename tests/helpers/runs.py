@@ -12,6 +12,7 @@ import torch
 
 from distill import run
 from distill.command.main import main
+from distill.config.errors import ConfigError
 from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.training.stop import Interrupted
 
@@ -32,6 +33,29 @@ optimizer: {{lr: 1e-3}}
 trainer: {{max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}}
 output: {output}
 """
+
+
+def changed(config: str, folder: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """The file of a config of models and data in ``folder``, with some of its text replaced."""
+    text = config.format(folder=folder)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+def trained(config: str, folder: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """The folder of a run of a changed config, whose ``output`` is ``runs`` in ``folder``."""
+    run(changed(config, folder, name, *changes))
+    return folder / "runs" / name
+
+
+def refusal(config: str, folder: Path, *changes: tuple[str, str]) -> str:
+    """The message with which a changed config is refused."""
+    with pytest.raises(ConfigError) as error:
+        run(changed(config, folder, "refused", *changes))
+    return str(error.value)
 
 
 def train_command(words: list[str]) -> int:
@@ -129,6 +153,7 @@ import os, signal, sys
 import torch
 from distill.training.callbacks.checkpoints import LastCheckpoint
 from distill.command.main import main
+from distill.config.errors import ConfigError
 
 step, where = int(sys.argv[1]), sys.argv[2]
 

@@ -1,6 +1,7 @@
 """Files of rows, and what becomes of them; shared by the tests of the data."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def write(path: Path, rows: list[dict], features: Features | None = None) -> str
     else:
         path.write_text(json.dumps(rows))
     return str(path)
+
+
+def write_splits(folder: Path, names: Sequence[str], rows: Sequence[tuple]) -> str:
+    """The same rows for training and for validation, in a folder ``data``; their values by column."""
+    (folder / "data").mkdir(exist_ok=True)
+    for split in ("train", "validation"):
+        write(folder / "data" / f"{split}.parquet", [dict(zip(names, row, strict=True)) for row in rows])
+    return str(folder / "data")
 
 
 def ready(

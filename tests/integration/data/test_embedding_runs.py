@@ -1,6 +1,7 @@
 """A text encoder runs from data to a folder that sentence-transformers loads, with the same vectors everywhere."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
-from distill import ConfigError, load, run
+from distill import load
 from students.models.pooling import Pooling, write_pooling
+from tests.helpers import runs
 from tests.helpers.repositories import save_tokenizer, sentences
 
 CONFIG = """\
@@ -26,6 +28,9 @@ trainer: {{max_epochs: 1, accelerator: cpu}}
 output: {folder}/runs
 """
 TEXTS = ["a great film", "the plot is dull", "warm"]
+
+
+trained, refusal = partial(runs.trained, CONFIG), partial(runs.refusal, CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +48,6 @@ def world(tmp_path_factory) -> Path:
     BertModel(BertConfig(vocab_size=size, max_position_embeddings=32, **sizes)).save_pretrained(folder / "teacher")
     write_pooling(folder / "teacher", Pooling("mean", True), 24)
     return folder
-
-
-def trained(world: Path, name: str, *changes: tuple[str, str]) -> Path:
-    """The folder of a run of the config with some of its text replaced."""
-    text = CONFIG.format(folder=world)
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    (world / f"{name}.yaml").write_text(text)
-    run(world / f"{name}.yaml")
-    return world / "runs" / name
 
 
 def vectors(folder: Path, runtime: str | None = None) -> np.ndarray:
@@ -156,13 +150,10 @@ def test_a_teacher_may_read_tokens_of_its_own(world):
     ],
 )
 def test_what_does_not_fit_is_refused(world, old, new, message):
-    text = CONFIG.format(folder=world).replace(old.format(folder=world), new)
-    if not new:
-        text = text.replace("kind: Transformer, layers: 1", f"kind: Pretrained, model: {world}/teacher")
-    (world / "refused.yaml").write_text(text)
-    with pytest.raises(ConfigError) as error:
-        run(world / "refused.yaml")
-    assert message in str(error.value)
+    changes = [(old.format(folder=world), new)]
+    if not new:  # and without a teacher the student is a model
+        changes.append(("kind: Transformer, layers: 1", f"kind: Pretrained, model: {world}/teacher"))
+    assert message in refusal(world, *changes)
 
 
 def test_tokens_that_no_text_has_are_cut_from_both_texts_of_a_pair(world):

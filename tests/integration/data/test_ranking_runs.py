@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from datasets import Dataset
 from sklearn.metrics import ndcg_score
 from transformers import BertConfig, BertForSequenceClassification
 
-from distill import ConfigError, load, run
+from distill import load
 from students.loading.adapters import load_tokenizer
+from tests.helpers import runs
 from tests.helpers.repositories import BAD, GOOD, NOUNS, save_tokenizer
 
 CONFIG = """\
@@ -41,6 +43,9 @@ def asked(rows: int, seed: int) -> list[dict]:
     return made
 
 
+trained, refusal = partial(runs.trained, CONFIG), partial(runs.refusal, CONFIG)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """A folder with ``data``, of which the test rows are those of validation, and a random ``teacher``."""
@@ -54,17 +59,6 @@ def world(tmp_path_factory) -> Path:
     config = BertConfig(vocab_size=size, max_position_embeddings=32, num_labels=1, **sizes)
     BertForSequenceClassification(config).save_pretrained(folder / "teacher")
     return folder
-
-
-def trained(world: Path, name: str, *changes: tuple[str, str]) -> Path:
-    """The folder of a run of the config with some of its text replaced."""
-    text = CONFIG.format(folder=world)
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    (world / f"{name}.yaml").write_text(text)
-    run(world / f"{name}.yaml")
-    return world / "runs" / name
 
 
 def expected_ndcg(rows: list[dict], score) -> float:
@@ -180,11 +174,7 @@ def test_several_teachers_are_averaged(world):
     ],
 )
 def test_what_does_not_fit_is_refused(world, old, new, message):
-    text = CONFIG.format(folder=world).replace(old.format(folder=world), new.format(folder=world))
-    (world / "refused.yaml").write_text(text)
-    with pytest.raises(ConfigError) as error:
-        run(world / "refused.yaml")
-    assert message in str(error.value)
+    assert message in refusal(world, (old.format(folder=world), new.format(folder=world)))
 
 
 def test_a_negative_relevance_is_refused_with_its_row(world, tmp_path):
@@ -192,7 +182,5 @@ def test_a_negative_relevance_is_refused_with_its_row(world, tmp_path):
         rows = asked(8, 0)
         rows[2]["label"] = -1
         Dataset.from_list(rows).to_parquet(tmp_path / f"{split}.parquet")
-    text = CONFIG.format(folder=world).replace(f"{world}/data", str(tmp_path))
-    (world / "negative.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"'label' is -1; a relevance is at least 0"):
-        run(world / "negative.yaml")
+    message = refusal(world, (f"{world}/data", str(tmp_path)))
+    assert "'label' is -1; a relevance is at least 0" in message

@@ -1,19 +1,18 @@
 """The embedding task: each text trains, pairs are judged by the cosines of their vectors."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
-from datasets import Dataset
 from scipy.stats import spearmanr
 
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation.measure import evaluate_model
 from distill.tasks.kinds.embedding import Embedding
-from students.loading.adapters import load_tokenizer
 from students.recording.second_text import second_text
-from tests.helpers.repositories import save_tokenizer
+from tests.helpers.tables import write_splits
 
 PAIRS = [
     ("great", "lovely film", 4.0),
@@ -23,18 +22,8 @@ PAIRS = [
 ]
 
 
-@pytest.fixture
-def tokenizer(tmp_path):
-    save_tokenizer(tmp_path / "tokenizer")
-    return load_tokenizer(str(tmp_path / "tokenizer"))
-
-
 def task_of(folder, pairs=PAIRS, names=("sentence1", "sentence2", "label"), **given: object) -> Embedding:
-    for split in ("train", "validation"):
-        (folder / "data").mkdir(exist_ok=True)
-        rows = [dict(zip(names, row, strict=False)) for row in pairs]
-        Dataset.from_list(rows).to_parquet(folder / "data" / f"{split}.parquet")
-    return Embedding(data=str(folder / "data"), max_length=16, **given)
+    return Embedding(data=write_splits(folder, names, pairs), max_length=16, **given)
 
 
 def test_each_text_trains_and_pairs_are_judged(tmp_path, tokenizer):
@@ -76,6 +65,7 @@ def test_the_metric_is_the_rank_correlation_of_cosines(tmp_path, tokenizer):
 def test_padding_of_the_second_text_is_that_of_the_tokenizer(tmp_path, tokenizer):
     task = task_of(tmp_path)
     rows = prepare_data(task, tokenizer)["validation"].remove_columns("length")
+    tokenizer = deepcopy(tokenizer)
     tokenizer.pad_token_id = 7
     batch = Collator(tokenizer)(list(rows))
     assert (batch["second_input_ids"][batch["second_attention_mask"] == 0] == 7).all()

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from datasets import Dataset
 
 from distill.data import prepare_data
 from distill.data.batches import Collator
@@ -15,9 +14,8 @@ from distill.tasks.soft_labels import KEY
 from distill.teachers.columns import Columns
 from distill.teachers.recorded import RecordedTeacher, recorded_values
 from losses.loss import label_mask, prediction_mask
-from students.loading.adapters import load_tokenizer
 from students.recording.signals import Signals
-from tests.helpers.repositories import save_tokenizer
+from tests.helpers.tables import write_splits
 
 ROWS = [
     ("is the film great", "the film is great", 2),
@@ -28,18 +26,8 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def tokenizer(tmp_path):
-    save_tokenizer(tmp_path / "tokenizer")
-    return load_tokenizer(str(tmp_path / "tokenizer"))
-
-
 def task_of(folder, rows=ROWS, names=("query", "passage", "label"), **given: object) -> Ranking:
-    (folder / "data").mkdir(exist_ok=True)
-    for split in ("train", "validation"):
-        table = Dataset.from_list([dict(zip(names, row, strict=False)) for row in rows])
-        table.to_parquet(folder / "data" / f"{split}.parquet")
-    return Ranking(data=str(folder / "data"), max_length=16, **given)
+    return Ranking(data=write_splits(folder, names, rows), max_length=16, **given)
 
 
 def test_passages_are_joined_by_query_and_split_in_the_batch(tmp_path, tokenizer):

@@ -3,32 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 
 from distill.data import prepare_data
 from distill.data.batches import Collator
 from distill.evaluation.intervals import intervals
 from distill.evaluation.measure import EvalResult, evaluate_model
 from distill.tasks.kinds.searches import Search
-from students.loading.adapters import load_tokenizer
 from students.recording.second_text import second_text
-from tests.helpers.repositories import GOOD, NOUNS, save_tokenizer
+from tests.helpers.repositories import GOOD, NOUNS
+from tests.helpers.tables import write_splits
 
 PAIRS = [(f"the {noun}", f"a {word} {noun}") for noun in NOUNS for word in GOOD[:2]]
 
 
-@pytest.fixture
-def tokenizer(tmp_path):
-    save_tokenizer(tmp_path / "tokenizer")
-    return load_tokenizer(str(tmp_path / "tokenizer"))
-
-
 def task_of(folder, rows=PAIRS, names=("query", "passage"), **given: object) -> Search:
-    (folder / "data").mkdir(exist_ok=True)
-    for split in ("train", "validation"):
-        table = Dataset.from_list([dict(zip(names, row, strict=True)) for row in rows])
-        table.to_parquet(folder / "data" / f"{split}.parquet")
-    return Search(data=str(folder / "data"), max_length=16, **given)
+    return Search(data=write_splits(folder, names, rows), max_length=16, **given)
 
 
 def evaluated(task: Search, tokenizer, size: int) -> EvalResult:
